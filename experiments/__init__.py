@@ -1,0 +1,1 @@
+"""The questions that the lectures ask, answered with emjax: `python -m experiments`."""

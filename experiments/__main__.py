@@ -1,0 +1,64 @@
+"""Run the experiments: `python -m experiments [NAME ...] [--quick] [--output DIR] [--list]`."""
+
+import argparse
+import ast
+import importlib
+import time
+from pathlib import Path
+
+EXPERIMENTS = ("coins", "annotators", "segmentation", "gaussian_mixture", "topics", "grades")
+
+
+def question(name: str) -> str:
+    """Return what the experiment asks: the first line of its docstring, read without importing it."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    return ast.get_docstring(ast.parse(source)).split("\n", 1)[0]
+
+
+def listing() -> str:
+    """Return the experiments and their questions, one a line."""
+    return "\n".join(f"  {name:<17} {question(name)}" for name in EXPERIMENTS)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments", description="Run all experiments, or those named."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(EXPERIMENTS)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer starts and smaller data: all of it in a few minutes"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("figures"), metavar="DIR", help="where figures go (default: figures)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the experiments and stop")
+    chosen = parser.parse_args(argv)
+    if unknown := set(chosen.names) - set(EXPERIMENTS):
+        parser.error(f"no experiment named {', '.join(sorted(unknown))}; there are: {', '.join(EXPERIMENTS)}")
+    return chosen
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run what the command line asks for."""
+    chosen = arguments(argv)
+    print(listing())
+    if chosen.list:
+        return
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # the comparisons with hand-derived updates are to 1e-10
+    for name in chosen.names or EXPERIMENTS:
+        run(name, chosen.output, chosen.quick)
+
+
+def run(name: str, output: Path, quick: bool) -> None:
+    """Run one experiment under a banner, and say how long it took."""
+    print(f"\n{'=' * 100}\n{name}: {question(name)}\n{'=' * 100}")
+    start = time.perf_counter()
+    importlib.import_module(f"experiments.{name}").run(output / name, quick)
+    print(f"\n  {name} took {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Which pixels of a photograph are foreground, if only their colors are known?
+
+A Gaussian mixture on the colors of every pixel, with M = 2 and M = 5 components. EM does not know what a
+foreground is: components that are commoner in a box on the object than in a box on the background are called
+foreground.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from emjax import EM, compare_updates
+from emjax.models import gaussian_mixture, k_means
+from experiments import canvas, report
+
+NUMS_COMPONENTS = (2, 5)
+
+
+class Photograph(NamedTuple):
+    """A photograph of scikit-learn, and two boxes in pixels (left, top, right, bottom) that say what is the
+    object.
+    """
+
+    name: str
+    finding: str
+    foreground: tuple[int, int, int, int]
+    background: tuple[int, int, int, int]
+
+    def image(self, every: int = 1) -> np.ndarray:
+        """Return the picture (row, column, RGB), integers from 0 to 255; every so many rows and columns of it."""
+        from sklearn.datasets import load_sample_image
+
+        return load_sample_image(self.name)[::every, ::every]
+
+
+PHOTOGRAPHS = (
+    Photograph(
+        "flower.jpg",
+        "Colors alone find the flower; five components leave less of the leaves in it than two",
+        (235, 140, 385, 300),
+        (20, 10, 620, 60),
+    ),
+    Photograph(
+        "china.jpg",
+        "Colors alone part building and trees from sky and water",
+        (115, 120, 310, 290),
+        (380, 20, 600, 160),
+    ),
+)
+
+
+class Segmentation(NamedTuple):
+    """A fitted mixture: `posterior` (row, column, component), components by falling weight, and who is
+    foreground (component).
+    """
+
+    posterior: np.ndarray
+    weights: np.ndarray
+    colors: np.ndarray
+    is_foreground: np.ndarray
+    num_steps: int
+    status: str
+    log_likelihood: float
+
+    @property
+    def painted(self) -> np.ndarray:
+        """Return the picture with every pixel in the mean color of its most probable component."""
+        return self.colors[self.posterior.argmax(axis=-1)]
+
+    @property
+    def foreground(self) -> np.ndarray:
+        """Return p(foreground | color) for every pixel."""
+        return self.posterior[..., self.is_foreground].sum(axis=-1)
+
+
+def pixels(image: np.ndarray) -> jax.Array:
+    """Return the color of every pixel as (pixel, RGB) between 0 and 1.
+
+    A level v stands for the interval [v, v + 1): each value is drawn uniformly from it. Else a component on
+    saturated pixels, all of them 255, would have variance zero and the likelihood no bound.
+    """
+    levels = image.reshape(-1, 3)
+    return jnp.asarray((levels + np.random.default_rng(0).random(levels.shape)) / 256)
+
+
+def k_means_start(colors: jax.Array, num_components: int) -> dict:
+    """Return a start for the mixture: means by hard EM on every seventh pixel, the spread of all pixels for
+    each component.
+    """
+    sample = colors[::7]
+    hard = EM(k_means.program, e_step="hard", num_restarts=3).run(jax.random.key(0), sample, num_components)
+    spread = jnp.cov(colors, rowvar=False)
+    return {
+        "weights": jnp.full(num_components, 1 / num_components),
+        "loc": jnp.asarray(hard.params["loc"]),
+        "covariance": jnp.tile(spread / num_components, (num_components, 1, 1)),
+    }
+
+
+def segmentation(photograph: Photograph, num_components: int, every: int = 1) -> Segmentation:
+    """Return the mixture that EM fits to the colors of the photograph."""
+    image = photograph.image(every)
+    colors = pixels(image)
+    em = EM(gaussian_mixture.program, tol=1e-7, max_steps=300)
+    result = em.run(jax.random.key(0), colors, num_components, init_params=k_means_start(colors, num_components))
+    posterior = np.asarray(em.posterior(result.params, colors, num_components)["component"]).reshape(
+        *image.shape[:2], -1
+    )
+    order = np.argsort(-np.asarray(result.params["weights"]))
+    posterior = posterior[..., order]
+    means = [
+        boxed(posterior, box, every).mean(axis=(0, 1)) for box in (photograph.foreground, photograph.background)
+    ]
+    return Segmentation(
+        posterior,
+        np.asarray(result.params["weights"])[order],
+        np.asarray(result.params["loc"])[order],
+        means[0] > means[1],
+        int(result.num_steps),
+        str(result.status),
+        float(result.log_likelihood),
+    )
+
+
+def boxed(picture: np.ndarray, box: tuple[int, int, int, int], every: int) -> np.ndarray:
+    """Return the part of a picture inside a box."""
+    left, top, right, bottom = (edge // every for edge in box)
+    return picture[top:bottom, left:right]
+
+
+def run(figures: Path, quick: bool) -> None:
+    """Print the tables, draw a figure for each photograph."""
+    every = 3 if quick else 1
+    for photograph in PHOTOGRAPHS:
+        found = {num: segmentation(photograph, num, every) for num in NUMS_COMPONENTS}
+        print_segmentations(photograph, found, every)
+        draw(figures / f"{Path(photograph.name).stem}.png", photograph, found, every)
+    report.heading("Generic EM against the update derived by hand (models/gaussian_mixture.py)")
+    colors = pixels(PHOTOGRAPHS[0].image(8))
+    print("  on every eighth row and column of the flower:")
+    print(
+        compare_updates(
+            EM(gaussian_mixture.program), gaussian_mixture.hand_derived_step, k_means_start(colors, 5), colors, 5
+        )
+    )
+
+
+def print_segmentations(photograph: Photograph, found: dict[int, Segmentation], every: int) -> None:
+    """Print the components of each mixture."""
+    height, width = found[2].posterior.shape[:2]
+    thinned = "" if every == 1 else f" (--quick: every row and column in {every})"
+    report.heading(f"{photograph.name}: {height} × {width} = {height * width:,} pixels{thinned}")
+    for num, result in found.items():
+        rows = [
+            [
+                str(k),
+                f"{100 * result.weights[k]:.1f}%",
+                "  ".join(f"{256 * c:3.0f}" for c in result.colors[k]),
+                "foreground" if result.is_foreground[k] else "background",
+            ]
+            for k in range(num)
+        ]
+        report.table(
+            ["component", "share of pixels", "mean red, green, blue (0 … 255)", "is"],
+            rows,
+            caption=f"""M = {num}: {result.num_steps} steps ({result.status}); log-likelihood
+                {result.log_likelihood / (height * width):.3f} nats for a pixel at the end;
+                {100 * result.foreground.mean():.1f}% of the picture is foreground.""",
+        )
+
+
+def draw(path: Path, photograph: Photograph, found: dict[int, Segmentation], every: int) -> None:
+    """Draw the picture, the segments and the foreground for each number of components."""
+    with canvas.figure(
+        path,
+        photograph.finding,
+        f"""Gaussian mixtures on the colors of all {found[2].posterior[..., 0].size:,} pixels. Components
+        commoner in the solid box than in the dashed one are foreground. Middle: pixels in the mean color of
+        their component. Right: posterior of the foreground.
+        """,
+        width=12,
+        height=5.7,
+    ) as figure:
+        panels = figure.subplots(2, 3)
+        draw_photograph(panels[0, 0], photograph, every)
+        draw_components(panels[1, 0], found[5])
+        for row, (num, result) in zip(panels, found.items(), strict=True):
+            row[1].imshow(result.painted)
+            heat = row[2].imshow(result.foreground, cmap=canvas.PROBABILITY, vmin=0, vmax=1)
+            row[1].set_title(f"M = {num}: segments")
+            row[2].set_title(f"M = {num}: p(foreground | color)")
+            canvas.bare(row[1])
+            canvas.bare(row[2])
+        bar = figure.colorbar(heat, ax=panels[:, 2], ticks=[0, 0.5, 1], fraction=0.03, aspect=40)
+        bar.outline.set_visible(False)
+
+
+def draw_photograph(axes: Axes, photograph: Photograph, every: int) -> None:
+    """Draw the picture with its two boxes."""
+    axes.imshow(photograph.image(every))
+    for (left, top, right, bottom), line in ((photograph.foreground, "-"), (photograph.background, (0, (3, 2)))):
+        axes.add_patch(
+            Rectangle(
+                (left / every, top / every),
+                (right - left) / every,
+                (bottom - top) / every,
+                fill=False,
+                color="white",
+                linewidth=3,
+            )
+        )
+        axes.add_patch(
+            Rectangle(
+                (left / every, top / every),
+                (right - left) / every,
+                (bottom - top) / every,
+                fill=False,
+                color=canvas.INK,
+                linewidth=1.4,
+                linestyle=line,
+            )
+        )
+    axes.set_title(f"The photograph ({photograph.name})")
+    canvas.bare(axes)
+
+
+def draw_components(axes: Axes, result: Segmentation) -> None:
+    """Draw a bar for each component, as long as its weight, in its mean color."""
+    rows = np.arange(len(result.weights))[::-1]
+    axes.barh(rows, 100 * result.weights, color=np.clip(result.colors, 0, 1), height=0.78, edgecolor=canvas.PALE)
+    for row, weight, is_foreground in zip(rows, result.weights, result.is_foreground, strict=True):
+        axes.text(
+            100 * weight + 0.8,
+            row,
+            f"{100 * weight:.0f}%{'  foreground' if is_foreground else ''}",
+            va="center",
+            fontsize=9,
+        )
+    axes.set(
+        yticks=[],
+        xticks=[],
+        xlim=(0, 130 * result.weights.max()),
+        title="M = 5: components, mean color and share of pixels",
+    )
+    axes.spines[:].set_visible(False)

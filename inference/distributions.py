@@ -1,0 +1,69 @@
+"""Distributions that NumPyro lacks and latent-variable programs want."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import lax
+from numpyro.distributions import constraints
+
+
+class Select(dist.Distribution):
+    """A distribution that an index chooses among components: x | index ~ components[index].
+
+    `index`: integers of any shape; `components`: distributions with the same event shape whose batch shapes
+    broadcast with the index. Unlike a mixture, the index is a site of the program, so that other sites may share
+    it; EM sums it out where it is latent, and maximizes each component's parameters in closed form where they
+    have one.
+
+    Errors: `ValueError` if components differ in event shape or if there is none.
+
+    ```python
+    good = numpyro.sample("good", dist.Bernoulli(pi))
+    numpyro.sample("score", Select(good, [dist.Uniform(0.0, 1.0), dist.Normal(mu, sigma)]), obs=score)
+    ```
+    """
+
+    arg_constraints = {}
+    pytree_data_fields = ("index", "components")
+
+    def __init__(self, index, components: Sequence[dist.Distribution], *, validate_args=None):
+        components = tuple(components)
+        if not components:
+            raise ValueError("Select needs at least one component.")
+        events = {component.event_shape for component in components}
+        if len(events) > 1:
+            raise ValueError(f"Select: components differ in event shape: {sorted(events)}. Align them with `.to_event(...)`.")
+        self.index, self.components = index, components
+        batch = lax.broadcast_shapes(jnp.shape(index), *(component.batch_shape for component in components))
+        super().__init__(batch, components[0].event_shape, validate_args=validate_args)
+
+    @property
+    def support(self):
+        supports = [component.support for component in self.components]
+        if all(type(support) is type(supports[0]) and support == supports[0] for support in supports):
+            return supports[0]
+        return constraints.independent(constraints.real, len(self.event_shape)) if self.event_shape else constraints.real
+
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+        shape = sample_shape + self.batch_shape
+        draws = [component.expand(self.batch_shape).sample(k, sample_shape)
+                 for component, k in zip(self.components, jax.random.split(key, len(self.components)), strict=True)]
+        dtype = jnp.result_type(*draws)
+        return self._chosen([draw.astype(dtype) for draw in draws], shape, len(self.event_shape))
+
+    def log_prob(self, value):
+        """Return log p(value | index): the log-density of the chosen component; elsewhere nothing is evaluated."""
+        terms = [jnp.asarray(component.log_prob(value)) for component in self.components]
+        return self._chosen(terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0)
+
+    def _chosen(self, values, shape, event_dim):
+        index = jnp.broadcast_to(self.index, shape)
+        index = index.reshape(index.shape + (1,) * event_dim)
+        chosen = values[0]
+        for i, value in enumerate(values[1:], start=1):
+            chosen = jnp.where(index == i, value, chosen)
+        return chosen

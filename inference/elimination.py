@@ -1,0 +1,321 @@
+"""log Z: sum every latent out of a factor graph, plates and all.
+
+A factor is an array over the elements of plates (first) and the values of latents (last). A latent can be summed out
+once each of its elements determines which element of every other latent it meets: then all its factors add up to one
+table over its elements, and log Σ exp of that table is a factor on the rest. Latents in inner plates go first; where
+none qualifies (crossed plates), a small one is taken element by element. Everything enters with its multiplicity s,
+so that a latent with s copies contributes s log Σ exp(φ / s). Source: Obermeyer et al. (2019), for trees of plates.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from emjax.graph import identity
+from emjax.named import Affine, Axis, Dense, Index, Named, Root, constant
+from emjax.numerics import tempered_logsumexp
+from emjax.propagate import _affine
+
+MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """`array`: (elements…, one axis for each of `axes`), element axes of length 1 where it does not vary."""
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+    array: Any
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None: one)."""
+
+    name: Any
+    size: int
+    shape: tuple[int, ...]
+    scale: Any = None
+
+
+def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float):
+    """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its latents.
+
+    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. Errors: `MemoryError` for a table that
+    would not fit, `ValueError` for a coupling that no order of elimination resolves.
+    """
+    factors, remaining, total = [settled(f) for f in factors], dict(variables), 0.0
+    while remaining:
+        choices = {name: joined(factors, variable) for name, variable in remaining.items()}
+        ready = {name: joint for name, joint in choices.items() if joint is not None}
+        if not ready:
+            factors, remaining = _one_by_one(factors, remaining)
+            continue
+        name = min(ready, key=lambda n: _size(ready[n], remaining[n]))
+        variable, joint = remaining.pop(name), ready[name]
+        _check_memory(joint, variable)
+        factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
+        factors.append(settled(eliminated(joint, variable, temperature)))
+    return total + sum(f.array.reshape(()) for f in factors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Joint:
+    """All factors of one latent, aligned with its elements: `axes` are the other latents that it meets."""
+
+    factors: tuple[Factor, ...]
+    axes: tuple[Axis, ...]
+
+
+def eliminated(joint: _Joint, variable: Variable, temperature) -> Factor:
+    """Return the factor that is left when a latent is summed out of all its factors."""
+    rank = len(variable.shape)
+    table = 0.0
+    for factor in joint.factors:
+        own = [axis.key for axis in factor.axes]
+        order = [own.index(axis.key) for axis in joint.axes if axis.key in own]
+        last = [i for i, axis in enumerate(factor.axes) if axis.source == variable.name]
+        array = jnp.transpose(factor.array, [*range(rank), *(rank + i for i in order), rank + last[0]])
+        sizes = [axis.size if axis.key in own else 1 for axis in joint.axes]
+        table = table + array.reshape((*array.shape[:rank], *sizes, variable.size))
+    if variable.scale is None:
+        message = tempered_logsumexp(table, temperature, 1)
+    else:
+        scale = variable.scale.reshape(variable.scale.shape + (1,) * len(joint.axes))
+        divisor = jnp.where(scale == 0, 1, scale)
+        message = scale * tempered_logsumexp(table / divisor[..., None], temperature, 1)
+    return Factor(joint.axes, variable.shape, message)
+
+
+def settled(factor: Factor) -> Factor:
+    """Sum a factor over the elements that none of its latents distinguishes."""
+    rank = len(factor.shape)
+    gone = [d for d in range(rank) if not any(axis.varies[d] for axis in factor.axes)]
+    if not gone:
+        return factor
+    times = math.prod(factor.shape[d] for d in gone if factor.array.shape[d] == 1)
+    array = factor.array.sum(axis=tuple(gone)) * times
+    kept = [d for d in range(rank) if d not in gone]
+    axes = tuple(replace(axis, index=_restricted(axis.index, kept)) for axis in factor.axes)
+    return Factor(axes, tuple(factor.shape[d] for d in kept), array)
+
+
+def _restricted(index: Index, kept: Sequence[int]) -> Index:
+    if isinstance(index, Affine):
+        return Affine(index.offset, tuple(index.strides[d] for d in kept))
+    return Dense(index.array.reshape([index.array.shape[d] for d in kept]), index.root, index.taken)
+
+
+def joined(factors: Sequence[Factor], variable: Variable) -> _Joint | None:
+    """Align every factor of a latent with its elements, or return None if that cannot be done yet."""
+    aligned = []
+    for factor in factors:
+        own = [axis for axis in factor.axes if axis.source == variable.name]
+        if not own:
+            continue
+        one = _aligned(factor, own[0], variable) if len(own) == 1 else None
+        if one is None:
+            return None
+        aligned.append(one)
+    axes = {axis.key: axis for factor in aligned for axis in factor.axes if axis.source != variable.name}
+    return _Joint(tuple(aligned), tuple(axes.values()))
+
+
+def _aligned(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
+    """Return the factor with its elements in the latent's own order, summed where several fall on one."""
+    if isinstance(own.index, Dense) and isinstance(own.index.array, np.ndarray):
+        affine = _affine(constant(own.index.array))
+        own = replace(own, index=affine) if affine is not None else own
+    order = _permutation(own.index, factor.shape, variable.shape)
+    if order is not None:
+        return _transposed(factor, order, variable)
+    varies = own.varies
+    if any(axis.varies[d] and not varies[d] for axis in factor.axes for d in range(len(factor.shape))):
+        return None
+    return _scattered(factor, own, variable)
+
+
+def _permutation(index: Index, shape, target) -> list[int] | None:
+    """Return, for each axis of the latent, the factor's axis that runs along it, if they match one to one."""
+    if not isinstance(index, Affine) or index.offset != 0:
+        return None
+    wanted = identity(target).strides
+    order: list[int | None] = []
+    for stride, size in zip(wanted, target, strict=True):
+        matches = [d for d in range(len(shape)) if stride != 0 and index.strides[d] == stride and shape[d] == size and d not in order]
+        if stride != 0 and not matches:
+            return None
+        order.append(matches[0] if matches else None)
+    used = [d for d in order if d is not None]
+    return order if all(d in used for d in range(len(shape))) else None
+
+
+def _transposed(factor: Factor, order, variable: Variable) -> Factor:
+    used = [d for d in order if d is not None]
+    rank = len(factor.shape)
+
+    def place(array, lead):
+        array = (np if isinstance(array, np.ndarray) else jnp).transpose(array, [*used, *range(rank, rank + lead)])
+        sizes = iter(array.shape[: len(used)])
+        return array.reshape([1 if d is None else next(sizes) for d in order] + list(array.shape[len(used):]))
+
+    def index(index: Index) -> Index:
+        if isinstance(index, Affine):
+            return Affine(index.offset, tuple(0 if d is None else index.strides[d] for d in order))
+        array = place(index.array, 0)
+        return Dense(array, index.root if used == sorted(used) else Root(array), index.taken)
+
+    axes = tuple(replace(axis, index=index(axis.index)) for axis in factor.axes)
+    return Factor(axes, variable.shape, place(factor.array, len(factor.axes)))
+
+
+def _scattered(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
+    """Add a factor's rows up by the element of the latent that each belongs to."""
+    shape = factor.shape
+    index = np.broadcast_to(own.index.dense(shape), shape) if _is_known(own.index) else jnp.broadcast_to(own.index.dense(shape), shape)
+    parents = []
+    for axis in factor.axes:
+        if axis.source == own.source:
+            parents.append(replace(axis, index=identity(variable.shape)))
+            continue
+        parent = _parent(axis, own, index, shape, variable)
+        if parent is None:
+            return None
+        parents.append(replace(axis, index=parent))
+    rank = len(shape)
+    values = jnp.broadcast_to(factor.array, shape + factor.array.shape[rank:])
+    values = values.reshape((-1,) + factor.array.shape[rank:])
+    zeros = jnp.zeros((math.prod(variable.shape),) + values.shape[1:], values.dtype)
+    total = zeros.at[index.reshape(-1)].add(values)
+    return Factor(tuple(parents), variable.shape, total.reshape(variable.shape + values.shape[1:]))
+
+
+def _is_known(index: Index) -> bool:
+    return isinstance(index, Affine) or isinstance(index.array, np.ndarray)
+
+
+def _parent(axis: Axis, own: Axis, index, shape, variable: Variable) -> Index | None:
+    """Return which element of another latent each element of this one meets, if it is always the same."""
+    count = math.prod(variable.shape)
+    if not any(axis.varies):
+        return Affine(axis.index.dense(shape).item() if _is_known(axis.index) else 0, (0,) * len(variable.shape)) if _is_known(axis.index) else None
+    if isinstance(axis.index, Dense) and axis.index.taken is not None and isinstance(own.index, Dense) and axis.index.taken[1] == own.index.root:
+        outer = axis.index.taken[0]
+        return outer if len(_varies_of(outer)) == len(variable.shape) else None
+    if not (_is_known(axis.index) and isinstance(index, np.ndarray)):
+        return None
+    other = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
+    flat = index.reshape(-1)
+    parent = np.zeros(count, np.int32)
+    parent[flat] = other
+    if not (parent[flat] == other).all():
+        return None
+    covered = np.zeros(count, bool)
+    covered[flat] = True
+    parent = parent.reshape(variable.shape)
+    return _smooth(parent, covered.reshape(variable.shape))
+
+
+def _varies_of(index: Index):
+    return index.varies
+
+
+def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
+    """Return an index that agrees with `parent` on the covered elements, constant along axes where it can be."""
+    array = parent
+    for d in range(array.ndim):
+        filled = np.where(covered, array, -1)
+        top = filled.max(axis=d, keepdims=True)
+        if (np.where(covered, array == top, True)).all():
+            array, covered = np.maximum(top, 0), covered.any(axis=d, keepdims=True)
+    affine = _affine(constant(array))
+    return affine if affine is not None and covered.all() else Dense(array, Root(array))
+
+
+def _size(joint: _Joint, variable: Variable) -> int:
+    return math.prod(variable.shape) * variable.size * math.prod(axis.size for axis in joint.axes)
+
+
+def _check_memory(joint: _Joint, variable: Variable) -> None:
+    needed = _size(joint, variable) * 8
+    if needed > available_bytes():
+        names = ", ".join(f"'{axis.source if not isinstance(axis.source, tuple) else axis.source[0]}'" for axis in joint.axes)
+        raise MemoryError(
+            f"Summing out latent '{variable.name if not isinstance(variable.name, tuple) else variable.name[0]}' needs a joint table with {names} of "
+            f"{needed / 2**30:.3g} GiB, and this machine has {available_bytes() / 2**30:.3g} GiB. These latents are coupled: fewer values, or "
+            "fewer latents that one observation depends on at once, make the table smaller.")
+
+
+def available_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Factor], dict]:
+    """Take the smallest coupled latent element by element: its elements become latents of their own."""
+    candidates = sorted((math.prod(v.shape), str(name)) for name, v in remaining.items() if not isinstance(name, tuple))
+    names = {str(name): name for name in remaining}
+    for count, text in candidates:
+        name = names[text]
+        known = all(_is_known(axis.index) for f in factors for axis in f.axes if axis.source == name)
+        if known and count <= MOST_ELEMENTS_TAKEN_ONE_BY_ONE:
+            return _taken_apart(factors, remaining, name)
+    coupled = ", ".join(f"'{name}'" for name in remaining)
+    raise ValueError(
+        f"Latents {coupled} are coupled in a loop: one element of each meets several elements of another, and no order of elimination "
+        "keeps the table small. Exact EM needs a tree: observe one of them, or let each row depend on one of them.")
+
+
+def _taken_apart(factors, remaining, name):
+    variable = remaining.pop(name)
+    count = math.prod(variable.shape)
+    for element in range(count):
+        scale = None if variable.scale is None else jnp.broadcast_to(variable.scale, variable.shape).reshape(-1)[element].reshape(())
+        remaining[(name, element)] = Variable((name, element), variable.size, (), scale)
+    return [piece for factor in factors for piece in _pieces(factor, name)], remaining
+
+
+def _pieces(factor: Factor, name) -> list[Factor]:
+    """Cut a factor by the element of a latent that it touches."""
+    position = next((i for i, axis in enumerate(factor.axes) if axis.source == name), None)
+    if position is None:
+        return [factor]
+    axis, shape, rank = factor.axes[position], factor.shape, len(factor.shape)
+    flat = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
+    values = jnp.broadcast_to(factor.array, shape + factor.array.shape[rank:]).reshape((-1,) + factor.array.shape[rank:])
+    pieces = []
+    for element in np.unique(flat):
+        rows = np.flatnonzero(flat == element)
+        axes = []
+        for i, other in enumerate(factor.axes):
+            if i == position:
+                axes.append(Axis((name, int(element)), axis.size, Affine(0, (0))))
+            else:
+                dense = other.index.dense(shape)
+                dense = (np if isinstance(dense, np.ndarray) else jnp).broadcast_to(dense, shape).reshape(-1)[rows]
+                affine = _affine(constant(dense)) if isinstance(dense, np.ndarray) else None
+                axes.append(replace(other, index=affine or Dense(dense, Root(dense))))
+        piece = settled(Factor(tuple(axes), (len(rows),), values[rows]))
+        pieces.extend(_pieces(_without_repeats(piece), name))
+    return pieces
+
+
+def _without_repeats(factor: Factor) -> Factor:
+    """Two axes of a factor that read the same element become one."""
+    keys = [axis.key for axis in factor.axes]
+    for i, key in enumerate(keys):
+        if key in keys[:i]:
+            rank = len(factor.shape)
+            first = keys.index(key)
+            array = jnp.moveaxis(jnp.diagonal(factor.array, axis1=rank + first, axis2=rank + i), -1, rank + first)
+            return _without_repeats(Factor(factor.axes[:i] + factor.axes[i + 1:], factor.shape, array))
+    return factor
+
+
+__all__ = ["Factor", "Variable", "log_partition", "Named"]

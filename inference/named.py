@@ -1,0 +1,264 @@
+"""Compact named values: what a program's arrays look like while its latents are still symbols.
+
+A value of the program, of shape (s₁ … s_d), is kept as a table
+
+    value[i₁ … i_d] = table[a(i), …, i₁ or 0, …, i_d or 0]
+
+whose leading axes are *named*: each stands for the value of a latent, or for a row of a table that data
+picks. At position i a named axis reads the latent element, or the row, that its `index` gives. The other
+axes are the program's own, of length 1 where the value does not vary. `loc[component]` for a million rows
+is thus the table `loc` with its first axis renamed, and an index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The index offset + Σ_d strides[d] · i_d, known before any data is seen."""
+
+    offset: int
+    strides: tuple[int, ...]
+
+    @property
+    def varies(self) -> tuple[bool, ...]:
+        return tuple(stride != 0 for stride in self.strides)
+
+    @property
+    def key(self):
+        return ("affine", self.offset, self.strides)
+
+    def dense(self, shape: Sequence[int]) -> np.ndarray:
+        """Return the index as an array, of length 1 along axes that it does not vary along."""
+        total = np.full((1,) * len(shape), self.offset, dtype=np.int32)
+        for axis, (stride, size) in enumerate(zip(self.strides, shape, strict=True)):
+            if stride:
+                steps = np.arange(size, dtype=np.int32) * stride
+                total = total + steps.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """An index held as an integer array, of length 1 along axes that it does not vary along.
+
+    `root` identifies its content: equal roots and equal shapes are equal indices. `taken` holds (outer, inner)
+    when the index is the composition outer[inner].
+    """
+
+    array: Any
+    root: Any
+    taken: tuple[Any, Any] | None = None
+
+    @property
+    def varies(self) -> tuple[bool, ...]:
+        return tuple(size != 1 for size in self.array.shape)
+
+    @property
+    def key(self):
+        return ("dense", self.root, tuple(self.array.shape))
+
+    def dense(self, shape: Sequence[int]):
+        return self.array
+
+
+Index = Affine | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """The identity of an array's content: known arrays compare by value, traced ones by identity."""
+
+    array: Any
+
+    def __eq__(self, other):
+        if not isinstance(other, Root):
+            return False
+        if isinstance(self.array, np.ndarray) and isinstance(other.array, np.ndarray):
+            return np.array_equal(self.array.ravel(), other.array.ravel())
+        return self.array is other.array
+
+    def __hash__(self):
+        return hash(self.array.size) if isinstance(self.array, np.ndarray) else id(self.array)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A named axis: `source` is a latent's name, or None for the rows of a table; `index` says which
+    element or row each position reads."""
+
+    source: str | None
+    size: int
+    index: Index
+
+    @property
+    def key(self):
+        return (self.source, self.size, self.index.key)
+
+    @property
+    def varies(self) -> tuple[bool, ...]:
+        return self.index.varies
+
+    @property
+    def is_latent(self) -> bool:
+        return self.source is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """A value of the program of shape `shape`; `array` has one axis for each of `axes`, then the compact ones."""
+
+    array: Any
+    shape: tuple[int, ...]
+    axes: tuple[Axis, ...] = ()
+    root: Any = None
+
+    @property
+    def content(self):
+        """What identifies the table's content, unit axes aside."""
+        return Root(self.array) if self.root is None else self.root
+
+    @property
+    def compact(self) -> tuple[int, ...]:
+        return tuple(self.array.shape[len(self.axes):])
+
+    @property
+    def latent_axes(self) -> tuple[Axis, ...]:
+        return tuple(axis for axis in self.axes if axis.is_latent)
+
+    @property
+    def row_axes(self) -> tuple[Axis, ...]:
+        return tuple(axis for axis in self.axes if not axis.is_latent)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether the table is known before any data or parameter is seen."""
+        return isinstance(self.array, np.ndarray)
+
+    @property
+    def labels(self) -> list:
+        return [axis.key for axis in self.axes] + list(range(len(self.shape)))
+
+
+def constant(value) -> Named:
+    array = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    return Named(array, tuple(array.shape))
+
+
+def evaluate(function: Callable, *arrays, **settings):
+    """Apply `function` at once where every array is known, else as part of the trace."""
+    if all(isinstance(array, np.ndarray | np.generic) for array in arrays):
+        with jax.ensure_compile_time_eval():
+            return jax.tree.map(_as_known, function(*arrays, **settings))
+    return function(*arrays, **settings)
+
+
+def _as_known(array):
+    return array if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else np.asarray(array)
+
+
+def union(values: Sequence[Named]) -> tuple[Axis, ...]:
+    """Return the axes of all values, each once, in order of appearance."""
+    return tuple({axis.key: axis for value in values for axis in value.axes}.values())
+
+
+def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
+    """Return the table with `axes` in this order (length 1 where absent), padded on the left to `rank`."""
+    rank = len(value.shape) if rank is None else rank
+    position = {axis.key: i for i, axis in enumerate(value.axes)}
+    present = [position[axis.key] for axis in axes if axis.key in position]
+    lead = len(value.axes)
+    array = value.array
+    order = present + list(range(lead, array.ndim))
+    if order != list(range(array.ndim)):
+        array = evaluate(jnp.transpose, array, axes=order)
+    sizes = [axis.size if axis.key in position else 1 for axis in axes]
+    return array.reshape((*sizes, *(1,) * (rank - len(value.shape)), *value.compact))
+
+
+def take(array, labels: list, picks: dict, out: list):
+    """Index an array by labeled axes: axis `l` in `picks` is read at `picks[l] = (index array, its labels)`.
+
+    A label that an index array shares with the array runs along both (a diagonal). The result has the axes
+    `out`, of length 1 where the label is gone.
+    """
+    running = list(dict.fromkeys(label for _, index_labels in picks.values() for label in index_labels))
+    picked = [label for label in labels if label in picks or label in running]
+    rest = [label for label in labels if label not in picked]
+    sizes: dict = {}
+    for index, index_labels in picks.values():
+        for label, size in zip(index_labels, index.shape, strict=True):
+            sizes[label] = max(sizes.get(label, 1), size)
+    for label in picked:
+        if label in running:
+            sizes[label] = max(sizes[label], array.shape[labels.index(label)])
+
+    def place(index, index_labels):
+        order = sorted(range(len(index_labels)), key=lambda i: running.index(index_labels[i]))
+        index = evaluate(jnp.transpose, index, axes=order)
+        shape = dict(zip((index_labels[i] for i in order), index.shape, strict=True))
+        return index.reshape([shape.get(label, 1) for label in running])
+
+    indices = []
+    for label in picked:
+        if label in picks:
+            indices.append(place(*picks[label]))
+        else:
+            size = array.shape[labels.index(label)]
+            indices.append(place(np.arange(size, dtype=np.int32) if size > 1 else np.zeros(1, np.int32), [label]))
+    array = evaluate(jnp.transpose, array, axes=[labels.index(label) for label in picked + rest])
+    if indices:
+        array = evaluate(lambda a, *i: a.at[i].get(mode="promise_in_bounds", wrap_negative_indices=False)
+                         if isinstance(a, jax.Array) else jnp.asarray(a)[i], array, *indices)
+    current = running + rest
+    order = [current.index(label) for label in out if label in current]
+    shape = dict(zip(current, array.shape, strict=True))
+    array = evaluate(jnp.transpose, array, axes=order)
+    return array.reshape([shape.get(label, 1) for label in out])
+
+
+def without_rows(value: Named, which: Sequence[Axis] | None = None) -> Named:
+    """Return the value with its row axes read out: one entry for each position instead of one for each row."""
+    rows = value.row_axes if which is None else which
+    if not rows:
+        return value
+    keys = {axis.key for axis in rows}
+    kept = tuple(axis for axis in value.axes if axis.key not in keys)
+    picks = {}
+    for axis in rows:
+        index = axis.index.dense(value.shape)
+        dims = [i for i, size in enumerate(index.shape) if size != 1]
+        picks[axis.key] = (index.reshape([index.shape[i] for i in dims]), dims)
+    # a positional axis of length 1 takes no part in the indexing
+    labels = [("unit", label) if isinstance(label, int) and size == 1 else label
+              for label, size in zip(value.labels, value.array.shape, strict=True)]
+    out = [axis.key for axis in kept] + list(range(len(value.shape)))
+    units = [i for i, label in enumerate(labels) if isinstance(label, tuple) and label[0] == "unit"]
+    array = value.array.reshape([s for i, s in enumerate(value.array.shape) if i not in units])
+    labels = [label for i, label in enumerate(labels) if i not in units]
+    return Named(take(array, labels, picks, out), value.shape, kept)
+
+
+def full(value: Named, dims: Sequence[int] | None = None):
+    """Return the table with the positional axes `dims` (all by default) at their full length."""
+    lead = len(value.axes)
+    dims = range(len(value.shape)) if dims is None else dims
+    shape = list(value.array.shape)
+    for dim in dims:
+        shape[lead + dim] = value.shape[dim]
+    if tuple(shape) == tuple(value.array.shape):
+        return value.array
+    return evaluate(jnp.broadcast_to, value.array, shape=tuple(shape))
+
+
+def table_bytes(axes: Sequence[Axis], shape: Sequence[int], itemsize: int = 8) -> int:
+    return math.prod(axis.size for axis in axes) * math.prod(shape) * itemsize

@@ -1,0 +1,38 @@
+"""Logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+# exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0, where -inf · 0 is NaN.
+# Larger in magnitude than any log-density; small enough that 1e8 of them still add up in float32.
+LOG_ZERO = -1e30
+# A total below this means that some datum has probability zero.
+IMPOSSIBLE = 0.5 * LOG_ZERO
+
+
+def safe_log(x):
+    """Return log x, and `LOG_ZERO` for x = 0 (gradient zero there)."""
+    positive = x > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, LOG_ZERO, jnp.nan))
+
+
+def bounded_below(log_density):
+    """Return a log-density with `LOG_ZERO` in place of -inf; NaN stays NaN."""
+    return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
+
+
+def tempered_logsumexp(x, temperature: float, num_axes: int):
+    """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot (first of equals).
+
+    `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf; entries here are never below
+    `LOG_ZERO`, and the gradient is the posterior. Source: Darwiche (2003), theorem 1.
+    """
+    flat = x.reshape(*x.shape[: x.ndim - num_axes], -1)
+    if isinstance(temperature, (int, float)) and temperature == 0:
+        best = jax.lax.stop_gradient(jnp.argmax(flat, axis=-1))
+        return jnp.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
+    largest = jax.lax.stop_gradient(flat.max(axis=-1, keepdims=True))
+    total = jnp.exp((flat - largest) / temperature).sum(axis=-1)
+    return largest[..., 0] + temperature * jnp.log(total)

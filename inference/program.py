@@ -1,0 +1,341 @@
+"""Trace a NumPyro program once, abstractly, with symbols in place of its discrete latents.
+
+The result is an ordinary jaxpr from parameters and data to everything that the likelihood needs: for each site the
+arguments of its distribution, its value, its mask and its multiplicity. Nothing runs on the data.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.extend.core import ClosedJaxpr, Primitive
+from jax.interpreters import partial_eval as pe
+from numpyro.distributions import constraints
+from numpyro.handlers import seed
+from numpyro.primitives import Messenger
+
+from emjax.distributions import Select
+from emjax.families import registered_arguments
+
+latent_p = Primitive("latent")
+latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class Latent:
+    """A discrete latent: `support` is (values, *event), `shape` its elements' (plates and batch axes)."""
+
+    name: str
+    support: np.ndarray
+    shape: tuple[int, ...]
+    plates: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """What EM estimates: a `numpyro.param` site, or an unobserved continuous `sample` site (`is_prior`)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Any
+    constraint: Any
+    is_prior: bool
+    value_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One term of the complete-data log-likelihood.
+
+    `kind` is "observed", "latent" or "prior"; `elements` the shape of its independent elements (batch axes and those
+    that `to_event` declared), `event` that of one element; `outputs` says where its arrays are among the jaxpr's.
+    """
+
+    name: str
+    kind: str
+    family: type
+    elements: tuple[int, ...]
+    event: tuple[int, ...]
+    plates: tuple[str, ...]
+    outputs: Mapping[str, Any]
+    arg_constraints: Mapping[str, Any]
+    component_of: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A traced program: `jaxpr` maps (parameters by sorted name, data) to the outputs that the sites point to."""
+
+    jaxpr: ClosedJaxpr
+    sites: tuple[Site, ...]
+    latents: Mapping[str, Latent]
+    parameters: Mapping[str, Parameter]
+    num_data: int
+
+
+class _Symbols(Messenger):
+    """Give every unobserved site its value: a symbol if it is discrete, its parameter if it is continuous."""
+
+    def __init__(self, model, params: Mapping[str, Any] | None, init: Callable | None = None):
+        self.params, self.init = params, init
+        self.latents: dict[str, Latent] = {}
+        self.parameters: dict[str, Parameter] = {}
+        self.records: list[tuple] = []
+        self.values: dict[str, Any] = {}
+        super().__init__(model)
+
+    def process_message(self, msg):
+        kind, name = msg["type"], msg["name"]
+        if kind == "control_flow":
+            raise ValueError(f"Site '{name}' is a `scan` or `cond`: emjax sums out latents written one by one. Write the steps "
+                             "as a Python loop: for t in range(T): z = numpyro.sample(f'z_{t}', ...).")
+        if kind == "plate" and msg["value"] is None:
+            raise ValueError(f"Plate '{name}' draws a random subsample, and EM would see only that. Remove `subsample_size`, or "
+                             "pass the rows to fit as data.")
+        if kind not in ("sample", "param"):
+            return
+        if name in self.values:
+            raise ValueError(f"Two sites are called '{name}'. Site names must differ.")
+        if kind == "param":
+            self._parameter(msg)
+        elif msg["value"] is None and msg.get("_intervene_", True):
+            self._unobserved(msg)
+        self.values[name] = msg["value"]
+
+    def _parameter(self, msg):
+        name, constraint = msg["name"], msg["kwargs"].get("constraint", constraints.real)
+        if self.params is None:
+            value = msg["fn"](*msg["args"], **msg["kwargs"]) if msg["value"] is None else msg["value"]
+            if value is None:
+                raise ValueError(f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, constraint=...).")
+            value = _as_float(value)
+            self.parameters[name] = Parameter(name, value.shape, value.dtype, constraint, is_prior=False)
+            msg["value"] = value
+        else:
+            msg["value"] = self.params[name]
+
+    def _unobserved(self, msg):
+        name, fn = msg["name"], msg["fn"]
+        shape = tuple(msg["kwargs"].get("sample_shape", ()))
+        if shape:
+            fn = msg["fn"] = fn.expand(shape + fn.batch_shape)
+            msg["kwargs"]["sample_shape"] = ()
+        if fn.support is not None and fn.support.is_discrete:
+            self.latents[name] = latent = _latent(name, fn, tuple(f.name for f in msg["cond_indep_stack"]))
+            msg["value"] = latent_p.bind(name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype)
+        elif self.params is None:
+            msg["value"] = value = _as_float(self.init(msg))
+            self.parameters[name] = Parameter(name, value.shape, value.dtype, fn.support, is_prior=True)
+        else:
+            msg["value"] = self.params[name]
+
+    def postprocess_message(self, msg):
+        if msg["type"] == "sample":
+            self.records.append((msg["name"], msg["fn"], msg["value"], msg["scale"], bool(msg["is_observed"]),
+                                 tuple(frame.name for frame in msg["cond_indep_stack"])))
+
+
+def _as_float(value):
+    value = jnp.asarray(value)
+    return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
+
+
+def _latent(name: str, fn, plates) -> Latent:
+    """Return the latent that a discrete distribution of finite support draws."""
+    inner, _, _ = unwrapped(fn)
+    if not inner.has_enumerate_support:
+        kind = type(inner).__name__
+        remedy = (f"numpyro.sample('{name}', dist.Categorical(logits=dist.Poisson(rate).log_prob(jnp.arange(50))))"
+                  if "Poisson" in kind else f"numpyro.sample('{name}', dist.Categorical(logits=dist.{kind}(...).log_prob(jnp.arange(50))))")
+        return _unbounded(name, kind, remedy, fn, plates)
+    try:
+        with jax.ensure_compile_time_eval():
+            support = np.asarray(inner.enumerate_support(expand=False))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise ValueError(f"The support of latent site '{name}' depends on data or parameters, and EM must know its values beforehand. "
+                         f"Pass the bound as a Python number, e.g. numpyro.sample('{name}', dist.{type(inner).__name__}(10, ...)).") from error
+    support = support.reshape(support.shape[:1] + tuple(inner.event_shape))
+    elements = fn.batch_shape + fn.event_shape[: len(fn.event_shape) - len(inner.event_shape)]
+    return Latent(name, support, tuple(elements), plates)
+
+
+def _unbounded(name, kind, remedy, fn, plates) -> Latent:
+    """A latent of infinite support has no table; it is an error as soon as something depends on it."""
+    message = (f"Site '{name}' is latent and {kind}: its support has no end, and EM sums over every value. Either\n"
+               f"  - observe it:            numpyro.sample('{name}', ..., obs=value), or\n"
+               f"  - bound its support:     {remedy}.")
+    return UnboundedLatent(name, np.zeros((0,), np.int32), tuple(fn.batch_shape + fn.event_shape), plates, message)
+
+
+@dataclass(frozen=True, eq=False)
+class UnboundedLatent(Latent):
+    """A discrete latent whose support has no end: harmless where nothing depends on it, else the error `message`."""
+
+    message: str = ""
+
+
+def unwrapped(fn) -> tuple[Any, list, int]:
+    """Return the innermost distribution, the masks around it, and how many axes `to_event` declared."""
+    masks, reinterpreted = [], 0
+    while isinstance(fn, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):
+        if isinstance(fn, dist.Independent):
+            reinterpreted += fn.reinterpreted_batch_ndims
+        elif isinstance(fn, dist.MaskedDistribution):
+            masks.append((fn._mask, reinterpreted))
+        fn = fn.base_dist
+    return fn, masks, reinterpreted
+
+
+def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwargs: dict) -> Program:
+    """Trace a program on abstract parameters and data. Source: ours; the messenger protocol is NumPyro's."""
+    leaves, rebuild = split_arguments(args, kwargs)
+    names = sorted(parameters)
+    state: dict = {}
+
+    def flat(param_values, data_values):
+        a, k = rebuild(data_values)
+        symbols = _Symbols(model, dict(zip(names, param_values, strict=True)))
+        with numpyro.validation_enabled(False):
+            seed(symbols, jax.random.key(0))(*a, **k)
+            outputs: list = []
+            sites = [site for record in symbols.records for site in _sites(record, symbols, outputs)]
+        state.update(sites=tuple(sites), latents=symbols.latents)
+        return outputs
+
+    abstract = [jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names]
+    closed = pruned(jax.make_jaxpr(flat)(abstract, leaves))
+    return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
+
+
+def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return a jaxpr without the equations that its outputs do not need."""
+    jaxpr, _ = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
+    return ClosedJaxpr(jaxpr, closed.consts)
+
+
+def initial_values(model, init: Callable, args, kwargs) -> tuple[Callable, dict[str, Parameter]]:
+    """Return a function of (rng_key, data) that gives every parameter its start, and the parameters."""
+    leaves, rebuild = split_arguments(args, kwargs)
+    state: dict = {}
+
+    def flat(rng_key, data_values):
+        a, k = rebuild(data_values)
+        symbols = _Symbols(model, None, init)
+        with numpyro.validation_enabled(False):
+            seed(symbols, rng_key)(*a, **k)
+        state["parameters"] = symbols.parameters
+        return {name: symbols.values[name] for name in symbols.parameters}
+
+    closed, shapes = jax.make_jaxpr(flat, return_shape=True)(jax.random.key(0), leaves)
+    closed = pruned(closed)
+    tree = jax.tree.structure(shapes)
+
+    def start(rng_key, data):
+        flat_inputs = jax.tree.leaves((rng_key, data))
+        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *flat_inputs))
+
+    return start, state["parameters"]
+
+
+def split_arguments(args, kwargs):
+    """Split a model's arguments into arrays, which are traced, and everything else, which is as it is."""
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    is_array = [isinstance(leaf, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+                for leaf in leaves]
+    static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+    arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
+
+    def rebuild(values):
+        values = iter(values)
+        return jax.tree.unflatten(tree, [next(values) if array else leaf for leaf, array in zip(static, is_array, strict=True)])
+
+    return arrays, rebuild
+
+
+def signature(args, kwargs):
+    """Return what a trace depends on: the shapes of the arrays among the arguments, and everything else."""
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    parts = [(tuple(leaf.shape), str(leaf.dtype)) if isinstance(leaf, np.ndarray | jax.Array) else (type(leaf), _hashable(leaf)) for leaf in leaves]
+    return tree, tuple(parts), jax.config.jax_enable_x64
+
+
+def _hashable(leaf):
+    try:
+        hash(leaf)
+        return leaf
+    except TypeError:
+        return id(leaf)
+
+
+def _sites(record, symbols: _Symbols, outputs: list):
+    """Yield the site of a record: one, or one for each component of a `Select`."""
+    name, fn, value, scale, is_observed, plates = record
+    inner, masks, reinterpreted = unwrapped(fn)
+    kind = "observed" if is_observed else "latent" if name in symbols.latents else "prior" if name in symbols.parameters else "observed"
+    split = len(fn.event_shape) - len(inner.event_shape)
+    elements = tuple(fn.batch_shape) + tuple(fn.event_shape)[:split]
+    shared = {"scale": scale, "masks": [_aligned_mask(mask, depth, reinterpreted, fn) for mask, depth in masks if mask is not True]}
+
+    def emit(array) -> int:
+        outputs.append(jnp.asarray(array))
+        return len(outputs) - 1
+
+    common = {"value": emit(value), "scale": None if scale is None else emit(jnp.reshape(scale, jnp.shape(scale) + (1,) * split)),
+              "masks": [emit(mask) for mask in shared["masks"]]}
+    pieces = [(inner, None, None)]
+    if isinstance(inner, Select):
+        pieces = [(component, i, emit(inner.index == i)) for i, component in enumerate(inner.components)]
+    for piece, number, gate in pieces:
+        core, core_masks, extra = unwrapped(piece)
+        own = dict(common)
+        own["masks"] = common["masks"] + [emit(_padded_mask(mask, extra)) for mask, _ in core_masks if mask is not True]
+        own["gate"] = gate
+        names = registered_arguments(type(core))
+        available = core.get_args() if names else {}
+        own["args"] = {key: emit(available[key]) for key in names if key in available}
+        own["log_prob"] = _log_prob(core, value, emit, reinterpreted if number is None else extra, len(elements))
+        own["valid"] = _valid(core, value, emit) if kind == "observed" else None
+        extra_elements = tuple(piece.event_shape)[: len(piece.event_shape) - len(core.event_shape)] if number is not None else ()
+        yield Site(name, kind, type(core), elements + extra_elements if number is not None else elements, tuple(core.event_shape), plates, own,
+                   dict(core.arg_constraints), component_of=None if number is None else f"{name}[{number}]")
+
+
+def _aligned_mask(mask, depth, reinterpreted, fn):
+    """Return a mask with unit axes for what `to_event` declared inside it."""
+    return _padded_mask(mask, reinterpreted - depth) if reinterpreted - depth else jnp.asarray(mask)
+
+
+def _padded_mask(mask, extra):
+    return jnp.reshape(jnp.asarray(mask), jnp.shape(mask) + (1,) * extra)
+
+
+def _log_prob(core, value, emit, reinterpreted, rank):
+    try:
+        return emit(core.log_prob(value))
+    except (NotImplementedError, AttributeError, TypeError, ValueError):
+        return None
+
+
+def _valid(core, value, emit):
+    """Emit whether each entry of an observed value lies in the distribution's support."""
+    try:
+        support = core.support
+        return None if support is None else emit(jnp.asarray(support(value)))
+    except (NotImplementedError, AttributeError, TypeError):
+        return None
+
+
+def bound_arguments(model, args, kwargs) -> str:
+    """Return the model's arguments as text, for messages."""
+    try:
+        return ", ".join(inspect.signature(model).bind(*args, **kwargs).arguments)
+    except (TypeError, ValueError):
+        return ""

@@ -1,0 +1,146 @@
+"""Topics: what are the documents about? One topic for each document, or one for each word.
+
+Mixture of multinomials: a document d has one topic, which chose all of its words.
+
+      w ──▶ (z_d) ──▶ [n_d] ◀── φ_k
+              └─────────┴── plate "documents"
+
+    z_d ~ Categorical(w)                               latent `topic`
+    n_d ~ Multinomial(Σ_v n_dv, φ_{z_d})               `counts`, a row of word counts
+
+Probabilistic latent semantic analysis (pLSA): each word has a topic, drawn from the proportions of its document.
+
+      θ_d ──▶ (z_t) ──▶ [v_t] ◀── φ_k                  d = d_t, the document of token t
+                └─────────┴── plate "tokens", with multiplicity n_t
+
+    z_t ~ Categorical(θ_{d_t})                         latent `topic`
+    v_t ~ Categorical(φ_{z_t})                         `word`
+
+with w = `weights`, φ = `words` (topic, word), θ = `theta` (document, topic). The tokens come as triplets
+(`document`, `word`, `count`): n_t = `count` tokens of the same word in the same document share one row.
+
+E-step of the mixture (the multinomial coefficient cancels), and of pLSA:
+
+    r_dk = w_k Π_v φ_kv^n_dv / Σ_j w_j Π_v φ_jv^n_dv                                                      (1)
+    r_tk = θ_{d_t k} φ_{k v_t} / Σ_j θ_{d_t j} φ_{j v_t}                                                  (2)
+
+M-step: each probability is an expected count, normalized.
+
+    mixture   w_k  = mean_d r_dk                                                                         (3)
+              φ_kv ∝ Σ_d r_dk n_dv                                                                       (4)
+    pLSA      θ_dk ∝ Σ_{t: d_t = d} n_t r_tk                                                             (5)
+              φ_kv ∝ Σ_{t: v_t = v} n_t r_tk                                                             (6)
+
+Source: Nigam, McCallum, Thrun & Mitchell (2000), "Text classification from labeled and unlabeled documents using
+EM", Machine Learning 39, without their prior; Hofmann (2001), "Unsupervised learning by probabilistic latent
+semantic analysis", Machine Learning 42, in the asymmetric parametrization.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int, Real
+from numpyro.distributions import constraints
+
+
+def mixture_program(counts: Real[ArrayLike, "document vocabulary"], num_topics: int) -> None:
+    """One topic for each document. `counts` are how often each word occurs in each document.
+
+    Parameters: `weights` (topic,) and each row of `words` (topic, vocabulary) on the simplex. The weights start
+    equal, the rows of `words` uniformly at random.
+    """
+    weights = numpyro.param("weights", jnp.full(num_topics, 1 / num_topics), constraint=constraints.simplex)
+    words = numpyro.param(
+        "words", lambda rng_key: _random_rows(rng_key, num_topics, counts.shape[1]), constraint=constraints.simplex
+    )
+    with numpyro.plate("documents", len(counts)):
+        topic = numpyro.sample("topic", dist.Categorical(weights))
+        numpyro.sample("counts", dist.Multinomial(counts.sum(-1), words[topic]), obs=counts)
+
+
+def plsa_program(
+    document: Int[ArrayLike, "row"],
+    word: Int[ArrayLike, "row"],
+    count: Real[ArrayLike, "row"],
+    num_documents: int,
+    num_words: int,
+    num_topics: int,
+) -> None:
+    """One topic for each token. Row t says that `word[t]` occurs `count[t]` times in `document[t]`.
+
+    Parameters: each row of `theta` (document, topic) and of `words` (topic, word) on the simplex. The topic
+    proportions start equal, the rows of `words` uniformly at random.
+    """
+    theta = numpyro.param(
+        "theta", jnp.full((num_documents, num_topics), 1 / num_topics), constraint=constraints.simplex
+    )
+    words = numpyro.param(
+        "words", lambda rng_key: _random_rows(rng_key, num_topics, num_words), constraint=constraints.simplex
+    )
+    with numpyro.plate("tokens", len(word)), numpyro.handlers.scale(scale=count):
+        topic = numpyro.sample("topic", dist.Categorical(theta[document]))
+        numpyro.sample("word", dist.Categorical(words[topic]), obs=word)
+
+
+def _random_rows(rng_key: jax.Array, num_topics: int, num_words: int) -> Float[jax.Array, "topic word"]:
+    """Return a distribution over words for each topic, uniform on the simplex."""
+    return jax.random.dirichlet(rng_key, jnp.ones(num_words), (num_topics,))
+
+
+def mixture_hand_derived_step(
+    params: Mapping[str, ArrayLike], counts: Real[ArrayLike, "document vocabulary"], num_topics: int
+) -> dict[str, np.ndarray]:
+    """Return the parameters of `mixture_program` after one EM step, by (1), (3) and (4).
+
+    A topic that no word is expected from keeps its row of `words`.
+    """
+    n = np.asarray(counts, np.float64)
+    weights, words = (np.asarray(params[name], np.float64) for name in ("weights", "words"))
+
+    # (1): log Π_v φ_kv^n_dv as a matrix product, in which 0⁰ = 1, and a word that cannot occur but did gives -inf.
+    log_words = np.log(words, where=words > 0, out=np.zeros_like(words))
+    cannot = n @ (words == 0).T > 0
+    with np.errstate(divide="ignore"):
+        log_joint = np.log(weights) + np.where(cannot, -np.inf, n @ log_words.T)
+    r = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))
+
+    return {"weights": r.mean(axis=0), "words": _normalized(r.T @ n, words)}  # (3), (4)
+
+
+def plsa_hand_derived_step(
+    params: Mapping[str, ArrayLike],
+    document: Int[ArrayLike, "row"],
+    word: Int[ArrayLike, "row"],
+    count: Real[ArrayLike, "row"],
+    num_documents: int,
+    num_words: int,
+    num_topics: int,
+) -> dict[str, np.ndarray]:
+    """Return the parameters of `plsa_program` after one EM step, by (2), (5) and (6).
+
+    A document without tokens keeps its row of `theta`, and a topic that no token is expected from its row of `words`.
+    """
+    d, v, n = np.asarray(document), np.asarray(word), np.asarray(count, np.float64)
+    theta, words = (np.asarray(params[name], np.float64) for name in ("theta", "words"))
+
+    with np.errstate(divide="ignore"):
+        log_joint = np.log(theta)[d] + np.log(words).T[v]  # (row, topic)
+    r = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))  # (2)
+
+    document_topic, word_topic = np.zeros((num_documents, num_topics)), np.zeros((num_words, num_topics))
+    np.add.at(document_topic, d, n[:, None] * r)  # (5)
+    np.add.at(word_topic, v, n[:, None] * r)  # (6)
+    return {"theta": _normalized(document_topic, theta), "words": _normalized(word_topic.T, words)}
+
+
+def _normalized(
+    expected_counts: Float[np.ndarray, "row value"], otherwise: Float[np.ndarray, "row value"]
+) -> Float[np.ndarray, "row value"]:
+    """Return each row divided by its sum; where nothing is expected, the row of `otherwise`."""
+    totals = expected_counts.sum(axis=1, keepdims=True)
+    return np.divide(expected_counts, totals, out=otherwise.copy(), where=totals > 0)

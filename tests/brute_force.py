@@ -1,0 +1,225 @@
+"""The joint table of a NumPyro program, by enumeration: the oracle that every other result answers to.
+
+Every element of every unobserved discrete site takes every value of its support (`itertools.product`), the
+program runs at each joint assignment as it runs in simulation, and NumPyro's own `log_prob` is summed over its
+sites. Nothing of emjax is imported. What the words mean here:
+
+- `handlers.mask`: a masked observation contributes 0; a masked latent element contributes -log(support size), so
+  that it sums to one, as if it were not there.
+- `handlers.scale` is a multiplicity: c copies of the row, latents included. A table of one copy cannot say
+  that, so a scaled latent is refused: repeat the row. Where only observations are scaled, c copies given the same
+  latents are c times the log-probability.
+- An unobserved continuous site is a parameter. Its density is the prior's and no part of the likelihood.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
+
+
+@dataclass(frozen=True)
+class Latent:
+    """An unobserved discrete site.
+
+    - `support`: (support size,), its values in the order of `enumerate_support`.
+    - `shape`: its elements: the plate shape, and any batch or event dimension without a plate.
+    """
+
+    support: np.ndarray
+    shape: tuple[int, ...]
+
+    @property
+    def num_elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class JointTable:
+    """log p(x, z | params) in nats at every joint assignment z.
+
+    - `latents`: the latent sites, in program order.
+    - `index`: for each latent, (assignment, *shape): the place in its support of each element's value.
+    - `complete_log_likelihood`: (assignment,).
+    - `log_prior`: log density of the continuous sample sites, zero where there is none.
+    """
+
+    latents: dict[str, Latent]
+    index: dict[str, np.ndarray]
+    complete_log_likelihood: np.ndarray
+    log_prior: float
+
+    @cached_property
+    def log_likelihood(self) -> float:
+        """log p(x | params), in nats."""
+        return float(np.logaddexp.reduce(self.complete_log_likelihood))
+
+    @cached_property
+    def probability(self) -> np.ndarray:
+        """p(z | x, params) of each joint assignment."""
+        if self.log_likelihood == -np.inf:
+            raise ValueError("the data have probability zero under these parameters: there is no posterior")
+        return np.exp(self.complete_log_likelihood - self.log_likelihood)
+
+    @property
+    def posterior(self) -> dict[str, np.ndarray]:
+        """p(z_site = k | x, params) for each element: (*shape, support size)."""
+        return {
+            name: np.stack(
+                [np.tensordot(self.probability, self.index[name] == k, 1) for k in range(len(latent.support))], -1
+            )
+            for name, latent in self.latents.items()
+        }
+
+    @property
+    def mode(self) -> dict[str, np.ndarray]:
+        """The most probable joint assignment; the first of several."""
+        best = int(np.argmax(self.complete_log_likelihood))
+        return {name: latent.support[self.index[name][best]] for name, latent in self.latents.items()}
+
+    @property
+    def mode_log_likelihood(self) -> float:
+        """log p(x, z | params) at the mode, in nats."""
+        return float(np.max(self.complete_log_likelihood))
+
+    @property
+    def mode_gap(self) -> float:
+        """By how many nats the mode beats the second best assignment; 0 where they tie."""
+        if len(self.complete_log_likelihood) == 1:
+            return math.inf
+        second, first = np.partition(self.complete_log_likelihood, -2)[-2:]
+        return float(first - second)
+
+    def complete_log_likelihood_at(self, values: dict[str, np.ndarray]) -> float:
+        """log p(x, z | params) at one assignment, given as site values, in nats."""
+        row = np.ones(len(self.complete_log_likelihood), bool)
+        for name, latent in self.latents.items():
+            value = np.asarray(values[name])
+            if value.shape != latent.shape:
+                raise ValueError(f"site {name!r} has shape {latent.shape}; the assignment gives it {value.shape}")
+            row &= (latent.support[self.index[name]] == value).reshape(len(row), -1).all(-1)
+        if row.sum() != 1:
+            raise ValueError(f"not one joint assignment of this program: {values}")
+        return float(self.complete_log_likelihood[row][0])
+
+
+def joint_table(model: Callable, params: dict, *args, vectorize: bool = True, **kwargs) -> JointTable:
+    """Return log p(x, z | params) for every z.
+
+    `params` holds the constrained value of each `numpyro.param` and each unobserved continuous sample site.
+    With `vectorize=False` the program runs once for each assignment on concrete values, which is slow.
+    """
+    if not jax.config.jax_enable_x64:
+        raise ValueError("the oracle needs float64: jax.config.update('jax_enable_x64', True)")
+    latents = latent_sites(model, params, *args, **kwargs)
+    index = _assignments(latents)
+    values = {name: jnp.asarray(latent.support)[index[name]] for name, latent in latents.items()}
+
+    def at(assignment):
+        return complete_log_likelihood(model, params, assignment, *args, **kwargs)
+
+    if not latents:
+        log_likelihood, log_prior = (np.asarray(x)[None] for x in at({}))
+    elif vectorize:
+        log_likelihood, log_prior = map(np.asarray, jax.jit(jax.vmap(at))(values))
+    else:
+        rows = [at(jax.tree.map(lambda v: v[i], values)) for i in range(len(next(iter(values.values()))))]
+        log_likelihood, log_prior = (np.asarray(column, float) for column in zip(*rows))
+    if not np.allclose(log_prior, log_prior[0], rtol=1e-12, atol=1e-12):
+        raise ValueError("the prior of a continuous site depends on a latent: it is no prior of a parameter")
+    return JointTable(latents, index, log_likelihood, float(log_prior[0]))
+
+
+def latent_sites(model: Callable, params: dict, *args, **kwargs) -> dict[str, Latent]:
+    """Return the unobserved discrete sites of a program, in program order."""
+    latents = {}
+    first = handlers.substitute(model, substitute_fn=_first_of_support)  # a value that need not be compiled
+    for name, site in _trace(first, params, *args, **kwargs).items():
+        if site["type"] != "sample" or site["is_observed"] or name in params:
+            continue
+        law = site["fn"]
+        if not law.support.is_discrete:
+            raise ValueError(f"continuous site {name!r} needs a value in `params`")
+        if site["scale"] is not None and np.any(np.asarray(site["scale"]) != 1):
+            raise ValueError(f"latent site {name!r} is scaled: its copies differ, so repeat the rows instead")
+        element = _element_law(law)
+        if not element.has_enumerate_support:
+            raise ValueError(f"latent site {name!r} has no finite support")
+        support = np.ravel(element.enumerate_support(expand=False))
+        latents[name] = Latent(support, law.batch_shape + law.event_shape)
+    return latents
+
+
+def complete_log_likelihood(model: Callable, params: dict, latents: dict, *args, **kwargs) -> tuple:
+    """Return log p(x, z | params) and log p(params), in nats, at concrete values of the latents z."""
+    likelihood, prior = jnp.zeros(()), jnp.zeros(())
+    for name, site in _trace(model, {**params, **latents}, *args, **kwargs).items():
+        if site["type"] != "sample":
+            continue
+        scale = 1.0 if site["scale"] is None else site["scale"]
+        if name in latents:
+            likelihood += jnp.sum(_latent_log_prob(site["fn"], site["value"]))
+        elif site["is_observed"]:
+            likelihood += jnp.sum(scale * site["fn"].log_prob(site["value"]))
+        else:
+            prior += jnp.sum(scale * site["fn"].log_prob(site["value"]))
+    return likelihood, prior
+
+
+def expected_log_likelihood(model: Callable, params: dict, table: JointTable, *args, **kwargs):
+    """Return Q(params | table's params) = Σ_z p(z | x) log p(x, z | params), in nats: a differentiable function."""
+    values = {name: jnp.asarray(latent.support)[table.index[name]] for name, latent in table.latents.items()}
+    likelihood = jax.vmap(lambda z: complete_log_likelihood(model, params, z, *args, **kwargs)[0])(values)
+    possible = table.probability > 0  # 0 · log 0 is 0
+    return jnp.sum(jnp.where(possible, table.probability * jnp.where(possible, likelihood, 0.0), 0.0))
+
+
+def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
+    choices = [range(len(latent.support)) for latent in latents.values() for _ in range(latent.num_elements)]
+    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(-1, len(choices))
+    index, start = {}, 0
+    for name, latent in latents.items():
+        stop = start + latent.num_elements
+        index[name] = table[:, start:stop].reshape((len(table),) + latent.shape)
+        start = stop
+    return index
+
+
+def _trace(model, values, *args, **kwargs):
+    values = jax.tree.map(jnp.asarray, values)
+    run = handlers.seed(handlers.substitute(model, data=values), jax.random.key(0))
+    return handlers.trace(run).get_trace(*args, **kwargs)
+
+
+def _first_of_support(site):
+    if site["type"] == "sample" and not site["is_observed"] and _element_law(site["fn"]).has_enumerate_support:
+        support = jnp.ravel(_element_law(site["fn"]).enumerate_support(expand=False))
+        return jnp.full(site["fn"].shape(), support[0])
+
+
+def _element_law(law):
+    """The distribution of one element, below what only repeats, groups or masks it."""
+    while isinstance(law, (ExpandedDistribution, Independent, MaskedDistribution)):
+        law = law.base_dist
+    return law
+
+
+def _latent_log_prob(law, value):
+    """log p(value) of each batch element, a masked one uniform over its support."""
+    if isinstance(law, ExpandedDistribution):
+        return _latent_log_prob(law.base_dist, value)
+    if isinstance(law, Independent):
+        inner = _latent_log_prob(law.base_dist, value)
+        return jnp.sum(inner, axis=tuple(range(-law.reinterpreted_batch_ndims, 0)))
+    if isinstance(law, MaskedDistribution):
+        support = _element_law(law).enumerate_support(expand=False)
+        uniform = -math.prod(law.event_shape) * math.log(len(support))
+        return jnp.where(law._mask, _latent_log_prob(law.base_dist, value), uniform)
+    return law.log_prob(value)

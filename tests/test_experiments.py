@@ -1,0 +1,230 @@
+"""The numbers that the experiments print, and the command that runs them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
+
+from experiments import annotators, canvas, coins, corpora, gaussian_mixture, grades, report, segmentation, topics  # noqa: E402
+from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
+from experiments.iterates import iterates  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_list_names_every_experiment_and_its_question():
+    lines = command("--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+    assert all(line.endswith("?") for line in lines)
+
+
+def test_unknown_experiment_is_refused_with_the_names_that_exist():
+    refused = command("coin")
+    assert refused.returncode == 2
+    assert "no experiment named coin; there are: coins, annotators" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["coins", "grades"])
+def test_experiment_prints_its_tables_and_writes_its_figures(name, tmp_path, capsys):
+    before = dict(matplotlib.rcParams)
+    main([name, "--quick", "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert f"{name} took" in printed
+    figures = re.findall(r"figure: (.*\.png)", printed)
+    assert figures and all(Path(figure).stat().st_size > 20_000 for figure in figures)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_coins_soft_em_gives_the_published_numbers():
+    em = coins.soft_em()
+    np.testing.assert_allclose(coins.responsibilities(em, coins.START), [0.45, 0.80, 0.73, 0.35, 0.65], atol=0.005)
+    np.testing.assert_allclose(coins.biases(em, coins.START, 1)[1], [0.713, 0.581], atol=5e-4)
+    found = em.run(jax.random.key(0), coins.HEADS, init_params=coins.START)
+    np.testing.assert_allclose(found.params["bias"], [0.7968, 0.5196], atol=5e-5)
+
+
+def test_coins_hard_em_stays_where_it_lands_and_comes_back_from_the_slide():
+    em = coins.hard_em()
+    np.testing.assert_allclose(coins.biases(em, coins.START, 3)[1:], [[0.80, 0.45]] * 3)
+    np.testing.assert_allclose(coins.biases(em, coins.SLIDE, 3)[-1], [0.80, 0.45])
+
+
+def test_coins_known_coins_and_a_new_set():
+    np.testing.assert_allclose(coins.supervised(), [0.80, 0.45])
+    found = coins.soft_em().run(jax.random.key(0), coins.HEADS, init_params=coins.START)
+    bias = np.array([0.7968, 0.5196])
+    odds = bias**6 * (1 - bias) ** 4
+    np.testing.assert_allclose(
+        coins.responsibilities(coins.soft_em(), found.params, coins.NEW_SET), odds[0] / odds.sum(), atol=1e-4
+    )
+
+
+def test_annotators_landscape_has_the_optima_of_the_lecture():
+    em = annotators.lecture_em()
+    everyone = annotators.end_of(em, annotators.start_from(annotators.ALL_GOOD))
+    assert (everyone.name, round(everyone.sigma, 4), round(everyone.log_likelihood, 3)) == (
+        "all good",
+        0.0947,
+        14.074,
+    )
+    without_4 = annotators.end_of(em, annotators.start_from((0, 1, 2, 3)))
+    assert (without_4.name, round(without_4.log_likelihood, 3)) == ("0, 1, 2, 3 good", 13.547)
+    assert annotators.end_of(em, annotators.start_from(annotators.LECTURE)).name == "0, 1, 2, 3 good"
+    assert np.isinf(annotators.end_of(em, annotators.start_from((4,))).log_likelihood)
+
+
+def test_annotators_likelihood_has_no_bound():
+    heights = annotators.along_sigma(annotators.lecture_em(), (4,), np.array([1e-3, 1e-6, 1e-9]))
+    np.testing.assert_allclose(np.diff(heights), 3 * np.log(1000), rtol=1e-6)  # σ⁻³: one factor an image
+
+
+def test_annotators_are_found_with_enough_images():
+    posteriors = annotators.simulated_posteriors(num_images=20, num_tables=20)
+    assert posteriors.shape == (3, 20, 5)
+    assert (annotators.share_found(posteriors)[:2] >= 0.95).all()
+    assert annotators.images_needed({3: np.zeros((3, 4, 5)), 20: posteriors}, noise=0) == "20"
+
+
+def test_simulated_scores_are_close_for_good_annotators_and_random_for_others():
+    scores = np.asarray(annotators.simulated(jax.random.key(0), 500, 0.05))
+    assert scores.shape == (500, 5)
+    deviations = (scores - scores[:, list(annotators.LECTURE)].mean(axis=1, keepdims=True)).std(axis=0)
+    assert (deviations[[0, 1, 3]] < 0.06).all()
+    assert (deviations[[2, 4]] > 0.25).all()
+
+
+def test_grades_take_one_step_where_nothing_is_latent():
+    first, second = grades.from_all_grades()
+    np.testing.assert_allclose([first, second], 20 / (2 * 48), rtol=1e-12)
+
+
+@pytest.mark.parametrize("num_c", grades.NUMS_C)
+def test_grades_converge_at_the_predicted_rate(num_c):
+    thetas = grades.from_number_of_cs(num_c)
+    share = num_c / grades.NUM_TOTAL
+    np.testing.assert_allclose(grades.rate_seen(thetas, num_c), share / (1 - share), rtol=1e-3)
+
+
+def test_gaussian_mixture_finds_the_three_gaussians():
+    clusters = gaussian_mixture.three_gaussians()
+    points = jnp.asarray(clusters.points)
+    em = gaussian_mixture.EM(gaussian_mixture.gaussian_mixture.program)
+    path, objective = iterates(em, gaussian_mixture.three_gaussians_start(points), points, 3, num_steps=20)
+    assert len(points) == 500
+    assert np.diff(objective).min() > 0
+    labels = np.asarray(em.posterior(path[-1], points, 3)["component"]).argmax(axis=1)
+    order = gaussian_mixture.match(labels, clusters.labels, 3)
+    assert (np.argsort(order)[labels] == clusters.labels).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["wide", "narrow", "overlapping"])
+def test_em_beats_k_means_where_hard_assignment_fails(name):
+    results = gaussian_mixture.fits(gaussian_mixture.hard_cases()[name], num_restarts=4)
+    assert results["EM"].accuracy > results["k-means"].accuracy + 0.1
+
+
+@pytest.mark.parametrize("photograph", segmentation.PHOTOGRAPHS, ids=lambda photograph: photograph.name)
+def test_segmentation_tells_the_object_from_the_background(photograph):
+    found = segmentation.segmentation(photograph, num_components=2, every=8)
+    foreground, background = (
+        segmentation.boxed(found.foreground, box, 8).mean()
+        for box in (photograph.foreground, photograph.background)
+    )
+    assert foreground > 0.9
+    assert background < 0.1
+    assert found.painted.shape == photograph.image(8).shape
+
+
+def test_constitution_has_every_section():
+    sections = corpora.constitution()
+    articles = {"I": 10, "II": 4, "III": 3, "IV": 4}
+    expected = [
+        "Preamble",
+        *(f"Article {a}, Section {s}" for a, last in articles.items() for s in range(1, last + 1)),
+        "Article V",
+        "Article VI",
+        "Article VII",
+    ]
+    assert list(sections)[:25] == expected
+    sections_of = {"XIII": 2, "XIV": 5, "XV": 2, "XVIII": 3, "XX": 6, "XXI": 3, "XXII": 2}
+    sections_of |= {"XXIII": 2, "XXIV": 2, "XXV": 4, "XXVI": 2}
+    units = ["", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"]
+    numerals = [tens + unit for tens in ("", "X", "XX") for unit in units][1:28]
+    expected = [
+        name
+        for a in numerals
+        for name in (
+            [f"Amendment {a}, Section {s}" for s in range(1, sections_of[a] + 1)]
+            if a in sections_of
+            else [f"Amendment {a}"]
+        )
+    ]
+    assert list(sections)[25:] == expected
+    assert sections["Preamble"].startswith(
+        "We the People of the United States, in Order to form a more perfect Union"
+    )
+    assert sections["Amendment XXVII"].endswith("an election of Representatives shall have intervened.")
+    assert sum(len(text.split()) for text in sections.values()) == 7292
+
+
+def test_standard_library_is_read_without_being_imported():
+    corpus = corpora.standard_library()
+    assert {"asyncio.events", "logging", "email.message", "tkinter"} <= set(corpus)
+    assert not any(name.startswith(("test", "idlelib", "site-packages", "_")) for name in corpus)
+    assert "turtle" in corpus
+    assert "turtle" not in sys.modules
+
+
+def test_word_counts_leave_out_stop_words_and_frequent_words():
+    counted = corpora.word_counts(
+        {"a": "the apple and the apple", "b": "an apple, a pear", "c": "it is"}, max_share=0.5
+    )
+    assert counted.documents == ["b"]
+    assert counted.words == ["pear"]
+    assert counted.counts.tolist() == [[1]]
+
+
+def test_topics_of_the_constitution_are_distributions_that_tell_words_apart():
+    corpus = topics.constitution_counts()
+    found = topics.plsa(corpus, num_topics=3, num_restarts=1)
+    assert found.shares.shape == (74, 3)
+    np.testing.assert_allclose(found.shares.sum(axis=1), 1)
+    np.testing.assert_allclose(found.words.sum(axis=1), 1)
+    shown = topics.characteristic_words(corpus, found.words)
+    assert any("president" in [corpus.words[w] for w in row] for row in shown)
+
+
+def test_short_names_of_sections():
+    assert [
+        topics.short_name(name) for name in ("Preamble", "Article I, Section 8", "Amendment XIV, Section 2")
+    ] == ["Preamble", "Art. I.8", "Am. XIV.2"]
+
+
+def test_table_puts_numbers_to_the_right_and_text_to_the_left(capsys):
+    report.table(["name", "share"], [["a", "5%"], ["long", "∞"]])
+    assert capsys.readouterr().out == "  name  share\n  ----  -----\n  a        5%\n  long      ∞\n\n"
+
+
+def test_figure_is_saved_where_asked(tmp_path):
+    with canvas.figure(tmp_path / "deep" / "f.png", "A finding", "What one sees.") as figure:
+        figure.subplots().plot([0, 1])
+    assert (tmp_path / "deep" / "f.png").exists()

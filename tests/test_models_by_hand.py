@@ -1,0 +1,522 @@
+"""Each update derived by hand is held against the definition of EM: brute force over every latent, no engine.
+
+A case states log p(x_row, z_row) in `scipy.stats` terms, apart from the module that it tests. Rows are independent
+given the parameters, so the joint over all of z is a sum over one entry for each row, and `itertools.product` lists every z.
+A row of multiplicity 2 is listed as two rows.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+import numpyro
+import pytest
+from numpyro.infer.util import log_density
+from scipy import stats
+
+from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
+
+DOMAINS = {
+    "real": lambda value, direction, size: value + size * direction,
+    "positive": lambda value, direction, size: value * np.exp(size * direction),
+    "interval": lambda value, direction, size: value / (value + (1 - value) * np.exp(-size * direction)),
+    "half": lambda value, direction, size: DOMAINS["interval"](2 * value, direction, size) / 2,
+    "simplex": lambda value, direction, size: _normalize(value * np.exp(size * direction)),
+    "definite": lambda value, direction, size: _congruent(value, np.eye(value.shape[-1]) + size * direction),
+}
+"""How to move a parameter by `size` along `direction` without leaving its domain."""
+
+
+def _normalize(value):
+    return value / value.sum(axis=-1, keepdims=True)
+
+
+def _congruent(value, matrix):
+    return matrix @ value @ matrix.swapaxes(-1, -2)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program on small data, its update derived by hand, and its density written out a second time."""
+
+    module: object
+    program: Callable
+    step: Callable  # (params, *args) -> params
+    args: tuple
+    latent: str | None
+    observed: str
+    domains: dict  # parameter -> key of DOMAINS
+    start: dict
+    log_joint: Callable  # params -> (row, value) table of log p(x_row, z_row = value)
+    multiplicity: np.ndarray | None = None
+    hard: bool = False
+
+    def next(self, params):
+        return self.step(params, *self.args)
+
+
+def log_joint(case, params):
+    """Return log p(x, z) for every z, in the order of itertools.product."""
+    table = np.asarray(case.log_joint(params))
+    if case.multiplicity is not None:
+        table = np.repeat(table, case.multiplicity, axis=0)
+    num_rows, num_values = table.shape
+    every_z = np.array(list(itertools.product(range(num_values), repeat=num_rows)))
+    return table[np.arange(num_rows), every_z].sum(axis=1)
+
+
+def log_likelihood(case, params):
+    """Return log Σ_z p(x, z), or log max_z p(x, z) of a hard case."""
+    joint = log_joint(case, params)
+    return joint.max() if case.hard else np.logaddexp.reduce(joint)
+
+
+def expected_log_likelihood(case, params, entering):
+    """Return Q(params | entering): the mean of log p(x, z | params) under the posterior at `entering`."""
+    joint = log_joint(case, entering)
+    posterior = np.exp(joint - np.logaddexp.reduce(joint))
+    if case.hard:
+        posterior = np.eye(1, len(joint), joint.argmax())[0]
+    possible = posterior > 0
+    return posterior[possible] @ log_joint(case, params)[possible]
+
+
+def moved(case, params, directions, size):
+    return {name: DOMAINS[case.domains[name]](value, directions[name], size) for name, value in params.items()}
+
+
+def directions_from(seed, params, how_many):
+    rng = np.random.default_rng(seed)
+    return [{name: rng.normal(size=value.shape) for name, value in params.items()} for _ in range(how_many)]
+
+
+# ---------------------------------------------------------------- the cases
+
+
+def annotators_case():
+    rng = np.random.default_rng(1)
+    good = np.array([1, 1, 0, 1, 1, 0, 1, 1, 0])
+    values = rng.uniform(0.3, 0.7, size=12)
+    scores = np.where(good, rng.normal(values[:, None], 0.06, size=(12, 9)), rng.uniform(size=(12, 9)))
+
+    def table(params):
+        bad = np.log(1 - params["pi"]) + stats.uniform.logpdf(scores).sum(axis=0)
+        normal = stats.norm.logpdf(scores, params["mu"][:, None], params["sigma"])
+        return np.stack([bad, np.log(params["pi"]) + normal.sum(axis=0)], axis=1)
+
+    start = {"mu": rng.uniform(0.3, 0.7, size=12), "sigma": np.array(0.15), "pi": np.array(0.6)}
+    domains = {"mu": "real", "sigma": "positive", "pi": "interval"}
+    return Case(
+        annotators, annotators.program, annotators.hand_derived_step, (scores,), "good", "scores", domains, start, table
+    )
+
+
+HEADS = np.array([5, 9, 8, 4, 7, 2, 0, 10])
+
+
+def coins_case(hard):
+    def table(params):
+        return np.log(0.5) + stats.binom.logpmf(HEADS[:, None], 10, params["bias"])
+
+    def step(params, heads, flips):
+        return coins.hand_derived_step(params, heads, flips, hard=hard)
+
+    start = {"bias": np.random.default_rng(2).uniform(size=2)}
+    return Case(
+        coins, coins.program, step, (HEADS, 10), "coin", "heads", {"bias": "interval"}, start, table, hard=hard
+    )
+
+
+def weighted_coins_case(hard):
+    def table(params):
+        with np.errstate(divide="ignore"):  # a coin that nobody picked
+            log_weights = np.log(params["weights"])
+        return log_weights + stats.binom.logpmf(HEADS[:, None], 10, params["bias"])
+
+    def step(params, heads, flips, num_coins):
+        return coins.weighted_hand_derived_step(params, heads, flips, num_coins, hard=hard)
+
+    rng = np.random.default_rng(3)
+    start = {"weights": rng.dirichlet(np.ones(3)), "bias": rng.uniform(0.2, 0.8, size=3)}
+    domains = {"weights": "simplex", "bias": "interval"}
+    return Case(
+        coins, coins.weighted_program, step, (HEADS, 10, 3), "coin", "heads", domains, start, table, hard=hard
+    )
+
+
+def two_clouds(num_features):
+    rng = np.random.default_rng(4)
+    centers = np.array([[-1.0, 0.5], [1.2, -0.7]])[np.arange(12) % 2]
+    return (centers + rng.normal(size=(12, 2)))[:, :num_features]
+
+
+def gaussian_mixture_case(covariance, num_features=2, one_dimensional=False):
+    data = two_clouds(num_features)
+    if one_dimensional:
+        data = data[:, 0]
+    rng = np.random.default_rng(5)
+    start = {"weights": rng.dirichlet(5 * np.ones(2)), "loc": rng.normal(size=(2, *data.shape[1:]))}
+    if covariance in ("full", "tied") and not one_dimensional:
+        root = rng.normal(size=(2, num_features, num_features))[slice(None) if covariance == "full" else 0]
+        start["covariance"] = root @ root.swapaxes(-1, -2) + np.eye(num_features)
+    else:
+        shape = {"diagonal": (2, *data.shape[1:]), "tied": ()}.get(covariance, (2,))
+        start["scale"] = rng.uniform(0.5, 2.0, size=shape)
+
+    def table(params):
+        columns = []
+        for k, weight in enumerate(params["weights"]):
+            if "covariance" in params:
+                matrix = params["covariance"][k] if covariance == "full" else params["covariance"]
+            else:
+                scale = params["scale"] if covariance == "tied" else params["scale"][k]
+                matrix = np.diag(np.broadcast_to(scale, num_features) ** 2)
+            normal = stats.multivariate_normal(np.atleast_1d(params["loc"][k]), matrix)
+            columns.append(np.log(weight) + normal.logpdf(data.reshape(len(data), -1)))
+        return np.stack(columns, axis=1)
+
+    domains = {"weights": "simplex", "loc": "real", "scale": "positive", "covariance": "definite"}
+    return Case(
+        gaussian_mixture,
+        gaussian_mixture.program,
+        gaussian_mixture.hand_derived_step,
+        (data, 2, covariance),
+        "component",
+        "data",
+        {name: domains[name] for name in start},
+        start,
+        table,
+    )
+
+
+def k_means_case():
+    data = two_clouds(2)[:8]
+
+    def table(params):
+        return np.log(1 / 3) + stats.norm.logpdf(data[:, None], params["loc"]).sum(axis=2)
+
+    start = {"loc": np.random.default_rng(6).normal(size=(3, 2))}
+    return Case(
+        k_means, k_means.program, k_means.hand_derived_step, (data, 3), "component", "data", {"loc": "real"}, start,
+        table, hard=True,
+    )  # fmt: skip
+
+
+def topics_mixture_case():
+    rng = np.random.default_rng(7)
+    counts = rng.multinomial(15, rng.dirichlet(np.ones(4), size=2)[np.arange(6) % 2])
+
+    def table(params):
+        return np.stack(
+            [
+                np.log(weight) + stats.multinomial.logpmf(counts, counts.sum(axis=1), words)
+                for weight, words in zip(params["weights"], params["words"], strict=True)
+            ],
+            axis=1,
+        )
+
+    start = {"weights": rng.dirichlet(np.ones(3)), "words": rng.dirichlet(np.ones(4), size=3)}
+    return Case(
+        topics, topics.mixture_program, topics.mixture_hand_derived_step, (counts, 3), "topic", "counts",
+        {"weights": "simplex", "words": "simplex"}, start, table,
+    )  # fmt: skip
+
+
+def plsa_case():
+    rng = np.random.default_rng(8)
+    document, word = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
+    count = np.array([3, 1, 2, 2, 1, 2])
+
+    def table(params):
+        return np.log(params["theta"][document]) + np.log(params["words"][:, word].T)
+
+    start = {"theta": rng.dirichlet(np.ones(2), size=3), "words": rng.dirichlet(np.ones(3), size=2)}
+    return Case(
+        topics, topics.plsa_program, topics.plsa_hand_derived_step, (document, word, count, 3, 3, 2), "topic", "word",
+        {"theta": "simplex", "words": "simplex"}, start, table, multiplicity=count,
+    )  # fmt: skip
+
+
+def grades_case():
+    def table(params):
+        return np.log([[0.5], [0.5 - params["theta"]], [params["theta"]]])
+
+    counts = np.array([4, 3, 2])
+    return Case(
+        grades, grades.program, grades.hand_derived_step, (counts,), None, "grade", {"theta": "half"},
+        {"theta": np.array(0.31)}, table, multiplicity=counts,
+    )  # fmt: skip
+
+
+def partial_grades_case():
+    def table(params):
+        not_c = np.log([0.5, 0.5 - params["theta"]])
+        return np.array([[*not_c, -np.inf], [-np.inf, -np.inf, np.log(params["theta"])]])
+
+    return Case(
+        grades, grades.partial_program, grades.partial_hand_derived_step, (2, 7), "grade", "is_c", {"theta": "half"},
+        {"theta": np.array(0.41)}, table, multiplicity=np.array([5, 2]),
+    )  # fmt: skip
+
+
+CASES = {
+    "annotators": annotators_case(),
+    "coins": coins_case(hard=False),
+    "coins, hard": coins_case(hard=True),
+    "weighted coins": weighted_coins_case(hard=False),
+    "weighted coins, hard": weighted_coins_case(hard=True),
+    **{f"mixture, {kind}": gaussian_mixture_case(kind) for kind in gaussian_mixture.COVARIANCES},
+    "mixture, one-dimensional": gaussian_mixture_case("full", 1, one_dimensional=True),
+    "mixture, one-dimensional, tied": gaussian_mixture_case("tied", 1, one_dimensional=True),
+    "k-means": k_means_case(),
+    "topics, one a document": topics_mixture_case(),
+    "topics, one a word": plsa_case(),
+    "grades": grades_case(),
+    "grades, partial": partial_grades_case(),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+# ---------------------------------------------------------------- what holds for every model
+
+
+@every_case
+def test_the_step_never_decreases_the_brute_force_log_likelihood(case):
+    params, trajectory = case.start, [log_likelihood(case, case.start)]
+    for _ in range(50):
+        params = case.next(params)
+        trajectory.append(log_likelihood(case, params))
+    # Rounding of a sum of about 100 terms of size |log p|.
+    assert np.all(np.diff(trajectory) >= -1e-13 * np.abs(trajectory[:-1]))
+    assert trajectory[-1] > trajectory[0]
+
+
+INTERIOR = {name: case for name, case in CASES.items() if name != "weighted coins, hard"}
+"""All but the case in which a coin is chosen by nobody and its weight is 0, at the edge of the simplex."""
+
+
+@pytest.mark.parametrize("case", INTERIOR.values(), ids=INTERIOR.keys())
+def test_the_expected_log_likelihood_is_flat_and_largest_where_the_step_arrives(case):
+    arrived = case.next(case.start)
+    largest = expected_log_likelihood(case, arrived, case.start)
+
+    def along(directions, size):
+        return expected_log_likelihood(case, moved(case, arrived, directions, size), case.start)
+
+    for directions in directions_from(9, arrived, 6):
+        ahead, behind, twice_ahead, twice_behind = (along(directions, size) for size in (1e-4, -1e-4, 2e-4, -2e-4))
+        # Five-point derivative: rounding of 1e-13 / 1e-4, and a fifth derivative (up to 1e7 here) times 1e-16 / 30.
+        assert abs(8 * (ahead - behind) - (twice_ahead - twice_behind)) / 12e-4 < 1e-8
+        assert max(along(directions, 0.1), along(directions, -0.1)) < largest
+
+
+@every_case
+def test_the_program_has_the_density_of_the_formulas(case):
+    table = np.asarray(case.log_joint(case.start))
+    multiplicity = np.ones(len(table)) if case.multiplicity is None else case.multiplicity
+    z = np.where(np.isfinite(table), np.random.default_rng(10).uniform(size=table.shape), -1).argmax(axis=1)
+    expected = multiplicity @ table[np.arange(len(table)), z]
+    values = case.start if case.latent is None else {**case.start, case.latent: z}
+    with jax.enable_x64(True):
+        actual, _ = log_density(case.program, case.args, {}, values)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+@every_case
+def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
+    seeded = numpyro.handlers.seed(numpyro.handlers.uncondition(case.program), 11)
+    trace = numpyro.handlers.trace(seeded).get_trace(*case.args)
+    params = {name: site for name, site in trace.items() if site["type"] == "param"}
+    assert {name: site["value"].shape for name, site in params.items()} == {
+        name: value.shape for name, value in case.start.items()
+    }
+    for site in params.values():
+        constraint = site["kwargs"].get("constraint", numpyro.distributions.constraints.real)
+        assert np.all(constraint(site["value"]))
+    observed = trace[case.observed]
+    assert np.all(np.isfinite(observed["fn"].log_prob(observed["value"])))
+    arrived = case.next({name: site["value"] for name, site in params.items()})
+    assert all(np.all(np.isfinite(value)) for value in arrived.values())
+
+
+@every_case
+def test_the_step_uses_numpy_alone_in_float64_and_leaves_its_arguments_as_they_were(case, monkeypatch):
+    entering = {name: value.copy() for name, value in case.start.items()}
+    for name in ("jax", "jnp", "numpyro", "dist", "constraints"):
+        monkeypatch.setattr(case.module, name, None, raising=False)
+    arrived = case.next(case.start)
+    assert list(arrived) == list(case.start)
+    for name, value in arrived.items():
+        assert isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == entering[name].shape
+        assert np.array_equal(case.start[name], entering[name])
+
+
+# ---------------------------------------------------------------- what is particular to one
+
+
+def test_an_annotator_outside_the_interval_is_good_for_certain():
+    scores = np.array([[0.2, 0.9, 1.5], [0.3, 0.1, 0.4]])
+    arrived = annotators.hand_derived_step({"mu": np.zeros(2), "sigma": 0.01, "pi": 0.5}, scores)
+    # Columns 0 and 1 lie 20 sd and more from mu on some image: bad. Column 2 is impossible for a bad annotator.
+    np.testing.assert_allclose(arrived["mu"], scores[:, 2], rtol=1e-12)
+    np.testing.assert_allclose(arrived["pi"], 1 / 3, rtol=1e-12)
+
+
+def test_when_nobody_is_good_the_images_stay_where_they_are():
+    entering = {"mu": np.array([0.1, 0.2]), "sigma": np.array(0.3), "pi": np.array(0.0)}
+    arrived = annotators.hand_derived_step(entering, np.array([[0.1, 0.9], [0.3, 0.1]]))
+    assert all(np.array_equal(arrived[name], entering[name]) for name in entering)
+
+
+def test_coins_follow_the_published_figure():
+    params = {"bias": np.array([0.6, 0.5])}
+    heads = np.array([5, 9, 8, 4, 7])
+    first = coins.hand_derived_step(params, heads)
+    np.testing.assert_array_equal(first["bias"].round(2), [0.71, 0.58])
+    for _ in range(10):
+        params = coins.hand_derived_step(params, heads)
+    np.testing.assert_array_equal(params["bias"].round(2), [0.80, 0.52])
+
+
+def test_coins_that_never_show_heads_and_long_sets_do_not_underflow():
+    arrived = coins.hand_derived_step({"bias": np.array([0.0, 0.5])}, np.array([0, 50_000]), 100_000)
+    np.testing.assert_allclose(arrived["bias"], [0.0, 0.5], rtol=1e-12)
+
+
+def test_hard_assignments_give_ties_to_the_first():
+    arrived = coins.hand_derived_step({"bias": np.array([0.5, 0.5])}, np.array([3, 4]), hard=True)
+    np.testing.assert_allclose(arrived["bias"], [0.35, 0.5], rtol=1e-15)
+    arrived = k_means.hand_derived_step({"loc": np.array([[-1.0], [1.0]])}, np.array([[0.0], [3.0]]), 2)
+    np.testing.assert_array_equal(arrived["loc"], [[0.0], [3.0]])
+
+
+def test_a_coin_that_is_never_picked_stays_where_it_is():
+    entering = {"weights": np.array([1.0, 0.0]), "bias": np.array([0.4, 0.9])}
+    arrived = coins.weighted_hand_derived_step(entering, HEADS, 10, 2)
+    np.testing.assert_allclose(arrived["bias"], [HEADS.mean() / 10, 0.9], rtol=1e-14)
+    np.testing.assert_array_equal(arrived["weights"], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("covariance", gaussian_mixture.COVARIANCES)
+def test_a_component_without_responsibility_stays_where_it_is(covariance):
+    case = CASES[f"mixture, {covariance}"]
+    entering = case.start | {"weights": np.array([1.0, 0.0])}
+    arrived = case.next(entering)
+    np.testing.assert_array_equal(arrived["weights"], [1.0, 0.0])
+    np.testing.assert_array_equal(arrived["loc"][1], entering["loc"][1])
+    data = case.args[0]
+    if covariance == "tied":
+        np.testing.assert_allclose(arrived["covariance"], np.cov(data.T, bias=True), rtol=1e-12)
+    else:
+        name = "covariance" if covariance == "full" else "scale"
+        np.testing.assert_allclose(arrived[name][1], entering[name][1], rtol=1e-15)
+
+
+def test_a_single_component_is_the_sample_mean_and_covariance_even_far_from_zero():
+    data = two_clouds(2) + 1e6
+    entering = {"weights": np.ones(1), "loc": data[:1], "covariance": np.eye(2)[None]}
+    arrived = gaussian_mixture.hand_derived_step(entering, data, 1)
+    # The data themselves are rounded to 1e6 · 1e-16, so their squares about the mean to about 1e-10.
+    np.testing.assert_allclose(arrived["covariance"][0], np.cov(data.T, bias=True), rtol=1e-9)
+
+
+def test_one_dimension_is_the_diagonal_mixture_of_one_column():
+    case = CASES["mixture, one-dimensional"]
+    column = {name: value if name == "weights" else value[:, None] for name, value in case.start.items()}
+    arrived = gaussian_mixture.hand_derived_step(column, case.args[0][:, None], 2, "diagonal")
+    for name, value in case.next(case.start).items():
+        np.testing.assert_allclose(value, arrived[name].reshape(value.shape), rtol=1e-14)
+
+
+@pytest.mark.parametrize("covariance", ["spherical", "diagonal"])
+def test_under_a_floor_no_scale_allowed_is_better(covariance):
+    case = CASES[f"mixture, {covariance}"]
+    free = case.next(case.start)
+    floor = np.median(free["scale"])
+    arrived = gaussian_mixture.hand_derived_step(case.start, *case.args, floor)
+    assert arrived["scale"].min() == floor and arrived["scale"].max() > floor
+    largest = expected_log_likelihood(case, arrived, case.start)
+    for directions in directions_from(12, arrived, 20):
+        other = moved(case, arrived, directions, 0.02)
+        other["scale"] = np.maximum(other["scale"], floor)
+        assert expected_log_likelihood(case, other, case.start) < largest
+
+
+def test_the_floor_keeps_a_component_on_a_single_point():
+    data = np.array([0.0, 1.0, 2.0, 50.0])
+    params = {"weights": np.full(2, 0.5), "loc": np.array([1.0, 50.0]), "scale": np.ones(2)}
+    for _ in range(20):
+        params = gaussian_mixture.hand_derived_step(params, data, 2, scale_floor=0.1)
+    np.testing.assert_allclose(params["loc"], [1.0, 50.0], rtol=1e-12)
+    np.testing.assert_allclose(params["scale"], [np.sqrt(2 / 3), 0.1], rtol=1e-12)
+    program = numpyro.handlers.seed(gaussian_mixture.program, 0)
+    constraint = numpyro.handlers.trace(program).get_trace(data, 2, scale_floor=0.1)["scale"]["kwargs"]["constraint"]
+    assert constraint.lower_bound == 0.1
+
+
+@pytest.mark.parametrize("step", [gaussian_mixture.hand_derived_step, None], ids=["by hand", "program"])
+def test_mixtures_refuse_what_they_cannot_do(step):
+    def attempt(*args):
+        return step({}, *args) if step else gaussian_mixture.program(*args)
+
+    with pytest.raises(ValueError, match=r"covariance='round' is unknown: choose one of spherical, diagonal"):
+        attempt(np.zeros((3, 2)), 2, "round")
+    with pytest.raises(ValueError, match=r"scale_floor bounds a `scale`, and covariance='full' has none"):
+        attempt(np.zeros((3, 2)), 2, "full", 0.1)
+    with pytest.raises(ValueError, match=r"data have 3 dimensions"):
+        attempt(np.zeros((3, 2, 2)), 2)
+
+
+def test_a_cluster_that_no_point_chose_stays_where_it_is():
+    entering = {"loc": np.array([[0.0, 0.0], [100.0, 100.0]])}
+    arrived = k_means.hand_derived_step(entering, np.array([[1.0, 2.0], [3.0, 4.0]]), 2)
+    np.testing.assert_array_equal(arrived["loc"], [[2.0, 3.0], [100.0, 100.0]])
+
+
+def test_a_topic_that_lacks_a_word_cannot_have_written_it_and_stays():
+    words = np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    entering = {"weights": np.array([0.5, 0.5, 0.0]), "words": words}
+    counts = np.array([[0, 1, 3], [2, 2, 1]])
+    arrived = topics.mixture_hand_derived_step(entering, counts, 3)
+    np.testing.assert_array_equal(arrived["weights"], [0.0, 1.0, 0.0])
+    np.testing.assert_allclose(arrived["words"], [words[0], [2 / 9, 3 / 9, 4 / 9], words[2]], rtol=1e-15)
+
+
+def test_a_document_without_tokens_and_a_topic_without_words_stay():
+    entering = {"theta": np.array([[1.0, 0.0], [0.3, 0.7]]), "words": np.array([[0.5, 0.5], [0.9, 0.1]])}
+    zeros = np.zeros(2, int)
+    arrived = topics.plsa_hand_derived_step(entering, zeros, np.array([0, 1]), np.array([1, 3]), 2, 2, 2)
+    np.testing.assert_array_equal(arrived["theta"], entering["theta"])
+    np.testing.assert_allclose(arrived["words"], [[0.25, 0.75], [0.9, 0.1]], rtol=1e-15)
+
+
+def test_grades_that_are_known_take_one_step():
+    arrived = grades.hand_derived_step({"theta": 0.25}, np.array([14, 6, 4]))
+    np.testing.assert_allclose(arrived["theta"], 4 / 20, rtol=1e-15)
+    assert grades.hand_derived_step({"theta": 0.2}, np.array([14, 0, 0]))["theta"] == 0.2
+
+
+@pytest.mark.parametrize("num_c", [0, 10, 30, 70, 100])
+def test_partial_grades_converge_to_the_closed_form_at_the_predicted_rate(num_c):
+    best, params, errors = min(num_c / 100, 0.5), {"theta": np.array(0.25)}, []
+    for _ in range(200):
+        params = grades.partial_hand_derived_step(params, num_c, 100)
+        errors.append(abs(params["theta"] - best))
+    np.testing.assert_allclose(params["theta"], best, rtol=1e-14)
+    # The ratio approaches the rate as the error vanishes: read it where the error is still far above rounding.
+    small = [i for i in range(199) if 1e-10 < errors[i] < 1e-7]
+    for i in small:
+        np.testing.assert_allclose(errors[i + 1] / errors[i], grades.convergence_rate(num_c, 100), rtol=1e-4)
+    assert small or num_c in (0, 100)
+
+
+def test_the_rate_is_the_derivative_of_the_step_at_the_maximum():
+    ahead, behind = (
+        grades.partial_hand_derived_step({"theta": 0.2 + size}, 20, 100)["theta"] for size in (1e-6, -1e-6)
+    )
+    np.testing.assert_allclose((ahead - behind) / 2e-6, grades.convergence_rate(20, 100), rtol=1e-8)
+    assert grades.convergence_rate(50, 100) == 1.0
+    with pytest.raises(ValueError, match=r"num_c=3 must lie between 0 and num_total=2"):
+        grades.convergence_rate(3, 2)

@@ -1,0 +1,193 @@
+"""The engine against the joint table, on random programs.
+
+`HYPOTHESIS_PROFILE=thorough pytest tests/test_random_programs.py` draws 500 new programs; the default, 25 fixed ones.
+A failure prints the program, its parameters and its data.
+"""
+
+from dataclasses import replace
+import itertools
+import os
+
+from emjax import EM
+from hypothesis import HealthCheck, Phase, given, settings
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+import pytest
+
+from brute_force import JointTable, joint_table
+from random_programs import Array, Plate, Program, Site, aligned_shape, expanded, program_from_seed, programs
+
+SLOW = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+GENERATE = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller failing program costs minutes of compilation
+settings.register_profile("quick", max_examples=25, derandomize=True, phases=GENERATE, **SLOW)
+settings.register_profile("thorough", max_examples=500, **SLOW)
+PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+TOLERANCE = dict(rtol=1e-10, atol=1e-10)
+
+
+def examples(share: float):
+    return settings(PROFILE, max_examples=max(1, int(share * PROFILE.max_examples)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def free_compiled_programs():
+    yield
+    jax.clear_caches()
+
+
+compiled = itertools.count(1)
+
+
+def table_of(program: Program) -> JointTable:
+    if next(compiled) % 50 == 0:
+        jax.clear_caches()
+    return joint_table(program.model, program.params, program.data)
+
+
+def assert_brute_force(program: Program):
+    assert jnp.zeros(()).dtype == jnp.float64
+    table = table_of(program)
+    em = EM(program.model)
+    np.testing.assert_allclose(
+        em.log_likelihood(program.params, program.data), table.log_likelihood, **TOLERANCE, err_msg="log_likelihood"
+    )
+    posterior = em.posterior(program.params, program.data)
+    assert set(posterior) == set(table.latents)
+    for name, expected in table.posterior.items():
+        np.testing.assert_allclose(posterior[name], expected, **TOLERANCE, err_msg=f"posterior of {name}")
+    decoded = em.decode(program.params, program.data)
+    assert set(decoded) == set(table.latents)
+    np.testing.assert_allclose(
+        table.complete_log_likelihood_at(decoded), table.mode_log_likelihood, **TOLERANCE, err_msg="decode"
+    )
+
+
+@examples(1.0)
+@given(programs())
+def test_random_program_is_brute_force(program):
+    assert_brute_force(program)
+
+
+@examples(0.2)
+@given(programs(is_crossed=True, max_latents=2, max_assignments=256))
+def test_crossed_plates_are_brute_force(program):
+    assert_brute_force(program)
+
+
+@examples(0.4)
+@given(programs(has_multiplicities=True))
+def test_multiplicity_is_repeated_rows(program):
+    copies = expanded(program)
+    table = table_of(copies)
+    em = EM(program.model)
+    np.testing.assert_allclose(
+        em.log_likelihood(program.params, program.data), table.log_likelihood, **TOLERANCE, err_msg="log_likelihood"
+    )
+    posterior = em.posterior(program.params, program.data)
+    decoded = em.decode(program.params, program.data)
+    mode = {}
+    for site in program.latents:
+        name, origin = site.latent_name, copies.origin[site.name].values
+        is_copy = np.broadcast_to(origin >= 0, table.latents[name].shape)
+        origin = np.broadcast_to(origin, table.latents[name].shape)
+        assert posterior[name].shape == program.shape(site.plates) + (len(site.support),)
+        of_copies = np.asarray(posterior[name]).reshape(-1, len(site.support))[origin]
+        np.testing.assert_allclose(
+            of_copies[is_copy], table.posterior[name][is_copy], **TOLERANCE, err_msg=f"posterior of {name}"
+        )
+        mode[name] = np.where(is_copy, np.asarray(decoded[name]).ravel()[origin], site.support[0])
+    np.testing.assert_allclose(
+        table.complete_log_likelihood_at(mode), table.mode_log_likelihood, **TOLERANCE, err_msg="decode"
+    )
+
+
+@examples(0.2)
+@given(programs(is_rooted=True))
+def test_duplicated_data_double_the_log_likelihood(program):
+    table = table_of(program)
+    twice = duplicated(program)
+    em = EM(twice.model)
+    np.testing.assert_allclose(em.log_likelihood(twice.params, twice.data), 2 * table.log_likelihood, **TOLERANCE)
+    posterior = em.posterior(twice.params, twice.data)
+    for site in program.latents:
+        axis = program.plates["rows"].dim - 1
+        expected = np.concatenate([table.posterior[site.latent_name]] * 2, axis)
+        np.testing.assert_allclose(posterior[site.latent_name], expected, **TOLERANCE)
+
+
+def duplicated(program: Program) -> Program:
+    """Return the program with each row followed, after all the rows, by its copy."""
+    plate = program.plates["rows"]
+    arrays = {}
+    for name, array in program.arrays.items():
+        if "rows" in array.plates:
+            array = replace(array, values=np.concatenate([array.values] * 2, plate.dim - array.event_ndim))
+        arrays[name] = array
+    return replace(program, arrays=arrays, plates=program.plates | {"rows": replace(plate, size=2 * plate.size)})
+
+
+# The generator itself: no engine below this line ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_program_samples_and_its_table_is_complete(seed):
+    program = program_from_seed(seed)
+    unobserved = program.data | {site.name: None for site in program.sites if site.support is None}
+    model = handlers.seed(handlers.substitute(program.model, data=program.params), jax.random.key(seed))
+    sampled = handlers.trace(model).get_trace(unobserved)
+    table = table_of(program)
+    assert np.isfinite(table.log_likelihood)
+    assert len(table.complete_log_likelihood) == program.num_assignments
+    assert list(table.latents) == [site.latent_name for site in program.latents]
+    for site in program.latents:
+        latent = table.latents[site.latent_name]
+        assert tuple(latent.support) == site.support
+        assert latent.shape == program.shape(site.plates) == sampled[site.name]["value"].shape
+
+
+def test_a_seed_is_a_program():
+    assert repr(program_from_seed(4)) == repr(program_from_seed(4))
+
+
+def test_no_repetition_changes_nothing():
+    program = program_from_seed(1, has_multiplicities=True)
+    once = {key: replace(program.arrays[key], values=np.ones(program.arrays[key].values.shape)) for key in program.counts.values()}
+    copies = expanded(replace(program, arrays=program.arrays | once))
+    plain = replace(program, counts={})
+    np.testing.assert_allclose(table_of(copies).log_likelihood, table_of(plain).log_likelihood, rtol=1e-12)
+
+
+def test_repeated_words_of_repeated_documents_are_powers():
+    documents, words = Plate("documents", 2, -2), Plate("words", 2, -1, parent="documents")
+    both = ("documents", "words")
+    theme, topic = np.array([0.3, 0.7]), np.array([[0.9, 0.1], [0.2, 0.8]])
+    word = np.array([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3]])
+    seen = np.array([[0, 2], [1, 1]])
+    document_counts, word_counts = np.array([[2.0], [1.0]]), np.array([[1.0, 2.0], [3.0, 1.0]])
+    program = Program(
+        plates={"documents": documents, "words": words},
+        sites=(
+            Site("theme", ("documents",), "dist.Categorical(probs=theme_table)", (0, 1)),
+            Site("topic", both, "dist.Categorical(probs=topic_table[theme])", (0, 1)),
+            Site("word", both, "dist.Categorical(probs=word_table[topic])"),
+        ),
+        parameters={},
+        constants={"theme_table": theme, "topic_table": topic, "word_table": word},
+        arrays={
+            "word": Array(seen, both),
+            "document_counts": Array(document_counts, ("documents",)),
+            "word_counts": Array(word_counts, both),
+        },
+        counts={"documents": "document_counts", "words": "word_counts"},
+    )
+    mixed = np.einsum("ht,tdw->hdw", topic, word[:, seen])  # p(word | theme)
+    of_document = theme @ np.prod(mixed**word_counts, -1)
+    copies = expanded(program)
+    assert aligned_shape([copies.plates["documents"], copies.plates["words"]]) == (3, 4)
+    table = table_of(copies)
+    np.testing.assert_allclose(table.log_likelihood, np.log(of_document) @ document_counts[:, 0], rtol=1e-12)
+    np.testing.assert_array_equal(copies.origin["theme"].values.ravel(), [0, 0, 1])
+    np.testing.assert_array_equal(copies.origin["topic"].values, [[0, 1, 1, -1]] * 2 + [[2, 2, 2, 3]])
