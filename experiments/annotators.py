@@ -32,7 +32,7 @@ NUM_ANNOTATORS = SCORES.shape[1]
 ALL_GOOD = tuple(range(NUM_ANNOTATORS))
 LECTURE = (0, 1, 3)  # the good annotators of the lecture's answer
 SIGMAS = (0.05, 0.095, 0.15)  # noise of a good annotator, in units of the score
-NUMS_IMAGES = (3, 4, 5, 6, 8, 10, 15, 20, 30)
+NUMS_IMAGES = (3, 5, 8, 10, 15, 20, 30, 50)
 COLLAPSED = 0.01  # a noise below this is on its way to zero: at every bounded optimum σ is three times as large
 
 
@@ -326,7 +326,7 @@ def draw_simulated(path: Path, posteriors: dict[int, np.ndarray]) -> None:
             xticks=nums,
             xticklabels=map(str, nums),
             ylim=(0, 1.03),
-            xlim=(2.2, nums[-1] * 1.1),
+            xlim=(1.7, nums[-1] * 1.1),
             yticks=[0, 0.25, 0.5, 0.75, 0.95],
             yticklabels=["0%", "25%", "50%", "75%", "95%"],
             xlabel="images",

@@ -1,1 +1,9 @@
-"""emjax."""
+"""Exact expectation-maximization for NumPyro programs with discrete latent variables."""
+
+from emjax import distributions
+from emjax.compare import Comparison, compare_updates
+from emjax.em import EM, EMResult, EMState, Status
+from emjax.families import Family, register
+from emjax.plan import Plan
+
+__all__ = ["EM", "Comparison", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "distributions", "register"]

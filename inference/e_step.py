@@ -15,18 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.elimination import Factor, Variable, log_partition
-from emjax.graph import FactorGraph, Term, filled, filled_axis, identity, looked_up, natural_tables
+from emjax.graph import FactorGraph, Features, Term, filled, filled_axis, identity, looked_up, natural_tables
 from emjax.named import Affine, Axis, Named, without_rows
 from emjax.numerics import IMPOSSIBLE
 from emjax.propagate import _fit
 
 
-def term_naturals(term: Term, arrays: Sequence, features=None) -> list[Named]:
+def term_naturals(term: Term, arrays: Sequence, instead: Features | None = None) -> list[Named]:
     """Return a term's natural-parameter tables at the parameters that the arrays were computed at."""
     arguments = {name: filled(value, arrays) for name, value in term.arguments.items()}
     origin = None if term.origin is None else filled(term.origin, arrays)
     rank = len(term.base.shape)
-    return natural_tables(term.family, arguments, origin, rank, features)
+    return natural_tables(term.family, arguments, origin, rank, instead)
 
 
 def naturals(graph: FactorGraph, arrays: Sequence) -> list[list]:

@@ -7,7 +7,7 @@ depend on data alone, computed once before the loop, and the tables of arguments
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.interpreters import partial_eval as pe
 
 from emjax.families import PRIORS, Family, family_of
 from emjax.named import Affine, Axis, Dense, Named, Root, constant, evaluate, full, spread, union, without_rows
 from emjax.numerics import bounded_below
 from emjax.program import Latent, Parameter, Program, Site, UnboundedLatent, latent_p, pruned
+from emjax.wiring import Wire, wires
 from emjax.propagate import MixedElements, _fit, _lookup, _without, lift, propagate, rank_padded, settle_rows
 
 
@@ -67,6 +69,7 @@ class FactorGraph:
     scales: Mapping[str, Named]
     parameters: Mapping[str, Parameter]
     checks: tuple[tuple[str, Named], ...]
+    joint: ClosedJaxpr
     known: ClosedJaxpr
     unknown: ClosedJaxpr
     names: tuple[str, ...]
@@ -75,6 +78,16 @@ class FactorGraph:
     def prepare(self, data: Sequence, floor: float = 0.0) -> list:
         """Return everything that depends on data alone. `floor`: the least multiplicity (see `posterior`)."""
         return jax.core.eval_jaxpr(self.known.jaxpr, self.known.consts, jnp.asarray(floor, jnp.result_type(float)), *data)
+
+    def wires(self) -> dict[int, Wire]:
+        """Return what each slot depends on; entries of all parameters are numbered in the order of `names`."""
+        shapes = {name: self.parameters[name].shape for name in self.names}
+        return dict(enumerate(wires(self.joint, self.offsets(), self.names, shapes)))
+
+    def offsets(self) -> dict[str, int]:
+        """Return the number of each parameter's first entry."""
+        sizes = [math.prod(self.parameters[name].shape) for name in self.names]
+        return dict(zip(self.names, np.cumsum([0, *sizes[:-1]]).tolist() if sizes else [], strict=True))
 
     def arrays(self, params: Mapping[str, Any], constants: Sequence) -> list:
         """Return the array of every slot."""
@@ -102,8 +115,11 @@ def _factor_graph(program: Program, split: frozenset[str]) -> FactorGraph:
     def describe(params, floor, data):
         inputs = [Named(p, tuple(p.shape)) for p in params] + [Named(d, tuple(d.shape)) for d in data]
         jaxpr = program.jaxpr.jaxpr
+        needed = _needed_outputs(program, depends)
+        jaxpr, used = pe.dce_jaxpr(jaxpr, [i in needed for i in range(len(jaxpr.outvars))], instantiate=True)
         consts = [constant(c) if np.size(c) <= 4096 else Named(jnp.asarray(c), tuple(np.shape(c))) for c in program.jaxpr.consts]
-        values = _Latents(program, split).propagate(jaxpr, consts, inputs)
+        found = iter(_Latents(program, split).propagate(jaxpr, consts, inputs))
+        values = [next(found) if i in needed else None for i in range(len(depends))]
         builder = _Builder(program, values, depends, floor)
         state["graph"] = builder.graph()
         return builder.outputs
@@ -113,7 +129,27 @@ def _factor_graph(program: Program, split: frozenset[str]) -> FactorGraph:
     closed = jax.make_jaxpr(describe)(abstract, jax.ShapeDtypeStruct((), jnp.result_type(float)), data)
     known, unknown = split_jaxpr(closed, len(names))
     graph = state["graph"]
-    return FactorGraph(known=known, unknown=unknown, names=tuple(names), parameters=program.parameters, **graph)
+    return FactorGraph(joint=closed, known=known, unknown=unknown, names=tuple(names), parameters=program.parameters, **graph)
+
+
+def chosen_family(site: Site, depends) -> Family | None:
+    """Return the exponential family that a site is read as; None if its log-density is evaluated instead."""
+    family = family_of(site.family, site.outputs["args"])
+    if family is None or site.kind == "prior" or depends[site.outputs["value"]]:
+        return None
+    return None if any(depends[site.outputs["args"][name]] for name in family.given) else family
+
+
+def _needed_outputs(program: Program, depends) -> set[int]:
+    """Return which outputs of the traced program the factor graph reads."""
+    needed: set[int] = set()
+    for site in program.sites:
+        family, args = chosen_family(site, depends), site.outputs["args"]
+        names = (*family.arguments, *family.given) if family is not None else PRIORS[site.family].arguments if site.family in PRIORS and site.kind == "prior" else ()
+        needed |= {args[name] for name in names if name in args}
+        needed |= {site.outputs["value"], *site.outputs["masks"], site.outputs["scale"], site.outputs["gate"], site.outputs["valid"]}
+        needed |= {site.outputs["log_prob"]} if family is None else set()
+    return needed - {None}
 
 
 class _Latents:
@@ -249,8 +285,8 @@ class _Builder:
         elements = np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - len(site.event)])
         self.check_plates(site, value, elements)
         scale, mask = self.weight(site, elements)
-        arguments = {name: self.values[number] for name, number in site.outputs["args"].items()}
-        family = self.family(site, arguments)
+        arguments = {name: self.values[number] for name, number in site.outputs["args"].items() if self.values[number] is not None}
+        family = chosen_family(site, self.depends)
         if family is None:
             return self.generic_term(site, value, elements, scale, mask, arguments)
         given = {name: arguments[name] for name in family.given}
@@ -273,14 +309,10 @@ class _Builder:
         """A masked latent changes nothing: uniform over its support, it sums to one."""
         return -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0.0
 
-    def family(self, site: Site, arguments) -> Family | None:
-        family = family_of(site.family, arguments)
-        if family is None or site.kind == "prior" or self.depends[site.outputs["value"]]:
-            return None
-        return None if any(self.depends[site.outputs["args"][name]] for name in family.given) else family
-
     def event_padded(self, site: Site, name: str, argument: Named, rank: int) -> Named:
-        return rank_padded(argument, rank + site.arg_constraints[name].event_dim)
+        event = site.arg_constraints[name].event_dim
+        padded = rank_padded(argument, rank + event)
+        return replace(padded, array=full(padded, range(rank, rank + event)))
 
     def statistics(self, site, family, value, given, used, elements, mask):
         """Return the sufficient statistics, log h(x) and the origin that locations are measured from."""
@@ -403,9 +435,7 @@ class _Builder:
     # ── checks ──
 
     def check_plates(self, site: Site, value: Named, elements) -> None:
-        latents = [axis.source for number in site.outputs["args"].values() for axis in self.values[number].latent_axes]
-        number = site.outputs["log_prob"]
-        latents += [axis.source for axis in self.values[number].latent_axes] if number is not None else []
+        latents = [axis.source for number in _read_by(site, self.values) for axis in self.values[number].latent_axes]
         if latents and tuple(elements) != tuple(site.elements) and site.kind == "observed":
             missing = elements[: len(elements) - len(site.elements)] or elements
             raise ValueError(
@@ -455,6 +485,7 @@ def lift_events(function, pairs, rank: int, out_events: Sequence[int] = (0,)) ->
     for each of `out_events`, of leading axes that broadcast with the rest.
     """
     values = [rank_padded(value, rank + event) for value, event in pairs]
+    values = [replace(value, array=full(value, range(rank, rank + event))) for value, (_, event) in zip(values, pairs, strict=True)]
     elements = np.broadcast_shapes(*(value.shape[:rank] for value in values))
     heads = [Named(value.array.reshape(value.array.shape[: value.array.ndim - event] + (-1,))[..., 0] if event else value.array, value.shape[:rank],
                    _fit(value.axes, rank)) for value, (_, event) in zip(values, pairs, strict=True)]
@@ -479,41 +510,42 @@ def _trimmed(array, axes, elements, event: int) -> Named:
     return Named(array, shape, kept_axes)
 
 
-def feature_tables(family: Family, arguments: Mapping[str, Named], origin: Named | None) -> dict[str, tuple]:
-    """Return each argument's features, arrays aligned with its table (the value itself where it has no form)."""
-    return {name: family.arguments[name] for name in arguments}
-
-
-def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin: Named | None, rank: int, features=None) -> list[Named]:
-    """Return the natural-parameter tables η_i of a term.
-
-    `features`: {argument: function of its table and the origin} in place of the family's own features.
-    """
+def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin: Named | None, rank: int,
+                   instead: Features | None = None) -> list[Named]:
+    """Return the natural-parameter tables η_i of a term; `instead` replaces the features of one argument."""
     if family is None:
         (table,) = arguments.values()
         return [Named(evaluate(bounded_below, table.array), table.shape, table.axes)]
     names = list(family.arguments)
-    event = {name: len(arguments[name].shape) - rank for name in names}
-    pairs = [(arguments[name], event[name]) for name in names]
-    centered = family.centered
-    if centered:
-        pairs.append((origin if origin is not None else constant(np.zeros((1,) * (rank + event[centered]))), event[centered]))
+    pairs = [(arguments[name], len(arguments[name].shape) - rank) for name in names]
+    if family.centered:
+        event = len(arguments[family.centered].shape) - rank
+        pairs.append((origin if origin is not None else constant(np.zeros((1,) * (rank + event))), event))
+    if instead is not None:
+        table = arguments[instead.argument]
+        pairs.append((Named(instead.rows, table.shape[:rank], _fit(table.axes, rank)), 0))
 
     def naturals(*arrays):
-        reference = arrays[-1] if centered else None
         inputs = {}
         for name, array in zip(names, arrays, strict=False):
             form = family.arguments[name]
-            make = (features or {}).get(name)
-            if make is not None:
-                inputs[name] = make(array, reference if name == centered else None)
-            elif form is None:
-                inputs[name] = array
-            else:
-                inputs[name] = form.features(array, reference if name == centered else None)
+            reference = arrays[len(names)] if name == family.centered else None
+            inputs[name] = array if form is None else form.features(array, reference)
+            if instead is not None and name == instead.argument:
+                inputs[name] = instead.replaced(inputs[name], arrays[-1])
         return family.naturals(**inputs)
 
     return lift_events(naturals, pairs, rank, family.event_dims)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features for the cells of one argument's table: `replaced(features, rows)`, where `rows` says which entry of a
+    parameter each cell reads (−1: none)."""
+
+    argument: str
+    rows: np.ndarray
+    replaced: Callable
 
 
 def looked_up(table: Named, value: Named) -> Named:
@@ -572,12 +604,18 @@ def filled_axis(axis: Axis, arrays) -> Axis:
     return axis
 
 
+def _read_by(site: Site, values) -> list[int]:
+    """Return the outputs that a site's log-density reads: its arguments, or the log-density itself."""
+    numbers = [*site.outputs["args"].values(), site.outputs["log_prob"]]
+    return [number for number in numbers if number is not None and values[number] is not None]
+
+
 def _relevant(program: Program, values, depends) -> tuple[list[Site], tuple[str, ...]]:
     """Return the sites that matter, and the continuous latents that nothing depends on (they integrate to one)."""
     used_latents: set[str] = set()
     used_params: set[str] = set()
     for site in program.sites:
-        numbers = [*site.outputs["args"].values(), *([site.outputs["log_prob"]] if site.outputs["log_prob"] is not None else [])]
+        numbers = _read_by(site, values)
         reads = frozenset().union(*(depends[n] for n in numbers)) if numbers else frozenset()
         used_params |= reads - ({site.name} if site.kind == "prior" else set())
         touched = {axis.source for n in [*numbers, site.outputs["value"]] for axis in values[n].latent_axes}
@@ -597,7 +635,7 @@ def _relevant(program: Program, values, depends) -> tuple[list[Site], tuple[str,
 
 
 def _check_support(site: Site, program: Program, values) -> None:
-    for number in site.outputs["args"].values():
+    for number in _read_by(site, values):
         for axis in values[number].latent_axes:
             if isinstance(program.latents.get(axis.source), UnboundedLatent):
                 raise ValueError(program.latents[axis.source].message)

@@ -93,7 +93,7 @@ class _Symbols(Messenger):
         super().__init__(model)
 
     def process_message(self, msg):
-        kind, name = msg["type"], msg["name"]
+        kind, name = msg["type"], msg.get("name")
         if kind == "control_flow":
             raise ValueError(f"Site '{name}' is a `scan` or `cond`: emjax sums out latents written one by one. Write the steps "
                              "as a Python loop: for t in range(T): z = numpyro.sample(f'z_{t}', ...).")
@@ -104,23 +104,19 @@ class _Symbols(Messenger):
             return
         if name in self.values:
             raise ValueError(f"Two sites are called '{name}'. Site names must differ.")
-        if kind == "param":
-            self._parameter(msg)
-        elif msg["value"] is None and msg.get("_intervene_", True):
+        if kind == "param" and self.params is not None:
+            msg["value"] = self.params[name]
+        elif kind == "sample" and msg["value"] is None:
             self._unobserved(msg)
         self.values[name] = msg["value"]
 
-    def _parameter(self, msg):
+    def _started(self, msg):
+        """Record a parameter whose start the program has just given."""
         name, constraint = msg["name"], msg["kwargs"].get("constraint", constraints.real)
-        if self.params is None:
-            value = msg["fn"](*msg["args"], **msg["kwargs"]) if msg["value"] is None else msg["value"]
-            if value is None:
-                raise ValueError(f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, constraint=...).")
-            value = _as_float(value)
-            self.parameters[name] = Parameter(name, value.shape, value.dtype, constraint, is_prior=False)
-            msg["value"] = value
-        else:
-            msg["value"] = self.params[name]
+        if msg["value"] is None:
+            raise ValueError(f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, constraint=...).")
+        msg["value"] = self.values[name] = value = _as_float(msg["value"])
+        self.parameters[name] = Parameter(name, value.shape, value.dtype, constraint, is_prior=False)
 
     def _unobserved(self, msg):
         name, fn = msg["name"], msg["fn"]
@@ -138,6 +134,8 @@ class _Symbols(Messenger):
             msg["value"] = self.params[name]
 
     def postprocess_message(self, msg):
+        if msg["type"] == "param" and self.params is None:
+            self._started(msg)
         if msg["type"] == "sample":
             self.records.append((msg["name"], msg["fn"], msg["value"], msg["scale"], bool(msg["is_observed"]),
                                  tuple(frame.name for frame in msg["cond_indep_stack"])))

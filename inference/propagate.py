@@ -599,7 +599,7 @@ def reduction(eqn, value: Named) -> Named:
     if eqn.primitive.name == "reduce_sum" and all(value.compact[d] == 1 for d in dims) \
             and not any(axis.varies[d] for axis in value.axes for d in dims):
         count = math.prod(value.shape[d] for d in dims)
-        scaled = evaluate(lambda a: (a.sum([len(value.axes) + d for d in dims]) * count).astype(a.dtype), value.array)
+        scaled = evaluate(lambda a: (a.sum(tuple(len(value.axes) + d for d in dims)) * count).astype(a.dtype), value.array)
         return Named(scaled, tuple(eqn.outvars[0].aval.shape), _without(value.axes, dims))
     return mapped(eqn, [value], core=list(dims), dropped=list(dims))
 

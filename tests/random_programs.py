@@ -27,6 +27,9 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.ops.indexing import Vindex
 
+MAX_TRIALS = 4  # of any Binomial or Multinomial below
+FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # every program is run once
+
 # Record --------------------------------------------------------------------------------------------------------------
 
 
@@ -718,17 +721,21 @@ def _with_drawn_data(program: Program, numbers: np.random.Generator) -> Program:
     """Return the program with each observation, and each label, drawn as the program runs."""
     drawn = [site for site in program.sites if not site.is_deterministic and (site.support is None or site.known)]
     data = program.data | {site.name: None for site in drawn}
-    model = _DrawWithNumPy(handlers.substitute(program.model, data=program.params), numbers)
-    trace = handlers.trace(model).get_trace(data)
+
+    def values():
+        model = _DrawWithNumPy(handlers.substitute(program.model, data=program.params), numbers)
+        trace = handlers.trace(model).get_trace(data)
+        return {site.name: trace[site.name]["value"] for site in drawn}
+
     arrays = dict(program.arrays)
-    for site in drawn:
-        values = np.asarray(trace[site.name]["value"])
-        arrays[site.name] = Array(values, site.plates, values.ndim - len(program.shape(site.plates)))
+    for name, value in jax.jit(values, compiler_options=FAST_COMPILATION)().items():
+        plates = next(site.plates for site in drawn if site.name == name)
+        arrays[name] = Array(np.asarray(value), plates, value.ndim - len(program.shape(plates)))
     return replace(program, arrays=arrays)
 
 
 class _DrawWithNumPy(numpyro.primitives.Messenger):
-    """Give each site a possible value. NumPyro's own samplers take seconds to compile for a handful of numbers."""
+    """Give each site a possible value, from noise drawn by NumPy: NumPyro's own samplers take seconds to compile."""
 
     def __init__(self, fn, numbers):
         super().__init__(fn)
@@ -739,30 +746,32 @@ class _DrawWithNumPy(numpyro.primitives.Messenger):
             msg["value"] = jnp.asarray(possible_value(msg["fn"], self.numbers))
 
 
-def possible_value(law: dist.Distribution, numbers: np.random.Generator) -> np.ndarray:
+def possible_value(law: dist.Distribution, numbers: np.random.Generator) -> jax.Array | np.ndarray:
     """Return a value of the distribution's shape, of positive probability and moderate size."""
     shape = law.batch_shape + law.event_shape
     while isinstance(law, (dist.ExpandedDistribution, dist.Independent, dist.MaskedDistribution)):
         law = law.base_dist
     name = type(law).__name__
     if name.startswith("Categorical"):
-        probs = np.broadcast_to(law.probs, shape + law.probs.shape[-1:])
-        return (numbers.random(shape + (1,)) > np.cumsum(probs, -1)[..., :-1]).sum(-1)
+        return (numbers.random(shape + (1,)) > jnp.cumsum(law.probs, -1)[..., :-1]).sum(-1)
     if name.startswith("Bernoulli"):
         return (numbers.random(shape) < law.probs).astype(int)
     if name.startswith("Binomial"):
-        return numbers.binomial(law.total_count, np.broadcast_to(law.probs, shape))
+        return sum((numbers.random(shape) < law.probs) & (trial < law.total_count) for trial in range(MAX_TRIALS))
     if name.startswith("Multinomial"):
-        return numbers.multinomial(law.total_count, np.broadcast_to(law.probs, shape))
+        below = jnp.cumsum(law.probs, -1)[..., :-1]
+        drawn = [(numbers.random((*shape[:-1], 1)) > below).sum(-1) for _ in range(MAX_TRIALS)]
+        counted = [(trial < jnp.asarray(law.total_count))[..., None] for trial in range(MAX_TRIALS)]
+        return sum(jax.nn.one_hot(k, shape[-1], dtype=int) * is_counted for k, is_counted in zip(drawn, counted))
     if name == "DiscreteUniform":
-        return numbers.integers(law.low, np.asarray(law.high) + 1, size=shape)
+        return jnp.floor(law.low + numbers.random(shape) * (law.high - law.low + 1)).astype(int)
     if name == "Delta":
-        return np.broadcast_to(law.v, shape)
+        return jnp.broadcast_to(law.v, shape)
     if name == "MultivariateNormal":
-        noise = np.asarray(law.scale_tril) @ numbers.normal(size=shape + (1,))
+        noise = law.scale_tril @ numbers.normal(size=shape + (1,))
         return (law.loc + noise[..., 0]).round(3)
     if name in ("Normal", "StudentT", "Laplace"):
-        return np.asarray(law.loc + law.scale * numbers.normal(size=shape)).round(3)
+        return (law.loc + law.scale * numbers.normal(size=shape)).round(3)
     if name in ("Gamma", "Exponential", "LogNormal"):
         return np.exp(0.8 * numbers.normal(size=shape)).round(3)
     if name == "Beta":

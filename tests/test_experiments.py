@@ -98,10 +98,10 @@ def test_annotators_likelihood_has_no_bound():
 
 
 def test_annotators_are_found_with_enough_images():
-    posteriors = annotators.simulated_posteriors(num_images=20, num_tables=20)
+    posteriors = annotators.simulated_posteriors(num_images=30, num_tables=20)
     assert posteriors.shape == (3, 20, 5)
     assert (annotators.share_found(posteriors)[:2] >= 0.95).all()
-    assert annotators.images_needed({3: np.zeros((3, 4, 5)), 20: posteriors}, noise=0) == "20"
+    assert annotators.images_needed({3: np.zeros((3, 4, 5)), 30: posteriors}, noise=0) == "30"
 
 
 def test_simulated_scores_are_close_for_good_annotators_and_random_for_others():

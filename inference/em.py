@@ -1,0 +1,307 @@
+"""The driver: E-step, M-step, stop; compiled once, and honest about why it stopped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpyro.infer import init_to_sample
+
+from emjax import validation
+from emjax.e_step import e_step, posterior
+from emjax.graph import FactorGraph, factor_graph
+from emjax.m_step import Maximizer, maximizers
+from emjax.plan import Plan, plan
+from emjax.program import initial_values, signature, split_arguments, trace
+
+TEMPERATURES = {"soft": 1.0, "hard": 0.0}
+CHUNK = 20
+
+
+class Status(IntEnum):
+    """Why EM stopped."""
+
+    CONVERGED = 0
+    MAX_STEPS = 1
+    OBJECTIVE_DECREASED = 2
+    NOT_FINITE = 3
+
+    @property
+    def message(self) -> str:
+        """What happened, and the remedy."""
+        return {
+            Status.CONVERGED: "converged: the objective's last increase was within tol",
+            Status.MAX_STEPS: "stopped at max_steps before convergence: raise max_steps, or start from result.params",
+            Status.OBJECTIVE_DECREASED: "the objective decreased by more than rounding: params are those before the decrease; enable "
+                                        "float64 (jax.config.update('jax_enable_x64', True)), or check a maximizer given in m_step",
+            Status.NOT_FINITE: "the objective became infinite or NaN: params are the last finite ones; a scale that shrinks to zero has "
+                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components",
+        }[self]
+
+
+class EMState(eqx.Module):
+    """Where EM stands.
+
+    **Attributes:**
+
+    - `params`: the estimate, constrained, keyed by site.
+    - `optimizer`: the states of the optax optimizers given in `m_step`, by maximizer.
+    """
+
+    params: dict[str, Array]
+    optimizer: tuple
+
+
+class EMResult(eqx.Module):
+    """What EM found, and why it stopped.
+
+    **Attributes:**
+
+    - `params`: the estimate, constrained, keyed by site.
+    - `log_likelihood`: log p(x | params) in nats, summed over the data.
+    - `objective`: log p(x | θ_t) + log p(θ_t) in nats for t = 0 … num_steps; the last entry is at `params`.
+    - `num_steps`: how many EM steps led to `params`.
+    - `status`: why EM stopped (`Status`).
+    """
+
+    params: dict[str, Array]
+    log_likelihood: Float[Array, ""]
+    objective: Float[np.ndarray, "step"]
+    num_steps: int
+    status: Status = eqx.field(static=True)
+
+    def __str__(self) -> str:
+        lines = [f"{self.status.message} (after {self.num_steps} steps)", f"log-likelihood {float(self.log_likelihood):.6f} nats"]
+        lines += [f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}" for name, value in self.params.items()]
+        return "\n".join(lines)
+
+
+class _Compiled:
+    """A program traced for arguments of given shapes, and its compiled functions."""
+
+    def __init__(self, em: EM, args, kwargs):
+        self.start, parameters = initial_values(em.model, em.init_strategy, args, kwargs)
+        self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs))
+        self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
+        self.temperature = em.temperature
+        self.tol, self.max_steps = em.tol, em.max_steps
+        self.initial = jax.jit(self.start)
+        self.prepare = jax.jit(self.graph.prepare)
+        self.advance = jax.jit(self._advance)
+        self.log_likelihood = jax.jit(self._log_likelihood)
+        self.posterior = jax.jit(self._posterior, static_argnames="temperature")
+
+    def state(self, params) -> EMState:
+        return EMState(params, tuple(m.init(params) for m in self.maximizers))
+
+    def step(self, state: EMState, constants):
+        """One EM step: E-step at the state's parameters, M-step; also the objective that entered."""
+        objective, statistics = e_step(self.graph, self.graph.arrays(state.params, constants), self.temperature)
+        return self.m_step(state, constants, statistics), objective
+
+    def m_step(self, state: EMState, constants, statistics) -> EMState:
+        params, optimizer = dict(state.params), []
+        for maximizer, own in zip(self.maximizers, state.optimizer, strict=True):
+            values, own = maximizer.update(params, own, constants, statistics)
+            params |= values
+            optimizer.append(own)
+        return EMState(params, tuple(optimizer))
+
+    def _advance(self, carry, constants, stop_at):
+        """Run steps until one of the reasons to stop, or until `stop_at` steps."""
+        return jax.lax.while_loop(lambda c: (c.status < 0) & (c.step < stop_at), lambda c: self._iterate(c, constants), carry)
+
+    def _iterate(self, carry: _Carry, constants) -> _Carry:
+        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature)
+        previous = jnp.where(carry.step > 0, carry.objective[carry.step - 1], -jnp.inf)
+        status = self._status(objective, previous, carry.step)
+        failed = (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
+        history = carry.objective.at[carry.step].set(objective)
+        after = jax.lax.cond(status < 0, lambda: self.m_step(carry.state, constants, statistics), lambda: carry.state)
+        kept = jax.tree.map(lambda old, new: jnp.where(failed & (carry.step > 0), old, new), carry.previous, carry.state.params)
+        # while running, `previous` is where the objective was just evaluated; at a stop, it is what is reported
+        return _Carry(after, kept, history, carry.step + (status < 0), status)
+
+    def _status(self, objective, previous, step):
+        eps = jnp.finfo(objective.dtype).eps
+        size = 1 + jnp.abs(objective)
+        gain = objective - previous
+        status = jnp.where(gain <= max(self.tol, 4 * float(eps)) * size, Status.CONVERGED, -1)
+        status = jnp.where(step >= self.max_steps, jnp.where(status == Status.CONVERGED, status, Status.MAX_STEPS), status)
+        status = jnp.where(gain < -1000 * eps * size, Status.OBJECTIVE_DECREASED, status)
+        return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
+
+    def _log_likelihood(self, params, constants):
+        arrays = self.graph.arrays(params, constants)
+        return e_step(self.graph, arrays, 1.0, which=lambda term: term.site.kind != "prior")[0]
+
+    def _posterior(self, params, constants, temperature):
+        return posterior(self.graph, self.graph.arrays(params, constants), temperature)
+
+
+class _Carry(eqx.Module):
+    state: EMState
+    previous: dict[str, Array]
+    objective: Float[Array, "step"]
+    step: Int[Array, ""]
+    status: Int[Array, ""]
+
+
+class EM:
+    """Exact expectation-maximization for a NumPyro program with discrete latents.
+
+    Every unobserved discrete site of finite support is summed out; `numpyro.param` sites are estimated by maximum
+    likelihood, unobserved continuous `sample` sites by MAP under the prior that they state.
+
+    **Arguments:**
+
+    - `model`: the NumPyro program.
+    - `e_step`: "soft", "hard" (each latent takes its most probable value: k-means, Viterbi training), or a temperature
+      between: the posterior is raised to the power 1 / temperature.
+    - `m_step`: {parameter: an optax optimizer, or a function (value, objective) → new value} in place of the maximizer
+      that `plan` shows; a proposal that decreases the objective is shortened or not taken.
+    - `tol`: EM has converged when a step increases the objective by at most tol · (1 + |objective|); never less than
+      what the precision resolves.
+    - `max_steps`: the largest number of EM steps.
+    - `num_restarts`: how many starts `run` tries; the one with the largest final objective is returned.
+    - `init`: a NumPyro initialization strategy (`numpyro.infer.init_to_…`) for `sample` sites; `numpyro.param` sites start
+      from the program's own values.
+    - `progress_bar`: whether to show the objective and the steps while running.
+
+    **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot take, `MemoryError` for
+    latents so coupled that their joint table would not fit.
+
+    ```python
+    em = EM(coins)
+    result = em.run(jax.random.key(0), heads)
+    ```
+    """
+
+    def __init__(self, model: Callable, *, e_step: str | float = "soft", m_step: Mapping[str, Any] | None = None, tol: float = 1e-9,
+                 max_steps: int = 1000, num_restarts: int = 1, init: Callable | None = None, progress_bar: bool = False):
+        if isinstance(e_step, str) and e_step not in TEMPERATURES:
+            raise ValueError(f"e_step must be 'soft', 'hard' or a temperature, not {e_step!r}.")
+        temperature = TEMPERATURES[e_step] if isinstance(e_step, str) else float(e_step)
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"e_step: a temperature is at least 0 (hard) and finite, not {e_step!r}.")
+        if not tol >= 0 or max_steps < 0 or num_restarts < 1:
+            raise ValueError(f"tol >= 0, max_steps >= 0 and num_restarts >= 1 are needed, not {tol}, {max_steps} and {num_restarts}.")
+        self.model, self.temperature = model, temperature
+        self.m_step, self.tol, self.max_steps = dict(m_step or {}), tol, int(max_steps)
+        self.num_restarts, self.progress_bar = int(num_restarts), progress_bar
+        self.init_strategy = init_to_sample() if init is None else init
+        self._cache: dict = {}
+
+    def _compiled(self, args, kwargs) -> _Compiled:
+        key = signature(args, kwargs)
+        if key not in self._cache:
+            self._cache[key] = _Compiled(self, args, kwargs)
+        return self._cache[key]
+
+    def init(self, rng_key, *args, **kwargs) -> EMState:
+        """Return the state at the program's own start; pure, so that it can be jitted and vmapped over keys."""
+        compiled = self._compiled(args, kwargs)
+        return compiled.state(compiled.start(rng_key, split_arguments(args, kwargs)[0]))
+
+    def update(self, state: EMState, *args, **kwargs) -> tuple[EMState, Float[Array, ""]]:
+        """Return the state after one EM step, and the objective in nats at the parameters *entering* it; pure."""
+        compiled = self._compiled(args, kwargs)
+        return compiled.step(state, compiled.graph.prepare(split_arguments(args, kwargs)[0]))
+
+    def run(self, rng_key, *args, init_params: Mapping[str, Any] | None = None, **kwargs) -> EMResult:
+        """Run EM to convergence and return an `EMResult`.
+
+        `args`, `kwargs`: the model's own. `init_params`: {site: constrained start} for some or all parameters; the
+        others start from the program's values. Errors: `ValueError` for data or a start that the program excludes.
+        """
+        compiled, data = self._compiled(args, kwargs), split_arguments(args, kwargs)[0]
+        constants = compiled.prepare(data)
+        validation.check_data(compiled.graph, constants)
+        best = None
+        for key in [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts):
+            params = self._start(compiled, key, data, init_params)
+            validation.check_start(compiled.graph, params, constants)
+            result = self._run(compiled, params, constants)
+            if best is None or _rank(result) > _rank(best):
+                best = result
+        return best
+
+    def _start(self, compiled: _Compiled, rng_key, data, init_params) -> dict[str, Array]:
+        params = dict(compiled.initial(rng_key, data))
+        return params | validation.checked_params(compiled.graph, init_params or {}, params)
+
+    def _run(self, compiled: _Compiled, params, constants) -> EMResult:
+        zero = jnp.zeros((), jnp.int32)
+        dtype = jnp.result_type(float)
+        carry = _Carry(compiled.state(params), dict(params), jnp.zeros(self.max_steps + 1, dtype), zero, zero - 1)
+        if self.progress_bar:
+            carry = self._with_progress(compiled, carry, constants)
+        else:
+            carry = compiled.advance(carry, constants, self.max_steps + 1)
+        status, step = Status(int(carry.status)), int(carry.step)
+        failed = status in (Status.NOT_FINITE, Status.OBJECTIVE_DECREASED)
+        num_steps = max(step - 1, 0) if failed else step
+        history = np.asarray(carry.objective)[: num_steps + 1]
+        return EMResult(dict(carry.previous), compiled.log_likelihood(carry.previous, constants), history, num_steps, status)
+
+    def _with_progress(self, compiled: _Compiled, carry, constants):
+        from tqdm.auto import tqdm
+
+        with tqdm(total=self.max_steps, desc="EM", unit="step") as bar:
+            while int(carry.status) < 0:
+                carry = compiled.advance(carry, constants, int(carry.step) + CHUNK)
+                bar.update(int(carry.step) - bar.n)
+                bar.set_postfix_str(f"objective {float(carry.objective[max(int(carry.step) - 1, 0)]):.6g}")
+        return carry
+
+    def posterior(self, params, *args, **kwargs) -> dict[str, Array]:
+        """Return p(latent | data, params) for every latent: its shape, then one axis over its support.
+
+        Under a hard E-step these are indicators of the most probable joint assignment.
+        """
+        return self._posterior(params, args, kwargs, self.temperature)
+
+    def decode(self, params, *args, **kwargs) -> dict[str, Array]:
+        """Return the most probable joint assignment of all latents, each of its site's shape."""
+        compiled = self._compiled(args, kwargs)
+        modes = self._posterior(params, args, kwargs, 0.0)
+        return {name: jnp.asarray(compiled.graph.latents[name].support)[jnp.argmax(mode, -1)] for name, mode in modes.items()}
+
+    def log_likelihood(self, params, *args, **kwargs) -> Float[Array, ""]:
+        """Return log p(data | params) in nats, summed over the data, every latent summed out."""
+        compiled, params, constants = self._at(params, args, kwargs)
+        return compiled.log_likelihood(params, constants)
+
+    def plan(self, *args, **kwargs) -> Plan:
+        """Return which latents are summed out and how each parameter is maximized, and why; it prints as a table."""
+        compiled = self._compiled(args, kwargs)
+        return plan(compiled.graph, compiled.maximizers, self.temperature)
+
+    def _posterior(self, params, args, kwargs, temperature: float):
+        # a row of multiplicity zero has a posterior too: the limit of a small one
+        compiled, params, constants = self._at(params, args, kwargs, floor=1e-30)
+        return compiled.posterior(params, constants, temperature=temperature)
+
+    def _at(self, params, args, kwargs, floor: float = 0.0):
+        compiled, data = self._compiled(args, kwargs), split_arguments(args, kwargs)[0]
+        constants = compiled.prepare(data, floor)
+        validation.check_data(compiled.graph, constants)
+        params = validation.checked_params(compiled.graph, params, None)
+        return compiled, params, constants
+
+
+def _rank(result: EMResult) -> float:
+    if result.status == Status.NOT_FINITE or not len(result.objective):
+        return -float("inf")
+    return float(result.objective[-1])
+
+
+def warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)

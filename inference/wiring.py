@@ -1,0 +1,129 @@
+"""From tables back to parameters: which entry of which parameter is each cell of a table?
+
+If only data-moving primitives lie between a parameter and a distribution's argument, running them on the numbers of
+the parameters' entries gives that map; adding expected statistics up over it is all that tied and shared
+parameters need. Otherwise the first primitive that computes something is what the plan names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from emjax.propagate import CALLS
+
+MOVES = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "rev", "concatenate", "gather", "select_n", "copy", "copy_p",
+         "convert_element_type", "dynamic_slice", "stack", "expand_dims"}
+LINEAR = MOVES | {"add", "add_any", "sub", "neg", "reduce_sum", "mul", "div", "dot_general", "cumsum"}
+LARGEST_KNOWN = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Wire:
+    """What a table depends on: `parameters`; `entries`, the number of the parameter entry in each cell (−1: none),
+    or None if the table is computed, by `primitive`; whether it is `affine` in the parameters, and uses data."""
+
+    parameters: frozenset[str] = frozenset()
+    entries: np.ndarray | None = None
+    primitive: str = ""
+    affine: bool = True
+    data: bool = False
+    value: np.ndarray | None = field(default=None, repr=False)
+
+
+def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list[Wire]:
+    """Return the wire of every output of f(params by name, *data).
+
+    `offsets`: the number of each parameter's first entry; entries are numbered consecutively in C order.
+    """
+    inputs = []
+    for name in names:
+        size = int(np.prod(shapes[name], dtype=int))
+        inputs.append(Wire(frozenset({name}), offsets[name] + np.arange(size).reshape(shapes[name])))
+    inputs += [Wire(data=True)] * (len(jaxpr.jaxpr.invars) - len(inputs))
+    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire(data=True)
+              for c in jaxpr.consts]
+    return _run(jaxpr.jaxpr, consts, inputs)
+
+
+def _run(jaxpr: Jaxpr, consts, inputs) -> list[Wire]:
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+
+    def read(atom) -> Wire:
+        return Wire(value=np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        name = eqn.primitive.name
+        if name in CALLS:
+            inner = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
+            closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+            outputs = _run(closed.jaxpr, [Wire(value=np.asarray(c)) for c in closed.consts], values)
+        else:
+            outputs = _equation(eqn, values)
+        known.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _equation(eqn, values: list[Wire]) -> list[Wire]:
+    name = eqn.primitive.name
+    parameters = frozenset().union(*(value.parameters for value in values))
+    data = any(value.data for value in values)
+    if not parameters:
+        return _free_of_parameters(eqn, values, data)
+    first = next((value.primitive for value in values if value.primitive), "")
+    affine = _is_affine(eqn, values)
+    wire = Wire(parameters, None, first or name, affine, data)
+    if name in MOVES and not first:
+        entries = _moved(eqn, values)
+        wire = Wire(parameters, entries, "" if entries is not None else name, affine, data)
+    return [wire] * len(eqn.outvars)
+
+
+def _free_of_parameters(eqn, values, data) -> list[Wire]:
+    size = max((int(np.prod(var.aval.shape, dtype=int)) for var in eqn.outvars), default=0)
+    if data or any(value.value is None for value in values) or size > LARGEST_KNOWN:
+        return [Wire(data=True)] * len(eqn.outvars)
+    with jax.ensure_compile_time_eval():
+        results = eqn.primitive.bind(*(jnp.asarray(value.value) for value in values), **eqn.params)
+    results = results if eqn.primitive.multiple_results else [results]
+    return [Wire(data=True) if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]
+
+
+def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
+    """Run a data-moving primitive on entry numbers; None if where it moves them to depends on data."""
+    name = eqn.primitive.name
+    moving = {"gather": values[1:], "select_n": values[:1], "dynamic_slice": values[1:]}.get(name, [])
+    if any(value.value is None for value in moving):
+        return None
+    arrays = []
+    for value, atom in zip(values, eqn.invars, strict=True):
+        if any(value is m for m in moving):
+            arrays.append(jnp.asarray(value.value))
+        elif value.parameters:
+            arrays.append(jnp.asarray(value.entries))
+        else:
+            if int(np.prod(atom.aval.shape, dtype=int)) > LARGEST_KNOWN:
+                return None
+            arrays.append(jnp.full(atom.aval.shape, -1))
+    if name in ("convert_element_type", "copy", "copy_p"):
+        return np.asarray(arrays[0])
+    with jax.ensure_compile_time_eval():
+        return np.asarray(eqn.primitive.bind(*arrays, **eqn.params))
+
+
+def _is_affine(eqn, values: list[Wire]) -> bool:
+    name = eqn.primitive.name
+    dependent = [value for value in values if value.parameters]
+    if name not in LINEAR or not all(value.affine for value in dependent):
+        return False
+    if name in ("mul", "dot_general"):
+        return len(dependent) == 1
+    if name in ("div", "gather", "dynamic_slice"):
+        return not any(value.parameters for value in values[1:])
+    return not (name == "select_n" and values[0].parameters)
