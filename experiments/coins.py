@@ -61,7 +61,7 @@ def run(figures: Path, quick: bool) -> None:
     report.remark("""A set ⟨h,t⟩ has h heads and t tails. Each set was tossed with coin A or coin B, either one
         half of the time. To be estimated: the probability of heads of each coin.""")
     print_soft(soft, found)
-    print_hard(hard)
+    print_hard(soft, hard)
     print_others(soft, found.params)
     draw(figures / "coins.png", soft, hard, found.params)
     report.heading("Generic EM against the update derived by hand (models/coins.py)")
@@ -85,12 +85,12 @@ def print_soft(soft: EM, found) -> None:
         caption="Biases before any step (0) and after each; the log-likelihood is that of the same row.",
     )
     print(
-        f"  In the end, after {found.num_steps} steps ({found.status}): A {found.params['bias'][0]:.4f}, "
+        f"  In the end, after {found.num_steps} steps ({report.outcome(found)}): A {found.params['bias'][0]:.4f}, "
         f"B {found.params['bias'][1]:.4f}, log-likelihood {found.log_likelihood:.4f} nats"
     )
 
 
-def print_hard(hard: EM) -> None:
+def print_hard(soft: EM, hard: EM) -> None:
     """Print hard EM, and where a slide of a lecture goes instead."""
     report.heading("Hard EM from (0.6, 0.5)")
     path = biases(hard, START, 3)
@@ -104,7 +104,7 @@ def print_hard(hard: EM) -> None:
     report.table(["step", "bias of A", "bias of B", f"coin of each set {' '.join(SETS)}"], rows)
     report.remark(f"""(0.80, 0.45) is the fixed point, reached in one step. The lecture's slide then gives set
         4, {SETS[3]}, to coin A and goes on to (0.70, 0.50). By its own formula that set belongs to B: at (0.80,
-        0.45), p(A | {SETS[3]}) = {responsibilities(soft_em(), {"bias": np.array([0.8, 0.45])})[3]:.2f}. From
+        0.45), p(A | {SETS[3]}) = {responsibilities(soft, {"bias": np.array([0.8, 0.45])})[3]:.2f}. From
         (0.70, 0.50) hard EM comes back to ({", ".join(f"{b:.2f}" for b in biases(hard, SLIDE, 3)[-1])}).""")
 
 

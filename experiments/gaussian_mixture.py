@@ -71,7 +71,7 @@ def hard_cases() -> dict[str, Clusters]:
     }
 
 
-def three_gaussians_start(points: np.ndarray) -> Params:
+def three_gaussians_start() -> Params:
     """Return a poor start: means near one another, and round covariances."""
     means = jnp.array([[-1.0, -1.5], [0.0, -1.5], [1.0, -1.5]])
     return {"weights": jnp.full(3, 1 / 3), "loc": means, "covariance": jnp.tile(0.5 * jnp.eye(2), (3, 1, 1))}
@@ -112,19 +112,20 @@ def fit(em: EM, clusters: Clusters) -> Fit:
     return Fit(responsibilities[:, order], params["loc"], params, right.mean())
 
 
-def fits(clusters: Clusters, num_restarts: int) -> dict[str, Fit]:
-    """Return the fits of k-means and of soft EM, the best of the same number of random starts."""
+def methods(num_restarts: int) -> dict[str, EM]:
+    """Return k-means, which is EM with the hard E-step on unit variances, and soft EM, with as many starts."""
     return {
-        "k-means": fit(EM(k_means.program, e_step="hard", num_restarts=num_restarts), clusters),
-        "EM": fit(EM(gaussian_mixture.program, tol=1e-8, num_restarts=num_restarts), clusters),
+        "k-means": EM(k_means.program, e_step="hard", num_restarts=num_restarts),
+        "EM": EM(gaussian_mixture.program, tol=1e-8, num_restarts=num_restarts),
     }
 
 
 def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
-    clusters, em = three_gaussians(), EM(gaussian_mixture.program)
+    clusters, both = three_gaussians(), methods(num_restarts=4 if quick else 20)
+    em = both["EM"]
     points = jnp.asarray(clusters.points)
-    path, objective = iterates(em, three_gaussians_start(points), points, 3, num_steps=NUM_STEPS)
+    path, objective = iterates(em, three_gaussians_start(), points, 3, num_steps=NUM_STEPS)
     posterior = [np.asarray(em.posterior(path[step], points, 3)["component"]) for step in SHOWN_STEPS]
     order = match(posterior[-1].argmax(axis=1), clusters.labels, 3)
     posterior = [responsibilities[:, order] for responsibilities in posterior]
@@ -134,19 +135,17 @@ def run(figures: Path, quick: bool) -> None:
     draw_three_views(figures / "three_views.png", clusters, posterior[-1])
     draw_path(figures / "path.png", clusters, path, posterior)
     draw_objective(figures / "objective.png", objective)
-    cases = {name: (case, fits(case, num_restarts=4 if quick else 20)) for name, case in hard_cases().items()}
+    cases = {
+        name: (case, {method: fit(em, case) for method, em in both.items()}) for name, case in hard_cases().items()
+    }
     print_cases(cases)
     draw_cases(figures / "k_means.png", cases)
     report.heading(
         "Generic EM against the updates derived by hand (models/gaussian_mixture.py, models/k_means.py)"
     )
-    print(compare_updates(em, gaussian_mixture.hand_derived_step, three_gaussians_start(points), points, 3))
-    hard = EM(k_means.program, e_step="hard")
-    print(
-        compare_updates(
-            hard, k_means.hand_derived_step, {"loc": three_gaussians_start(points)["loc"]}, points, 3, num_steps=20
-        )
-    )
+    print(compare_updates(em, gaussian_mixture.hand_derived_step, three_gaussians_start(), points, 3))
+    means = {"loc": three_gaussians_start()["loc"]}
+    print(compare_updates(both["k-means"], k_means.hand_derived_step, means, points, 3, num_steps=20))
 
 
 def print_path(

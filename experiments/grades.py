@@ -29,11 +29,9 @@ def from_all_grades(start: dict = START) -> tuple[float, float]:
     return float(path[1]["theta"]), float(path[2]["theta"])
 
 
-def from_number_of_cs(num_c: float, num_steps: int = 60) -> np.ndarray:
+def from_number_of_cs(em: EM, num_c: float, num_steps: int = 60) -> np.ndarray:
     """Return θ at steps 0 … num_steps of EM from N_C and N alone."""
-    path, _ = iterates(
-        EM(grades.partial_program), START, np.array(num_c), np.array(NUM_TOTAL), num_steps=num_steps
-    )
+    path, _ = iterates(em, START, np.array(num_c), np.array(NUM_TOTAL), num_steps=num_steps)
     return np.array([params["theta"] for params in path])
 
 
@@ -52,20 +50,14 @@ def rate_seen(thetas: np.ndarray, num_c: float) -> float:
 def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figure."""
     print_all_grades()
-    paths = {num_c: from_number_of_cs(num_c) for num_c in NUMS_C}
+    em = EM(grades.partial_program)
+    paths = {num_c: from_number_of_cs(em, num_c) for num_c in NUMS_C}
     print_number_of_cs(paths)
     draw(figures / "convergence.png", paths)
     report.heading("Generic EM against the updates derived by hand (models/grades.py)")
     print(compare_updates(EM(grades.program), grades.hand_derived_step, START, COUNTS, num_steps=5))
-    print(
-        compare_updates(
-            EM(grades.partial_program),
-            grades.partial_hand_derived_step,
-            START,
-            np.array(DRAWN),
-            np.array(NUM_TOTAL),
-        )
-    )
+    counts = np.array(DRAWN), np.array(NUM_TOTAL)
+    print(compare_updates(em, grades.partial_hand_derived_step, START, *counts))
 
 
 def print_all_grades() -> None:

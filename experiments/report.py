@@ -2,6 +2,8 @@
 
 import textwrap
 
+from emjax import EMResult
+
 WIDTH = 100
 
 
@@ -45,6 +47,11 @@ def is_number(cell: str) -> bool:
     except ValueError:
         return cell in {"", "–"}
     return True
+
+
+def outcome(result: EMResult) -> str:
+    """Return why EM stopped, in two words or three."""
+    return result.status.name.lower().replace("_", " ")
 
 
 def numbers(values, digits: int = 3) -> str:

@@ -19,6 +19,8 @@ from emjax.models import gaussian_mixture, k_means
 from experiments import canvas, report
 
 NUMS_COMPONENTS = (2, 5)
+EM_SOFT = EM(gaussian_mixture.program, tol=1e-7, max_steps=300)  # one for all: each size of picture compiles once
+EM_HARD = EM(k_means.program, e_step="hard", num_restarts=3)
 
 
 class Photograph(NamedTuple):
@@ -93,7 +95,7 @@ def k_means_start(colors: jax.Array, num_components: int) -> dict:
     each component.
     """
     sample = colors[::7]
-    hard = EM(k_means.program, e_step="hard", num_restarts=3).run(jax.random.key(0), sample, num_components)
+    hard = EM_HARD.run(jax.random.key(0), sample, num_components)
     spread = jnp.cov(colors, rowvar=False)
     return {
         "weights": jnp.full(num_components, 1 / num_components),
@@ -106,9 +108,10 @@ def segmentation(photograph: Photograph, num_components: int, every: int = 1) ->
     """Return the mixture that EM fits to the colors of the photograph."""
     image = photograph.image(every)
     colors = pixels(image)
-    em = EM(gaussian_mixture.program, tol=1e-7, max_steps=300)
-    result = em.run(jax.random.key(0), colors, num_components, init_params=k_means_start(colors, num_components))
-    posterior = np.asarray(em.posterior(result.params, colors, num_components)["component"]).reshape(
+    result = EM_SOFT.run(
+        jax.random.key(0), colors, num_components, init_params=k_means_start(colors, num_components)
+    )
+    posterior = np.asarray(EM_SOFT.posterior(result.params, colors, num_components)["component"]).reshape(
         *image.shape[:2], -1
     )
     order = np.argsort(-np.asarray(result.params["weights"]))
@@ -122,7 +125,7 @@ def segmentation(photograph: Photograph, num_components: int, every: int = 1) ->
         np.asarray(result.params["loc"])[order],
         means[0] > means[1],
         int(result.num_steps),
-        str(result.status),
+        report.outcome(result),
         float(result.log_likelihood),
     )
 

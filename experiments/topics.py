@@ -21,6 +21,9 @@ from experiments.corpora import WordCounts, constitution, standard_library, word
 NUM_TOPICS = 6  # of the Constitution
 NUM_LIBRARY_TOPICS = 12
 SHOWN_WORDS = 8
+MIXTURE = """Mixture of multinomials, one topic a section (its likelihood has the multinomial coefficients, that of
+pLSA has not)"""
+TOLERANCE = 1e-6  # of the log-likelihood: the topics no longer change to the eye
 
 
 class Topics(NamedTuple):
@@ -56,7 +59,7 @@ def plsa_arguments(corpus: WordCounts, num_topics: int) -> tuple:
 
 def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
     """Return the best mixture, one topic a document; `shares` is the posterior of each document's topic."""
-    em = EM(topics.mixture_program, num_restarts=num_restarts)
+    em = EM(topics.mixture_program, tol=TOLERANCE, num_restarts=num_restarts)
     arguments = jnp.asarray(corpus.counts, float), num_topics
     result = em.run(jax.random.key(0), *arguments)
     shares = em.posterior(result.params, *arguments)["topic"]
@@ -65,7 +68,7 @@ def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
 
 def plsa(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
     """Return the best pLSA, one topic a word; `shares` are the proportions of the topics in each document."""
-    em = EM(topics.plsa_program, num_restarts=num_restarts, max_steps=500)
+    em = EM(topics.plsa_program, tol=TOLERANCE, num_restarts=num_restarts)
     result = em.run(jax.random.key(0), *plsa_arguments(corpus, num_topics))
     return fitted(result, result.params["words"], result.params["theta"])
 
@@ -75,7 +78,7 @@ def fitted(result, words, shares) -> Topics:
     words, shares = np.asarray(words), np.asarray(shares)
     order = np.argsort(-shares.sum(axis=0))
     return Topics(
-        words[order], shares[:, order], float(result.log_likelihood), int(result.num_steps), str(result.status)
+        words[order], shares[:, order], float(result.log_likelihood), int(result.num_steps), report.outcome(result)
     )
 
 
@@ -114,7 +117,12 @@ def print_constitution(corpus: WordCounts, quick: bool) -> None:
     """Print what is in the text, and its topics by section."""
     report.heading(f"The Constitution of the United States with its amendments: {describe(corpus, 'sections')}")
     by_section = mixture(corpus, NUM_TOPICS, num_restarts=10 if quick else 100)
-    print_topics(corpus, by_section, "Mixture of multinomials, one topic a section", num_documents=4)
+    print_topics(
+        corpus,
+        by_section,
+        MIXTURE,
+        num_documents=4,
+    )
 
 
 def describe(corpus: WordCounts, kind: str) -> str:

@@ -34,7 +34,7 @@ def naturals(graph: FactorGraph, arrays: Sequence) -> list[list]:
     return [[table.array for table in term_naturals(term, arrays)] for term in graph.terms]
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: float = 1.0, which=None):
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0, which=None):
     """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables."""
     templates = [term_naturals(term, arrays) for term in graph.terms]
 
@@ -44,7 +44,7 @@ def e_step(graph: FactorGraph, arrays: Sequence, temperature: float = 1.0, which
     return jax.value_and_grad(log_z)([[jnp.asarray(t.array) for t in tables] for tables in templates])
 
 
-def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature: float, which=None, unaries=None):
+def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature: float | int, which=None, unaries=None):
     """Return log Z as a function of the natural-parameter tables. `which`: a filter on terms."""
     factors = []
     for term, named, own in zip(graph.terms, templates, tables, strict=True):
@@ -129,7 +129,7 @@ def _labeled(value: Named, rank: int):
     return jnp.asarray(value.array).reshape([value.array.shape[i] for i in kept]), [labels[i] for i in kept]
 
 
-def posterior(graph: FactorGraph, arrays, temperature: float = 1.0) -> dict:
+def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support.
 
     A latent's marginal is the derivative of log Z with respect to a term of its own that is zero.

@@ -45,7 +45,7 @@ class Variable:
     scale: Any = None
 
 
-def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float):
+def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int):
     """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its latents.
 
     `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. Errors: `MemoryError` for a table that
@@ -77,7 +77,8 @@ class _Joint:
 def eliminated(joint: _Joint, variable: Variable, temperature) -> Factor:
     """Return the factor that is left when a latent is summed out of all its factors."""
     rank = len(variable.shape)
-    table = 0.0
+    # a latent whose own probability does not depend on its value (uniform) may touch no factor at all
+    table = jnp.zeros((1,) * (rank + len(joint.axes)) + (variable.size,))
     for factor in joint.factors:
         own = [axis.key for axis in factor.axes]
         order = [own.index(axis.key) for axis in joint.axes if axis.key in own]
@@ -142,7 +143,7 @@ def _aligned(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
     return _scattered(factor, own, variable)
 
 
-def _permutation(index: Index, shape, target) -> list[int] | None:
+def _permutation(index: Index, shape, target) -> list | None:
     """Return, for each axis of the latent, the factor's axis that runs along it, if they match one to one."""
     if not isinstance(index, Affine) or index.offset != 0:
         return None
@@ -206,6 +207,8 @@ def _parent(axis: Axis, own: Axis, index, shape, variable: Variable) -> Index | 
     count = math.prod(variable.shape)
     if not any(axis.varies):
         return Affine(axis.index.dense(shape).item() if _is_known(axis.index) else 0, (0,) * len(variable.shape)) if _is_known(axis.index) else None
+    if axis.index.key == own.index.key:
+        return identity(variable.shape)
     if isinstance(axis.index, Dense) and axis.index.taken is not None and isinstance(own.index, Dense) and axis.index.taken[1] == own.index.root:
         outer = axis.index.taken[0]
         return outer if len(_varies_of(outer)) == len(variable.shape) else None
@@ -295,7 +298,7 @@ def _pieces(factor: Factor, name) -> list[Factor]:
         axes = []
         for i, other in enumerate(factor.axes):
             if i == position:
-                axes.append(Axis((name, int(element)), axis.size, Affine(0, (0))))
+                axes.append(Axis((name, int(element)), axis.size, Affine(0, (0,))))
             else:
                 dense = other.index.dense(shape)
                 dense = (np if isinstance(dense, np.ndarray) else jnp).broadcast_to(dense, shape).reshape(-1)[rows]

@@ -18,9 +18,10 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
 from emjax.families import PRIORS, Family, family_of
+from emjax.jaxprs import rearranged, split_jaxpr
 from emjax.named import Affine, Axis, Dense, Named, Root, constant, evaluate, full, spread, union, without_rows
 from emjax.numerics import bounded_below
-from emjax.program import Latent, Parameter, Program, Site, UnboundedLatent, latent_p, pruned
+from emjax.program import Latent, Parameter, Program, Site, UnboundedLatent, latent_p
 from emjax.wiring import Wire, wires
 from emjax.propagate import MixedElements, _fit, _lookup, _without, lift, propagate, rank_padded, settle_rows
 
@@ -75,7 +76,7 @@ class FactorGraph:
     names: tuple[str, ...]
     unused: tuple[str, ...]
 
-    def prepare(self, data: Sequence, floor: float = 0.0) -> list:
+    def prepare(self, data: Sequence, floor=0.0) -> list:
         """Return everything that depends on data alone. `floor`: the least multiplicity (see `posterior`)."""
         return jax.core.eval_jaxpr(self.known.jaxpr, self.known.consts, jnp.asarray(floor, jnp.result_type(float)), *data)
 
@@ -164,7 +165,7 @@ class _Latents:
         symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
         values = [self.value(self.program.latents[eqn.params["name"]]) for eqn in symbols]
         invars = [*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)]
-        opened = jaxpr.replace(constvars=[], invars=invars, eqns=eqns, debug_info=None)
+        opened = rearranged(jaxpr, constvars=[], invars=invars, eqns=eqns)
         return propagate(opened, [*consts, *inputs, *values])
 
     def value(self, latent: Latent) -> Named:
@@ -213,35 +214,10 @@ def _depends_on_parameters(program: Program) -> list[frozenset[str]]:
     return [frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars]
 
 
-def split_jaxpr(closed: ClosedJaxpr, num_params: int) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """Split f(params, *data) into known(*data) → constants and unknown(params, *constants) → outputs."""
-    jaxpr = pruned(closed).jaxpr
-    params, data = jaxpr.invars[:num_params], jaxpr.invars[num_params:]
-    dependent = set(params)
-    known_eqns, unknown_eqns = [], []
-    for eqn in jaxpr.eqns:
-        if any(not isinstance(v, Literal) and v in dependent for v in eqn.invars):
-            dependent.update(eqn.outvars)
-            unknown_eqns.append(eqn)
-        else:
-            known_eqns.append(eqn)
-    constvars = set(jaxpr.constvars)
-    needed: dict = {}
-    for v in [v for eqn in unknown_eqns for v in eqn.invars] + list(jaxpr.outvars):
-        if not isinstance(v, Literal) and v not in dependent and v not in constvars:
-            needed[v] = None
-    needed = list(needed)
-    known = jaxpr.replace(invars=data, outvars=needed, eqns=known_eqns, debug_info=None)
-    inner = {v for eqn in unknown_eqns for v in eqn.outvars}
-    residual = [v for v in needed if v not in inner]
-    unknown = jaxpr.replace(invars=[*params, *residual], outvars=jaxpr.outvars, eqns=unknown_eqns, debug_info=None)
-    return ClosedJaxpr(known, closed.consts), ClosedJaxpr(unknown, closed.consts)
-
-
 class _Builder:
     """Turn a program's named outputs into terms whose arrays are slots."""
 
-    def __init__(self, program: Program, values: list[Named], depends, floor):
+    def __init__(self, program: Program, values: Sequence[Named | None], depends, floor):
         self.program, self.values, self.depends, self.floor = program, values, depends, floor
         self.outputs: list = []
         self.checks: list[tuple[str, Named]] = []
@@ -369,7 +345,7 @@ class _Builder:
         mean = jnp.where(jnp.isfinite(mean), mean, 0)
         return Named(mean, value.shape)
 
-    def weighted(self, statistic: Named, scale: Named, mask: Named | None, otherwise: float, rank: int, elements) -> Named:
+    def weighted(self, statistic: Named, scale: Named, mask: Named | None, otherwise: float | int, rank: int, elements) -> Named:
         """Return mask · scale · statistic, with `otherwise` · scale where masked."""
         event = len(statistic.shape) - rank
         values = [statistic, _event_unit(scale, event)] + ([_event_unit(mask, event)] if mask is not None else [])

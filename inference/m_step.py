@@ -176,7 +176,7 @@ class _Reader:
         whole = np.where(first >= 0, first + np.arange(block), -1)
         if not ((flat == whole).all() and (first[first >= 0] % block == 0).all()):
             return None
-        return np.where(first >= 0, first // block, -1)[..., 0]
+        return np.asarray(np.where(first >= 0, first // block, -1)[..., 0])
 
     def prior_problem(self, name: str, form: Conjugate) -> str:
         term = self.prior_term(name)

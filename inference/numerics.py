@@ -23,7 +23,7 @@ def bounded_below(log_density):
     return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
 
 
-def tempered_logsumexp(x, temperature: float, num_axes: int):
+def tempered_logsumexp(x, temperature: float | int, num_axes: int):
     """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot (first of equals).
 
     `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf; entries here are never below

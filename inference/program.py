@@ -17,13 +17,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.extend.core import ClosedJaxpr, Primitive
-from jax.interpreters import partial_eval as pe
 from numpyro.distributions import constraints
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
 
 from emjax.distributions import Select
 from emjax.families import registered_arguments
+from emjax.jaxprs import pruned
 
 latent_p = Primitive("latent")
 latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))
@@ -128,6 +128,7 @@ class _Symbols(Messenger):
             self.latents[name] = latent = _latent(name, fn, tuple(f.name for f in msg["cond_indep_stack"]))
             msg["value"] = latent_p.bind(name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype)
         elif self.params is None:
+            msg["kwargs"]["rng_key"] = numpyro.prng_key()
             msg["value"] = value = _as_float(self.init(msg))
             self.parameters[name] = Parameter(name, value.shape, value.dtype, fn.support, is_prior=True)
         else:
@@ -213,12 +214,6 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 
-def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Return a jaxpr without the equations that its outputs do not need."""
-    jaxpr, _ = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
-    return ClosedJaxpr(jaxpr, closed.consts)
-
-
 def initial_values(model, init: Callable, args, kwargs) -> tuple[Callable, dict[str, Parameter]]:
     """Return a function of (rng_key, data) that gives every parameter its start, and the parameters."""
     leaves, rebuild = split_arguments(args, kwargs)
@@ -277,7 +272,7 @@ def _sites(record, symbols: _Symbols, outputs: list):
     """Yield the site of a record: one, or one for each component of a `Select`."""
     name, fn, value, scale, is_observed, plates = record
     inner, masks, reinterpreted = unwrapped(fn)
-    kind = "observed" if is_observed else "latent" if name in symbols.latents else "prior" if name in symbols.parameters else "observed"
+    kind = "observed" if is_observed else "latent" if name in symbols.latents else "prior" if name in (symbols.params or ()) else "observed"
     split = len(fn.event_shape) - len(inner.event_shape)
     elements = tuple(fn.batch_shape) + tuple(fn.event_shape)[:split]
     shared = {"scale": scale, "masks": [_aligned_mask(mask, depth, reinterpreted, fn) for mask, depth in masks if mask is not True]}

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from emjax.jaxprs import rearranged
 from emjax.named import Affine, Axis, Dense, Index, Named, Root, constant, evaluate, full, spread, take, union, without_rows
 
 
@@ -86,7 +87,7 @@ class _Interpreter:
             self.seen[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
         return self.seen[key]
 
-    def equation(self, eqn, values: list) -> list[Named]:
+    def equation(self, eqn, values: list) -> list:
         name = eqn.primitive.name
         if name in CALLS:
             inner = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
@@ -103,7 +104,7 @@ class _Interpreter:
 
 def _with_constants(closed: ClosedJaxpr) -> Jaxpr:
     jaxpr = closed.jaxpr
-    return jaxpr.replace(invars=[*jaxpr.constvars, *jaxpr.invars], constvars=[], debug_info=None) if jaxpr.constvars else jaxpr
+    return rearranged(jaxpr, invars=[*jaxpr.constvars, *jaxpr.invars], constvars=[]) if jaxpr.constvars else jaxpr
 
 
 def apply(eqn, values: list):

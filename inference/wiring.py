@@ -44,7 +44,7 @@ def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list
     inputs = []
     for name in names:
         size = int(np.prod(shapes[name], dtype=int))
-        inputs.append(Wire(frozenset({name}), offsets[name] + np.arange(size).reshape(shapes[name])))
+        inputs.append(Wire(frozenset({name}), np.asarray(offsets[name] + np.arange(size).reshape(shapes[name]))))
     inputs += [Wire(data=True)] * (len(jaxpr.jaxpr.invars) - len(inputs))
     consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire(data=True)
               for c in jaxpr.consts]

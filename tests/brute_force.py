@@ -21,6 +21,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from numpyro import handlers
 from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
 
@@ -166,66 +167,6 @@ def latent_sites(model: Callable, params: dict, *args, **kwargs) -> dict[str, La
     return {name: Latent(np.asarray(found[name][0]), shape) for name, shape in shapes.items()}
 
 
-def complete_log_likelihood_at(self, values: dict[str, np.ndarray]) -> float:
-        """log p(x, z | params) at one assignment, given as site values, in nats."""
-        row = np.ones(len(self.complete_log_likelihood), bool)
-        for name, latent in self.latents.items():
-            value = np.asarray(values[name])
-            if value.shape != latent.shape:
-                raise ValueError(f"site {name!r} has shape {latent.shape}; the assignment gives it {value.shape}")
-            row &= (latent.support[self.index[name]] == value).reshape(len(row), -1).all(-1)
-        if row.sum() != 1:
-            raise ValueError(f"not one joint assignment of this program: {values}")
-        return float(self.complete_log_likelihood[row][0])
-
-
-def joint_table(model: Callable, params: dict, *args, vectorize: bool = True, **kwargs) -> JointTable:
-    """Return log p(x, z | params) for every z.
-
-    `params` holds the constrained value of each `numpyro.param` and each unobserved continuous sample site.
-    With `vectorize=False` the program runs once for each assignment on concrete values, which is slow.
-    """
-    if not jax.config.jax_enable_x64:
-        raise ValueError("the oracle needs float64: jax.config.update('jax_enable_x64', True)")
-    latents = latent_sites(model, params, *args, **kwargs)
-    index = _assignments(latents)
-    values = {name: jnp.asarray(latent.support)[index[name]] for name, latent in latents.items()}
-
-    def at(assignment):
-        return complete_log_likelihood(model, params, assignment, *args, **kwargs)
-
-    if not latents:
-        log_likelihood, log_prior = (np.asarray(x)[None] for x in at({}))
-    elif vectorize:
-        log_likelihood, log_prior = map(np.asarray, jax.jit(jax.vmap(at), compiler_options=FAST_COMPILATION)(values))
-    else:
-        rows = [at(jax.tree.map(lambda v: v[i], values)) for i in range(len(next(iter(values.values()))))]
-        log_likelihood, log_prior = (np.asarray(column, float) for column in zip(*rows))
-    if not np.allclose(log_prior, log_prior[0], rtol=1e-12, atol=1e-12):
-        raise ValueError("the prior of a continuous site depends on a latent: it is no prior of a parameter")
-    return JointTable(latents, index, log_likelihood, float(log_prior[0]))
-
-
-def latent_sites(model: Callable, params: dict, *args, **kwargs) -> dict[str, Latent]:
-    """Return the unobserved discrete sites of a program, in program order."""
-    latents = {}
-    first = handlers.substitute(model, substitute_fn=_first_of_support)  # a value that need not be compiled
-    for name, site in _trace(first, params, *args, **kwargs).items():
-        if site["type"] != "sample" or site["is_observed"] or name in params:
-            continue
-        law = site["fn"]
-        if not law.support.is_discrete:
-            raise ValueError(f"continuous site {name!r} needs a value in `params`")
-        if site["scale"] is not None and np.any(np.asarray(site["scale"]) != 1):
-            raise ValueError(f"latent site {name!r} is scaled: its copies differ, so repeat the rows instead")
-        element = _element_law(law)
-        if not element.has_enumerate_support:
-            raise ValueError(f"latent site {name!r} has no finite support")
-        support = np.ravel(element.enumerate_support(expand=False))
-        latents[name] = Latent(support, law.batch_shape + law.event_shape)
-    return latents
-
-
 def complete_log_likelihood(model: Callable, params: dict, latents: dict, *args, **kwargs) -> tuple:
     """Return log p(x, z | params) and log p(params), in nats, at concrete values of the latents z."""
     likelihood, prior = jnp.zeros(()), jnp.zeros(())
@@ -264,7 +205,8 @@ def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
 def _trace(model, values, *args, **kwargs):
     values = jax.tree.map(jnp.asarray, values)
     run = handlers.seed(handlers.substitute(model, data=values), jax.random.key(0))
-    return handlers.trace(run).get_trace(*args, **kwargs)
+    with numpyro.validation_enabled(False):  # it costs as much as the program
+        return handlers.trace(run).get_trace(*args, **kwargs)
 
 
 def _first_of_support(site):

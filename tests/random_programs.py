@@ -160,6 +160,9 @@ class Program:
 
     __repr__ = __str__ = describe
 
+    def _repr_pretty_(self, printer, cycle):  # how Hypothesis prints a failing example
+        printer.text(self.describe())
+
     def _contexts(self, site: Site) -> list[str]:
         plates = [self.plates[name] for name in site.plates]
         named = [p.name if self.plates_are_reused else _plate_call(p) for p in plates if not p.is_bare]
@@ -623,8 +626,7 @@ class _Builder:
             tied = self._constant("tied", choices.numbers.integers(2, size=sizes[0]))
             return f"{self.table(kind, (2, *event))}[{tied}[{index[0]}]]"
         if form == "transpose":
-            table = self.table(kind, (sizes[0], *event))
-            return f"jnp.swapaxes({table}, 0, 1)[:, {index[0]}].T" if not plates else f"{table}.T.T[{index[0]}]"
+            return f"jnp.moveaxis({self.table(kind, (sizes[0], *event))}.T[:, {index[0]}], 0, -1)"
         if form == "where":
             table, low = self.table(kind, (2, *event)), parents[0].support[0]
             test = f"({self._value(parents[0], plates)} == {low})" + (f"[...{expand}]" if expand else "")

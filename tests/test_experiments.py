@@ -18,6 +18,8 @@ from experiments import annotators, canvas, coins, corpora, gaussian_mixture, gr
 from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
 from experiments.iterates import iterates  # noqa: E402
 
+METHODS = gaussian_mixture.methods(num_restarts=4)
+
 
 @pytest.fixture(autouse=True)
 def float64():
@@ -43,12 +45,12 @@ def test_unknown_experiment_is_refused_with_the_names_that_exist():
     assert "no experiment named coin; there are: coins, annotators" in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["coins", "grades"])
-def test_experiment_prints_its_tables_and_writes_its_figures(name, tmp_path, capsys):
+def test_experiment_prints_its_tables_and_writes_its_figures(tmp_path, capsys):
     before = dict(matplotlib.rcParams)
-    main([name, "--quick", "--output", str(tmp_path)])
+    main(["grades", "--quick", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert f"{name} took" in printed
+    assert "grades took" in printed
+    assert printed.count("they agree") == 2
     figures = re.findall(r"figure: (.*\.png)", printed)
     assert figures and all(Path(figure).stat().st_size > 20_000 for figure in figures)
     assert dict(matplotlib.rcParams) == before
@@ -93,8 +95,8 @@ def test_annotators_landscape_has_the_optima_of_the_lecture():
 
 
 def test_annotators_likelihood_has_no_bound():
-    heights = annotators.along_sigma(annotators.lecture_em(), (4,), np.array([1e-3, 1e-6, 1e-9]))
-    np.testing.assert_allclose(np.diff(heights), 3 * np.log(1000), rtol=1e-6)  # σ⁻³: one factor an image
+    heights = annotators.along_sigma(annotators.lecture_em(), (4,), np.array([1e-3, 1e-4, 1e-5]))
+    np.testing.assert_allclose(np.diff(heights), 3 * np.log(10), rtol=1e-5)  # σ⁻³: a factor for each image
 
 
 def test_annotators_are_found_with_enough_images():
@@ -119,7 +121,7 @@ def test_grades_take_one_step_where_nothing_is_latent():
 
 @pytest.mark.parametrize("num_c", grades.NUMS_C)
 def test_grades_converge_at_the_predicted_rate(num_c):
-    thetas = grades.from_number_of_cs(num_c)
+    thetas = grades.from_number_of_cs(grades.EM(grades.grades.partial_program), num_c)
     share = num_c / grades.NUM_TOTAL
     np.testing.assert_allclose(grades.rate_seen(thetas, num_c), share / (1 - share), rtol=1e-3)
 
@@ -127,8 +129,8 @@ def test_grades_converge_at_the_predicted_rate(num_c):
 def test_gaussian_mixture_finds_the_three_gaussians():
     clusters = gaussian_mixture.three_gaussians()
     points = jnp.asarray(clusters.points)
-    em = gaussian_mixture.EM(gaussian_mixture.gaussian_mixture.program)
-    path, objective = iterates(em, gaussian_mixture.three_gaussians_start(points), points, 3, num_steps=20)
+    em = METHODS["EM"]
+    path, objective = iterates(em, gaussian_mixture.three_gaussians_start(), points, 3, num_steps=20)
     assert len(points) == 500
     assert np.diff(objective).min() > 0
     labels = np.asarray(em.posterior(path[-1], points, 3)["component"]).argmax(axis=1)
@@ -136,9 +138,10 @@ def test_gaussian_mixture_finds_the_three_gaussians():
     assert (np.argsort(order)[labels] == clusters.labels).mean() > 0.95
 
 
-@pytest.mark.parametrize("name", ["wide", "narrow", "overlapping"])
+@pytest.mark.parametrize("name", ["wide", "narrow"])
 def test_em_beats_k_means_where_hard_assignment_fails(name):
-    results = gaussian_mixture.fits(gaussian_mixture.hard_cases()[name], num_restarts=4)
+    case = gaussian_mixture.hard_cases()[name]
+    results = {method: gaussian_mixture.fit(em, case) for method, em in METHODS.items()}
     assert results["EM"].accuracy > results["k-means"].accuracy + 0.1
 
 
