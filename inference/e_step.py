@@ -6,7 +6,6 @@ Source: Darwiche (2003), J. ACM 50(3), theorem 1; Eisner (2016).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,18 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.elimination import Factor, Variable, log_partition
-from emjax.graph import FactorGraph, Features, Term, filled, filled_axis, identity, looked_up, natural_tables
-from emjax.named import Affine, Axis, Named, without_rows
+from emjax.graph import FactorGraph, Term, filled, filled_axes, identity, read_at, term_naturals
+from emjax.named import Axis, Named, without_rows
 from emjax.numerics import IMPOSSIBLE
-from emjax.propagate import _fit
-
-
-def term_naturals(term: Term, arrays: Sequence, instead: Features | None = None) -> list[Named]:
-    """Return a term's natural-parameter tables at the parameters that the arrays were computed at."""
-    arguments = {name: filled(value, arrays) for name, value in term.arguments.items()}
-    origin = None if term.origin is None else filled(term.origin, arrays)
-    rank = len(term.base.shape)
-    return natural_tables(term.family, arguments, origin, rank, instead)
 
 
 def naturals(graph: FactorGraph, arrays: Sequence) -> list[list]:
@@ -49,7 +39,7 @@ def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature:
     factors = []
     for term, named, own in zip(graph.terms, templates, tables, strict=True):
         if which is None or which(term):
-            factors += term_factors(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], arrays)
+            factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], arrays))
     variables = {}
     for name, latent in graph.latents.items():
         scale = filled(graph.scales[name], arrays)
@@ -63,12 +53,11 @@ def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature:
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, total)
 
 
-def term_factors(term: Term, tables: Sequence[Named], arrays) -> list[Factor]:
-    """Return the factors of a term on its latents: Σ_i ⟨η_i, t_i⟩ + log h."""
-    axes = tuple(filled_axis(axis, arrays) for axis in term.latent_axes)
+def term_factor(term: Term, tables: Sequence[Named], arrays) -> Factor:
+    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩ + log h."""
+    axes, rank = filled_axes(term.latent_axes, arrays), len(term.elements)
     if term.family is not None and term.family.lookup:
-        tables = [looked_up(tables[0], filled(term.value, arrays))]
-    rank = len(term.base.shape)
+        tables = [read_at(tables[0], filled(term.value, arrays), term.elements)]
     events = [0] if term.family is None or term.family.lookup else term.family.event_dims
     pairs = [(table, filled(s, arrays), event) for table, s, event in zip(tables, term.statistics, events, strict=True)]
     total = sum(contracted(table, s, event, axes, term.kept, rank) for table, s, event in pairs)
@@ -76,25 +65,7 @@ def term_factors(term: Term, tables: Sequence[Named], arrays) -> list[Factor]:
     if not (base.is_static and not base.array.any()):
         one = Named(np.ones((1,) * rank), base.shape)
         total = total + contracted(one, base, 0, axes, term.kept, rank)
-    shape = tuple(elements_shape(term)[d] for d in term.kept)
-    kept_axes = tuple(replace(axis, index=_restricted(axis.index, term.kept)) for axis in axes)
-    return [Factor(kept_axes, shape, total)]
-
-
-def elements_shape(term: Term) -> tuple[int, ...]:
-    """Return the shape of a term's elements."""
-    value = term.value.shape[: len(term.value.shape) - len(term.site.event)]
-    return tuple(np.broadcast_shapes(term.site.elements, value))
-
-
-def _restricted(index, kept):
-    if isinstance(index, Affine):
-        return Affine(index.offset, tuple(index.strides[d] for d in kept))
-    return replace_dense(index, kept)
-
-
-def replace_dense(index, kept):
-    return type(index)(index.array.reshape([index.array.shape[d] for d in kept]), index.root, index.taken)
+    return Factor(tuple(axis.placed(term.kept) for axis in axes), tuple(term.elements[d] for d in term.kept), total)
 
 
 def contracted(table: Named, statistic: Named, event: int, axes: Sequence[Axis], kept: Sequence[int], rank: int):
@@ -124,7 +95,7 @@ def contracted(table: Named, statistic: Named, event: int, axes: Sequence[Axis],
 
 def _labeled(value: Named, rank: int):
     """Return a table without its axes of length 1, and the labels of the others."""
-    labels = [("axis", axis.key) for axis in _fit(value.axes, rank)] + list(range(len(value.shape)))
+    labels = [("axis", axis.fitted(rank).key) for axis in value.axes] + list(range(len(value.shape)))
     kept = [i for i, size in enumerate(value.array.shape) if size != 1]
     return jnp.asarray(value.array).reshape([value.array.shape[i] for i in kept]), [labels[i] for i in kept]
 
@@ -140,7 +111,3 @@ def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dic
     zeros = {name: jnp.zeros(latent.shape + latent.support.shape[:1], dtype) for name, latent in graph.latents.items()}
     marginals = jax.grad(lambda u: log_partition_of(graph, templates, tables, arrays, temperature, None, u))(zeros)
     return {name: m / m.sum(-1, keepdims=True) for name, m in marginals.items()}
-
-
-def count(shape: Sequence[int]) -> int:
-    return math.prod(shape)

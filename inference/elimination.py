@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.graph import identity
-from emjax.named import Affine, Axis, Dense, Index, Named, Root, constant
+from emjax.lookup import affine
+from emjax.named import Affine, Axis, Dense, Index, Root, constant, in_order
 from emjax.numerics import tempered_logsumexp
-from emjax.propagate import _affine
 
 MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
 
@@ -104,14 +104,8 @@ def settled(factor: Factor) -> Factor:
     times = math.prod(factor.shape[d] for d in gone if factor.array.shape[d] == 1)
     array = factor.array.sum(axis=tuple(gone)) * times
     kept = [d for d in range(rank) if d not in gone]
-    axes = tuple(replace(axis, index=_restricted(axis.index, kept)) for axis in factor.axes)
+    axes = tuple(axis.placed(kept) for axis in factor.axes)
     return Factor(axes, tuple(factor.shape[d] for d in kept), array)
-
-
-def _restricted(index: Index, kept: Sequence[int]) -> Index:
-    if isinstance(index, Affine):
-        return Affine(index.offset, tuple(index.strides[d] for d in kept))
-    return Dense(index.array.reshape([index.array.shape[d] for d in kept]), index.root, index.taken)
 
 
 def joined(factors: Sequence[Factor], variable: Variable) -> _Joint | None:
@@ -132,8 +126,8 @@ def joined(factors: Sequence[Factor], variable: Variable) -> _Joint | None:
 def _aligned(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
     """Return the factor with its elements in the latent's own order, summed where several fall on one."""
     if isinstance(own.index, Dense) and isinstance(own.index.array, np.ndarray):
-        affine = _affine(constant(own.index.array))
-        own = replace(own, index=affine) if affine is not None else own
+        found = affine(constant(own.index.array))
+        own = replace(own, index=found) if found is not None else own
     order = _permutation(own.index, factor.shape, variable.shape)
     if order is not None:
         return _transposed(factor, order, variable)
@@ -158,23 +152,10 @@ def _permutation(index: Index, shape, target) -> list | None:
     return order if all(d in used for d in range(len(shape))) else None
 
 
-def _transposed(factor: Factor, order, variable: Variable) -> Factor:
-    used = [d for d in order if d is not None]
-    rank = len(factor.shape)
-
-    def place(array, lead):
-        array = (np if isinstance(array, np.ndarray) else jnp).transpose(array, [*used, *range(rank, rank + lead)])
-        sizes = iter(array.shape[: len(used)])
-        return array.reshape([1 if d is None else next(sizes) for d in order] + list(array.shape[len(used):]))
-
-    def index(index: Index) -> Index:
-        if isinstance(index, Affine):
-            return Affine(index.offset, tuple(0 if d is None else index.strides[d] for d in order))
-        array = place(index.array, 0)
-        return Dense(array, index.root if used == sorted(used) else Root(array), index.taken)
-
-    axes = tuple(replace(axis, index=index(axis.index)) for axis in factor.axes)
-    return Factor(axes, variable.shape, place(factor.array, len(factor.axes)))
+def _transposed(factor: Factor, order: Sequence[int | None], variable: Variable) -> Factor:
+    lead = len(factor.shape)
+    array = in_order(factor.array, [*order, *range(lead, lead + len(factor.axes))])
+    return Factor(tuple(axis.placed(order) for axis in factor.axes), variable.shape, array)
 
 
 def _scattered(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
@@ -211,7 +192,7 @@ def _parent(axis: Axis, own: Axis, index, shape, variable: Variable) -> Index | 
         return identity(variable.shape)
     if isinstance(axis.index, Dense) and axis.index.taken is not None and isinstance(own.index, Dense) and axis.index.taken[1] == own.index.root:
         outer = axis.index.taken[0]
-        return outer if len(_varies_of(outer)) == len(variable.shape) else None
+        return outer if len(outer.varies) == len(variable.shape) else None
     if not (_is_known(axis.index) and isinstance(index, np.ndarray)):
         return None
     other = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
@@ -226,10 +207,6 @@ def _parent(axis: Axis, own: Axis, index, shape, variable: Variable) -> Index | 
     return _smooth(parent, covered.reshape(variable.shape))
 
 
-def _varies_of(index: Index):
-    return index.varies
-
-
 def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
     """Return an index that agrees with `parent` on the covered elements, constant along axes where it can be."""
     array = parent
@@ -238,8 +215,8 @@ def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
         top = filled.max(axis=d, keepdims=True)
         if (np.where(covered, array == top, True)).all():
             array, covered = np.maximum(top, 0), covered.any(axis=d, keepdims=True)
-    affine = _affine(constant(array))
-    return affine if affine is not None and covered.all() else Dense(array, Root(array))
+    found = affine(constant(array))
+    return found if found is not None and covered.all() else Dense(array, Root(array))
 
 
 def _size(joint: _Joint, variable: Variable) -> int:
@@ -302,8 +279,8 @@ def _pieces(factor: Factor, name) -> list[Factor]:
             else:
                 dense = other.index.dense(shape)
                 dense = (np if isinstance(dense, np.ndarray) else jnp).broadcast_to(dense, shape).reshape(-1)[rows]
-                affine = _affine(constant(dense)) if isinstance(dense, np.ndarray) else None
-                axes.append(replace(other, index=affine or Dense(dense, Root(dense))))
+                found = affine(constant(dense)) if isinstance(dense, np.ndarray) else None
+                axes.append(replace(other, index=found or Dense(dense, Root(dense))))
         piece = settled(Factor(tuple(axes), (len(rows),), values[rows]))
         pieces.extend(_pieces(_without_repeats(piece), name))
     return pieces
@@ -319,6 +296,3 @@ def _without_repeats(factor: Factor) -> Factor:
             array = jnp.moveaxis(jnp.diagonal(factor.array, axis1=rank + first, axis2=rank + i), -1, rank + first)
             return _without_repeats(Factor(factor.axes[:i] + factor.axes[i + 1:], factor.shape, array))
     return factor
-
-
-__all__ = ["Factor", "Variable", "log_partition", "Named"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
@@ -16,10 +15,11 @@ from numpyro.infer import init_to_sample
 
 from emjax import validation
 from emjax.e_step import e_step, posterior
-from emjax.graph import FactorGraph, factor_graph
+from emjax.graph import FactorGraph
 from emjax.m_step import Maximizer, maximizers
 from emjax.plan import Plan, plan
 from emjax.program import initial_values, signature, split_arguments, trace
+from emjax.terms import factor_graph
 
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
 CHUNK = 20
@@ -301,7 +301,3 @@ def _rank(result: EMResult) -> float:
     if result.status == Status.NOT_FINITE or not len(result.objective):
         return -float("inf")
     return float(result.objective[-1])
-
-
-def warn(message: str) -> None:
-    warnings.warn(message, stacklevel=3)

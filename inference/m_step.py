@@ -20,9 +20,8 @@ import optax
 from numpyro.distributions import biject_to, constraints
 
 from emjax.conjugate import COVARIANCE, LOCATION, LOCATION_VECTOR, PRECISION, SCALE_TRIL, SIMPLEX, SIMPLEX_LOGITS, UNIT_INTERVAL, Conjugate
-from emjax.e_step import term_naturals
 from emjax.families import PRIORS
-from emjax.graph import FactorGraph, Features, Slot, Term, filled
+from emjax.graph import FactorGraph, Features, Slot, Term, filled, term_naturals
 from emjax.named import without_rows
 from emjax.newton import newton
 from emjax.wiring import Wire

@@ -12,14 +12,23 @@ is thus the table `loc` with its first axis renamed, and an index.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+
+def in_order(array, order: Sequence[int | None]):
+    """Return the array with its axes in this order: None is a new unit axis; axes left out are units."""
+    used = [d for d in order if d is not None]
+    rest = [d for d in range(array.ndim) if d not in used]
+    if used + rest != list(range(array.ndim)):
+        array = evaluate(jnp.transpose, array, axes=used + rest)
+    sizes = iter(array.shape[: len(used)])
+    return array.reshape([1 if d is None else next(sizes) for d in order])
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,10 @@ class Affine:
     @property
     def key(self):
         return ("affine", self.offset, self.strides)
+
+    def placed(self, order: Sequence[int | None]) -> Affine:
+        """Return the index with its axes in this order: None is a new axis, along which it does not vary."""
+        return Affine(self.offset, tuple(0 if d is None else self.strides[d] for d in order))
 
     def dense(self, shape: Sequence[int]) -> np.ndarray:
         """Return the index as an array, of length 1 along axes that it does not vary along."""
@@ -66,6 +79,12 @@ class Dense:
     @property
     def key(self):
         return ("dense", self.root, tuple(self.array.shape))
+
+    def placed(self, order: Sequence[int | None]) -> Dense:
+        """Return the index with its axes in this order: None is a new axis; axes left out must not vary."""
+        array = in_order(self.array, order)
+        kept = [d for d in order if d is not None and self.array.shape[d] != 1]
+        return Dense(array, self.root, self.taken) if kept == sorted(kept) else Dense(array, Root(array))
 
     def dense(self, shape: Sequence[int]):
         return self.array
@@ -112,6 +131,14 @@ class Axis:
     def is_latent(self) -> bool:
         return self.source is not None
 
+    def placed(self, order: Sequence[int | None]) -> Axis:
+        return replace(self, index=self.index.placed(order))
+
+    def fitted(self, rank: int) -> Axis:
+        """Return the axis for a value of another rank: trailing axes are cut off or added."""
+        own = len(self.index.varies)
+        return self.placed([d if d < own else None for d in range(rank)])
+
 
 @dataclass(frozen=True, eq=False)
 class Named:
@@ -143,6 +170,23 @@ class Named:
     def is_static(self) -> bool:
         """Whether the table is known before any data or parameter is seen."""
         return isinstance(self.array, np.ndarray)
+
+    def placed(self, order: Sequence[int | None]) -> Named:
+        """Return the value with its own axes in this order: None is a new unit axis; axes left out must be units."""
+        lead = len(self.axes)
+        array = in_order(self.array, [*range(lead), *(None if d is None else lead + d for d in order)])
+        kept = [d for d in order if d is not None and self.compact[d] != 1]
+        shape = tuple(1 if d is None else self.shape[d] for d in order)
+        return Named(array, shape, tuple(axis.placed(order) for axis in self.axes), self.content if kept == sorted(kept) else None)
+
+    def padded(self, rank: int) -> Named:
+        """Return the value with unit axes on the left, as NumPy broadcasting does."""
+        extra = rank - len(self.shape)
+        return self.placed([None] * extra + list(range(len(self.shape)))) if extra else self
+
+    def with_event(self, event: int) -> Named:
+        """Return the value with unit axes on the right."""
+        return self.placed([*range(len(self.shape)), *[None] * event]) if event else self
 
     @property
     def labels(self) -> list:
@@ -226,26 +270,22 @@ def take(array, labels: list, picks: dict, out: list):
     return array.reshape([shape.get(label, 1) for label in out])
 
 
+def labeled(value: Named) -> tuple[Any, list]:
+    """Return a table without its unit positional axes, and the labels of the others."""
+    kept = [(label, size) for label, size in zip(value.labels, value.array.shape, strict=True) if not (isinstance(label, int) and size == 1)]
+    return value.array.reshape([size for _, size in kept]), [label for label, _ in kept]
+
+
 def without_rows(value: Named, which: Sequence[Axis] | None = None) -> Named:
     """Return the value with its row axes read out: one entry for each position instead of one for each row."""
     rows = value.row_axes if which is None else which
     if not rows:
         return value
-    keys = {axis.key for axis in rows}
-    kept = tuple(axis for axis in value.axes if axis.key not in keys)
-    picks = {}
-    for axis in rows:
-        index = axis.index.dense(value.shape)
-        dims = [i for i, size in enumerate(index.shape) if size != 1]
-        picks[axis.key] = (index.reshape([index.shape[i] for i in dims]), dims)
-    # a positional axis of length 1 takes no part in the indexing
-    labels = [("unit", label) if isinstance(label, int) and size == 1 else label
-              for label, size in zip(value.labels, value.array.shape, strict=True)]
+    gone = {axis.key for axis in rows}
+    kept = tuple(axis for axis in value.axes if axis.key not in gone)
+    picks = {axis.key: labeled(Named(axis.index.dense(value.shape), value.shape)) for axis in rows}
     out = [axis.key for axis in kept] + list(range(len(value.shape)))
-    units = [i for i, label in enumerate(labels) if isinstance(label, tuple) and label[0] == "unit"]
-    array = value.array.reshape([s for i, s in enumerate(value.array.shape) if i not in units])
-    labels = [label for i, label in enumerate(labels) if i not in units]
-    return Named(take(array, labels, picks, out), value.shape, kept)
+    return Named(take(*labeled(value), picks, out), value.shape, kept)
 
 
 def full(value: Named, dims: Sequence[int] | None = None):
@@ -258,7 +298,3 @@ def full(value: Named, dims: Sequence[int] | None = None):
     if tuple(shape) == tuple(value.array.shape):
         return value.array
     return evaluate(jnp.broadcast_to, value.array, shape=tuple(shape))
-
-
-def table_bytes(axes: Sequence[Axis], shape: Sequence[int], itemsize: int = 8) -> int:
-    return math.prod(axis.size for axis in axes) * math.prod(shape) * itemsize

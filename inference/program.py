@@ -6,7 +6,6 @@ arguments of its distribution, its value, its mask and its multiplicity. Nothing
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +66,6 @@ class Site:
     plates: tuple[str, ...]
     outputs: Mapping[str, Any]
     arg_constraints: Mapping[str, Any]
-    component_of: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,62 +271,44 @@ def _sites(record, symbols: _Symbols, outputs: list):
     name, fn, value, scale, is_observed, plates = record
     inner, masks, reinterpreted = unwrapped(fn)
     kind = "observed" if is_observed else "latent" if name in symbols.latents else "prior" if name in (symbols.params or ()) else "observed"
-    split = len(fn.event_shape) - len(inner.event_shape)
-    elements = tuple(fn.batch_shape) + tuple(fn.event_shape)[:split]
-    shared = {"scale": scale, "masks": [_aligned_mask(mask, depth, reinterpreted, fn) for mask, depth in masks if mask is not True]}
+    batch = tuple(fn.batch_shape) + tuple(fn.event_shape)[:reinterpreted]
+    is_select = isinstance(inner, Select)
 
-    def emit(array) -> int:
-        outputs.append(jnp.asarray(array))
+    def emit(array, units: int = 0) -> int | None:
+        """Add an output, with unit axes for what `to_event` declared inside."""
+        if array is None:
+            return None
+        outputs.append(jnp.reshape(array, jnp.shape(array) + (1,) * units))
         return len(outputs) - 1
 
-    common = {"value": emit(value), "scale": None if scale is None else emit(jnp.reshape(scale, jnp.shape(scale) + (1,) * split)),
-              "masks": [emit(mask) for mask in shared["masks"]]}
-    pieces = [(inner, None, None)]
-    if isinstance(inner, Select):
-        pieces = [(component, i, emit(inner.index == i)) for i, component in enumerate(inner.components)]
-    for piece, number, gate in pieces:
-        core, core_masks, extra = unwrapped(piece)
-        own = dict(common)
-        own["masks"] = common["masks"] + [emit(_padded_mask(mask, extra)) for mask, _ in core_masks if mask is not True]
-        own["gate"] = gate
+    for number, component in enumerate(inner.components if is_select else [inner]):
+        core, own_masks, extra = unwrapped(component)
+        all_masks = [(mask, reinterpreted + extra - depth) for mask, depth in masks] + [(mask, extra - depth) for mask, depth in own_masks]
         names = registered_arguments(type(core))
         available = core.get_args() if names else {}
-        own["args"] = {key: emit(available[key]) for key in names if key in available}
-        own["log_prob"] = _log_prob(core, value, emit, reinterpreted if number is None else extra, len(elements))
-        own["valid"] = _valid(core, value, emit) if kind == "observed" else None
-        extra_elements = tuple(piece.event_shape)[: len(piece.event_shape) - len(core.event_shape)] if number is not None else ()
-        yield Site(name, kind, type(core), elements + extra_elements if number is not None else elements, tuple(core.event_shape), plates, own,
-                   dict(core.arg_constraints), component_of=None if number is None else f"{name}[{number}]")
+        arrays = {
+            "value": emit(value),
+            "scale": emit(scale, reinterpreted + extra),
+            "masks": [emit(mask, units) for mask, units in all_masks if mask is not True],
+            "gate": emit(inner.index == number, extra) if is_select else None,
+            "args": {key: emit(available[key]) for key in names if key in available},
+            "log_prob": emit(_log_prob(core, value)),
+            "valid": emit(_valid(core, value)) if kind == "observed" else None,
+        }
+        elements = batch + tuple(component.event_shape)[:extra]
+        yield Site(name, kind, type(core), elements, tuple(core.event_shape), plates, arrays, dict(core.arg_constraints))
 
 
-def _aligned_mask(mask, depth, reinterpreted, fn):
-    """Return a mask with unit axes for what `to_event` declared inside it."""
-    return _padded_mask(mask, reinterpreted - depth) if reinterpreted - depth else jnp.asarray(mask)
-
-
-def _padded_mask(mask, extra):
-    return jnp.reshape(jnp.asarray(mask), jnp.shape(mask) + (1,) * extra)
-
-
-def _log_prob(core, value, emit, reinterpreted, rank):
+def _log_prob(core, value):
     try:
-        return emit(core.log_prob(value))
+        return core.log_prob(value)
     except (NotImplementedError, AttributeError, TypeError, ValueError):
         return None
 
 
-def _valid(core, value, emit):
-    """Emit whether each entry of an observed value lies in the distribution's support."""
+def _valid(core, value):
+    """Return whether each entry of an observed value lies in the distribution's support."""
     try:
-        support = core.support
-        return None if support is None else emit(jnp.asarray(support(value)))
+        return None if core.support is None else core.support(value)
     except (NotImplementedError, AttributeError, TypeError):
         return None
-
-
-def bound_arguments(model, args, kwargs) -> str:
-    """Return the model's arguments as text, for messages."""
-    try:
-        return ", ".join(inspect.signature(model).bind(*args, **kwargs).arguments)
-    except (TypeError, ValueError):
-        return ""

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.e_step import elements_shape, log_partition_of, naturals, term_factors, term_naturals
-from emjax.graph import FactorGraph, filled
+from emjax.e_step import log_partition_of, naturals, term_factor
+from emjax.graph import FactorGraph, filled, term_naturals
 from emjax.named import Named, full
 from emjax.numerics import IMPOSSIBLE
 
@@ -26,18 +26,20 @@ def check_data(graph: FactorGraph, constants) -> None:
     if is_traced(constants):
         return
     arrays = known_arrays(graph, constants)
-    for name, bad in graph.checks:
-        bad = np.asarray(full(filled(bad, arrays)))
+    for check in graph.checks:
+        bad, site = np.asarray(full(filled(check.bad, arrays))), check.site
         if not bad.any():
             continue
         where = tuple(int(i) for i in np.argwhere(bad)[0])
-        kind, site, *rest = name.split(":")
-        if kind == "nan":
+        if check.kind == "nan":
             raise ValueError(
                 f"Site '{site}': the observed value is NaN at index {where} ({int(bad.sum())} in all). Missing values are declared with a mask:\n"
                 f"    numpyro.sample('{site}', ..., obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))")
+        if check.kind == "index":
+            raise ValueError(f"Site '{site}': an index that it reads is out of range at position {where} ({int(bad.sum())} such in all): {check.what}. "
+                             "Indices run from 0; correct the index array, or give the plate or table that it indexes more rows.")
         raise ValueError(
-            f"Site '{site}': the observed value at index {where} lies outside the support of {rest[0]} ({int(bad.sum())} such in all). "
+            f"Site '{site}': the observed value at index {where} lies outside the support of {check.what} ({int(bad.sum())} such in all). "
             f"Correct the data, or exclude it: with numpyro.handlers.mask(mask=valid): numpyro.sample('{site}', ...).")
 
 
@@ -116,18 +118,16 @@ def _check_likelihood(graph: FactorGraph, arrays) -> None:
     for term, tables in zip(graph.terms, templates, strict=True):
         if term.site.kind != "observed":
             continue
-        for factor in term_factors(term, tables, arrays):
-            rank = len(factor.shape)
-            best = np.asarray(factor.array).max(axis=tuple(range(rank, factor.array.ndim)))
-            if (best < IMPOSSIBLE).any() or np.isnan(best).any():
-                worst = np.argwhere((best < IMPOSSIBLE) | np.isnan(best))[0]
-                kept = dict(zip(term.kept, worst, strict=True))
-                where = tuple(int(kept.get(d, 0)) if d in kept else slice(None) for d in range(len(elements_shape(term))))
-                index = ", ".join(":" if isinstance(w, slice) else str(w) for w in where)
-                datum = _datum(term, arrays, where)
-                raise ValueError(
-                    f"The start has zero likelihood: site '{term.site.name}' at index ({index}){datum} is impossible under every value of its latents. "
-                    "Start elsewhere, em.run(..., init_params={...}), or check that datum.")
+        factor = term_factor(term, tables, arrays)
+        best = np.asarray(factor.array).max(axis=tuple(range(len(factor.shape), factor.array.ndim)))
+        impossible = (best < IMPOSSIBLE) | np.isnan(best)
+        if impossible.any():
+            kept = dict(zip(term.kept, np.argwhere(impossible)[0], strict=True))
+            where = tuple(int(kept[d]) if d in kept else slice(None) for d in range(len(term.elements)))
+            index = ", ".join(":" if isinstance(w, slice) else str(w) for w in where)
+            raise ValueError(
+                f"The start has zero likelihood: site '{term.site.name}' at index ({index}){_datum(term, arrays, where)} is impossible under every value of "
+                "its latents. Start elsewhere, em.run(..., init_params={...}), or check that datum.")
     raise ValueError("The start has zero likelihood: some datum is impossible under every joint value of its latents (each site alone is "
                      "possible). Start elsewhere: em.run(..., init_params={...}).")
 
@@ -137,7 +137,7 @@ def _datum(term, arrays, where) -> str:
     if value.axes:
         return ""
     array = np.asarray(full(value))
-    array = np.broadcast_to(array, elements_shape(term) + tuple(term.site.event))
+    array = np.broadcast_to(array, term.elements + tuple(term.site.event))
     return f", value {np.array2string(array[where], precision=4, threshold=8)},"
 
 
@@ -183,7 +183,7 @@ def _warn_of_many_values(graph: FactorGraph) -> None:
             continue
         users = [t for t in graph.terms if t.site.kind == "observed" and any(_is_slot(a) and name in wires[a.array.number].parameters for a in t.arguments.values())]
         size = int(np.prod(parameter.shape, dtype=int))
-        if users and size > 1 and all(size >= np.prod(elements_shape(t), dtype=int) for t in users):
+        if users and size > 1 and all(size >= np.prod(t.elements, dtype=int) for t in users):
             warnings.warn(
                 f"Continuous latent '{name}' has as many values ({size}) as site '{users[0].site.name}' has data. EM estimates each by MAP, not by "
                 "integrating it out: estimates of other parameters may be biased.", stacklevel=4)

@@ -11,6 +11,8 @@ import matplotlib
 import numpy as np
 import pytest
 
+from emjax import EM
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
 
@@ -18,6 +20,9 @@ from experiments import annotators, canvas, coins, corpora, gaussian_mixture, gr
 from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
 from experiments.iterates import iterates  # noqa: E402
 
+# one EM for several tests: each compiles once
+SOFT_COINS = coins.soft_em()
+PARTIAL_GRADES = EM(grades.grades.partial_program)
 METHODS = gaussian_mixture.methods(num_restarts=4)
 
 
@@ -57,7 +62,7 @@ def test_experiment_prints_its_tables_and_writes_its_figures(tmp_path, capsys):
 
 
 def test_coins_soft_em_gives_the_published_numbers():
-    em = coins.soft_em()
+    em = SOFT_COINS
     np.testing.assert_allclose(coins.responsibilities(em, coins.START), [0.45, 0.80, 0.73, 0.35, 0.65], atol=0.005)
     np.testing.assert_allclose(coins.biases(em, coins.START, 1)[1], [0.713, 0.581], atol=5e-4)
     found = em.run(jax.random.key(0), coins.HEADS, init_params=coins.START)
@@ -72,11 +77,11 @@ def test_coins_hard_em_stays_where_it_lands_and_comes_back_from_the_slide():
 
 def test_coins_known_coins_and_a_new_set():
     np.testing.assert_allclose(coins.supervised(), [0.80, 0.45])
-    found = coins.soft_em().run(jax.random.key(0), coins.HEADS, init_params=coins.START)
+    found = SOFT_COINS.run(jax.random.key(0), coins.HEADS, init_params=coins.START)
     bias = np.array([0.7968, 0.5196])
     odds = bias**6 * (1 - bias) ** 4
     np.testing.assert_allclose(
-        coins.responsibilities(coins.soft_em(), found.params, coins.NEW_SET), odds[0] / odds.sum(), atol=1e-4
+        coins.responsibilities(SOFT_COINS, found.params, coins.NEW_SET), odds[0] / odds.sum(), atol=1e-4
     )
 
 
@@ -121,7 +126,7 @@ def test_grades_take_one_step_where_nothing_is_latent():
 
 @pytest.mark.parametrize("num_c", grades.NUMS_C)
 def test_grades_converge_at_the_predicted_rate(num_c):
-    thetas = grades.from_number_of_cs(grades.EM(grades.grades.partial_program), num_c)
+    thetas = grades.from_number_of_cs(PARTIAL_GRADES, num_c)
     share = num_c / grades.NUM_TOTAL
     np.testing.assert_allclose(grades.rate_seen(thetas, num_c), share / (1 - share), rtol=1e-3)
 

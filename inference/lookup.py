@@ -1,0 +1,167 @@
+"""Lookups: each piece of a gather's index becomes a named axis of the result.
+
+`confusion[annotator, truth[item]]` is the table `confusion` with its first axis read at `annotator` (rows that data
+pick), its second at the latent `truth`, whose own index becomes `item`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+import numpy as np
+
+from emjax.moves import Joined, carried_out, sliced
+from emjax.named import Affine, Axis, Dense, Index, Named, Root, labeled, take, without_rows
+
+
+class MixedElements(Exception):
+    """A primitive mixes the elements of a latent, so that no table over one element can hold its result."""
+
+    def __init__(self, latent: str, primitive: str):
+        self.latent = latent
+        super().__init__(f"'{primitive}' mixes the elements of the latent '{latent}'.")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What a gather with slices of length one does to the axes of its operand.
+
+    `target`: {axis that is kept, or runs along with the index: axis of the result}; `batch`: the axes of the result
+    that the index's own axes become; `rank`: the result's. All other axes of the operand are looked up.
+    """
+
+    target: Mapping[int, int]
+    batch: Sequence[int]
+    rank: int
+
+
+def as_lookup(eqn, operand_shape) -> tuple[Lookup, list[int]] | None:
+    """Return a gather as a lookup and the operand axes that its index columns look up; None if it takes longer slices."""
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    looked_up, batching = list(numbers.start_index_map), list(numbers.operand_batching_dims)
+    if any(sizes[d] != (1 if d in looked_up or d in batching else operand_shape[d]) for d in range(len(operand_shape))):
+        return None
+    rank = len(eqn.outvars[0].aval.shape)
+    batch = [d for d in range(rank) if d not in numbers.offset_dims]
+    windows = [d for d in range(len(operand_shape)) if d not in numbers.collapsed_slice_dims and d not in batching]
+    target = dict(zip(windows, numbers.offset_dims, strict=True))
+    target |= {d: batch[b] for d, b in zip(batching, numbers.start_indices_batching_dims, strict=True)}
+    return Lookup(target, batch, rank), looked_up
+
+
+def index_columns(indices: Named | Joined, number: int) -> list[Named]:
+    """Return the columns of a gather's index array, a piece of a concatenation each where there is one."""
+    last = len(indices.shape) - 1
+    if isinstance(indices, Joined) and indices.dim == last and all(piece.shape[last] == 1 for piece in indices.pieces):
+        columns = list(indices.pieces)
+    else:
+        whole = carried_out(indices)
+        columns = [whole] if number == 1 else [sliced(whole, last, i) for i in range(number)]
+    return [column.placed(range(last)) for column in columns]
+
+
+def look_up(operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: tuple[int, ...]) -> Named:
+    """Return operand[pieces], of the given shape. Errors: `IndexError` for a known index that is out of range."""
+    place = [lookup.batch.index(d) if d in lookup.batch else None for d in range(lookup.rank)]
+    pieces = {d: piece.placed(place) for d, piece in pieces.items()}
+    read = {d: _as_rows(piece, operand.shape[d]) for d, piece in pieces.items() if operand.compact[d] > 1}
+    for d, piece in read.items():
+        _check_range(piece, operand.shape[d])
+    indices = [_index_after(axis, operand.shape, pieces, lookup) for axis in operand.axes]
+    moved = [replace(axis, index=index) for axis, index in zip(operand.axes, indices, strict=True)]
+    axes = tuple({axis.key: axis for axis in [*(axis for piece in read.values() for axis in piece.axes), *moved]}.values())
+
+    array, labels = labeled(operand)
+    renamed = {old.key: new.key for old, new in zip(operand.axes, moved, strict=True)}
+    renamed |= {d: ("read", d) if d in read else lookup.target.get(d) for d in range(len(operand.shape))}
+    array, labels = _diagonal(array, [renamed[label] for label in labels])
+    picks = {("read", d): labeled(piece) for d, piece in read.items()}
+    for key in list(picks):
+        name = _plain_name(picks, key, array.shape[labels.index(key)])
+        if name is not None and name not in labels:
+            labels[labels.index(key)] = name
+            del picks[key]
+    return Named(take(array, labels, picks, [axis.key for axis in axes] + list(range(lookup.rank))), shape, axes)
+
+
+def _as_rows(piece: Named, size: int) -> Named:
+    """Turn an index given by data into a named axis of rows; an index that is known is left as positions."""
+    if piece.latent_axes or piece.is_static:
+        return piece
+    piece = without_rows(piece)
+    if all(s == 1 for s in piece.array.shape):
+        return piece
+    axis = Axis(None, size, Dense(piece.array, piece.content))
+    return Named(np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape)), piece.shape, (axis,))
+
+
+def _check_range(piece: Named, size: int) -> None:
+    if piece.is_static and piece.array.size and not (0 <= int(piece.array.min()) and int(piece.array.max()) < size):
+        latents = ", ".join(f"'{axis.source}'" for axis in piece.latent_axes)
+        of = f" of latent {latents}" if latents else ""
+        raise IndexError(f"An index{of} takes values from {int(piece.array.min())} to {int(piece.array.max())}, but the table it looks up has "
+                         f"{size} rows. Give the table a row for every value.")
+
+
+def _diagonal(array, labels: list):
+    """Make two axes of a table that came to read the same element one."""
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            i = labels.index(label)
+            j = labels.index(label, i + 1)
+            array = jnp.moveaxis(jnp.diagonal(array, axis1=i, axis2=j), -1, i)
+            labels = labels[:j] + labels[j + 1:]
+    return array, labels
+
+
+def _plain_name(picks, key, size: int):
+    """Return the named axis that an index merely enumerates (0, 1, …): then the axis is renamed, not read."""
+    index, labels = picks[key]
+    plain = len(labels) == 1 and isinstance(index, np.ndarray) and np.array_equal(index.ravel(), np.arange(size))
+    shared = plain and any(labels[0] in others for k, (_, others) in picks.items() if k != key)
+    return labels[0] if plain and not shared else None
+
+
+def _index_after(axis: Axis, shape, pieces: Mapping[int, Named], lookup: Lookup) -> Index:
+    """Return the index of an operand's axis after the lookup: index[pieces]."""
+    index, source = axis.index, {out: d for d, out in lookup.target.items()}
+    order = [source.get(out) for out in range(lookup.rank)]
+    varying = [d for d in pieces if axis.varies[d]]
+    if not varying:
+        return index.placed(order)
+    for d in varying:
+        if pieces[d].latent_axes:
+            raise MixedElements(axis.source, "gather")
+    inner = {d: affine(pieces[d]) if pieces[d].is_static else None for d in varying}
+    if isinstance(index, Affine) and all(inner.values()):
+        strides = list(index.placed(order).strides)
+        for d, step in inner.items():
+            strides = [s + index.strides[d] * t for s, t in zip(strides, step.strides, strict=True)]
+        return Affine(index.offset + sum(index.strides[d] * step.offset for d, step in inner.items()), tuple(strides))
+    array, labels = labeled(Named(index.dense(shape), tuple(shape)))
+    labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
+    result = take(array, labels, {("read", d): labeled(without_rows(pieces[d])) for d in varying}, list(range(lookup.rank)))
+    return _composed(result, index, varying, [d for d in range(len(shape)) if axis.varies[d]], pieces)
+
+
+def _composed(array, index: Index, varying, dims, pieces) -> Dense:
+    """Name the composition outer[inner] of two indices, so that equal ones are known to be equal."""
+    inner = pieces[varying[0]]
+    root = inner.axes[0].index.root if len(inner.axes) == 1 and isinstance(inner.axes[0].index, Dense) else inner.content if not inner.axes else None
+    if len(dims) != 1 or root is None:
+        return Dense(array, Root(array))
+    if isinstance(index, Affine) and index.offset == 0 and index.strides[varying[0]] == 1:
+        return Dense(array, root)
+    return Dense(array, ("composed", index.key, root), (index, root))
+
+
+def affine(piece: Named) -> Affine | None:
+    """Return a known index as an affine one, if it is."""
+    if piece.axes or piece.array.size == 0:
+        return None
+    array = np.asarray(piece.array)
+    first = [array[tuple(slice(0, 2) if i == d else 0 for i in range(array.ndim))] for d in range(array.ndim)]
+    found = Affine(int(array.ravel()[0]), tuple(int(pair[1] - pair[0]) if len(pair) > 1 else 0 for pair in first))
+    return found if np.array_equal(np.broadcast_to(found.dense(array.shape), array.shape), array) else None

@@ -1,0 +1,372 @@
+"""Turn a traced program into a factor graph: each site into a term, each array into a slot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+from jax.interpreters import partial_eval as pe
+
+from emjax.families import PRIORS, Family, family_of
+from emjax.graph import Check, FactorGraph, Slot, Term, identity, natural_tables, read_at
+from emjax.jaxprs import rearranged, split_jaxpr
+from emjax.lifting import lift, lift_events
+from emjax.lookup import MixedElements
+from emjax.named import Affine, Axis, Dense, Named, constant, evaluate, full, union, without_rows
+from emjax.program import Latent, Program, Site, UnboundedLatent, latent_p
+from emjax.propagate import propagate
+
+# constants of the program up to this size take part in propagation as known values, larger ones as data
+LARGEST_KNOWN = 4096
+LARGEST_JOINT = 2**26
+
+
+def factor_graph(program: Program) -> FactorGraph:
+    """Return the factor graph of a traced program: tables over single elements of the latents wherever they suffice.
+
+    Errors: `ValueError` for an unbounded latent or a missing plate, `MemoryError` for elements that the program mixes
+    and that are too many to enumerate jointly, `IndexError` for a lookup that is out of range.
+    """
+    split: set[str] = set()
+    while True:
+        try:
+            return _factor_graph(program, split)
+        except MixedElements as error:
+            if error.latent in split:
+                raise
+            split.add(error.latent)
+
+
+def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
+    state: dict = {}
+    names = sorted(program.parameters)
+    depends = _depends_on_parameters(program)
+    needed = _needed_outputs(program, depends)
+
+    def describe(params, floor, data):
+        jaxpr = program.jaxpr.jaxpr
+        jaxpr, _ = pe.dce_jaxpr(jaxpr, [i in needed for i in range(len(jaxpr.outvars))], instantiate=True)
+        consts = [constant(c) if np.size(c) <= LARGEST_KNOWN else Named(jnp.asarray(c), tuple(np.shape(c))) for c in program.jaxpr.consts]
+        inputs = [Named(x, tuple(x.shape)) for x in (*params, *data)]
+        found = iter(_propagated(program, jaxpr, split, [*consts, *inputs]))
+        builder = _Builder(program, [next(found) if i in needed else None for i in range(len(depends))], depends, floor)
+        state["graph"] = builder.graph()
+        return builder.outputs
+
+    abstract = [jax.ShapeDtypeStruct(program.parameters[name].shape, program.parameters[name].dtype) for name in names]
+    data = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.jaxpr.invars[len(names):]]
+    joint = jax.make_jaxpr(describe)(abstract, jax.ShapeDtypeStruct((), jnp.result_type(float)), data)
+    known, unknown = split_jaxpr(joint, len(names))
+    return FactorGraph(parameters=program.parameters, joint=joint, known=known, unknown=unknown, **state["graph"])
+
+
+def _depends_on_parameters(program: Program) -> list[frozenset[str]]:
+    """Return, for each output of the traced program, the parameters that it depends on."""
+    jaxpr = program.jaxpr.jaxpr
+    found: dict = {var: frozenset({name}) for var, name in zip(jaxpr.invars, sorted(program.parameters), strict=False)}
+    for eqn in jaxpr.eqns:
+        joint = frozenset().union(*(found.get(v, frozenset()) for v in eqn.invars if not isinstance(v, Literal)))
+        found.update(dict.fromkeys(eqn.outvars, joint))
+    return [frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars]
+
+
+def chosen_family(site: Site, depends) -> Family | None:
+    """Return the exponential family that a site is read as; None if its log-density is evaluated instead."""
+    family = family_of(site.family, site.outputs["args"])
+    if family is None or site.kind == "prior" or depends[site.outputs["value"]]:
+        return None
+    return None if any(depends[site.outputs["args"][name]] for name in family.given) else family
+
+
+def _needed_outputs(program: Program, depends) -> set[int]:
+    """Return which outputs of the traced program the factor graph reads."""
+    needed: set = set()
+    for site in program.sites:
+        family, outputs = chosen_family(site, depends), site.outputs
+        prior = PRIORS.get(site.family) if site.kind == "prior" else None
+        names = (*family.arguments, *family.given) if family is not None else prior.arguments if prior is not None else ()
+        needed |= {outputs["args"][name] for name in names if name in outputs["args"]}
+        needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["valid"]}
+        needed |= {outputs["log_prob"]} if family is None else set()
+    return needed - {None}
+
+
+# ── latents ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _propagated(program: Program, jaxpr, split: set[str], inputs) -> list[Named]:
+    """Propagate with the latents' named values in place of their symbols."""
+    symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
+    latents = [program.latents[eqn.params["name"]] for eqn in symbols]
+    values = [_all_elements(latent) if latent.name in split else _one_element(latent) for latent in latents]
+    opened = rearranged(jaxpr, constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
+                        eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not latent_p])
+    return propagate(opened, [*inputs, *values])
+
+
+def _one_element(latent: Latent) -> Named:
+    """Return a latent's value as its support: position i reads element i."""
+    size, event = latent.support.shape[0], latent.support.shape[1:]
+    axis = Axis(latent.name, size, identity(latent.shape)).fitted(len(latent.shape) + len(event))
+    return Named(latent.support.reshape((size,) + (1,) * len(latent.shape) + event), latent.shape + event, (axis,))
+
+
+def _all_elements(latent: Latent) -> Named:
+    """Return a latent's value with one axis for each element, for a program that mixes them."""
+    size, count, event = latent.support.shape[0], math.prod(latent.shape), latent.support.shape[1:]
+    if size**count * count > LARGEST_JOINT:
+        raise MemoryError(
+            f"The program mixes the {count} elements of latent '{latent.name}' (a sum, a sort, a product over them), so that all {size}^{count} "
+            f"joint values would be enumerated: a table of {8.0 * size**min(count, 300) * count / 2**30:.2g} GiB. Make the observation of each element depend on "
+            "that element alone, or use fewer elements.")
+    grids = np.meshgrid(*[np.arange(size)] * count, indexing="ij")
+    values = np.stack([latent.support[grid] for grid in grids], axis=count) if grids else latent.support[:0]
+    rank = len(latent.shape) + len(event)
+    axes = tuple(Axis(latent.name, size, Affine(i, (0,) * rank)) for i in range(count))
+    return Named(values.reshape((size,) * count + latent.shape + event), latent.shape + event, axes)
+
+
+# ── sites ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class _Weight:
+    """How often each element of a site counts: its multiplicity, and a mask (None: all of them)."""
+
+    scale: Named
+    mask: Named | None
+
+    def applied(self, statistic: Named, elements: tuple[int, ...], otherwise: float | int = 0) -> Named:
+        """Return mask · scale · statistic, with `otherwise` · scale where masked."""
+        rank = len(elements)
+        event = len(statistic.shape) - rank
+        shape = elements + statistic.shape[rank:]
+        if self.mask is None and self.scale.is_static and (self.scale.array == 1).all():
+            return replace(statistic, shape=shape)
+        masks = [] if self.mask is None else [self.mask.with_event(event)]
+        return lift(lambda t, s, *m: (jnp.where(m[0], t, otherwise) if m else t) * s, [statistic, self.scale.with_event(event), *masks], shape)
+
+    @property
+    def data_mask(self) -> Named | None:
+        """The mask, if no latent takes part in it."""
+        return None if self.mask is None or self.mask.latent_axes else self.mask
+
+
+class _Builder:
+    """Builds the terms of a program from its named outputs (None where nothing reads them)."""
+
+    def __init__(self, program: Program, values: Sequence[Named | None], depends, floor):
+        self.program, self.values, self.depends, self.floor = program, values, depends, floor
+        self.outputs: list = []
+        self.checks: list[Check] = []
+
+    def graph(self) -> dict:
+        """Return the fields of the factor graph that the program's sites determine."""
+        sites, unused = self.relevant_sites()
+        terms = tuple(self.term(site) for site in sites)
+        latents = {site.name: self.program.latents[site.name] for site in sites if site.kind == "latent"}
+        scales = {site.name: self.stored(self.scale(site)) for site in sites if site.kind == "latent"}
+        return {"terms": terms, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
+
+    def relevant_sites(self) -> tuple[list[Site], tuple[str, ...]]:
+        """Return the sites that matter, and the continuous latents that nothing depends on: these integrate to one."""
+        used_latents: set = set()
+        used_parameters: set = set()
+        for site in self.program.sites:
+            read = self.read_by(site)
+            used_parameters |= frozenset().union(*(self.depends[n] for n in read)) - ({site.name} if site.kind == "prior" else set())
+            touched = {axis.source for n in [*read, site.outputs["value"]] for axis in self.values[n].latent_axes}
+            used_latents |= touched - ({site.name} if site.kind == "latent" else set())
+        unbounded = {name: latent for name, latent in self.program.latents.items() if isinstance(latent, UnboundedLatent)}
+        for name in sorted(used_latents & set(unbounded)):
+            raise ValueError(unbounded[name].message)
+        unused = {name for name, p in self.program.parameters.items() if p.is_prior and name not in used_parameters}
+        sites = [site for site in self.program.sites if site.name not in unbounded and not (site.kind == "prior" and site.name in unused)]
+        return sites, tuple(sorted(unused))
+
+    def read_by(self, site: Site) -> list[int]:
+        """Return the outputs that a site's log-density reads: its arguments, or the log-density itself."""
+        numbers = [*site.outputs["args"].values(), site.outputs["log_prob"]]
+        return [number for number in numbers if number is not None and self.values[number] is not None]
+
+    def scale(self, site: Site) -> Named:
+        number = site.outputs["scale"]
+        if number is None:
+            return constant(np.ones((1,) * len(site.elements)))
+        scale = without_rows(self.values[number]).padded(len(site.elements))
+        return lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
+
+    def weight(self, site: Site, rank: int) -> _Weight:
+        numbers = [*site.outputs["masks"], *([site.outputs["gate"]] if site.outputs["gate"] is not None else [])]
+        mask = None
+        for one in (self.values[number].padded(rank) for number in numbers):
+            mask = one if mask is None else lift(jnp.logical_and, [mask, one], np.broadcast_shapes(mask.shape, one.shape))
+        return _Weight(self.scale(site).padded(rank), mask)
+
+    def term(self, site: Site) -> Term:
+        event = len(site.event)
+        value = self.values[site.outputs["value"]]
+        elements = tuple(np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - event]))
+        rank = len(elements)
+        value, weight = value.padded(rank + event), self.weight(site, rank)
+        self.check_plates(site, value, elements)
+        self.check_observed(site, value, weight.data_mask)
+        family, origin = chosen_family(site, self.depends), None
+        ones, zeros = (constant(x((1,) * rank)) for x in (np.ones, np.zeros))
+        if family is None:
+            arguments, statistics, base = {"log_prob": self.log_density(site, elements, weight)}, [ones], zeros
+        else:
+            arguments = {name: self.argument(site, name, rank) for name in family.arguments}
+            self.check_elements(site, rank, [*arguments.values(), *(self.argument(site, name, rank) for name in family.given), value])
+            statistics, base = [ones], zeros
+            if not family.lookup:
+                statistics, base, origin = self.sufficient(site, family, value, arguments, elements, weight)
+        self.check_indices(site, [*arguments.values(), value])
+        # a masked latent changes nothing: uniform over its support, it sums to one
+        absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
+        statistics = [weight.applied(s, elements) for s in statistics]
+        return self.finished(site, family, arguments, statistics, weight.applied(base, elements, absent), origin, value, elements)
+
+    def argument(self, site: Site, name: str, rank: int) -> Named:
+        """Return an argument with its event axes at their full length."""
+        event = site.arg_constraints[name].event_dim
+        padded = self.values[site.outputs["args"][name]].padded(rank + event)
+        return replace(padded, array=full(padded, range(rank, rank + event)))
+
+    def log_density(self, site: Site, elements, weight: _Weight) -> Named:
+        """Return a site's log-density as the program's distribution computes it, zero where masked."""
+        number = site.outputs["log_prob"]
+        if number is None:
+            raise ValueError(f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use a distribution that has one.")
+        table = replace(self.values[number].padded(len(elements)), shape=elements)
+        return table if weight.mask is None else lift(lambda t, m: jnp.where(m, t, 0), [table, weight.mask], elements)
+
+    def sufficient(self, site: Site, family: Family, value: Named, arguments, elements, weight: _Weight):
+        """Return the sufficient statistics, log h(x) and the origin that locations are measured from."""
+        event, rank, number = len(site.event), len(elements), jnp.result_type(float)
+        given = [(self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in family.given]
+        mask = weight.data_mask
+        if mask is not None and not value.latent_axes:  # what is masked may be anything, NaN included
+            wide = mask.with_event(event)
+            value = lift(lambda x, m: jnp.where(m, x, jnp.ones_like(x)), [value, wide], np.broadcast_shapes(value.shape, wide.shape))
+
+        def transformed(x):
+            x = jnp.asarray(x)
+            return (family.transform(x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(number)),)
+
+        (value,) = lift_events(transformed, [(value, event)], rank, (event,))
+        origin = self.origin(value, arguments[family.centered], mask, rank, event) if family.centered and not value.latent_axes else None
+        centered = value
+        if origin is not None:
+            (centered,) = lift_events(lambda x, o: (x - o,), [(value, event), (origin, event)], rank, (event,))
+
+        def arrays(function):
+            return lambda x, *g: tuple(jnp.asarray(t, number) for t in function(x, **dict(zip(family.given, g, strict=True))))
+
+        def log_base(x, **g):
+            return (family.base(x, **g),)
+
+        statistics = lift_events(arrays(family.statistics), [(centered, event), *given], rank, family.event_dims)
+        (base,) = lift_events(arrays(log_base), [(value, event), *given], rank)
+        statistics = [replace(s, shape=elements + site.event * (1 if e else 0) * e) for s, e in zip(statistics, family.event_dims, strict=True)]
+        return statistics, replace(base, shape=elements), origin
+
+    def origin(self, value: Named, location: Named, mask: Named | None, rank: int, event: int) -> Named:
+        """Return the mean of the data along the axes that the location does not vary along."""
+        dims = tuple(d for d in range(rank) if location.compact[d] == 1)
+        weight = jnp.ones((1,) * (rank + event)) if mask is None else jnp.asarray(without_rows(mask).with_event(event).array, value.array.dtype)
+        weight = jnp.broadcast_to(weight, value.array.shape)
+        mean = (value.array * weight).sum(dims, keepdims=True) / jnp.maximum(weight.sum(dims, keepdims=True), 1)
+        return Named(jnp.where(jnp.isfinite(mean), mean, 0), value.shape)
+
+    def finished(self, site: Site, family, arguments, statistics, base, origin, value, elements) -> Term:
+        """Sum what no table needs, and put slots in place of arrays."""
+        rank = len(elements)
+        naturals = natural_tables(family, arguments, origin, rank)
+        if family is not None and family.lookup:
+            naturals = [read_at(naturals[0], value, elements)]
+        touched = tuple(axis.fitted(rank) for axis in union([*naturals, *statistics, base]) if axis.is_latent)
+        latent_axes = tuple({axis.key: axis for axis in touched}.values())
+        kept = tuple(d for d in range(rank) if any(axis.varies[d] for axis in latent_axes))
+        reduced = [_summed(s, n, kept, rank) for s, n in zip(statistics, naturals, strict=True)]
+        base = _summed(base, replace(constant(np.zeros((1,) * rank)), shape=elements), kept, rank)
+        prior = PRIORS.get(site.family) if site.kind == "prior" else None
+        priors = {name: self.values[site.outputs["args"][name]] for name in (prior.arguments if prior else ()) if name in site.outputs["args"]}
+        return Term(site, family, elements, self.stored_all(arguments), tuple(map(self.stored, reduced)), self.stored(base),
+                    None if origin is None else self.stored(origin), self.stored(value), self.stored(Named(np.zeros(()), (), latent_axes)).axes, kept,
+                    self.stored_all(priors))
+
+    def stored_all(self, values) -> dict[str, Named]:
+        return {name: self.stored(value) for name, value in values.items()}
+
+    def stored(self, value: Named) -> Named:
+        """Return the value with slots in place of its traced arrays."""
+        def slot(array):
+            if isinstance(array, np.ndarray | np.generic):
+                return array
+            self.outputs.append(array)
+            return Slot(len(self.outputs) - 1, tuple(array.shape), array.dtype)
+
+        axes = tuple(replace(a, index=replace(a.index, array=slot(a.index.array)) if isinstance(a.index, Dense) else a.index) for a in value.axes)
+        return Named(slot(value.array), value.shape, axes, value.content)
+
+    # ── checks ──
+
+    def check_plates(self, site: Site, value: Named, elements) -> None:
+        """Raise `ValueError` where an observation has more rows than the latents that its distribution reads."""
+        latents = [axis.source for number in self.read_by(site) for axis in self.values[number].latent_axes]
+        if site.kind == "observed" and latents and elements != site.elements:
+            missing = elements[: len(elements) - len(site.elements)] or elements
+            raise ValueError(
+                f"Site '{site.name}': the observed value has shape {value.shape}, its distribution {site.elements + site.event}, so that one latent "
+                f"'{latents[0]}' would serve every row. A plate is missing: put '{latents[0]}' and '{site.name}' inside\n"
+                f"    with numpyro.plate('rows', {missing[0]}):")
+
+    def check_elements(self, site: Site, rank: int, values) -> None:
+        """Raise `MixedElements` where one event reads several elements of a latent."""
+        for axis in (axis for value in values for axis in value.latent_axes):
+            if any(axis.varies[rank:]):
+                raise MixedElements(axis.source, site.name)
+
+    def check_indices(self, site: Site, values) -> None:
+        """Record where an index that data give is out of range."""
+        for axis in union(values):
+            if isinstance(axis.index, Dense) and not isinstance(axis.index.array, np.ndarray):
+                size = math.prod(self.program.latents[axis.source].shape) if axis.is_latent else axis.size
+                what = f"latent '{axis.source}' has {size} elements" if axis.is_latent else f"the table has {size} rows"
+                array = axis.index.array
+                self.checks.append(Check("index", site.name, what, self.stored(Named((array < 0) | (array >= size), tuple(array.shape)))))
+
+    def check_observed(self, site: Site, value: Named, mask: Named | None) -> None:
+        """Record where an observation is NaN or outside the support, to be looked at before the loop."""
+        number = site.outputs["valid"]
+        if site.kind != "observed" or self.depends[site.outputs["value"]] or value.latent_axes:
+            return
+        found = []
+        if jnp.issubdtype(value.array.dtype, jnp.inexact):
+            nan = evaluate(lambda a: jnp.isnan(a).any(axis=tuple(range(a.ndim - len(site.event), a.ndim))), without_rows(value).array)
+            found.append(("nan", Named(nan, value.shape[: len(value.shape) - len(site.event)])))
+        if number is not None and not self.depends[number] and not self.values[number].latent_axes:
+            valid = without_rows(self.values[number])
+            found.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))
+        for kind, bad in found:
+            if mask is not None:
+                rank = max(len(bad.shape), len(mask.shape))
+                bad, own = bad.padded(rank), without_rows(mask).padded(rank)
+                bad = lift(jnp.logical_and, [bad, own], np.broadcast_shapes(bad.shape, own.shape))
+            self.checks.append(Check(kind, site.name, site.family.__name__, self.stored(bad)))
+
+
+def _summed(statistic: Named, natural: Named, kept: Sequence[int], rank: int) -> Named:
+    """Sum a statistic along the axes that neither the latents nor its natural parameter vary along."""
+    rows = [axis.varies for axis in (*natural.row_axes, *statistic.row_axes)]
+    dims = [d for d in range(rank) if d not in kept and natural.compact[d] == 1 and not any(varies[d] for varies in rows)]
+    times = math.prod(statistic.shape[d] for d in dims if statistic.compact[d] == 1)
+    over = tuple(len(statistic.axes) + d for d in dims if statistic.compact[d] > 1)
+    array = evaluate(lambda a: a.sum(axis=over, keepdims=True) * times, statistic.array) if over or times != 1 else statistic.array
+    return Named(array, tuple(1 if d in dims else s for d, s in enumerate(statistic.shape)), statistic.axes)
