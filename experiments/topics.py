@@ -100,8 +100,8 @@ def main_documents(corpus: WordCounts, shares: np.ndarray, num: int) -> list[lis
 def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     corpus = constitution_counts()
-    report.remark("""A document is a bag of words: how often it holds each. Words of three letters or more count, without
-        scikit-learn's English stop words, and without those that very many documents hold or very few.""")
+    report.remark("""A document is a bag of words: how often it holds each. Words of three letters or more count,
+        without scikit-learn's English stop words, and without those that very many documents hold or very few.""")
     print_constitution(corpus, quick)
     proportions = plsa(corpus, NUM_TOPICS, num_restarts=5 if quick else 30)
     print_topics(corpus, proportions, "pLSA, one topic a word", num_documents=4)

@@ -108,7 +108,8 @@ def _log_determinant(cholesky):
     return 2 * jnp.log(jnp.diagonal(cholesky, axis1=-2, axis2=-1)).sum(-1)
 
 
-def _inverse(cholesky):
+def inverse_of(cholesky):
+    """Return (L Lᵀ)⁻¹ for lower-triangular L."""
     identity = jnp.broadcast_to(jnp.eye(cholesky.shape[-1], dtype=cholesky.dtype), cholesky.shape)
     half = jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True)
     return half.mT @ half
@@ -116,7 +117,7 @@ def _inverse(cholesky):
 
 def _covariance_features(value, origin=None):
     cholesky = jnp.linalg.cholesky(value)
-    return _log_determinant(cholesky), _inverse(cholesky)
+    return _log_determinant(cholesky), inverse_of(cholesky)
 
 
 def _precision_features(value, origin=None):
@@ -124,7 +125,7 @@ def _precision_features(value, origin=None):
 
 
 def _scale_tril_features(value, origin=None):
-    return _log_determinant(value), _inverse(value)
+    return _log_determinant(value), inverse_of(value)
 
 
 UNIT_INTERVAL = Conjugate("probability", lambda p, origin=None: (safe_log(p), safe_log(1 - p)), _unit_interval,

@@ -10,7 +10,6 @@ so that a latent with s copies contributes s log Σ exp(φ / s). Source: Obermey
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.graph import identity
+from emjax.lifting import check_memory
 from emjax.lookup import affine
 from emjax.named import Affine, Axis, Dense, Index, Root, constant, in_order
 from emjax.numerics import tempered_logsumexp
@@ -60,7 +60,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
             continue
         name = min(ready, key=lambda n: _size(ready[n], remaining[n]))
         variable, joint = remaining.pop(name), ready[name]
-        _check_memory(joint, variable)
+        check_memory((*joint.axes, Axis(name, variable.size, identity(variable.shape))), (_size(joint, variable),))
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
         factors.append(settled(eliminated(joint, variable, temperature)))
     return total + sum(f.array.reshape(()) for f in factors)
@@ -221,20 +221,6 @@ def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
 
 def _size(joint: _Joint, variable: Variable) -> int:
     return math.prod(variable.shape) * variable.size * math.prod(axis.size for axis in joint.axes)
-
-
-def _check_memory(joint: _Joint, variable: Variable) -> None:
-    needed = _size(joint, variable) * 8
-    if needed > available_bytes():
-        names = ", ".join(f"'{axis.source if not isinstance(axis.source, tuple) else axis.source[0]}'" for axis in joint.axes)
-        raise MemoryError(
-            f"Summing out latent '{variable.name if not isinstance(variable.name, tuple) else variable.name[0]}' needs a joint table with {names} of "
-            f"{needed / 2**30:.3g} GiB, and this machine has {available_bytes() / 2**30:.3g} GiB. These latents are coupled: fewer values, or "
-            "fewer latents that one observation depends on at once, make the table smaller.")
-
-
-def available_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Factor], dict]:

@@ -46,6 +46,10 @@ class Status(IntEnum):
         }[self]
 
 
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
 class EMState(eqx.Module):
     """Where EM stands.
 
@@ -87,12 +91,14 @@ class _Compiled:
     """A program traced for arguments of given shapes, and its compiled functions."""
 
     def __init__(self, em: EM, args, kwargs):
-        self.start, parameters = initial_values(em.model, em.init_strategy, args, kwargs)
+        start, parameters = initial_values(em.model, em.init_strategy, args, kwargs)
         self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs))
         self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
         self.temperature = em.temperature
         self.tol, self.max_steps = em.tol, em.max_steps
-        self.initial = jax.jit(self.start)
+        self.initial = jax.jit(start)
+        self.violations = jax.jit(lambda constants: validation.violations(self.graph, constants))
+        self.inspection = jax.jit(lambda params, constants: validation.inspection(self.graph, params, constants))
         self.prepare = jax.jit(self.graph.prepare)
         self.advance = jax.jit(self._advance)
         self.log_likelihood = jax.jit(self._log_likelihood)
@@ -184,17 +190,19 @@ class EM:
     ```
     """
 
-    def __init__(self, model: Callable, *, e_step: str | float = "soft", m_step: Mapping[str, Any] | None = None, tol: float = 1e-9,
-                 max_steps: int = 1000, num_restarts: int = 1, init: Callable | None = None, progress_bar: bool = False):
-        if isinstance(e_step, str) and e_step not in TEMPERATURES:
-            raise ValueError(f"e_step must be 'soft', 'hard' or a temperature, not {e_step!r}.")
-        temperature = TEMPERATURES[e_step] if isinstance(e_step, str) else float(e_step)
-        if not 0 <= temperature < float("inf"):
-            raise ValueError(f"e_step: a temperature is at least 0 (hard) and finite, not {e_step!r}.")
-        if not tol >= 0 or max_steps < 0 or num_restarts < 1:
-            raise ValueError(f"tol >= 0, max_steps >= 0 and num_restarts >= 1 are needed, not {tol}, {max_steps} and {num_restarts}.")
-        self.model, self.temperature = model, temperature
-        self.m_step, self.tol, self.max_steps = dict(m_step or {}), tol, int(max_steps)
+    def __init__(self, model: Callable, *, e_step="soft", m_step=None, tol=1e-9, max_steps=1000, num_restarts=1, init: Callable | None = None, progress_bar: bool = False):
+        temperature = TEMPERATURES.get(e_step) if isinstance(e_step, str) else e_step
+        if not _is_number(temperature) or not 0 <= temperature < float("inf"):
+            raise ValueError(f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not {e_step!r}.")
+        if not _is_number(tol) or not tol >= 0:
+            raise ValueError(f"tol must be a number of at least 0, not {tol!r}.")
+        for name, value, least in (("max_steps", max_steps, 0), ("num_restarts", num_restarts, 1)):
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        if m_step is not None and not isinstance(m_step, Mapping):
+            raise ValueError(f"m_step must be {{parameter: optax optimizer or function}}, not {m_step!r}.")
+        self.model, self.temperature = model, float(temperature)
+        self.m_step, self.tol, self.max_steps = dict(m_step or {}), float(tol), int(max_steps)
         self.num_restarts, self.progress_bar = int(num_restarts), progress_bar
         self.init_strategy = init_to_sample() if init is None else init
         self._cache: dict = {}
@@ -208,7 +216,7 @@ class EM:
     def init(self, rng_key, *args, **kwargs) -> EMState:
         """Return the state at the program's own start; pure, so that it can be jitted and vmapped over keys."""
         compiled = self._compiled(args, kwargs)
-        return compiled.state(compiled.start(rng_key, split_arguments(args, kwargs)[0]))
+        return compiled.state(compiled.initial(rng_key, split_arguments(args, kwargs)[0]))
 
     def update(self, state: EMState, *args, **kwargs) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective in nats at the parameters *entering* it; pure."""
@@ -223,11 +231,11 @@ class EM:
         """
         compiled, data = self._compiled(args, kwargs), split_arguments(args, kwargs)[0]
         constants = compiled.prepare(data)
-        validation.check_data(compiled.graph, constants)
+        validation.check_data(compiled.graph, compiled.violations(constants))
         best = None
         for key in [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts):
             params = self._start(compiled, key, data, init_params)
-            validation.check_start(compiled.graph, params, constants)
+            validation.check_start(compiled.graph, compiled.inspection(params, constants))
             result = self._run(compiled, params, constants)
             if best is None or _rank(result) > _rank(best):
                 best = result
@@ -235,7 +243,8 @@ class EM:
 
     def _start(self, compiled: _Compiled, rng_key, data, init_params) -> dict[str, Array]:
         params = dict(compiled.initial(rng_key, data))
-        return params | validation.checked_params(compiled.graph, init_params or {}, params)
+        given = validation.checked_params(compiled.graph, init_params or {}, complete=False)
+        return validation.checked_params(compiled.graph, params | given, complete=True)
 
     def _run(self, compiled: _Compiled, params, constants) -> EMResult:
         zero = jnp.zeros((), jnp.int32)
@@ -292,9 +301,14 @@ class EM:
     def _at(self, params, args, kwargs, floor: float = 0.0):
         compiled, data = self._compiled(args, kwargs), split_arguments(args, kwargs)[0]
         constants = compiled.prepare(data, floor)
-        validation.check_data(compiled.graph, constants)
-        params = validation.checked_params(compiled.graph, params, None)
+        if not validation.is_traced(constants):
+            validation.check_data(compiled.graph, compiled.violations(constants))
+        params = validation.checked_params(compiled.graph, params, complete=True)
         return compiled, params, constants
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _rank(result: EMResult) -> float:

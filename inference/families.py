@@ -26,6 +26,7 @@ from emjax.conjugate import (
     UNIT_INTERVAL,
     UNIT_INTERVAL_LOGITS,
     Conjugate,
+    inverse_of,
 )
 from emjax.numerics import safe_log
 
@@ -179,8 +180,8 @@ PRIORS: dict[type, Prior] = {
     dist.Gamma: Prior(RATE, ("concentration", "rate"), lambda f, concentration, rate: (concentration - 1) * f[0] - rate * f[1]),
     dist.Exponential: Prior(RATE, ("rate",), lambda f, rate: -rate * f[1]),
     dist.Normal: Prior(LOCATION, ("loc", "scale"), lambda f, loc, scale: -0.5 * f[1] / scale**2, centered="loc"),
-    dist.MultivariateNormal: Prior(LOCATION_VECTOR, ("loc", "precision_matrix"),
-                                   lambda f, loc, precision_matrix: -0.5 * (f[1] * precision_matrix).sum((-2, -1)), centered="loc"),
+    dist.MultivariateNormal: Prior(LOCATION_VECTOR, ("loc", "scale_tril"),
+                                   lambda f, loc, scale_tril: -0.5 * (f[1] * inverse_of(scale_tril)).sum((-2, -1)), centered="loc"),
     dist.Uniform: Prior(None, (), _flat),
     dist.ImproperUniform: Prior(None, (), _flat),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ class Term:
     `elements`: the shape of its elements; `arguments`: the named tables that the η_i are functions of (for a family None,
     the table of log-densities itself); `statistics`: the t_i, weighted by mask and multiplicity, summed along whatever
     no table needs; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
-    `latent_axes`: the latents that it touches; `kept`: the axes of its elements along which they vary;
+    `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each η_i; `kept`: the axes of its elements along which they vary;
     `prior_arguments`: the arguments of a prior that may be conjugate.
     """
 
@@ -58,6 +58,7 @@ class Term:
     origin: Named | None
     value: Named
     latent_axes: tuple[Axis, ...]
+    natural_axes: tuple[tuple[Axis, ...], ...]
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
 
@@ -89,6 +90,7 @@ class FactorGraph:
     joint: ClosedJaxpr
     known: ClosedJaxpr
     unknown: ClosedJaxpr
+    cache: dict = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,8 +107,10 @@ class FactorGraph:
 
     def wires(self) -> list[Wire]:
         """Return what each slot depends on; entries of all parameters are numbered in the order of `names`."""
-        shapes = {name: self.parameters[name].shape for name in self.names}
-        return wires(self.joint, self.offsets(), self.names, shapes)
+        if "wires" not in self.cache:
+            shapes = {name: self.parameters[name].shape for name in self.names}
+            self.cache["wires"] = wires(self.joint, self.offsets(), self.names, shapes)
+        return self.cache["wires"]
 
     def offsets(self) -> dict[str, int]:
         """Return the number of each parameter's first entry."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-import jax.numpy as jnp
 import numpy as np
 
-from emjax.named import Named, evaluate, full, spread, union, without_rows
+from emjax.named import Axis, Named, broadcast, evaluate, full, spread, union, without_rows
 
 
 def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
@@ -18,8 +18,21 @@ def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
     axes = union(values)
     arrays = [spread(value, axes) for value in values]
     common = np.broadcast_shapes(*(array.shape for array in arrays))
-    arrays = [array if array.shape == common else evaluate(jnp.broadcast_to, array, shape=common) for array in arrays]
+    check_memory(axes, common)
+    arrays = [broadcast(array, common) for array in arrays]
     return Named(function(*arrays), shape, axes)
+
+
+def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
+    """Raise `MemoryError` for a table of this shape that this machine cannot hold."""
+    needed = 8 * math.prod(shape)
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        names = [axis.source if isinstance(axis.source, str) else axis.source[0] for axis in axes if axis.is_latent]
+        listed = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
+        raise MemoryError(
+            f"The joint table of latents {listed} needs {needed / 2**30:.3g} GiB, and this machine has {available / 2**30:.3g} GiB. One "
+            "observation depends on all of them at once: use fewer values, or fewer latents that one observation reads.")
 
 
 def settle_rows(values: Sequence[Named], shape: tuple[int, ...]) -> list[Named]:

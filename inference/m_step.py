@@ -87,12 +87,12 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
                 computed.append((name, reason))
             else:
                 opaque.append((name, reason))
-    closed.sort(key=lambda item: not any(use.form in (LOCATION, LOCATION_VECTOR) for use in item[0]))
     computed, opaque = _grouped_by_size(graph, computed, opaque)
-    found = held + [_closed(graph, name, uses, reader) for uses, name in closed]
-    found += _joint(graph, computed, reader, _newton_update, "Newton")
-    found += _joint(graph, opaque, reader, _lbfgs_update, "L-BFGS")
-    return found + user
+    # a scale's maximizer depends on the location; the location's seldom on the scale
+    locations, others = ([_closed(graph, name, uses, reader) for uses, name in closed if (uses[0].form in (LOCATION, LOCATION_VECTOR)) == first]
+                         for first in (True, False))
+    between = _joint(graph, computed, reader, _newton_update, "Newton") + _joint(graph, opaque, reader, _lbfgs_update, "L-BFGS") + user
+    return held + locations + between + others
 
 
 def _grouped_by_size(graph, computed, opaque):
@@ -152,8 +152,9 @@ class _Reader:
             return None, f"'{site}' reads it in {' and '.join(reading)} at once"
         (argument,) = reading
         form, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
-        if form is None:
-            return None, f"the {argument} of {term.site.family.__name__} at '{site}' has no closed form"
+        for other, table in term.arguments.items():
+            if term.family.arguments[other] is None and self.wire(table).parameters:
+                return None, f"the {other} of {term.site.family.__name__} at '{site}' has no closed form" + ("" if other == argument else f", and the {argument} goes with it")
         if wire.entries is None:
             how = "affinely, through" if wire.affine else "through"
             return None, f"it enters the {argument} of '{site}' {how} '{wire.primitive}'"

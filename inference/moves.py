@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import jax.numpy as jnp
 import numpy as np
 
-from emjax.named import Affine, Axis, Dense, Index, Named, Root, evaluate, without_rows
+from emjax.named import Affine, Axis, Dense, Index, Named, Root, broadcast, concatenated, transposed, without_rows
 
 
 def move(eqn, value: Named) -> Named:
@@ -30,11 +29,11 @@ def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
                 return found
             array = index.dense(value.shape)
             index = Dense(array, Root(array))
-        result = evaluate(lambda a: on_array(a, 0, value.shape, shape, params), index.array)
+        result = on_array(index.array, 0, value.shape, shape, params)
         same = identity_kept(index.array.shape, result.shape)
         return Dense(result, index.root if same else Root(result), index.taken if same else None)
 
-    array = evaluate(lambda a: on_array(a, len(value.axes), value.shape, shape, params), value.array)
+    array = on_array(value.array, len(value.axes), value.shape, shape, params)
     axes = tuple(replace(axis, index=moved(axis.index)) for axis in value.axes)
     return Named(array, shape, axes, value.content if identity_kept(value.array.shape, array.shape) else None)
 
@@ -54,7 +53,7 @@ def _broadcast_affine(index, shape, new_shape, params):
 
 
 def _transpose_array(array, lead, shape, new_shape, params):
-    return jnp.transpose(array, (*range(lead), *(lead + p for p in params["permutation"])))
+    return transposed(array, [*range(lead), *(lead + p for p in params["permutation"])])
 
 
 def _transpose_affine(index, shape, new_shape, params):
@@ -83,7 +82,7 @@ def _slice_affine(index, shape, new_shape, params):
 
 
 def _reverse_array(array, lead, shape, new_shape, params):
-    return jnp.flip(array, [lead + d for d in params["dimensions"]])
+    return array[tuple(slice(None, None, -1) if d - lead in params["dimensions"] else slice(None) for d in range(array.ndim))]
 
 
 def _reverse_affine(index, shape, new_shape, params):
@@ -121,7 +120,7 @@ def _reshape_array(array, lead, shape, new_shape, params):
                 full_shape[lead + d] = shape[d]
             for d in new:
                 target[d] = new_shape[d]
-    return jnp.broadcast_to(array, full_shape).reshape((*array.shape[:lead], *target))
+    return broadcast(array, full_shape).reshape((*array.shape[:lead], *target))
 
 
 def _reshape_affine(index, shape, new_shape, params):
@@ -170,12 +169,11 @@ def carried_out(value: Named | Joined) -> Named:
     arrays = []
     for number, piece in enumerate(pieces):
         order = [piece.axes.index(entries[number]) if entries[number] is not None else None for entries in bases]
-        array = evaluate(jnp.transpose, piece.array,
-                         axes=[i for i in order if i is not None] + list(range(len(piece.axes), piece.array.ndim)))
+        array = transposed(piece.array, [i for i in order if i is not None] + list(range(len(piece.axes), piece.array.ndim)))
         sizes = [1 if i is None else axis.size for i, axis in zip(order, axes, strict=True)]
         target = [axis.size for axis in axes] + [piece.shape[d] if d == dim else compact[d] for d in range(len(shape))]
-        arrays.append(evaluate(jnp.broadcast_to, array.reshape((*sizes, *piece.compact)), shape=tuple(target)))
-    joined = evaluate(lambda *a: jnp.concatenate(a, axis=len(axes) + dim), *arrays)
+        arrays.append(broadcast(array.reshape((*sizes, *piece.compact)), tuple(target)))
+    joined = concatenated(arrays, len(axes) + dim)
     return Named(joined, shape, axes)
 
 
@@ -204,8 +202,8 @@ def _joined_axis(entries, pieces, dim) -> Axis:
             index = index[(slice(None),) * dim + (slice(0, 1),)]
         arrays.append((index, piece.shape[dim]))
     common = np.broadcast_shapes(*(tuple(1 if d == dim else s for d, s in enumerate(index.shape)) for index, _ in arrays))
-    arrays = [evaluate(jnp.broadcast_to, index, shape=(*common[:dim], size, *common[dim + 1:])) for index, size in arrays]
-    joined = evaluate(lambda *a: jnp.concatenate(a, axis=dim), *arrays)
+    arrays = [broadcast(index, (*common[:dim], size, *common[dim + 1:])) for index, size in arrays]
+    joined = concatenated(arrays, dim)
     return replace(first, index=Dense(joined, Root(joined)))
 
 

@@ -26,7 +26,7 @@ def in_order(array, order: Sequence[int | None]):
     used = [d for d in order if d is not None]
     rest = [d for d in range(array.ndim) if d not in used]
     if used + rest != list(range(array.ndim)):
-        array = evaluate(jnp.transpose, array, axes=used + rest)
+        array = transposed(array, used + rest)
     sizes = iter(array.shape[: len(used)])
     return array.reshape([1 if d is None else next(sizes) for d in order])
 
@@ -112,10 +112,10 @@ class Root:
 
 @dataclass(frozen=True)
 class Axis:
-    """A named axis: `source` is a latent's name, or None for the rows of a table; `index` says which
-    element or row each position reads."""
+    """A named axis: `source` is a latent's name (or a latent's name and the number of one element), or None for the
+    rows of a table; `index` says which element or row each position reads."""
 
-    source: str | None
+    source: str | tuple[str, int] | None
     size: int
     index: Index
 
@@ -198,8 +198,27 @@ def constant(value) -> Named:
     return Named(array, tuple(array.shape))
 
 
+def transposed(array, axes: Sequence[int]):
+    """Return the array with its axes in another order; a known array stays known."""
+    if list(axes) == list(range(array.ndim)):
+        return array
+    return (np if isinstance(array, np.ndarray) else jnp).transpose(array, axes)
+
+
+def broadcast(array, shape: Sequence[int]):
+    """Return the array broadcast to a shape; a known array stays known."""
+    if tuple(array.shape) == tuple(shape):
+        return array
+    return (np if isinstance(array, np.ndarray) else jnp).broadcast_to(array, tuple(shape))
+
+
+def concatenated(arrays: Sequence, axis: int):
+    """Return the arrays joined along an axis; known arrays stay known."""
+    return (np if all(isinstance(array, np.ndarray) for array in arrays) else jnp).concatenate(arrays, axis=axis)
+
+
 def evaluate(function: Callable, *arrays, **settings):
-    """Apply `function` at once where every array is known, else as part of the trace."""
+    """Apply a JAX function at once where every array is known, else as part of the trace."""
     if all(isinstance(array, np.ndarray | np.generic) for array in arrays):
         with jax.ensure_compile_time_eval():
             return jax.tree.map(_as_known, function(*arrays, **settings))
@@ -224,7 +243,7 @@ def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
     array = value.array
     order = present + list(range(lead, array.ndim))
     if order != list(range(array.ndim)):
-        array = evaluate(jnp.transpose, array, axes=order)
+        array = transposed(array, order)
     sizes = [axis.size if axis.key in position else 1 for axis in axes]
     return array.reshape((*sizes, *(1,) * (rank - len(value.shape)), *value.compact))
 
@@ -248,7 +267,7 @@ def take(array, labels: list, picks: dict, out: list):
 
     def place(index, index_labels):
         order = sorted(range(len(index_labels)), key=lambda i: running.index(index_labels[i]))
-        index = evaluate(jnp.transpose, index, axes=order)
+        index = transposed(index, order)
         shape = dict(zip((index_labels[i] for i in order), index.shape, strict=True))
         return index.reshape([shape.get(label, 1) for label in running])
 
@@ -259,14 +278,15 @@ def take(array, labels: list, picks: dict, out: list):
         else:
             size = array.shape[labels.index(label)]
             indices.append(place(np.arange(size, dtype=np.int32) if size > 1 else np.zeros(1, np.int32), [label]))
-    array = evaluate(jnp.transpose, array, axes=[labels.index(label) for label in picked + rest])
-    if indices:
-        array = evaluate(lambda a, *i: a.at[i].get(mode="promise_in_bounds", wrap_negative_indices=False)
-                         if isinstance(a, jax.Array) else jnp.asarray(a)[i], array, *indices)
+    array = transposed(array, [labels.index(label) for label in picked + rest])
+    if indices and all(isinstance(a, np.ndarray) for a in (array, *indices)):
+        array = array[tuple(indices)]
+    elif indices:
+        array = jnp.asarray(array).at[tuple(indices)].get(mode="promise_in_bounds", wrap_negative_indices=False)
     current = running + rest
     order = [current.index(label) for label in out if label in current]
     shape = dict(zip(current, array.shape, strict=True))
-    array = evaluate(jnp.transpose, array, axes=order)
+    array = transposed(array, order)
     return array.reshape([shape.get(label, 1) for label in out])
 
 
@@ -297,4 +317,4 @@ def full(value: Named, dims: Sequence[int] | None = None):
         shape[lead + dim] = value.shape[dim]
     if tuple(shape) == tuple(value.array.shape):
         return value.array
-    return evaluate(jnp.broadcast_to, value.array, shape=tuple(shape))
+    return broadcast(value.array, tuple(shape))

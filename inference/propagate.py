@@ -21,14 +21,14 @@ from emjax.jaxprs import rearranged
 from emjax.lifting import lift
 from emjax.lookup import MixedElements, as_lookup, index_columns, look_up
 from emjax.moves import MOVES, Joined, carried_out, move
-from emjax.named import Axis, Named, constant, evaluate, full, spread, union, without_rows
+from emjax.named import Axis, Named, broadcast, constant, evaluate, full, spread, transposed, union, without_rows
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          "remat", "remat2", "checkpoint", "custom_lin"}
 REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax",
               "argmin"}
 ALONG_ONE_AXIS = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"}
-MATRIX = {"cholesky", "triangular_solve", "lu", "eigh", "eig", "svd", "qr", "householder_product", "geqrf", "lu_pivots_to_permutation"}
+MATRIX = {"cholesky", "triangular_solve", "lu", "eigh", "eig", "svd", "qr", "householder_product", "geqrf"}
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
     "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc",
@@ -111,13 +111,30 @@ def apply(eqn, values: list):
         return mapped(eqn, values, core=[eqn.params["axis"]])
     if name == "sort":
         return mapped(eqn, values, core=[eqn.params["dimension"]])
+    if name == "lu_pivots_to_permutation":
+        return mapped(eqn, values, core=[len(values[0].shape) - 1])
     if name in MATRIX:
         rank = len(values[0].shape)
         return mapped(eqn, values, core=[rank - 2, rank - 1])
     return mapped(eqn, values, core=None)
 
 
+# NumPy's own functions, for known arrays: nothing is compiled to learn that 2 < 0 is false
+NUMPY = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "add": np.add,
+         "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "not": np.bitwise_not, "neg": np.negative,
+         "max": np.maximum, "min": np.minimum}
+
+
 def bind(eqn, *arrays):
+    """Evaluate an equation's primitive on arrays of equal shapes."""
+    name = eqn.primitive.name
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        if name in NUMPY:
+            return np.asarray(NUMPY[name](*arrays))
+        if name == "convert_element_type":
+            return arrays[0].astype(eqn.params["new_dtype"])
+        if name == "select_n" and len(arrays) == 3:
+            return np.where(arrays[0], arrays[2], arrays[1])
     return evaluate(lambda *a: eqn.primitive.bind(*map(jnp.asarray, a), **eqn.params), *arrays)
 
 
@@ -174,7 +191,7 @@ def mapped(eqn, values: Sequence[Named], core: list[int] | None, dropped: Sequen
         arrays = []
         for value in values:
             shape = tuple(value.shape[d] if d in core else compact[d] for d in range(len(value.shape)))
-            arrays.append(evaluate(jnp.broadcast_to, value.array, shape=value.array.shape[: len(value.axes)] + shape))
+            arrays.append(broadcast(value.array, value.array.shape[: len(value.axes)] + shape))
 
     function = lambda *a: eqn.primitive.bind(*map(jnp.asarray, a), **eqn.params)  # noqa: E731
     for axis in reversed(axes):
@@ -193,7 +210,7 @@ def _lead_in_order(value: Named, array, axes: Sequence[Axis]):
     """Return the table with its named axes in the order of `axes`; absent ones are left out."""
     keys = [axis.key for axis in value.axes]
     order = [keys.index(axis.key) for axis in axes if axis.key in keys]
-    return evaluate(jnp.transpose, array, axes=order + list(range(len(keys), array.ndim)))
+    return transposed(array, order + list(range(len(keys), array.ndim)))
 
 
 def dot_general(eqn, values: Sequence[Named]) -> Named:

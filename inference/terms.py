@@ -288,6 +288,7 @@ class _Builder:
         """Sum what no table needs, and put slots in place of arrays."""
         rank = len(elements)
         naturals = natural_tables(family, arguments, origin, rank)
+        own_axes = tuple(table.axes for table in naturals)
         if family is not None and family.lookup:
             naturals = [read_at(naturals[0], value, elements)]
         touched = tuple(axis.fitted(rank) for axis in union([*naturals, *statistics, base]) if axis.is_latent)
@@ -298,7 +299,7 @@ class _Builder:
         prior = PRIORS.get(site.family) if site.kind == "prior" else None
         priors = {name: self.values[site.outputs["args"][name]] for name in (prior.arguments if prior else ()) if name in site.outputs["args"]}
         return Term(site, family, elements, self.stored_all(arguments), tuple(map(self.stored, reduced)), self.stored(base),
-                    None if origin is None else self.stored(origin), self.stored(value), self.stored(Named(np.zeros(()), (), latent_axes)).axes, kept,
+                    None if origin is None else self.stored(origin), self.stored(value), self.stored(Named(np.zeros(()), (), latent_axes)).axes, own_axes, kept,
                     self.stored_all(priors))
 
     def stored_all(self, values) -> dict[str, Named]:

@@ -1,4 +1,7 @@
-"""Bad input, found before the loop: each error names the site and pastes the fix."""
+"""Bad input, found before the loop: each error names the site and pastes the fix.
+
+What has to be computed is computed by two compiled functions, `violations` and `inspection`; the rest is reading.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +14,62 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.e_step import log_partition_of, naturals, term_factor
-from emjax.graph import FactorGraph, filled, term_naturals
-from emjax.named import Named, full
+from emjax.e_step import log_partition_of, term_factor
+from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
+from emjax.named import full
 from emjax.numerics import IMPOSSIBLE
 
 
 def is_traced(values) -> bool:
+    """Whether values are being traced, so that nothing can be said of them."""
     return any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(values))
 
 
-def check_data(graph: FactorGraph, constants) -> None:
-    """Raise `ValueError` for the first observation that is NaN or outside its distribution's support."""
-    if is_traced(constants):
-        return
-    arrays = known_arrays(graph, constants)
-    for check in graph.checks:
-        bad, site = np.asarray(full(filled(check.bad, arrays))), check.site
-        if not bad.any():
+# ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def violations(graph: FactorGraph, constants) -> list:
+    """Return, for each check, how many entries fail it and the first one that does."""
+    arrays = graph.arrays({name: jnp.ones(p.shape, p.dtype) for name, p in graph.parameters.items()}, constants)
+    bad = [jnp.asarray(full(filled(check.bad, arrays))).ravel() for check in graph.checks]
+    return [(jnp.sum(b), jnp.argmax(b)) for b in bad]
+
+
+def check_data(graph: FactorGraph, found) -> None:
+    """Raise `ValueError` for the first observation that is NaN, out of range or outside its support."""
+    for check, (count, first) in zip(graph.checks, found, strict=True):
+        if int(count) == 0:
             continue
-        where = tuple(int(i) for i in np.argwhere(bad)[0])
-        if check.kind == "nan":
-            raise ValueError(
-                f"Site '{site}': the observed value is NaN at index {where} ({int(bad.sum())} in all). Missing values are declared with a mask:\n"
-                f"    numpyro.sample('{site}', ..., obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))")
-        if check.kind == "index":
-            raise ValueError(f"Site '{site}': an index that it reads is out of range at position {where} ({int(bad.sum())} such in all): {check.what}. "
-                             "Indices run from 0; correct the index array, or give the plate or table that it indexes more rows.")
-        raise ValueError(
-            f"Site '{site}': the observed value at index {where} lies outside the support of {check.what} ({int(bad.sum())} such in all). "
-            f"Correct the data, or exclude it: with numpyro.handlers.mask(mask=valid): numpyro.sample('{site}', ...).")
+        where = tuple(int(i) for i in np.unravel_index(int(first), check.bad.shape))
+        site, others = check.site, f"{int(count)} in all"
+        raise ValueError({
+            "nan": f"Site '{site}': the observed value is NaN at index {where} ({others}). Missing values are declared with a mask:\n"
+                   f"    numpyro.sample('{site}', ..., obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))",
+            "index": f"Site '{site}': an index that it reads is out of range at position {where} ({others}): {check.what}. Indices run from 0; "
+                     "correct the index array, or give the plate or table that it indexes more rows.",
+            "support": f"Site '{site}': the observed value at index {where} lies outside the support of {plain(check.what)} ({others}). Correct the "
+                       f"data, or exclude it: with numpyro.handlers.mask(mask=valid): numpyro.sample('{site}', ...).",
+        }[check.kind])
 
 
-def known_arrays(graph: FactorGraph, constants):
-    """Return the arrays of all slots with parameters of ones: those that depend on data alone are as they should be."""
-    return graph.arrays({name: jnp.ones(p.shape, p.dtype) for name, p in graph.parameters.items()}, constants)
+def plain(family: str) -> str:
+    """Return a distribution's name as users write it."""
+    return family.removesuffix("Probs").removesuffix("Logits")
 
 
-def checked_params(graph: FactorGraph, given: Mapping[str, Any], defaults: Mapping[str, Any] | None) -> dict:
-    """Return the given parameters as arrays of the right shape, and raise `ValueError` for a name or shape that is wrong."""
-    unknown = sorted(set(given) - set(graph.names))
+# ── parameters ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def checked_params(graph: FactorGraph, given: Mapping[str, Any], *, complete: bool) -> dict:
+    """Return the given parameters as arrays, and raise `ValueError` for a name, shape or value that is wrong.
+
+    `complete`: every parameter must be given.
+    """
+    known = ", ".join(map(repr, graph.names)) or "none"
+    unknown, missing = sorted(set(given) - set(graph.names)), sorted(set(graph.names) - set(given))
     if unknown:
-        raise ValueError(f"There is no parameter {', '.join(map(repr, unknown))} in the program; it has {', '.join(map(repr, graph.names)) or 'none'}.")
-    missing = sorted(set(graph.names) - set(given)) if defaults is None else []
-    if missing:
+        raise ValueError(f"There is no parameter {', '.join(map(repr, unknown))} in the program; it has {known}.")
+    if missing and complete:
         raise ValueError(f"params lacks {', '.join(map(repr, missing))}. Pass result.params, or a dictionary with every parameter.")
     checked = {}
     for name, value in given.items():
@@ -63,127 +78,140 @@ def checked_params(graph: FactorGraph, given: Mapping[str, Any], defaults: Mappi
         if value.shape != parameter.shape:
             raise ValueError(f"Parameter '{name}' has shape {parameter.shape} in the program, not {value.shape}.")
         checked[name] = value
+    if not is_traced(checked):
+        for name, value in checked.items():
+            _check_constraint(f"Parameter '{name}'", graph.parameters[name].constraint, np.asarray(value),
+                              f"Pass another value, e.g. init_params={{'{name}': ...}}, or change the program's start.")
     return checked
 
 
-def check_start(graph: FactorGraph, params, constants) -> None:
-    """Raise `ValueError` for a start that breaks a constraint or has zero likelihood; warn of one that EM cannot leave."""
-    if is_traced((params, constants)):
+def _check_constraint(what: str, constraint, value: np.ndarray, remedy: str) -> None:
+    if np.isnan(value).any():
+        raise ValueError(f"{what} is NaN at index {_first(np.isnan(value))}. {remedy}")
+    if type(constraint) is type(constraints.simplex):
+        _check_probabilities(what, value)
         return
-    for name, parameter in graph.parameters.items():
-        _check_constraint(f"Parameter '{name}'", parameter.constraint, params[name], name)
+    valid = np.asarray(constraint(value))
+    if valid.all() or _within_closure(constraint, value):
+        return
+    where = _first(~valid)
+    raise ValueError(f"{what} must satisfy {constraint}, and does not at index {where} (value {np.array2string(value[where], threshold=8)}). {remedy}")
+
+
+def _check_probabilities(what: str, value: np.ndarray) -> None:
+    if (value < 0).any():
+        raise ValueError(f"{what} must be probabilities; at index {_first(value < 0)} it is {value[_first(value < 0)]:g}. Make it non-negative.")
+    excess = np.abs(value.sum(-1) - 1)
+    if (excess > np.sqrt(np.finfo(value.dtype).eps)).any():
+        worst = np.unravel_index(np.argmax(excess), excess.shape)
+        raise ValueError(f"{what} must be probabilities that sum to one; they sum to {value.sum(-1)[worst]:g}. Divide by the sum: "
+                         "probs / probs.sum(-1, keepdims=True).")
+
+
+def _first(bad: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _within_closure(constraint, value: np.ndarray) -> bool:
+    """Whether values lie in the closure of an open interval, where EM's own estimates may lie (not a scale of zero)."""
+    low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
+    if low is None and high is None:
+        return False
+    inside = (value >= (-np.inf if low is None else np.asarray(low))) & (value <= (np.inf if high is None else np.asarray(high)))
+    return bool(inside.all()) and not (type(constraint) is type(constraints.positive) and (value == 0).any())
+
+
+# ── starts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def inspection(graph: FactorGraph, params, constants) -> dict:
+    """Return what `check_start` reads: log Z, the tables of arguments and natural parameters, and the log-density of
+    every observed element under the most favorable value of its latents."""
     arrays = graph.arrays(params, constants)
-    for term in graph.terms:
-        for argument, table in term.arguments.items():
-            constraint = term.site.arg_constraints.get(argument)
-            if constraint is not None and not isinstance(constraint, constraints._Dependent):
-                _check_constraint(f"Site '{term.site.name}': the {argument} of {term.site.family.__name__}", constraint,
-                                  filled(table, arrays).array, None)
-    _check_likelihood(graph, arrays)
-    _warn_of_symmetry(graph, arrays)
+    templates = [term_naturals(term, arrays) for term in graph.terms]
+    tables = [[jnp.asarray(table.array) for table in named] for named in templates]
+    best = []
+    for term, named in zip(graph.terms, templates, strict=True):
+        factor = term_factor(term, named, arrays)
+        best.append(factor.array.max(axis=tuple(range(len(factor.shape), factor.array.ndim))))
+    arguments = [{name: filled(value, arrays).array for name, value in term.arguments.items()} for term in graph.terms]
+    values = [filled(term.value, arrays).array for term in graph.terms]
+    return {"log_z": log_partition_of(graph, templates, tables, arrays, 1.0), "arguments": arguments, "naturals": tables, "best": best, "values": values}
+
+
+def check_start(graph: FactorGraph, seen: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM cannot leave."""
+    for term, arguments in zip(graph.terms, seen["arguments"], strict=True):
+        for name, array in arguments.items():
+            constraint = term.site.arg_constraints.get(name)
+            if constraint is not None:
+                _check_argument(term, name, constraint, np.asarray(array))
+    if not np.isfinite(seen["log_z"]):
+        _raise_impossible(graph, seen)
+    _warn_of_symmetry(graph, seen)
     _warn_of_many_values(graph)
 
 
-def _check_constraint(what: str, constraint, value, name: str | None) -> None:
-    valid = np.asarray(constraint(jnp.asarray(value)))
-    if constraints.simplex is constraint or type(constraint) is type(constraints.simplex):
-        total = np.asarray(value).sum(-1)
-        valid = (np.abs(total - 1) < 1e-4) & (np.asarray(value) >= 0).all(-1)
-        if not valid.all():
-            worst = float(total.ravel()[np.argmax(np.abs(total.ravel() - 1))])
-            raise ValueError(f"{what} must be probabilities that sum to one; at the start they sum to {worst:g}. Divide by the sum, "
-                             "e.g. probs / probs.sum(-1, keepdims=True).")
-    closed = ~valid & np.isfinite(np.asarray(value)) if valid.shape == np.shape(value) else ~valid
-    if np.any(closed) and not _on_the_boundary(constraint, value):
-        first = tuple(int(i) for i in np.argwhere(closed)[0])
-        raise ValueError(f"{what} must satisfy {constraint}; at the start it does not (index {first}: {np.asarray(value)[first]}). "
-                         + (f"Pass another start: em.run(..., init_params={{'{name}': ...}})." if name else "Change the start of the parameters it is computed from."))
-
-
-def _on_the_boundary(constraint, value) -> bool:
-    """Whether values lie on the edge of an open interval, where EM's own estimates may lie."""
-    low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
-    value = np.asarray(value)
-    if low is None and high is None:
-        return False
-    return bool((value >= (-np.inf if low is None else np.asarray(low))).all() and (value <= (np.inf if high is None else np.asarray(high))).all()
-                and not (low is not None and (value == 0).any()))
-
-
-def _check_likelihood(graph: FactorGraph, arrays) -> None:
-    templates = [term_naturals(term, arrays) for term in graph.terms]
-    total = log_partition_of(graph, templates, naturals(graph, arrays), arrays, 1.0)
-    if np.isfinite(total):
+def _check_argument(term: Term, name: str, constraint, array: np.ndarray) -> None:
+    if isinstance(constraint, type(constraints.dependent)):
         return
-    for term, tables in zip(graph.terms, templates, strict=True):
-        if term.site.kind != "observed":
-            continue
-        factor = term_factor(term, tables, arrays)
-        best = np.asarray(factor.array).max(axis=tuple(range(len(factor.shape), factor.array.ndim)))
-        impossible = (best < IMPOSSIBLE) | np.isnan(best)
-        if impossible.any():
-            kept = dict(zip(term.kept, np.argwhere(impossible)[0], strict=True))
-            where = tuple(int(kept[d]) if d in kept else slice(None) for d in range(len(term.elements)))
+    _check_constraint(f"Site '{term.site.name}': the {name} of {plain(term.site.family.__name__)}", constraint, array,
+                      "Change the parameters or the data that it is computed from.")
+
+
+def _raise_impossible(graph: FactorGraph, seen) -> None:
+    for term, best, value in zip(graph.terms, seen["best"], seen["values"], strict=True):
+        impossible = (np.asarray(best) < IMPOSSIBLE) | np.isnan(best)
+        if term.site.kind == "observed" and impossible.any():
+            kept = dict(zip(term.kept, _first(impossible), strict=True))
+            where = tuple(kept.get(d, slice(None)) for d in range(len(term.elements)))
             index = ", ".join(":" if isinstance(w, slice) else str(w) for w in where)
             raise ValueError(
-                f"The start has zero likelihood: site '{term.site.name}' at index ({index}){_datum(term, arrays, where)} is impossible under every value of "
-                "its latents. Start elsewhere, em.run(..., init_params={...}), or check that datum.")
-    raise ValueError("The start has zero likelihood: some datum is impossible under every joint value of its latents (each site alone is "
-                     "possible). Start elsewhere: em.run(..., init_params={...}).")
+                f"The start has zero likelihood: site '{term.site.name}' at index ({index}){_datum(term, np.asarray(value), where)} is impossible under every "
+                "value of its latents. Start elsewhere, em.run(..., init_params={...}), or check that datum.")
+    raise ValueError("The start has zero likelihood: some datum is impossible under every joint value of its latents, though each site alone is "
+                     "possible. Start elsewhere: em.run(..., init_params={...}).")
 
 
-def _datum(term, arrays, where) -> str:
-    value = filled(term.value, arrays)
-    if value.axes:
+def _datum(term: Term, array: np.ndarray, where) -> str:
+    if term.value.axes:
         return ""
-    array = np.asarray(full(value))
     array = np.broadcast_to(array, term.elements + tuple(term.site.event))
     return f", value {np.array2string(array[where], precision=4, threshold=8)},"
 
 
-def _warn_of_symmetry(graph: FactorGraph, arrays) -> None:
+def _warn_of_symmetry(graph: FactorGraph, seen) -> None:
     """Warn where two values of a latent give the data the same distribution through parameters: EM cannot part them."""
-    wires = graph.wires()
+    found = graph.wires()
     for name in graph.latents:
         rows, parametrized = [], False
-        for term in graph.terms:
+        for term, arrays in zip(graph.terms, seen["naturals"], strict=True):
             if term.site.kind == "latent" and term.site.name == name:
                 continue
-            for table in term_naturals(term, arrays):
-                rows += _rows_along(table, name)
-            parametrized |= any(wires[a.array.number].parameters for a in term.arguments.values() if _is_slot(a) and any(x.source == name for x in a.axes))
-        if not rows or not parametrized:
-            continue
-        stacked = np.concatenate(rows, axis=1)
-        distinct = len(np.unique(stacked, axis=0))
-        if distinct < len(stacked):
-            warnings.warn(
-                f"Latent '{name}': at the start only {distinct} of its {len(stacked)} values give the data different distributions, and EM can never part equal "
-                "ones. Start from different values: em.run(..., init_params={...}), or numpyro.param(name, lambda key: ...).", stacklevel=4)
-
-
-def _is_slot(value: Named) -> bool:
-    return hasattr(value.array, "number")
-
-
-def _rows_along(table: Named, name: str) -> list[np.ndarray]:
-    """Return the table as one row for each value of a latent, for each of its axes."""
-    found = []
-    for i, axis in enumerate(table.axes):
-        if axis.source == name and axis.size > 1:
-            array = np.moveaxis(np.asarray(table.array), i, 0)
-            found.append(array.reshape(axis.size, -1))
-    return found
+            reads = [value for value in term.arguments.values() if any(axis.source == name for axis in value.axes)]
+            parametrized |= any(isinstance(value.array, Slot) and found[value.array.number].parameters for value in reads)
+            for table, array in zip(term.natural_axes, arrays, strict=True):
+                rows += [np.moveaxis(np.asarray(array), i, 0).reshape(axis.size, -1) for i, axis in enumerate(table) if axis.source == name]
+        if rows and parametrized:
+            stacked = np.concatenate(rows, axis=1)
+            distinct = len(np.unique(stacked, axis=0))
+            if distinct < len(stacked):
+                warnings.warn(
+                    f"Latent '{name}': at the start only {distinct} of its {len(stacked)} values give the data different distributions, and EM can "
+                    "never part equal ones. Start from different values: em.run(..., init_params={...}), or numpyro.param(name, lambda key: ...).",
+                    stacklevel=4)
 
 
 def _warn_of_many_values(graph: FactorGraph) -> None:
-    wires = graph.wires()
+    found = graph.wires()
+
+    def reads(term: Term, name: str) -> bool:
+        return any(isinstance(a.array, Slot) and name in found[a.array.number].parameters for a in term.arguments.values())
+
     for name, parameter in graph.parameters.items():
-        if not parameter.is_prior or name in graph.unused:
-            continue
-        users = [t for t in graph.terms if t.site.kind == "observed" and any(_is_slot(a) and name in wires[a.array.number].parameters for a in t.arguments.values())]
+        users = [term for term in graph.terms if term.site.kind == "observed" and reads(term, name)]
         size = int(np.prod(parameter.shape, dtype=int))
-        if users and size > 1 and all(size >= np.prod(t.elements, dtype=int) for t in users):
+        if parameter.is_prior and users and size > 1 and all(size >= np.prod(term.elements, dtype=int) for term in users):
             warnings.warn(
                 f"Continuous latent '{name}' has as many values ({size}) as site '{users[0].site.name}' has data. EM estimates each by MAP, not by "
                 "integrating it out: estimates of other parameters may be biased.", stacklevel=4)

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from emjax import moves
 from emjax.propagate import CALLS
 
-MOVES = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "rev", "concatenate", "gather", "select_n", "copy", "copy_p",
-         "convert_element_type", "dynamic_slice", "stack", "expand_dims"}
-LINEAR = MOVES | {"add", "add_any", "sub", "neg", "reduce_sum", "mul", "div", "dot_general", "cumsum"}
+MOVING = {*moves.MOVES, "concatenate", "gather", "select_n", "copy", "copy_p", "convert_element_type", "dynamic_slice", "stack"}
+LINEAR = MOVING | {"add", "add_any", "sub", "neg", "reduce_sum", "mul", "div", "dot_general", "cumsum"}
 LARGEST_KNOWN = 2**22
 
 
@@ -48,7 +48,8 @@ def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list
     inputs += [Wire(data=True)] * (len(jaxpr.jaxpr.invars) - len(inputs))
     consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire(data=True)
               for c in jaxpr.consts]
-    return _run(jaxpr.jaxpr, consts, inputs)
+    with jax.ensure_compile_time_eval():
+        return _run(jaxpr.jaxpr, consts, inputs)
 
 
 def _run(jaxpr: Jaxpr, consts, inputs) -> list[Wire]:
@@ -79,7 +80,7 @@ def _equation(eqn, values: list[Wire]) -> list[Wire]:
     first = next((value.primitive for value in values if value.primitive), "")
     affine = _is_affine(eqn, values)
     wire = Wire(parameters, None, first or name, affine, data)
-    if name in MOVES and not first:
+    if name in MOVING and not first:
         entries = _moved(eqn, values)
         wire = Wire(parameters, entries, "" if entries is not None else name, affine, data)
     return [wire] * len(eqn.outvars)
@@ -89,10 +90,20 @@ def _free_of_parameters(eqn, values, data) -> list[Wire]:
     size = max((int(np.prod(var.aval.shape, dtype=int)) for var in eqn.outvars), default=0)
     if data or any(value.value is None for value in values) or size > LARGEST_KNOWN:
         return [Wire(data=True)] * len(eqn.outvars)
-    with jax.ensure_compile_time_eval():
-        results = eqn.primitive.bind(*(jnp.asarray(value.value) for value in values), **eqn.params)
+    results = _evaluated(eqn, [value.value for value in values])
     results = results if eqn.primitive.multiple_results else [results]
     return [Wire(data=True) if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]
+
+
+def _evaluated(eqn, arrays):
+    """Evaluate an equation on known arrays; the commonest ones in NumPy, which compiles nothing."""
+    name = eqn.primitive.name
+    if name in moves.MOVES:
+        shape = tuple(eqn.outvars[0].aval.shape)
+        return np.broadcast_to(moves.MOVES[name][0](arrays[0], 0, arrays[0].shape, shape, eqn.params), shape)
+    if name == "concatenate":
+        return np.concatenate(arrays, axis=eqn.params["dimension"])
+    return eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
 
 
 def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
@@ -104,17 +115,16 @@ def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
     arrays = []
     for value, atom in zip(values, eqn.invars, strict=True):
         if any(value is m for m in moving):
-            arrays.append(jnp.asarray(value.value))
+            arrays.append(value.value)
         elif value.parameters:
-            arrays.append(jnp.asarray(value.entries))
+            arrays.append(value.entries)
         else:
             if int(np.prod(atom.aval.shape, dtype=int)) > LARGEST_KNOWN:
                 return None
-            arrays.append(jnp.full(atom.aval.shape, -1))
+            arrays.append(np.full(atom.aval.shape, -1))
     if name in ("convert_element_type", "copy", "copy_p"):
         return np.asarray(arrays[0])
-    with jax.ensure_compile_time_eval():
-        return np.asarray(eqn.primitive.bind(*arrays, **eqn.params))
+    return np.asarray(_evaluated(eqn, arrays))
 
 
 def _is_affine(eqn, values: list[Wire]) -> bool:

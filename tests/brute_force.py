@@ -61,7 +61,9 @@ class JointTable:
 
     @cached_property
     def log_likelihood(self) -> float:
-        """log p(x | params), in nats."""
+        """log p(x | params), in nats; NaN where the density of any assignment is."""
+        if np.isnan(self.complete_log_likelihood).any():
+            return math.nan
         return float(np.logaddexp.reduce(self.complete_log_likelihood))
 
     @cached_property

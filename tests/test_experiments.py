@@ -26,12 +26,6 @@ PARTIAL_GRADES = EM(grades.grades.partial_program)
 METHODS = gaussian_mixture.methods(num_restarts=4)
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "experiments", *arguments], cwd=ROOT, capture_output=True, text=True

@@ -106,7 +106,7 @@ def test_multiplicity_is_repeated_rows(program):
 
 
 @examples(0.12)
-@given(programs(is_rooted=True))
+@given(programs(is_rooted=True, max_latents=2))
 def test_duplicated_data_double_the_log_likelihood(program):
     table = table_of(program)
     twice = duplicated(program)
@@ -156,7 +156,7 @@ def duplicated(program: Program) -> Program:
 # The generator itself: no engine below this line ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_program_samples_and_its_table_is_complete(seed):
     program = program_from_seed(seed)
     unobserved = program.data | {site.name: None for site in program.sites if site.support is None}

@@ -1,0 +1,619 @@
+"""Bad input: each error names the site and says the fix; and input that only looks bad works."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.contrib.control_flow import cond, scan
+from numpyro.distributions import constraints
+
+from emjax import EM, Status
+from emjax.distributions import Select
+from emjax.models import annotators, coins
+
+from brute_force import joint_table
+
+KEY = jax.random.key(0)
+HALF = jnp.array([0.5, 0.5])
+X = jnp.array([0.0, 0.5, 4.0, 5.0])
+HEADS = jnp.array([5.0, 9.0, 8.0, 4.0, 7.0])
+
+
+def run(model, *args, init_params=None, **settings):
+    return EM(model, **{"max_steps": 3} | settings).run(KEY, *args, init_params=init_params)
+
+
+def mixture(x, weights=HALF, loc=jnp.array([0.0, 4.0])):
+    loc = numpyro.param("loc", loc)
+    scale = numpyro.param("scale", jnp.array(1.0), constraint=constraints.positive)
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(weights))
+        numpyro.sample("x", dist.Normal(loc[z], scale), obs=x)
+
+
+def weighted(x, start=HALF):
+    mixture(x, numpyro.param("weights", start, constraint=constraints.simplex))
+
+
+# ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("at", ["run", "log_likelihood"])
+def test_nan_in_the_data_is_an_error(at):
+    data = X.at[2].set(jnp.nan)
+    with pytest.raises(ValueError, match=r"Site 'x'.*NaN at index \(2,\)(?s:.*)obs_mask"):
+        run(mixture, data) if at == "run" else EM(mixture).log_likelihood({"loc": X[:2], "scale": 1.0}, data)
+
+
+def test_nan_under_a_mask_is_a_missing_value():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=jnp.nan_to_num(x), obs_mask=~jnp.isnan(x))
+
+    assert run(program, X.at[2].set(jnp.nan)).params["loc"] == pytest.approx(5.5 / 3)
+
+
+@pytest.mark.parametrize("value", [11.0, -1.0, 0.5])
+def test_observation_outside_the_support_is_an_error(value):
+    with pytest.raises(ValueError, match=r"Site 'heads'.*index \(1,\).*outside the support of Binomial(?s:.*)mask"):
+        run(coins.program, HEADS.at[1].set(value))
+
+
+def test_category_out_of_range_is_an_error():
+    def program(y):
+        probs = numpyro.param("probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex)
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", dist.Categorical(probs[numpyro.sample("z", dist.Categorical(HALF))]), obs=y)
+
+    with pytest.raises(ValueError, match=r"Site 'y'.*index \(2,\).*outside the support of Categorical"):
+        run(program, jnp.array([0, 1, 2]))
+
+
+def test_value_that_one_component_of_a_select_excludes_is_certain_of_the_other():
+    scores = jnp.array([[1.2, 0.5, 0.4], [0.3, 0.2, 0.9]])
+    params = {"mu": jnp.array([0.6, 0.4]), "sigma": 0.3, "pi": 0.5}
+    good = EM(annotators.program).posterior(params, scores)["good"]
+    np.testing.assert_allclose(good[0], [0, 1], atol=1e-12)
+    assert (good[1:] > 0).all()
+
+
+def test_value_that_every_component_of_a_select_excludes_is_an_error():
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+            numpyro.sample("x", Select(z, [dist.Uniform(0.0, 1.0), dist.Exponential(1.0)]), obs=x)
+
+    with pytest.raises(ValueError, match=r"(site|Site) 'x'.*\(1,?\)"):
+        run(program, jnp.array([0.5, -0.5]))
+
+
+def test_support_that_depends_on_a_latent_excludes_values_of_the_latent():
+    def program(x):
+        width = numpyro.param("width", jnp.array([0.5, 2.0]), constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Categorical(HALF))
+            numpyro.sample("x", dist.Uniform(0.0, width[z]), obs=x)
+
+    em, params = EM(program), {"width": jnp.array([0.5, 2.0])}
+    x = jnp.array([0.1, 1.5])
+    np.testing.assert_allclose(em.posterior(params, x)["z"], [[0.8, 0.2], [0, 1]], atol=1e-12)
+    assert em.log_likelihood(params, x) == pytest.approx(np.log(0.5 * 2 + 0.5 * 0.5) + np.log(0.5 * 0.5))
+    with pytest.raises(ValueError, match=r"(site|Site) 'x' at index \(1"):
+        run(program, jnp.array([0.1, 2.5]))
+
+
+# ── latents ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("law", [dist.Poisson(3.0), dist.Geometric(0.3), dist.NegativeBinomial2(3.0, 2.0)])
+def test_latent_of_infinite_support_is_an_error(law):
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            visits = numpyro.sample("visits", law)
+            numpyro.sample("x", dist.Normal(visits, 1.0), obs=x)
+
+    kind = type(law).__name__.removesuffix("Probs")
+    with pytest.raises(ValueError, match=rf"Site 'visits' is latent and {kind}(?s:.*)obs=value(?s:.*)dist.Categorical\(logits=dist.{kind}"):
+        run(program, X)
+
+
+def test_latent_of_infinite_support_that_nothing_depends_on_is_harmless():
+    def program(x, seen):
+        rate = numpyro.param("rate", 3.0, constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Poisson(rate), obs=x, obs_mask=seen)
+
+    result = run(program, jnp.array([1, 7, 4]), jnp.array([True, False, True]))
+    assert result.params["rate"] == pytest.approx(2.5)
+
+
+def test_continuous_latent_with_as_many_values_as_data_is_map_with_a_warning():
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            t = numpyro.sample("t", dist.Normal(1.0, 1.0))
+            numpyro.sample("x", dist.Normal(t, 1.0), obs=x)
+
+    with pytest.warns(UserWarning, match=r"'t' has as many values \(4\) as site 'x' has data.*MAP"):
+        result = run(program, X)
+    np.testing.assert_allclose(result.params["t"], (X + 1) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2)])
+def test_missing_plate_is_an_error(shape):
+    def program(x):
+        loc = numpyro.param("loc", jnp.zeros((2, *shape[1:])))
+        z = numpyro.sample("z", dist.Categorical(HALF))
+        numpyro.sample("x", dist.Normal(loc[z], 1.0).to_event(len(shape) - 1), obs=x)
+
+    with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
+        run(program, jnp.ones(shape))
+
+
+def test_support_that_depends_on_data_is_an_error():
+    def program(count, x):
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Binomial(count, 0.5))
+            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match=r"support of latent site 'z' depends on data.*as a Python number"):
+        run(program, jnp.array([3, 3, 4, 4]), X)
+
+
+def test_elements_unequal_in_support_are_an_error():
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Binomial(np.array([3, 3, 4, 4]), 0.5))
+            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="support of latent site 'z'"):
+        run(program, X)
+
+
+def test_latent_uniform_between_bounds_in_the_data_is_an_error():
+    def program(low, x):
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.DiscreteUniform(low, 5))
+            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match=r"'z'"):
+        run(program, jnp.array(2), X)
+
+
+def test_prior_that_depends_on_a_latent_is_map_or_a_clear_error():
+    def program(x):
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+        loc = numpyro.sample("loc", dist.Normal(2.0 * z, 1.0))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    try:
+        result = run(program, X)
+    except ValueError as error:
+        assert re.search("'loc'.*'z'", str(error))
+    else:
+        assert np.isfinite(result.params["loc"])
+
+
+# ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def mixed(x, num_elements):
+    loc = numpyro.param("loc", jnp.array([0.0, 1.5]))
+    with numpyro.plate("rows", num_elements):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.6, 0.4])))
+    numpyro.sample("x", dist.Normal(jnp.sum(loc[z]), 1.0), obs=x)
+
+
+def test_reduction_over_few_elements_is_exact():
+    params, x = {"loc": jnp.array([0.0, 1.5])}, jnp.array(2.0)
+    table = joint_table(mixed, params, x, 4)
+    assert EM(mixed).log_likelihood(params, x, 4) == pytest.approx(table.log_likelihood, abs=1e-12)
+
+
+def test_reduction_over_many_elements_is_an_error_with_its_size():
+    with pytest.raises(MemoryError, match=r"mixes the 40 elements of latent 'z'(?s:.*)2\^40"):
+        EM(mixed).log_likelihood({"loc": jnp.array([0.0, 1.5])}, jnp.array(2.0), 40)
+
+
+def test_latents_so_coupled_that_their_table_does_not_fit_are_an_error_with_its_size():
+    def program(x):
+        total = 0.0
+        for i in range(50):
+            total += numpyro.sample(f"z{i}", dist.Bernoulli(0.3))
+        numpyro.sample("x", dist.Normal(total, 1.0), obs=x)
+
+    with pytest.raises(MemoryError, match=r"'?z\d+'?(?s:.*)Gi?B"):
+        EM(program).log_likelihood({}, jnp.array(2.0))
+
+
+def test_latents_of_many_values_whose_table_does_not_fit_are_an_error_with_its_size():
+    def program(x):
+        uniform = jnp.full(2000, 1 / 2000)
+        a, b, c = (numpyro.sample(name, dist.Categorical(uniform)) for name in "abc")
+        numpyro.sample("x", dist.Normal(1.0 * a * b + c, 1.0), obs=x)
+
+    with pytest.raises(MemoryError, match=r"'[abc]'(?s:.*)Gi?B"):
+        EM(program).log_likelihood({}, jnp.array(2.0))
+
+
+# ── weights and starts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_constant_weights_that_do_not_sum_to_one_are_an_error():
+    with pytest.raises(ValueError, match=r"Site 'z'.*probs.*sum to 1\.1.*keepdims"):
+        run(mixture, X, jnp.array([0.5, 0.6]))
+
+
+def test_weights_that_do_not_sum_to_one_are_an_error_as_a_parameter():
+    with pytest.raises(ValueError, match=r"'weights'.*sum to 1\.1.*keepdims"):
+        run(weighted, X, jnp.array([0.5, 0.6]))
+
+
+def test_weights_that_do_not_sum_to_one_are_an_error_as_a_start():
+    with pytest.raises(ValueError, match=r"'weights'.*sum to 1\.8.*keepdims"):
+        run(weighted, X, init_params={"weights": [0.9, 0.9]})
+
+
+def test_negative_weights_are_an_error():
+    with pytest.raises(ValueError, match=r"'weights'.*-0\.1"):
+        run(weighted, X, init_params={"weights": [-0.1, 1.1]})
+
+
+def test_weights_that_do_not_sum_to_one_are_an_error_in_a_posterior():
+    with pytest.raises(ValueError, match=r"'weights'.*sum to 1\.8"):
+        EM(weighted).posterior({"weights": jnp.array([0.9, 0.9]), "loc": X[:2], "scale": 1.0}, X)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0])
+def test_start_that_breaks_a_constraint_is_an_error(scale):
+    with pytest.raises(ValueError, match=r"'scale'.*init_params=\{'scale'"):
+        run(mixture, X, init_params={"scale": scale})
+
+
+def test_nan_in_the_start_is_an_error():
+    with pytest.raises(ValueError, match=r"'scale'"):
+        run(mixture, X, init_params={"scale": jnp.nan})
+
+
+def test_start_with_zero_likelihood_names_the_first_offending_datum():
+    heads = jnp.array([10.0, 0.0, 3.0, 4.0])
+    with pytest.raises(ValueError, match=r"zero likelihood.*'heads' at index \(2.*value 3.*init_params"):
+        run(coins.program, heads, init_params={"bias": [0.0, 1.0]})
+
+
+def test_start_on_the_boundary_is_none_of_them():
+    result = run(coins.program, jnp.array([10.0, 0.0, 10.0]), init_params={"bias": [0.0, 1.0]})
+    np.testing.assert_array_equal(result.params["bias"], [0, 1])
+    assert result.status == Status.CONVERGED
+
+
+def test_symmetric_start_is_a_warning():
+    with pytest.warns(UserWarning, match=r"Latent 'coin'.*only 1 of its 2 values.*init_params"):
+        run(coins.program, HEADS, init_params={"bias": [0.5, 0.5]})
+
+
+def test_values_that_the_program_itself_makes_equal_are_no_warning():
+    def program(x):
+        loc = numpyro.param("loc", jnp.array([0.0, 4.0]))
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.full(4, 0.25)))
+            numpyro.sample("x", dist.Normal(loc[z // 2], 1.0), obs=x)
+
+    run(program, X)  # a warning would be an error here
+
+
+# ── programs with nothing to do ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_program_without_latent_is_maximum_likelihood_in_one_step():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc, scale), obs=x)
+
+    result = run(program, X)
+    assert result.status == Status.CONVERGED
+    assert result.objective[1] == pytest.approx(result.objective[-1], rel=1e-14)
+    assert result.params["loc"] == pytest.approx(np.mean(X))
+    assert result.params["scale"] == pytest.approx(np.std(X))
+    assert EM(program).posterior(result.params, X) == {}
+
+
+def test_program_without_parameter_has_nothing_to_maximize():
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    result = run(program, X)
+    assert result.status == Status.CONVERGED
+    assert result.params == {}
+    assert result.log_likelihood == pytest.approx(joint_table(program, {}, X).log_likelihood)
+    assert "nothing to maximize" in str(EM(program).plan(X))
+
+
+def test_program_without_observation_keeps_its_start():
+    def program():
+        weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=constraints.simplex)
+        numpyro.sample("z", dist.Categorical(weights))
+
+    result = run(program)
+    np.testing.assert_allclose(result.params["weights"], [0.3, 0.7], rtol=1e-14)
+    assert float(result.log_likelihood) == pytest.approx(0.0, abs=1e-14)
+
+
+# ── indices ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_latent_with_more_values_than_the_table_has_rows_is_an_error():
+    with pytest.raises(IndexError, match=r"latent 'z' takes values from 0 to 2.*2 rows"):
+        run(mixture, X, jnp.full(3, 1 / 3))
+
+
+def labels(item, y, num_items=3):
+    confusion = numpyro.param("confusion", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex)
+    with numpyro.plate("items", num_items):
+        truth = numpyro.sample("truth", dist.Categorical(HALF))
+    with numpyro.plate("labels", len(y)):
+        numpyro.sample("y", dist.Categorical(confusion[truth[item]]), obs=y)
+
+
+Y = jnp.array([0, 1, 1, 0])
+
+
+@pytest.mark.parametrize("last", [3, -4])
+def test_index_into_a_latent_out_of_range_is_an_error(last):
+    with pytest.raises((IndexError, ValueError), match=r"'(truth|y)'.*out of range"):
+        run(labels, jnp.array([0, 1, 2, last]), Y)
+
+
+def test_constant_index_into_a_latent_out_of_range_is_an_error():
+    with pytest.raises((IndexError, ValueError), match="'(truth|y)'"):
+        run(lambda y: labels(np.array([0, 1, 2, 3]), y), Y)
+
+
+def test_negative_index_counts_from_the_end():
+    em, params = EM(labels), {"confusion": jnp.array([[0.8, 0.2], [0.3, 0.7]])}
+    from_the_end = em.posterior(params, jnp.array([0, 1, 2, -1]), Y)["truth"]
+    np.testing.assert_allclose(from_the_end, em.posterior(params, jnp.array([0, 1, 2, 2]), Y)["truth"], rtol=1e-14)
+
+
+def test_index_into_a_parameter_out_of_range_is_an_error():
+    def program(group, y):
+        probs = numpyro.param("probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.unit_interval)
+        with numpyro.plate("rows", len(y)):
+            z = numpyro.sample("z", dist.Categorical(HALF))
+            numpyro.sample("y", dist.Bernoulli(probs[group, z]), obs=y)
+
+    with pytest.raises((IndexError, ValueError), match="'y'.*out of range"):
+        run(program, jnp.array([0, 1, 2, 0]), Y)
+
+
+# ── arguments and settings ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"bais": 0.5}, r"no parameter 'bais'.*it has 'bias'"),
+    ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\).*not \(3,\)"),
+    ({"bias": 0.5}, r"'bias' has shape \(2,\).*not \(\)"),
+    ({"bias": "half"}, "bias"),
+])
+def test_wrong_init_params_are_an_error(given, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        run(coins.program, HEADS, init_params=given)
+
+
+@pytest.mark.parametrize("given, message", [
+    ({}, "lacks 'bias'"),
+    ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\)"),
+    ({"bias": jnp.array([0.4, 0.5]), "weights": 1.0}, "no parameter 'weights'"),
+    (None, r"params.*result\.params"),
+])
+def test_wrong_params_are_an_error(given, message):
+    for method in (EM(coins.program).log_likelihood, EM(coins.program).posterior, EM(coins.program).decode):
+        with pytest.raises((ValueError, TypeError), match=message):
+            method(given, HEADS)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"e_step": "sfot"}, "e_step must be 'soft', 'hard' or a temperature, not 'sfot'"),
+    ({"e_step": -1}, "e_step.*not -1"),
+    ({"e_step": float("nan")}, "e_step.*nan"),
+    ({"e_step": None}, "e_step"),
+    ({"tol": -1e-3}, "tol >= 0"),
+    ({"tol": "small"}, "tol"),
+    ({"max_steps": -1}, "max_steps >= 0"),
+    ({"num_restarts": 0}, "num_restarts >= 1"),
+    ({"m_step": "adam"}, "m_step"),
+    ({"m_step": {"bais": None}}, "m_step names 'bais'.*'bias'"),
+    ({"m_step": {"bias": 0.1}}, r"m_step\['bias'\] must be an optax optimizer or a function"),
+])
+def test_wrong_setting_is_an_error(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        EM(coins.program, **settings).run(KEY, HEADS)
+
+
+# ── programs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_sites_of_one_name_are_an_error():
+    def program(x):
+        mixture(x)
+        numpyro.sample("z", dist.Bernoulli(0.3))
+
+    with pytest.raises(ValueError, match="Two sites are called 'z'"):
+        run(program, X)
+
+
+def test_scan_is_an_error():
+    def program(x):
+        def step(carry, x):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+            return z, None
+
+        scan(step, 0, x)
+
+    with pytest.raises(ValueError, match="`scan`(?s:.*)Python loop"):
+        run(program, X)
+
+
+def test_cond_is_an_error():
+    def program(x):
+        cond(x[0] > 0, lambda _: numpyro.sample("a", dist.Bernoulli(0.5)), lambda _: numpyro.sample("a", dist.Bernoulli(0.2)), None)
+
+    with pytest.raises(ValueError, match="`cond`"):
+        run(program, X)
+
+
+def test_plate_with_a_random_subsample_is_an_error():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", len(x), subsample_size=2) as rows:
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x[rows])
+
+    with pytest.raises(ValueError, match="Plate 'rows' draws a random subsample.*Remove `subsample_size`"):
+        run(program, X)
+
+
+def test_plate_used_as_an_index_is_none():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", len(x)) as rows:
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x[rows])
+
+    assert run(program, X).params["loc"] == pytest.approx(np.mean(X))
+
+
+def test_parameter_without_value_is_an_error():
+    def program(x):
+        numpyro.sample("x", dist.Normal(numpyro.param("loc"), 1.0).expand([4]), obs=x)
+
+    with pytest.raises(ValueError, match=r"'loc' has no initial value.*numpyro.param\('loc', value"):
+        run(program, X)
+
+
+class Frame:
+    """What a data frame looks like to NumPy."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+@pytest.mark.parametrize("data", [[0.0, 0.5, 4.0, 5.0], Frame(X)], ids=["list", "data frame"])
+def test_observation_that_is_no_array_is_an_error(data):
+    with pytest.raises((TypeError, ValueError), match=r"'x'(?s:.*)asarray"):
+        run(mixture, data)
+
+
+def test_list_that_the_program_makes_an_array_works():
+    def program(x):
+        mixture(jnp.array(x))
+
+    np.testing.assert_allclose(run(program, [0.0, 0.5, 4.0, 5.0]).params["loc"], run(mixture, X).params["loc"])
+
+
+def needs_a_number(x):
+    mixture(x, loc=jnp.array([0.0, float(x.max())]))
+
+
+def needs_numpy(x):
+    mixture(x, loc=np.quantile(x, [0.1, 0.9]))
+
+
+def branches(x):
+    if (x > 0).all():
+        raise AssertionError
+    mixture(x)
+
+
+def drops_rows(x):
+    mixture(x[x > 0])
+
+
+def branches_on_a_latent(x):
+    with numpyro.plate("rows", 1):
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+    numpyro.sample("x", dist.Normal(0.0 if z[0] == 0 else 1.0, 1.0).expand([4]), obs=x)
+
+
+@pytest.mark.parametrize("program", [needs_a_number, needs_numpy, branches, drops_rows])
+def test_program_that_needs_concrete_data_works_or_is_a_clear_error(program):
+    try:
+        result = run(program, X)
+    except (ValueError, TypeError) as error:
+        assert re.search("traces? the program|while .* traces?", str(error)), error
+        assert re.search("partial|jnp|Python number", str(error)), error
+    else:
+        assert np.isfinite(result.log_likelihood)
+
+
+def test_program_that_branches_on_a_latent_is_a_clear_error():
+    with pytest.raises((ValueError, TypeError), match=r"jnp\.where"):
+        run(branches_on_a_latent, X)
+
+
+def test_plate_of_another_size_than_the_data_is_an_error():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", 3):
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="'x'"):
+        run(program, X)
+
+
+# ── states that cannot be reached ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_zero_in_a_simplex_stays_zero_and_leaves_everything_finite():
+    def program(counts):
+        weights = numpyro.param("weights", jnp.array([0.6, 0.4, 0.0]), constraint=constraints.simplex)
+        words = numpyro.param("words", jnp.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]]), constraint=constraints.simplex)
+        with numpyro.plate("documents", len(counts)):
+            topic = numpyro.sample("topic", dist.Categorical(weights))
+            numpyro.sample("counts", dist.Multinomial(10, words[topic]), obs=counts)
+
+    counts = jnp.array([[5, 5, 0], [2, 3, 5], [4, 6, 0]])
+    em = EM(program, max_steps=5)
+    result = em.run(KEY, counts)
+    posterior = em.posterior(result.params, counts)["topic"]
+    assert all(np.isfinite(value).all() for value in result.params.values())
+    assert result.params["weights"][2] == 0 and result.params["words"][0, 2] == 0
+    np.testing.assert_array_equal(posterior[:, 2], 0)
+    np.testing.assert_array_equal(posterior[1, 0], 0)
+    np.testing.assert_allclose(posterior.sum(-1), 1, rtol=1e-14)
+    np.testing.assert_array_equal(result.params["words"][2], [0.1, 0.1, 0.8])  # nothing is expected of it
+
+
+def test_transition_that_is_impossible_leaves_everything_finite():
+    transition = jnp.array([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+
+    def program(x):
+        table = numpyro.param("transition", transition, constraint=constraints.simplex)
+        loc = numpyro.param("loc", jnp.array([0.0, 2.0, 4.0]))
+        z = numpyro.sample("z0", dist.Categorical(jnp.array([1.0, 0.0, 0.0])))
+        for t in range(3):
+            if t:
+                z = numpyro.sample(f"z{t}", dist.Categorical(table[z]))
+            numpyro.sample(f"x{t}", dist.Normal(loc[z], 1.0), obs=x[t])
+
+    x = jnp.array([0.3, 2.2, 3.9])
+    result = run(program, x)
+    assert all(np.isfinite(value).all() for value in result.params.values())
+    np.testing.assert_array_equal(result.params["transition"][transition == 0], 0)
+    table = joint_table(program, result.params, x)
+    for name, posterior in EM(program).posterior(result.params, x).items():
+        np.testing.assert_allclose(posterior, table.posterior[name], atol=1e-12)
