@@ -9,9 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
-
 from emjax.em import EM
+from jaxtyping import Float
 
 
 class Comparison(eqx.Module):
@@ -61,7 +60,7 @@ def compare_updates(em: EM, hand_derived_step: Callable, params: Mapping[str, An
     `hand_derived_step(params, *args, **kwargs)` takes and returns {parameter: array}; it gets the model's own
     arguments. Errors: `ValueError` if its parameters are not the program's.
     """
-    compiled = em._compiled(args, kwargs)
+    compiled, _ = em._compiled(args, kwargs)
     expected = set(compiled.graph.names)
     by_hand = {name: np.asarray(value) for name, value in params.items()}
     if set(by_hand) != expected:

@@ -12,9 +12,16 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from emjax.elimination import Factor, Variable, log_partition
-from emjax.graph import FactorGraph, Term, filled, filled_axes, identity, read_at, term_naturals
+from emjax.graph import (
+    FactorGraph,
+    Term,
+    filled,
+    filled_axes,
+    identity,
+    read_at,
+    term_naturals,
+)
 from emjax.named import Axis, Named, without_rows
 from emjax.numerics import IMPOSSIBLE
 

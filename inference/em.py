@@ -10,9 +10,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
-from numpyro.infer import init_to_sample
-
 from emjax import validation
 from emjax.e_step import e_step, posterior
 from emjax.graph import FactorGraph
@@ -20,7 +17,13 @@ from emjax.m_step import Maximizer, maximizers
 from emjax.plan import Plan, plan
 from emjax.program import initial_values, signature, split_arguments, trace
 from emjax.terms import factor_graph
+from jaxtyping import Array, Float, Int
+from numpyro.infer import init_to_sample
 
+LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
+                   jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError)
+LOOKS_AT_VALUES_MESSAGE = ("The program looks at the value of a latent or a parameter (or of data that are being traced) in Python: an `if`, an `int(...)`, "
+                           "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers.")
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
 CHUNK = 20
 
@@ -90,9 +93,9 @@ class EMResult(eqx.Module):
 class _Compiled:
     """A program traced for arguments of given shapes, and its compiled functions."""
 
-    def __init__(self, em: EM, args, kwargs):
-        start, parameters = initial_values(em.model, em.init_strategy, args, kwargs)
-        self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs))
+    def __init__(self, em: EM, args, kwargs, concrete: bool):
+        start, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
+        self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs, concrete))
         self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
         self.temperature = em.temperature
         self.tol, self.max_steps = em.tol, em.max_steps
@@ -190,7 +193,8 @@ class EM:
     ```
     """
 
-    def __init__(self, model: Callable, *, e_step="soft", m_step=None, tol=1e-9, max_steps=1000, num_restarts=1, init: Callable | None = None, progress_bar: bool = False):
+    def __init__(self, model: Callable, *, e_step="soft", m_step=None, tol=1e-9, max_steps=1000, num_restarts=1, init: Callable | None = None,
+                 progress_bar: bool = False):
         temperature = TEMPERATURES.get(e_step) if isinstance(e_step, str) else e_step
         if not _is_number(temperature) or not 0 <= temperature < float("inf"):
             raise ValueError(f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not {e_step!r}.")
@@ -206,22 +210,32 @@ class EM:
         self.num_restarts, self.progress_bar = int(num_restarts), progress_bar
         self.init_strategy = init_to_sample() if init is None else init
         self._cache: dict = {}
+        self._looks_at_values: set = set()
 
-    def _compiled(self, args, kwargs) -> _Compiled:
-        key = signature(args, kwargs)
+    def _compiled(self, args, kwargs) -> tuple[_Compiled, list]:
+        """Return the program compiled for these arguments, and the arrays among them."""
+        key, concrete = signature(args, kwargs), False
+        if key in self._looks_at_values:
+            key, concrete = signature(args, kwargs, concrete=True), True
         if key not in self._cache:
-            self._cache[key] = _Compiled(self, args, kwargs)
-        return self._cache[key]
+            try:
+                self._cache[key] = _Compiled(self, args, kwargs, concrete)
+            except LOOKS_AT_VALUES as error:
+                if concrete or validation.is_traced((args, kwargs)):
+                    raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+                self._looks_at_values.add(key)
+                return self._compiled(args, kwargs)
+        return self._cache[key], split_arguments(args, kwargs, concrete)[0]
 
     def init(self, rng_key, *args, **kwargs) -> EMState:
         """Return the state at the program's own start; pure, so that it can be jitted and vmapped over keys."""
-        compiled = self._compiled(args, kwargs)
-        return compiled.state(compiled.initial(rng_key, split_arguments(args, kwargs)[0]))
+        compiled, data = self._compiled(args, kwargs)
+        return compiled.state(compiled.initial(_checked_key(rng_key), data))
 
     def update(self, state: EMState, *args, **kwargs) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective in nats at the parameters *entering* it; pure."""
-        compiled = self._compiled(args, kwargs)
-        return compiled.step(state, compiled.graph.prepare(split_arguments(args, kwargs)[0]))
+        compiled, data = self._compiled(args, kwargs)
+        return compiled.step(state, compiled.graph.prepare(data))
 
     def run(self, rng_key, *args, init_params: Mapping[str, Any] | None = None, **kwargs) -> EMResult:
         """Run EM to convergence and return an `EMResult`.
@@ -229,13 +243,14 @@ class EM:
         `args`, `kwargs`: the model's own. `init_params`: {site: constrained start} for some or all parameters; the
         others start from the program's values. Errors: `ValueError` for data or a start that the program excludes.
         """
-        compiled, data = self._compiled(args, kwargs), split_arguments(args, kwargs)[0]
+        rng_key = _checked_key(rng_key)
+        compiled, data = self._compiled(args, kwargs)
         constants = compiled.prepare(data)
         validation.check_data(compiled.graph, compiled.violations(constants))
         best = None
         for key in [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts):
             params = self._start(compiled, key, data, init_params)
-            validation.check_start(compiled.graph, compiled.inspection(params, constants))
+            validation.check_start(compiled.graph, params, lambda p: compiled.inspection(p, constants))
             result = self._run(compiled, params, constants)
             if best is None or _rank(result) > _rank(best):
                 best = result
@@ -279,7 +294,7 @@ class EM:
 
     def decode(self, params, *args, **kwargs) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents, each of its site's shape."""
-        compiled = self._compiled(args, kwargs)
+        compiled, _ = self._compiled(args, kwargs)
         modes = self._posterior(params, args, kwargs, 0.0)
         return {name: jnp.asarray(compiled.graph.latents[name].support)[jnp.argmax(mode, -1)] for name, mode in modes.items()}
 
@@ -290,7 +305,7 @@ class EM:
 
     def plan(self, *args, **kwargs) -> Plan:
         """Return which latents are summed out and how each parameter is maximized, and why; it prints as a table."""
-        compiled = self._compiled(args, kwargs)
+        compiled, _ = self._compiled(args, kwargs)
         return plan(compiled.graph, compiled.maximizers, self.temperature)
 
     def _posterior(self, params, args, kwargs, temperature: float):
@@ -299,7 +314,7 @@ class EM:
         return compiled.posterior(params, constants, temperature=temperature)
 
     def _at(self, params, args, kwargs, floor: float = 0.0):
-        compiled, data = self._compiled(args, kwargs), split_arguments(args, kwargs)[0]
+        compiled, data = self._compiled(args, kwargs)
         constants = compiled.prepare(data, floor)
         if not validation.is_traced(constants):
             validation.check_data(compiled.graph, compiled.violations(constants))
@@ -309,6 +324,12 @@ class EM:
 
 def _is_number(value) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _checked_key(rng_key):
+    if isinstance(rng_key, jax.Array) and (jax.dtypes.issubdtype(rng_key.dtype, jax.dtypes.prng_key) or rng_key.dtype == jnp.uint32):
+        return rng_key
+    raise ValueError("The first argument is a random key, the model's own arguments follow: em.run(jax.random.key(0), ...).")
 
 
 def _rank(result: EMResult) -> float:

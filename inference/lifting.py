@@ -8,8 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-
-from emjax.named import Axis, Named, broadcast, evaluate, full, spread, union, without_rows
+from emjax.named import (
+    Axis,
+    Named,
+    broadcast,
+    evaluate,
+    full,
+    spread,
+    union,
+    without_rows,
+)
 
 
 def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:

@@ -11,9 +11,18 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
-
 from emjax.moves import Joined, carried_out, sliced
-from emjax.named import Affine, Axis, Dense, Index, Named, Root, labeled, take, without_rows
+from emjax.named import (
+    Affine,
+    Axis,
+    Dense,
+    Index,
+    Named,
+    Root,
+    labeled,
+    take,
+    without_rows,
+)
 
 
 class MixedElements(Exception):
@@ -67,8 +76,8 @@ def look_up(operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: 
     place = [lookup.batch.index(d) if d in lookup.batch else None for d in range(lookup.rank)]
     pieces = {d: piece.placed(place) for d, piece in pieces.items()}
     read = {d: _as_rows(piece, operand.shape[d]) for d, piece in pieces.items() if operand.compact[d] > 1}
-    for d, piece in read.items():
-        _check_range(piece, operand.shape[d])
+    for d, piece in pieces.items():
+        _check_range(piece, operand, operand.shape[d])
     indices = [_index_after(axis, operand.shape, pieces, lookup) for axis in operand.axes]
     moved = [replace(axis, index=index) for axis, index in zip(operand.axes, indices, strict=True)]
     axes = tuple({axis.key: axis for axis in [*(axis for piece in read.values() for axis in piece.axes), *moved]}.values())
@@ -97,12 +106,15 @@ def _as_rows(piece: Named, size: int) -> Named:
     return Named(np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape)), piece.shape, (axis,))
 
 
-def _check_range(piece: Named, size: int) -> None:
+def _check_range(piece: Named, operand: Named, size: int) -> None:
     if piece.is_static and piece.array.size and not (0 <= int(piece.array.min()) and int(piece.array.max()) < size):
-        latents = ", ".join(f"'{axis.source}'" for axis in piece.latent_axes)
-        of = f" of latent {latents}" if latents else ""
-        raise IndexError(f"An index{of} takes values from {int(piece.array.min())} to {int(piece.array.max())}, but the table it looks up has "
-                         f"{size} rows. Give the table a row for every value.")
+        def listed(value: Named) -> str:
+            return ", ".join(f"latent '{axis.source}'" for axis in value.latent_axes)
+
+        what = f"An index by {listed(piece)}" if piece.latent_axes else "An index"
+        into = listed(operand) or "a table"
+        raise IndexError(f"{what} into {into} takes values from {int(piece.array.min())} to {int(piece.array.max())}, but there are {size} entries. "
+                         "Give the table a row for every value.")
 
 
 def _diagonal(array, labels: list):

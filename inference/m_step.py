@@ -17,14 +17,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from numpyro.distributions import biject_to, constraints
-
-from emjax.conjugate import COVARIANCE, LOCATION, LOCATION_VECTOR, PRECISION, SCALE_TRIL, SIMPLEX, SIMPLEX_LOGITS, UNIT_INTERVAL, Conjugate
+from emjax.conjugate import (
+    COVARIANCE,
+    LOCATION,
+    LOCATION_VECTOR,
+    PRECISION,
+    SCALE_TRIL,
+    SIMPLEX,
+    SIMPLEX_LOGITS,
+    UNIT_INTERVAL,
+    Conjugate,
+)
 from emjax.families import PRIORS
 from emjax.graph import FactorGraph, Features, Slot, Term, filled, term_naturals
 from emjax.named import without_rows
 from emjax.newton import newton
 from emjax.wiring import Wire
+from numpyro.distributions import biject_to, constraints
 
 LARGEST_NEWTON = 200
 LBFGS_STEPS = 30

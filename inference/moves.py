@@ -6,8 +6,18 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from emjax.named import Affine, Axis, Dense, Index, Named, Root, broadcast, concatenated, transposed, without_rows
+from emjax.named import (
+    Affine,
+    Axis,
+    Dense,
+    Index,
+    Named,
+    Root,
+    broadcast,
+    concatenated,
+    transposed,
+    without_rows,
+)
 
 
 def move(eqn, value: Named) -> Named:

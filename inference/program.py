@@ -15,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from emjax.distributions import Select
+from emjax.families import registered_arguments
+from emjax.jaxprs import pruned
 from jax.extend.core import ClosedJaxpr, Primitive
 from numpyro.distributions import constraints
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
-
-from emjax.distributions import Select
-from emjax.families import registered_arguments
-from emjax.jaxprs import pruned
 
 latent_p = Primitive("latent")
 latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))
@@ -93,8 +92,8 @@ class _Symbols(Messenger):
     def process_message(self, msg):
         kind, name = msg["type"], msg.get("name")
         if kind == "control_flow":
-            raise ValueError(f"Site '{name}' is a `scan` or `cond`: emjax sums out latents written one by one. Write the steps "
-                             "as a Python loop: for t in range(T): z = numpyro.sample(f'z_{t}', ...).")
+            raise ValueError("The program has a NumPyro `scan` or `cond`; emjax sums out latents written one by one. Write the steps as a Python "
+                             "loop: for t in range(T): z = numpyro.sample(f'z_{t}', ...).")
         if kind == "plate" and msg["value"] is None:
             raise ValueError(f"Plate '{name}' draws a random subsample, and EM would see only that. Remove `subsample_size`, or "
                              "pass the rows to fit as data.")
@@ -106,6 +105,8 @@ class _Symbols(Messenger):
             msg["value"] = self.params[name]
         elif kind == "sample" and msg["value"] is None:
             self._unobserved(msg)
+        elif kind == "sample" and not isinstance(msg["value"], np.ndarray | jax.Array):
+            msg["value"] = jnp.asarray(msg["value"])
         self.values[name] = msg["value"]
 
     def _started(self, msg):
@@ -122,6 +123,8 @@ class _Symbols(Messenger):
         if shape:
             fn = msg["fn"] = fn.expand(shape + fn.batch_shape)
             msg["kwargs"]["sample_shape"] = ()
+        if fn.support is not None and fn.support.is_discrete and self.params is None:
+            return  # a start may depend on a draw of the latents: they are sampled as the program says
         if fn.support is not None and fn.support.is_discrete:
             self.latents[name] = latent = _latent(name, fn, tuple(f.name for f in msg["cond_indep_stack"]))
             msg["value"] = latent_p.bind(name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype)
@@ -191,9 +194,9 @@ def unwrapped(fn) -> tuple[Any, list, int]:
     return fn, masks, reinterpreted
 
 
-def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwargs: dict) -> Program:
+def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwargs: dict, concrete: bool = False) -> Program:
     """Trace a program on abstract parameters and data. Source: ours; the messenger protocol is NumPyro's."""
-    leaves, rebuild = split_arguments(args, kwargs)
+    leaves, rebuild = split_arguments(args, kwargs, concrete)
     names = sorted(parameters)
     state: dict = {}
 
@@ -212,9 +215,9 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 
-def initial_values(model, init: Callable, args, kwargs) -> tuple[Callable, dict[str, Parameter]]:
+def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) -> tuple[Callable, dict[str, Parameter]]:
     """Return a function of (rng_key, data) that gives every parameter its start, and the parameters."""
-    leaves, rebuild = split_arguments(args, kwargs)
+    leaves, rebuild = split_arguments(args, kwargs, concrete)
     state: dict = {}
 
     def flat(rng_key, data_values):
@@ -236,10 +239,14 @@ def initial_values(model, init: Callable, args, kwargs) -> tuple[Callable, dict[
     return start, state["parameters"]
 
 
-def split_arguments(args, kwargs):
-    """Split a model's arguments into arrays, which are traced, and everything else, which is as it is."""
+def split_arguments(args, kwargs, concrete: bool = False):
+    """Split a model's arguments into arrays, which are traced, and everything else, which is as it is.
+
+    `concrete`: arrays are as they are, too, for programs that look at their values (the number of classes is
+    `int(labels.max()) + 1`, say).
+    """
     leaves, tree = jax.tree.flatten((args, kwargs))
-    is_array = [isinstance(leaf, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
                 for leaf in leaves]
     static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
     arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
@@ -251,11 +258,17 @@ def split_arguments(args, kwargs):
     return arrays, rebuild
 
 
-def signature(args, kwargs):
-    """Return what a trace depends on: the shapes of the arrays among the arguments, and everything else."""
+def signature(args, kwargs, concrete: bool = False):
+    """Return what a trace depends on: the shapes of the arrays among the arguments (their content, if `concrete`),
+    and everything else."""
     leaves, tree = jax.tree.flatten((args, kwargs))
-    parts = [(tuple(leaf.shape), str(leaf.dtype)) if isinstance(leaf, np.ndarray | jax.Array) else (type(leaf), _hashable(leaf)) for leaf in leaves]
-    return tree, tuple(parts), jax.config.jax_enable_x64
+
+    def part(leaf):
+        if not isinstance(leaf, np.ndarray | jax.Array):
+            return type(leaf), _hashable(leaf)
+        return tuple(leaf.shape), str(leaf.dtype), np.asarray(leaf).tobytes() if concrete else None
+
+    return concrete, tree, tuple(map(part, leaves)), jax.config.jax_enable_x64
 
 
 def _hashable(leaf):

@@ -9,17 +9,35 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
-from jax.interpreters import partial_eval as pe
-
 from emjax.families import PRIORS, Family, family_of
-from emjax.graph import Check, FactorGraph, Slot, Term, identity, natural_tables, read_at
+from emjax.graph import (
+    Check,
+    FactorGraph,
+    Slot,
+    Term,
+    identity,
+    natural_tables,
+    read_at,
+)
 from emjax.jaxprs import rearranged, split_jaxpr
 from emjax.lifting import lift, lift_events
 from emjax.lookup import MixedElements
-from emjax.named import Affine, Axis, Dense, Named, constant, evaluate, full, union, without_rows
+from emjax.named import (
+    Affine,
+    Axis,
+    Dense,
+    Named,
+    constant,
+    evaluate,
+    full,
+    union,
+    without_rows,
+)
+from emjax.numerics import LOG_ZERO
 from emjax.program import Latent, Program, Site, UnboundedLatent, latent_p
 from emjax.propagate import propagate
+from jax.extend.core import Literal
+from jax.interpreters import partial_eval as pe
 
 # constants of the program up to this size take part in propagation as known values, larger ones as data
 LARGEST_KNOWN = 4096
@@ -211,21 +229,26 @@ class _Builder:
     def term(self, site: Site) -> Term:
         event = len(site.event)
         value = self.values[site.outputs["value"]]
-        elements = tuple(np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - event]))
+        try:
+            elements = tuple(np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - event]))
+        except ValueError as error:
+            raise ValueError(f"Site '{site.name}': the value has shape {value.shape}, its distribution {site.elements + site.event}. Give the plate the "
+                             "size of the data, or reshape the data.") from error
         rank = len(elements)
         value, weight = value.padded(rank + event), self.weight(site, rank)
         self.check_plates(site, value, elements)
         self.check_observed(site, value, weight.data_mask)
         family, origin = chosen_family(site, self.depends), None
         ones, zeros = (constant(x((1,) * rank)) for x in (np.ones, np.zeros))
+        possible = self.possible(site, rank)
         if family is None:
-            arguments, statistics, base = {"log_prob": self.log_density(site, elements, weight)}, [ones], zeros
+            arguments, statistics, base = {"log_prob": self.log_density(site, elements, weight, possible)}, [ones], zeros
         else:
             arguments = {name: self.argument(site, name, rank) for name in family.arguments}
             self.check_elements(site, rank, [*arguments.values(), *(self.argument(site, name, rank) for name in family.given), value])
             statistics, base = [ones], zeros
             if not family.lookup:
-                statistics, base, origin = self.sufficient(site, family, value, arguments, elements, weight)
+                statistics, base, origin = self.sufficient(site, family, value, arguments, elements, weight, possible)
         self.check_indices(site, [*arguments.values(), value])
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
@@ -238,15 +261,27 @@ class _Builder:
         padded = self.values[site.outputs["args"][name]].padded(rank + event)
         return replace(padded, array=full(padded, range(rank, rank + event)))
 
-    def log_density(self, site: Site, elements, weight: _Weight) -> Named:
+    def possible(self, site: Site, rank: int) -> Named | None:
+        """Return where an observation is in the support, if that depends on parameters or on latents (None: everywhere).
+
+        NumPyro's distributions evaluate their formula outside the support, too.
+        """
+        number = site.outputs["valid"]
+        if number is None or not (self.depends[number] or self.values[number].latent_axes or site.outputs["gate"] is not None):
+            return None
+        return self.values[number].padded(rank)
+
+    def log_density(self, site: Site, elements, weight: _Weight, possible: Named | None) -> Named:
         """Return a site's log-density as the program's distribution computes it, zero where masked."""
         number = site.outputs["log_prob"]
         if number is None:
             raise ValueError(f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use a distribution that has one.")
         table = replace(self.values[number].padded(len(elements)), shape=elements)
+        if possible is not None:
+            table = lift(lambda t, p: jnp.where(p, t, LOG_ZERO), [table, possible], elements)
         return table if weight.mask is None else lift(lambda t, m: jnp.where(m, t, 0), [table, weight.mask], elements)
 
-    def sufficient(self, site: Site, family: Family, value: Named, arguments, elements, weight: _Weight):
+    def sufficient(self, site: Site, family: Family, value: Named, arguments, elements, weight: _Weight, possible: Named | None):
         """Return the sufficient statistics, log h(x) and the origin that locations are measured from."""
         event, rank, number = len(site.event), len(elements), jnp.result_type(float)
         given = [(self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in family.given]
@@ -273,6 +308,10 @@ class _Builder:
 
         statistics = lift_events(arrays(family.statistics), [(centered, event), *given], rank, family.event_dims)
         (base,) = lift_events(arrays(log_base), [(value, event), *given], rank)
+        if possible is not None:
+            statistics = [lift(lambda t, p: jnp.where(p, t, 0), [s, possible.with_event(e)], elements + s.shape[rank:])
+                          for s, e in zip(statistics, family.event_dims, strict=True)]
+            base = lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], elements)
         statistics = [replace(s, shape=elements + site.event * (1 if e else 0) * e) for s, e in zip(statistics, family.event_dims, strict=True)]
         return statistics, replace(base, shape=elements), origin
 
@@ -352,7 +391,7 @@ class _Builder:
         if jnp.issubdtype(value.array.dtype, jnp.inexact):
             nan = evaluate(lambda a: jnp.isnan(a).any(axis=tuple(range(a.ndim - len(site.event), a.ndim))), without_rows(value).array)
             found.append(("nan", Named(nan, value.shape[: len(value.shape) - len(site.event)])))
-        if number is not None and not self.depends[number] and not self.values[number].latent_axes:
+        if number is not None and self.possible(site, len(self.values[number].shape)) is None:
             valid = without_rows(self.values[number])
             found.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))
         for kind, bad in found:

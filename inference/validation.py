@@ -6,18 +6,16 @@ What has to be computed is computed by two compiled functions, `violations` and 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import constraints
-
 from emjax.e_step import log_partition_of, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.named import full
 from emjax.numerics import IMPOSSIBLE
+from numpyro.distributions import constraints
 
 
 def is_traced(values) -> bool:
@@ -60,12 +58,14 @@ def plain(family: str) -> str:
 # ── parameters ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def checked_params(graph: FactorGraph, given: Mapping[str, Any], *, complete: bool) -> dict:
+def checked_params(graph: FactorGraph, given, *, complete: bool) -> dict:
     """Return the given parameters as arrays, and raise `ValueError` for a name, shape or value that is wrong.
 
     `complete`: every parameter must be given.
     """
     known = ", ".join(map(repr, graph.names)) or "none"
+    if not isinstance(given, Mapping):
+        raise ValueError(f"Parameters are a dictionary {{site: value}}, such as result.params, not {type(given).__name__}.")
     unknown, missing = sorted(set(given) - set(graph.names)), sorted(set(graph.names) - set(given))
     if unknown:
         raise ValueError(f"There is no parameter {', '.join(map(repr, unknown))} in the program; it has {known}.")
@@ -74,7 +74,10 @@ def checked_params(graph: FactorGraph, given: Mapping[str, Any], *, complete: bo
     checked = {}
     for name, value in given.items():
         parameter = graph.parameters[name]
-        value = jnp.asarray(value, parameter.dtype)
+        try:
+            value = jnp.asarray(value, parameter.dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"Parameter '{name}' must be an array of numbers of shape {parameter.shape}, not {value!r}.") from error
         if value.shape != parameter.shape:
             raise ValueError(f"Parameter '{name}' has shape {parameter.shape} in the program, not {value.shape}.")
         checked[name] = value
@@ -139,8 +142,12 @@ def inspection(graph: FactorGraph, params, constants) -> dict:
     return {"log_z": log_partition_of(graph, templates, tables, arrays, 1.0), "arguments": arguments, "naturals": tables, "best": best, "values": values}
 
 
-def check_start(graph: FactorGraph, seen: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM cannot leave."""
+def check_start(graph: FactorGraph, params, inspected: Callable) -> None:
+    """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM cannot leave.
+
+    `inspected(params)`: the compiled `inspection`.
+    """
+    seen = inspected(params)
     for term, arguments in zip(graph.terms, seen["arguments"], strict=True):
         for name, array in arguments.items():
             constraint = term.site.arg_constraints.get(name)
@@ -148,7 +155,16 @@ def check_start(graph: FactorGraph, seen: Mapping[str, Any]) -> None:
                 _check_argument(term, name, constraint, np.asarray(array))
     if not np.isfinite(seen["log_z"]):
         _raise_impossible(graph, seen)
-    _warn_of_symmetry(graph, seen)
+    equal = _equal_values(graph, seen)
+    if equal:
+        noise = np.random.default_rng(0)
+        elsewhere = {name: value * (1 + 0.1 * noise.random(value.shape)) + noise.random(value.shape) for name, value in params.items()}
+        always = _equal_values(graph, inspected({name: jnp.asarray(v, params[name].dtype) for name, v in elsewhere.items()}))
+        for name in sorted(set(equal) - set(always)):
+            warnings.warn(
+                f"Latent '{name}': at the start only {equal[name]} of its {graph.latents[name].support.shape[0]} values give the data different "
+                "distributions, and EM can never part equal ones. Start from different values: em.run(..., init_params={...}), or "
+                "numpyro.param(name, lambda key: ...).", stacklevel=4)
     _warn_of_many_values(graph)
 
 
@@ -180,26 +196,21 @@ def _datum(term: Term, array: np.ndarray, where) -> str:
     return f", value {np.array2string(array[where], precision=4, threshold=8)},"
 
 
-def _warn_of_symmetry(graph: FactorGraph, seen) -> None:
-    """Warn where two values of a latent give the data the same distribution through parameters: EM cannot part them."""
-    found = graph.wires()
+def _equal_values(graph: FactorGraph, seen) -> dict[str, int]:
+    """Return the latents of which some values give the data the same distribution: {name: how many distributions}."""
+    found = {}
     for name in graph.latents:
-        rows, parametrized = [], False
+        rows = []
         for term, arrays in zip(graph.terms, seen["naturals"], strict=True):
-            if term.site.kind == "latent" and term.site.name == name:
-                continue
-            reads = [value for value in term.arguments.values() if any(axis.source == name for axis in value.axes)]
-            parametrized |= any(isinstance(value.array, Slot) and found[value.array.number].parameters for value in reads)
-            for table, array in zip(term.natural_axes, arrays, strict=True):
-                rows += [np.moveaxis(np.asarray(array), i, 0).reshape(axis.size, -1) for i, axis in enumerate(table) if axis.source == name]
-        if rows and parametrized:
+            if not (term.site.kind == "latent" and term.site.name == name):
+                for axes, array in zip(term.natural_axes, arrays, strict=True):
+                    rows += [np.moveaxis(np.asarray(array), i, 0).reshape(axis.size, -1) for i, axis in enumerate(axes) if axis.source == name]
+        if rows:
             stacked = np.concatenate(rows, axis=1)
             distinct = len(np.unique(stacked, axis=0))
             if distinct < len(stacked):
-                warnings.warn(
-                    f"Latent '{name}': at the start only {distinct} of its {len(stacked)} values give the data different distributions, and EM can "
-                    "never part equal ones. Start from different values: em.run(..., init_params={...}), or numpyro.param(name, lambda key: ...).",
-                    stacklevel=4)
+                found[name] = distinct
+    return found
 
 
 def _warn_of_many_values(graph: FactorGraph) -> None:

@@ -344,13 +344,17 @@ def one_row(name, *args):
     return replace(MODELS[name], args=args)
 
 
+def mixture_of_one_row(covariance):
+    """One component: the program itself starts from as many rows. The scale ends at its floor."""
+    start = {"weights": np.ones(1), "loc": np.array([[0.0, 1.0]]), "scale": np.ones(1)}
+    return replace(MODELS[f"mixture, {covariance}"], args=(np.array([[0.3, 0.1]]), 1, covariance, 0.7), start=start)
+
+
 ONE_ROW = {
     "coins": one_row("coins", HEADS[:1], 10),
     "weighted coins": one_row("weighted coins", HEADS[:1], 10, 3),
-    "mixture, diagonal": one_row("mixture, diagonal with a floor that binds", np.array([[0.3, 0.1]]), 3, "diagonal", 0.7),
-    "mixture, one dimension, tied": one_row("mixture, one dimension, tied", np.array([0.3]), 3, "tied", 0.1),
-    "k-means": one_row("k-means", np.array([[0.3, 0.1]]), 3),
     "topics, one a document": one_row("topics, one a document", np.array([[3, 0, 1, 2]]), 3),
+    "mixture, spherical": mixture_of_one_row("spherical"),
 }
 
 
