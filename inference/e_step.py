@@ -57,7 +57,7 @@ def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature:
         if unaries is not None:
             factors.append(Factor((Axis(name, size, identity(latent.shape)),), latent.shape, unaries[name]))
     total = log_partition(factors, variables, temperature)
-    return jnp.where(total < IMPOSSIBLE, -jnp.inf, total)
+    return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total))
 
 
 def term_factor(term: Term, tables: Sequence[Named], arrays) -> Factor:
