@@ -1,9 +1,10 @@
 """Exact expectation-maximization for NumPyro programs with discrete latent variables."""
 
-from emjax import distributions
+from emjax import conjugate, distributions
 from emjax.compare import Comparison, compare_updates
-from emjax.em import EM, EMResult, EMState, Status
+from emjax.driver import EMState, Status
+from emjax.em import EM, EMResult
 from emjax.families import Family, register
 from emjax.plan import Plan
 
-__all__ = ["EM", "Comparison", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "distributions", "register"]
+__all__ = ["EM", "Comparison", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "conjugate", "distributions", "register"]

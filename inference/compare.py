@@ -9,8 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from emjax.em import EM
 from jaxtyping import Float
+
+from emjax.em import EM
 
 
 class Comparison(eqx.Module):

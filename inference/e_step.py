@@ -12,6 +12,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from emjax.elimination import Factor, Variable, log_partition
 from emjax.graph import (
     FactorGraph,

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+
 from emjax.graph import identity
 from emjax.lifting import check_memory
 from emjax.lookup import affine

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import IntEnum
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from emjax import validation
-from emjax.e_step import e_step, posterior
-from emjax.graph import FactorGraph
-from emjax.m_step import Maximizer, maximizers
-from emjax.plan import Plan, plan
-from emjax.program import initial_values, signature, split_arguments, trace
-from emjax.terms import factor_graph
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from numpyro.infer import init_to_sample
+
+from emjax import validation
+from emjax.driver import Carry, Compiled, EMState, Status
+from emjax.plan import Plan, plan
+from emjax.program import signature, split_arguments
 
 LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
                    jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError)
@@ -26,45 +23,6 @@ LOOKS_AT_VALUES_MESSAGE = ("The program looks at the value of a latent or a para
                            "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers.")
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
 CHUNK = 20
-
-
-class Status(IntEnum):
-    """Why EM stopped."""
-
-    CONVERGED = 0
-    MAX_STEPS = 1
-    OBJECTIVE_DECREASED = 2
-    NOT_FINITE = 3
-
-    @property
-    def message(self) -> str:
-        """What happened, and the remedy."""
-        return {
-            Status.CONVERGED: "converged: the objective's last increase was within tol",
-            Status.MAX_STEPS: "stopped at max_steps before convergence: raise max_steps, or start from result.params",
-            Status.OBJECTIVE_DECREASED: "the objective decreased by more than rounding: params are those before the decrease; enable "
-                                        "float64 (jax.config.update('jax_enable_x64', True)), or check a maximizer given in m_step",
-            Status.NOT_FINITE: "the objective became infinite or NaN: params are the last finite ones; a scale that shrinks to zero has "
-                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components (a Beta or Dirichlet "
-                               "prior with a concentration below 1 is itself infinite at the boundary)",
-        }[self]
-
-
-    def __str__(self) -> str:
-        return self.name.lower().replace("_", " ")
-
-
-class EMState(eqx.Module):
-    """Where EM stands.
-
-    **Attributes:**
-
-    - `params`: the estimate, constrained, keyed by site.
-    - `optimizer`: the states of the optax optimizers given in `m_step`, by maximizer.
-    """
-
-    params: dict[str, Array]
-    optimizer: tuple
 
 
 class EMResult(eqx.Module):
@@ -89,79 +47,6 @@ class EMResult(eqx.Module):
         lines = [f"{self.status.message} (after {self.num_steps} steps)", f"log-likelihood {float(self.log_likelihood):.6f} nats"]
         lines += [f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}" for name, value in self.params.items()]
         return "\n".join(lines)
-
-
-class _Compiled:
-    """A program traced for arguments of given shapes, and its compiled functions."""
-
-    def __init__(self, em: EM, args, kwargs, concrete: bool):
-        start, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
-        self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs, concrete))
-        self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
-        self.temperature = em.temperature
-        self.tol, self.max_steps = em.tol, em.max_steps
-        self.initial = jax.jit(start)
-        self.violations = jax.jit(lambda constants: validation.violations(self.graph, constants))
-        self.inspection = jax.jit(lambda params, constants: validation.inspection(self.graph, params, constants))
-        self.prepare = jax.jit(self.graph.prepare)
-        self.advance = jax.jit(self._advance)
-        self.log_likelihood = jax.jit(self._log_likelihood)
-        self.posterior = jax.jit(self._posterior, static_argnames="temperature")
-
-    def state(self, params) -> EMState:
-        return EMState(params, tuple(m.init(params) for m in self.maximizers))
-
-    def step(self, state: EMState, constants):
-        """One EM step: E-step at the state's parameters, M-step; also the objective that entered."""
-        objective, statistics = e_step(self.graph, self.graph.arrays(state.params, constants), self.temperature)
-        return self.m_step(state, constants, statistics), objective
-
-    def m_step(self, state: EMState, constants, statistics) -> EMState:
-        params, optimizer = dict(state.params), []
-        for maximizer, own in zip(self.maximizers, state.optimizer, strict=True):
-            values, own = maximizer.update(params, own, constants, statistics)
-            params |= values
-            optimizer.append(own)
-        return EMState(params, tuple(optimizer))
-
-    def _advance(self, carry, constants, stop_at):
-        """Run steps until one of the reasons to stop, or until `stop_at` steps."""
-        return jax.lax.while_loop(lambda c: (c.status < 0) & (c.step < stop_at), lambda c: self._iterate(c, constants), carry)
-
-    def _iterate(self, carry: _Carry, constants) -> _Carry:
-        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature)
-        previous = jnp.where(carry.step > 0, carry.objective[carry.step - 1], -jnp.inf)
-        status = self._status(objective, previous, carry.step)
-        failed = (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
-        history = carry.objective.at[carry.step].set(objective)
-        after = jax.lax.cond(status < 0, lambda: self.m_step(carry.state, constants, statistics), lambda: carry.state)
-        kept = jax.tree.map(lambda old, new: jnp.where(failed & (carry.step > 0), old, new), carry.previous, carry.state.params)
-        # while running, `previous` is where the objective was just evaluated; at a stop, it is what is reported
-        return _Carry(after, kept, history, carry.step + (status < 0), status)
-
-    def _status(self, objective, previous, step):
-        eps = jnp.finfo(objective.dtype).eps
-        size = 1 + jnp.abs(objective)
-        gain = objective - previous
-        status = jnp.where(gain <= max(self.tol, 4 * float(eps)) * size, Status.CONVERGED, -1)
-        status = jnp.where(step >= self.max_steps, jnp.where(status == Status.CONVERGED, status, Status.MAX_STEPS), status)
-        status = jnp.where(gain < -1000 * eps * size, Status.OBJECTIVE_DECREASED, status)
-        return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
-
-    def _log_likelihood(self, params, constants):
-        arrays = self.graph.arrays(params, constants)
-        return e_step(self.graph, arrays, 1.0, which=lambda term: term.site.kind != "prior")[0]
-
-    def _posterior(self, params, constants, temperature):
-        return posterior(self.graph, self.graph.arrays(params, constants), temperature)
-
-
-class _Carry(eqx.Module):
-    state: EMState
-    previous: dict[str, Array]
-    objective: Float[Array, "step"]
-    step: Int[Array, ""]
-    status: Int[Array, ""]
 
 
 class EM:
@@ -213,14 +98,14 @@ class EM:
         self._cache: dict = {}
         self._looks_at_values: set = set()
 
-    def _compiled(self, args, kwargs) -> tuple[_Compiled, list]:
+    def _compiled(self, args, kwargs) -> tuple[Compiled, list]:
         """Return the program compiled for these arguments, and the arrays among them."""
         key, concrete = signature(args, kwargs), False
         if key in self._looks_at_values:
             key, concrete = signature(args, kwargs, concrete=True), True
         if key not in self._cache:
             try:
-                self._cache[key] = _Compiled(self, args, kwargs, concrete)
+                self._cache[key] = Compiled(self, args, kwargs, concrete)
             except LOOKS_AT_VALUES as error:
                 if concrete or validation.is_traced((args, kwargs)):
                     raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
@@ -257,15 +142,15 @@ class EM:
                 best = result
         return best
 
-    def _start(self, compiled: _Compiled, rng_key, data, init_params) -> dict[str, Array]:
+    def _start(self, compiled: Compiled, rng_key, data, init_params) -> dict[str, Array]:
         params = dict(compiled.initial(rng_key, data))
         given = validation.checked_params(compiled.graph, init_params or {}, complete=False)
         return validation.checked_params(compiled.graph, params | given, complete=True)
 
-    def _run(self, compiled: _Compiled, params, constants) -> EMResult:
+    def _run(self, compiled: Compiled, params, constants) -> EMResult:
         zero = jnp.zeros((), jnp.int32)
         dtype = jnp.result_type(float)
-        carry = _Carry(compiled.state(params), dict(params), jnp.zeros(self.max_steps + 1, dtype), zero, zero - 1)
+        carry = Carry(compiled.state(params), dict(params), jnp.zeros(self.max_steps + 1, dtype), zero, zero - 1)
         if self.progress_bar:
             carry = self._with_progress(compiled, carry, constants)
         else:
@@ -274,9 +159,12 @@ class EM:
         failed = status in (Status.NOT_FINITE, Status.OBJECTIVE_DECREASED)
         num_steps = max(step - 1, 0) if failed else step
         history = np.asarray(carry.objective)[: num_steps + 1]
-        return EMResult(dict(carry.previous), compiled.log_likelihood(carry.previous, constants), history, num_steps, status)
+        # without priors the objective of a soft E-step is the log-likelihood
+        is_objective = self.temperature == 1 and not any(term.site.kind == "prior" for term in compiled.graph.terms)
+        log_likelihood = carry.objective[num_steps] if is_objective else compiled.log_likelihood(carry.previous, constants)
+        return EMResult(dict(carry.previous), log_likelihood, history, num_steps, status)
 
-    def _with_progress(self, compiled: _Compiled, carry, constants):
+    def _with_progress(self, compiled: Compiled, carry, constants):
         from tqdm.auto import tqdm
 
         with tqdm(total=self.max_steps, desc="EM", unit="step") as bar:

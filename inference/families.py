@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.scipy.special import gammaln
+
 from emjax.conjugate import (
     COVARIANCE,
     LOCATION,
@@ -27,7 +29,6 @@ from emjax.conjugate import (
     inverse_of,
 )
 from emjax.numerics import safe_log
-from jax.scipy.special import gammaln
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr
+
 from emjax.families import Family
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
@@ -21,7 +23,6 @@ from emjax.named import Affine, Axis, Dense, Index, Named, constant, evaluate
 from emjax.numerics import bounded_below
 from emjax.program import Latent, Parameter, Site
 from emjax.wiring import Wire, wires
-from jax.extend.core import ClosedJaxpr
 
 
 @dataclass(frozen=True)

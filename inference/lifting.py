@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+
 from emjax.named import (
     Axis,
     Named,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
+
 from emjax.moves import Joined, carried_out, sliced
 from emjax.named import (
     Affine,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from emjax.named import (
     Affine,
     Axis,

@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from emjax.distributions import Select
-from emjax.families import registered_arguments
-from emjax.jaxprs import pruned
 from jax.extend.core import ClosedJaxpr, Primitive
 from numpyro.distributions import constraints
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
+
+from emjax.distributions import Select
+from emjax.families import registered_arguments
+from emjax.jaxprs import pruned
 
 latent_p = Primitive("latent")
 latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))

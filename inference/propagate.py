@@ -15,6 +15,8 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
 from emjax.jaxprs import rearranged
 from emjax.lifting import lift
 from emjax.lookup import MixedElements, as_lookup, index_columns, look_up
@@ -31,7 +33,6 @@ from emjax.named import (
     union,
     without_rows,
 )
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          "remat", "remat2", "checkpoint", "custom_lin"}

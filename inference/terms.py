@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Literal
+from jax.interpreters import partial_eval as pe
+
 from emjax.families import PRIORS, Family, family_of
 from emjax.graph import (
     Check,
     FactorGraph,
     Slot,
     Term,
-    identity,
     natural_tables,
     read_at,
 )
-from emjax.jaxprs import rearranged, split_jaxpr
+from emjax.jaxprs import split_jaxpr
 from emjax.lifting import lift, lift_events
 from emjax.lookup import MixedElements
 from emjax.named import (
-    Affine,
-    Axis,
     Dense,
     Named,
     constant,
@@ -34,14 +34,11 @@ from emjax.named import (
     without_rows,
 )
 from emjax.numerics import LOG_ZERO
-from emjax.program import Latent, Program, Site, UnboundedLatent, latent_p
-from emjax.propagate import propagate
-from jax.extend.core import Literal
-from jax.interpreters import partial_eval as pe
+from emjax.program import Program, Site, UnboundedLatent
+from emjax.symbols import propagated
 
 # constants of the program up to this size take part in propagation as known values, larger ones as data
 LARGEST_KNOWN = 4096
-LARGEST_JOINT = 2**26
 
 
 def factor_graph(program: Program) -> FactorGraph:
@@ -71,7 +68,7 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
         jaxpr, _ = pe.dce_jaxpr(jaxpr, [i in needed for i in range(len(jaxpr.outvars))], instantiate=True)
         consts = [constant(c) if np.size(c) <= LARGEST_KNOWN else Named(jnp.asarray(c), tuple(np.shape(c))) for c in program.jaxpr.consts]
         inputs = [Named(x, tuple(x.shape)) for x in (*params, *data)]
-        found = iter(_propagated(program, jaxpr, split, [*consts, *inputs]))
+        found = iter(propagated(program, jaxpr, split, [*consts, *inputs]))
         builder = _Builder(program, [next(found) if i in needed else None for i in range(len(depends))], depends, floor)
         state["graph"] = builder.graph()
         return builder.outputs
@@ -119,41 +116,6 @@ def _needed_outputs(program: Program, depends) -> set[int]:
         needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["valid"]}
         needed |= {outputs["log_prob"]} if family is None else set()
     return needed - {None}
-
-
-# ── latents ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _propagated(program: Program, jaxpr, split: set[str], inputs) -> list[Named]:
-    """Propagate with the latents' named values in place of their symbols."""
-    symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
-    latents = [program.latents[eqn.params["name"]] for eqn in symbols]
-    values = [_all_elements(latent) if latent.name in split else _one_element(latent) for latent in latents]
-    opened = rearranged(jaxpr, constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
-                        eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not latent_p])
-    return propagate(opened, [*inputs, *values])
-
-
-def _one_element(latent: Latent) -> Named:
-    """Return a latent's value as its support: position i reads element i."""
-    size, event = latent.support.shape[0], latent.support.shape[1:]
-    axis = Axis(latent.name, size, identity(latent.shape)).fitted(len(latent.shape) + len(event))
-    return Named(latent.support.reshape((size,) + (1,) * len(latent.shape) + event), latent.shape + event, (axis,))
-
-
-def _all_elements(latent: Latent) -> Named:
-    """Return a latent's value with one axis for each element, for a program that mixes them."""
-    size, count, event = latent.support.shape[0], math.prod(latent.shape), latent.support.shape[1:]
-    if size**count * count > LARGEST_JOINT:
-        raise MemoryError(
-            f"The program mixes the {count} elements of latent '{latent.name}' (a sum, a sort, a product over them), so that all {size}^{count} "
-            f"joint values would be enumerated: a table of {8.0 * size**min(count, 300) * count / 2**30:.2g} GiB. Make the observation of each element depend on "
-            "that element alone, or use fewer elements.")
-    grids = np.meshgrid(*[np.arange(size)] * count, indexing="ij")
-    values = np.stack([latent.support[grid] for grid in grids], axis=count) if grids else latent.support[:0]
-    rank = len(latent.shape) + len(event)
-    axes = tuple(Axis(latent.name, size, Affine(i, (0,) * rank)) for i in range(count))
-    return Named(values.reshape((size,) * count + latent.shape + event), latent.shape + event, axes)
 
 
 # ── sites ──────────────────────────────────────────────────────────────────────────────────────────────────────

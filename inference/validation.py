@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import constraints
+
 from emjax.e_step import log_partition_of, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.named import full
 from emjax.numerics import IMPOSSIBLE
-from numpyro.distributions import constraints
 
 
 def is_traced(values) -> bool:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
 from emjax import moves
 from emjax.propagate import CALLS
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 MOVING = {*moves.MOVES, "concatenate", "gather", "select_n", "copy", "copy_p", "convert_element_type", "dynamic_slice", "stack"}
 LINEAR = MOVING | {"add", "add_any", "sub", "neg", "reduce_sum", "mul", "div", "dot_general", "cumsum"}

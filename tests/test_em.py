@@ -269,6 +269,28 @@ def test_mutated_list_argument_is_not_mistaken_for_its_former_self():
     np.testing.assert_array_equal(em.run(KEY, X, bounds).params["loc"], [0, 2])
 
 
+class Frame:
+    """A table of data that is no array and cannot be hashed, as a data frame is."""
+
+    __hash__ = None
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def test_mutated_table_is_not_mistaken_for_its_former_self():
+    em, table = EM(coins.program, max_steps=1), Frame(HEADS)
+    em.run(KEY, table)
+    table.values = np.ceil(np.asarray(HEADS)[::-1] / 2)
+    np.testing.assert_allclose(em.run(KEY, table).params["bias"], em.run(KEY, np.ceil(HEADS[::-1] / 2)).params["bias"], rtol=1e-12)
+
+
 @pytest.mark.parametrize("data", [np.asarray(HEADS), np.asarray(HEADS, np.int32), np.asarray(HEADS, np.uint8)], ids=["float", "int32", "uint8"])
 def test_numpy_arrays_and_keyword_arguments_work(data):
     em = EM(coins.program, max_steps=3)

@@ -352,7 +352,7 @@ def test_program_without_observation_keeps_its_start():
 
 
 def test_latent_with_more_values_than_the_table_has_rows_is_an_error():
-    with pytest.raises(IndexError, match=r"latent 'z' takes values from 0 to 2.*2 rows"):
+    with pytest.raises(IndexError, match=r"latent 'z'.*takes values from 0 to 2.*there are 2 entries"):
         run(mixture, X, jnp.full(3, 1 / 3))
 
 
@@ -413,7 +413,7 @@ def test_wrong_init_params_are_an_error(given, message):
     ({}, "lacks 'bias'"),
     ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\)"),
     ({"bias": jnp.array([0.4, 0.5]), "weights": 1.0}, "no parameter 'weights'"),
-    (None, r"params.*result\.params"),
+    (None, r"such as result\.params, not NoneType"),
 ])
 def test_wrong_params_are_an_error(given, message):
     for method in (EM(coins.program).log_likelihood, EM(coins.program).posterior, EM(coins.program).decode):
@@ -514,9 +514,8 @@ class Frame:
 
 
 @pytest.mark.parametrize("data", [[0.0, 0.5, 4.0, 5.0], Frame(X)], ids=["list", "data frame"])
-def test_observation_that_is_no_array_is_an_error(data):
-    with pytest.raises((TypeError, ValueError), match=r"'x'(?s:.*)asarray"):
-        run(mixture, data)
+def test_observation_that_is_no_array_works(data):
+    np.testing.assert_allclose(run(mixture, data).params["loc"], run(mixture, X).params["loc"], rtol=1e-14)
 
 
 def test_list_that_the_program_makes_an_array_works():
@@ -555,7 +554,7 @@ def test_program_that_needs_concrete_data_works_or_is_a_clear_error(program):
     try:
         result = run(program, X)
     except (ValueError, TypeError) as error:
-        assert re.search("traces? the program|while .* traces?", str(error)), error
+        assert re.search("looks at the value of", str(error)), error
         assert re.search("partial|jnp|Python number", str(error)), error
     else:
         assert np.isfinite(result.log_likelihood)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from emjax import EM, Family, register
+from emjax.conjugate import RATE
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -478,3 +479,230 @@ def test_an_update_is_the_maximum_of_the_expected_log_likelihood(case):
     for i, name in enumerate(case.in_turn):
         not_yet = {later: case.params[later] for later in case.in_turn[i + 1 :]}
         assert case.distance_to_maximum({**arrived, **not_yet}, [name]) < tolerance
+
+
+# ---------------------------------------------------------------- formulas
+
+
+def responsibilities_of(case):
+    return np.asarray(jax.nn.softmax(case.log_joint(case.params), axis=1))
+
+
+def test_a_mixture_of_regressions_is_weighted_least_squares():
+    case = COMPUTED["a linear regression"]
+    _, arrived = updated(case)
+    design, x = np.column_stack([np.ones(NUM_ROWS), FEATURES]), REALS
+    for k, r in enumerate(responsibilities_of(case).T):
+        root = np.sqrt(r)
+        coefficients, *_ = np.linalg.lstsq(design * root[:, None], x * root)
+        np.testing.assert_allclose(np.append(arrived["base"][k], arrived["slope"][k]), coefficients, rtol=1e-9)
+        mean_square = r @ (x - design @ coefficients) ** 2 / r.sum()
+        np.testing.assert_allclose(arrived["scale"][k], np.sqrt(mean_square), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "mean", "variance"),
+    [
+        ("a logistic regression", BITS, lambda eta: 1 / (1 + np.exp(-eta)), lambda mean: mean * (1 - mean)),
+        ("a Poisson regression", COUNTS, np.exp, lambda mean: mean),
+    ],
+    ids=["logistic", "Poisson"],
+)
+def test_a_mixture_of_generalized_regressions_is_reweighted_least_squares(name, x, mean, variance):
+    """Iteratively reweighted least squares: McCullagh & Nelder (1989), section 2.5."""
+    case = COMPUTED[name]
+    _, arrived = updated(case)
+    design = np.column_stack([np.ones(NUM_ROWS), FEATURES])
+    for k, r in enumerate(responsibilities_of(case).T):
+        coefficients = np.append(case.params["base"][k], case.params["slope"][k])
+        for _ in range(30):
+            mu = mean(design @ coefficients)
+            fisher = design.T @ (design * (r * variance(mu))[:, None])
+            coefficients = coefficients + np.linalg.solve(fisher, design.T @ (r * (x - mu)))
+        np.testing.assert_allclose(np.append(arrived["base"][k], arrived["slope"][k]), coefficients, rtol=1e-8)
+
+
+def test_conjugate_priors_add_what_the_textbook_says():
+    """The modes of the conjugate posteriors: Gelman et al. (2013), Bayesian Data Analysis, chapter 2."""
+
+    def parts(name):
+        case = CONJUGATE[name]
+        return responsibilities_of(case), updated(case)[1]
+
+    r, arrived = parts("Beta")
+    np.testing.assert_allclose(arrived["probs"], (FEW @ r + 2 - 1) / (6 * r.sum(0) + 2 + 5 - 2), rtol=1e-12)
+    r, arrived = parts("Dirichlet")
+    counts = r.T @ np.eye(3)[LABELS] + [1.0, 0.5, 2.0]
+    np.testing.assert_allclose(arrived["probs"], counts / counts.sum(1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(arrived["weights"], (r.sum(0) + [1, 3]) / (NUM_ROWS + 4), rtol=1e-12)
+    r, arrived = parts("Gamma")
+    np.testing.assert_allclose(arrived["rate"], (COUNTS @ r + 3 - 1) / (r.sum(0) + 2), rtol=1e-12)
+    r, arrived = parts("Normal")
+    precision, prior = r.sum(0) / 1.3**2, 1 / 0.4**2
+    np.testing.assert_allclose(arrived["loc"], (REALS @ r / 1.3**2 + 0.5 * prior) / (precision + prior), rtol=1e-12)
+
+
+# ---------------------------------------------------------------- constraints
+
+
+def test_a_bound_that_binds_is_met_exactly_and_one_that_does_not_changes_nothing():
+    free = Mixture(lambda z, data, scale, **_: dist.Normal(0.5, scale[z]), {"scale": SCALES}, data_of(REALS))
+    _, unbounded = updated(free)
+    low, high = np.sort(unbounded["scale"])
+    between = (low + high) / 2
+    for constraint, expected in (
+        (constraints.greater_than(between), np.maximum(unbounded["scale"], between)),
+        (constraints.less_than(between), np.minimum(unbounded["scale"], between)),
+        (constraints.greater_than(0.5 * low), unbounded["scale"]),
+    ):
+        case = replace(free, start={"scale": (SCALES[0], constraint)})
+        np.testing.assert_array_equal(updated(case)[1]["scale"], expected)
+
+
+# ---------------------------------------------------------------- what is shared, what is missing
+
+
+def shared_by_two_sites(x, y):
+    rate = numpyro.param("rate", jnp.array([1.0, 3.0]), constraint=POSITIVE)
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.sample("x", dist.Poisson(rate[z]), obs=x)
+        numpyro.sample("y", dist.Exponential(rate[z]), obs=y)
+
+
+def one_step(em, *args):
+    state = em.init(jax.random.key(0), *args)
+    return jax.jit(lambda state: em.update(state, *args)[0], compiler_options=FAST_COMPILATION)(state).params
+
+
+def test_a_rate_shared_by_two_families_is_events_over_exposure_of_both():
+    em = EM(shared_by_two_sites)
+    r = em.posterior({"rate": jnp.array([1.0, 3.0])}, COUNTS, POSITIVES)["z"]
+    assert em.plan(COUNTS, POSITIVES).method("rate") == "closed form"
+    expected = (COUNTS @ r + r.sum(0)) / (r.sum(0) + POSITIVES @ r)
+    np.testing.assert_allclose(one_step(em, COUNTS, POSITIVES)["rate"], expected, rtol=1e-12)
+
+
+def with_missing(x, is_known=None):
+    loc = numpyro.param("loc", jnp.array([-0.5, 1.5]))
+    scale = numpyro.param("scale", jnp.array([0.8, 1.4]), constraint=POSITIVE)
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x, obs_mask=is_known)
+
+
+def test_a_row_that_obs_mask_says_is_missing_is_no_evidence():
+    em, is_known = EM(with_missing), GROUP > 0
+    here, expected = one_step(em, REALS, is_known), one_step(em, REALS[is_known])
+    for name, value in expected.items():
+        np.testing.assert_allclose(here[name], value, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- on request
+
+REQUESTED = {
+    "adam": optax.adam(0.1),
+    "sgd, too fast": optax.sgd(100.0),
+    "lbfgs": optax.lbfgs(),
+}
+
+
+@pytest.mark.parametrize("optimizer", REQUESTED.values(), ids=REQUESTED.keys())
+def test_an_optax_optimizer_never_decreases_the_objective(optimizer):
+    case = FAMILIES["Poisson"]
+    em = EM(case.program, m_step={"rate": optimizer})
+    plan = em.plan(case.data)
+    assert plan.method("rate") == "optax" and plan.method("weights") == "closed form"
+    state = em.init(jax.random.key(0), case.data)
+    update = jax.jit(lambda state: em.update(state, case.data), compiler_options=FAST_COMPILATION)
+    objectives = []
+    for _ in range(30):
+        state, objective = update(state)
+        objectives.append(float(objective))
+    assert np.all(np.diff(objectives) >= -1e-12 * np.abs(objectives[:-1]))
+    assert objectives[-1] > objectives[0] + 0.1
+
+
+def test_a_user_s_own_update_is_taken_where_it_helps_and_only_there():
+    case = FAMILIES["Poisson"]
+    ours = updated(case)[1]
+    plan, halfway = updated(case, m_step={"rate": lambda rate, objective: (rate + ours["rate"]) / 2})
+    assert plan.method("rate") == "user"
+    np.testing.assert_allclose(halfway["rate"], (case.params["rate"] + ours["rate"]) / 2, rtol=1e-12)
+    _, stayed = updated(case, m_step={"rate": lambda rate, objective: 100 * rate})
+    np.testing.assert_array_equal(stayed["rate"], case.params["rate"])
+
+
+def test_what_nothing_observed_depends_on_is_held():
+    case = replace(
+        FAMILIES["Poisson"], start={"rate": RATES, "idle": (np.array([0.3, 0.7]), UNIT)}
+    )
+    plan, arrived = updated(case)
+    assert plan.method("idle") == "held"
+    np.testing.assert_array_equal(arrived["idle"], [0.3, 0.7])
+    assert "nothing observed depends on it" in str(plan)
+
+
+# ---------------------------------------------------------------- priors of priors
+
+
+def hierarchical(x, group):
+    center = numpyro.sample("center", dist.Normal(0.0, 5.0))
+    with numpyro.plate("groups", 3):
+        loc = numpyro.sample("loc", dist.Normal(center, 0.8))
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.sample("x", dist.Normal(loc[group] + 2.0 * z, 1.1), obs=x)
+
+
+def test_a_hierarchical_prior_is_climbed_to_the_joint_mode():
+    em = EM(hierarchical, tol=0.0, max_steps=300)
+    result = em.run(jax.random.key(0), REALS, GROUP, init_params={"center": 0.5, "loc": jnp.zeros(3)})
+    assert np.all(np.diff(result.objective) >= -1e-12 * np.abs(result.objective[:-1]))
+    center, loc = result.params["center"], np.asarray(result.params["loc"])
+    shift = 2.0 * np.asarray(em.posterior(result.params, REALS, GROUP)["z"])[:, 1]
+    for g in range(3):  # each loc between its rows and the center; the center between the locs and zero
+        rows = GROUP == g
+        precision = rows.sum() / 1.1**2 + 1 / 0.8**2
+        expected = ((REALS - shift)[rows].sum() / 1.1**2 + center / 0.8**2) / precision
+        np.testing.assert_allclose(loc[g], expected, rtol=1e-5)
+    np.testing.assert_allclose(center, loc.sum() / 0.8**2 / (3 / 0.8**2 + 1 / 5.0**2), rtol=1e-5)
+
+
+# ---------------------------------------------------------------- a family of one's own
+
+
+class Rayleigh(dist.Distribution):
+    """log p(x | precision) = log x + log precision − precision x² / 2, for x > 0."""
+
+    arg_constraints = {"precision": POSITIVE}
+    support = POSITIVE
+
+    def __init__(self, precision, *, validate_args=None):
+        self.precision = precision
+        super().__init__(jnp.shape(precision), (), validate_args=validate_args)
+
+    def log_prob(self, value):
+        return jnp.log(value) + jnp.log(self.precision) - 0.5 * self.precision * value**2
+
+
+def test_a_registered_family_has_the_closed_form_it_states():
+    case = Mixture(argument(Rayleigh, "precision"), {"precision": RATES}, data_of(POSITIVES), {"precision": "L-BFGS"})
+    plan, climbed = updated(case)
+    assert plan.method("precision") == "L-BFGS"
+    register(
+        Rayleigh,
+        Family(
+            {"precision": RATE},
+            naturals=lambda precision: (precision[0], -precision[1]),
+            statistics=lambda x: (1.0, 0.5 * x**2),
+            base=lambda x: jnp.log(x),
+            event_dims=(0, 0),
+        ),
+    )
+    plan, arrived = updated(case)
+    assert plan.method("precision") == "closed form"
+    r = responsibilities_of(case)
+    expected = r.sum(0) / (0.5 * POSITIVES**2 @ r)
+    np.testing.assert_allclose(arrived["precision"], expected, rtol=1e-12)
+    np.testing.assert_allclose(climbed["precision"], expected, rtol=1e-4)

@@ -1,0 +1,294 @@
+"""Closed forms: where a parameter's entries are looked up by arguments that have one, and what maximizes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import constraints
+
+from emjax.conjugate import (
+    COVARIANCE,
+    LOCATION,
+    LOCATION_VECTOR,
+    PRECISION,
+    SCALE_TRIL,
+    SIMPLEX,
+    SIMPLEX_LOGITS,
+    UNIT_INTERVAL,
+    Conjugate,
+)
+from emjax.families import PRIORS
+from emjax.graph import FactorGraph, Features, Slot, Term, filled, term_naturals
+from emjax.named import without_rows
+from emjax.wiring import Wire
+
+LOCATIONS = (LOCATION, LOCATION_VECTOR)
+
+
+@dataclass(frozen=True, eq=False)
+class Maximizer:
+    """How some parameters are maximized together.
+
+    `method` is "closed form", "Newton", "L-BFGS", "optax", "user" or "held"; `reason` says why, in words;
+    `init(params)` and `update(params, state, constants, statistics)` are pure, the latter returns new values of `names` and the
+    new state.
+    """
+
+    names: tuple[str, ...]
+    method: str
+    reason: str
+    init: Callable
+    update: Callable
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """Where a parameter enters: an argument of a term, by lookup (`rows`: which entry each cell reads, −1: none)."""
+
+    term: int
+    argument: str
+    form: Conjugate
+    rows: np.ndarray
+
+
+class Reader:
+    """Reads the wiring of a factor graph."""
+
+    def __init__(self, graph: FactorGraph):
+        self.graph = graph
+        self.wires = graph.wires()
+        self.offsets = graph.offsets()
+
+    def wire(self, table) -> Wire:
+        return self.wires[table.array.number] if isinstance(table.array, Slot) else Wire(value=np.asarray(table.array))
+
+    def terms_of(self, name: str) -> list[int]:
+        return [i for i, term in enumerate(self.graph.terms) if any(name in self.wire(a).parameters for a in self.tables(term))]
+
+    def tables(self, term: Term):
+        return term.arguments.values()
+
+    def is_tabular(self, name: str) -> bool:
+        """Whether every term that depends on the parameter is an exponential family (or its own prior)."""
+        return all(self.graph.terms[i].family is not None or self.graph.terms[i].site.kind == "prior" for i in self.terms_of(name))
+
+    def closed_form(self, name: str) -> tuple[list[Use] | None, str]:
+        """Return every use of a parameter with a closed form, or None and the reason why there is none."""
+        uses: list[Use] = []
+        for i in self.terms_of(name):
+            term = self.graph.terms[i]
+            if term.site.kind == "prior" and term.site.name == name:
+                continue
+            use, reason = self.use(name, i, term)
+            if use is None:
+                return None, reason
+            uses.append(use)
+        if not uses:
+            return None, "only its prior depends on it"
+        forms = {use.form.name for use in uses}
+        if len(forms) > 1:
+            return None, f"it is a {' and a '.join(sorted(forms))} at once"
+        problem = self.prior_problem(name, uses[0].form) or _constraint_problem(self.graph.parameters[name].constraint, uses[0].form)
+        return (None, problem) if problem else (uses, "")
+
+    def use(self, name: str, i: int, term: Term) -> tuple[Use | None, str]:
+        site = term.site.name
+        if term.family is None:
+            return None, f"{term.site.family.__name__} at '{site}' is not an exponential family that emjax knows with these arguments"
+        reading = [a for a, table in term.arguments.items() if name in self.wire(table).parameters]
+        if len(reading) > 1:
+            return None, f"'{site}' reads it in {' and '.join(reading)} at once"
+        (argument,) = reading
+        form, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
+        for other, table in term.arguments.items():
+            if term.family.arguments[other] is None and self.wire(table).parameters:
+                return None, f"the {other} of {term.site.family.__name__} at '{site}' has no closed form" + ("" if other == argument else f", and the {argument} goes with it")
+        if wire.entries is None:
+            how = "affinely, through" if wire.affine else "through"
+            return None, f"it enters the {argument} of '{site}' {how} '{wire.primitive}'"
+        rows = self.rows(name, wire.entries, form)
+        if rows is None:
+            return None, f"the {argument} of '{site}' reads parts of its {form.name}"
+        return Use(i, argument, form, rows), ""
+
+    def rows(self, name: str, entries: np.ndarray, form: Conjugate) -> np.ndarray | None:
+        """Return which whole entry of a parameter each cell of a table reads, −1 where none."""
+        shape, event = self.graph.parameters[name].shape, form.event_dim
+        if event and shape[len(shape) - event:] != entries.shape[entries.ndim - event:]:
+            return None
+        block = math.prod(shape[len(shape) - event:]) if event else 1
+        local = entries - self.offsets[name]
+        local = np.where((local >= 0) & (local < math.prod(shape)), local, -1)
+        flat = local.reshape(local.shape[: local.ndim - event] + (block,))
+        first = flat[..., :1]
+        whole = np.where(first >= 0, first + np.arange(block), -1)
+        if not ((flat == whole).all() and (first[first >= 0] % block == 0).all()):
+            return None
+        return np.asarray(np.where(first >= 0, first // block, -1)[..., 0])
+
+    def prior_problem(self, name: str, form: Conjugate) -> str:
+        term = self.prior_term(name)
+        if term is None:
+            return ""
+        prior, kind = PRIORS.get(term.site.family), term.site.family.__name__
+        if prior is None or prior.form not in (None, form) or set(prior.arguments) - set(term.prior_arguments):
+            return f"its {kind} prior is not conjugate to a {form.name}"
+        if term.latent_axes or term.site.outputs["masks"]:
+            return f"its {kind} prior depends on a latent or a mask"
+        return ""
+
+    def prior_term(self, name: str) -> Term | None:
+        return next((term for term in self.graph.terms if term.site.kind == "prior" and term.site.name == name), None)
+
+
+# ── constraints ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _unwrapped(constraint):
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    return constraint
+
+
+def bounds(constraint) -> tuple[Any, Any] | None:
+    """Return the lowest and highest value that a constraint on scalars allows, or None if it is another kind."""
+    constraint = _unwrapped(constraint)
+    if constraint is constraints.real or type(constraint) is type(constraints.real):
+        return -math.inf, math.inf
+    if type(constraint) in (type(constraints.positive), type(constraints.nonnegative), type(constraints.unit_interval)) or \
+            hasattr(constraint, "lower_bound") or hasattr(constraint, "upper_bound"):
+        return getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
+    return None
+
+
+_MATCHING = {
+    SIMPLEX: (constraints.simplex,),
+    SIMPLEX_LOGITS: (constraints.real_vector,),
+    LOCATION_VECTOR: (constraints.real_vector,),
+    COVARIANCE: (constraints.positive_definite, constraints.positive_semidefinite),
+    PRECISION: (constraints.positive_definite, constraints.positive_semidefinite),
+    SCALE_TRIL: (constraints.lower_cholesky,),
+}
+
+
+def _constraint_problem(constraint, form: Conjugate) -> str:
+    """Return why a closed form might leave the constraint; empty if it cannot."""
+    inner = _unwrapped(constraint)
+    found = bounds(inner)
+    if form.event_dim == 0:
+        return "" if found is not None else f"its constraint {constraint} ties its entries to one another"
+    free = found == (-math.inf, math.inf) or (form is SIMPLEX and found is not None and found[0] == 0 and found[1] in (1, math.inf))
+    return "" if free or any(type(inner) is type(match) for match in _MATCHING[form]) else f"its constraint {constraint} may exclude the maximizer"
+
+
+# ── the maximizer ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) -> Maximizer:
+    form, parameter = uses[0].form, graph.parameters[name]
+    prior_term = reader.prior_term(name)
+    prior_number = None if prior_term is None else graph.terms.index(prior_term)
+    low, high = (bounds(parameter.constraint) or (-math.inf, math.inf)) if form.event_dim == 0 else (-math.inf, math.inf)
+
+    def update(params, state, constants, statistics):
+        arrays = graph.arrays(params, constants)
+        value = params[name]
+        event = value.shape[len(value.shape) - form.event_dim:]
+        rows = value.reshape((-1,) + event)
+        zeros = [jnp.zeros(f.shape, value.dtype) for f in form.features(rows, rows)]
+
+        def along_features(features):
+            total = sum(_inner_linear(graph.terms[use.term], arrays, statistics[use.term], use, features) for use in uses)
+            if prior_number is not None:
+                total = total + _prior_along(graph.terms[prior_number], arrays, statistics[prior_number], form, rows, features, value.shape)
+            return total
+
+        new = form.maximize(tuple(jax.grad(along_features)(zeros)), rows)
+        if not (_is_number(low) and low == -math.inf and _is_number(high) and high == math.inf):
+            new = jnp.clip(new, jnp.asarray(low, new.dtype), jnp.asarray(high, new.dtype))
+        return {name: new.reshape(value.shape).astype(value.dtype)}, state
+
+    return Maximizer((name,), "closed form", _closed_reason(graph, name, uses, reader, prior_term, (low, high)), lambda params: (), update)
+
+
+def _is_number(x) -> bool:
+    return isinstance(x, (int, float))
+
+
+def _inner_linear(term: Term, arrays, statistics, use: Use, features):
+    """Return ⟨T, η⟩ with the features of one parameter's entries in place of its values; linear in them."""
+
+    def replaced(own, rows):
+        picked = [feature[jnp.maximum(rows, 0)] for feature in features]
+        if use.form in (LOCATION, LOCATION_VECTOR):
+            picked = _moved_location(own, picked, use.form)
+        return tuple(jnp.where(jnp.reshape(rows >= 0, rows.shape + (1,) * (o.ndim - rows.ndim)), p, o) for o, p in zip(own, picked, strict=True))
+
+    tables = term_naturals(term, arrays, Features(use.argument, use.rows, replaced))
+    return sum((t * table.array).sum() for t, table in zip(statistics, tables, strict=True))
+
+
+def _moved_location(own, steps, form: Conjugate):
+    """Return the features of a location after a step, from those before it: linear in the step's features."""
+    (first, second), (step, square) = own, steps
+    cross = 2 * first * step if form is LOCATION else first[..., :, None] * step[..., None, :] + step[..., :, None] * first[..., None, :]
+    return [first + step, second + cross + square]
+
+
+def _prior_along(term: Term, arrays, statistics, form, rows, features, shape):
+    """Return T · log prior with the features of the parameter's entries in place of its values."""
+    prior = PRIORS[term.site.family]
+    arguments = {}
+    for argument in prior.arguments:
+        arguments[argument] = without_rows(filled(term.prior_arguments[argument], arrays)).array
+    lead = shape[: len(shape) - form.event_dim]
+    shaped = [f.reshape(lead + f.shape[1:]) for f in features]
+    if prior.centered is not None:
+        value = rows.reshape(shape)
+        own = form.features(value, jnp.broadcast_to(arguments[prior.centered], value.shape))
+        shaped = _moved_location(own, shaped, form)
+    density = prior.log_density(shaped, **arguments)
+    (weights,) = statistics
+    return (weights * jnp.broadcast_to(density, weights.shape)).sum()
+
+
+def _closed_reason(graph, name, uses, reader, prior_term, limits) -> str:
+    where = ", ".join(dict.fromkeys(f"{use.argument} of '{graph.terms[use.term].site.name}'" for use in uses))
+    text = f"{uses[0].form.solution} ({where})"
+    if prior_term is not None:
+        text += f", with its {prior_term.site.family.__name__} prior"
+    if any(_is_number(limit) and math.isfinite(limit) for limit in limits) and uses[0].form is not UNIT_INTERVAL \
+            and not (limits[0] == 0 and limits[1] == math.inf):
+        text += f", within [{limits[0]:g}, {limits[1]:g}]"
+    if _in_turn(graph, uses, reader):
+        text += "; in turn with the scale it is weighted by"
+    return text
+
+
+def _in_turn(graph, uses, reader) -> bool:
+    """Whether a location's entries are shared by cells of unequal scale, so that its maximizer depends on the scale."""
+    if uses[0].form not in (LOCATION, LOCATION_VECTOR):
+        return False
+    for use in uses:
+        term = graph.terms[use.term]
+        for argument, table in term.arguments.items():
+            if argument == use.argument:
+                continue
+            wire = reader.wire(table)
+            if not wire.parameters:
+                continue
+            location = term.arguments[use.argument]
+            own = {axis.key[:2] for axis in location.axes}
+            extra_axes = [axis for axis in table.axes if axis.key[:2] not in own and axis.size > 1]
+            rank = len(term.base.shape)
+            wider = any(table.compact[d] > 1 and location.compact[d] == 1 for d in range(min(rank, len(table.compact), len(location.compact))))
+            repeats = len(np.unique(use.rows)) < use.rows.size and table.array.shape and math.prod(table.array.shape) > 1
+            if extra_axes or wider or repeats:
+                return True
+    return len({use.term for use in uses}) > 1

@@ -1,0 +1,209 @@
+"""What the code may import, what happens at import, and that every example in the documentation runs."""
+
+import ast
+import inspect
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+
+import emjax
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = sorted((ROOT / "inference").glob("*.py"))
+MODELS = sorted((ROOT / "models").glob("*.py"))
+TRACKED = [*ENGINE, *MODELS, *sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]
+MODEL_WORDS = {"annotator", "annotators", "coin", "coins", "gaussian_mixture", "gmm", "hmm", "topics", "plsa", "lda", "k_means", "kmeans", "grades"}
+CODE_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names of the modules that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+# ── imports ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_imports_of_the_engine_point_one_way():
+    modules = {path.stem: path for path in ENGINE if path.stem != "__init__"}
+    needs = {name: {module.split(".")[1] for module in imported(path) if module.startswith("emjax.")} & set(modules) for name, path in modules.items()}
+    settled: set[str] = set()
+    while ready := {name for name, others in needs.items() if name not in settled and others <= settled}:
+        settled |= ready
+    assert settled == set(needs), f"these import each other: {sorted(set(needs) - settled)}"
+
+
+def test_engine_knows_no_model():
+    for path in ENGINE:
+        assert not any(name.startswith("emjax.models") for name in imported(path)), path.name
+        for node in ast.walk(tree(path)):
+            used = {getattr(node, field, None) for field in ("id", "attr", "arg", "name")}
+            assert not {str(name).lower() for name in used if name} & MODEL_WORDS, f"{path.name}:{node.lineno}"
+
+
+def test_models_use_public_names_only():
+    public = {"emjax", "emjax.distributions", *(f"emjax.{name}" for name in emjax.__all__)}
+    for path in MODELS:
+        ours = {name for name in imported(path) if name.split(".")[0] in ("emjax", "inference")}
+        assert {".".join(name.split(".")[:2]) for name in ours} <= public, path.name
+        for name in ours:
+            assert not name.split(".")[-1].startswith("_"), path.name
+
+
+def test_engine_is_imported_as_emjax_alone():
+    for path in TRACKED:
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & {"inference", "models"}, path.name
+    assert not (ROOT / "inference" / "models.py").exists()
+    assert not (ROOT / "inference" / "models").exists()
+
+
+def test_engine_and_models_never_import_tests_or_experiments():
+    for path in [*ENGINE, *MODELS]:
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & {"tests", "experiments", "pytest", "hypothesis", "sklearn", "matplotlib", "funsor", "scipy"}, path.name
+
+
+def by_hand(path: Path) -> list[ast.FunctionDef]:
+    """The updates derived by hand in a file, and every function of the file that they call."""
+    functions = {node.name: node for node in tree(path).body if isinstance(node, ast.FunctionDef)}
+    reached = [name for name in functions if name.endswith("hand_derived_step")]
+    for name in reached:
+        called = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)} & set(functions)
+        reached += [other for other in sorted(called) if other not in reached]
+    return [functions[name] for name in reached]
+
+
+@pytest.mark.parametrize("path", [path for path in MODELS if path.stem != "__init__"], ids=lambda path: path.stem)
+def test_update_by_hand_uses_numpy_alone(path):
+    found = by_hand(path)
+    assert any(function.name.endswith("hand_derived_step") for function in found)
+    for function in found:
+        body = ast.Module(body=function.body, type_ignores=[])  # its annotations may say more
+        used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
+        assert not used & {"jax", "jnp", "numpyro", "dist", "constraints", "emjax", "scipy", "sklearn", "program"}, function.name
+
+
+# ── names ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", [*ENGINE, *MODELS], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_everything_public_has_a_docstring(path):
+    module = tree(path)
+    assert ast.get_docstring(module), path.name
+    for node in module.body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        is_exported = node.name in emjax.__all__ or path in MODELS
+        assert ast.get_docstring(node) or not is_exported, f"{path.name}: {node.name}"
+        if isinstance(node, ast.ClassDef) and node.name in emjax.__all__:
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                    assert ast.get_docstring(method), f"{path.name}: {node.name}.{method.name}"
+
+
+def test_file_names_say_what_is_in_them():
+    forbidden = {"utils", "util", "helpers", "common", "base", "manager", "misc"}
+    assert not {path.stem for path in TRACKED} & forbidden
+
+
+def test_public_names_exist_and_the_package_is_typed():
+    for name in emjax.__all__:
+        assert hasattr(emjax, name)
+    assert (ROOT / "inference" / "py.typed").exists()
+    assert (Path(emjax.__file__).parent / "py.typed").exists()
+
+
+# ── import ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nothing_happens_at_import():
+    program = """
+import jax, jax.monitoring, os, sys
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(lambda event, duration, **kwargs: compiled.append(event))
+before, files = dict(jax.config.values), set(os.listdir('.'))
+drawn = []
+for module in (jax.random,):
+    for name in ('key', 'PRNGKey'):
+        original = getattr(module, name)
+        setattr(module, name, lambda *a, original=original, **k: (drawn.append(a), original(*a, **k))[1])
+import emjax, emjax.models
+from emjax.models import coins
+assert dict(jax.config.values) == before, {k: v for k, v in jax.config.values.items() if before.get(k) != v}
+assert not jax.config.jax_enable_x64
+assert set(os.listdir('.')) == files
+assert not [event for event in compiled if event.endswith('backend_compile_duration')], compiled
+assert not drawn
+assert 'matplotlib' not in sys.modules and 'sklearn' not in sys.modules
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_ENABLE_X64"}
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+# ── documentation ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pages() -> list[Path]:
+    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if CODE_BLOCK.search(path.read_text())]
+
+
+def run_blocks(text: str, where: str, namespace: dict) -> None:
+    """Run the blocks tagged `python` in order, in one namespace."""
+    for block in CODE_BLOCK.findall(text):
+        exec(compile(block, where, "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_code_of_the_documentation_runs(path, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_blocks(path.read_text(), path.name, {"__name__": path.stem})
+
+
+def documented() -> list[tuple[str, str]]:
+    found = []
+    for path in ENGINE:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                text = ast.get_docstring(node) or ""
+                if CODE_BLOCK.search(text):
+                    found.append((f"{path.stem}.{getattr(node, 'name', '')}", text))
+    return found
+
+
+EXAMPLE = """
+import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.distributions import constraints
+import emjax
+from emjax import *
+from emjax.distributions import *
+from emjax.models.coins import program as coins
+heads = jnp.array([5.0, 9.0, 8.0, 4.0, 7.0])
+pi, mu, sigma, score = 0.4, 0.5, 0.1, jnp.array(0.3)
+"""
+
+
+@pytest.mark.parametrize("name, text", documented(), ids=lambda value: value if "." in value and "\n" not in value else "")
+def test_code_of_a_docstring_runs(name, text):
+    namespace: dict = {}
+    exec(EXAMPLE, namespace)
+    with namespace["handlers"].seed(rng_seed=0):  # an excerpt of a program may sample
+        run_blocks(inspect.cleandoc(text), name, namespace)
