@@ -56,9 +56,17 @@ class Select(dist.Distribution):
         return self._chosen([draw.astype(dtype) for draw in draws], shape, len(self.event_shape))
 
     def log_prob(self, value):
-        """Return log p(value | index): the log-density of the chosen component; elsewhere nothing is evaluated."""
-        terms = [jnp.asarray(component.log_prob(value)) for component in self.components]
+        """Return log p(value | index): the log-density of the chosen component, -inf outside its support."""
+        terms = [self._component_log_prob(component, value) for component in self.components]
         return self._chosen(terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0)
+
+    @staticmethod
+    def _component_log_prob(component: dist.Distribution, value):
+        """Return a component's log-density; it sees a feasible value in place of one outside its support."""
+        inside = component.support(value)
+        event = inside.reshape(inside.shape + (1,) * len(component.event_shape))
+        feasible = jnp.where(event, value, component.support.feasible_like(value))
+        return jnp.where(inside, component.log_prob(feasible), -jnp.inf)
 
     def _chosen(self, values, shape, event_dim):
         index = jnp.broadcast_to(self.index, shape)

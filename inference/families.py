@@ -159,13 +159,15 @@ for _name, _form in (("covariance_matrix", COVARIANCE), ("precision_matrix", PRE
 class Prior:
     """A prior whose log-density is linear in the features of a form of argument: a conjugate prior.
 
-    `form`: None is conjugate to every form (a flat prior); `log_density(features, **arguments)` up to a constant;
-    `centered`: the argument from which a location's features are measured.
+    `form`: None is conjugate to every form (a flat prior); `log_density(features, **arguments)` up to
+    `log_constant(**arguments)`; without one, NumPyro's own density is evaluated (where 0 · log 0 would be NaN, there
+    is one); `centered`: the argument from which a location's features are measured.
     """
 
     form: Conjugate | None
     arguments: tuple[str, ...]
     log_density: Callable
+    log_constant: Callable | None = None
     centered: str | None = None
 
 
@@ -175,9 +177,12 @@ def _flat(features, **arguments):
 
 PRIORS: dict[type, Prior] = {
     dist.Beta: Prior(UNIT_INTERVAL, ("concentration1", "concentration0"),
-                     lambda f, concentration1, concentration0: (concentration1 - 1) * f[0] + (concentration0 - 1) * f[1]),
-    dist.Dirichlet: Prior(SIMPLEX, ("concentration",), lambda f, concentration: ((concentration - 1) * f[0]).sum(-1)),
-    dist.Gamma: Prior(RATE, ("concentration", "rate"), lambda f, concentration, rate: (concentration - 1) * f[0] - rate * f[1]),
+                     lambda f, concentration1, concentration0: (concentration1 - 1) * f[0] + (concentration0 - 1) * f[1],
+                     lambda concentration1, concentration0: gammaln(concentration1 + concentration0) - gammaln(concentration1) - gammaln(concentration0)),
+    dist.Dirichlet: Prior(SIMPLEX, ("concentration",), lambda f, concentration: ((concentration - 1) * f[0]).sum(-1),
+                          lambda concentration: gammaln(concentration.sum(-1)) - gammaln(concentration).sum(-1)),
+    dist.Gamma: Prior(RATE, ("concentration", "rate"), lambda f, concentration, rate: (concentration - 1) * f[0] - rate * f[1],
+                      lambda concentration, rate: concentration * safe_log(rate) - gammaln(concentration)),
     dist.Exponential: Prior(RATE, ("rate",), lambda f, rate: -rate * f[1]),
     dist.Normal: Prior(LOCATION, ("loc", "scale"), lambda f, loc, scale: -0.5 * f[1] / scale**2, centered="loc"),
     dist.MultivariateNormal: Prior(LOCATION_VECTOR, ("loc", "scale_tril"),

@@ -32,15 +32,19 @@ def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
     return Named(function(*arrays), shape, axes)
 
 
+# a table, its exponentials and its derivative are alive at once
+COPIES = 4
+
+
 def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
     """Raise `MemoryError` for a table of this shape that this machine cannot hold."""
     needed = 8 * math.prod(shape)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
+    if needed > available / COPIES:
         names = [axis.source if isinstance(axis.source, str) else axis.source[0] for axis in axes if axis.is_latent]
         listed = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
         raise MemoryError(
-            f"The joint table of latents {listed} needs {needed / 2**30:.3g} GiB, and this machine has {available / 2**30:.3g} GiB. One "
+            f"The joint table of latents {listed} needs {needed / 2**30:.3g} GiB several times over, and this machine has {available / 2**30:.3g} GiB. One "
             "observation depends on all of them at once: use fewer values, or fewer latents that one observation reads.")
 
 

@@ -153,10 +153,15 @@ def _index_after(axis: Axis, shape, pieces: Mapping[int, Named], lookup: Lookup)
         for d, step in inner.items():
             strides = [s + index.strides[d] * t for s, t in zip(strides, step.strides, strict=True)]
         return Affine(index.offset + sum(index.strides[d] * step.offset for d, step in inner.items()), tuple(strides))
-    array, labels = labeled(Named(index.dense(shape), tuple(shape)))
-    labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
-    result = take(array, labels, {("read", d): labeled(without_rows(pieces[d])) for d in varying}, list(range(lookup.rank)))
-    return _composed(result, index, varying, [d for d in range(len(shape)) if axis.varies[d]], pieces)
+    read = {d: without_rows(pieces[d]).array for d in varying}
+    if isinstance(index, Affine):  # arithmetic, not a gather: what is out of range stays so, to be found
+        rest = index.placed(order)
+        array = sum((index.strides[d] * values for d, values in read.items()), rest.dense([shape[d] if d is not None else 1 for d in order]))
+    else:
+        table, labels = labeled(Named(index.array, tuple(shape)))
+        labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
+        array = take(table, labels, {("read", d): labeled(without_rows(pieces[d])) for d in varying}, list(range(lookup.rank)))
+    return _composed(array, index, varying, [d for d in range(len(shape)) if axis.varies[d]], pieces)
 
 
 def _composed(array, index: Index, varying, dims, pieces) -> Dense:

@@ -160,9 +160,10 @@ def _latent(name: str, fn, plates) -> Latent:
     try:
         with jax.ensure_compile_time_eval():
             support = np.asarray(inner.enumerate_support(expand=False))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        raise ValueError(f"The support of latent site '{name}' depends on data or parameters, and EM must know its values beforehand. "
-                         f"Pass the bound as a Python number, e.g. numpyro.sample('{name}', dist.{type(inner).__name__}(10, ...)).") from error
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, NotImplementedError, ValueError) as error:
+        kind = type(inner).__name__.removesuffix("Probs").removesuffix("Logits")
+        raise ValueError(f"The support of latent site '{name}' must be the same for all its elements and known beforehand, not computed from data or "
+                         f"parameters. Pass its bounds as Python numbers: numpyro.sample('{name}', dist.{kind}(10, ...)).") from error
     support = support.reshape(support.shape[:1] + tuple(inner.event_shape))
     elements = fn.batch_shape + fn.event_shape[: len(fn.event_shape) - len(inner.event_shape)]
     return Latent(name, support, tuple(elements), plates)
@@ -273,11 +274,12 @@ def signature(args, kwargs, concrete: bool = False):
 
 
 def _hashable(leaf):
+    """Return what identifies an argument that is no array; one that cannot be hashed may change, and is never the same."""
     try:
         hash(leaf)
         return leaf
     except TypeError:
-        return id(leaf)
+        return object()
 
 
 def _sites(record, symbols: _Symbols, outputs: list):

@@ -84,6 +84,10 @@ class _Interpreter:
 
     def equation(self, eqn, values: list) -> list:
         name = eqn.primitive.name
+        if name == "custom_linear_solve":
+            matvec, vecmat, solve, _ = eqn.params["const_lengths"]
+            closed = eqn.params["jaxprs"].solve
+            return self.run(_with_constants(closed), [constant(c) for c in closed.consts] + values[matvec + vecmat:][:solve] + values[-len(eqn.outvars):])
         if name in CALLS:
             inner = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
             if isinstance(inner, ClosedJaxpr):
@@ -161,6 +165,8 @@ def gather(eqn, operand: Named, indices) -> Named:
         return mapped(eqn, [operand, carried_out(indices)], core=None)
     lookup, looked_up = found
     pieces = dict(zip(looked_up, index_columns(indices, len(looked_up)), strict=True))
+    if eqn.params["mode"] == jax.lax.GatherScatterMode.CLIP:
+        pieces = {d: lift(lambda i, top=operand.shape[d] - 1: i.clip(0, top), [piece], piece.shape) for d, piece in pieces.items()}
     return look_up(operand, pieces, lookup, tuple(eqn.outvars[0].aval.shape))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend.core import Literal
 from jax.interpreters import partial_eval as pe
 
-from emjax.families import PRIORS, Family, family_of
+from emjax.families import PRIORS, Family, Prior, family_of
 from emjax.graph import (
     Check,
     FactorGraph,
@@ -98,10 +98,10 @@ def chosen_family(site: Site, depends) -> Family | None:
     return None if any(depends[site.outputs["args"][name]] for name in family.given) else family
 
 
-def prior_family(site: Site) -> Family | None:
-    """Return the family whose own formula a prior's density is evaluated by: 0 · log 0 is 0 there, and NaN in NumPyro."""
-    family = family_of(site.family, site.outputs["args"])
-    return None if family is None or family.centered or family.lookup else family
+def written_prior(site: Site) -> Prior | None:
+    """Return the prior whose density emjax writes itself: 0 · log 0 is 0 in it, and NaN in NumPyro's."""
+    prior = PRIORS.get(site.family) if site.kind == "prior" else None
+    return prior if prior is not None and prior.log_constant is not None and set(prior.arguments) <= set(site.outputs["args"]) else None
 
 
 def _needed_outputs(program: Program, depends) -> set[int]:
@@ -109,9 +109,8 @@ def _needed_outputs(program: Program, depends) -> set[int]:
     needed: set = set()
     for site in program.sites:
         family, outputs = chosen_family(site, depends), site.outputs
-        prior, own = (PRIORS.get(site.family), prior_family(site)) if site.kind == "prior" else (None, None)
-        read = family or own
-        names = (*(read.arguments if read else ()), *(read.given if read else ()), *(prior.arguments if prior else ()))
+        prior = PRIORS.get(site.family) if site.kind == "prior" else None
+        names = (*family.arguments, *family.given) if family is not None else prior.arguments if prior is not None else ()
         needed |= {outputs["args"][name] for name in names if name in outputs["args"]}
         needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["valid"]}
         needed |= {outputs["log_prob"]} if family is None else set()
@@ -246,27 +245,22 @@ class _Builder:
         if number is None:
             raise ValueError(f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use a distribution that has one.")
         table = replace(self.values[number].padded(len(elements)), shape=elements)
-        if site.kind == "prior" and prior_family(site) is not None:
-            table = self.prior_density(site, prior_family(site), elements)
+        if (prior := written_prior(site)) is not None:
+            table = self.prior_density(site, prior, elements)
         if possible is not None:
             table = lift(lambda t, p: jnp.where(p, t, LOG_ZERO), [table, possible], elements)
         return table if weight.mask is None else lift(lambda t, m: jnp.where(m, t, 0), [table, weight.mask], elements)
 
-    def prior_density(self, site: Site, family: Family, elements) -> Named:
-        """Return log p(θ) = Σ_i ⟨η_i, t_i(θ)⟩ + log h(θ)."""
+    def prior_density(self, site: Site, prior: Prior, elements) -> Named:
+        """Return log p(θ) from the features of θ in which it is linear."""
         rank, event = len(elements), len(site.event)
-        names = [*family.arguments, *family.given]
-        pairs = [(self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in names]
-        value = (self.values[site.outputs["value"]].padded(rank + event), event)
+        pairs = [(self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in prior.arguments]
 
-        def density(x, *arrays):
-            own = dict(zip(names, arrays, strict=True))
-            given = {name: own[name] for name in family.given}
-            forms = {name: own[name] if form is None else form.features(own[name]) for name, form in family.arguments.items()}
-            terms = zip(family.naturals(**forms), family.statistics(x, **given), family.event_dims, strict=True)
-            return (sum((n * t).sum(tuple(range(-e, 0))) if e else n * t for n, t, e in terms) + family.base(x, **given),)
+        def density(value, *arrays):
+            arguments = dict(zip(prior.arguments, arrays, strict=True))
+            return (prior.log_density(prior.form.features(value), **arguments) + prior.log_constant(**arguments),)
 
-        (table,) = lift_events(density, [value, *pairs], rank)
+        (table,) = lift_events(density, [(self.values[site.outputs["value"]].padded(rank + event), event), *pairs], rank)
         return replace(table, shape=elements)
 
     def sufficient(self, site: Site, family: Family, value: Named, arguments, elements, weight: _Weight, possible: Named | None):

@@ -134,10 +134,16 @@ def inspection(graph: FactorGraph, params, constants) -> dict:
     arrays = graph.arrays(params, constants)
     templates = [term_naturals(term, arrays) for term in graph.terms]
     tables = [[jnp.asarray(table.array) for table in named] for named in templates]
-    best = []
-    for term, named in zip(graph.terms, templates, strict=True):
+    together: dict = {}  # the components of one `Select` are one site
+    for i, (term, named) in enumerate(zip(graph.terms, templates, strict=True)):
         factor = term_factor(term, named, arrays)
-        best.append(factor.array.max(axis=tuple(range(len(factor.shape), factor.array.ndim))))
+        together.setdefault((term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []).append((i, factor))
+    best: list = [None] * len(graph.terms)
+    for members in together.values():
+        total = sum(factor.array for _, factor in members)
+        rank = len(members[0][1].shape)
+        for i, _ in members:
+            best[i] = total.max(axis=tuple(range(rank, total.ndim)))
     arguments = [{name: filled(value, arrays).array for name, value in term.arguments.items()} for term in graph.terms]
     values = [filled(term.value, arrays).array for term in graph.terms]
     return {"log_z": log_partition_of(graph, templates, tables, arrays, 1.0), "arguments": arguments, "naturals": tables, "best": best, "values": values}

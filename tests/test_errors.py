@@ -384,6 +384,23 @@ def test_negative_index_counts_from_the_end():
     np.testing.assert_allclose(from_the_end, em.posterior(params, jnp.array([0, 1, 2, 2]), Y)["truth"], rtol=1e-14)
 
 
+def test_two_lookups_of_one_latent_by_data_are_exact_or_a_clear_error():
+    def program(left, right, x):
+        loc = numpyro.param("loc", jnp.array([0.0, 1.5]))
+        with numpyro.plate("items", 3):
+            z = numpyro.sample("z", dist.Bernoulli(0.4))
+        with numpyro.plate("pairs", len(x)):
+            numpyro.sample("x", dist.Normal(loc[z[left]] - z[right], 1.0), obs=x)
+
+    params, data = {"loc": jnp.array([0.0, 1.5])}, (jnp.array([0, 1, 2]), jnp.array([1, 2, 0]), X[:3])
+    try:
+        log_likelihood = EM(program).log_likelihood(params, *data)
+    except ValueError as error:
+        assert re.search("'z' are coupled", str(error))
+    else:
+        assert log_likelihood == pytest.approx(joint_table(program, params, *data).log_likelihood)
+
+
 def test_index_into_a_parameter_out_of_range_is_an_error():
     def program(group, y):
         probs = numpyro.param("probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.unit_interval)

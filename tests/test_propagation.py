@@ -179,3 +179,99 @@ def test_operations_on_one_element_are_brute_force(group):
 
 def test_operations_that_mix_elements_are_brute_force():
     assert_brute_force(program_of(MIXED, is_joint=True), {"mu": LOC}, ROWS[:3])
+
+
+# ── latents of other plates ────────────────────────────────────────────────────────────────────────────────────
+
+NUM_ITEMS = 4
+LEFT, RIGHT = jnp.array([0, 1, 2, 3, 0]), jnp.array([1, 2, 2, 0, 3])
+PATIENT_OF_VISIT, VISIT_OF_ITEM = jnp.array([0, 1, 1]), jnp.array([0, 1, 2, 2])
+TABLE = jnp.array([[0.2, -1.0, 0.7], [1.5, 0.4, -0.3]])
+STEP = jnp.array([[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+FIVE = jnp.array([0.4, -0.6, 1.3, 0.2, 0.9])
+
+
+def items(name="z"):
+    with numpyro.plate("items", NUM_ITEMS):
+        return numpyro.sample(name, dist.Categorical(WEIGHTS))
+
+
+def two_lookups_of_one_latent(x):
+    """A pair compares two items; one pair compares an item with itself."""
+    mu, z = numpyro.param("mu", LOC), items()
+    with numpyro.plate("pairs", len(x)):
+        numpyro.sample("x", dist.Normal(mu[z[LEFT]] - mu[z[RIGHT]], 1.0), obs=x)
+
+
+def chain_by_slices(x, steps):
+    """Neighbors in one plate see each other through slices."""
+    mu, z = numpyro.param("mu", LOC), items()
+    with numpyro.plate("items seen", NUM_ITEMS):
+        numpyro.sample("x", dist.Normal(mu[z], 1.0), obs=x)
+    with numpyro.plate("steps", NUM_ITEMS - 1):
+        numpyro.sample("steps seen", dist.Normal(mu[z[1:]] - mu[z[:-1]], 0.8), obs=steps)
+
+
+def chain_of_sites(x):
+    """A hidden Markov model, a site for each step."""
+    mu = numpyro.param("mu", LOC)
+    z = numpyro.sample("z0", dist.Categorical(WEIGHTS))
+    for t in range(len(x)):
+        z = z if t == 0 else numpyro.sample(f"z{t}", dist.Categorical(STEP[z]))
+        numpyro.sample(f"x{t}", dist.Normal(mu[z], 1.0), obs=x[t])
+
+
+def hierarchy_by_indices(x):
+    """An item belongs to a visit, a visit to a patient: all of them latent, in plates side by side."""
+    mu = numpyro.param("mu", TABLE)
+    with numpyro.plate("patients", 2):
+        sick = numpyro.sample("sick", dist.Bernoulli(0.3))
+    with numpyro.plate("visits", 3):
+        state = numpyro.sample("state", dist.Categorical(STEP[sick[PATIENT_OF_VISIT]]))
+    with numpyro.plate("items", 4):
+        numpyro.sample("x", dist.Normal(mu[sick[PATIENT_OF_VISIT[VISIT_OF_ITEM]], state[VISIT_OF_ITEM]], 1.0), obs=x)
+
+
+def table_of_two_latents(x):
+    mu = numpyro.param("mu", TABLE)
+    with numpyro.plate("rows", len(x)):
+        a = numpyro.sample("a", dist.Bernoulli(0.4))
+        z = numpyro.sample("z", dist.Categorical(STEP[a]))
+        mean = mu[a, z] + Vindex(mu)[a, z] * a + mu[:, z][1] + mu.T[z, a] * (z == a)
+        numpyro.sample("x", dist.Normal(mean, jnp.where(a == 1, 1.0, 2.0)), obs=x)
+
+
+def latents_side_by_side(x):
+    """Latents stacked, concatenated and looked up as one array."""
+    mu = numpyro.param("mu", LOC)
+    with numpyro.plate("pair", 2):
+        a, b = numpyro.sample("a", dist.Categorical(WEIGHTS)), numpyro.sample("b", dist.Categorical(WEIGHTS[::-1]))
+    numpyro.sample("x", dist.Normal(mu[jnp.concatenate([a, b])], 1.0).to_event(1), obs=x)
+    numpyro.sample("y", dist.Normal(jnp.stack([mu[a], mu[b] ** 2], axis=-1).reshape(-1), 2.0).to_event(1), obs=x)
+
+
+def outer_latent_inner_rows(grid):
+    """A latent of a column and one of a cell, by the rows of a table and by its columns."""
+    mu = numpyro.param("mu", TABLE)
+    with numpyro.plate("columns", 2, dim=-1):
+        column = numpyro.sample("column", dist.Categorical(WEIGHTS))
+        with numpyro.plate("rows", 3, dim=-2):
+            cell = numpyro.sample("cell", dist.Bernoulli(0.2 + 0.2 * column))
+            numpyro.sample("x", dist.Normal(mu[cell, column] + mu[:, column].T[None, :, 0] * jnp.arange(3.0)[:, None], 1.0), obs=grid)
+
+
+STRUCTURES = {
+    two_lookups_of_one_latent: ({"mu": LOC}, FIVE),
+    chain_by_slices: ({"mu": LOC}, ROWS, ROWS[:3]),
+    chain_of_sites: ({"mu": LOC}, FIVE),
+    hierarchy_by_indices: ({"mu": TABLE}, ROWS),
+    table_of_two_latents: ({"mu": TABLE}, ROWS[:3]),
+    latents_side_by_side: ({"mu": LOC}, ROWS),
+    outer_latent_inner_rows: ({"mu": TABLE}, GRID),
+}
+
+
+@pytest.mark.parametrize("program", STRUCTURES, ids=lambda program: program.__name__)
+def test_latents_seen_from_other_plates_are_brute_force(program):
+    params, *data = STRUCTURES[program]
+    assert_brute_force(program, params, *data)
