@@ -112,7 +112,7 @@ def _check_probabilities(what: str, value: np.ndarray) -> None:
                          "probs / probs.sum(-1, keepdims=True).")
 
 
-def _first(bad: np.ndarray) -> tuple[int, ...]:
+def _first(bad) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(bad)[0])
 
 

@@ -12,11 +12,11 @@ sites. Nothing of emjax is imported. What the words mean here:
 - An unobserved continuous site is a parameter. Its density is the prior's and no part of the likelihood.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-import itertools
-import math
 
 import jax
 import jax.numpy as jnp

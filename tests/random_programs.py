@@ -12,18 +12,18 @@ plate of rows, on `z[item]` of the plate that its rows point to. Data are drawn 
 possible. `expanded` rewrites multiplicities (`handlers.scale`) as repeated rows.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 import functools
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from numpyro import handlers
 import numpyro.distributions as dist
+from hypothesis import strategies as st
+from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.ops.indexing import Vindex
 

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
+import pytest
+from brute_force import complete_log_likelihood, expected_log_likelihood, joint_table
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
-import numpyro.distributions as dist
 from numpyro.distributions import constraints
-import pytest
 from scipy import stats
-
-from brute_force import complete_log_likelihood, expected_log_likelihood, joint_table
 
 
 def close(actual, expected):

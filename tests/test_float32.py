@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from emjax import EM
-from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from emjax import EM
+from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
 
 TOLERANCE = 1e-4
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a step runs 20 times

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from emjax import EM
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from numpyro import handlers
 import numpyro.distributions as dist
-from numpyro.distributions import constraints
 import pytest
+from emjax import EM
+from numpyro import handlers
+from numpyro.distributions import constraints
 from scipy import stats
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # every step runs a few times

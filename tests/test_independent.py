@@ -8,12 +8,12 @@ program is one that is stated and never reached.
 import warnings
 from dataclasses import replace
 
-from emjax import EM
-from emjax.models import gaussian_mixture, k_means
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from emjax import EM
+from emjax.models import gaussian_mixture, k_means
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from emjax import EM, compare_updates
-from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import pytest
+from emjax import EM, compare_updates
+from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
-import pytest
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a step of a small program runs at most 50 times
 NUM_STEPS = 50

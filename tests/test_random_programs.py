@@ -1,23 +1,35 @@
 """The engine against the joint table, on random programs.
 
 `HYPOTHESIS_PROFILE=thorough pytest tests/test_random_programs.py` draws 500 new programs; the default, 18 fixed ones
-(each costs about five seconds of compilation). A profile's examples are shared out among the tests. A failure prints the program, its parameters and its data.
+(each costs about five seconds of compilation). A profile's examples are shared out among the tests. A failure prints
+the program, its parameters and its data.
 """
 
-from dataclasses import replace
 import itertools
 import os
+from dataclasses import replace
 
-from emjax import EM
-from hypothesis import HealthCheck, Phase, given, settings
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
+import numpyro
+import numpyro.distributions as dist
 import pytest
-
 from brute_force import JointTable, joint_table
-from random_programs import Array, Plate, Program, Site, aligned_shape, expanded, program_from_seed, programs
+from emjax import EM
+from hypothesis import HealthCheck, Phase, given, settings
+from numpyro import handlers
+from numpyro.distributions import constraints
+from random_programs import (
+    Array,
+    Plate,
+    Program,
+    Site,
+    aligned_shape,
+    expanded,
+    program_from_seed,
+    programs,
+)
 
 SLOW = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 GENERATE = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller failing program costs minutes of compilation
@@ -153,6 +165,35 @@ def duplicated(program: Program) -> Program:
     return replace(program, arrays=arrays, plates=program.plates | {"rows": replace(plate, size=2 * plate.size)})
 
 
+# Programs that random ones found: each was wrong, or refused, once ---------------------------------------------------
+
+
+def test_multiplicity_of_a_plate_of_one_row():
+    def model(counts):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.2, 0.3, 0.5])))
+        with numpyro.plate("rows", 1), handlers.scale(scale=counts):
+            numpyro.sample("w", dist.Bernoulli(probs=jnp.array([0.2, 0.4, 0.9])[z]))
+
+    np.testing.assert_allclose(EM(model).log_likelihood({}, jnp.array([2.0])), 0.0, **TOLERANCE)  # nothing is observed
+
+
+def test_transposed_table_beside_another_is_no_loop():
+    loc, scale = jnp.array([[1.0, 2.0, 3.0], [0.5, 1.0, 1.0]]), jnp.array([[1.0, 2.0, 3.0], [0.5, 1.5, 1.0]])
+
+    def model(item, x):
+        scales = numpyro.param("scales", jnp.ones((2, 3)), constraint=constraints.positive)
+        with numpyro.plate("items", 2, dim=-2):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.3, 0.7])))
+        with numpyro.plate("labels", 2, dim=-2):
+            z = z[item]
+            law = dist.Normal(loc[z], jnp.moveaxis(scales.T[:, z], 0, -1)).to_event(1)
+            numpyro.sample("x", law, obs=x)
+
+    data = jnp.array([1, 1]), jnp.array([[[1.0, 0.2, 0.4]], [[0.3, 2.0, 1.5]]])
+    table = joint_table(model, {"scales": scale}, *data)
+    np.testing.assert_allclose(EM(model).log_likelihood({"scales": scale}, *data), table.log_likelihood, **TOLERANCE)
+
+
 # The generator itself: no engine below this line ---------------------------------------------------------------------
 
 
@@ -161,7 +202,8 @@ def test_random_program_samples_and_its_table_is_complete(seed):
     program = program_from_seed(seed)
     unobserved = program.data | {site.name: None for site in program.sites if site.support is None}
     model = handlers.seed(handlers.substitute(program.model, data=program.params), jax.random.key(seed))
-    sampled = jax.jit(lambda: {name: site["value"] for name, site in handlers.trace(model).get_trace(unobserved).items()})()
+    trace = handlers.trace(model)
+    sampled = jax.jit(lambda: {name: site["value"] for name, site in trace.get_trace(unobserved).items()})()
     table = table_of(program)
     assert np.isfinite(table.log_likelihood)
     assert len(table.complete_log_likelihood) == program.num_assignments
@@ -178,8 +220,10 @@ def test_a_seed_is_a_program():
 
 def test_no_repetition_changes_nothing():
     program = program_from_seed(1, has_multiplicities=True)
-    once = {key: replace(program.arrays[key], values=np.ones(program.arrays[key].values.shape)) for key in program.counts.values()}
-    copies = expanded(replace(program, arrays=program.arrays | once))
+    arrays = dict(program.arrays)
+    for key in program.counts.values():
+        arrays[key] = replace(arrays[key], values=np.ones(arrays[key].values.shape))
+    copies = expanded(replace(program, arrays=arrays))
     plain = replace(program, counts={})
     np.testing.assert_allclose(table_of(copies).log_likelihood, table_of(plain).log_likelihood, rtol=1e-12)
 
