@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 
 from emjax.named import (
@@ -28,10 +29,14 @@ def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
     arrays = [spread(value, axes) for value in values]
     common = np.broadcast_shapes(*(array.shape for array in arrays))
     check_memory(axes, common)
+    if math.prod(common) > LARGEST_KNOWN:  # too large to evaluate while tracing: left to the compiled program
+        arrays = [jnp.asarray(array) for array in arrays]
     arrays = [broadcast(array, common) for array in arrays]
     return Named(function(*arrays), shape, axes)
 
 
+# entries of the largest table of known values that is evaluated at once
+LARGEST_KNOWN = 2**22
 # a table, its exponentials and its derivative are alive at once
 COPIES = 4
 
