@@ -49,12 +49,12 @@ def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature:
         if which is None or which(term):
             factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], arrays))
     variables = {}
-    for name, latent in graph.latents.items():
+    for order, (name, latent) in enumerate(graph.latents.items()):
         scale = filled(graph.scales[name], arrays)
         known = scale.is_static and bool((scale.array == 1).all())
         size = latent.support.shape[0]
         variables[name] = Variable(name, size, latent.shape, None if known else jnp.asarray(scale.array).reshape(
-            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape))
+            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape), order, graph.scales[name].root)
         if unaries is not None:
             factors.append(Factor((Axis(name, size, identity(latent.shape)),), latent.shape, unaries[name]))
     total = log_partition(factors, variables, temperature)

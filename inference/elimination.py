@@ -37,12 +37,17 @@ class Factor:
 
 @dataclass(frozen=True)
 class Variable:
-    """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None: one)."""
+    """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None: one).
+
+    `order`: its place in the program; `copies`: what identifies its multiplicity.
+    """
 
     name: Any
     size: int
     shape: tuple[int, ...]
     scale: Any = None
+    order: int = 0
+    copies: Any = None
 
 
 def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int):
@@ -54,7 +59,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
     factors, remaining, total = [settled(f) for f in factors], dict(variables), 0.0
     while remaining:
         choices = {name: joined(factors, variable) for name, variable in remaining.items()}
-        ready = {name: joint for name, joint in choices.items() if joint is not None}
+        ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
         if not ready:
             factors, remaining = _one_by_one(factors, remaining)
             continue
@@ -64,6 +69,12 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
         factors.append(settled(eliminated(joint, variable, temperature)))
     return total + sum(f.array.reshape(()) for f in factors)
+
+
+def _innermost(joint: _Joint, variable: Variable, remaining: Mapping[Any, Variable]) -> bool:
+    """Whether no latent that it meets has copies of its own: those are independent given this one, and go first."""
+    others = [remaining[axis.source] for axis in joint.axes]
+    return all(other.copies == variable.copies or other.order < variable.order for other in others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +254,7 @@ def _taken_apart(factors, remaining, name):
     count = math.prod(variable.shape)
     for element in range(count):
         scale = None if variable.scale is None else jnp.broadcast_to(variable.scale, variable.shape).reshape(-1)[element].reshape(())
-        remaining[(name, element)] = Variable((name, element), variable.size, (), scale)
+        remaining[(name, element)] = Variable((name, element), variable.size, (), scale, variable.order, variable.copies)
     return [piece for factor in factors for piece in _pieces(factor, name)], remaining
 
 

@@ -30,8 +30,11 @@ def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
     on_array, on_affine = MOVES[name]
 
     def identity_kept(old, new) -> bool:
-        """Whether only unit axes came or went, so that the content is what it was."""
-        return name not in ("transpose", "rev") and [n for n in old if n != 1] == [n for n in new if n != 1]
+        """Whether only unit axes came, went or moved, so that the content is what it was (`old`, `new`: compact)."""
+        if name == "transpose":
+            moved = [d for d in params["permutation"] if old[d] != 1]
+            return moved == sorted(moved)
+        return name != "rev" and [n for n in old if n != 1] == [n for n in new if n != 1]
 
     def moved(index: Index) -> Index:
         if isinstance(index, Affine):
@@ -46,7 +49,8 @@ def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
 
     array = on_array(value.array, len(value.axes), value.shape, shape, params)
     axes = tuple(replace(axis, index=moved(axis.index)) for axis in value.axes)
-    return Named(array, shape, axes, value.content if identity_kept(value.array.shape, array.shape) else None)
+    lead = len(value.axes)
+    return Named(array, shape, axes, value.content if identity_kept(value.compact, array.shape[lead:]) else None)
 
 
 def _broadcast_array(array, lead, shape, new_shape, params):

@@ -150,6 +150,7 @@ class _Builder:
         self.program, self.values, self.depends, self.floor = program, values, depends, floor
         self.outputs: list = []
         self.checks: list[Check] = []
+        self.multiplicities: dict = {}
 
     def graph(self) -> dict:
         """Return the fields of the factor graph that the program's sites determine."""
@@ -185,7 +186,10 @@ class _Builder:
         if number is None:
             return constant(np.ones((1,) * len(site.elements)))
         scale = without_rows(self.values[number]).padded(len(site.elements))
-        return lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
+        key = (scale.content, scale.compact)
+        if key not in self.multiplicities:  # equal multiplicities are one value, so that they are known to be equal
+            self.multiplicities[key] = lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
+        return self.multiplicities[key]
 
     def weight(self, site: Site, rank: int) -> _Weight:
         numbers = [*site.outputs["masks"], *([site.outputs["gate"]] if site.outputs["gate"] is not None else [])]
