@@ -50,13 +50,13 @@ class Lookup:
 def as_lookup(eqn, operand_shape) -> tuple[Lookup, list[int]] | None:
     """Return a gather as a lookup and the operand axes that its index columns look up; None if it takes longer slices."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    looked_up, batching = list(numbers.start_index_map), list(numbers.operand_batching_dims)
+    looked_up, batching = [int(d) for d in numbers.start_index_map], [int(d) for d in numbers.operand_batching_dims]
     if any(sizes[d] != (1 if d in looked_up or d in batching else operand_shape[d]) for d in range(len(operand_shape))):
         return None
     rank = len(eqn.outvars[0].aval.shape)
     batch = [d for d in range(rank) if d not in numbers.offset_dims]
     windows = [d for d in range(len(operand_shape)) if d not in numbers.collapsed_slice_dims and d not in batching]
-    target = dict(zip(windows, numbers.offset_dims, strict=True))
+    target = dict(zip(windows, map(int, numbers.offset_dims), strict=True))
     target |= {d: batch[b] for d, b in zip(batching, numbers.start_indices_batching_dims, strict=True)}
     return Lookup(target, batch, rank), looked_up
 

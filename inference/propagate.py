@@ -110,7 +110,7 @@ def apply(eqn, values: list):
     """Apply one equation to named values."""
     name = eqn.primitive.name
     if name == "concatenate":
-        return Joined(tuple(carried_out(v) for v in values), eqn.params["dimension"], tuple(eqn.outvars[0].aval.shape))
+        return Joined(tuple(carried_out(v) for v in values), int(eqn.params["dimension"]), tuple(eqn.outvars[0].aval.shape))
     if name == "gather":
         return gather(eqn, carried_out(values[0]), values[1])
     values = [carried_out(value) for value in values]
