@@ -25,7 +25,7 @@ from emjax.conjugate import (
 )
 from emjax.families import PRIORS
 from emjax.graph import FactorGraph, Features, Slot, Term, filled, term_naturals
-from emjax.named import without_rows
+from emjax.named import Named, without_rows
 from emjax.wiring import Wire
 
 LOCATIONS = (LOCATION, LOCATION_VECTOR)
@@ -226,7 +226,7 @@ def _inner_linear(term: Term, arrays, statistics, use: Use, features):
 
     def replaced(own, rows):
         picked = [feature[jnp.maximum(rows, 0)] for feature in features]
-        if use.form in (LOCATION, LOCATION_VECTOR):
+        if use.form in LOCATIONS:
             picked = _moved_location(own, picked, use.form)
         return tuple(jnp.where(jnp.reshape(rows >= 0, rows.shape + (1,) * (o.ndim - rows.ndim)), p, o) for o, p in zip(own, picked, strict=True))
 
@@ -271,24 +271,21 @@ def _closed_reason(graph, name, uses, reader, prior_term, limits) -> str:
     return text
 
 
-def _in_turn(graph, uses, reader) -> bool:
+def _in_turn(graph: FactorGraph, uses: list[Use], reader: Reader) -> bool:
     """Whether a location's entries are shared by cells of unequal scale, so that its maximizer depends on the scale."""
-    if uses[0].form not in (LOCATION, LOCATION_VECTOR):
+    if uses[0].form not in LOCATIONS:
         return False
-    for use in uses:
-        term = graph.terms[use.term]
-        for argument, table in term.arguments.items():
-            if argument == use.argument:
-                continue
-            wire = reader.wire(table)
-            if not wire.parameters:
-                continue
-            location = term.arguments[use.argument]
-            own = {axis.key[:2] for axis in location.axes}
-            extra_axes = [axis for axis in table.axes if axis.key[:2] not in own and axis.size > 1]
-            rank = len(term.base.shape)
-            wider = any(table.compact[d] > 1 and location.compact[d] == 1 for d in range(min(rank, len(table.compact), len(location.compact))))
-            repeats = len(np.unique(use.rows)) < use.rows.size and table.array.shape and math.prod(table.array.shape) > 1
-            if extra_axes or wider or repeats:
-                return True
-    return len({use.term for use in uses}) > 1
+    scales = [(use, graph.terms[use.term], table) for use in uses for argument, table in graph.terms[use.term].arguments.items()
+              if argument != use.argument and reader.wire(table).parameters]
+    several = bool(scales) and len({use.term for use in uses}) > 1
+    return several or any(_unequally_scaled(use, term, table) for use, term, table in scales)
+
+
+def _unequally_scaled(use: Use, term: Term, scale: Named) -> bool:
+    """Whether cells that read the same entry of a location may have different scales."""
+    location = term.arguments[use.argument]
+    named = {(axis.source, axis.size) for axis in location.axes}
+    wider = any(axis.size > 1 and (axis.source, axis.size) not in named for axis in scale.axes)
+    wider |= any(s > 1 and m == 1 for s, m in zip(scale.compact, location.compact, strict=False))
+    tied = len(np.unique(use.rows)) < use.rows.size and math.prod(scale.array.shape) > 1
+    return wider or tied
