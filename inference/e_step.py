@@ -54,7 +54,7 @@ def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature:
         known = scale.is_static and bool((scale.array == 1).all())
         size = latent.support.shape[0]
         variables[name] = Variable(name, size, latent.shape, None if known else jnp.asarray(scale.array).reshape(
-            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape), order, graph.scales[name].root)
+            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape), graph.scales[name].root, frozenset(latent.plates), order)
         if unaries is not None:
             factors.append(Factor((Axis(name, size, identity(latent.shape)),), latent.shape, unaries[name]))
     total = log_partition(factors, variables, temperature)

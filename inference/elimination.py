@@ -39,15 +39,24 @@ class Factor:
 class Variable:
     """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None: one).
 
-    `order`: its place in the program; `copies`: what identifies its multiplicity.
+    `copies`: what identifies its multiplicity; `plates` and `order`: where it stands in the program.
     """
 
     name: Any
     size: int
     shape: tuple[int, ...]
     scale: Any = None
-    order: int = 0
     copies: Any = None
+    plates: frozenset[str] = frozenset()
+    order: int = 0
+
+    def encloses(self, other: Variable) -> bool:
+        """Whether another latent's copies are copies within each of this one's."""
+        if self.copies == other.copies or other.scale is None:
+            return False
+        if self.scale is None or self.plates < other.plates:
+            return True
+        return not other.plates < self.plates and self.order < other.order
 
 
 def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int):
@@ -73,8 +82,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
 
 def _innermost(joint: _Joint, variable: Variable, remaining: Mapping[Any, Variable]) -> bool:
     """Whether no latent that it meets has copies of its own: those are independent given this one, and go first."""
-    others = [remaining[axis.source] for axis in joint.axes]
-    return all(other.copies == variable.copies or other.order < variable.order for other in others)
+    return not any(variable.encloses(remaining[axis.source]) for axis in joint.axes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +262,7 @@ def _taken_apart(factors, remaining, name):
     count = math.prod(variable.shape)
     for element in range(count):
         scale = None if variable.scale is None else jnp.broadcast_to(variable.scale, variable.shape).reshape(-1)[element].reshape(())
-        remaining[(name, element)] = Variable((name, element), variable.size, (), scale, variable.order, variable.copies)
+        remaining[(name, element)] = Variable((name, element), variable.size, (), scale, variable.copies, variable.plates, variable.order)
     return [piece for factor in factors for piece in _pieces(factor, name)], remaining
 
 

@@ -177,6 +177,20 @@ def test_multiplicity_of_a_plate_of_one_row():
     np.testing.assert_allclose(EM(model).log_likelihood({}, jnp.array([2.0])), 0.0, **TOLERANCE)  # nothing is observed
 
 
+def test_copies_declared_before_what_they_are_copies_within():
+    weights, chance = np.array([0.3, 0.7]), np.array([[0.2, 0.6], [0.9, 0.5]])
+
+    def model(counts, x):
+        with numpyro.plate("rows", 1), handlers.scale(scale=counts):
+            w = numpyro.sample("w", dist.Bernoulli(0.4))
+        z = numpyro.sample("z", dist.Categorical(jnp.array(weights)))
+        with numpyro.plate("rows", 1), handlers.scale(scale=counts):
+            numpyro.sample("x", dist.Bernoulli(jnp.array(chance)[z, w]), obs=x)
+
+    expected = np.log(weights @ (chance @ [0.6, 0.4]) ** 2)  # two copies of w and x for one z
+    np.testing.assert_allclose(EM(model).log_likelihood({}, jnp.array([2.0]), jnp.array([1])), expected, **TOLERANCE)
+
+
 def test_transposed_table_beside_another_is_no_loop():
     loc, scale = jnp.array([[1.0, 2.0, 3.0], [0.5, 1.0, 1.0]]), jnp.array([[1.0, 2.0, 3.0], [0.5, 1.5, 1.0]])
 
