@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from emjax import validation
 from emjax.closed_form import Maximizer
-from emjax.e_step import e_step, posterior
+from emjax.e_step import e_step, log_partition_of, posterior
 from emjax.graph import FactorGraph
 from emjax.m_step import maximizers
 from emjax.program import initial_values, trace
@@ -69,6 +69,7 @@ class Compiled:
         self.initial = jax.jit(start)
         self.violations = jax.jit(lambda constants: validation.violations(self.graph, constants))
         self.inspection = jax.jit(lambda params, constants: validation.inspection(self.graph, params, constants))
+        self.most_favorable = jax.jit(lambda params, constants: validation.most_favorable(self.graph, params, constants))
         self.prepare = jax.jit(self.graph.prepare)
         self.advance = jax.jit(self._advance)
         self.log_likelihood = jax.jit(self._log_likelihood)
@@ -116,7 +117,7 @@ class Compiled:
 
     def _log_likelihood(self, params, constants):
         arrays = self.graph.arrays(params, constants)
-        return e_step(self.graph, arrays, 1.0, which=lambda term: term.site.kind != "prior")[0]
+        return log_partition_of(self.graph, arrays, lambda term: term.site.kind != "prior")
 
     def _posterior(self, params, constants, temperature):
         return posterior(self.graph, self.graph.arrays(params, constants), temperature)

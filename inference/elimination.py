@@ -65,7 +65,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
     `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. Errors: `MemoryError` for a table that
     would not fit, `ValueError` for a coupling that no order of elimination resolves.
     """
-    factors, remaining, total = [settled(f) for f in factors], dict(variables), 0.0
+    factors, remaining = [settled(f) for f in factors], dict(variables)
     while remaining:
         choices = {name: joined(factors, variable) for name, variable in remaining.items()}
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
@@ -77,7 +77,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         check_memory((*joint.axes, Axis(name, variable.size, identity(variable.shape))), (_size(joint, variable),))
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
         factors.append(settled(eliminated(joint, variable, temperature)))
-    return total + sum(f.array.reshape(()) for f in factors)
+    return sum((f.array.reshape(()) for f in factors), jnp.zeros(()))
 
 
 def _innermost(joint: _Joint, variable: Variable, remaining: Mapping[Any, Variable]) -> bool:

@@ -136,7 +136,8 @@ class EM:
         best = None
         for key in [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts):
             params = self._start(compiled, key, data, init_params)
-            validation.check_start(compiled.graph, params, lambda p: compiled.inspection(p, constants))
+            validation.check_start(compiled.graph, params, lambda p: compiled.inspection(p, constants),
+                                   lambda p: compiled.most_favorable(p, constants))
             result = self._run(compiled, params, constants)
             if best is None or _rank(result) > _rank(best):
                 best = result

@@ -40,7 +40,7 @@ class Family:
     η_i and t_i, whose last `event_dims[i]` axes are contracted; `base(x, given)` is log h(x). `lookup`: the
     statistic is the indicator of x, and log p is read from the table instead. `centered`: statistics are taken of
     x − origin, and the location's features are measured from the same origin, so that mean ≫ sd does not cancel.
-    `transform`: the x that is centered.
+    `transform`: the x that is centered. `squares`: statistics that are matrices x xᵀ, given as the vector x.
     """
 
     arguments: Mapping[str, Conjugate | None]
@@ -52,6 +52,7 @@ class Family:
     lookup: bool = False
     centered: str | None = None
     transform: Callable = field(default=lambda x: x)
+    squares: tuple[int, ...] = ()
 
 
 FAMILIES: dict[type, list[Family]] = {}
@@ -150,7 +151,7 @@ for _name, _form in (("covariance_matrix", COVARIANCE), ("precision_matrix", PRE
 
     register(dist.MultivariateNormal, Family(
         {"loc": LOCATION_VECTOR, _name: _form}, naturals=_multivariate,
-        statistics=lambda x: (x, x[..., :, None] * x[..., None, :], 1.0), event_dims=(1, 2, 0),
+        statistics=lambda x: (x, x, 1.0), squares=(1,), event_dims=(1, 2, 0),
         base=lambda x: -0.5 * x.shape[-1] * _LOG_2PI * jnp.ones_like(x[..., 0]), centered="loc"))
 
 

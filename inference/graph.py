@@ -22,6 +22,7 @@ from emjax.lookup import Lookup, look_up
 from emjax.named import Affine, Axis, Dense, Index, Named, constant, evaluate
 from emjax.numerics import bounded_below
 from emjax.program import Latent, Parameter, Site
+from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
 
 
@@ -37,6 +38,10 @@ class Slot:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Term:
@@ -44,7 +49,7 @@ class Term:
 
     `elements`: the shape of its elements; `arguments`: the named tables that the η_i are functions of (for a family None,
     the table of log-densities itself); `statistics`: the t_i, weighted by mask and multiplicity, summed along whatever
-    no table needs; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
+    no table needs, or how they are formed in each step; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
     `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each η_i; `kept`: the axes of its elements along which they vary;
     `prior_arguments`: the arguments of a prior that may be conjugate.
     """
@@ -53,7 +58,7 @@ class Term:
     family: Family | None
     elements: tuple[int, ...]
     arguments: Mapping[str, Named]
-    statistics: tuple[Named, ...]
+    statistics: Statistics
     base: Named
     origin: Named | None
     value: Named
@@ -61,6 +66,11 @@ class Term:
     natural_axes: tuple[tuple[Axis, ...], ...]
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
+
+    @property
+    def base_is_constant(self) -> bool:
+        """Whether Σ log h(x) is one number, whatever the latents."""
+        return not self.base.axes and self.base.array.size == 1 and math.prod(self.base.shape) == 1
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,16 @@ def filled_axes(axes: Sequence[Axis], arrays: Sequence) -> tuple[Axis, ...]:
         return replace(index, array=arrays[index.array.number]) if slot else index
 
     return tuple(replace(axis, index=fill(axis.index)) for axis in axes)
+
+
+def filled_term(term: Term, arrays: Sequence) -> Term:
+    """Return the term with arrays in place of its slots."""
+    def all_of(values):
+        return {name: filled(value, arrays) for name, value in values.items()}
+
+    return replace(term, arguments=all_of(term.arguments), statistics=replace(term.statistics, inputs=all_of(term.statistics.inputs)),
+                   base=filled(term.base, arrays), origin=None if term.origin is None else filled(term.origin, arrays),
+                   value=filled(term.value, arrays), latent_axes=filled_axes(term.latent_axes, arrays), prior_arguments=all_of(term.prior_arguments))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.e_step import log_partition_of, term_factor
+from emjax.e_step import log_partition_of, problem, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.named import full
 from emjax.numerics import IMPOSSIBLE
@@ -129,30 +129,32 @@ def _within_closure(constraint, value: np.ndarray) -> bool:
 
 
 def inspection(graph: FactorGraph, params, constants) -> dict:
-    """Return what `check_start` reads: log Z, the tables of arguments and natural parameters, and the log-density of
-    every observed element under the most favorable value of its latents."""
+    """Return what `check_start` reads: log Z, the tables of arguments and natural parameters."""
     arrays = graph.arrays(params, constants)
-    templates = [term_naturals(term, arrays) for term in graph.terms]
-    tables = [[jnp.asarray(table.array) for table in named] for named in templates]
-    together: dict = {}  # the components of one `Select` are one site
-    for i, (term, named) in enumerate(zip(graph.terms, templates, strict=True)):
-        factor = term_factor(term, named, arrays)
-        together.setdefault((term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []).append((i, factor))
-    best: list = [None] * len(graph.terms)
-    for members in together.values():
-        total = sum(factor.array for _, factor in members)
-        rank = len(members[0][1].shape)
-        for i, _ in members:
-            best[i] = total.max(axis=tuple(range(rank, total.ndim)))
+    naturals = [[jnp.asarray(table.array) for table in term_naturals(term, arrays)] for term in graph.terms]
     arguments = [{name: filled(value, arrays).array for name, value in term.arguments.items()} for term in graph.terms]
-    values = [filled(term.value, arrays).array for term in graph.terms]
-    return {"log_z": log_partition_of(graph, templates, tables, arrays, 1.0), "arguments": arguments, "naturals": tables, "best": best, "values": values}
+    return {"log_z": log_partition_of(graph, arrays), "arguments": arguments, "naturals": naturals}
 
 
-def check_start(graph: FactorGraph, params, inspected: Callable) -> None:
+def most_favorable(graph: FactorGraph, params, constants) -> list:
+    """Return, for each term, the log-density of every element under the most favorable value of its latents, and its data."""
+    whole = problem(graph, graph.arrays(params, constants))
+    together: dict = {}  # the components of one `Select` are one site
+    for i, (term, tables) in enumerate(zip(whole.terms, whole.naturals, strict=True)):
+        factor = term_factor(term, tables)
+        together.setdefault((term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []).append((i, factor.array))
+    best: list = [None] * len(graph.terms)
+    for (_, kept, _), members in together.items():
+        total = sum(array for _, array in members)
+        for i, _ in members:
+            best[i] = total.max(axis=tuple(range(len(kept), total.ndim)))
+    return [(b, term.value.array) for b, term in zip(best, whole.terms, strict=True)]
+
+
+def check_start(graph: FactorGraph, params, inspected: Callable, best: Callable) -> None:
     """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM cannot leave.
 
-    `inspected(params)`: the compiled `inspection`.
+    `inspected(params)`, `best(params)`: the compiled `inspection` and `most_favorable`.
     """
     seen = inspected(params)
     for term, arguments in zip(graph.terms, seen["arguments"], strict=True):
@@ -161,7 +163,7 @@ def check_start(graph: FactorGraph, params, inspected: Callable) -> None:
             if constraint is not None:
                 _check_argument(term, name, constraint, np.asarray(array))
     if not np.isfinite(seen["log_z"]):
-        _raise_impossible(graph, seen)
+        _raise_impossible(graph, best(params))
     equal = _equal_values(graph, seen)
     if equal:
         noise = np.random.default_rng(0)
@@ -182,8 +184,8 @@ def _check_argument(term: Term, name: str, constraint, array: np.ndarray) -> Non
                       "Change the parameters or the data that it is computed from.")
 
 
-def _raise_impossible(graph: FactorGraph, seen) -> None:
-    for term, best, value in zip(graph.terms, seen["best"], seen["values"], strict=True):
+def _raise_impossible(graph: FactorGraph, found) -> None:
+    for term, (best, value) in zip(graph.terms, found, strict=True):
         impossible = (np.asarray(best) < IMPOSSIBLE) | np.isnan(best)
         if term.site.kind == "observed" and impossible.any():
             kept = dict(zip(term.kept, _first(impossible), strict=True))
