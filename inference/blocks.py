@@ -17,6 +17,7 @@ import numpy as np
 
 from emjax.elimination import Variable
 from emjax.graph import Term, identity
+from emjax.jaxprs import split_jaxpr
 from emjax.named import Affine, Axis, Dense, Named
 from emjax.products import features
 
@@ -24,6 +25,9 @@ from emjax.products import features
 # everything takes up to 3 times as long). An accelerator has no such cache: there a block only bounds memory.
 BLOCK_BYTES = {"cpu": 8 * 2**20}
 BLOCK_BYTES_ELSEWHERE = 2**29
+# Every block adds its gradient to that of the tables: it should take many times as long itself. (Tables with a row for each position
+# are counted in vain; they are seldom large.)
+BLOCK_TABLES = 32
 # data of fewer blocks than this are taken in one piece: a loop costs small work more than it saves
 FEWEST_BLOCKS = 2
 
@@ -78,41 +82,88 @@ class Blocks:
             latents |= {a.source: self.whole.latents[a.source] for a in term.latent_axes}
         return Problem(tuple(terms), tuple(naturals), {name: _shortened(v, start, rows) for name, v in latents.items()})
 
-    def summed(self, function: Callable):
-        """Return the sums over all blocks of function(tables, problem) = (value, gradient with respect to the tables, or None)."""
-        whole = self.whole
-        value, rest = function(self.rest.tables, self.rest)
-        zeros = jax.tree.map(jnp.zeros_like, whole.tables) if rest is not None else None
+    @property
+    def shared(self) -> list[bool]:
+        """Whether each table of the terms that are cut is the same in every block: it has no row for each position."""
+        return [table.compact[axis] == 1 for i, axis in self.axes.items() for table in self.whole.naturals[i]]
 
-        def add(start, rows, carry):
+    def tables_of(self, part: Problem, shared: Sequence, own: Sequence) -> list[list]:
+        """Return the tables of a block from those that all blocks share and its own."""
+        of_all, of_one = iter(shared), iter(own)
+        flat = iter([next(of_all if is_shared else of_one) for is_shared in self.shared])
+        return [[next(flat) for _ in tables] for tables in part.naturals]
+
+    def summed(self, log_z: Callable, with_gradient: bool):
+        """Return, of log_z(problem, tables) = (value, margin) over all blocks, Σ value, the least margin, and the gradient of Σ value with
+        respect to the tables, if asked for (else None)."""
+        flat = [table for i in self.axes for table in self.whole.tables[i]]
+        shared = [table for table, is_shared in zip(flat, self.shared, strict=True) if is_shared]
+        own = [table for table, is_shared in zip(flat, self.shared, strict=True) if not is_shared]
+        dims = [len(table.axes) + axis for i, axis in self.axes.items() for table in self.whole.naturals[i] if table.compact[axis] != 1]
+        derived = _value_and_gradient if with_gradient else _value_alone
+
+        def of_block(own, start, shared, rows):
             part = self.part(start, rows)
-            value, gradient = function(part.tables, part)
-            total, sums = carry
-            if gradient is not None:
-                for i, own in zip(self.axes, gradient, strict=True):
-                    sums[i] = [self._added(s, g, whole.naturals[i][j], self.axes[i], start) for j, (s, g) in enumerate(zip(sums[i], own, strict=True))]
-            return total + value, sums
+            return log_z(part, self.tables_of(part, shared, own))
+
+        def rows_of(start, rows):
+            return [jax.lax.dynamic_slice_in_dim(table, start, rows, dim) for table, dim in zip(own, dims, strict=True)]
+
+        def placed(totals, gradients, start):
+            return [jax.lax.dynamic_update_slice_in_dim(t, g, start, dim) for t, g, dim in zip(totals, gradients, dims, strict=True)]
+
+        before, after = _hoisted(lambda own, start, shared: of_block(own, start, shared, self.rows), rows_of(0, self.rows), shared)
+        operands, pull, others = jax.vjp(before, shared, has_aux=True)
 
         def step(number, carry):
-            total, sums = carry
-            return add(number * self.rows, self.rows, (total, sums if sums is None else [list(own) for own in sums]))
+            (total, margin, of_operands, of_own), start = carry, number * self.rows
+            (value, own_margin), (along, along_own) = derived(lambda operands, own: after(operands, others, own, start))(operands, rows_of(start, self.rows))
+            of_operands = jax.tree.map(jnp.add, of_operands, along)
+            return total + value, jnp.minimum(margin, own_margin), of_operands, placed(of_own, along_own, start) if with_gradient else []
 
-        carry = jax.lax.fori_loop(0, self.size // self.rows, step, (value, zeros))
-        if self.size % self.rows:
-            carry = add(self.size - self.size % self.rows, self.size % self.rows, carry)
-        total, sums = carry
-        if rest is not None:
-            others = iter(rest)
-            sums = [sums[i] if i in self.axes else next(others) for i in range(len(whole.terms))]
-        return total, sums
+        zeros = jax.tree.map(jnp.zeros_like, (operands, own)) if with_gradient else ([], [])
+        (value, margin), (of_rest, _) = derived(lambda tables, _: log_z(self.rest, tables))(self.rest.tables, [])
+        total, margin, of_operands, of_own = jax.lax.fori_loop(0, self.size // self.rows, step, (value, margin, *zeros))
+        of_shared = pull(of_operands)[0] if with_gradient else []
+        if tail := self.size % self.rows:
+            start = self.size - tail
+            (value, own_margin), (along, along_own) = derived(lambda shared, own: of_block(own, start, shared, tail))(shared, rows_of(start, tail))
+            total, margin, of_shared = total + value, jnp.minimum(margin, own_margin), jax.tree.map(jnp.add, of_shared, along)
+            of_own = placed(of_own, along_own, start) if with_gradient else []
+        return total, margin, self.in_order(of_shared, of_own, of_rest) if with_gradient else None
 
-    @staticmethod
-    def _added(total, gradient, table: Named, axis: int, start):
-        """Add a block's gradient: in its place where the table has a row for each position, else to the whole."""
-        dim = len(table.axes) + axis
-        if gradient.shape == total.shape:
-            return total + gradient
-        return jax.lax.dynamic_update_slice_in_dim(total, gradient, start, dim)
+    def in_order(self, shared: Sequence, own: Sequence, rest: Sequence) -> list[list]:
+        """Return what belongs to the tables in the order of all terms."""
+        cut = self.tables_of(Problem((), tuple(self.whole.naturals[i] for i in self.axes), {}), shared, own)
+        cut, rest = dict(zip(self.axes, cut, strict=True)), iter(rest)
+        return [cut[i] if i in cut else next(rest) for i in range(len(self.whole.terms))]
+
+
+def _value_and_gradient(function: Callable):
+    return jax.value_and_grad(function, argnums=(0, 1), has_aux=True)
+
+
+def _value_alone(function: Callable):
+    return lambda *arguments: (function(*arguments), ([], []))
+
+
+def _hoisted(function: Callable, own, shared):
+    """Split function(own, start, shared) into before(shared) = (operands, others), what no block changes, and after(operands, others,
+    own, start). `others` are what has no derivative; what is only longer than what it is made of stays in the block."""
+    jaxpr = jax.make_jaxpr(function)(own, 0, shared)
+    known, unknown = split_jaxpr(jaxpr, len(own) + 1, stays=lambda eqn: eqn.primitive.name in ("broadcast_in_dim", "iota"))
+    real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in known.out_avals]
+
+    def before(shared):
+        found = jax.core.eval_jaxpr(known.jaxpr, known.consts, *shared)
+        return [x for x, is_real in zip(found, real, strict=True) if is_real], [x for x, is_real in zip(found, real, strict=True) if not is_real]
+
+    def after(operands, others, own, start):
+        floats, rest = iter(operands), iter(others)
+        found = [next(floats if is_real else rest) for is_real in real]
+        return tuple(jax.core.eval_jaxpr(unknown.jaxpr, unknown.consts, *own, start, *found))
+
+    return before, after
 
 
 def blocks_of(whole: Problem) -> Blocks | None:
@@ -122,7 +173,8 @@ def blocks_of(whole: Problem) -> Blocks | None:
         axes = _axes_along(whole, size)
         if not axes:
             continue
-        rows = bytes_per_block // max(1, sum(_bytes_per_row(whole, i, axis) for i, axis in axes.items()))
+        tables = sum(math.prod(table.array.shape) * table.array.dtype.itemsize for i in axes for table in whole.naturals[i])
+        rows = max(bytes_per_block, BLOCK_TABLES * tables) // max(1, sum(_bytes_per_row(whole, i, axis) for i, axis in axes.items()))
         if size < FEWEST_BLOCKS * rows or size == 1:
             return None
         return Blocks(whole, axes, size, _rows_of_equal_blocks(size, max(rows, 1)))

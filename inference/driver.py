@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from emjax import validation
 from emjax.closed_form import Maximizer
-from emjax.e_step import e_step, log_partition_of, posterior
+from emjax.e_step import e_step, log_partition_of, posterior, problem
 from emjax.graph import FactorGraph
 from emjax.m_step import maximizers
 from emjax.program import initial_values, trace
@@ -92,11 +92,22 @@ class Compiled:
         return EMState(params, tuple(optimizer))
 
     def _advance(self, carry, constants, stop_at):
-        """Run steps until one of the reasons to stop, or until `stop_at` steps."""
-        return jax.lax.while_loop(lambda c: (c.status < 0) & (c.step < stop_at), lambda c: self._iterate(c, constants), carry)
+        """Run steps until one of the reasons to stop, or until `stop_at` steps.
 
-    def _iterate(self, carry: Carry, constants) -> Carry:
-        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature)
+        Natural-parameter tables go from one step to the next: computed within the step that reads them, XLA would fuse them with
+        their lookups, and take a logarithm for each row of the data.
+        """
+        def tables(carry: Carry):
+            return problem(self.graph, self.graph.arrays(carry.state.params, constants)).tables
+
+        def iterate(both):
+            carry = self._iterate(*both, constants)
+            return carry, tables(carry)
+
+        return jax.lax.while_loop(lambda both: (both[0].status < 0) & (both[0].step < stop_at), iterate, (carry, tables(carry)))[0]
+
+    def _iterate(self, carry: Carry, tables, constants) -> Carry:
+        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature, tables)
         previous = jnp.where(carry.step > 0, carry.objective[carry.step - 1], -jnp.inf)
         status = self._status(objective, previous, carry.step)
         failed = (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)

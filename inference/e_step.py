@@ -21,12 +21,11 @@ from emjax.graph import (
     filled,
     filled_term,
     identity,
-    read_at,
     term_naturals,
 )
 from emjax.named import Axis, Named
 from emjax.numerics import IMPOSSIBLE
-from emjax.products import inner_product
+from emjax.products import inner_product, looked_up
 from emjax.statistics import Statistic
 
 
@@ -46,45 +45,80 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
     return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0):
-    """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables."""
-    return _over_blocks(problem(graph, arrays), jax.value_and_grad(lambda tables, part: log_z(part, tables, temperature)))
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0, tables: Sequence | None = None):
+    """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
+
+    `tables`: those of the problem at `arrays`, if they are at hand.
+    """
+    whole = problem(graph, arrays)
+    if tables is not None:
+        naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
+        whole = replace(whole, naturals=tuple(naturals))
+    return _over_blocks(whole, temperature, with_gradient=True)
 
 
 def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
     """Return log Z in nats at temperature one. `which`: a filter on terms."""
-    return _over_blocks(problem(graph, arrays, which), lambda tables, part: (log_z(part, tables), None))[0]
+    return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
 
 
-def _over_blocks(whole: Problem, function: Callable):
-    """Return function(tables, problem) = (log Z, its gradient with respect to the tables, or None), summed over blocks of the data."""
+def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
+    """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data.
+
+    With the gradient, cheaper forms are tried first that need probabilities away from zero; if one comes near, all is done again.
+    """
     blocks = blocks_of(whole)
-    total, gradient = function(whole.tables, whole) if blocks is None else blocks.summed(function)
+    tried: list = []
+
+    def result(cheaper: bool):
+        def function(part: Problem, tables):
+            margins: list | None = [] if cheaper else None
+            value = log_z(part, tables, temperature, None, margins)
+            tried.extend(margins or [])
+            return value, jnp.min(jnp.stack(margins)) if margins else jnp.full((), jnp.inf)
+
+        if blocks is not None:
+            return blocks.summed(function, with_gradient)
+        if with_gradient:
+            (value, margin), gradient = jax.value_and_grad(lambda tables: function(whole, tables), has_aux=True)(whole.tables)
+            return value, margin, gradient
+        return *function(whole, whole.tables), None
+
+    found = result(cheaper=with_gradient)
+    if tried:
+        limits = jnp.finfo(found[0].dtype)
+        found = jax.lax.cond(found[1] > limits.tiny / limits.eps, lambda: found, lambda: result(cheaper=False))
+    total, _, gradient = found
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
 
 
-def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, unaries: Mapping | None = None):
-    """Return log Z in nats as a function of the natural-parameter tables. `unaries`: log-densities to add to each latent's own."""
+def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, unaries: Mapping | None = None, margins: list | None = None):
+    """Return log Z in nats as a function of the natural-parameter tables.
+
+    `unaries`: log-densities to add to each latent's own; `margins`: see `log_partition`.
+    """
     factors = []
     for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
-        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)]))
+        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], margins))
     for name, array in (unaries or {}).items():
         variable = part.latents[name]
         factors.append(Factor((Axis(name, variable.size, identity(variable.shape)),), variable.shape, array))
-    return part.constant + log_partition(factors, part.latents, temperature)
+    return part.constant + log_partition(factors, part.latents, temperature, margins)
 
 
-def term_factor(term: Term, tables: Sequence[Named]) -> Factor:
-    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant."""
+def term_factor(term: Term, tables: Sequence[Named], margins: list | None = None) -> Factor:
+    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant. `margins`: see
+    `log_partition`."""
     rank = len(term.elements)
     is_table = term.family is None or term.family.lookup
-    if term.family is not None and term.family.lookup:
-        tables = [read_at(tables[0], term.value, term.elements)]
     pairs = list(zip(tables, term.statistics.formed(term.elements), [0] if is_table else term.family.event_dims, strict=True))
     if not term.base_is_constant:
         pairs.append((Named(np.ones((1,) * rank), term.base.shape), Statistic(term.base), 0))
-    total = inner_product(pairs, term.latent_axes, term.kept, rank)
-    return Factor(tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept), total)
+    axes, shape = tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept)
+    rows = looked_up(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
+    if rows is not None:
+        return Factor(axes, shape, rows[0], term.per_copy, rows[1])
+    return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, margins), term.per_copy)
 
 
 def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:

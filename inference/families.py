@@ -41,6 +41,7 @@ class Family:
     statistic is the indicator of x, and log p is read from the table instead. `centered`: statistics are taken of
     x − origin, and the location's features are measured from the same origin, so that mean ≫ sd does not cancel.
     `transform`: the x that is centered. `squares`: statistics that are matrices x xᵀ, given as the vector x.
+    `total`: the n of families whose statistics are x and n − x, a function of the given arguments.
     """
 
     arguments: Mapping[str, Conjugate | None]
@@ -53,6 +54,7 @@ class Family:
     centered: str | None = None
     transform: Callable = field(default=lambda x: x)
     squares: tuple[int, ...] = ()
+    total: Callable | None = None
 
 
 FAMILIES: dict[type, list[Family]] = {}
@@ -94,9 +96,10 @@ def _two_outcomes(conjugate, name, **changes):
 
 
 for _name, _form in (("probs", UNIT_INTERVAL), ("logits", UNIT_INTERVAL_LOGITS)):
-    register(getattr(dist, f"Bernoulli{_name.title()}"), _two_outcomes(_form, _name, statistics=lambda x: (x, 1 - x), base=_zero))
+    register(getattr(dist, f"Bernoulli{_name.title()}"), _two_outcomes(
+        _form, _name, statistics=lambda x: (x, 1 - x), base=_zero, total=lambda: 1.0))
     register(getattr(dist, f"Binomial{_name.title()}"), _two_outcomes(
-        _form, _name, given=("total_count",), statistics=lambda x, total_count: (x, total_count - x),
+        _form, _name, given=("total_count",), statistics=lambda x, total_count: (x, total_count - x), total=lambda total_count: total_count,
         base=lambda x, total_count: gammaln(total_count + 1.0) - gammaln(x + 1.0) - gammaln(total_count - x + 1.0)))
     register(getattr(dist, f"Geometric{_name.title()}"), _two_outcomes(_form, _name, statistics=lambda x: (jnp.ones_like(x), x), base=_zero))
     # NumPyro counts successes (probability p) before total_count failures

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
@@ -17,26 +19,24 @@ def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, closed.consts)
 
 
-def split_jaxpr(closed: ClosedJaxpr, num_params: int) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """Split f(params, *data) into known(*data) → constants and unknown(params, *constants) → outputs."""
+def split_jaxpr(closed: ClosedJaxpr, num_params: int, stays: Callable = lambda eqn: False) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+    """Split f(params, *data) into known(*data) → constants and unknown(params, *constants) → outputs.
+
+    `stays`: equations that are left in `unknown` though they are free of the params.
+    """
     jaxpr = pruned(closed).jaxpr
     params, data = jaxpr.invars[:num_params], jaxpr.invars[num_params:]
     dependent = set(params)
     known_eqns, unknown_eqns = [], []
     for eqn in jaxpr.eqns:
-        if any(not isinstance(v, Literal) and v in dependent for v in eqn.invars):
+        if stays(eqn) or any(not isinstance(v, Literal) and v in dependent for v in eqn.invars):
             dependent.update(eqn.outvars)
             unknown_eqns.append(eqn)
         else:
             known_eqns.append(eqn)
     constvars = set(jaxpr.constvars)
-    needed: dict = {}
-    for v in [v for eqn in unknown_eqns for v in eqn.invars] + list(jaxpr.outvars):
-        if not isinstance(v, Literal) and v not in dependent and v not in constvars:
-            needed[v] = None
-    needed = list(needed)
+    needed = list(dict.fromkeys(v for v in [v for eqn in unknown_eqns for v in eqn.invars] + list(jaxpr.outvars)
+                                if not isinstance(v, Literal) and v not in dependent and v not in constvars))
     known = rearranged(jaxpr, invars=data, outvars=needed, eqns=known_eqns)
-    inner = {v for eqn in unknown_eqns for v in eqn.outvars}
-    residual = [v for v in needed if v not in inner]
-    unknown = rearranged(jaxpr, invars=[*params, *residual], outvars=jaxpr.outvars, eqns=unknown_eqns)
+    unknown = rearranged(jaxpr, invars=[*params, *needed], outvars=jaxpr.outvars, eqns=unknown_eqns)
     return ClosedJaxpr(known, closed.consts), ClosedJaxpr(unknown, closed.consts)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.named import Axis, Named, without_rows
+from emjax.named import Affine, Axis, Named, spread, without_rows
+from emjax.numerics import IMPOSSIBLE
 from emjax.statistics import Statistic
 
 # ⟨P, x xᵀ⟩ costs D²/2 products and a matrix product with as many columns, or D² multiply-adds for each value of the latents as x (P x).
@@ -21,13 +24,14 @@ from emjax.statistics import Statistic
 LARGEST_PACKED = 32
 
 
-def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[Axis], kept: Sequence[int], rank: int):
+def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[Axis], kept: Sequence[int], rank: int, margins: list | None = None):
     """Return Σ ⟨η, t⟩ over everything but the kept elements and the latents.
 
     `pairs`: a table, its statistic and the number of its event axes. The result has the kept element axes first, then one axis
-    for each of `axes`, of length 1 where nothing varies.
+    for each of `axes`, of length 1 where nothing varies. `margins`: see `log_partition`.
     """
     names = [*kept, *(axis.key for axis in axes)]
+    pairs = pairs if margins is None else canonical(pairs, margins)
     columns, total = [], jnp.zeros((1,) * len(names))
     for table, statistic, event in pairs:
         operands = _Operands(without_rows(table), statistic, event, names, rank)
@@ -40,6 +44,43 @@ def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[
     if columns and any(operands.rows for operands in columns):
         return total + _product(columns, names)
     return total + sum(operands.contracted() for operands in columns)
+
+
+def looked_up(table: Named, statistic: Statistic, axes: Sequence[Axis], kept: Sequence[int], shape: Sequence[int]):
+    """Return ⟨η, t⟩ as (cells, index of each kept element) where it is nothing but the rows of a table that data pick, else None."""
+    rows, rank = table.row_axes, len(shape)
+    varying = {d for axis in table.axes for d in range(rank) if d < len(axis.varies) and axis.varies[d]}
+    is_one = statistic.value.is_static and not statistic.value.axes and bool((statistic.value.array == 1).all())
+    if not rows or not is_one or not varying <= set(kept) or any(n != 1 for n in table.compact):
+        return None
+    if any(n > 1 for d, n in enumerate(statistic.value.shape[:rank]) if d not in kept):
+        return None
+    table = without_rows(table, [axis for axis in rows if isinstance(axis.index, Affine)])
+    if any(n != 1 for n in table.compact):
+        return None
+    index: Any = 0
+    for axis in table.row_axes:
+        index = index * axis.size + jnp.asarray(axis.fitted(rank).placed(kept).index.dense([shape[d] for d in kept]))
+    present = [axis.key for axis in table.latent_axes]
+    cells = spread(table, [*table.row_axes, *(axis for axis in axes if axis.fitted(rank).key in present)])
+    lead = math.prod(axis.size for axis in table.row_axes)
+    sizes = [axis.size if axis.fitted(rank).key in present else 1 for axis in axes]
+    return jnp.asarray(cells).reshape(lead, *sizes), index
+
+
+def canonical(pairs: Sequence[tuple[Named, Statistic, int]], margins: list) -> list[tuple[Named, Statistic, int]]:
+    """Return a ⟨x⟩ + b ⟨n − x⟩ as (a − b) ⟨x⟩ + b n, half the columns, where n is the same for all elements.
+
+    It loses all digits where b is the logarithm of zero: the margin is then zero.
+    """
+    found = list(pairs)
+    for i, (table, statistic, event) in enumerate(pairs):
+        if statistic.total is not None:
+            first, counted, _ = pairs[i - 1]
+            found[i - 1] = (replace(first, array=first.array - table.array), counted, event)
+            found[i] = (table, Statistic(statistic.total), event)
+            margins.append(jnp.where(jax.lax.stop_gradient(table.array).min() > IMPOSSIBLE, 1.0, 0.0))
+    return found
 
 
 def features(statistic: Statistic):

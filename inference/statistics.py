@@ -16,7 +16,7 @@ import numpy as np
 
 from emjax.families import Family
 from emjax.lifting import lift, lift_events
-from emjax.named import Named, evaluate, without_rows
+from emjax.named import Named, constant, evaluate, without_rows
 
 # elementwise primitives whose results are cheaper to form again than to keep
 CHEAP = {"add", "sub", "mul", "neg", "integer_pow", "square", "max", "min", "select_n", "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge",
@@ -25,10 +25,14 @@ CHEAP = {"add", "sub", "mul", "neg", "integer_pow", "square", "max", "min", "sel
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """A sufficient statistic t: its named value, or the matrix x xᵀ of a named vector x, which is not formed (`square`)."""
+    """A sufficient statistic t: its named value, or the matrix x xᵀ of a named vector x, which is not formed (`square`).
+
+    `total`: the constant n, where t is n minus the statistic before it.
+    """
 
     value: Named
     square: bool = False
+    total: Named | None = None
 
     @property
     def size(self) -> int:
@@ -93,7 +97,8 @@ class Weight:
     def weighted(self, statistic: Statistic, elements: tuple[int, ...]) -> Statistic:
         """Return the statistic times the weight: w x xᵀ is the square of √w x."""
         weight = replace(self, scale=replace(self.scale, array=evaluate(jnp.sqrt, self.scale.array))) if statistic.square and not self.is_one else self
-        return Statistic(weight.applied(statistic.value, elements), statistic.square)
+        total = replace(statistic.total, shape=elements) if statistic.total is not None and self.is_one else None
+        return Statistic(weight.applied(statistic.value, elements), statistic.square, total)
 
     @property
     def data_mask(self) -> Named | None:
@@ -139,7 +144,11 @@ def sufficient(family: Family, value: Named, origin: Named | None, given: Sequen
         return tuple(jnp.asarray(t, number) for t in family.statistics(x, **dict(zip(family.given, g, strict=True))))
 
     values = lift_events(function, [(value, event), *given], rank, out_events)
-    return [Statistic(v, i in family.squares) for i, v in enumerate(values)]
+    statistics = [Statistic(v, i in family.squares) for i, v in enumerate(values)]
+    if family.total is not None and all(value.array.size == 1 for value, _ in given):
+        total = family.total(**{name: value.array.reshape(()) for name, (value, _) in zip(family.given, given, strict=True)})
+        statistics[1] = replace(statistics[1], total=constant(jnp.full((1,) * rank, total, number)))
+    return statistics
 
 
 def summed_dims(statistic: Statistic, natural: Named, kept: Sequence[int], rank: int) -> list[int]:
@@ -150,20 +159,37 @@ def summed_dims(statistic: Statistic, natural: Named, kept: Sequence[int], rank:
 
 def summed(statistic: Statistic, dims: Sequence[int]) -> Statistic:
     """Sum a statistic along axes, which stay with length 1."""
-    value = statistic.value
+    if statistic.square:
+        return _summed_squares(statistic.value, dims)
+    total = None if statistic.total is None else _summed(statistic.total, dims)
+    return Statistic(_summed(statistic.value, dims), False, total)
+
+
+def _summed(value: Named, dims: Sequence[int]) -> Named:
+    times, over, shape = _what_is_summed(value, dims)
+    if not over and times == 1:
+        return replace(value, shape=shape)
+    return replace(value, array=evaluate(lambda a: a.sum(axis=over, keepdims=True) * times, value.array), shape=shape)
+
+
+def _summed_squares(value: Named, dims: Sequence[int]) -> Statistic:
+    """Return Σ x xᵀ along axes, which stay with length 1: one matrix product."""
+    times, over, shape = _what_is_summed(value, dims)
+    if not over and times == 1:
+        return Statistic(replace(value, shape=shape), True)
+    letters = [chr(97 + d) for d in range(value.array.ndim)]
+    out = [letter for d, letter in enumerate(letters[:-1]) if d not in over]
+    spec = f"{''.join(letters)},{''.join(letters[:-1])}Z->{''.join(out)}{letters[-1]}Z"
+    lead = [1 if d in over else n for d, n in enumerate(value.array.shape[:-1])]
+
+    def squares(x):
+        return times * jnp.einsum(spec, x, x, precision="highest").reshape(*lead, *shape[-1:] * 2)
+
+    return Statistic(Named(evaluate(squares, value.array), shape + shape[-1:], value.axes))
+
+
+def _what_is_summed(value: Named, dims: Sequence[int]):
+    """Return how often a value counts along axes that it does not vary along, the array's axes to sum, and the shape that is left."""
     times = math.prod(value.shape[d] for d in dims if value.compact[d] == 1)
     over = tuple(len(value.axes) + d for d in dims if value.compact[d] > 1)
-    shape = tuple(1 if d in dims else s for d, s in enumerate(value.shape))
-    if not over and times == 1:
-        return Statistic(replace(value, shape=shape), statistic.square)
-    if not statistic.square:
-        return Statistic(replace(value, array=evaluate(lambda a: a.sum(axis=over, keepdims=True) * times, value.array), shape=shape))
-    return Statistic(Named(evaluate(lambda a: _summed_squares(a, over) * times, value.array), shape + value.shape[-1:], value.axes))
-
-
-def _summed_squares(x, over: Sequence[int]):
-    """Return Σ x xᵀ over axes, which stay with length 1: one matrix product."""
-    letters = [chr(97 + d) for d in range(x.ndim)]
-    out = [letter for d, letter in enumerate(letters[:-1]) if d not in over]
-    product = jnp.einsum(f"{''.join(letters)},{''.join(letters[:-1])}Z->{''.join(out)}{letters[-1]}Z", x, x, precision="highest")
-    return product.reshape([1 if d in over else x.shape[d] for d in range(x.ndim - 1)] + [x.shape[-1]] * 2)
+    return times, over, tuple(1 if d in dims else s for d, s in enumerate(value.shape))

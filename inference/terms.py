@@ -18,13 +18,15 @@ from emjax.graph import (
     FactorGraph,
     Slot,
     Term,
+    identity,
     natural_tables,
-    read_at,
 )
 from emjax.jaxprs import split_jaxpr
 from emjax.lifting import lift, lift_events
 from emjax.lookup import MixedElements
 from emjax.named import (
+    Affine,
+    Axis,
     Dense,
     Named,
     constant,
@@ -207,20 +209,39 @@ class _Builder:
         else:
             arguments = {name: self.argument(site, name, rank) for name in family.arguments}
             self.check_elements(site, rank, [*arguments.values(), *(self.argument(site, name, rank) for name in family.given), value])
-        if family is None or family.lookup:
-            counts = weight.weighted(Statistic(constant(np.ones((1,) * rank))), elements)
-            statistics = computed_once([counts])
-        else:
+        masks = [part for part in (weight.mask, possible) if part is not None]
+        if family is not None and not family.lookup:
             data = transformed(family, masked_data(value, weight.data_mask, event), rank, event)
             if family.centered and not value.latent_axes:
                 origin = mean_of(data, arguments[family.centered], weight.data_mask, rank, event)
-            statistics = self.statistics(site, family, value, origin, weight, possible, rank)
             base = self.log_base(site, family, data, possible, elements)
+        naturals = natural_tables(family, arguments, origin, value, elements)
+        given = [] if family is None else [v for v, _ in self.given(site, family, rank).values()]
+        per_copy = self.counts_copies(weight.scale, [axis.fitted(rank) for axis in union([*naturals, value, *masks, *given]) if axis.is_latent])
+        in_copy = replace(weight, scale=constant(np.ones((1,) * rank))) if per_copy else weight
+        if family is None or family.lookup:
+            statistics = computed_once([in_copy.weighted(Statistic(constant(np.ones((1,) * rank))), elements)])
+        else:
+            statistics = self.statistics(site, family, value, origin, in_copy, possible, rank)
         self.check_indices(site, [*arguments.values(), value])
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
-        base = weight.applied(base, elements, absent)
-        return self.finished(site, family, arguments, statistics, base, possible is not None, origin, value, elements)
+        is_constant = possible is None and not any(v.latent_axes for v in (base, *masks))
+        base = (weight if is_constant else in_copy).applied(base, elements, absent)
+        return self.finished(site, family, arguments, naturals, statistics, per_copy, base, is_constant, origin, value, elements)
+
+    def counts_copies(self, scale: Named, axes: Sequence[Axis]) -> bool:
+        """Whether a multiplicity is that of every latent that its site reads, element by element: it then counts within one copy."""
+        varying = [d for d, size in enumerate(scale.compact) if size != 1]
+        for axis in axes:
+            latent = self.program.latents[axis.source] if isinstance(axis.source, str) else None
+            if latent is None or not isinstance(axis.index, Affine) or axis.index.offset:
+                return False
+            own = self.scale(next(site for site in self.program.sites if site.name == axis.source)).padded(len(latent.shape))
+            strides = [stride for stride, size in zip(identity(latent.shape).strides, own.compact, strict=True) if size != 1]
+            if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
+                return False
+        return bool(axes) and bool(varying)
 
     def argument(self, site: Site, name: str, rank: int) -> Named:
         """Return an argument with its event axes at their full length."""
@@ -291,13 +312,10 @@ class _Builder:
         (base,) = lift_events(function, [(data, len(site.event)), *given.values()], rank)
         return base if possible is None else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], elements)
 
-    def finished(self, site: Site, family, arguments, statistics: Statistics, base, may_be_impossible: bool, origin, value, elements) -> Term:
+    def finished(self, site: Site, family, arguments, naturals, statistics: Statistics, per_copy: bool, base, is_constant: bool, origin, value, elements) -> Term:
         """Sum what no table needs, and put slots in place of arrays."""
         rank = len(elements)
-        naturals = natural_tables(family, arguments, origin, rank)
         own_axes = tuple(table.axes for table in naturals)
-        if family is not None and family.lookup:
-            naturals = [read_at(naturals[0], value, elements)]
         formed = statistics.formed(elements)
         touched = tuple(axis.fitted(rank) for axis in union([*naturals, *(s.value for s in formed), base]) if axis.is_latent)
         latent_axes = tuple({axis.key: axis for axis in touched}.values())
@@ -308,14 +326,12 @@ class _Builder:
             statistics = replace(statistics, function=lambda i, e, form=statistics.function: [summed(s, d) for s, d in zip(form(i, e), dims, strict=True)])
         else:
             statistics = computed_once(reduced)
-        # a constant of the data alone is added up at once
-        in_total = not (base.latent_axes or may_be_impossible)
-        base = summed(Statistic(without_rows(base)), [d for d in range(rank) if in_total or d not in kept]).value
+        base = summed(Statistic(without_rows(base)), [d for d in range(rank) if is_constant or d not in kept]).value
         prior = PRIORS.get(site.family) if site.kind == "prior" else None
         priors = {name: self.values[site.outputs["args"][name]] for name in (prior.arguments if prior else ()) if name in site.outputs["args"]}
         return Term(site, family, elements, self.stored_all(arguments), replace(statistics, inputs=self.stored_all(statistics.inputs)), self.stored(base),
                     None if origin is None else self.stored(origin), self.stored(value), self.stored(Named(np.zeros(()), (), latent_axes)).axes, own_axes, kept,
-                    self.stored_all(priors))
+                    self.stored_all(priors), per_copy)
 
     def is_formed_in_step(self, site: Site, statistics: Statistics, reduced: Sequence[Statistic], elements) -> bool:
         """Whether statistics are larger than the data that they are formed from, and nothing but sums and products of them."""

@@ -102,6 +102,7 @@ def test_blocks_add_up_to_one_pass(program, rows, monkeypatch):
     whole, of_whole = e_step(compiled.graph, arrays)
     monkeypatch.setattr(blocks, "_rows_of_equal_blocks", lambda size, most: rows)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 1})
+    monkeypatch.setattr(blocks, "BLOCK_TABLES", 0)
     found = blocks_of(problem(compiled.graph, arrays))
     assert found is not None and found.size == 23
     value, statistics = e_step(compiled.graph, arrays)
