@@ -132,8 +132,7 @@ def filled(value: Named, arrays: Sequence) -> Named:
 def filled_axes(axes: Sequence[Axis], arrays: Sequence) -> tuple[Axis, ...]:
     """Return the axes with the arrays of their indices' slots."""
     def fill(index: Index) -> Index:
-        slot = isinstance(index, Dense) and isinstance(index.array, Slot)
-        return replace(index, array=arrays[index.array.number]) if slot else index
+        return index.with_arrays(lambda array: arrays[array.number] if isinstance(array, Slot) else array) if isinstance(index, Dense) else index
 
     return tuple(replace(axis, index=fill(axis.index)) for axis in axes)
 

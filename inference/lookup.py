@@ -19,7 +19,7 @@ from emjax.named import (
     Dense,
     Index,
     Named,
-    Root,
+    composed,
     labeled,
     take,
     without_rows,
@@ -103,7 +103,7 @@ def _as_rows(piece: Named, size: int) -> Named:
     piece = without_rows(piece)
     if all(s == 1 for s in piece.array.shape):
         return piece
-    axis = Axis(None, size, Dense(piece.array, piece.content))
+    axis = Axis(None, size, Dense(piece.array, (piece.content,)))
     return Named(np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape)), piece.shape, (axis,))
 
 
@@ -161,18 +161,21 @@ def _index_after(axis: Axis, shape, pieces: Mapping[int, Named], lookup: Lookup)
         table, labels = labeled(Named(index.array, tuple(shape)))
         labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
         array = take(table, labels, {("read", d): labeled(without_rows(pieces[d])) for d in varying}, list(range(lookup.rank)))
-    return _composed(array, index, varying, [d for d in range(len(shape)) if axis.varies[d]], pieces)
+    dims = [d for d in range(len(shape)) if axis.varies[d]]
+    inner = _as_index(pieces[varying[0]], read[varying[0]])
+    if len(dims) > 1 or inner is None:
+        return Dense.of(array)
+    return composed(index.placed(dims), shape[dims[0]], inner, array)
 
 
-def _composed(array, index: Index, varying, dims, pieces) -> Dense:
-    """Name the composition outer[inner] of two indices, so that equal ones are known to be equal."""
-    inner = pieces[varying[0]]
-    root = inner.axes[0].index.root if len(inner.axes) == 1 and isinstance(inner.axes[0].index, Dense) else inner.content if not inner.axes else None
-    if len(dims) != 1 or root is None:
-        return Dense(array, Root(array))
-    if isinstance(index, Affine) and index.offset == 0 and index.strides[varying[0]] == 1:
-        return Dense(array, root)
-    return Dense(array, ("composed", index.key, root), (index, root))
+def _as_index(piece: Named, array) -> Dense | None:
+    """Return a piece of an index, which reads `array`, as the composition that it is: of its table and its rows."""
+    if not piece.axes:
+        return Dense(array, (piece.content,))
+    if len(piece.axes) > 1 or any(size != 1 for size in piece.compact):
+        return None
+    (rows,) = piece.axes
+    return composed(Dense(piece.array.reshape(-1), (piece.content,)), rows.size, rows.index, array)
 
 
 def affine(piece: Named) -> Affine | None:

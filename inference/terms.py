@@ -338,7 +338,7 @@ class _Builder:
             self.outputs.append(array)
             return Slot(len(self.outputs) - 1, tuple(array.shape), array.dtype)
 
-        axes = tuple(replace(a, index=replace(a.index, array=slot(a.index.array)) if isinstance(a.index, Dense) else a.index) for a in value.axes)
+        axes = tuple(replace(a, index=a.index.with_arrays(slot) if isinstance(a.index, Dense) else a.index) for a in value.axes)
         return Named(slot(value.array), value.shape, axes, value.content)
 
     # ── checks ──
