@@ -11,6 +11,16 @@ from jax import lax
 from numpyro.distributions import constraints
 
 
+def feasible(distribution: dist.Distribution, value, counted=True):
+    """Return the value where it is in the distribution's support and `counted`, elsewhere one that is in the support.
+
+    The log-density at what does not count is thrown away, but if it is NaN or infinite, its gradient is not: 0 · ∞ is NaN.
+    """
+    inside = distribution.support(value)
+    inside = inside.reshape(inside.shape + (1,) * distribution.support.event_dim)
+    return jnp.where(inside & counted, value, distribution.support.feasible_like(value))
+
+
 class Select(dist.Distribution):
     """A distribution that an index chooses among components: x | index ~ components[index].
 
@@ -62,11 +72,7 @@ class Select(dist.Distribution):
 
     @staticmethod
     def _component_log_prob(component: dist.Distribution, value):
-        """Return a component's log-density; it sees a feasible value in place of one outside its support."""
-        inside = component.support(value)
-        event = inside.reshape(inside.shape + (1,) * len(component.event_shape))
-        feasible = jnp.where(event, value, component.support.feasible_like(value))
-        return jnp.where(inside, component.log_prob(feasible), -jnp.inf)
+        return jnp.where(component.support(value), component.log_prob(feasible(component, value)), -jnp.inf)
 
     def _chosen(self, values, shape, event_dim):
         index = jnp.broadcast_to(self.index, shape)

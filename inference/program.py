@@ -6,6 +6,7 @@ arguments of its distribution, its value, its mask and its multiplicity. Nothing
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from numpyro.distributions import constraints
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
 
-from emjax.distributions import Select
+from emjax.distributions import Select, feasible
 from emjax.families import registered_arguments
 from emjax.jaxprs import pruned
 
@@ -308,11 +309,20 @@ def _sites(record, symbols: _Symbols, outputs: list):
             "masks": [emit(mask, units) for mask, units in all_masks if mask is not True],
             "gate": emit(inner.index == number, extra) if is_select else None,
             "args": {key: emit(available[key]) for key in names if key in available},
-            "log_prob": emit(_log_prob(core, value)),
+            "log_prob": emit(_log_prob(core, _feasible(core, value, all_masks) if kind == "observed" else value)),
             "valid": emit(_valid(core, value)) if kind == "observed" else None,
         }
         elements = batch + tuple(component.event_shape)[:extra]
         yield Site(name, kind, type(core), elements, tuple(core.event_shape), plates, arrays, dict(core.arg_constraints))
+
+
+def _feasible(core, value, masks):
+    """Return an observed value with a feasible one where it is masked or outside the support."""
+    counted = [jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (units + len(core.event_shape)))) for mask, units in masks]
+    try:
+        return value if core.support is None else feasible(core, value, functools.reduce(jnp.logical_and, counted, True))
+    except (NotImplementedError, AttributeError, TypeError):
+        return value
 
 
 def _log_prob(core, value):

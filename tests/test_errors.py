@@ -58,6 +58,16 @@ def test_nan_under_a_mask_is_a_missing_value():
     assert run(program, X.at[2].set(jnp.nan)).params["loc"] == pytest.approx(5.5 / 3)
 
 
+def test_nan_under_a_mask_is_a_missing_value_of_any_distribution():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", len(x)), numpyro.handlers.mask(mask=~jnp.isnan(x)):
+            numpyro.sample("x", dist.StudentT(4.0, loc, 1.0), obs=x)
+
+    result = run(program, jnp.array([3.0, 4.0, 5.0, jnp.nan]), max_steps=20)
+    assert result.params["loc"] == pytest.approx(4.0, abs=1e-6)  # by symmetry
+
+
 @pytest.mark.parametrize("value", [11.0, -1.0, 0.5])
 def test_observation_outside_the_support_is_an_error(value):
     with pytest.raises(ValueError, match=r"Site 'heads'.*index \(1,\).*outside the support of Binomial(?s:.*)mask"):
@@ -80,6 +90,18 @@ def test_value_that_one_component_of_a_select_excludes_is_certain_of_the_other()
     good = EM(annotators.program).posterior(params, scores)["good"]
     np.testing.assert_allclose(good[0], [0, 1], atol=1e-12)
     assert (good[1:] > 0).all()
+
+
+def test_value_that_one_component_of_a_select_excludes_teaches_it_nothing():
+    def program(x):
+        scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.5))
+            numpyro.sample("x", Select(z, [dist.Normal(-3.0, 1.0), dist.Weibull(scale, 1.5)]), obs=x)
+
+    seen = np.array([4.0, 5.0, 6.0])
+    result = run(program, jnp.array([-3.0, -2.5, *seen]), max_steps=50)
+    assert result.params["scale"] == pytest.approx(np.mean(seen**1.5) ** (1 / 1.5), rel=1e-6)  # the others are almost surely normal
 
 
 def test_value_that_every_component_of_a_select_excludes_is_an_error():
