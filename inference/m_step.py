@@ -46,8 +46,8 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
     reader = Reader(graph)
     held, closed, computed, opaque, user = [], [], [], [], []
     for name in graph.names:
-        if not reader.terms_of(name):
-            held.append(_held(name, name in graph.unused))
+        if name in graph.unused or not reader.terms_of(name):
+            held.append(_held(name))
         elif name in overrides:
             user.append(_user(graph, name, reader.terms_of(name), overrides[name]))
         else:
@@ -77,7 +77,7 @@ def _grouped_by_size(graph, computed, opaque):
 # ── what the program computes with ─────────────────────────────────────────────────────────────────────────────
 
 
-def _held(name: str, unused: bool) -> Maximizer:
+def _held(name: str) -> Maximizer:
     reason = "nothing observed depends on it: it stays where it is"
     return Maximizer((name,), "held", reason, lambda params: (), lambda params, state, constants, statistics: ({name: params[name]}, state))
 

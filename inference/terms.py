@@ -161,24 +161,30 @@ class _Builder:
         return {"terms": terms, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
 
     def relevant_sites(self) -> tuple[list[Site], tuple[str, ...]]:
-        """Return the sites that matter, and the continuous latents that nothing depends on: these integrate to one."""
-        used_latents: set = set()
-        used_parameters: set = set()
+        """Return the sites that matter, and the continuous latents that no observation depends on: these integrate to one."""
+        read: dict[str, set[str]] = {}
         for site in self.program.sites:
-            read = self.read_by(site)
-            used_parameters |= frozenset().union(*(self.depends[n] for n in read)) - ({site.name} if site.kind == "prior" else set())
-            touched = {axis.source for n in [*read, site.outputs["value"]] for axis in self.values[n].latent_axes}
-            used_latents |= touched - ({site.name} if site.kind == "latent" else set())
+            read.setdefault(site.name, set()).update(self.reads(site))
+        needed, new = set(), {site.name for site in self.program.sites if site.kind == "observed"}
+        while new:
+            needed |= new
+            new = set().union(*(read[name] for name in new if name in read)) - needed
+        unused = {name for name, p in self.program.parameters.items() if p.is_prior and name not in needed}
         unbounded = {name: latent for name, latent in self.program.latents.items() if isinstance(latent, UnboundedLatent)}
-        for name in sorted(used_latents & set(unbounded)):
+        sites = [site for site in self.program.sites if site.name not in unused and site.name not in unbounded]
+        for name in sorted(set(unbounded) & set().union(*(read[site.name] for site in sites))):
             raise ValueError(unbounded[name].message)
-        unused = {name for name, p in self.program.parameters.items() if p.is_prior and name not in used_parameters}
-        sites = [site for site in self.program.sites if site.name not in unbounded and not (site.kind == "prior" and site.name in unused)]
         return sites, tuple(sorted(unused))
 
+    def reads(self, site: Site) -> set[str]:
+        """Return the latents and parameters that a site's contribution depends on, itself aside."""
+        numbers = [*self.read_by(site), site.outputs["value"], *([] if site.outputs["scale"] is None else [site.outputs["scale"]])]
+        latents = {axis.source for number in numbers for axis in self.values[number].latent_axes}
+        return latents.union(*(self.depends[number] for number in numbers)) - {site.name}
+
     def read_by(self, site: Site) -> list[int]:
-        """Return the outputs that a site's log-density reads: its arguments, or the log-density itself."""
-        numbers = [*site.outputs["args"].values(), site.outputs["log_prob"]]
+        """Return the outputs that a site's distribution consists of: its arguments or its log-density, its masks, its gate."""
+        numbers = [*site.outputs["args"].values(), site.outputs["log_prob"], *site.outputs["masks"], site.outputs["gate"]]
         return [number for number in numbers if number is not None and self.values[number] is not None]
 
     def scale(self, site: Site) -> Named:

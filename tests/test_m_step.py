@@ -652,6 +652,27 @@ def test_what_nothing_observed_depends_on_is_held():
     assert "nothing observed depends on it" in str(plan)
 
 
+def predicts(y):
+    """Beside the data: a new mean, what it predicts, and whether that is large. Nothing observed depends on them."""
+    m = numpyro.param("m", jnp.array(0.0))
+    s = numpyro.param("s", jnp.array(1.0), constraint=POSITIVE)
+    with numpyro.plate("rows", len(y)):
+        numpyro.sample("y", dist.Normal(m, s), obs=y)
+    new = numpyro.sample("new", dist.Normal(m, s))
+    predicted = numpyro.sample("predicted", dist.Normal(new, 1.0))
+    numpyro.sample("is_large", dist.Bernoulli(logits=predicted))
+
+
+def test_predictions_integrate_to_one_however_long_their_chain():
+    y = jnp.array([1.0, 2.0, 5.0])
+    em = EM(predicts)
+    result = em.run(jax.random.key(0), y)
+    np.testing.assert_allclose(result.params["s"], np.std(y), rtol=1e-9)
+    np.testing.assert_allclose(result.log_likelihood, dist.Normal(np.mean(y), np.std(y)).log_prob(y).sum(), rtol=1e-12)
+    plan = em.plan(y)
+    assert plan.method("new") == plan.method("predicted") == "held"
+
+
 # ---------------------------------------------------------------- priors of priors
 
 
