@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from emjax.families import Family
+from emjax.jaxprs import inlined
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
 from emjax.named import Affine, Axis, Dense, Index, Named, constant, evaluate
@@ -78,7 +79,7 @@ class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
     `joint` maps (parameters, floor, data) to all slots; `known` and `unknown` are its two halves; `scales` holds the
-    multiplicity of each latent's elements; `unused` names the continuous latents that nothing depends on.
+    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on.
     """
 
     terms: tuple[Term, ...]
@@ -109,7 +110,7 @@ class FactorGraph:
         """Return what each slot depends on; entries of all parameters are numbered in the order of `names`."""
         if "wires" not in self.cache:
             shapes = {name: self.parameters[name].shape for name in self.names}
-            self.cache["wires"] = wires(self.joint, self.offsets(), self.names, shapes)
+            self.cache["wires"] = wires(inlined(self.joint), self.offsets(), self.names, shapes)
         return self.cache["wires"]
 
     def offsets(self) -> dict[str, int]:

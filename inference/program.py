@@ -23,7 +23,7 @@ from numpyro.primitives import Messenger
 
 from emjax.distributions import Select, feasible
 from emjax.families import registered_arguments
-from emjax.jaxprs import pruned
+from emjax.jaxprs import inlined, pruned
 
 latent_p = Primitive("latent")
 latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))
@@ -214,7 +214,7 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
         return outputs
 
     abstract = [jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names]
-    closed = pruned(jax.make_jaxpr(flat)(abstract, leaves))
+    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves)))
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 

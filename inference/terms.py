@@ -21,7 +21,7 @@ from emjax.graph import (
     natural_tables,
     read_at,
 )
-from emjax.jaxprs import split_jaxpr
+from emjax.jaxprs import dependencies, split_jaxpr
 from emjax.lifting import lift, lift_events
 from emjax.lookup import MixedElements
 from emjax.named import (
@@ -83,10 +83,7 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
 def _depends_on_parameters(program: Program) -> list[frozenset[str]]:
     """Return, for each output of the traced program, the parameters that it depends on."""
     jaxpr = program.jaxpr.jaxpr
-    found: dict = {var: frozenset({name}) for var, name in zip(jaxpr.invars, sorted(program.parameters), strict=False)}
-    for eqn in jaxpr.eqns:
-        joint = frozenset().union(*(found.get(v, frozenset()) for v in eqn.invars if not isinstance(v, Literal)))
-        found.update(dict.fromkeys(eqn.outvars, joint))
+    found = dependencies(jaxpr, dict(zip(jaxpr.invars, sorted(program.parameters), strict=False)))
     return [frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars]
 
 

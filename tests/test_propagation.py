@@ -177,6 +177,22 @@ def test_operations_on_one_element_are_brute_force(group):
     assert_brute_force(program_of(ONE_ELEMENT[group], is_joint=False), {"mu": LOC}, ROWS)
 
 
+def test_linear_solve_has_its_derivatives():
+    def location(theta):
+        return jnp.linalg.solve(jnp.array([[theta, 0.2], [0.2, theta**2]]), jnp.array([theta, 2.0])).sum()
+
+    def program(x):
+        numpyro.sample("x", dist.Normal(location(numpyro.param("theta", jnp.array(1.3))), 1.0), obs=x)
+
+    def log_likelihood(theta):
+        return dist.Normal(location(theta), 1.0).log_prob(4.0)
+
+    em, theta = EM(program), jnp.array(1.3)
+    for derivative in (jax.grad, lambda f: jax.grad(jax.grad(f))):
+        found = derivative(lambda theta: em.log_likelihood({"theta": theta}, jnp.array(4.0)))(theta)
+        np.testing.assert_allclose(found, derivative(log_likelihood)(theta), rtol=1e-10)
+
+
 def test_operations_that_mix_elements_are_brute_force():
     assert_brute_force(program_of(MIXED, is_joint=True), {"mu": LOC}, ROWS[:3])
 
