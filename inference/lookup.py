@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import GatherScatterMode
 
+from emjax.lifting import lift
 from emjax.moves import Joined, carried_out, sliced
 from emjax.named import (
     Affine,
@@ -105,6 +107,42 @@ def _as_rows(piece: Named, size: int) -> Named:
         return piece
     axis = Axis(None, size, Dense(piece.array, (piece.content,)))
     return Named(np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape)), piece.shape, (axis,))
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Where indices reach beyond a table or a latent: `bad` is true there, `what` says how long it is; `indices` are the jaxpr's."""
+
+    bad: Named
+    what: str
+    indices: tuple
+
+
+def reach(eqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
+    """Return, for every index of a lookup that only data decide, where it is out of range."""
+    shape = operand.shape
+    if eqn.primitive.name == "dynamic_slice":  # of length one, it is how JAX looks up one entry
+        pieces, lengths = dict(enumerate(map(carried_out, indices))), eqn.params["slice_sizes"]
+    else:
+        found = as_lookup(eqn, shape)
+        if found is None or eqn.params["mode"] == GatherScatterMode.CLIP:
+            return []
+        pieces, lengths = dict(zip(found[1], index_columns(indices[0], len(found[1])), strict=True)), [1] * len(shape)
+    axes = operand.axes if isinstance(operand, Named) else ()
+    return [Reach(_beyond(piece, shape[d] - lengths[d]), _length(axes, d, shape[d]), tuple(eqn.invars[1:]))
+            for d, piece in pieces.items() if not piece.is_static]
+
+
+def _beyond(piece: Named, last: int) -> Named:
+    """Return where an index lies outside 0 … last for some value of the latents that it depends on."""
+    piece = without_rows(piece)
+    bad = lift(lambda i: (i < 0) | (i > last), [piece], piece.shape)
+    return Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
+
+
+def _length(axes: Sequence[Axis], dim: int, size: int) -> str:
+    latents = [axis.source for axis in axes if axis.is_latent and axis.varies[dim]]
+    return f"latent '{latents[0]}' has {size} elements" if latents else f"the table has {size} rows"
 
 
 def _check_range(piece: Named, operand: Named, size: int) -> None:

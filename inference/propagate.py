@@ -15,11 +15,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from emjax.jaxprs import inlined, rearranged
 from emjax.lifting import lift
-from emjax.lookup import MixedElements, as_lookup, index_columns, look_up
+from emjax.lookup import MixedElements, Reach, as_lookup, index_columns, look_up, reach
 from emjax.moves import MOVES, Joined, carried_out, move
 from emjax.named import (
     Axis,
@@ -37,6 +37,7 @@ from emjax.named import (
 REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax",
               "argmin"}
 ALONG_ONE_AXIS = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"}
+LOOKUPS = {"gather", "dynamic_slice"}
 MATRIX = {"cholesky", "triangular_solve", "lu", "eigh", "eig", "svd", "qr", "householder_product", "geqrf"}
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
@@ -49,19 +50,23 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 
-def propagate(jaxpr: Jaxpr, inputs: Sequence[Named]) -> list[Named]:
-    """Return the named value of every output of a jaxpr (without constants) for named inputs.
+def propagate(jaxpr: Jaxpr, inputs: Sequence[Named]) -> tuple[list[Named], dict[Var, list[Reach]]]:
+    """Return the named value of every output of a jaxpr (without constants) for named inputs; and, by the variables that
+    lookups define, where their indices are out of range.
 
     Equal expressions are computed once. Raises `MixedElements` where a table over single latent elements
     cannot hold a value.
     """
-    return _Interpreter().run(jaxpr, list(inputs))
+    interpreter = _Interpreter()
+    return interpreter.run(jaxpr, list(inputs)), interpreter.reached
 
 
 class _Interpreter:
     def __init__(self):
+        self.literals: dict = {}
         self.seen: dict = {}
         self.alive: list = []
+        self.reached: dict[Var, list[Reach]] = {}
 
     def run(self, jaxpr: Jaxpr, inputs: list) -> list[Named]:
         known = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -75,10 +80,10 @@ class _Interpreter:
         return [carried_out(read(atom)) for atom in jaxpr.outvars]
 
     def literal(self, atom: Literal) -> Named:
-        key = ("literal", str(atom.aval), np.asarray(atom.val).tobytes())
-        if key not in self.seen:
-            self.seen[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
-        return self.seen[key]
+        key = (str(atom.aval), np.asarray(atom.val).tobytes())
+        if key not in self.literals:
+            self.literals[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
+        return self.literals[key]
 
     def equation(self, eqn, values: list) -> list:
         name = eqn.primitive.name
@@ -87,9 +92,13 @@ class _Interpreter:
         key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
         if key not in self.seen:
             outputs = apply(eqn, values)
-            self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs]
+            found = reach(eqn, values[0], values[1:]) if name in LOOKUPS else []
+            self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs], found
             self.alive.append(values)
-        return self.seen[key]
+        outputs, found = self.seen[key]
+        if found:
+            self.reached[eqn.outvars[0]] = found
+        return outputs
 
     def linear_solve(self, eqn, values: list) -> list:
         """Return x for which A x = b.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import Literal, Var
 from jax.interpreters import partial_eval as pe
 
 from emjax.families import PRIORS, Family, Prior, family_of
@@ -23,7 +23,7 @@ from emjax.graph import (
 )
 from emjax.jaxprs import dependencies, split_jaxpr
 from emjax.lifting import lift, lift_events
-from emjax.lookup import MixedElements
+from emjax.lookup import MixedElements, Reach
 from emjax.named import (
     Dense,
     Named,
@@ -68,8 +68,9 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
         jaxpr, _ = pe.dce_jaxpr(jaxpr, [i in needed for i in range(len(jaxpr.outvars))], instantiate=True)
         consts = [constant(c) if np.size(c) <= LARGEST_KNOWN else Named(jnp.asarray(c), tuple(np.shape(c))) for c in program.jaxpr.consts]
         inputs = [Named(x, tuple(x.shape)) for x in (*params, *data)]
-        found = iter(propagated(program, jaxpr, split, [*consts, *inputs]))
-        builder = _Builder(program, [next(found) if i in needed else None for i in range(len(depends))], depends, floor)
+        values, reached = propagated(program, jaxpr, split, [*consts, *inputs])
+        found = iter(values)
+        builder = _Builder(program, [next(found) if i in needed else None for i in range(len(depends))], depends, reached, floor)
         state["graph"] = builder.graph()
         return builder.outputs
 
@@ -143,8 +144,8 @@ class _Weight:
 class _Builder:
     """Builds the terms of a program from its named outputs (None where nothing reads them)."""
 
-    def __init__(self, program: Program, values: Sequence[Named | None], depends, floor):
-        self.program, self.values, self.depends, self.floor = program, values, depends, floor
+    def __init__(self, program: Program, values: Sequence[Named | None], depends, reached: Mapping[Var, Sequence[Reach]], floor):
+        self.program, self.values, self.depends, self.reached, self.floor = program, values, depends, reached, floor
         self.outputs: list = []
         self.checks: list[Check] = []
         self.multiplicities: dict = {}
@@ -152,6 +153,7 @@ class _Builder:
     def graph(self) -> dict:
         """Return the fields of the factor graph that the program's sites determine."""
         sites, unused = self.relevant_sites()
+        self.check_indices(sites)
         terms = tuple(self.term(site) for site in sites)
         latents = {site.name: self.program.latents[site.name] for site in sites if site.kind == "latent"}
         scales = {site.name: self.stored(self.scale(site)) for site in sites if site.kind == "latent"}
@@ -175,9 +177,13 @@ class _Builder:
 
     def reads(self, site: Site) -> set[str]:
         """Return the latents and parameters that a site's contribution depends on, itself aside."""
-        numbers = [*self.read_by(site), site.outputs["value"], *([] if site.outputs["scale"] is None else [site.outputs["scale"]])]
+        numbers = self.outputs_of(site)
         latents = {axis.source for number in numbers for axis in self.values[number].latent_axes}
         return latents.union(*(self.depends[number] for number in numbers)) - {site.name}
+
+    def outputs_of(self, site: Site) -> list[int]:
+        """Return all outputs that a site's contribution depends on."""
+        return [*self.read_by(site), site.outputs["value"], *([] if site.outputs["scale"] is None else [site.outputs["scale"]])]
 
     def read_by(self, site: Site) -> list[int]:
         """Return the outputs that a site's distribution consists of: its arguments or its log-density, its masks, its gate."""
@@ -224,7 +230,6 @@ class _Builder:
             statistics, base = [ones], zeros
             if not family.lookup:
                 statistics, base, origin = self.sufficient(site, family, value, arguments, elements, weight, possible)
-        self.check_indices(site, [*arguments.values(), value])
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
         statistics = [weight.applied(s, elements) for s in statistics]
@@ -362,14 +367,19 @@ class _Builder:
             if any(axis.varies[rank:]):
                 raise MixedElements(axis.source, site.name)
 
-    def check_indices(self, site: Site, values) -> None:
-        """Record where an index that data give is out of range."""
-        for axis in union(values):
-            if isinstance(axis.index, Dense) and not isinstance(axis.index.array, np.ndarray):
-                size = math.prod(self.program.latents[axis.source].shape) if axis.is_latent else axis.size
-                what = f"latent '{axis.source}' has {size} elements" if axis.is_latent else f"the table has {size} rows"
-                array = axis.index.array
-                self.checks.append(Check("index", site.name, what, self.stored(Named((array < 0) | (array >= size), tuple(array.shape)))))
+    def check_indices(self, sites: Sequence[Site]) -> None:
+        """Record where indices that data give are out of range, under the first site that reads what they look up."""
+        jaxpr = self.program.jaxpr.jaxpr
+        parameters = dependencies(jaxpr, dict(zip(jaxpr.invars, sorted(self.program.parameters), strict=False)))
+        lookups = dependencies(jaxpr, {var: var for var in self.reached})
+        recorded: set = set()
+        for site in sites:
+            atoms = [jaxpr.outvars[number] for number in self.outputs_of(site)]
+            read = set().union(*(lookups.get(atom, ()) for atom in atoms if not isinstance(atom, Literal)))
+            for found in [found for var, several in self.reached.items() if var in read for found in several if found not in recorded]:
+                recorded.add(found)
+                if not any(parameters.get(index) for index in found.indices if not isinstance(index, Literal)):
+                    self.checks.append(Check("index", site.name, found.what, self.stored(found.bad)))
 
     def check_observed(self, site: Site, value: Named, mask: Named | None) -> None:
         """Record where an observation is NaN or outside the support, to be looked at before the loop."""

@@ -434,6 +434,56 @@ def test_index_into_a_parameter_out_of_range_is_an_error():
         run(program, jnp.array([0, 1, 2, 0]), Y)
 
 
+def added(i, j, x):
+    a, b = (numpyro.param(name, jnp.zeros(10)) for name in "ab")
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(a[i] + b[j], 1.0), obs=x)
+
+
+def shifted(shift, x):
+    loc = numpyro.param("loc", jnp.arange(3.0))
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(HALF))
+        numpyro.sample("x", dist.Normal(loc[z + shift], 1.0), obs=x)
+
+
+def one_for_all(which, x):
+    loc = numpyro.param("loc", jnp.arange(3.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(loc[which], 1.0), obs=x)
+
+
+def within_rows_of_a_latent(i, j, x):
+    with numpyro.plate("columns", 3), numpyro.plate("lines", 2):
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(z[i, j], 1.0), obs=x)
+
+
+def of_covariates(i, x):
+    slope = numpyro.param("slope", jnp.array(1.0))
+    numpyro.sample("unread", dist.Normal(slope * x[i].sum(), 1.0))
+    with numpyro.plate("rows", len(i)):
+        numpyro.sample("x", dist.Normal(slope, 1.0), obs=x[i])
+
+
+THREE = jnp.arange(3)
+
+
+@pytest.mark.parametrize("program, right, wrong, at", [
+    (added, (THREE, THREE), (jnp.array([0, 1, 12]), THREE), "2,"),
+    (added, (THREE, THREE), (THREE, jnp.array([0, -11, 0])), "1,"),
+    (shifted, (jnp.array(1),), (jnp.array(7),), r"0,(?: 0)?"),
+    (one_for_all, (jnp.array(2),), (jnp.array(7),), ""),
+    (within_rows_of_a_latent, (jnp.array([0, 0, 1]), THREE), (jnp.array([0, 0, 1]), jnp.array([0, 3, 1])), "1,"),
+    (of_covariates, (THREE,), (jnp.array([0, 1, 3]),), "2,"),
+])
+def test_index_out_of_range_is_an_error_wherever_it_goes(program, right, wrong, at):
+    run(program, *right, X[:3])
+    with pytest.raises(ValueError, match=rf"Site 'x'.*out of range at position \({at}\)"):
+        run(program, *wrong, X[:3])
+
+
 # ── arguments and settings ─────────────────────────────────────────────────────────────────────────────────────
 
 
