@@ -308,6 +308,7 @@ def _sites(record, symbols: _Symbols, outputs: list):
             "scale": emit(scale, reinterpreted + extra),
             "masks": [emit(mask, units) for mask, units in all_masks if mask is not True],
             "gate": emit(inner.index == number, extra) if is_select else None,
+            "unchosen": emit((inner.index < 0) | (inner.index >= len(inner.components)), extra) if is_select and number == 0 else None,
             "args": {key: emit(available[key]) for key in names if key in available},
             "log_prob": emit(_log_prob(core, _feasible(core, value, all_masks) if kind == "observed" else value)),
             "valid": emit(_valid(core, value)) if kind == "observed" else None,

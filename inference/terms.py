@@ -91,9 +91,11 @@ def _depends_on_parameters(program: Program) -> list[frozenset[str]]:
 def chosen_family(site: Site, depends) -> Family | None:
     """Return the exponential family that a site is read as; None if its log-density is evaluated instead."""
     family = family_of(site.family, site.outputs["args"])
-    if family is None or site.kind == "prior" or depends[site.outputs["value"]]:
+    if family is None or site.kind == "prior":
         return None
-    return None if any(depends[site.outputs["args"][name]] for name in family.given) else family
+    # what statistics are computed of must not move with the parameters
+    fixed = [site.outputs["value"], *site.outputs["masks"], site.outputs["gate"], *(site.outputs["args"][name] for name in family.given)]
+    return None if any(depends[number] for number in fixed if number is not None) else family
 
 
 def written_prior(site: Site) -> Prior | None:
@@ -110,7 +112,7 @@ def _needed_outputs(program: Program, depends) -> set[int]:
         prior = PRIORS.get(site.family) if site.kind == "prior" else None
         names = (*family.arguments, *family.given) if family is not None else prior.arguments if prior is not None else ()
         needed |= {outputs["args"][name] for name in names if name in outputs["args"]}
-        needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["valid"]}
+        needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["unchosen"], outputs["valid"]}
         needed |= {outputs["log_prob"]} if family is None else set()
     return needed - {None}
 
@@ -194,6 +196,8 @@ class _Builder:
         number = site.outputs["scale"]
         if number is None:
             return constant(np.ones((1,) * len(site.elements)))
+        if self.depends[number] or self.values[number].latent_axes:
+            raise ValueError(f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give `handlers.scale` numbers or data.")
         scale = without_rows(self.values[number]).padded(len(site.elements))
         key = (scale.content, scale.compact)
         if key not in self.multiplicities:  # equal multiplicities are one value, so that they are known to be equal
@@ -202,10 +206,15 @@ class _Builder:
 
     def weight(self, site: Site, rank: int) -> _Weight:
         numbers = [*site.outputs["masks"], *([site.outputs["gate"]] if site.outputs["gate"] is not None else [])]
-        mask = None
-        for one in (self.values[number].padded(rank) for number in numbers):
-            mask = one if mask is None else lift(jnp.logical_and, [mask, one], np.broadcast_shapes(mask.shape, one.shape))
+        mask = self.all_of(numbers, rank)
         return _Weight(self.scale(site).padded(rank), mask)
+
+    def all_of(self, numbers: Sequence[int], rank: int) -> Named | None:
+        """Return where all of some outputs are true; None if there are none of them."""
+        joint = None
+        for one in (self.values[number].padded(rank) for number in numbers):
+            joint = one if joint is None else lift(jnp.logical_and, [joint, one], np.broadcast_shapes(joint.shape, one.shape))
+        return joint
 
     def term(self, site: Site) -> Term:
         event = len(site.event)
@@ -219,11 +228,13 @@ class _Builder:
         value, weight = value.padded(rank + event), self.weight(site, rank)
         self.check_plates(site, value, elements)
         self.check_observed(site, value, weight.data_mask)
+        self.check_choice(site, rank)
         family, origin = chosen_family(site, self.depends), None
         ones, zeros = (constant(x((1,) * rank)) for x in (np.ones, np.zeros))
         possible = self.possible(site, rank)
         if family is None:
             arguments, statistics, base = {"log_prob": self.log_density(site, elements, weight, possible)}, [ones], zeros
+            weight = weight if site.kind == "latent" else _Weight(weight.scale, None)  # masked cells are zeros already
         else:
             arguments = {name: self.argument(site, name, rank) for name in family.arguments}
             self.check_elements(site, rank, [*arguments.values(), *(self.argument(site, name, rank) for name in family.given), value])
@@ -394,11 +405,32 @@ class _Builder:
             valid = without_rows(self.values[number])
             found.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))
         for kind, bad in found:
-            if mask is not None:
-                rank = max(len(bad.shape), len(mask.shape))
-                bad, own = bad.padded(rank), without_rows(mask).padded(rank)
-                bad = lift(jnp.logical_and, [bad, own], np.broadcast_shapes(bad.shape, own.shape))
-            self.checks.append(Check(kind, site.name, site.family.__name__, self.stored(bad)))
+            self.checks.append(Check(kind, site.name, site.family.__name__, self.stored(_counted(bad, mask))))
+
+    def check_choice(self, site: Site, rank: int) -> None:
+        """Raise `ValueError`, or record it where data decide, where the index of a `Select` chooses none of its components."""
+        number = site.outputs["unchosen"]
+        if number is None or self.depends[number]:
+            return
+        bad = without_rows(self.values[number])
+        latents = ", ".join(f"'{axis.source}'" for axis in bad.axes)
+        mask = self.all_of(site.outputs["masks"], rank)
+        bad = Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
+        bad = _counted(bad, mask if mask is None or not mask.latent_axes else None)
+        if not bad.is_static:
+            self.checks.append(Check("index", site.name, "it chooses none of the components of Select", self.stored(bad)))
+        elif bad.array.any():
+            raise ValueError(f"Site '{site.name}': the index of Select{f', latent {latents},' if latents else ''} takes values that choose none of its components. "
+                             "Indices run from 0: give Select a component for every value.")
+
+
+def _counted(bad: Named, mask: Named | None) -> Named:
+    """Return what is bad and not masked."""
+    if mask is None:
+        return bad
+    rank = max(len(bad.shape), len(mask.shape))
+    bad, own = bad.padded(rank), without_rows(mask).padded(rank)
+    return lift(jnp.logical_and, [bad, own], np.broadcast_shapes(bad.shape, own.shape))
 
 
 def _summed(statistic: Named, natural: Named, kept: Sequence[int], rank: int) -> Named:

@@ -34,6 +34,10 @@ def test_log_prob_is_that_of_the_chosen_component():
     np.testing.assert_allclose(Select(index, THREE).log_prob(x), expected, rtol=1e-14)
 
 
+def test_log_prob_of_no_component_is_nan():
+    np.testing.assert_array_equal(np.isnan(Select(jnp.array([-1, 0, 3]), THREE).log_prob(0.5)), [True, False, True])
+
+
 def test_gradient_is_finite_where_another_component_has_none():
     def log_prob(rate):
         return Select(jnp.array([0, 1]), [dist.Normal(rate, 1.0), dist.LogNormal(rate, 1.0)]).log_prob(jnp.array([-1.0, 2.0])).sum()

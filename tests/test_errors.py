@@ -129,6 +129,35 @@ def test_support_that_depends_on_a_latent_excludes_values_of_the_latent():
         run(program, jnp.array([0.1, 2.5]))
 
 
+def chosen(index, x, seen=True):
+    with numpyro.plate("rows", len(x)), numpyro.handlers.mask(mask=seen):
+        numpyro.sample("x", Select(index, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]), obs=x)
+
+
+@pytest.mark.parametrize("index", [[1, 2, 2, 1], [0, 1, -1, 0]])
+def test_index_that_chooses_no_component_is_an_error(index):
+    with pytest.raises(ValueError, match=r"Site 'x'.*out of range at position \([12],\).*none of the components of Select"):
+        run(chosen, jnp.array(index), X)
+    with pytest.raises(ValueError, match=r"Site 'x'.*index of Select takes values that choose none of its components"):
+        run(lambda x: chosen(np.array(index), x), X)
+
+
+def test_index_that_chooses_no_component_is_harmless_under_a_mask():
+    index = jnp.array([0, 1, 2, 1])
+    found = EM(chosen).log_likelihood({}, index, X, index < 2)
+    assert found == pytest.approx(EM(chosen).log_likelihood({}, jnp.array([0, 1, 1]), X[jnp.array([0, 1, 3])]))
+
+
+def test_latent_with_more_values_than_select_has_components_is_an_error():
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            chosen_by = numpyro.sample("z", dist.Categorical(jnp.ones(3) / 3))
+        chosen(chosen_by, x)
+
+    with pytest.raises(ValueError, match=r"Site 'x': the index of Select, latent 'z',.*a component for every value"):
+        run(program, X)
+
+
 # ── latents ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -165,6 +194,16 @@ def test_continuous_latent_with_as_many_values_as_data_is_map_with_a_warning():
     np.testing.assert_allclose(result.params["t"], (X + 1) / 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("read", [lambda: numpyro.sample("z", dist.Bernoulli(0.3)), lambda: numpyro.param("weight", 1.0)])
+def test_multiplicity_that_is_not_known_is_an_error(read):
+    def program(x):
+        with numpyro.plate("rows", len(x)), numpyro.handlers.scale(scale=1.0 + read()):
+            numpyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="Site 'x': its multiplicity depends on a parameter or a latent"):
+        run(program, X)
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 2)])
 def test_missing_plate_is_an_error(shape):
     def program(x):
@@ -174,6 +213,18 @@ def test_missing_plate_is_an_error(shape):
 
     with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
         run(program, jnp.ones(shape))
+
+
+@pytest.mark.parametrize("law", [
+    lambda z: Select(z, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
+    lambda z: dist.Normal(0.0, 1.0).mask(z == 1),
+], ids=["index of Select", "mask"])
+def test_missing_plate_is_an_error_however_the_latent_is_read(law):
+    def program(x):
+        numpyro.sample("x", law(numpyro.sample("z", dist.Bernoulli(0.3))), obs=x)
+
+    with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
+        run(program, X)
 
 
 def test_support_that_depends_on_data_is_an_error():

@@ -16,8 +16,9 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from emjax import EM, Family, register
+from emjax import EM, Family, Status, register
 from emjax.conjugate import RATE
+from emjax.distributions import Select
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer import init_to_value
@@ -671,6 +672,23 @@ def test_predictions_integrate_to_one_however_long_their_chain():
     np.testing.assert_allclose(result.log_likelihood, dist.Normal(np.mean(y), np.std(y)).log_prob(y).sum(), rtol=1e-12)
     plan = em.plan(y)
     assert plan.method("new") == plan.method("predicted") == "held"
+
+
+@pytest.mark.parametrize("law", [
+    lambda t: Select((t > 0) * 1, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
+    lambda t: dist.Normal(3.0, 1.0).mask(t > 0),
+    lambda t: dist.Uniform(t, 9.0),
+], ids=["index of Select", "mask", "support"])
+def test_a_latent_that_an_observation_reads_is_no_prediction(law):
+    def program(x):
+        numpyro.sample("x", law(numpyro.sample("t", dist.Normal(0.5, 1.0))), obs=x)
+
+    em = EM(program)
+    for start in (0.7, -0.3):
+        result = em.run(jax.random.key(0), jnp.array(2.0), init_params={"t": start})
+        log_prior = dist.Normal(0.5, 1.0).log_prob(start)
+        np.testing.assert_allclose(result.objective[0], law(jnp.array(start)).log_prob(2.0) + log_prior, rtol=1e-12)
+        assert np.all(np.diff(result.objective) >= -1e-12) and result.status == Status.CONVERGED
 
 
 # ---------------------------------------------------------------- priors of priors
