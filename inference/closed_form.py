@@ -91,9 +91,9 @@ class Reader:
             uses.append(use)
         if not uses:
             return None, "only its prior depends on it"
-        forms = {use.form.name for use in uses}
+        forms = {use.form for use in uses}
         if len(forms) > 1:
-            return None, f"it is a {' and a '.join(sorted(forms))} at once"
+            return None, f"it is a {' and a '.join(sorted(form.name for form in forms))} at once"
         problem = self.prior_problem(name, uses[0].form) or _constraint_problem(self.graph.parameters[name].constraint, uses[0].form)
         return (None, problem) if problem else (uses, "")
 

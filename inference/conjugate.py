@@ -138,7 +138,7 @@ SIMPLEX_LOGITS = Conjugate("log-probabilities", lambda v, origin=None: (jax.nn.l
 RATE = Conjugate("rate", lambda r, origin=None: (safe_log(r), r), _rate, solution="expected events / exposure")
 SCALE = Conjugate("scale", lambda s, origin=None: (jnp.log(s), s**-2.0), _scale, solution="root of the expected mean square")
 LOCATION = Conjugate("location", lambda m, origin: (m - origin, (m - origin) ** 2), _location, solution="expected mean")
-LOCATION_VECTOR = Conjugate("location", lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
+LOCATION_VECTOR = Conjugate("location vector", lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
                             _location_vector, 1, "expected mean")
 COVARIANCE = Conjugate("covariance", _covariance_features, _covariance, 2, "expected covariance")
 PRECISION = Conjugate("precision", _precision_features, _precision, 2, "inverse of the expected covariance")

@@ -582,6 +582,23 @@ def test_a_rate_shared_by_two_families_is_events_over_exposure_of_both():
     np.testing.assert_allclose(one_step(em, COUNTS, POSITIVES)["rate"], expected, rtol=1e-12)
 
 
+def test_a_location_of_vectors_and_of_numbers_is_the_mean_weighted_by_precision():
+    covariance = np.array([[1.0, 0.5], [0.5, 2.0]])
+
+    def program(x, y):
+        loc = numpyro.param("loc", jnp.zeros(2))
+        with numpyro.plate("vectors", len(x)):
+            numpyro.sample("x", dist.MultivariateNormal(loc, covariance), obs=x)
+        with numpyro.plate("numbers", len(y)):
+            numpyro.sample("y", dist.Normal(loc, 1.0).to_event(1), obs=y)
+
+    x, y = np.array([[1.0, 2.0], [3.0, 1.0]]), np.array([[0.0, 1.0], [4.0, 1.0], [2.0, 2.0]])
+    em, precision = EM(program), np.linalg.inv(covariance)
+    assert "a location and a location vector at once" in str(em.plan(x, y))
+    expected = np.linalg.solve(2 * precision + 3 * np.eye(2), precision @ x.sum(0) + y.sum(0))
+    np.testing.assert_allclose(one_step(em, x, y)["loc"], expected, rtol=1e-10)
+
+
 def with_missing(x, is_known=None):
     loc = numpyro.param("loc", jnp.array([-0.5, 1.5]))
     scale = numpyro.param("scale", jnp.array([0.8, 1.4]), constraint=POSITIVE)
