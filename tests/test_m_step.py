@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from emjax import EM, Family, Status, register
-from emjax.conjugate import RATE
+from emjax.conjugate import RATE, SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS
 from emjax.distributions import Select
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints
@@ -623,6 +623,43 @@ def test_rows_read_from_a_table_of_data_count_as_often_as_they_are_read():
 
     arrived = one_step(EM(program), jnp.array([1.0, 5.0]), jnp.array([0, 0, 0, 1, 1]))
     np.testing.assert_allclose(arrived["mu"], 2.6, rtol=1e-12)  # (3 · 1 + 2 · 5) / 5
+
+
+# ---------------------------------------------------------------- maxima at infinity
+
+
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_features_of_infinite_logits_and_their_gradients_are_finite(infinite):
+    for form, value in ((UNIT_INTERVAL_LOGITS, jnp.array(infinite)), (SIMPLEX_LOGITS, jnp.array([0.3, infinite, -0.5]))):
+        assert all(np.isfinite(feature).all() for feature in form.features(value))
+        assert np.isfinite(jax.jacobian(form.features)(value)).all()
+
+
+def words(counts, by):
+    rows = numpyro.param("rows", jnp.array([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]]), constraint=SIMPLEX) if by == "probs" else \
+        numpyro.param("rows", jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]])))
+    with numpyro.plate("documents", len(counts)):
+        z = numpyro.sample("z", dist.Bernoulli(0.4))
+        numpyro.sample("counts", dist.Multinomial(5, **{by: rows[z]}), obs=counts)
+
+
+def test_logits_of_a_category_that_was_never_seen_are_those_of_probability_zero():
+    counts = jnp.array([[3, 2, 0], [1, 4, 0], [0, 5, 0]])
+    by_logits, by_probs = (EM(partial(words, by=by)).run(jax.random.key(0), counts) for by in ("logits", "probs"))
+    assert by_logits.status == Status.CONVERGED
+    np.testing.assert_allclose(jax.nn.softmax(by_logits.params["rows"]), by_probs.params["rows"], rtol=1e-12)
+    np.testing.assert_allclose(by_logits.objective, by_probs.objective, rtol=1e-12)
+
+
+def test_log_odds_of_what_always_happened_are_those_of_certainty():
+    def program(x):
+        numpyro.sample("x", dist.Bernoulli(logits=numpyro.param("w", jnp.zeros(2))[:, None]).expand([2, 3]), obs=x)
+
+    em, x = EM(program), jnp.array([[1, 1, 1], [0, 0, 0]])
+    result = em.run(jax.random.key(0), x)
+    assert result.status == Status.CONVERGED and result.log_likelihood == 0
+    np.testing.assert_array_equal(jax.nn.sigmoid(result.params["w"]), [1, 0])
+    np.testing.assert_array_equal(jax.grad(lambda params: em.log_likelihood(params, x))(result.params)["w"], [0, 0])
 
 
 # ---------------------------------------------------------------- on request
