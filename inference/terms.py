@@ -362,6 +362,11 @@ class _Builder:
 
     # ── checks ──
 
+    def record(self, kind: str, site: Site, what: str, bad: Named) -> None:
+        """Record what must not be true of any element (`numpyro.factor` has none)."""
+        if math.prod(bad.shape):
+            self.checks.append(Check(kind, site.name, what, self.stored(bad)))
+
     def check_plates(self, site: Site, value: Named, elements) -> None:
         """Raise `ValueError` where an observation has more rows than the latents that its distribution reads."""
         latents = [axis.source for number in self.read_by(site) for axis in self.values[number].latent_axes]
@@ -390,7 +395,7 @@ class _Builder:
             for found in [found for var, several in self.reached.items() if var in read for found in several if found not in recorded]:
                 recorded.add(found)
                 if not any(parameters.get(index) for index in found.indices if not isinstance(index, Literal)):
-                    self.checks.append(Check("index", site.name, found.what, self.stored(found.bad)))
+                    self.record("index", site, found.what, found.bad)
 
     def check_observed(self, site: Site, value: Named, mask: Named | None) -> None:
         """Record where an observation is NaN or outside the support, to be looked at before the loop."""
@@ -405,7 +410,7 @@ class _Builder:
             valid = without_rows(self.values[number])
             found.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))
         for kind, bad in found:
-            self.checks.append(Check(kind, site.name, site.family.__name__, self.stored(_counted(bad, mask))))
+            self.record(kind, site, site.family.__name__, _counted(bad, mask))
 
     def check_choice(self, site: Site, rank: int) -> None:
         """Raise `ValueError`, or record it where data decide, where the index of a `Select` chooses none of its components."""
@@ -418,7 +423,7 @@ class _Builder:
         bad = Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
         bad = _counted(bad, mask if mask is None or not mask.latent_axes else None)
         if not bad.is_static:
-            self.checks.append(Check("index", site.name, "it chooses none of the components of Select", self.stored(bad)))
+            self.record("index", site, "it chooses none of the components of Select", bad)
         elif bad.array.any():
             raise ValueError(f"Site '{site.name}': the index of Select{f', latent {latents},' if latents else ''} takes values that choose none of its components. "
                              "Indices run from 0: give Select a component for every value.")

@@ -411,6 +411,21 @@ def test_program_without_parameter_has_nothing_to_maximize():
     assert "nothing to maximize" in str(EM(program).plan(X))
 
 
+def test_factor_is_a_term_like_any_other():
+    def program(x):
+        loc = numpyro.param("loc", 0.5)
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+        numpyro.factor("penalty", jnp.where(z == 1, -(loc**2), -1.0))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    result = run(program, X, max_steps=100)
+    table = joint_table(program, result.params, X)
+    assert result.log_likelihood == pytest.approx(table.log_likelihood)
+    weight = table.posterior["z"][1]  # the maximum of -w loc² - Σ (x - loc)² / 2
+    assert result.params["loc"] == pytest.approx(float(X.sum()) / (len(X) + 2 * weight), rel=1e-4)
+
+
 def test_program_without_observation_keeps_its_start():
     def program():
         weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=constraints.simplex)
