@@ -647,6 +647,16 @@ def test_plate_used_as_an_index_is_none():
     assert run(program, X).params["loc"] == pytest.approx(np.mean(X))
 
 
+def test_support_that_depends_on_a_parameter_is_an_error():
+    def program(x):
+        width = numpyro.sample("width", dist.LogNormal(0.0, 1.0))
+        loc = numpyro.sample("loc", dist.Uniform(0.0, width))
+        numpyro.sample("x", dist.Normal(loc, 1.0).expand([4]), obs=x)
+
+    with pytest.raises(ValueError, match="support of 'loc' depends on another parameter.*fraction"):
+        run(program, X)
+
+
 def test_parameter_without_value_is_an_error():
     def program(x):
         numpyro.sample("x", dist.Normal(numpyro.param("loc"), 1.0).expand([4]), obs=x)

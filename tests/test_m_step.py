@@ -625,6 +625,24 @@ def test_rows_read_from_a_table_of_data_count_as_often_as_they_are_read():
     np.testing.assert_allclose(arrived["mu"], 2.6, rtol=1e-12)  # (3 · 1 + 2 · 5) / 5
 
 
+@pytest.mark.parametrize("declare", [
+    lambda low, high: numpyro.sample("loc", dist.Uniform(low, high)),
+    lambda low, high: numpyro.sample("loc", dist.Uniform(low * jnp.ones(1), high).to_event(1))[0],
+    lambda low, high: numpyro.param("loc", 0.5 * (low + high), constraint=constraints.interval(low, high)),
+], ids=["prior", "vector", "param"])
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_bounds_may_be_computed_from_data(declare, power):
+    def program(x, y):
+        loc = declare(x.min(), x.max())
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", dist.Normal(loc**power, 1.0), obs=y)
+
+    em = EM(program, tol=1e-13)
+    for x, y, expected in (([1.0, 2.0], [2.0, 3.0], 2.5 ** (1 / power) if power > 1 else 2.0), ([2.0, 4.0], [9.0, 8.0], 8.5 ** (1 / power) if power > 1 else 4.0)):
+        result = em.run(jax.random.key(0), jnp.array(x), jnp.array(y))
+        np.testing.assert_allclose(np.ravel(result.params["loc"]), expected, rtol=1e-6)
+
+
 # ---------------------------------------------------------------- maxima at infinity
 
 
