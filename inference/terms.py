@@ -241,6 +241,8 @@ class _Builder:
             statistics, base = [ones], zeros
             if not family.lookup:
                 statistics, base, origin = self.sufficient(site, family, value, arguments, elements, weight, possible)
+            elif site.kind == "observed":
+                value, statistics, base = _categories(value, weight.data_mask, possible, elements)
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
         statistics = [weight.applied(s, elements) for s in statistics]
@@ -427,6 +429,17 @@ class _Builder:
         elif bad.array.any():
             raise ValueError(f"Site '{site.name}': the index of Select{f', latent {latents},' if latents else ''} takes values that choose none of its components. "
                              "Indices run from 0: give Select a component for every value.")
+
+
+def _categories(value: Named, mask: Named | None, possible: Named | None, elements):
+    """Return categories that exist (0 where one is masked or does not), how often each counts, and log h: whether it exists."""
+    rank = len(elements)
+    for exists in (mask, possible):
+        if exists is not None:
+            value = lift(lambda x, e: jnp.where(e, x, 0), [value, exists], elements)
+    if possible is None:
+        return value, [constant(np.ones((1,) * rank))], constant(np.zeros((1,) * rank))
+    return value, [lift(lambda p: jnp.where(p, 1.0, 0.0), [possible], elements)], lift(lambda p: jnp.where(p, 0.0, LOG_ZERO), [possible], elements)
 
 
 def _counted(bad: Named, mask: Named | None) -> Named:

@@ -68,6 +68,19 @@ def test_nan_under_a_mask_is_a_missing_value_of_any_distribution():
     assert result.params["loc"] == pytest.approx(4.0, abs=1e-6)  # by symmetry
 
 
+@pytest.mark.parametrize("missing", [-1, 7])
+@pytest.mark.parametrize("is_argument", [True, False])
+def test_category_under_a_mask_need_not_exist(missing, is_argument):
+    def program(y):
+        probs = numpyro.param("probs", HALF, constraint=constraints.simplex)
+        with numpyro.plate("rows", len(y)), numpyro.handlers.mask(mask=y != missing):
+            numpyro.sample("y", dist.Categorical(probs), obs=y)
+
+    y = jnp.array([0, 1, missing, 1])
+    result = run(program, y) if is_argument else run(lambda: program(y))
+    np.testing.assert_allclose(result.params["probs"], [1 / 3, 2 / 3])
+
+
 @pytest.mark.parametrize("value", [11.0, -1.0, 0.5])
 def test_observation_outside_the_support_is_an_error(value):
     with pytest.raises(ValueError, match=r"Site 'heads'.*index \(1,\).*outside the support of Binomial(?s:.*)mask"):
