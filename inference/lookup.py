@@ -95,7 +95,9 @@ def look_up(operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: 
         if name is not None and name not in labels:
             labels[labels.index(key)] = name
             del picks[key]
-    return Named(take(array, labels, picks, [axis.key for axis in axes] + list(range(lookup.rank))), shape, axes)
+    out = [axis.key for axis in axes] + list(range(lookup.rank))
+    is_renamed = not picks and array.size == operand.array.size and labels == [label for label in out if label in labels]
+    return Named(take(array, labels, picks, out), shape, axes, operand.content if is_renamed else None)
 
 
 def _as_rows(piece: Named, size: int) -> Named:

@@ -66,6 +66,7 @@ class _Interpreter:
         self.literals: dict = {}
         self.seen: dict = {}
         self.alive: list = []
+        self.contents: dict = {}
         self.reached: dict[Var, list[Reach]] = {}
 
     def run(self, jaxpr: Jaxpr, inputs: list) -> list[Named]:
@@ -92,6 +93,8 @@ class _Interpreter:
         key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
         if key not in self.seen:
             outputs = apply(eqn, values)
+            if name in ELEMENTWISE:
+                outputs = self.identified(eqn, values, outputs)
             found = reach(eqn, values[0], values[1:]) if name in LOOKUPS else []
             self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs], found
             self.alive.append(values)
@@ -99,6 +102,16 @@ class _Interpreter:
         if found:
             self.reached[eqn.outvars[0]] = found
         return outputs
+
+    def identified(self, eqn, values: list, output: Named) -> Named:
+        """Give equal functions of equal content equal content, so that indices that a program computes twice are known to be equal."""
+        if any(isinstance(value, Joined) for value in values):
+            return output
+        large = [value for value in values if value.array.size > 1]
+        if any(value.array.size != output.array.size or [axis.key for axis in value.axes] != [axis.key for axis in output.axes] for value in large):
+            return output
+        key = (eqn.primitive.name, str(eqn.params), str(output.array.dtype), tuple(value.content for value in values))
+        return replace(output, root=self.contents.setdefault(key, output.content))
 
     def linear_solve(self, eqn, values: list) -> list:
         """Return x for which A x = b.

@@ -269,6 +269,8 @@ def hierarchy_by_data(patient_of_visit, visit_of_item, x):
         state = numpyro.sample("state", dist.Categorical(STEP[sick_at_visit]))
     with numpyro.plate("items", 4):
         numpyro.sample("x", dist.Normal(mu[sick_at_visit[visit_of_item], state[visit_of_item]], 1.0), obs=x)
+    with numpyro.plate("more items", 4):
+        numpyro.sample("y", dist.Normal(mu[sick[patient_of_visit[visit_of_item]], state[visit_of_item]], 2.0), obs=x)
 
 
 def part_of_a_plate(item, x, y, w):
