@@ -239,7 +239,7 @@ def _cut(value: Named, axis: int, start, rows: int) -> Named:
     def moved(own: Axis) -> Axis:
         index = own.index
         if isinstance(index, Dense) and axis < len(index.varies) and index.varies[axis]:
-            index = Dense(sliced(jnp.asarray(index.array), axis), ("block", index.root))
+            index = replace(index, array=sliced(jnp.asarray(index.array), axis))
         return replace(own, index=index)
 
     if axis >= len(value.shape):

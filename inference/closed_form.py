@@ -69,10 +69,7 @@ class Reader:
         return self.wires[table.array.number] if isinstance(table.array, Slot) else Wire(value=np.asarray(table.array))
 
     def terms_of(self, name: str) -> list[int]:
-        return [i for i, term in enumerate(self.graph.terms) if any(name in self.wire(a).parameters for a in self.tables(term))]
-
-    def tables(self, term: Term):
-        return term.arguments.values()
+        return [i for i, term in enumerate(self.graph.terms) if any(name in self.wire(a).parameters for a in term.arguments.values())]
 
     def is_tabular(self, name: str) -> bool:
         """Whether every term that depends on the parameter is an exponential family (or its own prior)."""
@@ -91,9 +88,9 @@ class Reader:
             uses.append(use)
         if not uses:
             return None, "only its prior depends on it"
-        forms = {use.form.name for use in uses}
+        forms = {use.form for use in uses}
         if len(forms) > 1:
-            return None, f"it is a {' and a '.join(sorted(forms))} at once"
+            return None, f"it is a {' and a '.join(sorted(form.name for form in forms))} at once"
         problem = self.prior_problem(name, uses[0].form) or _constraint_problem(self.graph.parameters[name].constraint, uses[0].form)
         return (None, problem) if problem else (uses, "")
 
@@ -214,7 +211,7 @@ def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) 
             new = jnp.clip(new, jnp.asarray(low, new.dtype), jnp.asarray(high, new.dtype))
         return {name: new.reshape(value.shape).astype(value.dtype)}, state
 
-    return Maximizer((name,), "closed form", _closed_reason(graph, name, uses, reader, prior_term, (low, high)), lambda params: (), update)
+    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, (low, high)), lambda params: (), update)
 
 
 def _is_number(x) -> bool:
@@ -259,7 +256,7 @@ def _prior_along(term: Term, arrays, statistics, form, rows, features, shape):
     return (weights * jnp.broadcast_to(density, weights.shape)).sum()
 
 
-def _closed_reason(graph, name, uses, reader, prior_term, limits) -> str:
+def _closed_reason(graph, uses, reader, prior_term, limits) -> str:
     where = ", ".join(dict.fromkeys(f"{use.argument} of '{graph.terms[use.term].site.name}'" for use in uses))
     text = f"{uses[0].form.solution} ({where})"
     if prior_term is not None:

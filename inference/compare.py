@@ -30,7 +30,7 @@ class Comparison(eqx.Module):
     @property
     def largest(self) -> float:
         """The largest absolute difference of any parameter after any step (NaN if there is one)."""
-        return float(max((np.max(d) for d in self.differences.values()), default=0.0))
+        return float(np.max([np.max(d, initial=0.0) for d in self.differences.values()], initial=0.0))
 
     def __str__(self) -> str:
         names = list(self.differences)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from emjax.numerics import safe_log
+from emjax.numerics import finite_logits, safe_log
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _unit_interval(coefficients, value):
 
 def _unit_interval_logits(coefficients, value):
     a, b = coefficients
-    return jnp.where(a + b != 0, jnp.log(a) - jnp.log(jnp.maximum(b, 0)), value)
+    return jnp.where(a + b != 0, safe_log(jnp.maximum(a, 0)) - safe_log(jnp.maximum(b, 0)), value)
 
 
 def _simplex(coefficients, value):
@@ -59,7 +59,7 @@ def _simplex(coefficients, value):
 
 def _simplex_logits(coefficients, value):
     (c,) = coefficients
-    return jnp.where(c.sum(-1, keepdims=True) != 0, jnp.log(_simplex(coefficients, jnp.ones_like(value))), value)
+    return jnp.where(c.sum(-1, keepdims=True) != 0, safe_log(_simplex(coefficients, jnp.ones_like(value))), value)
 
 
 def _rate(coefficients, value):
@@ -104,6 +104,11 @@ def _scale_tril(coefficients, value):
     return jnp.where((n != 0)[..., None, None], jnp.linalg.cholesky(covariance), value)
 
 
+def _log_odds_features(value, origin=None):
+    odds = finite_logits(value)
+    return jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds)
+
+
 def _log_determinant(cholesky):
     return 2 * jnp.log(jnp.diagonal(cholesky, axis1=-2, axis2=-1)).sum(-1)
 
@@ -130,15 +135,15 @@ def _scale_tril_features(value, origin=None):
 
 UNIT_INTERVAL = Conjugate("probability", lambda p, origin=None: (safe_log(p), safe_log(1 - p)), _unit_interval,
                           solution="expected successes / trials")
-UNIT_INTERVAL_LOGITS = Conjugate("log-odds", lambda v, origin=None: (jax.nn.log_sigmoid(v), jax.nn.log_sigmoid(-v)), _unit_interval_logits,
+UNIT_INTERVAL_LOGITS = Conjugate("log-odds", _log_odds_features, _unit_interval_logits,
                                  solution="log-odds of expected successes / trials")
 SIMPLEX = Conjugate("probabilities", lambda p, origin=None: (safe_log(p),), _simplex, 1, "normalized expected counts")
-SIMPLEX_LOGITS = Conjugate("log-probabilities", lambda v, origin=None: (jax.nn.log_softmax(v),), _simplex_logits, 1,
+SIMPLEX_LOGITS = Conjugate("log-probabilities", lambda v, origin=None: (jax.nn.log_softmax(finite_logits(v)),), _simplex_logits, 1,
                            "log of normalized expected counts")
 RATE = Conjugate("rate", lambda r, origin=None: (safe_log(r), r), _rate, solution="expected events / exposure")
 SCALE = Conjugate("scale", lambda s, origin=None: (jnp.log(s), s**-2.0), _scale, solution="root of the expected mean square")
 LOCATION = Conjugate("location", lambda m, origin: (m - origin, (m - origin) ** 2), _location, solution="expected mean")
-LOCATION_VECTOR = Conjugate("location", lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
+LOCATION_VECTOR = Conjugate("location vector", lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
                             _location_vector, 1, "expected mean")
 COVARIANCE = Conjugate("covariance", _covariance_features, _covariance, 2, "expected covariance")
 PRECISION = Conjugate("precision", _precision_features, _precision, 2, "inverse of the expected covariance")

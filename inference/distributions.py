@@ -11,10 +11,20 @@ from jax import lax
 from numpyro.distributions import constraints
 
 
+def feasible(distribution: dist.Distribution, value, counted=True):
+    """Return the value where it is in the distribution's support and `counted`, elsewhere one that is in the support.
+
+    The log-density at what does not count is thrown away, but if it is NaN or infinite, its gradient is not: 0 · ∞ is NaN.
+    """
+    inside = jnp.asarray(distribution.support(value))
+    inside = inside.reshape(inside.shape + (1,) * distribution.support.event_dim)
+    return jnp.where(inside & counted, value, distribution.support.feasible_like(value))
+
+
 class Select(dist.Distribution):
     """A distribution that an index chooses among components: x | index ~ components[index].
 
-    `index`: integers of any shape; `components`: distributions with the same event shape whose batch shapes
+    `index`: integers from 0, of any shape; `components`: distributions with the same event shape whose batch shapes
     broadcast with the index. Unlike a mixture, the index is a site of the program, so that other sites may share
     it; EM sums it out where it is latent, and maximizes each component's parameters in closed form where they
     have one.
@@ -56,17 +66,14 @@ class Select(dist.Distribution):
         return self._chosen([draw.astype(dtype) for draw in draws], shape, len(self.event_shape))
 
     def log_prob(self, value):
-        """Return log p(value | index): the log-density of the chosen component, -inf outside its support."""
+        """Return log p(value | index): the log-density of the chosen component, -inf outside its support, NaN if none is chosen."""
         terms = [self._component_log_prob(component, value) for component in self.components]
-        return self._chosen(terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0)
+        chosen = self._chosen(terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0)
+        return jnp.where((self.index >= 0) & (self.index < len(terms)), chosen, jnp.nan)
 
     @staticmethod
     def _component_log_prob(component: dist.Distribution, value):
-        """Return a component's log-density; it sees a feasible value in place of one outside its support."""
-        inside = component.support(value)
-        event = inside.reshape(inside.shape + (1,) * len(component.event_shape))
-        feasible = jnp.where(event, value, component.support.feasible_like(value))
-        return jnp.where(inside, component.log_prob(feasible), -jnp.inf)
+        return jnp.where(component.support(value), component.log_prob(feasible(component, value)), -jnp.inf)
 
     def _chosen(self, values, shape, event_dim):
         index = jnp.broadcast_to(self.index, shape)

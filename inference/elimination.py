@@ -21,7 +21,7 @@ import numpy as np
 from emjax.graph import identity
 from emjax.lifting import check_memory
 from emjax.lookup import affine
-from emjax.named import Affine, Axis, Dense, Index, Root, constant, in_order
+from emjax.named import Affine, Axis, Dense, Index, constant, in_order
 from emjax.numerics import tempered_logsumexp
 
 MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
@@ -86,7 +86,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
     """
     factors, remaining = [settled(f) for f in factors], dict(variables)
     while remaining:
-        choices = {name: joined(factors, variable) for name, variable in remaining.items()}
+        choices = {name: joined(factors, variable, remaining) for name, variable in remaining.items()}
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
         if not ready:
             factors, remaining = _one_by_one(factors, remaining)
@@ -168,14 +168,14 @@ def settled(factor: Factor) -> Factor:
     return factor.replaced(array, axes, tuple(factor.shape[d] for d in kept))
 
 
-def joined(factors: Sequence[Factor], variable: Variable) -> _Joint | None:
+def joined(factors: Sequence[Factor], variable: Variable, remaining: Mapping[Any, Variable]) -> _Joint | None:
     """Align every factor of a latent with its elements, or return None if that cannot be done yet."""
     aligned = []
     for factor in factors:
         own = [axis for axis in factor.axes if axis.source == variable.name]
         if not own:
             continue
-        one = _aligned(factor, own[0], variable) if len(own) == 1 else None
+        one = _aligned(factor, own[0], variable, remaining) if len(own) == 1 else None
         if one is None:
             return None
         aligned.append(one)
@@ -183,7 +183,7 @@ def joined(factors: Sequence[Factor], variable: Variable) -> _Joint | None:
     return _Joint(tuple(aligned), tuple(axes.values()))
 
 
-def _aligned(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
+def _aligned(factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]) -> Factor | None:
     """Return the factor with its elements in the latent's own order, summed where several fall on one."""
     if isinstance(own.index, Dense) and isinstance(own.index.array, np.ndarray):
         found = affine(constant(own.index.array))
@@ -194,7 +194,7 @@ def _aligned(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
     varies = own.varies
     if any(axis.varies[d] and not varies[d] for axis in factor.axes for d in range(len(factor.shape))):
         return None
-    return _scattered(factor, own, variable)
+    return _scattered(factor, own, variable, remaining)
 
 
 def _permutation(index: Index, shape, target) -> list | None:
@@ -220,7 +220,7 @@ def _transposed(factor: Factor, order: Sequence[int | None], variable: Variable)
     return factor.replaced(array, tuple(axis.placed(order) for axis in factor.axes), variable.shape)
 
 
-def _scattered(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
+def _scattered(factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]) -> Factor | None:
     """Add a factor's rows up by the element of the latent that each belongs to."""
     shape = factor.shape
     index = np.broadcast_to(own.index.dense(shape), shape) if _is_known(own.index) else jnp.broadcast_to(own.index.dense(shape), shape)
@@ -229,7 +229,7 @@ def _scattered(factor: Factor, own: Axis, variable: Variable) -> Factor | None:
         if axis.source == own.source:
             parents.append(replace(axis, index=identity(variable.shape)))
             continue
-        parent = _parent(axis, own, index, shape, variable)
+        parent = _parent(axis, own, index, shape, variable, math.prod(remaining[axis.source].shape))
         if parent is None:
             return None
         parents.append(replace(axis, index=parent))
@@ -245,16 +245,18 @@ def _is_known(index: Index) -> bool:
     return isinstance(index, Affine) or isinstance(index.array, np.ndarray)
 
 
-def _parent(axis: Axis, own: Axis, index, shape, variable: Variable) -> Index | None:
-    """Return which element of another latent each element of this one meets, if it is always the same."""
+def _parent(axis: Axis, own: Axis, index, shape, variable: Variable, num_parents: int) -> Index | None:
+    """Return which of the `num_parents` elements of another latent each element of this one meets, if it is always the same.
+
+    An element of this latent that no row reads may be given any parent: its own sum is a constant to the parent.
+    """
     count = math.prod(variable.shape)
     if not any(axis.varies):
-        return Affine(axis.index.dense(shape).item() if _is_known(axis.index) else 0, (0,) * len(variable.shape)) if _is_known(axis.index) else None
+        return Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape)) if _is_known(axis.index) else None
     if axis.index.key == own.index.key:
-        return identity(variable.shape)
-    if isinstance(axis.index, Dense) and axis.index.taken is not None and isinstance(own.index, Dense) and axis.index.taken[1] == own.index.root:
-        outer = axis.index.taken[0]
-        return outer if len(outer.varies) == len(variable.shape) else None
+        return identity(variable.shape) if count <= num_parents else _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
+    if isinstance(axis.index, Dense) and isinstance(own.index, Dense) and (outer := axis.index.before(own.index)) is not None:
+        return _on_elements(outer, variable.shape)
     if not (_is_known(axis.index) and isinstance(index, np.ndarray)):
         return None
     other = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
@@ -269,6 +271,14 @@ def _parent(axis: Axis, own: Axis, index, shape, variable: Variable) -> Index | 
     return _smooth(parent, covered.reshape(variable.shape))
 
 
+def _on_elements(outer: Dense, shape: Sequence[int]) -> Dense:
+    """Lay an index of one axis out over a latent's elements; those beyond its end are read by no row, and get 0."""
+    count = math.prod(shape)
+    array = outer.array[:count]
+    array = (np if isinstance(array, np.ndarray) else jnp).pad(array, (0, count - array.size))
+    return replace(outer, array=array.reshape(shape))
+
+
 def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
     """Return an index that agrees with `parent` on the covered elements, constant along axes where it can be."""
     array = parent
@@ -278,7 +288,7 @@ def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
         if (np.where(covered, array == top, True)).all():
             array, covered = np.maximum(top, 0), covered.any(axis=d, keepdims=True)
     found = affine(constant(array))
-    return found if found is not None and covered.all() else Dense(array, Root(array))
+    return found if found is not None and covered.all() else Dense.of(array)
 
 
 def _size(joint: _Joint, variable: Variable) -> int:
@@ -329,7 +339,7 @@ def _pieces(factor: Factor, name) -> list[Factor]:
                 dense = other.index.dense(shape)
                 dense = (np if isinstance(dense, np.ndarray) else jnp).broadcast_to(dense, shape).reshape(-1)[rows]
                 found = affine(constant(dense)) if isinstance(dense, np.ndarray) else None
-                axes.append(replace(other, index=found or Dense(dense, Root(dense))))
+                axes.append(replace(other, index=found or Dense.of(dense)))
         piece = settled(factor.replaced(values[rows], tuple(axes), (len(rows),)))
         pieces.extend(_pieces(_without_repeats(piece), name))
     return pieces

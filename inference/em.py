@@ -15,10 +15,10 @@ from numpyro.infer import init_to_sample
 from emjax import validation
 from emjax.driver import Carry, Compiled, EMState, Status
 from emjax.plan import Plan, plan
-from emjax.program import signature, split_arguments
+from emjax.program import DependsOnData, signature, split_arguments
 
 LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
-                   jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError)
+                   jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError, DependsOnData)
 LOOKS_AT_VALUES_MESSAGE = ("The program looks at the value of a latent or a parameter (or of data that are being traced) in Python: an `if`, an `int(...)`, "
                            "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers.")
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}

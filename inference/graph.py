@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from emjax.families import Family
+from emjax.jaxprs import inlined
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
 from emjax.named import (
@@ -99,7 +100,7 @@ class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
     `joint` maps (parameters, floor, data) to all slots; `known` and `unknown` are its two halves; `scales` holds the
-    multiplicity of each latent's elements; `unused` names the continuous latents that nothing depends on.
+    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on.
     """
 
     terms: tuple[Term, ...]
@@ -130,7 +131,7 @@ class FactorGraph:
         """Return what each slot depends on; entries of all parameters are numbered in the order of `names`."""
         if "wires" not in self.cache:
             shapes = {name: self.parameters[name].shape for name in self.names}
-            self.cache["wires"] = wires(self.joint, self.offsets(), self.names, shapes)
+            self.cache["wires"] = wires(inlined(self.joint), self.offsets(), self.names, shapes)
         return self.cache["wires"]
 
     def offsets(self) -> dict[str, int]:
@@ -153,8 +154,7 @@ def filled(value: Named, arrays: Sequence) -> Named:
 def filled_axes(axes: Sequence[Axis], arrays: Sequence) -> tuple[Axis, ...]:
     """Return the axes with the arrays of their indices' slots."""
     def fill(index: Index) -> Index:
-        slot = isinstance(index, Dense) and isinstance(index.array, Slot)
-        return replace(index, array=arrays[index.array.number]) if slot else index
+        return index.with_arrays(lambda array: arrays[array.number] if isinstance(array, Slot) else array) if isinstance(index, Dense) else index
 
     return tuple(replace(axis, index=fill(axis.index)) for axis in axes)
 

@@ -1,11 +1,51 @@
-"""Small operations on jaxprs: prune, rearrange, split by what depends on parameters."""
+"""Small operations on jaxprs: inline their calls, prune, rearrange, split by what depends on parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 from jax.interpreters import partial_eval as pe
+
+CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
+         "remat", "remat2", "checkpoint", "custom_lin"}
+
+
+def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return a jaxpr with the equations of what its calls call in their place."""
+    constants, equations = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True)), []
+
+    def run(jaxpr: Jaxpr, known: dict) -> list:
+        """Add the equations of a jaxpr under new names, and return the new names of its outputs."""
+        def read(atom):
+            return atom if isinstance(atom, Literal) else known[atom]
+
+        for eqn in jaxpr.eqns:
+            arguments = [read(atom) for atom in eqn.invars]
+            if eqn.primitive.name in CALLS:
+                callee = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
+                inner = callee.jaxpr if isinstance(callee, ClosedJaxpr) else callee
+                own = [Var(var.aval) for var in inner.constvars]
+                constants.update(zip(own, callee.consts if own else (), strict=True))
+                outputs = run(inner, dict(zip([*inner.constvars, *inner.invars], [*own, *arguments], strict=True)))
+            else:
+                outputs = [Var(var.aval) for var in eqn.outvars]
+                equations.append(eqn.replace(invars=arguments, outvars=outputs))
+            known.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    outer = closed.jaxpr
+    outputs = run(outer, {var: var for var in (*outer.constvars, *outer.invars)})
+    return ClosedJaxpr(rearranged(outer, constvars=list(constants), eqns=equations, outvars=outputs), list(constants.values()))
+
+
+def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, object]) -> dict[Var, frozenset]:
+    """Return which of the `sources` {variable: label} each variable depends on; those absent depend on none."""
+    found = {var: frozenset({label}) for var, label in sources.items()}
+    for eqn in jaxpr.eqns:
+        joint = frozenset().union(*(found.get(v, frozenset()) for v in eqn.invars if not isinstance(v, Literal)))
+        found.update({var: joint | found.get(var, frozenset()) for var in eqn.outvars})
+    return found
 
 
 def rearranged(jaxpr: Jaxpr, **changes) -> Jaxpr:

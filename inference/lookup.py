@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
+from jax.lax import GatherScatterMode
 
+from emjax.lifting import lift
 from emjax.moves import Joined, carried_out, sliced
 from emjax.named import (
     Affine,
@@ -19,7 +21,7 @@ from emjax.named import (
     Dense,
     Index,
     Named,
-    Root,
+    composed,
     labeled,
     take,
     without_rows,
@@ -93,7 +95,9 @@ def look_up(operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: 
         if name is not None and name not in labels:
             labels[labels.index(key)] = name
             del picks[key]
-    return Named(take(array, labels, picks, [axis.key for axis in axes] + list(range(lookup.rank))), shape, axes)
+    out = [axis.key for axis in axes] + list(range(lookup.rank))
+    is_renamed = not picks and array.size == operand.array.size and labels == [label for label in out if label in labels]
+    return Named(take(array, labels, picks, out), shape, axes, operand.content if is_renamed else None)
 
 
 def _as_rows(piece: Named, size: int) -> Named:
@@ -103,8 +107,44 @@ def _as_rows(piece: Named, size: int) -> Named:
     piece = without_rows(piece)
     if all(s == 1 for s in piece.array.shape):
         return piece
-    axis = Axis(None, size, Dense(piece.array, piece.content))
+    axis = Axis(None, size, Dense(piece.array, (piece.content,)))
     return Named(np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape)), piece.shape, (axis,))
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Where indices reach beyond a table or a latent: `bad` is true there, `what` says how long it is; `indices` are the jaxpr's."""
+
+    bad: Named
+    what: str
+    indices: tuple
+
+
+def reach(eqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
+    """Return, for every index of a lookup that only data decide, where it is out of range."""
+    shape = operand.shape
+    if eqn.primitive.name == "dynamic_slice":  # of length one, it is how JAX looks up one entry
+        pieces, lengths = dict(enumerate(map(carried_out, indices))), eqn.params["slice_sizes"]
+    else:
+        found = as_lookup(eqn, shape)
+        if found is None or eqn.params["mode"] == GatherScatterMode.CLIP:
+            return []
+        pieces, lengths = dict(zip(found[1], index_columns(indices[0], len(found[1])), strict=True)), [1] * len(shape)
+    axes = operand.axes if isinstance(operand, Named) else ()
+    return [Reach(_beyond(piece, shape[d] - lengths[d]), _length(axes, d, shape[d]), tuple(eqn.invars[1:]))
+            for d, piece in pieces.items() if not piece.is_static]
+
+
+def _beyond(piece: Named, last: int) -> Named:
+    """Return where an index lies outside 0 … last for some value of the latents that it depends on."""
+    piece = without_rows(piece)
+    bad = lift(lambda i: (i < 0) | (i > last), [piece], piece.shape)
+    return Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
+
+
+def _length(axes: Sequence[Axis], dim: int, size: int) -> str:
+    latents = [axis.source for axis in axes if axis.is_latent and axis.varies[dim]]
+    return f"latent '{latents[0]}' has {size} elements" if latents else f"the table has {size} rows"
 
 
 def _check_range(piece: Named, operand: Named, size: int) -> None:
@@ -161,18 +201,21 @@ def _index_after(axis: Axis, shape, pieces: Mapping[int, Named], lookup: Lookup)
         table, labels = labeled(Named(index.array, tuple(shape)))
         labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
         array = take(table, labels, {("read", d): labeled(without_rows(pieces[d])) for d in varying}, list(range(lookup.rank)))
-    return _composed(array, index, varying, [d for d in range(len(shape)) if axis.varies[d]], pieces)
+    dims = [d for d in range(len(shape)) if axis.varies[d]]
+    inner = _as_index(pieces[varying[0]], read[varying[0]])
+    if len(dims) > 1 or inner is None:
+        return Dense.of(array)
+    return composed(index.placed(dims), shape[dims[0]], inner, array)
 
 
-def _composed(array, index: Index, varying, dims, pieces) -> Dense:
-    """Name the composition outer[inner] of two indices, so that equal ones are known to be equal."""
-    inner = pieces[varying[0]]
-    root = inner.axes[0].index.root if len(inner.axes) == 1 and isinstance(inner.axes[0].index, Dense) else inner.content if not inner.axes else None
-    if len(dims) != 1 or root is None:
-        return Dense(array, Root(array))
-    if isinstance(index, Affine) and index.offset == 0 and index.strides[varying[0]] == 1:
-        return Dense(array, root)
-    return Dense(array, ("composed", index.key, root), (index, root))
+def _as_index(piece: Named, array) -> Dense | None:
+    """Return a piece of an index, which reads `array`, as the composition that it is: of its table and its rows."""
+    if not piece.axes:
+        return Dense(array, (piece.content,))
+    if len(piece.axes) > 1 or any(size != 1 for size in piece.compact):
+        return None
+    (rows,) = piece.axes
+    return composed(Dense(piece.array.reshape(-1), (piece.content,)), rows.size, rows.index, array)
 
 
 def affine(piece: Named) -> Affine | None:

@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
 from emjax.ascent import ascend
-from emjax.closed_form import LOCATIONS, Maximizer, Reader, closed_form
+from emjax.closed_form import LOCATIONS, Maximizer, Reader, bounds, closed_form
 from emjax.families import PRIORS
 from emjax.graph import FactorGraph, Term, term_naturals
 from emjax.newton import newton
@@ -46,8 +46,8 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
     reader = Reader(graph)
     held, closed, computed, opaque, user = [], [], [], [], []
     for name in graph.names:
-        if not reader.terms_of(name):
-            held.append(_held(name, name in graph.unused))
+        if name in graph.unused or not reader.terms_of(name):
+            held.append(_held(name))
         elif name in overrides:
             user.append(_user(graph, name, reader.terms_of(name), overrides[name]))
         else:
@@ -62,7 +62,7 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
     # a scale's maximizer depends on the location; the location's seldom on the scale
     locations, others = ([closed_form(graph, name, uses, reader) for uses, name in closed if (uses[0].form in LOCATIONS) == first]
                          for first in (True, False))
-    between = _joint(graph, computed, reader, _newton_update, "Newton") + _joint(graph, opaque, reader, _lbfgs_update, "L-BFGS") + user
+    between = _joint(graph, computed, reader, newton, "Newton") + _joint(graph, opaque, reader, _lbfgs_update, "L-BFGS") + user
     return held + locations + between + others
 
 
@@ -77,7 +77,7 @@ def _grouped_by_size(graph, computed, opaque):
 # ── what the program computes with ─────────────────────────────────────────────────────────────────────────────
 
 
-def _held(name: str, unused: bool) -> Maximizer:
+def _held(name: str) -> Maximizer:
     reason = "nothing observed depends on it: it stays where it is"
     return Maximizer((name,), "held", reason, lambda params: (), lambda params, state, constants, statistics: ({name: params[name]}, state))
 
@@ -100,14 +100,17 @@ def _joint(graph, items, reader, update, method) -> list[Maximizer]:
 
 
 def _is_regression(reader: Reader, term: Term, names) -> bool:
-    """Whether Q is quadratic in the parameters: the locations of normals, affine in them."""
-    if term.family is None:
-        return term.site.kind == "prior" and PRIORS.get(term.site.family) is not None and PRIORS[term.site.family].form in LOCATIONS
-    for argument, table in term.arguments.items():
-        wire = reader.wire(table)
-        if wire.parameters & set(names) and not (wire.affine and term.family.arguments[argument] in LOCATIONS):
-            return False
-    return True
+    """Whether Q is quadratic in the parameters: unbounded, they enter the locations of normals alone, and affinely."""
+    if any(bounds(reader.graph.parameters[name].constraint) != (-math.inf, math.inf) for name in names):
+        return False
+    if term.family is not None:
+        forms, tables = term.family.arguments, term.arguments
+    elif term.site.kind == "prior" and (prior := PRIORS.get(term.site.family)) is not None and prior.form in LOCATIONS:
+        forms, tables = {prior.centered: prior.form}, term.prior_arguments
+    else:
+        return False
+    wires = {argument: reader.wire(table) for argument, table in tables.items()}
+    return all(wire.affine and forms.get(argument) in LOCATIONS for argument, wire in wires.items() if wire.parameters & set(names))
 
 
 def _unconstrained(graph, names, params, constants, statistics, terms):
@@ -126,10 +129,6 @@ def _unconstrained(graph, names, params, constants, statistics, terms):
         return expected_log_likelihood(graph, {**params, **values}, constants, statistics, terms)
 
     return flat, rebuild, objective
-
-
-def _newton_update(objective, start):
-    return newton(objective, start)
 
 
 def _lbfgs_update(objective, start):

@@ -13,7 +13,6 @@ from emjax.named import (
     Dense,
     Index,
     Named,
-    Root,
     broadcast,
     concatenated,
     transposed,
@@ -41,11 +40,10 @@ def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
             found = on_affine(index, value.shape, shape, params)
             if found is not None:
                 return found
-            array = index.dense(value.shape)
-            index = Dense(array, Root(array))
+            index = Dense.of(index.dense(value.shape))
         result = on_array(index.array, 0, value.shape, shape, params)
         same = identity_kept(index.array.shape, result.shape)
-        return Dense(result, index.root if same else Root(result), index.taken if same else None)
+        return replace(index, array=result) if same else Dense.of(result)
 
     array = on_array(value.array, len(value.axes), value.shape, shape, params)
     axes = tuple(replace(axis, index=moved(axis.index)) for axis in value.axes)
@@ -219,7 +217,7 @@ def _joined_axis(entries, pieces, dim) -> Axis:
     common = np.broadcast_shapes(*(tuple(1 if d == dim else s for d, s in enumerate(index.shape)) for index, _ in arrays))
     arrays = [broadcast(index, (*common[:dim], size, *common[dim + 1:])) for index, size in arrays]
     joined = concatenated(arrays, dim)
-    return replace(first, index=Dense(joined, Root(joined)))
+    return replace(first, index=Dense.of(joined))
 
 
 

@@ -65,13 +65,19 @@ class Affine:
 class Dense:
     """An index held as an integer array, of length 1 along axes that it does not vary along.
 
-    `root` identifies its content: equal roots and equal shapes are equal indices. `taken` holds (outer, inner)
-    when the index is the composition outer[inner].
+    It is a composition of maps: the last of `maps` reads a number at every position, each of the others maps numbers to
+    numbers, the first to elements. Indices of equal maps and equal shapes are equal. `partial[k]` is the composition of
+    the first k + 1 maps as an array of one axis, for every k but the last.
     """
 
     array: Any
-    root: Any
-    taken: tuple[Any, Any] | None = None
+    maps: tuple[Root, ...]
+    partial: tuple[Any, ...] = ()
+
+    @staticmethod
+    def of(array) -> Dense:
+        """Return an array as an index of one map."""
+        return Dense(array, (Root(array),))
 
     @property
     def varies(self) -> tuple[bool, ...]:
@@ -79,19 +85,40 @@ class Dense:
 
     @property
     def key(self):
-        return ("dense", self.root, tuple(self.array.shape))
+        return ("dense", self.maps, tuple(self.array.shape))
 
     def placed(self, order: Sequence[int | None]) -> Dense:
         """Return the index with its axes in this order: None is a new axis; axes left out must not vary."""
         array = in_order(self.array, order)
         kept = [d for d in order if d is not None and self.array.shape[d] != 1]
-        return Dense(array, self.root, self.taken) if kept == sorted(kept) else Dense(array, Root(array))
+        return replace(self, array=array) if kept == sorted(kept) else Dense.of(array)
 
     def dense(self, shape: Sequence[int]):
         return self.array
 
+    def with_arrays(self, function: Callable) -> Dense:
+        """Return the index with a function applied to its arrays; its maps still identify it."""
+        return replace(self, array=function(self.array), partial=tuple(map(function, self.partial)))
+
+    def before(self, inner: Dense) -> Dense | None:
+        """Return the index `outer` of one axis for which this one is outer ∘ inner, if its maps end with those of `inner`."""
+        count = len(self.maps) - len(inner.maps)
+        if count < 1 or self.maps[count:] != inner.maps or self.array.shape != inner.array.shape:
+            return None
+        return Dense(self.partial[count - 1], self.maps[:count], self.partial[: count - 1])
+
 
 Index = Affine | Dense
+
+
+def composed(outer: Index, size: int, inner: Dense, array) -> Dense:
+    """Return outer ∘ inner. `outer` has one axis, of length `size`; `array` holds what the composition reads."""
+    table = outer.dense((size,))
+    if isinstance(table, np.ndarray) and np.array_equal(table, np.arange(size)):
+        return replace(inner, array=array)
+    first = outer if isinstance(outer, Dense) else Dense.of(table)
+    rest = [take(table, ["number"], {"number": (one, [0])}, [0]) for one in inner.partial]
+    return Dense(array, first.maps + inner.maps, (*first.partial, table, *rest))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,11 @@ def bounded_below(log_density):
     return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
 
 
+def finite_logits(logits):
+    """Return logits with ±`LOG_ZERO` in place of ±∞, where log-sigmoid and log-softmax have NaN gradients."""
+    return jnp.clip(logits, LOG_ZERO, -LOG_ZERO)
+
+
 def tempered_logsumexp(x, temperature: float | int, num_axes: int):
     """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot (first of equals).
 

@@ -6,8 +6,9 @@ arguments of its distribution, its value, its mask and its multiplicity. Nothing
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -16,13 +17,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.extend.core import ClosedJaxpr, Primitive
+from jax.interpreters import partial_eval as pe
 from numpyro.distributions import constraints
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
 
-from emjax.distributions import Select
+from emjax.distributions import Select, feasible
 from emjax.families import registered_arguments
-from emjax.jaxprs import pruned
+from emjax.jaxprs import inlined, pruned, rearranged
 
 latent_p = Primitive("latent")
 latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))
@@ -47,7 +49,6 @@ class Parameter:
     dtype: Any
     constraint: Any
     is_prior: bool
-    value_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +214,7 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
         return outputs
 
     abstract = [jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names]
-    closed = pruned(jax.make_jaxpr(flat)(abstract, leaves))
+    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves)))
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 
@@ -228,17 +229,47 @@ def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) 
         with numpyro.validation_enabled(False):
             seed(symbols, rng_key)(*a, **k)
         state["parameters"] = symbols.parameters
-        return {name: symbols.values[name] for name in symbols.parameters}
+        bounds = [leaf for parameter in symbols.parameters.values() for leaf in jax.tree.leaves(parameter.constraint) if _is_traced(leaf)]
+        return {name: symbols.values[name] for name in symbols.parameters}, bounds
 
-    closed, shapes = jax.make_jaxpr(flat, return_shape=True)(jax.random.key(0), leaves)
-    closed = pruned(closed)
-    tree = jax.tree.structure(shapes)
+    closed, (values, bounds) = jax.make_jaxpr(flat, return_shape=True)(jax.random.key(0), leaves)
+    tree = jax.tree.structure(values)
+    parameters = _with_known_constraints(closed, state["parameters"], tree.num_leaves, concrete) if bounds else state["parameters"]
+    closed = pruned(ClosedJaxpr(rearranged(closed.jaxpr, outvars=closed.jaxpr.outvars[: tree.num_leaves]), closed.consts))
 
     def start(rng_key, data):
         flat_inputs = jax.tree.leaves((rng_key, data))
         return jax.tree.unflatten(tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *flat_inputs))
 
-    return start, state["parameters"]
+    return start, parameters
+
+
+class DependsOnData(Exception):
+    """What must be known before the loop depends on data: they have to be traced as constants."""
+
+
+def _is_traced(leaf) -> bool:
+    return isinstance(leaf, jax.core.Tracer)
+
+
+def _with_known_constraints(closed: ClosedJaxpr, parameters: Mapping[str, Parameter], num_values: int, concrete: bool) -> dict[str, Parameter]:
+    """Return the parameters with numbers in place of the bounds that the program computes, outputs of `closed` after its values.
+
+    Errors: `DependsOnData` where data may be constants and are none yet; `ValueError` for a bound that is drawn or estimated.
+    """
+    if not concrete:
+        raise DependsOnData
+    jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [i >= num_values for i in range(len(closed.jaxpr.outvars))])
+    if any(used):
+        names = ", ".join(f"'{name}'" for name, p in parameters.items() if any(map(_is_traced, jax.tree.leaves(p.constraint))))
+        raise ValueError(f"The support of {names} depends on another parameter or a latent. Estimate a fraction of it: low + (high - low) * "
+                         "numpyro.sample('fraction', dist.Uniform(0, 1)).")
+    bounds = iter(jax.core.eval_jaxpr(jaxpr, closed.consts))
+
+    def known(constraint):
+        return jax.tree.map(lambda leaf: np.asarray(next(bounds)) if _is_traced(leaf) else leaf, constraint)
+
+    return {name: replace(parameter, constraint=known(parameter.constraint)) for name, parameter in parameters.items()}
 
 
 def split_arguments(args, kwargs, concrete: bool = False):
@@ -307,12 +338,22 @@ def _sites(record, symbols: _Symbols, outputs: list):
             "scale": emit(scale, reinterpreted + extra),
             "masks": [emit(mask, units) for mask, units in all_masks if mask is not True],
             "gate": emit(inner.index == number, extra) if is_select else None,
+            "unchosen": emit((inner.index < 0) | (inner.index >= len(inner.components)), extra) if is_select and number == 0 else None,
             "args": {key: emit(available[key]) for key in names if key in available},
-            "log_prob": emit(_log_prob(core, value)),
+            "log_prob": emit(_log_prob(core, _feasible(core, value, all_masks) if kind == "observed" else value)),
             "valid": emit(_valid(core, value)) if kind == "observed" else None,
         }
         elements = batch + tuple(component.event_shape)[:extra]
         yield Site(name, kind, type(core), elements, tuple(core.event_shape), plates, arrays, dict(core.arg_constraints))
+
+
+def _feasible(core, value, masks):
+    """Return an observed value with a feasible one where it is masked or outside the support."""
+    counted = [jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (units + len(core.event_shape)))) for mask, units in masks]
+    try:
+        return value if core.support is None else feasible(core, value, functools.reduce(jnp.logical_and, counted, True))
+    except (NotImplementedError, AttributeError, TypeError):
+        return value
 
 
 def _log_prob(core, value):

@@ -15,11 +15,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
-from emjax.jaxprs import rearranged
+from emjax.jaxprs import inlined, rearranged
 from emjax.lifting import lift
-from emjax.lookup import MixedElements, as_lookup, index_columns, look_up
+from emjax.lookup import MixedElements, Reach, as_lookup, index_columns, look_up, reach
 from emjax.moves import MOVES, Joined, carried_out, move
 from emjax.named import (
     Axis,
@@ -34,11 +34,10 @@ from emjax.named import (
     without_rows,
 )
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-         "remat", "remat2", "checkpoint", "custom_lin"}
 REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax",
               "argmin"}
 ALONG_ONE_AXIS = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"}
+LOOKUPS = {"gather", "dynamic_slice"}
 MATRIX = {"cholesky", "triangular_solve", "lu", "eigh", "eig", "svd", "qr", "householder_product", "geqrf"}
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
@@ -51,19 +50,24 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 
-def propagate(jaxpr: Jaxpr, inputs: Sequence[Named]) -> list[Named]:
-    """Return the named value of every output of a jaxpr (without constants) for named inputs.
+def propagate(jaxpr: Jaxpr, inputs: Sequence[Named]) -> tuple[list[Named], dict[Var, list[Reach]]]:
+    """Return the named value of every output of a jaxpr (without constants) for named inputs; and, by the variables that
+    lookups define, where their indices are out of range.
 
     Equal expressions are computed once. Raises `MixedElements` where a table over single latent elements
     cannot hold a value.
     """
-    return _Interpreter().run(jaxpr, list(inputs))
+    interpreter = _Interpreter()
+    return interpreter.run(jaxpr, list(inputs)), interpreter.reached
 
 
 class _Interpreter:
     def __init__(self):
+        self.literals: dict = {}
         self.seen: dict = {}
         self.alive: list = []
+        self.contents: dict = {}
+        self.reached: dict[Var, list[Reach]] = {}
 
     def run(self, jaxpr: Jaxpr, inputs: list) -> list[Named]:
         known = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -77,33 +81,63 @@ class _Interpreter:
         return [carried_out(read(atom)) for atom in jaxpr.outvars]
 
     def literal(self, atom: Literal) -> Named:
-        key = ("literal", str(atom.aval), np.asarray(atom.val).tobytes())
-        if key not in self.seen:
-            self.seen[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
-        return self.seen[key]
+        key = (str(atom.aval), np.asarray(atom.val).tobytes())
+        if key not in self.literals:
+            self.literals[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
+        return self.literals[key]
 
     def equation(self, eqn, values: list) -> list:
         name = eqn.primitive.name
         if name == "custom_linear_solve":
-            matvec, vecmat, solve, _ = eqn.params["const_lengths"]
-            closed = eqn.params["jaxprs"].solve
-            return self.run(_with_constants(closed), [constant(c) for c in closed.consts] + values[matvec + vecmat:][:solve] + values[-len(eqn.outvars):])
-        if name in CALLS:
-            inner = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
-            if isinstance(inner, ClosedJaxpr):
-                return self.run(_with_constants(inner), [constant(c) for c in inner.consts] + values)
-            return self.run(inner, values)
+            return self.linear_solve(eqn, values)
         key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
         if key not in self.seen:
             outputs = apply(eqn, values)
-            self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs]
+            if name in ELEMENTWISE:
+                outputs = self.identified(eqn, values, outputs)
+            found = reach(eqn, values[0], values[1:]) if name in LOOKUPS else []
+            self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs], found
             self.alive.append(values)
-        return self.seen[key]
+        outputs, found = self.seen[key]
+        if found:
+            self.reached[eqn.outvars[0]] = found
+        return outputs
 
+    def identified(self, eqn, values: list, output: Named) -> Named:
+        """Give equal functions of equal content equal content, so that indices that a program computes twice are known to be equal."""
+        if any(isinstance(value, Joined) for value in values):
+            return output
+        large = [value for value in values if value.array.size > 1]
+        if any(value.array.size != output.array.size or [axis.key for axis in value.axes] != [axis.key for axis in output.axes] for value in large):
+            return output
+        key = (eqn.primitive.name, str(eqn.params), str(output.array.dtype), tuple(value.content for value in values))
+        return replace(output, root=self.contents.setdefault(key, output.content))
 
-def _with_constants(closed: ClosedJaxpr) -> Jaxpr:
-    jaxpr = closed.jaxpr
-    return rearranged(jaxpr, invars=[*jaxpr.constvars, *jaxpr.invars], constvars=[]) if jaxpr.constvars else jaxpr
+    def linear_solve(self, eqn, values: list) -> list:
+        """Return x for which A x = b.
+
+        JAX solves with the factors of a constant copy of A, which has no derivative. Each correction x + A⁻¹(b − A x) by such a
+        solver makes one more derivative of x right; Newton's method takes two.
+        """
+        matvec, vecmat, solve, _ = eqn.params["const_lengths"]
+        right = [carried_out(value) for value in values[-len(eqn.outvars):]]
+
+        def call(closed: ClosedJaxpr, constants: list, arguments: list) -> list:
+            closed = inlined(closed)
+            jaxpr = rearranged(closed.jaxpr, invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], constvars=[])
+            return self.run(jaxpr, [*map(constant, closed.consts), *constants, *arguments])
+
+        def elementwise(function, first: list, second: list) -> list:
+            return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
+
+        def solved(side: list) -> list:
+            return call(eqn.params["jaxprs"].solve, values[matvec + vecmat:][:solve], side)
+
+        found = solved(right)
+        for _ in range(2):
+            residual = elementwise(jnp.subtract, right, call(eqn.params["jaxprs"].matvec, values[:matvec], found))
+            found = elementwise(jnp.add, found, solved(residual))
+        return found
 
 
 def apply(eqn, values: list):
@@ -137,12 +171,12 @@ def apply(eqn, values: list):
 # NumPy's own functions, for known arrays: nothing is compiled to learn that 2 < 0 is false
 NUMPY = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "add": np.add,
          "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "not": np.bitwise_not, "neg": np.negative,
-         "max": np.maximum, "min": np.minimum}
+         "max": np.maximum, "min": np.minimum, "copy": np.asarray, "copy_p": np.asarray}
 
 
 def bind(eqn, *arrays):
-    """Evaluate an equation's primitive on arrays of equal shapes."""
-    name = eqn.primitive.name
+    """Evaluate an equation's primitive on arrays; known ones stay known."""
+    name, shape = eqn.primitive.name, tuple(eqn.outvars[0].aval.shape)
     if all(isinstance(array, np.ndarray) for array in arrays):
         if name in NUMPY:
             return np.asarray(NUMPY[name](*arrays))
@@ -150,6 +184,10 @@ def bind(eqn, *arrays):
             return arrays[0].astype(eqn.params["new_dtype"])
         if name == "select_n" and len(arrays) == 3:
             return np.where(arrays[0], arrays[2], arrays[1])
+        if name == "concatenate":
+            return np.concatenate(arrays, axis=eqn.params["dimension"])
+        if name in MOVES:
+            return np.broadcast_to(MOVES[name][0](arrays[0], 0, arrays[0].shape, shape, eqn.params), shape)
     return evaluate(lambda *a: eqn.primitive.bind(*map(jnp.asarray, a), **eqn.params), *arrays)
 
 

@@ -16,8 +16,8 @@ from emjax.propagate import propagate
 LARGEST_JOINT = 2**26
 
 
-def propagated(program: Program, jaxpr, split: set[str], inputs) -> list[Named]:
-    """Propagate with the latents' named values in place of their symbols."""
+def propagated(program: Program, jaxpr, split: set[str], inputs):
+    """Return what `propagate` does, with the latents' named values in place of their symbols."""
     symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
     latents = [program.latents[eqn.params["name"]] for eqn in symbols]
     values = [_all_elements(latent) if latent.name in split else _one_element(latent) for latent in latents]

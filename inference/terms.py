@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import Literal, Var
 from jax.interpreters import partial_eval as pe
 
 from emjax.families import PRIORS, Family, Prior, family_of
@@ -21,9 +21,9 @@ from emjax.graph import (
     identity,
     natural_tables,
 )
-from emjax.jaxprs import split_jaxpr
+from emjax.jaxprs import dependencies, split_jaxpr
 from emjax.lifting import lift, lift_events
-from emjax.lookup import MixedElements
+from emjax.lookup import MixedElements, Reach
 from emjax.named import (
     Affine,
     Axis,
@@ -83,8 +83,9 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
         jaxpr, _ = pe.dce_jaxpr(jaxpr, [i in needed for i in range(len(jaxpr.outvars))], instantiate=True)
         consts = [constant(c) if np.size(c) <= LARGEST_KNOWN else Named(jnp.asarray(c), tuple(np.shape(c))) for c in program.jaxpr.consts]
         inputs = [Named(x, tuple(x.shape)) for x in (*params, *data)]
-        found = iter(propagated(program, jaxpr, split, [*consts, *inputs]))
-        builder = _Builder(program, [next(found) if i in needed else None for i in range(len(depends))], depends, floor)
+        values, reached = propagated(program, jaxpr, split, [*consts, *inputs])
+        found = iter(values)
+        builder = _Builder(program, [next(found) if i in needed else None for i in range(len(depends))], depends, reached, floor)
         state["graph"] = builder.graph()
         return builder.outputs
 
@@ -98,19 +99,18 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
 def _depends_on_parameters(program: Program) -> list[frozenset[str]]:
     """Return, for each output of the traced program, the parameters that it depends on."""
     jaxpr = program.jaxpr.jaxpr
-    found: dict = {var: frozenset({name}) for var, name in zip(jaxpr.invars, sorted(program.parameters), strict=False)}
-    for eqn in jaxpr.eqns:
-        joint = frozenset().union(*(found.get(v, frozenset()) for v in eqn.invars if not isinstance(v, Literal)))
-        found.update(dict.fromkeys(eqn.outvars, joint))
+    found = dependencies(jaxpr, dict(zip(jaxpr.invars, sorted(program.parameters), strict=False)))
     return [frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars]
 
 
 def chosen_family(site: Site, depends) -> Family | None:
     """Return the exponential family that a site is read as; None if its log-density is evaluated instead."""
     family = family_of(site.family, site.outputs["args"])
-    if family is None or site.kind == "prior" or depends[site.outputs["value"]]:
+    if family is None or site.kind == "prior":
         return None
-    return None if any(depends[site.outputs["args"][name]] for name in family.given) else family
+    # what statistics are computed of must not move with the parameters
+    fixed = [site.outputs["value"], *site.outputs["masks"], site.outputs["gate"], *(site.outputs["args"][name] for name in family.given)]
+    return None if any(depends[number] for number in fixed if number is not None) else family
 
 
 def written_prior(site: Site) -> Prior | None:
@@ -127,7 +127,7 @@ def _needed_outputs(program: Program, depends) -> set[int]:
         prior = PRIORS.get(site.family) if site.kind == "prior" else None
         names = (*family.arguments, *family.given) if family is not None else prior.arguments if prior is not None else ()
         needed |= {outputs["args"][name] for name in names if name in outputs["args"]}
-        needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["valid"]}
+        needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["unchosen"], outputs["valid"]}
         needed |= {outputs["log_prob"]} if family is None else set()
     return needed - {None}
 
@@ -138,8 +138,8 @@ def _needed_outputs(program: Program, depends) -> set[int]:
 class _Builder:
     """Builds the terms of a program from its named outputs (None where nothing reads them)."""
 
-    def __init__(self, program: Program, values: Sequence[Named | None], depends, floor):
-        self.program, self.values, self.depends, self.floor = program, values, depends, floor
+    def __init__(self, program: Program, values: Sequence[Named | None], depends, reached: Mapping[Var, Sequence[Reach]], floor):
+        self.program, self.values, self.depends, self.reached, self.floor = program, values, depends, reached, floor
         self.outputs: list = []
         self.checks: list[Check] = []
         self.multiplicities: dict = {}
@@ -147,36 +147,49 @@ class _Builder:
     def graph(self) -> dict:
         """Return the fields of the factor graph that the program's sites determine."""
         sites, unused = self.relevant_sites()
+        self.check_indices(sites)
         terms = tuple(self.term(site) for site in sites)
         latents = {site.name: self.program.latents[site.name] for site in sites if site.kind == "latent"}
         scales = {site.name: self.stored(self.scale(site)) for site in sites if site.kind == "latent"}
         return {"terms": terms, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
 
     def relevant_sites(self) -> tuple[list[Site], tuple[str, ...]]:
-        """Return the sites that matter, and the continuous latents that nothing depends on: these integrate to one."""
-        used_latents: set = set()
-        used_parameters: set = set()
+        """Return the sites that matter, and the continuous latents that no observation depends on: these integrate to one."""
+        read: dict[str, set[str]] = {}
         for site in self.program.sites:
-            read = self.read_by(site)
-            used_parameters |= frozenset().union(*(self.depends[n] for n in read)) - ({site.name} if site.kind == "prior" else set())
-            touched = {axis.source for n in [*read, site.outputs["value"]] for axis in self.values[n].latent_axes}
-            used_latents |= touched - ({site.name} if site.kind == "latent" else set())
+            read.setdefault(site.name, set()).update(self.reads(site))
+        needed, new = set(), {site.name for site in self.program.sites if site.kind == "observed"}
+        while new:
+            needed |= new
+            new = set().union(*(read[name] for name in new if name in read)) - needed
+        unused = {name for name, p in self.program.parameters.items() if p.is_prior and name not in needed}
         unbounded = {name: latent for name, latent in self.program.latents.items() if isinstance(latent, UnboundedLatent)}
-        for name in sorted(used_latents & set(unbounded)):
+        sites = [site for site in self.program.sites if site.name not in unused and site.name not in unbounded]
+        for name in sorted(set(unbounded) & set().union(*(read[site.name] for site in sites))):
             raise ValueError(unbounded[name].message)
-        unused = {name for name, p in self.program.parameters.items() if p.is_prior and name not in used_parameters}
-        sites = [site for site in self.program.sites if site.name not in unbounded and not (site.kind == "prior" and site.name in unused)]
         return sites, tuple(sorted(unused))
 
+    def reads(self, site: Site) -> set[str]:
+        """Return the latents and parameters that a site's contribution depends on, itself aside."""
+        numbers = self.outputs_of(site)
+        latents = {axis.source for number in numbers for axis in self.values[number].latent_axes}
+        return latents.union(*(self.depends[number] for number in numbers)) - {site.name}
+
+    def outputs_of(self, site: Site) -> list[int]:
+        """Return all outputs that a site's contribution depends on."""
+        return [*self.read_by(site), site.outputs["value"], *([] if site.outputs["scale"] is None else [site.outputs["scale"]])]
+
     def read_by(self, site: Site) -> list[int]:
-        """Return the outputs that a site's log-density reads: its arguments, or the log-density itself."""
-        numbers = [*site.outputs["args"].values(), site.outputs["log_prob"]]
+        """Return the outputs that a site's distribution consists of: its arguments or its log-density, its masks, its gate."""
+        numbers = [*site.outputs["args"].values(), site.outputs["log_prob"], *site.outputs["masks"], site.outputs["gate"]]
         return [number for number in numbers if number is not None and self.values[number] is not None]
 
     def scale(self, site: Site) -> Named:
         number = site.outputs["scale"]
         if number is None:
             return constant(np.ones((1,) * len(site.elements)))
+        if self.depends[number] or self.values[number].latent_axes:
+            raise ValueError(f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give `handlers.scale` numbers or data.")
         scale = without_rows(self.values[number]).padded(len(site.elements))
         key = (scale.content, scale.compact)
         if key not in self.multiplicities:  # equal multiplicities are one value, so that they are known to be equal
@@ -185,10 +198,14 @@ class _Builder:
 
     def weight(self, site: Site, rank: int) -> Weight:
         numbers = [*site.outputs["masks"], *([site.outputs["gate"]] if site.outputs["gate"] is not None else [])]
-        mask = None
+        return Weight(self.scale(site).padded(rank), self.all_of(numbers, rank))
+
+    def all_of(self, numbers: Sequence[int], rank: int) -> Named | None:
+        """Return where all of some outputs are true; None if there are none of them."""
+        joint = None
         for one in (self.values[number].padded(rank) for number in numbers):
-            mask = one if mask is None else lift(jnp.logical_and, [mask, one], np.broadcast_shapes(mask.shape, one.shape))
-        return Weight(self.scale(site).padded(rank), mask)
+            joint = one if joint is None else lift(jnp.logical_and, [joint, one], np.broadcast_shapes(joint.shape, one.shape))
+        return joint
 
     def term(self, site: Site) -> Term:
         event = len(site.event)
@@ -202,15 +219,19 @@ class _Builder:
         value, weight = value.padded(rank + event), self.weight(site, rank)
         self.check_plates(site, value, elements)
         self.check_observed(site, value, weight.data_mask)
+        self.check_choice(site, rank)
         family, possible = chosen_family(site, self.depends), self.possible(site, rank)
-        origin, base = None, constant(np.zeros((1,) * rank))
+        origin, base, counts = None, constant(np.zeros((1,) * rank)), constant(np.ones((1,) * rank))
         if family is None:
             arguments = {"log_prob": self.log_density(site, elements, weight, possible)}
+            weight = weight if site.kind == "latent" else Weight(weight.scale, None)  # masked cells are zeros already
         else:
             arguments = {name: self.argument(site, name, rank) for name in family.arguments}
             self.check_elements(site, rank, [*arguments.values(), *(self.argument(site, name, rank) for name in family.given), value])
         masks = [part for part in (weight.mask, possible) if part is not None]
-        if family is not None and not family.lookup:
+        if family is not None and family.lookup and site.kind == "observed":
+            value, counts, base = _categories(value, weight.data_mask, possible, elements)
+        elif family is not None and not family.lookup:
             data = transformed(family, masked_data(value, weight.data_mask, event), rank, event)
             if family.centered and not value.latent_axes:
                 origin = mean_of(data, arguments[family.centered], weight.data_mask, rank, event)
@@ -220,10 +241,9 @@ class _Builder:
         per_copy = self.counts_copies(weight.scale, [axis.fitted(rank) for axis in union([*naturals, value, *masks, *given]) if axis.is_latent])
         in_copy = replace(weight, scale=constant(np.ones((1,) * rank))) if per_copy else weight
         if family is None or family.lookup:
-            statistics = computed_once([in_copy.weighted(Statistic(constant(np.ones((1,) * rank))), elements)])
+            statistics = computed_once([in_copy.weighted(Statistic(counts), elements)])
         else:
             statistics = self.statistics(site, family, value, origin, in_copy, possible, rank)
-        self.check_indices(site, [*arguments.values(), value])
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
         is_constant = possible is None and not any(v.latent_axes for v in (base, *masks))
@@ -354,10 +374,15 @@ class _Builder:
             self.outputs.append(array)
             return Slot(len(self.outputs) - 1, tuple(array.shape), array.dtype)
 
-        axes = tuple(replace(a, index=replace(a.index, array=slot(a.index.array)) if isinstance(a.index, Dense) else a.index) for a in value.axes)
+        axes = tuple(replace(a, index=a.index.with_arrays(slot) if isinstance(a.index, Dense) else a.index) for a in value.axes)
         return Named(slot(value.array), value.shape, axes, value.content)
 
     # ── checks ──
+
+    def record(self, kind: str, site: Site, what: str, bad: Named) -> None:
+        """Record what must not be true of any element (`numpyro.factor` has none)."""
+        if math.prod(bad.shape):
+            self.checks.append(Check(kind, site.name, what, self.stored(bad)))
 
     def check_plates(self, site: Site, value: Named, elements) -> None:
         """Raise `ValueError` where an observation has more rows than the latents that its distribution reads."""
@@ -375,14 +400,19 @@ class _Builder:
             if any(axis.varies[rank:]):
                 raise MixedElements(axis.source, site.name)
 
-    def check_indices(self, site: Site, values) -> None:
-        """Record where an index that data give is out of range."""
-        for axis in union(values):
-            if isinstance(axis.index, Dense) and not isinstance(axis.index.array, np.ndarray):
-                size = math.prod(self.program.latents[axis.source].shape) if axis.is_latent else axis.size
-                what = f"latent '{axis.source}' has {size} elements" if axis.is_latent else f"the table has {size} rows"
-                array = axis.index.array
-                self.checks.append(Check("index", site.name, what, self.stored(Named((array < 0) | (array >= size), tuple(array.shape)))))
+    def check_indices(self, sites: Sequence[Site]) -> None:
+        """Record where indices that data give are out of range, under the first site that reads what they look up."""
+        jaxpr = self.program.jaxpr.jaxpr
+        parameters = dependencies(jaxpr, dict(zip(jaxpr.invars, sorted(self.program.parameters), strict=False)))
+        lookups = dependencies(jaxpr, {var: var for var in self.reached})
+        recorded: set = set()
+        for site in sites:
+            atoms = [jaxpr.outvars[number] for number in self.outputs_of(site)]
+            read = set().union(*(lookups.get(atom, ()) for atom in atoms if not isinstance(atom, Literal)))
+            for found in [found for var, several in self.reached.items() if var in read for found in several if found not in recorded]:
+                recorded.add(found)
+                if not any(parameters.get(index) for index in found.indices if not isinstance(index, Literal)):
+                    self.record("index", site, found.what, found.bad)
 
     def check_observed(self, site: Site, value: Named, mask: Named | None) -> None:
         """Record where an observation is NaN or outside the support, to be looked at before the loop."""
@@ -397,11 +427,43 @@ class _Builder:
             valid = without_rows(self.values[number])
             found.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))
         for kind, bad in found:
-            if mask is not None:
-                rank = max(len(bad.shape), len(mask.shape))
-                bad, own = bad.padded(rank), without_rows(mask).padded(rank)
-                bad = lift(jnp.logical_and, [bad, own], np.broadcast_shapes(bad.shape, own.shape))
-            self.checks.append(Check(kind, site.name, site.family.__name__, self.stored(bad)))
+            self.record(kind, site, site.family.__name__, _counted(bad, mask))
+
+    def check_choice(self, site: Site, rank: int) -> None:
+        """Raise `ValueError`, or record it where data decide, where the index of a `Select` chooses none of its components."""
+        number = site.outputs["unchosen"]
+        if number is None or self.depends[number]:
+            return
+        bad = without_rows(self.values[number])
+        latents = ", ".join(f"'{axis.source}'" for axis in bad.axes)
+        mask = self.all_of(site.outputs["masks"], rank)
+        bad = Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
+        bad = _counted(bad, mask if mask is None or not mask.latent_axes else None)
+        if not bad.is_static:
+            self.record("index", site, "it chooses none of the components of Select", bad)
+        elif bad.array.any():
+            raise ValueError(f"Site '{site.name}': the index of Select{f', latent {latents},' if latents else ''} takes values that choose none of its components. "
+                             "Indices run from 0: give Select a component for every value.")
+
+
+def _categories(value: Named, mask: Named | None, possible: Named | None, elements):
+    """Return categories that exist (0 where one is masked or does not), how often each counts, and log h: whether it exists."""
+    rank = len(elements)
+    for exists in (mask, possible):
+        if exists is not None:
+            value = lift(lambda x, e: jnp.where(e, x, 0), [value, exists], elements)
+    if possible is None:
+        return value, constant(np.ones((1,) * rank)), constant(np.zeros((1,) * rank))
+    return value, lift(lambda p: jnp.where(p, 1.0, 0.0), [possible], elements), lift(lambda p: jnp.where(p, 0.0, LOG_ZERO), [possible], elements)
+
+
+def _counted(bad: Named, mask: Named | None) -> Named:
+    """Return what is bad and not masked."""
+    if mask is None:
+        return bad
+    rank = max(len(bad.shape), len(mask.shape))
+    bad, own = bad.padded(rank), without_rows(mask).padded(rank)
+    return lift(jnp.logical_and, [bad, own], np.broadcast_shapes(bad.shape, own.shape))
 
 
 def _where_possible(statistic: Statistic, possible: Named | None, elements) -> Statistic:

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from emjax import moves
-from emjax.propagate import CALLS
+from emjax.moves import MOVES
+from emjax.propagate import bind
 
-MOVING = {*moves.MOVES, "concatenate", "gather", "select_n", "copy", "copy_p", "convert_element_type", "dynamic_slice", "stack"}
+MOVING = {*MOVES, "concatenate", "gather", "select_n", "copy", "copy_p", "convert_element_type", "dynamic_slice", "stack"}
 LINEAR = MOVING | {"add", "add_any", "sub", "neg", "reduce_sum", "mul", "div", "dot_general", "cumsum"}
 LARGEST_KNOWN = 2**22
 
@@ -26,13 +25,12 @@ LARGEST_KNOWN = 2**22
 @dataclass(frozen=True, eq=False)
 class Wire:
     """What a table depends on: `parameters`; `entries`, the number of the parameter entry in each cell (−1: none),
-    or None if the table is computed, by `primitive`; whether it is `affine` in the parameters, and uses data."""
+    or None if the table is computed, by `primitive`; whether it is `affine` in the parameters; its `value`, if it is known."""
 
     parameters: frozenset[str] = frozenset()
     entries: np.ndarray | None = None
     primitive: str = ""
     affine: bool = True
-    data: bool = False
     value: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -45,11 +43,10 @@ def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list
     for name in names:
         size = int(np.prod(shapes[name], dtype=int))
         inputs.append(Wire(frozenset({name}), np.asarray(offsets[name] + np.arange(size).reshape(shapes[name]))))
-    inputs += [Wire(data=True)] * (len(jaxpr.jaxpr.invars) - len(inputs))
-    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire(data=True)
+    inputs += [Wire()] * (len(jaxpr.jaxpr.invars) - len(inputs))
+    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire()
               for c in jaxpr.consts]
-    with jax.ensure_compile_time_eval():
-        return _run(jaxpr.jaxpr, consts, inputs)
+    return _run(jaxpr.jaxpr, consts, inputs)
 
 
 def _run(jaxpr: Jaxpr, consts, inputs) -> list[Wire]:
@@ -59,51 +56,31 @@ def _run(jaxpr: Jaxpr, consts, inputs) -> list[Wire]:
         return Wire(value=np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
-        values = [read(atom) for atom in eqn.invars]
-        name = eqn.primitive.name
-        if name in CALLS:
-            inner = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
-            closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-            outputs = _run(closed.jaxpr, [Wire(value=np.asarray(c)) for c in closed.consts], values)
-        else:
-            outputs = _equation(eqn, values)
-        known.update(zip(eqn.outvars, outputs, strict=True))
+        known.update(zip(eqn.outvars, _equation(eqn, [read(atom) for atom in eqn.invars]), strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
 def _equation(eqn, values: list[Wire]) -> list[Wire]:
     name = eqn.primitive.name
     parameters = frozenset().union(*(value.parameters for value in values))
-    data = any(value.data for value in values)
     if not parameters:
-        return _free_of_parameters(eqn, values, data)
+        return _free_of_parameters(eqn, values)
     first = next((value.primitive for value in values if value.primitive), "")
     affine = _is_affine(eqn, values)
-    wire = Wire(parameters, None, first or name, affine, data)
+    wire = Wire(parameters, None, first or name, affine)
     if name in MOVING and not first:
         entries = _moved(eqn, values)
-        wire = Wire(parameters, entries, "" if entries is not None else name, affine, data)
+        wire = Wire(parameters, entries, "" if entries is not None else name, affine)
     return [wire] * len(eqn.outvars)
 
 
-def _free_of_parameters(eqn, values, data) -> list[Wire]:
+def _free_of_parameters(eqn, values) -> list[Wire]:
     size = max((int(np.prod(var.aval.shape, dtype=int)) for var in eqn.outvars), default=0)
-    if data or any(value.value is None for value in values) or size > LARGEST_KNOWN:
-        return [Wire(data=True)] * len(eqn.outvars)
-    results = _evaluated(eqn, [value.value for value in values])
+    if any(value.value is None for value in values) or size > LARGEST_KNOWN:
+        return [Wire()] * len(eqn.outvars)
+    results = bind(eqn, *(value.value for value in values))
     results = results if eqn.primitive.multiple_results else [results]
-    return [Wire(data=True) if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]
-
-
-def _evaluated(eqn, arrays):
-    """Evaluate an equation on known arrays; the commonest ones in NumPy, which compiles nothing."""
-    name = eqn.primitive.name
-    if name in moves.MOVES:
-        shape = tuple(eqn.outvars[0].aval.shape)
-        return np.broadcast_to(moves.MOVES[name][0](arrays[0], 0, arrays[0].shape, shape, eqn.params), shape)
-    if name == "concatenate":
-        return np.concatenate(arrays, axis=eqn.params["dimension"])
-    return eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
+    return [Wire() if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]
 
 
 def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
@@ -122,9 +99,7 @@ def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
             if int(np.prod(atom.aval.shape, dtype=int)) > LARGEST_KNOWN:
                 return None
             arrays.append(np.full(atom.aval.shape, -1))
-    if name in ("convert_element_type", "copy", "copy_p"):
-        return np.asarray(arrays[0])
-    return np.asarray(_evaluated(eqn, arrays))
+    return arrays[0] if name == "convert_element_type" else np.asarray(bind(eqn, *arrays))
 
 
 def _is_affine(eqn, values: list[Wire]) -> bool:

@@ -1,5 +1,7 @@
 """`Select`: a distribution that an index chooses among components."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,10 @@ def test_log_prob_is_that_of_the_chosen_component():
     index, x = jnp.array([0, 1, 2, 1]), jnp.array([0.3, 5.2, 1.7, 4.0])
     expected = [THREE[k].log_prob(v) for k, v in zip(index.tolist(), x, strict=True)]
     np.testing.assert_allclose(Select(index, THREE).log_prob(x), expected, rtol=1e-14)
+
+
+def test_log_prob_of_no_component_is_nan():
+    np.testing.assert_array_equal(np.isnan(Select(jnp.array([-1, 0, 3]), THREE).log_prob(0.5)), [True, False, True])
 
 
 def test_gradient_is_finite_where_another_component_has_none():
@@ -178,6 +184,21 @@ def test_component_that_reads_a_latent_of_its_own_is_brute_force():
             numpyro.sample("x", Select(good, [dist.Uniform(0.0, 1.0), dist.Normal(loc[z], 0.3)]), obs=x)
 
     assert_brute_force(program, {"loc": jnp.array([0.2, 0.9])}, X)
+
+
+def test_category_that_does_not_exist_is_of_another_component():
+    def program(n):
+        probs = numpyro.param("probs", jnp.array([0.2, 0.7, 0.1]), constraint=constraints.simplex)
+        with numpyro.plate("rows", 4):
+            kind = numpyro.sample("kind", dist.Bernoulli(0.6))
+            numpyro.sample("n", Select(kind, [dist.Categorical(probs), dist.Poisson(2.0)]), obs=n)
+
+    params, n = {"probs": jnp.array([0.2, 0.7, 0.1])}, jnp.array([0, 7, 1, 2])
+    found = [2.0**k * np.exp(-2.0) / math.factorial(k) for k in n.tolist()]
+    expected = np.log(0.4 * np.array([0.2, 0.0, 0.7, 0.1]) + 0.6 * np.array(found)).sum()
+    for model, data in ((program, (n,)), (lambda: program(n), ())):
+        np.testing.assert_allclose(EM(model).log_likelihood(params, *data), expected, rtol=1e-12)
+        np.testing.assert_allclose(EM(model).posterior(params, *data)["kind"][1], [0, 1], atol=1e-12)
 
 
 def test_discrete_components_are_brute_force():

@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
 
-from emjax import EM, Status, compare_updates, register
+from emjax import EM, Comparison, Status, compare_updates, register
 from emjax.families import FAMILIES
 from emjax.models import coins, grades
 
@@ -370,6 +370,13 @@ def test_comparison_says_where_a_wrong_derivation_parts():
 
     comparison = compare_updates(EM(coins.program), wrong, {"bias": [0.6, 0.5]}, HEADS, num_steps=10)
     assert "they part at step 4, in 'bias' (by 1.0e-02)" in str(comparison)
+
+
+def test_comparison_with_nan_is_nan():
+    comparison = compare_updates(EM(grades.program), lambda params, counts: {"theta": np.nan}, {"theta": 0.3}, jnp.array([1.0, 2.0, 3.0]), num_steps=2)
+    assert np.isnan(comparison.largest)
+    assert np.isnan(Comparison({"a": np.array([0.1]), "b": np.array([np.nan])}, {}, {}).largest)
+    assert Comparison({"a": np.array([])}, {}, {}).largest == 0
 
 
 def test_comparison_needs_the_parameters_of_the_program():

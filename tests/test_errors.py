@@ -58,6 +58,29 @@ def test_nan_under_a_mask_is_a_missing_value():
     assert run(program, X.at[2].set(jnp.nan)).params["loc"] == pytest.approx(5.5 / 3)
 
 
+def test_nan_under_a_mask_is_a_missing_value_of_any_distribution():
+    def program(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", len(x)), numpyro.handlers.mask(mask=~jnp.isnan(x)):
+            numpyro.sample("x", dist.StudentT(4.0, loc, 1.0), obs=x)
+
+    result = run(program, jnp.array([3.0, 4.0, 5.0, jnp.nan]), max_steps=20)
+    assert result.params["loc"] == pytest.approx(4.0, abs=1e-6)  # by symmetry
+
+
+@pytest.mark.parametrize("missing", [-1, 7])
+@pytest.mark.parametrize("is_argument", [True, False])
+def test_category_under_a_mask_need_not_exist(missing, is_argument):
+    def program(y):
+        probs = numpyro.param("probs", HALF, constraint=constraints.simplex)
+        with numpyro.plate("rows", len(y)), numpyro.handlers.mask(mask=y != missing):
+            numpyro.sample("y", dist.Categorical(probs), obs=y)
+
+    y = jnp.array([0, 1, missing, 1])
+    result = run(program, y) if is_argument else run(lambda: program(y))
+    np.testing.assert_allclose(result.params["probs"], [1 / 3, 2 / 3])
+
+
 @pytest.mark.parametrize("value", [11.0, -1.0, 0.5])
 def test_observation_outside_the_support_is_an_error(value):
     with pytest.raises(ValueError, match=r"Site 'heads'.*index \(1,\).*outside the support of Binomial(?s:.*)mask"):
@@ -80,6 +103,18 @@ def test_value_that_one_component_of_a_select_excludes_is_certain_of_the_other()
     good = EM(annotators.program).posterior(params, scores)["good"]
     np.testing.assert_allclose(good[0], [0, 1], atol=1e-12)
     assert (good[1:] > 0).all()
+
+
+def test_value_that_one_component_of_a_select_excludes_teaches_it_nothing():
+    def program(x):
+        scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.5))
+            numpyro.sample("x", Select(z, [dist.Normal(-3.0, 1.0), dist.Weibull(scale, 1.5)]), obs=x)
+
+    seen = np.array([4.0, 5.0, 6.0])
+    result = run(program, jnp.array([-3.0, -2.5, *seen]), max_steps=50)
+    assert result.params["scale"] == pytest.approx(np.mean(seen**1.5) ** (1 / 1.5), rel=1e-6)  # the others are almost surely normal
 
 
 def test_value_that_every_component_of_a_select_excludes_is_an_error():
@@ -105,6 +140,35 @@ def test_support_that_depends_on_a_latent_excludes_values_of_the_latent():
     assert em.log_likelihood(params, x) == pytest.approx(np.log(0.5 * 2 + 0.5 * 0.5) + np.log(0.5 * 0.5))
     with pytest.raises(ValueError, match=r"(site|Site) 'x' at index \(1"):
         run(program, jnp.array([0.1, 2.5]))
+
+
+def chosen(index, x, seen=True):
+    with numpyro.plate("rows", len(x)), numpyro.handlers.mask(mask=seen):
+        numpyro.sample("x", Select(index, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]), obs=x)
+
+
+@pytest.mark.parametrize("index", [[1, 2, 2, 1], [0, 1, -1, 0]])
+def test_index_that_chooses_no_component_is_an_error(index):
+    with pytest.raises(ValueError, match=r"Site 'x'.*out of range at position \([12],\).*none of the components of Select"):
+        run(chosen, jnp.array(index), X)
+    with pytest.raises(ValueError, match=r"Site 'x'.*index of Select takes values that choose none of its components"):
+        run(lambda x: chosen(np.array(index), x), X)
+
+
+def test_index_that_chooses_no_component_is_harmless_under_a_mask():
+    index = jnp.array([0, 1, 2, 1])
+    found = EM(chosen).log_likelihood({}, index, X, index < 2)
+    assert found == pytest.approx(EM(chosen).log_likelihood({}, jnp.array([0, 1, 1]), X[jnp.array([0, 1, 3])]))
+
+
+def test_latent_with_more_values_than_select_has_components_is_an_error():
+    def program(x):
+        with numpyro.plate("rows", len(x)):
+            chosen_by = numpyro.sample("z", dist.Categorical(jnp.ones(3) / 3))
+        chosen(chosen_by, x)
+
+    with pytest.raises(ValueError, match=r"Site 'x': the index of Select, latent 'z',.*a component for every value"):
+        run(program, X)
 
 
 # ── latents ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,6 +207,16 @@ def test_continuous_latent_with_as_many_values_as_data_is_map_with_a_warning():
     np.testing.assert_allclose(result.params["t"], (X + 1) / 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("read", [lambda: numpyro.sample("z", dist.Bernoulli(0.3)), lambda: numpyro.param("weight", 1.0)])
+def test_multiplicity_that_is_not_known_is_an_error(read):
+    def program(x):
+        with numpyro.plate("rows", len(x)), numpyro.handlers.scale(scale=1.0 + read()):
+            numpyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="Site 'x': its multiplicity depends on a parameter or a latent"):
+        run(program, X)
+
+
 @pytest.mark.parametrize("shape", [(4,), (4, 2)])
 def test_missing_plate_is_an_error(shape):
     def program(x):
@@ -152,6 +226,18 @@ def test_missing_plate_is_an_error(shape):
 
     with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
         run(program, jnp.ones(shape))
+
+
+@pytest.mark.parametrize("law", [
+    lambda z: Select(z, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
+    lambda z: dist.Normal(0.0, 1.0).mask(z == 1),
+], ids=["index of Select", "mask"])
+def test_missing_plate_is_an_error_however_the_latent_is_read(law):
+    def program(x):
+        numpyro.sample("x", law(numpyro.sample("z", dist.Bernoulli(0.3))), obs=x)
+
+    with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
+        run(program, X)
 
 
 def test_support_that_depends_on_data_is_an_error():
@@ -338,6 +424,21 @@ def test_program_without_parameter_has_nothing_to_maximize():
     assert "nothing to maximize" in str(EM(program).plan(X))
 
 
+def test_factor_is_a_term_like_any_other():
+    def program(x):
+        loc = numpyro.param("loc", 0.5)
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+        numpyro.factor("penalty", jnp.where(z == 1, -(loc**2), -1.0))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    result = run(program, X, max_steps=100)
+    table = joint_table(program, result.params, X)
+    assert result.log_likelihood == pytest.approx(table.log_likelihood)
+    weight = table.posterior["z"][1]  # the maximum of -w loc² - Σ (x - loc)² / 2
+    assert result.params["loc"] == pytest.approx(float(X.sum()) / (len(X) + 2 * weight), rel=1e-4)
+
+
 def test_program_without_observation_keeps_its_start():
     def program():
         weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=constraints.simplex)
@@ -410,6 +511,56 @@ def test_index_into_a_parameter_out_of_range_is_an_error():
 
     with pytest.raises((IndexError, ValueError), match="'y'.*out of range"):
         run(program, jnp.array([0, 1, 2, 0]), Y)
+
+
+def added(i, j, x):
+    a, b = (numpyro.param(name, jnp.zeros(10)) for name in "ab")
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(a[i] + b[j], 1.0), obs=x)
+
+
+def shifted(shift, x):
+    loc = numpyro.param("loc", jnp.arange(3.0))
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(HALF))
+        numpyro.sample("x", dist.Normal(loc[z + shift], 1.0), obs=x)
+
+
+def one_for_all(which, x):
+    loc = numpyro.param("loc", jnp.arange(3.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(loc[which], 1.0), obs=x)
+
+
+def within_rows_of_a_latent(i, j, x):
+    with numpyro.plate("columns", 3), numpyro.plate("lines", 2):
+        z = numpyro.sample("z", dist.Bernoulli(0.3))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(z[i, j], 1.0), obs=x)
+
+
+def of_covariates(i, x):
+    slope = numpyro.param("slope", jnp.array(1.0))
+    numpyro.sample("unread", dist.Normal(slope * x[i].sum(), 1.0))
+    with numpyro.plate("rows", len(i)):
+        numpyro.sample("x", dist.Normal(slope, 1.0), obs=x[i])
+
+
+THREE = jnp.arange(3)
+
+
+@pytest.mark.parametrize("program, right, wrong, at", [
+    (added, (THREE, THREE), (jnp.array([0, 1, 12]), THREE), "2,"),
+    (added, (THREE, THREE), (THREE, jnp.array([0, -11, 0])), "1,"),
+    (shifted, (jnp.array(1),), (jnp.array(7),), r"0,(?: 0)?"),
+    (one_for_all, (jnp.array(2),), (jnp.array(7),), ""),
+    (within_rows_of_a_latent, (jnp.array([0, 0, 1]), THREE), (jnp.array([0, 0, 1]), jnp.array([0, 3, 1])), "1,"),
+    (of_covariates, (THREE,), (jnp.array([0, 1, 3]),), "2,"),
+])
+def test_index_out_of_range_is_an_error_wherever_it_goes(program, right, wrong, at):
+    run(program, *right, X[:3])
+    with pytest.raises(ValueError, match=rf"Site 'x'.*out of range at position \({at}\)"):
+        run(program, *wrong, X[:3])
 
 
 # ── arguments and settings ─────────────────────────────────────────────────────────────────────────────────────
@@ -507,6 +658,16 @@ def test_plate_used_as_an_index_is_none():
             numpyro.sample("x", dist.Normal(loc, 1.0), obs=x[rows])
 
     assert run(program, X).params["loc"] == pytest.approx(np.mean(X))
+
+
+def test_support_that_depends_on_a_parameter_is_an_error():
+    def program(x):
+        width = numpyro.sample("width", dist.LogNormal(0.0, 1.0))
+        loc = numpyro.sample("loc", dist.Uniform(0.0, width))
+        numpyro.sample("x", dist.Normal(loc, 1.0).expand([4]), obs=x)
+
+    with pytest.raises(ValueError, match="support of 'loc' depends on another parameter.*fraction"):
+        run(program, X)
 
 
 def test_parameter_without_value_is_an_error():

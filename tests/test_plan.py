@@ -110,6 +110,25 @@ def test_location_that_is_affine_in_a_parameter_is_least_squares():
     assert "'mul'" in plan.parameters[0].reason
 
 
+def test_location_that_also_scales_a_prior_is_no_least_squares():
+    def program(x, is_scale):
+        center = numpyro.sample("center", dist.Normal(0.0, 5.0))
+        loc = numpyro.sample("loc", dist.Normal(0.0 if is_scale else 2 * center, 1 + center**2 if is_scale else 0.8))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc + center, 1.0), obs=x)
+
+    assert EM(program).plan(X, False).method("center") == "least squares"
+    assert EM(program).plan(X, True).method("center") == "Newton"
+
+
+def test_location_that_is_bounded_is_no_least_squares():
+    def program(x):
+        slope = numpyro.param("slope", 1.0, constraint=constraints.positive)
+        numpyro.sample("x", dist.Normal(slope * jnp.arange(1.0, 5.0), 1.0), obs=x)
+
+    assert EM(program).plan(X).method("slope") == "Newton"
+
+
 @pytest.mark.parametrize("of, primitive", [
     (lambda theta, z: jnp.exp(theta)[z], "exp"),
     (lambda theta, z: jnp.cumsum(theta)[z], "cumsum"),

@@ -177,6 +177,22 @@ def test_operations_on_one_element_are_brute_force(group):
     assert_brute_force(program_of(ONE_ELEMENT[group], is_joint=False), {"mu": LOC}, ROWS)
 
 
+def test_linear_solve_has_its_derivatives():
+    def location(theta):
+        return jnp.linalg.solve(jnp.array([[theta, 0.2], [0.2, theta**2]]), jnp.array([theta, 2.0])).sum()
+
+    def program(x):
+        numpyro.sample("x", dist.Normal(location(numpyro.param("theta", jnp.array(1.3))), 1.0), obs=x)
+
+    def log_likelihood(theta):
+        return dist.Normal(location(theta), 1.0).log_prob(4.0)
+
+    em, theta = EM(program), jnp.array(1.3)
+    for derivative in (jax.grad, lambda f: jax.grad(jax.grad(f))):
+        found = derivative(lambda theta: em.log_likelihood({"theta": theta}, jnp.array(4.0)))(theta)
+        np.testing.assert_allclose(found, derivative(log_likelihood)(theta), rtol=1e-10)
+
+
 def test_operations_that_mix_elements_are_brute_force():
     assert_brute_force(program_of(MIXED, is_joint=True), {"mu": LOC}, ROWS[:3])
 
@@ -232,6 +248,46 @@ def hierarchy_by_indices(x):
         numpyro.sample("x", dist.Normal(mu[sick[PATIENT_OF_VISIT[VISIT_OF_ITEM]], state[VISIT_OF_ITEM]], 1.0), obs=x)
 
 
+def lookup_of_a_lookup_in_data(group_of, item, x):
+    """A row reads a group's latent through its item, and the item's own latent: each item meets one group."""
+    mu = numpyro.param("mu", LOC)
+    with numpyro.plate("groups", 2):
+        a = numpyro.sample("a", dist.Bernoulli(0.4))
+    with numpyro.plate("items", 3):
+        b = numpyro.sample("b", dist.Bernoulli(0.3))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(mu[a[group_of[item]]] + 0.7 * b[item], 1.0), obs=x)
+
+
+def hierarchy_by_data(patient_of_visit, visit_of_item, x):
+    """As `hierarchy_by_indices`, with indices that are known only when the program runs."""
+    mu = numpyro.param("mu", TABLE)
+    with numpyro.plate("patients", 2):
+        sick = numpyro.sample("sick", dist.Bernoulli(0.3))
+    with numpyro.plate("visits", 3):
+        sick_at_visit = sick[patient_of_visit]
+        state = numpyro.sample("state", dist.Categorical(STEP[sick_at_visit]))
+    with numpyro.plate("items", 4):
+        numpyro.sample("x", dist.Normal(mu[sick_at_visit[visit_of_item], state[visit_of_item]], 1.0), obs=x)
+    with numpyro.plate("more items", 4):
+        numpyro.sample("y", dist.Normal(mu[sick[patient_of_visit[visit_of_item]], state[visit_of_item]], 2.0), obs=x)
+
+
+def part_of_a_plate(item, x, y, w):
+    """Rows read the first two elements of `a` side by side with those of `b`; the rest of `a` has data of its own."""
+    mu = numpyro.param("mu", LOC)
+    with numpyro.plate("four", 4):
+        a = numpyro.sample("a", dist.Bernoulli(0.4))
+        numpyro.sample("y", dist.Normal(mu[a], 1.0), obs=y)
+    with numpyro.plate("two", 2):
+        b = numpyro.sample("b", dist.Bernoulli(0.3))
+    with numpyro.plate("six", 6):  # their table is the largest, so that `a` is summed out before `b`
+        c = numpyro.sample("c", dist.Bernoulli(0.2))
+        numpyro.sample("w", dist.Normal(mu[c] - b[jnp.array([0, 1, 0, 1, 0, 1])], 1.0), obs=w)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(mu[a[:2][item]] + 0.7 * b[item], 1.0), obs=x)
+
+
 def table_of_two_latents(x):
     mu = numpyro.param("mu", TABLE)
     with numpyro.plate("rows", len(x)):
@@ -265,6 +321,9 @@ STRUCTURES = {
     chain_by_slices: ({"mu": LOC}, ROWS, ROWS[:3]),
     chain_of_sites: ({"mu": LOC}, FIVE),
     hierarchy_by_indices: ({"mu": TABLE}, ROWS),
+    lookup_of_a_lookup_in_data: ({"mu": LOC}, jnp.array([1, 0, 1]), jnp.array([0, 1, 2, 2, 0]), FIVE),
+    hierarchy_by_data: ({"mu": TABLE}, PATIENT_OF_VISIT, VISIT_OF_ITEM, ROWS),
+    part_of_a_plate: ({"mu": LOC}, jnp.array([0, 1, 0]), ROWS[:3], ROWS, jnp.array([0.1, 0.5, -0.3, 2.0, 1.0, 0.0])),
     table_of_two_latents: ({"mu": TABLE}, ROWS[:3]),
     latents_side_by_side: ({"mu": LOC}, ROWS),
     outer_latent_inner_rows: ({"mu": TABLE}, GRID),
