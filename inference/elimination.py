@@ -25,6 +25,8 @@ from emjax.named import Affine, Axis, Dense, Index, constant, in_order
 from emjax.numerics import tempered_logsumexp
 
 MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
+# entries of the smallest table for which a cheaper form is worth compiling two
+FEWEST_CHEAPER = 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +141,7 @@ def log_of_sums(joint: _Joint, variable: Variable, margins: list) -> Factor | No
     the margin is the least sum, which may underflow.
     """
     entries = math.prod(variable.shape) * variable.size
-    if joint.axes or not joint.factors or 2 * sum(factor.table.size for factor in joint.factors) > entries:
+    if entries < FEWEST_CHEAPER or joint.axes or not joint.factors or 2 * sum(factor.table.size for factor in joint.factors) > entries:
         return None
     if variable.scale is not None and not all(factor.per_copy for factor in joint.factors):
         return None

@@ -27,7 +27,6 @@ from emjax.named import (
     Index,
     Named,
     constant,
-    evaluate,
     spread,
 )
 from emjax.numerics import bounded_below
@@ -195,7 +194,7 @@ def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin
     rank = len(elements)
     if family is None:
         (table,) = arguments.values()
-        return [replace(table, array=evaluate(bounded_below, table.array))]
+        return [replace(table, array=bounded_below(jnp.asarray(table.array)))]
     names = list(family.arguments)
     pairs = [(arguments[name], len(arguments[name].shape) - rank) for name in names]
     if family.centered:

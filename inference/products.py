@@ -22,6 +22,8 @@ from emjax.statistics import Statistic
 # ⟨P, x xᵀ⟩ costs D²/2 products and a matrix product with as many columns, or D² multiply-adds for each value of the latents as x (P x).
 # Measured (CPU, both precisions): equal near D = 32.
 LARGEST_PACKED = 32
+# entries of the smallest statistic for which a cheaper form is worth compiling two
+FEWEST_CHEAPER = 2**14
 
 
 def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[Axis], kept: Sequence[int], rank: int, margins: list | None = None):
@@ -75,7 +77,7 @@ def canonical(pairs: Sequence[tuple[Named, Statistic, int]], margins: list) -> l
     """
     found = list(pairs)
     for i, (table, statistic, event) in enumerate(pairs):
-        if statistic.total is not None:
+        if statistic.total is not None and statistic.size >= FEWEST_CHEAPER:
             first, counted, _ = pairs[i - 1]
             found[i - 1] = (replace(first, array=first.array - table.array), counted, event)
             found[i] = (table, Statistic(statistic.total), event)

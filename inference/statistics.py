@@ -96,7 +96,7 @@ class Weight:
 
     def weighted(self, statistic: Statistic, elements: tuple[int, ...]) -> Statistic:
         """Return the statistic times the weight: w x xᵀ is the square of √w x."""
-        weight = replace(self, scale=replace(self.scale, array=evaluate(jnp.sqrt, self.scale.array))) if statistic.square and not self.is_one else self
+        weight = replace(self, scale=replace(self.scale, array=jnp.sqrt(self.scale.array))) if statistic.square and not self.is_one else self
         total = replace(statistic.total, shape=elements) if statistic.total is not None and self.is_one else None
         return Statistic(weight.applied(statistic.value, elements), statistic.square, total)
 

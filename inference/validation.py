@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.e_step import log_partition_of, problem, term_factor
+from emjax.e_step import problem, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.named import full
 from emjax.numerics import IMPOSSIBLE
@@ -129,11 +129,11 @@ def _within_closure(constraint, value: np.ndarray) -> bool:
 
 
 def inspection(graph: FactorGraph, params, constants) -> dict:
-    """Return what `check_start` reads: log Z, the tables of arguments and natural parameters."""
+    """Return what `check_start` reads: the tables of arguments and natural parameters."""
     arrays = graph.arrays(params, constants)
     naturals = [[jnp.asarray(table.array) for table in term_naturals(term, arrays)] for term in graph.terms]
     arguments = [{name: filled(value, arrays).array for name, value in term.arguments.items()} for term in graph.terms]
-    return {"log_z": log_partition_of(graph, arrays), "arguments": arguments, "naturals": naturals}
+    return {"arguments": arguments, "naturals": naturals}
 
 
 def most_favorable(graph: FactorGraph, params, constants) -> list:
@@ -151,18 +151,17 @@ def most_favorable(graph: FactorGraph, params, constants) -> list:
     return [(b, term.value.array) for b, term in zip(best, whole.terms, strict=True)]
 
 
-def check_start(graph: FactorGraph, params, inspected: Callable, best: Callable) -> None:
+def check_start(graph: FactorGraph, params, objective, seen: dict, inspected: Callable, best: Callable) -> None:
     """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM cannot leave.
 
-    `inspected(params)`, `best(params)`: the compiled `inspection` and `most_favorable`.
+    `objective`, `seen`: the objective and the `inspection` at params; `inspected(params)`, `best(params)`: the compiled `inspection` and `most_favorable`.
     """
-    seen = inspected(params)
     for term, arguments in zip(graph.terms, seen["arguments"], strict=True):
         for name, array in arguments.items():
             constraint = term.site.arg_constraints.get(name)
             if constraint is not None:
                 _check_argument(term, name, constraint, np.asarray(array))
-    if not np.isfinite(seen["log_z"]):
+    if not np.isfinite(objective):
         _raise_impossible(graph, best(params))
     equal = _equal_values(graph, seen)
     if equal:
@@ -173,7 +172,7 @@ def check_start(graph: FactorGraph, params, inspected: Callable, best: Callable)
             warnings.warn(
                 f"Latent '{name}': at the start only {equal[name]} of its {graph.latents[name].support.shape[0]} values give the data different "
                 "distributions, and EM can never part equal ones. Start from different values: em.run(..., init_params={...}), or "
-                "numpyro.param(name, lambda key: ...).", stacklevel=4)
+                "numpyro.param(name, lambda key: ...).", stacklevel=5)
     _warn_of_many_values(graph)
 
 
@@ -234,4 +233,4 @@ def _warn_of_many_values(graph: FactorGraph) -> None:
         if parameter.is_prior and users and size > 1 and all(size >= np.prod(term.elements, dtype=int) for term in users):
             warnings.warn(
                 f"Continuous latent '{name}' has as many values ({size}) as site '{users[0].site.name}' has data. EM estimates each by MAP, not by "
-                "integrating it out: estimates of other parameters may be biased.", stacklevel=4)
+                "integrating it out: estimates of other parameters may be biased.", stacklevel=5)
