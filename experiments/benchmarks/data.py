@@ -44,15 +44,18 @@ def gaussian(covariance: str) -> Callable[..., Problem]:
             block[:] = rng.permutation(noise)
         return Problem(
             {"points": points.squeeze(1) if num_features == 1 else points},
-            gaussian_start(points, covariance, num_components),
+            gaussian_start(points, covariance, centers),
         )
 
     return problem
 
 
-def gaussian_start(points: np.ndarray, covariance: str, num_components: int) -> Arrays:
-    """Return equal weights, means at points of the data, and the spread of 10,000 points for every component."""
-    loc = points[:num_components].astype(np.float64)
+def gaussian_start(points: np.ndarray, covariance: str, centers: np.ndarray) -> Arrays:
+    """Return equal weights, means half-way to the true ones, and the spread of 10,000 points for every component.
+
+    Means at points of the data would leave a component with fewer points than dimensions, in 64 of them.
+    """
+    num_components, loc = len(centers), centers / 2
     start = {"weights": np.full(num_components, 1 / num_components), "loc": loc}
     some = points[:10_000].astype(np.float64)
     if points.shape[1] == 1:
