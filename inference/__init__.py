@@ -3,8 +3,10 @@
 from emjax import conjugate, distributions
 from emjax.compare import Comparison, compare_updates
 from emjax.driver import EMState, Status
+from emjax.duplicates import Compressed, compress
 from emjax.em import EM, EMResult
 from emjax.families import Family, register
 from emjax.plan import Plan
 
-__all__ = ["EM", "Comparison", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "conjugate", "distributions", "register"]
+__all__ = ["EM", "Comparison", "Compressed", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "compress", "conjugate",
+           "distributions", "register"]

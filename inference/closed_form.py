@@ -222,7 +222,8 @@ def _inner_linear(term: Term, arrays, statistics, use: Use, features):
     """Return ⟨T, η⟩ with the features of one parameter's entries in place of its values; linear in them."""
 
     def replaced(own, rows):
-        picked = [feature[jnp.maximum(rows, 0)] for feature in features]
+        in_order = np.array_equal(np.ravel(use.rows), np.arange(features[0].shape[0]))  # no lookup, and no scatter to transpose it
+        picked = [feature.reshape(rows.shape + feature.shape[1:]) if in_order else feature[jnp.maximum(rows, 0)] for feature in features]
         if use.form in LOCATIONS:
             picked = _moved_location(own, picked, use.form)
         return tuple(jnp.where(jnp.reshape(rows >= 0, rows.shape + (1,) * (o.ndim - rows.ndim)), p, o) for o, p in zip(own, picked, strict=True))

@@ -43,13 +43,13 @@ def _ratio(numerator, denominator, otherwise, event_dim: int = 0):
 
 
 def _unit_interval(coefficients, value):
-    a, b = coefficients
-    return _ratio(a, a + b, value)
+    a, b = coefficients  # b may be −0 but for rounding: it is a difference where a total is known
+    return jnp.clip(_ratio(a, a + b, value), 0, 1)
 
 
 def _unit_interval_logits(coefficients, value):
     a, b = coefficients
-    return jnp.where(a + b != 0, safe_log(a) - safe_log(b), value)
+    return jnp.where(a + b != 0, safe_log(jnp.maximum(a, 0)) - safe_log(jnp.maximum(b, 0)), value)
 
 
 def _simplex(coefficients, value):

@@ -7,11 +7,12 @@ from enum import IntEnum
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from emjax import validation
 from emjax.closed_form import Maximizer
-from emjax.e_step import e_step, posterior
+from emjax.e_step import e_step, log_partition_of, posterior, problem
 from emjax.graph import FactorGraph
 from emjax.m_step import maximizers
 from emjax.program import initial_values, trace
@@ -57,25 +58,76 @@ class EMState(eqx.Module):
     optimizer: tuple
 
 
+class Start(eqx.Module):
+    """Where a run starts: the parameters, and what the checks of them and of the data look at."""
+
+    params: dict[str, Array]
+    violations: list
+    inspection: dict
+
+
 class Compiled:
     """A program traced for arguments of given shapes, and its compiled functions."""
 
     def __init__(self, em, args, kwargs, concrete: bool):
-        start, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
+        self.initial_values, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
         self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs, concrete))
         self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
         self.temperature = em.temperature
         self.tol, self.max_steps = em.tol, em.max_steps
-        self.initial = jax.jit(start)
+        # without priors the objective of a soft E-step is the log-likelihood
+        self.is_likelihood = em.temperature == 1 and not any(term.site.kind == "prior" for term in self.graph.terms)
+        self.initial = jax.jit(self.initial_values)
+        self.run = jax.jit(self._run)
+        self.start = jax.jit(self._start)
+        self.advance = jax.jit(self._advance)
+        self.prepare = jax.jit(self.graph.prepare)
         self.violations = jax.jit(lambda constants: validation.violations(self.graph, constants))
         self.inspection = jax.jit(lambda params, constants: validation.inspection(self.graph, params, constants))
-        self.prepare = jax.jit(self.graph.prepare)
-        self.advance = jax.jit(self._advance)
+        self.most_favorable = jax.jit(lambda params, constants: validation.most_favorable(self.graph, params, constants))
+        self.final_likelihood = jax.jit(self._final_likelihood)
         self.log_likelihood = jax.jit(self._log_likelihood)
         self.posterior = jax.jit(self._posterior, static_argnames="temperature")
 
     def state(self, params) -> EMState:
         return EMState(params, tuple(m.init(params) for m in self.maximizers))
+
+    def given(self, params) -> dict:
+        """Return {name: (a value, whether it is given)} for every parameter, so that any choice of them is one signature."""
+        return {name: (params.get(name, np.zeros(p.shape, p.dtype)), np.bool_(name in params)) for name, p in self.graph.parameters.items()}
+
+    def _start(self, rng_key, data, given) -> tuple[Start, list]:
+        """Return the start, and what depends on data alone."""
+        values, is_given = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
+
+        def completed():
+            own = self.initial_values(rng_key, data)
+            return {name: jnp.where(is_given[name], value, own[name]) for name, value in values.items()}
+
+        all_given = jnp.all(jnp.asarray(list(is_given.values()), bool))
+        params = jax.lax.cond(all_given, lambda: {name: jnp.asarray(value) for name, value in values.items()}, completed)
+        constants = self.graph.prepare(data)
+        return Start(params, validation.violations(self.graph, constants), validation.inspection(self.graph, params, constants)), constants
+
+    def _run(self, rng_key, data, given):
+        """Return the start, where EM ended, and the log-likelihood there: a whole run in one compiled function.
+
+        Nothing is run where the data are bad; the checks then say why. The data are no output: that would copy them.
+        """
+        start, constants = self._start(rng_key, data, given)
+        good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
+        carry = self._advance(self.carry(start.params), constants, jnp.where(good, self.max_steps + 1, 0))
+        return start, carry, self._final_likelihood(carry, constants)
+
+    def carry(self, params) -> Carry:
+        zero = jnp.zeros((), jnp.int32)
+        return Carry(self.state(params), dict(params), jnp.zeros(self.max_steps + 1, jnp.result_type(float)), zero, zero - 1)
+
+    def _final_likelihood(self, carry: Carry, constants):
+        """Return log p(x | params) at the end."""
+        failed = (carry.status == Status.NOT_FINITE) | (carry.status == Status.OBJECTIVE_DECREASED)
+        last = jnp.maximum(carry.step - failed, 0)
+        return carry.objective[last] if self.is_likelihood else self._log_likelihood(carry.previous, constants)
 
     def step(self, state: EMState, constants):
         """One EM step: E-step at the state's parameters, M-step; also the objective that entered."""
@@ -91,11 +143,22 @@ class Compiled:
         return EMState(params, tuple(optimizer))
 
     def _advance(self, carry, constants, stop_at):
-        """Run steps until one of the reasons to stop, or until `stop_at` steps."""
-        return jax.lax.while_loop(lambda c: (c.status < 0) & (c.step < stop_at), lambda c: self._iterate(c, constants), carry)
+        """Run steps until one of the reasons to stop, or until `stop_at` steps.
 
-    def _iterate(self, carry: Carry, constants) -> Carry:
-        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature)
+        Natural-parameter tables go from one step to the next: computed within the step that reads them, XLA would fuse them with
+        their lookups, and take a logarithm for each row of the data.
+        """
+        def tables(carry: Carry):
+            return problem(self.graph, self.graph.arrays(carry.state.params, constants)).tables
+
+        def iterate(both):
+            carry = self._iterate(*both, constants)
+            return carry, tables(carry)
+
+        return jax.lax.while_loop(lambda both: (both[0].status < 0) & (both[0].step < stop_at), iterate, (carry, tables(carry)))[0]
+
+    def _iterate(self, carry: Carry, tables, constants) -> Carry:
+        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature, tables)
         previous = jnp.where(carry.step > 0, carry.objective[carry.step - 1], -jnp.inf)
         status = self._status(objective, previous, carry.step)
         failed = (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
@@ -116,7 +179,7 @@ class Compiled:
 
     def _log_likelihood(self, params, constants):
         arrays = self.graph.arrays(params, constants)
-        return e_step(self.graph, arrays, 1.0, which=lambda term: term.site.kind != "prior")[0]
+        return log_partition_of(self.graph, arrays, lambda term: term.site.kind != "prior")
 
     def _posterior(self, params, constants, temperature):
         return posterior(self.graph, self.graph.arrays(params, constants), temperature)

@@ -6,106 +6,119 @@ Source: Darwiche (2003), J. ACM 50(3), theorem 1; Eisner (2016).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.blocks import Problem, blocks_of
 from emjax.elimination import Factor, Variable, log_partition
 from emjax.graph import (
     FactorGraph,
     Term,
     filled,
-    filled_axes,
+    filled_term,
     identity,
-    read_at,
     term_naturals,
 )
-from emjax.named import Axis, Named, without_rows
+from emjax.named import Axis, Named
 from emjax.numerics import IMPOSSIBLE
+from emjax.products import inner_product, looked_up
+from emjax.statistics import Statistic
 
 
-def naturals(graph: FactorGraph, arrays: Sequence) -> list[list]:
-    """Return the natural-parameter tables of every term, as plain arrays."""
-    return [[table.array for table in term_naturals(term, arrays)] for term in graph.terms]
+def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None) -> Problem:
+    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms."""
+    terms = [term for term in graph.terms if which is None or which(term)]
+    latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
+    filled_terms = tuple(filled_term(term, arrays) for term in terms)
+    constant = sum((jnp.asarray(term.base.array).reshape(()) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
+    return Problem(filled_terms, tuple(term_naturals(term, arrays) for term in terms), latents, constant)
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0, which=None):
-    """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables."""
-    templates = [term_naturals(term, arrays) for term in graph.terms]
-
-    def log_z(tables):
-        return log_partition_of(graph, templates, tables, arrays, temperature, which)
-
-    return jax.value_and_grad(log_z)([[jnp.asarray(t.array) for t in tables] for tables in templates])
+def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
+    latent, scale = graph.latents[name], filled(graph.scales[name], arrays)
+    is_one = scale.is_static and bool((scale.array == 1).all())
+    array = None if is_one else jnp.asarray(scale.array).reshape((1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape)
+    return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
 
 
-def log_partition_of(graph: FactorGraph, templates, tables, arrays, temperature: float | int, which=None, unaries=None):
-    """Return log Z as a function of the natural-parameter tables. `which`: a filter on terms."""
-    factors = []
-    for term, named, own in zip(graph.terms, templates, tables, strict=True):
-        if which is None or which(term):
-            factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], arrays))
-    variables = {}
-    for order, (name, latent) in enumerate(graph.latents.items()):
-        scale = filled(graph.scales[name], arrays)
-        known = scale.is_static and bool((scale.array == 1).all())
-        size = latent.support.shape[0]
-        variables[name] = Variable(name, size, latent.shape, None if known else jnp.asarray(scale.array).reshape(
-            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape), graph.scales[name].root, frozenset(latent.plates), order)
-        if unaries is not None:
-            factors.append(Factor((Axis(name, size, identity(latent.shape)),), latent.shape, unaries[name]))
-    total = log_partition(factors, variables, temperature)
-    return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total))
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0, tables: Sequence | None = None):
+    """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
 
-
-def term_factor(term: Term, tables: Sequence[Named], arrays) -> Factor:
-    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩ + log h."""
-    axes, rank = filled_axes(term.latent_axes, arrays), len(term.elements)
-    if term.family is not None and term.family.lookup:
-        tables = [read_at(tables[0], filled(term.value, arrays), term.elements)]
-    events = [0] if term.family is None or term.family.lookup else term.family.event_dims
-    pairs = [(table, filled(s, arrays), event) for table, s, event in zip(tables, term.statistics, events, strict=True)]
-    total = sum(contracted(table, s, event, axes, term.kept, rank) for table, s, event in pairs)
-    base = filled(term.base, arrays)
-    if not (base.is_static and not base.array.any()):
-        one = Named(np.ones((1,) * rank), base.shape)
-        total = total + contracted(one, base, 0, axes, term.kept, rank)
-    return Factor(tuple(axis.placed(term.kept) for axis in axes), tuple(term.elements[d] for d in term.kept), total)
-
-
-def contracted(table: Named, statistic: Named, event: int, axes: Sequence[Axis], kept: Sequence[int], rank: int):
-    """Return Σ ⟨η, t⟩ over everything but the kept elements and the latents: one matrix product.
-
-    The result has the kept element axes first, then one axis for each of `axes`, of length 1 where neither varies.
+    `tables`: those of the problem at `arrays`, if they are at hand.
     """
-    table, statistic = without_rows(table), without_rows(statistic)
-    keys = [axis.key for axis in axes]
-    letters = {("axis", key): chr(97 + i) for i, key in enumerate(keys)}
-    letters |= {d: chr(97 + len(keys) + d) for d in range(rank + event)}
-    out = [*kept, *(("axis", key) for key in keys)]
-    sizes: dict = {}
-    times, operands, specs = 1, [], []
-    both = [_labeled(value, rank) for value in (table, statistic)]
-    for d in range(rank):
-        if d not in kept and all(d not in labels for _, labels in both):
-            times *= statistic.shape[d]
-    for array, labels in both:
-        specs.append("".join(letters[label] for label in labels))
-        operands.append(array)
-        sizes |= dict(zip(labels, array.shape, strict=True))
-    present = [label for label in out if label in sizes]
-    product = jnp.einsum(f"{specs[0]},{specs[1]}->{''.join(letters[label] for label in present)}", *operands)
-    return times * product.reshape([sizes.get(label, 1) for label in out])
+    whole = problem(graph, arrays)
+    if tables is not None:
+        naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
+        whole = replace(whole, naturals=tuple(naturals))
+    return _over_blocks(whole, temperature, with_gradient=True)
 
 
-def _labeled(value: Named, rank: int):
-    """Return a table without its axes of length 1, and the labels of the others."""
-    labels = [("axis", axis.fitted(rank).key) for axis in value.axes] + list(range(len(value.shape)))
-    kept = [i for i, size in enumerate(value.array.shape) if size != 1]
-    return jnp.asarray(value.array).reshape([value.array.shape[i] for i in kept]), [labels[i] for i in kept]
+def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
+    """Return log Z in nats at temperature one. `which`: a filter on terms."""
+    return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
+
+
+def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
+    """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data.
+
+    With the gradient, cheaper forms are tried first that need probabilities away from zero; if one comes near, all is done again.
+    """
+    blocks = blocks_of(whole)
+    tried: list = []
+
+    def result(cheaper: bool):
+        def function(part: Problem, tables):
+            margins: list | None = [] if cheaper else None
+            value = log_z(part, tables, temperature, None, margins)
+            tried.extend(margins or [])
+            return value, jnp.min(jnp.stack(margins)) if margins else jnp.full((), jnp.inf)
+
+        if blocks is not None:
+            return blocks.summed(function, with_gradient)
+        if with_gradient:
+            (value, margin), gradient = jax.value_and_grad(lambda tables: function(whole, tables), has_aux=True)(whole.tables)
+            return value, margin, gradient
+        return *function(whole, whole.tables), None
+
+    found = result(cheaper=with_gradient)
+    if tried:
+        limits = jnp.finfo(found[0].dtype)
+        found = jax.lax.cond(found[1] > limits.tiny / limits.eps, lambda: found, lambda: result(cheaper=False))
+    total, _, gradient = found
+    return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
+
+
+def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, unaries: Mapping | None = None, margins: list | None = None):
+    """Return log Z in nats as a function of the natural-parameter tables.
+
+    `unaries`: log-densities to add to each latent's own; `margins`: see `log_partition`.
+    """
+    factors = []
+    for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
+        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], margins))
+    for name, array in (unaries or {}).items():
+        variable = part.latents[name]
+        factors.append(Factor((Axis(name, variable.size, identity(variable.shape)),), variable.shape, array))
+    return part.constant + log_partition(factors, part.latents, temperature, margins)
+
+
+def term_factor(term: Term, tables: Sequence[Named], margins: list | None = None) -> Factor:
+    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant. `margins`: see
+    `log_partition`."""
+    rank = len(term.elements)
+    is_table = term.family is None or term.family.lookup
+    pairs = list(zip(tables, term.statistics.formed(term.elements), [0] if is_table else term.family.event_dims, strict=True))
+    if not term.base_is_constant:
+        pairs.append((Named(np.ones((1,) * rank), term.base.shape), Statistic(term.base), 0))
+    axes, shape = tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept)
+    rows = looked_up(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
+    if rows is not None:
+        return Factor(axes, shape, rows[0], term.per_copy, rows[1])
+    return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, margins), term.per_copy)
 
 
 def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
@@ -113,9 +126,8 @@ def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dic
 
     A latent's marginal is the derivative of log Z with respect to a term of its own that is zero.
     """
-    templates = [term_naturals(term, arrays) for term in graph.terms]
-    tables = [[jnp.asarray(t.array) for t in named] for named in templates]
+    whole = problem(graph, arrays)
     dtype = jnp.result_type(float)
-    zeros = {name: jnp.zeros(latent.shape + latent.support.shape[:1], dtype) for name, latent in graph.latents.items()}
-    marginals = jax.grad(lambda u: log_partition_of(graph, templates, tables, arrays, temperature, None, u))(zeros)
+    zeros = {name: jnp.zeros((*latent.shape, latent.size), dtype) for name, latent in whole.latents.items()}
+    marginals = jax.grad(lambda unaries: log_z(whole, whole.tables, temperature, unaries))(zeros)
     return {name: m / m.sum(-1, keepdims=True) for name, m in marginals.items()}

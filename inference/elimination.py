@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,15 +25,34 @@ from emjax.named import Affine, Axis, Dense, Index, constant, in_order
 from emjax.numerics import tempered_logsumexp
 
 MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
+# entries of the smallest table for which a cheaper form is worth compiling two
+FEWEST_CHEAPER = 2**14
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """`array`: (elements…, one axis for each of `axes`), element axes of length 1 where it does not vary."""
+    """A function of latents: `array` is (elements…, one axis for each of `axes`), element axes of length 1 where it does not vary.
+
+    A total over the copies of its elements, or what one copy contributes (`per_copy`). With an `index`, an integer for each element,
+    the array is not there yet: it is `table`[index].
+    """
 
     axes: tuple[Axis, ...]
     shape: tuple[int, ...]
-    array: Any
+    table: Any
+    per_copy: bool = False
+    index: Any = None
+
+    @property
+    def array(self):
+        return self.read(self.table)
+
+    def read(self, table):
+        """Return a function of the table's entries at every element."""
+        return table if self.index is None else table.at[self.index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    def replaced(self, array, axes: tuple[Axis, ...], shape: tuple[int, ...]) -> Factor:
+        return Factor(axes, shape, array, self.per_copy)
 
 
 @dataclass(frozen=True)
@@ -59,13 +79,14 @@ class Variable:
         return not other.plates < self.plates and self.order < other.order
 
 
-def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int):
+def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, margins: list | None = None):
     """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its latents.
 
-    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. Errors: `MemoryError` for a table that
+    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. `margins`: if given, cheaper forms
+    may be taken that are right unless probabilities come near zero; each appends its margin, which is then near zero. Errors: `MemoryError` for a table that
     would not fit, `ValueError` for a coupling that no order of elimination resolves.
     """
-    factors, remaining, total = [settled(f) for f in factors], dict(variables), 0.0
+    factors, remaining = [settled(f) for f in factors], dict(variables)
     while remaining:
         choices = {name: joined(factors, variable, remaining) for name, variable in remaining.items()}
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
@@ -76,8 +97,9 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         variable, joint = remaining.pop(name), ready[name]
         check_memory((*joint.axes, Axis(name, variable.size, identity(variable.shape))), (_size(joint, variable),))
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
-        factors.append(settled(eliminated(joint, variable, temperature)))
-    return total + sum(f.array.reshape(()) for f in factors)
+        summed = log_of_sums(joint, variable, margins) if margins is not None and temperature == 1 else None
+        factors.append(settled(eliminated(joint, variable, temperature) if summed is None else summed))
+    return sum((f.array.reshape(()) for f in factors), jnp.zeros(()))
 
 
 def _innermost(joint: _Joint, variable: Variable, remaining: Mapping[Any, Variable]) -> bool:
@@ -98,20 +120,41 @@ def eliminated(joint: _Joint, variable: Variable, temperature) -> Factor:
     rank = len(variable.shape)
     # a latent whose own probability does not depend on its value (uniform) may touch no factor at all
     table = jnp.zeros((1,) * (rank + len(joint.axes)) + (variable.size,))
+    scale = None if variable.scale is None else variable.scale.reshape(variable.scale.shape + (1,) * len(joint.axes))
     for factor in joint.factors:
         own = [axis.key for axis in factor.axes]
         order = [own.index(axis.key) for axis in joint.axes if axis.key in own]
         last = [i for i, axis in enumerate(factor.axes) if axis.source == variable.name]
         array = jnp.transpose(factor.array, [*range(rank), *(rank + i for i in order), rank + last[0]])
         sizes = [axis.size if axis.key in own else 1 for axis in joint.axes]
-        table = table + array.reshape((*array.shape[:rank], *sizes, variable.size))
-    if variable.scale is None:
-        message = tempered_logsumexp(table, temperature, 1)
-    else:
-        scale = variable.scale.reshape(variable.scale.shape + (1,) * len(joint.axes))
-        divisor = jnp.where(scale == 0, 1, scale)
-        message = scale * tempered_logsumexp(table / divisor[..., None], temperature, 1)
+        array = array.reshape((*array.shape[:rank], *sizes, variable.size))
+        table = table + (array if scale is None or factor.per_copy else array / jnp.where(scale == 0, 1, scale)[..., None])
+    message = tempered_logsumexp(table, temperature, 1)
+    message = message if scale is None else scale * message
     return Factor(joint.axes, variable.shape, message)
+
+
+def log_of_sums(joint: _Joint, variable: Variable, margins: list) -> Factor | None:
+    """Return what `eliminated` does, as log Σ_k Π_f p_f(k) of the factors' exponentials; None where these would be no fewer.
+
+    A million rows that look up tables of a thousand cells need a thousand exponentials. Each cell's largest entry is divided out;
+    the margin is the least sum, which may underflow.
+    """
+    entries = math.prod(variable.shape) * variable.size
+    if entries < FEWEST_CHEAPER or joint.axes or not joint.factors or 2 * sum(factor.table.size for factor in joint.factors) > entries:
+        return None
+    if variable.scale is not None and not all(factor.per_copy for factor in joint.factors):
+        return None
+    product: Any = 1.0
+    offset: Any = 0.0
+    for factor in joint.factors:
+        largest = jax.lax.stop_gradient(factor.table.max(-1, keepdims=True))
+        product = product * factor.read(jnp.exp(factor.table - largest))
+        offset = offset + factor.read(largest[..., 0])
+    total = product.sum(-1)
+    margins.append(jax.lax.stop_gradient(total).min())
+    message = offset + jnp.log(total)
+    return Factor((), variable.shape, message if variable.scale is None else variable.scale * message)
 
 
 def settled(factor: Factor) -> Factor:
@@ -120,11 +163,11 @@ def settled(factor: Factor) -> Factor:
     gone = [d for d in range(rank) if not any(axis.varies[d] for axis in factor.axes)]
     if not gone:
         return factor
-    times = math.prod(factor.shape[d] for d in gone if factor.array.shape[d] == 1)
-    array = factor.array.sum(axis=tuple(gone)) * times
+    array = factor.array
+    array = array.sum(axis=tuple(gone)) * math.prod(factor.shape[d] for d in gone if array.shape[d] == 1)
     kept = [d for d in range(rank) if d not in gone]
     axes = tuple(axis.placed(kept) for axis in factor.axes)
-    return Factor(axes, tuple(factor.shape[d] for d in kept), array)
+    return factor.replaced(array, axes, tuple(factor.shape[d] for d in kept))
 
 
 def joined(factors: Sequence[Factor], variable: Variable, remaining: Mapping[Any, Variable]) -> _Joint | None:
@@ -172,9 +215,11 @@ def _permutation(index: Index, shape, target) -> list | None:
 
 
 def _transposed(factor: Factor, order: Sequence[int | None], variable: Variable) -> Factor:
+    if list(order) == list(range(len(variable.shape))):
+        return factor
     lead = len(factor.shape)
     array = in_order(factor.array, [*order, *range(lead, lead + len(factor.axes))])
-    return Factor(tuple(axis.placed(order) for axis in factor.axes), variable.shape, array)
+    return factor.replaced(array, tuple(axis.placed(order) for axis in factor.axes), variable.shape)
 
 
 def _scattered(factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]) -> Factor | None:
@@ -191,11 +236,11 @@ def _scattered(factor: Factor, own: Axis, variable: Variable, remaining: Mapping
             return None
         parents.append(replace(axis, index=parent))
     rank = len(shape)
-    values = jnp.broadcast_to(factor.array, shape + factor.array.shape[rank:])
-    values = values.reshape((-1,) + factor.array.shape[rank:])
+    array = factor.array
+    values = jnp.broadcast_to(array, shape + array.shape[rank:]).reshape((-1,) + array.shape[rank:])
     zeros = jnp.zeros((math.prod(variable.shape),) + values.shape[1:], values.dtype)
-    total = zeros.at[index.reshape(-1)].add(values)
-    return Factor(tuple(parents), variable.shape, total.reshape(variable.shape + values.shape[1:]))
+    total = zeros.at[index.reshape(-1)].add(values, mode="promise_in_bounds", wrap_negative_indices=False)
+    return factor.replaced(total.reshape(variable.shape + values.shape[1:]), tuple(parents), variable.shape)
 
 
 def _is_known(index: Index) -> bool:
@@ -283,7 +328,8 @@ def _pieces(factor: Factor, name) -> list[Factor]:
         return [factor]
     axis, shape, rank = factor.axes[position], factor.shape, len(factor.shape)
     flat = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
-    values = jnp.broadcast_to(factor.array, shape + factor.array.shape[rank:]).reshape((-1,) + factor.array.shape[rank:])
+    array = factor.array
+    values = jnp.broadcast_to(array, shape + array.shape[rank:]).reshape((-1,) + array.shape[rank:])
     pieces = []
     for element in np.unique(flat):
         rows = np.flatnonzero(flat == element)
@@ -296,7 +342,7 @@ def _pieces(factor: Factor, name) -> list[Factor]:
                 dense = (np if isinstance(dense, np.ndarray) else jnp).broadcast_to(dense, shape).reshape(-1)[rows]
                 found = affine(constant(dense)) if isinstance(dense, np.ndarray) else None
                 axes.append(replace(other, index=found or Dense.of(dense)))
-        piece = settled(Factor(tuple(axes), (len(rows),), values[rows]))
+        piece = settled(factor.replaced(values[rows], tuple(axes), (len(rows),)))
         pieces.extend(_pieces(_without_repeats(piece), name))
     return pieces
 
@@ -309,5 +355,5 @@ def _without_repeats(factor: Factor) -> Factor:
             rank = len(factor.shape)
             first = keys.index(key)
             array = jnp.moveaxis(jnp.diagonal(factor.array, axis1=rank + first, axis2=rank + i), -1, rank + first)
-            return _without_repeats(Factor(factor.axes[:i] + factor.axes[i + 1:], factor.shape, array))
+            return _without_repeats(factor.replaced(array, factor.axes[:i] + factor.axes[i + 1:], factor.shape))
     return factor

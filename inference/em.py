@@ -14,7 +14,7 @@ from numpyro.infer import init_to_sample
 
 from emjax import validation
 from emjax.arguments import signature, split_arguments
-from emjax.driver import Carry, Compiled, EMState, Status
+from emjax.driver import Carry, Compiled, EMState, Start, Status
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
 
@@ -132,45 +132,38 @@ class EM:
         """
         rng_key = _checked_key(rng_key)
         compiled, data = self._compiled(args, kwargs)
-        constants = compiled.prepare(data)
-        validation.check_data(compiled.graph, compiled.violations(constants))
-        best = None
-        for key in [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts):
-            params = self._start(compiled, key, data, init_params)
-            validation.check_start(compiled.graph, params, lambda p: compiled.inspection(p, constants))
-            result = self._run(compiled, params, constants)
-            if best is None or _rank(result) > _rank(best):
-                best = result
-        return best
+        given = compiled.given(validation.checked_params(compiled.graph, init_params or {}, complete=False))
+        keys = [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts)
+        return max((self._run(compiled, key, data, given) for key in keys), key=_rank)
 
-    def _start(self, compiled: Compiled, rng_key, data, init_params) -> dict[str, Array]:
-        params = dict(compiled.initial(rng_key, data))
-        given = validation.checked_params(compiled.graph, init_params or {}, complete=False)
-        return validation.checked_params(compiled.graph, params | given, complete=True)
-
-    def _run(self, compiled: Compiled, params, constants) -> EMResult:
-        zero = jnp.zeros((), jnp.int32)
-        dtype = jnp.result_type(float)
-        carry = Carry(compiled.state(params), dict(params), jnp.zeros(self.max_steps + 1, dtype), zero, zero - 1)
+    def _run(self, compiled: Compiled, rng_key, data, given) -> EMResult:
         if self.progress_bar:
-            carry = self._with_progress(compiled, carry, constants)
+            start, constants = compiled.start(rng_key, data, given)
+            carry = self._with_progress(compiled, start, constants)
+            log_likelihood = compiled.final_likelihood(carry, constants)
         else:
-            carry = compiled.advance(carry, constants, self.max_steps + 1)
-        status, step = Status(int(carry.status)), int(carry.step)
+            start, carry, log_likelihood = compiled.run(rng_key, data, given)
+        self._check(compiled, data, start, np.asarray(carry.objective)[0])
+        status, step, objective = Status(int(carry.status)), int(carry.step), np.asarray(carry.objective)
         failed = status in (Status.NOT_FINITE, Status.OBJECTIVE_DECREASED)
         num_steps = max(step - 1, 0) if failed else step
-        history = np.asarray(carry.objective)[: num_steps + 1]
-        # without priors the objective of a soft E-step is the log-likelihood
-        is_objective = self.temperature == 1 and not any(term.site.kind == "prior" for term in compiled.graph.terms)
-        log_likelihood = carry.objective[num_steps] if is_objective else compiled.log_likelihood(carry.previous, constants)
-        return EMResult(dict(carry.previous), log_likelihood, history, num_steps, status)
+        return EMResult(dict(carry.previous), log_likelihood, objective[: num_steps + 1], num_steps, status)
 
-    def _with_progress(self, compiled: Compiled, carry, constants):
+    def _check(self, compiled: Compiled, data, start: Start, objective) -> None:
+        """Raise `ValueError` for data or a start that the program excludes."""
+        validation.check_data(compiled.graph, start.violations)
+        params = validation.checked_params(compiled.graph, start.params, complete=True)
+        validation.check_start(compiled.graph, params, objective, start.inspection, lambda p: compiled.inspection(p, compiled.prepare(data)),
+                               lambda p: compiled.most_favorable(p, compiled.prepare(data)))
+
+    def _with_progress(self, compiled: Compiled, start: Start, constants) -> Carry:
         from tqdm.auto import tqdm
 
+        carry = compiled.carry(start.params)
         with tqdm(total=self.max_steps, desc="EM", unit="step") as bar:
-            while int(carry.status) < 0:
-                carry = compiled.advance(carry, constants, int(carry.step) + CHUNK)
+            stop_at = 1 if any(int(count) for count, _ in start.violations) else self.max_steps + 1
+            while int(carry.status) < 0 and int(carry.step) < stop_at:
+                carry = compiled.advance(carry, constants, min(int(carry.step) + CHUNK, stop_at))
                 bar.update(int(carry.step) - bar.n)
                 bar.set_postfix_str(f"objective {float(carry.objective[max(int(carry.step) - 1, 0)]):.6g}")
         return carry

@@ -40,7 +40,8 @@ class Family:
     η_i and t_i, whose last `event_dims[i]` axes are contracted; `base(x, given)` is log h(x). `lookup`: the
     statistic is the indicator of x, and log p is read from the table instead. `centered`: statistics are taken of
     x − origin, and the location's features are measured from the same origin, so that mean ≫ sd does not cancel.
-    `transform`: the x that is centered.
+    `transform`: the x that is centered. `squares`: statistics that are matrices x xᵀ, given as the vector x.
+    `total`: the n of families whose statistics are x and n − x, a function of the given arguments.
     """
 
     arguments: Mapping[str, Conjugate | None]
@@ -52,6 +53,8 @@ class Family:
     lookup: bool = False
     centered: str | None = None
     transform: Callable = field(default=lambda x: x)
+    squares: tuple[int, ...] = ()
+    total: Callable | None = None
 
 
 FAMILIES: dict[type, list[Family]] = {}
@@ -93,9 +96,10 @@ def _two_outcomes(conjugate, name, **changes):
 
 
 for _name, _form in (("probs", UNIT_INTERVAL), ("logits", UNIT_INTERVAL_LOGITS)):
-    register(getattr(dist, f"Bernoulli{_name.title()}"), _two_outcomes(_form, _name, statistics=lambda x: (x, 1 - x), base=_zero))
+    register(getattr(dist, f"Bernoulli{_name.title()}"), _two_outcomes(
+        _form, _name, statistics=lambda x: (x, 1 - x), base=_zero, total=lambda: 1.0))
     register(getattr(dist, f"Binomial{_name.title()}"), _two_outcomes(
-        _form, _name, given=("total_count",), statistics=lambda x, total_count: (x, total_count - x),
+        _form, _name, given=("total_count",), statistics=lambda x, total_count: (x, total_count - x), total=lambda total_count: total_count,
         base=lambda x, total_count: gammaln(total_count + 1.0) - gammaln(x + 1.0) - gammaln(total_count - x + 1.0)))
     register(getattr(dist, f"Geometric{_name.title()}"), _two_outcomes(_form, _name, statistics=lambda x: (jnp.ones_like(x), x), base=_zero))
     # NumPyro counts successes (probability p) before total_count failures
@@ -150,7 +154,7 @@ for _name, _form in (("covariance_matrix", COVARIANCE), ("precision_matrix", PRE
 
     register(dist.MultivariateNormal, Family(
         {"loc": LOCATION_VECTOR, _name: _form}, naturals=_multivariate,
-        statistics=lambda x: (x, x[..., :, None] * x[..., None, :], 1.0), event_dims=(1, 2, 0),
+        statistics=lambda x: (x, x, 1.0), squares=(1,), event_dims=(1, 2, 0),
         base=lambda x: -0.5 * x.shape[-1] * _LOG_2PI * jnp.ones_like(x[..., 0]), centered="loc"))
 
 

@@ -20,9 +20,18 @@ from emjax.families import Family
 from emjax.jaxprs import inlined
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
-from emjax.named import Affine, Axis, Dense, Index, Named, constant, evaluate
+from emjax.named import (
+    Affine,
+    Axis,
+    Dense,
+    Index,
+    Named,
+    constant,
+    spread,
+)
 from emjax.numerics import bounded_below
 from emjax.program import Latent, Parameter, Site
+from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
 
 
@@ -38,6 +47,10 @@ class Slot:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Term:
@@ -45,16 +58,17 @@ class Term:
 
     `elements`: the shape of its elements; `arguments`: the named tables that the η_i are functions of (for a family None,
     the table of log-densities itself); `statistics`: the t_i, weighted by mask and multiplicity, summed along whatever
-    no table needs; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
+    no table needs, or how they are formed in each step; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
     `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each η_i; `kept`: the axes of its elements along which they vary;
-    `prior_arguments`: the arguments of a prior that may be conjugate.
+    `prior_arguments`: the arguments of a prior that may be conjugate; `per_copy`: its multiplicity is that of its latents, and is
+    theirs alone to count.
     """
 
     site: Site
     family: Family | None
     elements: tuple[int, ...]
     arguments: Mapping[str, Named]
-    statistics: tuple[Named, ...]
+    statistics: Statistics
     base: Named
     origin: Named | None
     value: Named
@@ -62,6 +76,12 @@ class Term:
     natural_axes: tuple[tuple[Axis, ...], ...]
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
+    per_copy: bool
+
+    @property
+    def base_is_constant(self) -> bool:
+        """Whether Σ log h(x) is one number, whatever the latents."""
+        return not self.base.axes and self.base.array.size == 1 and math.prod(self.base.shape) == 1
 
 
 @dataclass(frozen=True)
@@ -138,6 +158,16 @@ def filled_axes(axes: Sequence[Axis], arrays: Sequence) -> tuple[Axis, ...]:
     return tuple(replace(axis, index=fill(axis.index)) for axis in axes)
 
 
+def filled_term(term: Term, arrays: Sequence) -> Term:
+    """Return the term with arrays in place of its slots."""
+    def all_of(values):
+        return {name: filled(value, arrays) for name, value in values.items()}
+
+    return replace(term, arguments=all_of(term.arguments), statistics=replace(term.statistics, inputs=all_of(term.statistics.inputs)),
+                   base=filled(term.base, arrays), origin=None if term.origin is None else filled(term.origin, arrays),
+                   value=filled(term.value, arrays), latent_axes=filled_axes(term.latent_axes, arrays), prior_arguments=all_of(term.prior_arguments))
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """Features for the cells of one argument's table: `replaced(features, rows)`, where `rows` says which entry of a
@@ -152,15 +182,19 @@ def term_naturals(term: Term, arrays: Sequence, instead: Features | None = None)
     """Return a term's natural-parameter tables η_i at the parameters that the arrays were computed at."""
     arguments = {name: filled(value, arrays) for name, value in term.arguments.items()}
     origin = None if term.origin is None else filled(term.origin, arrays)
-    return natural_tables(term.family, arguments, origin, len(term.elements), instead)
+    return natural_tables(term.family, arguments, origin, filled(term.value, arrays), term.elements, instead)
 
 
-def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin: Named | None, rank: int,
+def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin: Named | None, value: Named, elements: tuple[int, ...],
                    instead: Features | None = None) -> list[Named]:
-    """Return the natural-parameter tables η_i of arguments; `instead` replaces the features of one of them."""
+    """Return the natural-parameter tables η_i of arguments; `instead` replaces the features of one of them.
+
+    A categorical's table is read at the observed `value`: the categories that data pick are rows of it.
+    """
+    rank = len(elements)
     if family is None:
         (table,) = arguments.values()
-        return [replace(table, array=evaluate(bounded_below, table.array))]
+        return [replace(table, array=bounded_below(jnp.asarray(table.array)))]
     names = list(family.arguments)
     pairs = [(arguments[name], len(arguments[name].shape) - rank) for name in names]
     if family.centered:
@@ -180,12 +214,15 @@ def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin
                 inputs[name] = instead.replaced(inputs[name], arrays[-1])
         return family.naturals(**inputs)
 
-    return lift_events(naturals, pairs, rank, family.event_dims)
+    tables = lift_events(naturals, pairs, rank, family.event_dims)
+    return [read_at(tables[0], value, elements)] if family.lookup else tables
 
 
 def read_at(table: Named, value: Named, elements: tuple[int, ...]) -> Named:
-    """Return table[…, value]: the log-probability of a category at every element."""
+    """Return table[…, value]: the log-probability of a category at every element, rows that data pick before latents."""
     rank = len(elements)
     table = replace(table.padded(rank + 1), shape=elements + table.shape[-1:])
     lookup = Lookup({d: d for d in range(rank)}, range(rank), rank)
-    return look_up(table, {rank: value.padded(rank)}, lookup, elements)
+    read = look_up(table, {rank: value.padded(rank)}, lookup, elements)
+    axes = read.row_axes + read.latent_axes
+    return Named(spread(read, axes), read.shape, axes)

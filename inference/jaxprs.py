@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 from jax.interpreters import partial_eval as pe
@@ -59,16 +59,24 @@ def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, closed.consts)
 
 
-def split_jaxpr(closed: ClosedJaxpr, num_params: int) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """Split f(params, *data) into known(*data) → constants and unknown(params, *constants) → outputs."""
+def split_jaxpr(closed: ClosedJaxpr, num_params: int, stays: Callable = lambda eqn: False) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+    """Split f(params, *data) into known(*data) → constants and unknown(params, *constants) → outputs.
+
+    `stays`: equations that are left in `unknown` though they are free of the params.
+    """
     jaxpr = pruned(closed).jaxpr
     params, data = jaxpr.invars[:num_params], jaxpr.invars[num_params:]
-    dependent = {var for var, on in dependencies(jaxpr, dict.fromkeys(params, True)).items() if on}
-    known_eqns = [eqn for eqn in jaxpr.eqns if not dependent.intersection(eqn.outvars)]
-    unknown_eqns = [eqn for eqn in jaxpr.eqns if dependent.intersection(eqn.outvars)]
-    read = dict.fromkeys([v for v in [v for eqn in unknown_eqns for v in eqn.invars] + list(jaxpr.outvars) if not isinstance(v, Literal)])
-    within = dependent.union(jaxpr.constvars)
-    constants = [v for v in read if v not in within]
-    known = rearranged(jaxpr, invars=data, outvars=constants, eqns=known_eqns)
-    unknown = rearranged(jaxpr, invars=[*params, *constants], outvars=jaxpr.outvars, eqns=unknown_eqns)
+    dependent = set(params)
+    known_eqns, unknown_eqns = [], []
+    for eqn in jaxpr.eqns:
+        if stays(eqn) or any(not isinstance(v, Literal) and v in dependent for v in eqn.invars):
+            dependent.update(eqn.outvars)
+            unknown_eqns.append(eqn)
+        else:
+            known_eqns.append(eqn)
+    constvars = set(jaxpr.constvars)
+    needed = list(dict.fromkeys(v for v in [v for eqn in unknown_eqns for v in eqn.invars] + list(jaxpr.outvars)
+                                if not isinstance(v, Literal) and v not in dependent and v not in constvars))
+    known = rearranged(jaxpr, invars=data, outvars=needed, eqns=known_eqns)
+    unknown = rearranged(jaxpr, invars=[*params, *needed], outvars=jaxpr.outvars, eqns=unknown_eqns)
     return ClosedJaxpr(known, closed.consts), ClosedJaxpr(unknown, closed.consts)

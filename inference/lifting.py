@@ -14,7 +14,6 @@ from emjax.named import (
     Axis,
     Named,
     broadcast,
-    evaluate,
     full,
     spread,
     union,
@@ -84,7 +83,7 @@ def lift_events(function, pairs, rank: int, out_events: Sequence[int] = (0,)) ->
     values = [Named(value.array, value.shape, tuple(axis.fitted(rank) for axis in value.axes)) for value in values]
     axes = union(values)
     arrays = [spread(value, axes) for value in values]
-    results = evaluate(function, *arrays)
+    results = function(*map(jnp.asarray, arrays))
     return [_trimmed(result, axes, elements, event) for result, event in zip(results, out_events, strict=True)]
 
 

@@ -160,8 +160,7 @@ def _latent(name: str, fn, plates) -> Latent:
                   if "Poisson" in kind else f"numpyro.sample('{name}', dist.Categorical(logits=dist.{kind}(...).log_prob(jnp.arange(50))))")
         return _unbounded(name, kind, remedy, fn, plates)
     try:
-        with jax.ensure_compile_time_eval():
-            support = np.asarray(inner.enumerate_support(expand=False))
+        support = _support(inner)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, NotImplementedError, ValueError) as error:
         kind = type(inner).__name__.removesuffix("Probs").removesuffix("Logits")
         raise ValueError(f"The support of latent site '{name}' must be the same for all its elements and known beforehand, not computed from data or "
@@ -169,6 +168,15 @@ def _latent(name: str, fn, plates) -> Latent:
     support = support.reshape(support.shape[:1] + tuple(inner.event_shape))
     elements = fn.batch_shape + fn.event_shape[: len(fn.event_shape) - len(inner.event_shape)]
     return Latent(name, support, tuple(elements), plates)
+
+
+def _support(inner) -> np.ndarray:
+    """Return the support as (values, *axes of length 1, *event)."""
+    low, high = (getattr(inner.support, bound, None) for bound in ("lower_bound", "upper_bound"))
+    if isinstance(low, int) and isinstance(high, int) and not inner.event_shape:  # nothing is compiled to count to ten
+        return np.arange(low, high + 1, dtype=jnp.result_type(int)).reshape((-1,) + (1,) * len(inner.batch_shape))
+    with jax.ensure_compile_time_eval():
+        return np.asarray(inner.enumerate_support(expand=False))
 
 
 def _unbounded(name, kind, remedy, fn, plates) -> Latent:

@@ -184,11 +184,18 @@ def bind(eqn, *arrays):
             return arrays[0].astype(eqn.params["new_dtype"])
         if name == "select_n" and len(arrays) == 3:
             return np.where(arrays[0], arrays[2], arrays[1])
+        if name == "iota":
+            own = [-1 if d == eqn.params["dimension"] else 1 for d in range(len(shape))]
+            return np.broadcast_to(np.arange(shape[eqn.params["dimension"]], dtype=eqn.params["dtype"]).reshape(own), shape)
         if name == "concatenate":
             return np.concatenate(arrays, axis=eqn.params["dimension"])
         if name in MOVES:
             return np.broadcast_to(MOVES[name][0](arrays[0], 0, arrays[0].shape, shape, eqn.params), shape)
-    return evaluate(lambda *a: eqn.primitive.bind(*map(jnp.asarray, a), **eqn.params), *arrays)
+    def function(*arrays):
+        return eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
+
+    # what is known is looked at where it is an index or a choice; a logarithm of a constant can wait
+    return function(*arrays) if jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact) else evaluate(function, *arrays)
 
 
 def elementwise(eqn, values: Sequence[Named]) -> Named:

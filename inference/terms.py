@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,15 @@ from emjax.graph import (
     FactorGraph,
     Slot,
     Term,
+    identity,
     natural_tables,
-    read_at,
 )
 from emjax.jaxprs import dependencies, split_jaxpr
 from emjax.lifting import lift, lift_events
 from emjax.lookup import MixedElements, Reach
 from emjax.named import (
+    Affine,
+    Axis,
     Dense,
     Named,
     constant,
@@ -35,6 +37,19 @@ from emjax.named import (
 )
 from emjax.numerics import LOG_ZERO
 from emjax.program import Program, Site, UnboundedLatent
+from emjax.statistics import (
+    Statistic,
+    Statistics,
+    Weight,
+    computed_once,
+    is_cheap,
+    masked_data,
+    mean_of,
+    sufficient,
+    summed,
+    summed_dims,
+    transformed,
+)
 from emjax.symbols import propagated
 
 # constants of the program up to this size take part in propagation as known values, larger ones as data
@@ -120,29 +135,6 @@ def _needed_outputs(program: Program, depends) -> set[int]:
 # ── sites ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, eq=False)
-class _Weight:
-    """How often each element of a site counts: its multiplicity, and a mask (None: all of them)."""
-
-    scale: Named
-    mask: Named | None
-
-    def applied(self, statistic: Named, elements: tuple[int, ...], otherwise: float | int = 0) -> Named:
-        """Return mask · scale · statistic, with `otherwise` · scale where masked."""
-        rank = len(elements)
-        event = len(statistic.shape) - rank
-        shape = elements + statistic.shape[rank:]
-        if self.mask is None and self.scale.is_static and (self.scale.array == 1).all():
-            return replace(statistic, shape=shape)
-        masks = [] if self.mask is None else [self.mask.with_event(event)]
-        return lift(lambda t, s, *m: (jnp.where(m[0], t, otherwise) if m else t) * s, [statistic, self.scale.with_event(event), *masks], shape)
-
-    @property
-    def data_mask(self) -> Named | None:
-        """The mask, if no latent takes part in it."""
-        return None if self.mask is None or self.mask.latent_axes else self.mask
-
-
 class _Builder:
     """Builds the terms of a program from its named outputs (None where nothing reads them)."""
 
@@ -204,10 +196,9 @@ class _Builder:
             self.multiplicities[key] = lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
         return self.multiplicities[key]
 
-    def weight(self, site: Site, rank: int) -> _Weight:
+    def weight(self, site: Site, rank: int) -> Weight:
         numbers = [*site.outputs["masks"], *([site.outputs["gate"]] if site.outputs["gate"] is not None else [])]
-        mask = self.all_of(numbers, rank)
-        return _Weight(self.scale(site).padded(rank), mask)
+        return Weight(self.scale(site).padded(rank), self.all_of(numbers, rank))
 
     def all_of(self, numbers: Sequence[int], rank: int) -> Named | None:
         """Return where all of some outputs are true; None if there are none of them."""
@@ -229,24 +220,48 @@ class _Builder:
         self.check_plates(site, value, elements)
         self.check_observed(site, value, weight.data_mask)
         self.check_choice(site, rank)
-        family, origin = chosen_family(site, self.depends), None
-        ones, zeros = (constant(x((1,) * rank)) for x in (np.ones, np.zeros))
-        possible = self.possible(site, rank)
+        family, possible = chosen_family(site, self.depends), self.possible(site, rank)
+        origin, base, counts = None, constant(np.zeros((1,) * rank)), constant(np.ones((1,) * rank))
         if family is None:
-            arguments, statistics, base = {"log_prob": self.log_density(site, elements, weight, possible)}, [ones], zeros
-            weight = weight if site.kind == "latent" else _Weight(weight.scale, None)  # masked cells are zeros already
+            arguments = {"log_prob": self.log_density(site, elements, weight, possible)}
+            weight = weight if site.kind == "latent" else Weight(weight.scale, None)  # masked cells are zeros already
         else:
             arguments = {name: self.argument(site, name, rank) for name in family.arguments}
             self.check_elements(site, rank, [*arguments.values(), *(self.argument(site, name, rank) for name in family.given), value])
-            statistics, base = [ones], zeros
-            if not family.lookup:
-                statistics, base, origin = self.sufficient(site, family, value, arguments, elements, weight, possible)
-            elif site.kind == "observed":
-                value, statistics, base = _categories(value, weight.data_mask, possible, elements)
+        masks = [part for part in (weight.mask, possible) if part is not None]
+        if family is not None and family.lookup and site.kind == "observed":
+            value, counts, base = _categories(value, weight.data_mask, possible, elements)
+        elif family is not None and not family.lookup:
+            data = transformed(family, masked_data(value, weight.data_mask, event), rank, event)
+            if family.centered and not value.latent_axes:
+                origin = mean_of(data, arguments[family.centered], weight.data_mask, rank, event)
+            base = self.log_base(site, family, data, possible, elements)
+        naturals = natural_tables(family, arguments, origin, value, elements)
+        given = [] if family is None else [v for v, _ in self.given(site, family, rank).values()]
+        per_copy = self.counts_copies(weight.scale, [axis.fitted(rank) for axis in union([*naturals, value, *masks, *given]) if axis.is_latent])
+        in_copy = replace(weight, scale=constant(np.ones((1,) * rank))) if per_copy else weight
+        if family is None or family.lookup:
+            statistics = computed_once([in_copy.weighted(Statistic(counts), elements)])
+        else:
+            statistics = self.statistics(site, family, value, origin, in_copy, possible, rank)
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = -math.log(self.program.latents[site.name].support.shape[0]) if site.kind == "latent" else 0
-        statistics = [weight.applied(s, elements) for s in statistics]
-        return self.finished(site, family, arguments, statistics, weight.applied(base, elements, absent), origin, value, elements)
+        is_constant = possible is None and not any(v.latent_axes for v in (base, *masks))
+        base = (weight if is_constant else in_copy).applied(base, elements, absent)
+        return self.finished(site, family, arguments, naturals, statistics, per_copy, base, is_constant, origin, value, elements)
+
+    def counts_copies(self, scale: Named, axes: Sequence[Axis]) -> bool:
+        """Whether a multiplicity is that of every latent that its site reads, element by element: it then counts within one copy."""
+        varying = [d for d, size in enumerate(scale.compact) if size != 1]
+        for axis in axes:
+            latent = self.program.latents[axis.source] if isinstance(axis.source, str) else None
+            if latent is None or not isinstance(axis.index, Affine) or axis.index.offset:
+                return False
+            own = self.scale(next(site for site in self.program.sites if site.name == axis.source)).padded(len(latent.shape))
+            strides = [stride for stride, size in zip(identity(latent.shape).strides, own.compact, strict=True) if size != 1]
+            if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
+                return False
+        return bool(axes) and bool(varying)
 
     def argument(self, site: Site, name: str, rank: int) -> Named:
         """Return an argument with its event axes at their full length."""
@@ -264,7 +279,7 @@ class _Builder:
             return None
         return self.values[number].padded(rank)
 
-    def log_density(self, site: Site, elements, weight: _Weight, possible: Named | None) -> Named:
+    def log_density(self, site: Site, elements, weight: Weight, possible: Named | None) -> Named:
         """Return a site's log-density as the program's distribution computes it, zero where masked."""
         number = site.outputs["log_prob"]
         if number is None:
@@ -288,65 +303,65 @@ class _Builder:
         (table,) = lift_events(density, [(self.values[site.outputs["value"]].padded(rank + event), event), *pairs], rank)
         return replace(table, shape=elements)
 
-    def sufficient(self, site: Site, family: Family, value: Named, arguments, elements, weight: _Weight, possible: Named | None):
-        """Return the sufficient statistics, log h(x) and the origin that locations are measured from."""
-        event, rank, number = len(site.event), len(elements), jnp.result_type(float)
-        given = [(self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in family.given]
-        mask = weight.data_mask
-        if mask is not None and not value.latent_axes:  # what is masked may be anything, NaN included
-            wide = mask.with_event(event)
-            value = lift(lambda x, m: jnp.where(m, x, jnp.ones_like(x)), [value, wide], np.broadcast_shapes(value.shape, wide.shape))
+    def given(self, site: Site, family: Family, rank: int) -> dict[str, tuple[Named, int]]:
+        """Return the arguments that a family's statistics take, and the number of their event axes."""
+        return {name: (self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in family.given}
 
-        def transformed(x):
-            x = jnp.asarray(x)
-            return (family.transform(x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(number)),)
+    def statistics(self, site: Site, family: Family, value: Named, origin: Named | None, weight: Weight, possible: Named | None, rank: int) -> Statistics:
+        """Return the weighted sufficient statistics of a site as a function of its data."""
+        event, given = len(site.event), self.given(site, family, rank)
+        events = {name: number for name, (_, number) in given.items()}
+        kept = {"value": value, "origin": origin, "scale": weight.scale, "mask": weight.mask, "possible": possible}
+        inputs = {name: v for name, v in kept.items() if v is not None} | {name: v for name, (v, _) in given.items()}
 
-        (value,) = lift_events(transformed, [(value, event)], rank, (event,))
-        origin = self.origin(value, arguments[family.centered], mask, rank, event) if family.centered and not value.latent_axes else None
-        centered = value
-        if origin is not None:
-            (centered,) = lift_events(lambda x, o: (x - o,), [(value, event), (origin, event)], rank, (event,))
+        def function(inputs, elements):
+            own = Weight(inputs["scale"], inputs.get("mask"))
+            data = transformed(family, masked_data(inputs["value"], own.data_mask, event), rank, event)
+            found = sufficient(family, data, inputs.get("origin"), [(inputs[name], number) for name, number in events.items()], rank, event)
+            return [own.weighted(_where_possible(s, inputs.get("possible"), elements), elements) for s in found]
 
-        def arrays(function):
-            return lambda x, *g: tuple(jnp.asarray(t, number) for t in function(x, **dict(zip(family.given, g, strict=True))))
+        return Statistics(inputs, function)
 
-        def log_base(x, **g):
-            return (family.base(x, **g),)
+    def log_base(self, site: Site, family: Family, data: Named, possible: Named | None, elements) -> Named:
+        """Return log h(x)."""
+        rank, given = len(elements), self.given(site, family, len(elements))
 
-        statistics = lift_events(arrays(family.statistics), [(centered, event), *given], rank, family.event_dims)
-        (base,) = lift_events(arrays(log_base), [(value, event), *given], rank)
-        if possible is not None:
-            statistics = [lift(lambda t, p: jnp.where(p, t, 0), [s, possible.with_event(e)], elements + s.shape[rank:])
-                          for s, e in zip(statistics, family.event_dims, strict=True)]
-            base = lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], elements)
-        statistics = [replace(s, shape=elements + site.event * (1 if e else 0) * e) for s, e in zip(statistics, family.event_dims, strict=True)]
-        return statistics, replace(base, shape=elements), origin
+        def function(x, *g):
+            return (jnp.asarray(family.base(x, **dict(zip(given, g, strict=True))), jnp.result_type(float)),)
 
-    def origin(self, value: Named, location: Named, mask: Named | None, rank: int, event: int) -> Named:
-        """Return the mean of the data along the axes that the location does not vary along."""
-        dims = tuple(d for d in range(rank) if location.compact[d] == 1)
-        weight = jnp.ones((1,) * (rank + event)) if mask is None else jnp.asarray(without_rows(mask).with_event(event).array, value.array.dtype)
-        weight = jnp.broadcast_to(weight, value.array.shape)
-        mean = (value.array * weight).sum(dims, keepdims=True) / jnp.maximum(weight.sum(dims, keepdims=True), 1)
-        return Named(jnp.where(jnp.isfinite(mean), mean, 0), value.shape)
+        (base,) = lift_events(function, [(data, len(site.event)), *given.values()], rank)
+        return base if possible is None else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], elements)
 
-    def finished(self, site: Site, family, arguments, statistics, base, origin, value, elements) -> Term:
+    def finished(self, site: Site, family, arguments, naturals, statistics: Statistics, per_copy: bool, base, is_constant: bool, origin, value, elements) -> Term:
         """Sum what no table needs, and put slots in place of arrays."""
         rank = len(elements)
-        naturals = natural_tables(family, arguments, origin, rank)
         own_axes = tuple(table.axes for table in naturals)
-        if family is not None and family.lookup:
-            naturals = [read_at(naturals[0], value, elements)]
-        touched = tuple(axis.fitted(rank) for axis in union([*naturals, *statistics, base]) if axis.is_latent)
+        formed = statistics.formed(elements)
+        touched = tuple(axis.fitted(rank) for axis in union([*naturals, *(s.value for s in formed), base]) if axis.is_latent)
         latent_axes = tuple({axis.key: axis for axis in touched}.values())
         kept = tuple(d for d in range(rank) if any(axis.varies[d] for axis in latent_axes))
-        reduced = [_summed(s, n, kept, rank) for s, n in zip(statistics, naturals, strict=True)]
-        base = _summed(base, replace(constant(np.zeros((1,) * rank)), shape=elements), kept, rank)
+        dims = [summed_dims(s, n, kept, rank) for s, n in zip(formed, naturals, strict=True)]
+        reduced = [summed(s, d) for s, d in zip(formed, dims, strict=True)]
+        if self.is_formed_in_step(site, statistics, reduced, elements):
+            statistics = replace(statistics, function=lambda i, e, form=statistics.function: [summed(s, d) for s, d in zip(form(i, e), dims, strict=True)])
+        else:
+            statistics = computed_once(reduced)
+        base = summed(Statistic(without_rows(base)), [d for d in range(rank) if is_constant or d not in kept]).value
         prior = PRIORS.get(site.family) if site.kind == "prior" else None
         priors = {name: self.values[site.outputs["args"][name]] for name in (prior.arguments if prior else ()) if name in site.outputs["args"]}
-        return Term(site, family, elements, self.stored_all(arguments), tuple(map(self.stored, reduced)), self.stored(base),
+        return Term(site, family, elements, self.stored_all(arguments), replace(statistics, inputs=self.stored_all(statistics.inputs)), self.stored(base),
                     None if origin is None else self.stored(origin), self.stored(value), self.stored(Named(np.zeros(()), (), latent_axes)).axes, own_axes, kept,
-                    self.stored_all(priors))
+                    self.stored_all(priors), per_copy)
+
+    def is_formed_in_step(self, site: Site, statistics: Statistics, reduced: Sequence[Statistic], elements) -> bool:
+        """Whether statistics are larger than the data that they are formed from, and nothing but sums and products of them."""
+        args = site.outputs["args"]
+        numbers = [site.outputs["value"], *site.outputs["masks"], site.outputs["scale"], site.outputs["gate"],
+                   *(args[name] for name in statistics.inputs if name in args)]
+        if any(number is not None and self.depends[number] for number in numbers) or "possible" in statistics.inputs:
+            return False
+        kept = sum(math.prod(value.array.shape) for value in statistics.inputs.values())
+        return sum(s.size for s in reduced) > kept and is_cheap(statistics, elements)
 
     def stored_all(self, values) -> dict[str, Named]:
         return {name: self.stored(value) for name, value in values.items()}
@@ -438,8 +453,8 @@ def _categories(value: Named, mask: Named | None, possible: Named | None, elemen
         if exists is not None:
             value = lift(lambda x, e: jnp.where(e, x, 0), [value, exists], elements)
     if possible is None:
-        return value, [constant(np.ones((1,) * rank))], constant(np.zeros((1,) * rank))
-    return value, [lift(lambda p: jnp.where(p, 1.0, 0.0), [possible], elements)], lift(lambda p: jnp.where(p, 0.0, LOG_ZERO), [possible], elements)
+        return value, constant(np.ones((1,) * rank)), constant(np.zeros((1,) * rank))
+    return value, lift(lambda p: jnp.where(p, 1.0, 0.0), [possible], elements), lift(lambda p: jnp.where(p, 0.0, LOG_ZERO), [possible], elements)
 
 
 def _counted(bad: Named, mask: Named | None) -> Named:
@@ -451,11 +466,9 @@ def _counted(bad: Named, mask: Named | None) -> Named:
     return lift(jnp.logical_and, [bad, own], np.broadcast_shapes(bad.shape, own.shape))
 
 
-def _summed(statistic: Named, natural: Named, kept: Sequence[int], rank: int) -> Named:
-    """Sum a statistic along the axes that neither the latents nor its natural parameter vary along."""
-    rows = [axis.varies for axis in (*natural.row_axes, *statistic.row_axes)]
-    dims = [d for d in range(rank) if d not in kept and natural.compact[d] == 1 and not any(varies[d] for varies in rows)]
-    times = math.prod(statistic.shape[d] for d in dims if statistic.compact[d] == 1)
-    over = tuple(len(statistic.axes) + d for d in dims if statistic.compact[d] > 1)
-    array = evaluate(lambda a: a.sum(axis=over, keepdims=True) * times, statistic.array) if over or times != 1 else statistic.array
-    return Named(array, tuple(1 if d in dims else s for d, s in enumerate(statistic.shape)), statistic.axes)
+def _where_possible(statistic: Statistic, possible: Named | None, elements) -> Statistic:
+    """Return the statistic, zero where the observation is outside the support."""
+    if possible is None:
+        return statistic
+    event = statistic.value.shape[len(elements):]
+    return replace(statistic, value=lift(lambda t, p: jnp.where(p, t, 0), [statistic.value, possible.with_event(len(event))], elements + event))

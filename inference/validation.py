@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.e_step import log_partition_of, term_factor
+from emjax.e_step import problem, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.named import full
 from emjax.numerics import IMPOSSIBLE
@@ -129,39 +129,40 @@ def _within_closure(constraint, value: np.ndarray) -> bool:
 
 
 def inspection(graph: FactorGraph, params, constants) -> dict:
-    """Return what `check_start` reads: log Z, the tables of arguments and natural parameters, and the log-density of
-    every observed element under the most favorable value of its latents."""
+    """Return what `check_start` reads: the tables of arguments and natural parameters."""
     arrays = graph.arrays(params, constants)
-    templates = [term_naturals(term, arrays) for term in graph.terms]
-    tables = [[jnp.asarray(table.array) for table in named] for named in templates]
-    together: dict = {}  # the components of one `Select` are one site
-    for i, (term, named) in enumerate(zip(graph.terms, templates, strict=True)):
-        factor = term_factor(term, named, arrays)
-        together.setdefault((term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []).append((i, factor))
-    best: list = [None] * len(graph.terms)
-    for members in together.values():
-        total = sum(factor.array for _, factor in members)
-        rank = len(members[0][1].shape)
-        for i, _ in members:
-            best[i] = total.max(axis=tuple(range(rank, total.ndim)))
+    naturals = [[jnp.asarray(table.array) for table in term_naturals(term, arrays)] for term in graph.terms]
     arguments = [{name: filled(value, arrays).array for name, value in term.arguments.items()} for term in graph.terms]
-    values = [filled(term.value, arrays).array for term in graph.terms]
-    return {"log_z": log_partition_of(graph, templates, tables, arrays, 1.0), "arguments": arguments, "naturals": tables, "best": best, "values": values}
+    return {"arguments": arguments, "naturals": naturals}
 
 
-def check_start(graph: FactorGraph, params, inspected: Callable) -> None:
+def most_favorable(graph: FactorGraph, params, constants) -> list:
+    """Return, for each term, the log-density of every element under the most favorable value of its latents, and its data."""
+    whole = problem(graph, graph.arrays(params, constants))
+    together: dict = {}  # the components of one `Select` are one site
+    for i, (term, tables) in enumerate(zip(whole.terms, whole.naturals, strict=True)):
+        factor = term_factor(term, tables)
+        together.setdefault((term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []).append((i, factor.array))
+    best: list = [None] * len(graph.terms)
+    for (_, kept, _), members in together.items():
+        total = sum(array for _, array in members)
+        for i, _ in members:
+            best[i] = total.max(axis=tuple(range(len(kept), total.ndim)))
+    return [(b, term.value.array) for b, term in zip(best, whole.terms, strict=True)]
+
+
+def check_start(graph: FactorGraph, params, objective, seen: dict, inspected: Callable, best: Callable) -> None:
     """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM cannot leave.
 
-    `inspected(params)`: the compiled `inspection`.
+    `objective`, `seen`: the objective and the `inspection` at params; `inspected(params)`, `best(params)`: the compiled `inspection` and `most_favorable`.
     """
-    seen = inspected(params)
     for term, arguments in zip(graph.terms, seen["arguments"], strict=True):
         for name, array in arguments.items():
             constraint = term.site.arg_constraints.get(name)
             if constraint is not None:
                 _check_argument(term, name, constraint, np.asarray(array))
-    if not np.isfinite(seen["log_z"]):
-        _raise_impossible(graph, seen)
+    if not np.isfinite(objective):
+        _raise_impossible(graph, best(params))
     equal = _equal_values(graph, seen)
     if equal:
         noise = np.random.default_rng(0)
@@ -171,7 +172,7 @@ def check_start(graph: FactorGraph, params, inspected: Callable) -> None:
             warnings.warn(
                 f"Latent '{name}': at the start only {equal[name]} of its {graph.latents[name].support.shape[0]} values give the data different "
                 "distributions, and EM can never part equal ones. Start from different values: em.run(..., init_params={...}), or "
-                "numpyro.param(name, lambda key: ...).", stacklevel=4)
+                "numpyro.param(name, lambda key: ...).", stacklevel=5)
     _warn_of_many_values(graph)
 
 
@@ -182,8 +183,8 @@ def _check_argument(term: Term, name: str, constraint, array: np.ndarray) -> Non
                       "Change the parameters or the data that it is computed from.")
 
 
-def _raise_impossible(graph: FactorGraph, seen) -> None:
-    for term, best, value in zip(graph.terms, seen["best"], seen["values"], strict=True):
+def _raise_impossible(graph: FactorGraph, found) -> None:
+    for term, (best, value) in zip(graph.terms, found, strict=True):
         impossible = (np.asarray(best) < IMPOSSIBLE) | np.isnan(best)
         if term.site.kind == "observed" and impossible.any():
             kept = dict(zip(term.kept, _first(impossible), strict=True))
@@ -232,4 +233,4 @@ def _warn_of_many_values(graph: FactorGraph) -> None:
         if parameter.is_prior and users and size > 1 and all(size >= np.prod(term.elements, dtype=int) for term in users):
             warnings.warn(
                 f"Continuous latent '{name}' has as many values ({size}) as site '{users[0].site.name}' has data. EM estimates each by MAP, not by "
-                "integrating it out: estimates of other parameters may be biased.", stacklevel=4)
+                "integrating it out: estimates of other parameters may be biased.", stacklevel=5)

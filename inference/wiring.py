@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
@@ -78,6 +79,8 @@ def _free_of_parameters(eqn, values) -> list[Wire]:
     size = max((int(np.prod(var.aval.shape, dtype=int)) for var in eqn.outvars), default=0)
     if any(value.value is None for value in values) or size > LARGEST_KNOWN:
         return [Wire()] * len(eqn.outvars)
+    if any(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars) and eqn.primitive.name not in MOVING:
+        return [Wire()] * len(eqn.outvars)  # nothing is looked up at a computed real number
     results = bind(eqn, *(value.value for value in values))
     results = results if eqn.primitive.multiple_results else [results]
     return [Wire() if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]

@@ -8,6 +8,15 @@ Mixture of multinomials: a document d has one topic, which chose all of its word
     z_d ~ Categorical(w)                               latent `topic`
     n_d ~ Multinomial(Σ_v n_dv, φ_{z_d})               `counts`, a row of word counts
 
+The same on rows, where most words do not occur in most documents: word `word[t]` occurs n_t = `count[t]` times in
+document `document[t]`.
+
+      w ──▶ (z_d) ──▶ [v_t] ◀── φ_k                    d = d_t, the document of row t
+              │         └── plate "rows", with multiplicity n_t
+              └── plate "documents"
+
+    v_t ~ Categorical(φ_{z_{d_t}})                     `word`
+
 Probabilistic latent semantic analysis (pLSA): each word has a topic, drawn from the proportions of its document.
 
       θ_d ──▶ (z_t) ──▶ [v_t] ◀── φ_k                  d = d_t, the document of token t
@@ -16,12 +25,12 @@ Probabilistic latent semantic analysis (pLSA): each word has a topic, drawn from
     z_t ~ Categorical(θ_{d_t})                         latent `topic`
     v_t ~ Categorical(φ_{z_t})                         `word`
 
-with w = `weights`, φ = `words` (topic, word), θ = `theta` (document, topic). The tokens come as triplets
-(`document`, `word`, `count`): n_t = `count` tokens of the same word in the same document share one row.
+with w = `weights`, φ = `words` (topic, word), θ = `theta` (document, topic). The tokens come as the same triplets
+(`document`, `word`, `count`): n_t tokens of the same word in the same document share one row.
 
-E-step of the mixture (the multinomial coefficient cancels), and of pLSA:
+E-step of the mixture (on counts the multinomial coefficient cancels; rows have none), and of pLSA:
 
-    r_dk = w_k Π_v φ_kv^n_dv / Σ_j w_j Π_v φ_jv^n_dv                                                      (1)
+    r_dk = w_k Π_v φ_kv^n_dv / Σ_j w_j Π_v φ_jv^n_dv,        n_dv = Σ_{t: d_t = d, v_t = v} n_t           (1)
     r_tk = θ_{d_t k} φ_{k v_t} / Σ_j θ_{d_t j} φ_{j v_t}                                                  (2)
 
 M-step: each probability is an expected count, normalized.
@@ -54,13 +63,30 @@ def mixture_program(counts: Real[ArrayLike, "document vocabulary"], num_topics: 
     Parameters: `weights` (topic,) and each row of `words` (topic, vocabulary) on the simplex. The weights start
     equal, the rows of `words` uniformly at random.
     """
-    weights = numpyro.param("weights", jnp.full(num_topics, 1 / num_topics), constraint=constraints.simplex)
-    words = numpyro.param(
-        "words", lambda rng_key: _random_rows(rng_key, num_topics, counts.shape[1]), constraint=constraints.simplex
-    )
+    weights, words = _weights(num_topics), _words(num_topics, counts.shape[1])
     with numpyro.plate("documents", len(counts)):
         topic = numpyro.sample("topic", dist.Categorical(weights))
         numpyro.sample("counts", dist.Multinomial(counts.sum(-1), words[topic]), obs=counts)
+
+
+def sparse_mixture_program(
+    document: Int[ArrayLike, "row"],
+    word: Int[ArrayLike, "row"],
+    count: Real[ArrayLike, "row"],
+    num_documents: int,
+    num_words: int,
+    num_topics: int,
+) -> None:
+    """One topic for each document. Row t says that `word[t]` occurs `count[t]` times in `document[t]`.
+
+    The log-likelihood is that of `mixture_program` less the logarithms of the multinomial coefficients.
+    Parameters and start as there.
+    """
+    weights, words = _weights(num_topics), _words(num_topics, num_words)
+    with numpyro.plate("documents", num_documents):
+        topic = numpyro.sample("topic", dist.Categorical(weights))
+    with numpyro.plate("rows", len(word)), numpyro.handlers.scale(scale=count):
+        numpyro.sample("word", dist.Categorical(words[topic[document]]), obs=word)
 
 
 def plsa_program(
@@ -79,17 +105,24 @@ def plsa_program(
     theta = numpyro.param(
         "theta", jnp.full((num_documents, num_topics), 1 / num_topics), constraint=constraints.simplex
     )
-    words = numpyro.param(
-        "words", lambda rng_key: _random_rows(rng_key, num_topics, num_words), constraint=constraints.simplex
-    )
+    words = _words(num_topics, num_words)
     with numpyro.plate("tokens", len(word)), numpyro.handlers.scale(scale=count):
         topic = numpyro.sample("topic", dist.Categorical(theta[document]))
         numpyro.sample("word", dist.Categorical(words[topic]), obs=word)
 
 
-def _random_rows(rng_key: jax.Array, num_topics: int, num_words: int) -> Float[jax.Array, "topic word"]:
-    """Return a distribution over words for each topic, uniform on the simplex."""
-    return jax.random.dirichlet(rng_key, jnp.ones(num_words), (num_topics,))
+def _weights(num_topics: int) -> Float[ArrayLike, "topic"]:
+    """Declare w, equal."""
+    return numpyro.param("weights", jnp.full(num_topics, 1 / num_topics), constraint=constraints.simplex)
+
+
+def _words(num_topics: int, num_words: int) -> Float[ArrayLike, "topic word"]:
+    """Declare φ, a distribution over words for each topic, uniformly at random on the simplex."""
+    return numpyro.param(
+        "words",
+        lambda rng_key: jax.random.dirichlet(rng_key, jnp.ones(num_words), (num_topics,)),
+        constraint=constraints.simplex,
+    )
 
 
 def mixture_hand_derived_step(
@@ -110,6 +143,34 @@ def mixture_hand_derived_step(
     r = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))
 
     return {"weights": r.mean(axis=0), "words": _normalized(r.T @ n, words)}  # (3), (4)
+
+
+def sparse_mixture_hand_derived_step(
+    params: Mapping[str, ArrayLike],
+    document: Int[ArrayLike, "row"],
+    word: Int[ArrayLike, "row"],
+    count: Real[ArrayLike, "row"],
+    num_documents: int,
+    num_words: int,
+    num_topics: int,
+) -> dict[str, np.ndarray]:
+    """Return the parameters of `sparse_mixture_program` after one EM step, by (1), (3) and (4), a sum over rows each.
+
+    A document without words has the weights for its posterior, and a topic that no word is expected from keeps its row
+    of `words`.
+    """
+    d, v, n = np.asarray(document), np.asarray(word), np.asarray(count, np.float64)[:, None]
+    weights, words = (np.asarray(params[name], np.float64) for name in ("weights", "words"))
+
+    with np.errstate(divide="ignore"):
+        log_joint = np.tile(np.log(weights), (num_documents, 1))
+        log_words = np.log(words).T[v]  # (row, topic)
+    np.add.at(log_joint, d, np.multiply(n, log_words, out=np.zeros_like(log_words), where=n > 0))
+    r = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))  # (1)
+
+    word_topic = np.zeros((num_words, num_topics))
+    np.add.at(word_topic, v, n * r[d])
+    return {"weights": r.mean(axis=0), "words": _normalized(word_topic.T, words)}  # (3), (4)
 
 
 def plsa_hand_derived_step(

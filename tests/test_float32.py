@@ -6,8 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from emjax import EM
-from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
+from emjax.models import (
+    annotators,
+    coins,
+    dawid_skene,
+    gaussian_mixture,
+    grades,
+    k_means,
+    latent_class,
+    topics,
+)
 
 TOLERANCE = 1e-4
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a step runs 20 times
@@ -54,6 +64,11 @@ VALUES = RNG.uniform(0.3, 0.7, 12)
 SCORES = np.where(GOOD, RNG.normal(VALUES[:, None], 0.06, (12, 7)), RNG.uniform(size=(12, 7)))
 WORDS = RNG.multinomial(40, RNG.dirichlet(np.ones(5), size=3)[np.arange(12) % 3])
 DOCUMENT, WORD = np.nonzero(WORDS)
+TRUTH, (ITEM, ANNOTATOR) = np.arange(30) % 3, np.nonzero(RNG.uniform(size=(30, 6)) < 0.7)
+LABEL = np.where(RNG.uniform(size=len(ITEM)) < 0.7, TRUTH[ITEM], RNG.integers(3, size=len(ITEM)))
+ANSWERS = RNG.binomial(1, np.array([[0.2, 0.8, 0.5, 0.3], [0.7, 0.1, 0.6, 0.9]])[np.arange(40) % 2])
+SUBJECT, QUESTION = np.nonzero(RNG.uniform(size=ANSWERS.shape) < 0.8)
+CLASSES = {"weights": np.ones(2) / 2, "probs": RNG.uniform(0.25, 0.75, size=(2, 4))}
 POINTS = np.array([[-3.0, 1.0], [3.0, -1.0], [0.5, 4.0]])[np.arange(90) % 3] + RNG.normal(size=(90, 2))
 
 LECTURES = {
@@ -76,6 +91,31 @@ LECTURES = {
         topics.plsa_hand_derived_step,
         {"theta": RNG.dirichlet(np.ones(3), size=12), "words": RNG.dirichlet(np.ones(5), size=3)},
         (DOCUMENT, WORD, WORDS[DOCUMENT, WORD].astype(float), 12, 5, 3),
+    ),
+    "topics, one a document, on rows": (
+        topics.sparse_mixture_program,
+        topics.sparse_mixture_hand_derived_step,
+        {"weights": np.ones(3) / 3, "words": RNG.dirichlet(np.ones(5), size=3)},
+        (DOCUMENT, WORD, WORDS[DOCUMENT, WORD].astype(float), 12, 5, 3),
+    ),
+    "Dawid-Skene": (
+        dawid_skene.program,
+        dawid_skene.hand_derived_step,
+        {"prevalence": np.ones(3) / 3, "confusion": np.tile((np.eye(3) + 1 / 3) / 2, (6, 1, 1))},
+        (ITEM, ANNOTATOR, LABEL, 30, 6, 3),
+    ),
+    "latent class": (latent_class.program, latent_class.hand_derived_step, CLASSES, (ANSWERS, 2)),
+    "latent class, long form": (
+        latent_class.long_program,
+        latent_class.long_hand_derived_step,
+        CLASSES,
+        (SUBJECT, QUESTION, ANSWERS[SUBJECT, QUESTION], 40, 4, 2),
+    ),
+    "latent class, categorical": (
+        latent_class.categorical_program,
+        latent_class.categorical_hand_derived_step,
+        {"weights": np.ones(2) / 2, "probs": RNG.dirichlet(np.ones(2), size=(2, 4))},
+        (SUBJECT, QUESTION, ANSWERS[SUBJECT, QUESTION], 40, 4, 2, 2),
     ),
     "grades": (grades.program, grades.hand_derived_step, {"theta": 0.31}, (np.array([14.0, 6.0, 9.0]),)),
     "grades, partial": (grades.partial_program, grades.partial_hand_derived_step, {"theta": 0.41}, (np.array(7.0), np.array(30.0))),
@@ -104,8 +144,9 @@ def test_a_gaussian_mixture_far_from_the_origin_needs_no_float64(covariance, mea
     data = np.asarray(POINTS + mean, np.float32).astype(float)
     name, spread = spread_of(covariance, 3)
     start = {"weights": np.ones(3) / 3, "loc": data[:3], name: spread}
-    # A mean of 1e4 ± 1 is meant in units of the spread; float32 itself resolves 1e-3 / 2 there.
-    unit = {"loc": 1.0 if mean == 0 else 5e-4 / TOLERANCE}
+    # A mean of 1e4 ± 1 is meant in units of the spread; float32 itself resolves 1e-3 / 2 there, and the posteriors, hence the spread,
+    # see means that are rounded so.
+    unit = {"loc": 1.0, name: 1.0} if mean == 0 else {"loc": 5e-4 / TOLERANCE, name: 5e-4 / TOLERANCE}
     assert_float32_is_float64(gaussian_mixture.program, gaussian_mixture.hand_derived_step, start, (data, 3, covariance), unit)
 
 

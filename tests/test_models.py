@@ -1,18 +1,30 @@
 """One registry, every property: what docs/design.md promises of EM, for every program in `emjax.models`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from math import lgamma
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import pytest
-from emjax import EM, compare_updates
-from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
+
+from emjax import EM, compare_updates
+from emjax.models import (
+    annotators,
+    coins,
+    dawid_skene,
+    gaussian_mixture,
+    grades,
+    k_means,
+    latent_class,
+    topics,
+)
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a step of a small program runs at most 50 times
 NUM_STEPS = 50
@@ -31,6 +43,7 @@ class Model:
     - `step`: the update derived by hand.
     - `components`: the axis of each parameter that numbers the values of the latent, where these may be renumbered.
     - `twice`: the arguments for every row of the data repeated.
+    - `parent`: which element of the latent each row of an observed site belongs to, where they are not the same rows.
     """
 
     program: Callable
@@ -40,6 +53,7 @@ class Model:
     components: dict
     twice: Callable
     e_step: str = "soft"
+    parent: dict = field(default_factory=dict)
 
     @cached_property
     def em(self):
@@ -153,6 +167,79 @@ def plsa():
     )  # fmt: skip
 
 
+def sparse_topics_mixture():
+    """The documents of `topics_mixture` on rows, one of which is in two parts, with a document without words at the end."""
+    (counts, num_topics), start = topics_mixture().args, topics_mixture().start
+    document, word = np.nonzero(counts)
+    count = counts[document, word]
+    rows = np.append(document, document[0]), np.append(word, word[0]), np.append(count, 2)
+    return Model(
+        topics.sparse_mixture_program, topics.sparse_mixture_hand_derived_step, (*rows, len(counts) + 1, 4, num_topics), start,
+        {"weights": 0, "words": 0}, twice_in_long_form, parent={"word": rows[0]},
+    )  # fmt: skip
+
+
+def twice_in_long_form(parent, first, second, num_parents, *sizes):
+    """Every element of the latent with its rows a second time. `parent` numbers the elements."""
+    return np.concatenate([parent, parent + num_parents]), *both(first, second), 2 * num_parents, *sizes
+
+
+def dawid_skene_model():
+    """Six labels are missing, one item has none at all, and the last annotator gave none."""
+    rng = np.random.default_rng(9)
+    truth = np.arange(9) % 3
+    item, annotator = np.nonzero(np.append(rng.uniform(size=(8, 4)) < 0.8, [[False] * 4], axis=0))
+    item, annotator = np.append(item, item[0]), np.append(annotator, annotator[0])  # labeled twice by the same annotator
+    label = np.where(rng.uniform(size=len(item)) < 0.7, truth[item], rng.integers(3, size=len(item)))
+    start = {"prevalence": np.array([0.5, 0.2, 0.3]), "confusion": rng.dirichlet(np.ones(3), size=(5, 3))}
+    return Model(
+        dawid_skene.program, dawid_skene.hand_derived_step, (item, annotator, label, 9, 5, 3), start,
+        {"prevalence": 0, "confusion": 1}, twice_in_long_form, parent={"label": item},
+    )  # fmt: skip
+
+
+def latent_class_answers(num_answers):
+    """Return the answers (subject, item) and which of them were given: one subject gave none, and nobody answered the last item."""
+    rng = np.random.default_rng(10)
+    answers = rng.binomial(num_answers - 1, np.array([[0.2, 0.8, 0.5, 0.3], [0.7, 0.1, 0.6, 0.9]])[np.arange(12) % 2])
+    given = rng.uniform(size=answers.shape) < 0.7
+    given[3], given[:, 3] = False, False
+    return answers, given
+
+
+LATENT_CLASS_START = {
+    "weights": np.array([0.3, 0.5, 0.2]),
+    "probs": np.random.default_rng(11).uniform(0.1, 0.9, size=(3, 4)),
+}
+
+
+def dense_latent_class():
+    answers, _ = latent_class_answers(2)
+    return Model(
+        latent_class.program, latent_class.hand_derived_step, (answers, 3), LATENT_CLASS_START, {"weights": 0, "probs": 0},
+        lambda x, k: (*both(x), k),
+    )  # fmt: skip
+
+
+def long_latent_class():
+    answers, given = latent_class_answers(2)
+    subject, item = np.nonzero(given)
+    return Model(
+        latent_class.long_program, latent_class.long_hand_derived_step, (subject, item, answers[given], 12, 4, 3),
+        LATENT_CLASS_START, {"weights": 0, "probs": 0}, twice_in_long_form, parent={"answer": subject},
+    )  # fmt: skip
+
+
+def categorical_latent_class():
+    answers, given = latent_class_answers(3)
+    subject, item = np.nonzero(given)
+    probs = np.random.default_rng(13).dirichlet(np.ones(3), size=(3, 4))
+    return Model(
+        latent_class.categorical_program, latent_class.categorical_hand_derived_step, (subject, item, answers[given], 12, 4, 3, 3),
+        LATENT_CLASS_START | {"probs": probs}, {"weights": 0, "probs": 0}, twice_in_long_form, parent={"answer": subject},
+    )  # fmt: skip
+
+
 MODELS = {
     "annotators": annotators_model(),
     "coins": two_coins(),
@@ -166,7 +253,12 @@ MODELS = {
     "mixture, one dimension, tied": mixture("tied", 0),
     "k-means": k_means_model(),
     "topics, one a document": topics_mixture(),
+    "topics, one a document, on rows": sparse_topics_mixture(),
     "topics, one a word": plsa(),
+    "Dawid-Skene": dawid_skene_model(),
+    "latent class": dense_latent_class(),
+    "latent class, long form": long_latent_class(),
+    "latent class, categorical": categorical_latent_class(),
     "grades": Model(
         grades.program, grades.hand_derived_step, (np.array([14, 6, 9]),), {"theta": 0.31}, {}, lambda counts: (2 * counts,)
     ),
@@ -194,7 +286,7 @@ def assert_close(actual, expected, rtol=1e-10):
 
 
 def test_every_program_is_listed():
-    modules = (annotators, coins, gaussian_mixture, grades, k_means, topics)
+    modules = (annotators, coins, dawid_skene, gaussian_mixture, grades, k_means, latent_class, topics)
     programs = {value for module in modules for name, value in vars(module).items() if name.endswith("program")}
     assert programs == {model.program for model in MODELS.values()}
 
@@ -237,16 +329,17 @@ def traced(model, params, latents):
 
 
 def expected_log_likelihood(model, params, posterior):
-    """Return Σ_k p(z = k | x) log p(x, z = k | params) with NumPyro's own densities, which are rows of one plate."""
+    """Return Σ_k p(z = k | x) log p(x, z = k | params) with NumPyro's own densities."""
     if not posterior:
         return sum(jnp.sum(site["scale"] * site["fn"].log_prob(site["value"])) for site in traced(model, params, {}).values())
     ((name, probability),) = posterior.items()
     total = 0.0
     for k in range(probability.shape[-1]):
         weight = probability[..., k]
-        for site in traced(model, params, {name: jnp.full(weight.shape, k)}).values():
+        for observed, site in traced(model, params, {name: jnp.full(weight.shape, k)}).items():
             scale = 1.0 if site["scale"] is None else site["scale"]
-            density = jnp.broadcast_to(weight, site["fn"].batch_shape) * scale
+            of_row = weight[model.parent[observed]] if observed in model.parent else weight
+            density = jnp.broadcast_to(of_row, site["fn"].batch_shape) * scale
             log_prob = site["fn"].log_prob(site["value"])
             total += jnp.where(density > 0, density * jnp.where(density > 0, log_prob, 0.0), 0.0).sum()
     return total
@@ -256,12 +349,14 @@ CONSTRAINTS = {
     "mu": constraints.real, "loc": constraints.real, "sigma": constraints.positive, "scale": constraints.positive,
     "pi": constraints.unit_interval, "bias": constraints.unit_interval, "theta": constraints.interval(0, 0.5),
     "weights": constraints.simplex, "words": constraints.simplex, "covariance": constraints.positive_definite,
+    "prevalence": constraints.simplex, "confusion": constraints.simplex,
 }  # fmt: skip
 
 
 @every({name: model for name, model in SOFT.items() if "floor" not in name})
 def test_fishers_identity(model):
     laws = CONSTRAINTS | ({"theta": constraints.simplex} if "words" in model.start else {})
+    laws |= {"probs": constraints.simplex if model.program is latent_class.categorical_program else constraints.unit_interval}
     bijections = {name: biject_to(laws[name]) for name in model.start}
     start = {name: bijections[name].inv(value) for name, value in model.params.items()}
     rng = np.random.default_rng(12)
@@ -319,15 +414,18 @@ def one_component(name):
     model = MODELS[name]
     start = {key: np.take(value, [0], model.components[key]) if key in model.components else value for key, value in model.start.items()}
     start = {key: value / value.sum(-1, keepdims=True) if key in ("weights", "theta") else value for key, value in start.items()}
-    at = {"topics, one a word": 5}.get(name, {"weighted coins": 2}.get(name, 1))
+    at = 1 if name.startswith("mixture") else len(model.args) - 1
     args = (*model.args[:at], 1, *model.args[at + 1 :])
     return replace(model, args=args, start=start)
 
 
 ONE_COMPONENT = {
     name: one_component(name)
-    for name in ("weighted coins", "mixture, full", "mixture, diagonal", "topics, one a document", "topics, one a word")
-}
+    for name in (
+        "weighted coins", "mixture, full", "mixture, diagonal", "topics, one a document", "topics, one a document, on rows",
+        "topics, one a word", "latent class", "latent class, long form", "latent class, categorical",
+    )
+}  # fmt: skip
 
 
 @every(ONE_COMPONENT)
@@ -352,7 +450,11 @@ ONE_ROW = {
     "coins": one_row("coins", HEADS[:1], 10),
     "weighted coins": one_row("weighted coins", HEADS[:1], 10, 3),
     "topics, one a document": one_row("topics, one a document", np.array([[3, 0, 1, 2]]), 3),
+    "topics, one a document, on rows": one_row("topics, one a document, on rows", *np.array([[0], [2], [3]]), 1, 4, 3),
     "mixture, spherical": mixture_of_one_row("spherical"),
+    "Dawid-Skene": one_row("Dawid-Skene", *np.array([[0], [2], [1]]), 1, 5, 3),
+    "latent class": one_row("latent class", np.array([[1, 0, 0, 1]]), 3),
+    "latent class, long form": one_row("latent class, long form", *np.array([[0], [2], [1]]), 1, 4, 3),
 }
 
 
@@ -377,3 +479,161 @@ def test_k_means_is_the_hard_e_step():
     _, objective = model.update(model.params)
     constant = len(data) * (-np.log(num_components) - np.log(2 * np.pi))
     np.testing.assert_allclose(objective, constant - 0.5 * squared.min(1).sum(), rtol=1e-12)
+
+
+# ---------------------------------------------------------------- long form
+
+
+def trajectory(em, start, *args, num_steps=10):
+    """Return the parameters and the objective after each of a few steps."""
+    update, params, visited = update_of(em, args), {name: jnp.asarray(value) for name, value in start.items()}, []
+    for _ in range(num_steps):
+        params, objective = update(params)
+        visited.append(params | {"objective": objective})
+    return visited
+
+
+def assert_same_trajectory(actual, expected, constant=0.0):
+    for there, here in zip(actual, expected, strict=True):
+        assert_close(there, here | {"objective": here["objective"] + constant})
+
+
+def masked_latent_class(answers, given, num_classes):
+    """Every answer is in the table, and those that were not given are masked."""
+    weights = numpyro.param("weights", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex)
+    probs = numpyro.param("probs", jnp.full((num_classes, answers.shape[1]), 0.5), constraint=constraints.unit_interval)
+    with numpyro.plate("subjects", len(answers)):
+        z = numpyro.sample("z", dist.Categorical(weights))
+        numpyro.sample("answers", dist.Bernoulli(probs[z]).mask(given).to_event(1), obs=answers)
+
+
+def partly_observed_latent_class(answers, given, num_classes):
+    """Every answer is in the table, and those that were not given are latent."""
+    weights = numpyro.param("weights", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex)
+    probs = numpyro.param("probs", jnp.full((num_classes, answers.shape[1]), 0.5), constraint=constraints.unit_interval)
+    with numpyro.plate("subjects", len(answers), dim=-2):
+        z = numpyro.sample("z", dist.Categorical(weights))
+        with numpyro.plate("items", answers.shape[1], dim=-1):
+            numpyro.sample("answers", dist.Bernoulli(probs[z[:, 0]]), obs=answers, obs_mask=given)
+
+
+def test_an_answer_that_is_absent_is_an_answer_that_is_masked():
+    absent = MODELS["latent class, long form"]
+    expected = trajectory(absent.em, absent.start, *absent.args)
+    assert_same_trajectory(trajectory(EM(masked_latent_class), absent.start, *latent_class_answers(2), 3), expected)
+
+
+def test_an_answer_that_is_latent_has_the_likelihood_of_none_and_holds_its_probability_back():
+    absent, (answers, given) = MODELS["latent class, long form"], latent_class_answers(2)
+    here, objective = absent.update(absent.params)
+    (there,) = trajectory(EM(partly_observed_latent_class), absent.start, answers, given, 3, num_steps=1)
+    r = absent.em.posterior(absent.params, *absent.args)["latent_class"]
+    missing = r.T @ ~given / r.sum(0)[:, None]  # what each class is expected to answer is what it answered before
+    held_back = missing * absent.start["probs"] + (1 - missing) * here["probs"]
+    assert_close(there, {"weights": here["weights"], "probs": held_back, "objective": objective})
+
+
+def test_where_every_answer_is_given_the_long_form_is_the_dense_form():
+    dense, long = MODELS["latent class"], MODELS["latent class, long form"]
+    (answers, num_classes) = dense.args
+    subject, item = np.indices(answers.shape).reshape(2, -1)
+    args = subject, item, answers.reshape(-1), *answers.shape, num_classes
+    assert_same_trajectory(trajectory(long.em, dense.start, *args), trajectory(dense.em, dense.start, *dense.args))
+
+
+def test_two_answers_are_the_binary_latent_classes():
+    binary, general = MODELS["latent class, long form"], MODELS["latent class, categorical"]
+    *rows, num_subjects, num_items, num_classes = binary.args
+    ones = binary.start["probs"]
+    start = binary.start | {"probs": np.stack([1 - ones, ones], -1)}
+    actual = trajectory(general.em, start, *rows, num_subjects, num_items, 2, num_classes)
+    expected = trajectory(binary.em, binary.start, *binary.args)
+    assert_same_trajectory([after | {"probs": after["probs"][..., 1]} for after in actual], expected)
+
+
+def test_an_annotator_is_an_item_of_latent_classes_whose_answers_are_labels():
+    by_label, by_answer = MODELS["Dawid-Skene"], MODELS["latent class, categorical"]
+    *rows, num_items, num_annotators, num_classes = by_label.args
+    start = {"weights": by_label.start["prevalence"], "probs": by_label.start["confusion"].swapaxes(0, 1)}
+    actual = trajectory(by_answer.em, start, *rows, num_items, num_annotators, num_classes, num_classes)
+    expected = [
+        {"weights": after["prevalence"], "probs": after["confusion"].swapaxes(0, 1), "objective": after["objective"]}
+        for after in trajectory(by_label.em, by_label.start, *by_label.args)
+    ]
+    assert_same_trajectory(actual, expected)
+
+
+def masked_labels(labels, given, num_classes):
+    """Labels in a table (item, annotator), where those that were not given are masked."""
+    num_items, num_annotators = labels.shape
+    prevalence = numpyro.param("prevalence", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex)
+    confusion = numpyro.param(
+        "confusion", jnp.full((num_annotators, num_classes, num_classes), 1 / num_classes), constraint=constraints.simplex
+    )
+    with numpyro.plate("items", num_items, dim=-2):
+        truth = numpyro.sample("truth", dist.Categorical(prevalence))
+        with numpyro.plate("annotators", num_annotators, dim=-1), handlers.mask(mask=given):
+            numpyro.sample("label", dist.Categorical(confusion[jnp.arange(num_annotators), truth]), obs=labels)
+
+
+def test_a_label_that_is_absent_is_a_label_that_is_masked():
+    model = MODELS["Dawid-Skene"]
+    item, annotator, label, num_items, num_annotators, num_classes = model.args
+    once = slice(0, -1)  # the table has no room for a second label
+    labels, given = np.zeros((num_items, num_annotators), int), np.zeros((num_items, num_annotators), bool)
+    labels[item[once], annotator[once]], given[item[once], annotator[once]] = label[once], True
+    absent = item[once], annotator[once], label[once], num_items, num_annotators, num_classes
+    expected = trajectory(model.em, model.start, *absent)
+    assert_same_trajectory(trajectory(EM(masked_labels), model.start, labels, given, num_classes), expected)
+
+
+def test_topics_on_rows_are_topics_on_counts():
+    dense, sparse = MODELS["topics, one a document"], MODELS["topics, one a document, on rows"]
+    counts, num_topics = dense.args
+    document, word = np.nonzero(counts)
+    args = document, word, counts[document, word], *counts.shape, num_topics
+    orders = sum(lgamma(total + 1) for total in counts.sum(1)) - sum(lgamma(n + 1) for n in counts.ravel())
+    expected = trajectory(dense.em, dense.start, *dense.args)
+    assert_same_trajectory(trajectory(sparse.em, dense.start, *args), expected, -orders)
+
+
+@pytest.mark.parametrize("name", ["topics, one a document, on rows", "topics, one a word"])
+def test_a_row_is_as_many_tokens_as_it_counts_and_none_changes_nothing(name):
+    model = MODELS[name]
+    document, word, count, num_documents, num_words, num_topics = model.args
+    counts = np.zeros((num_documents, num_words), int)
+    np.add.at(counts, (document, word), count)
+    tokens = (*(np.repeat(index, count) for index in (document, word)), np.ones(count.sum(), int))
+    dense = (*np.indices(counts.shape).reshape(2, -1), counts.reshape(-1))
+    sizes = num_documents, num_words, num_topics
+    expected = trajectory(model.em, model.start, *model.args)
+    assert (counts == 0).any()
+    for rows in (tokens, dense):
+        assert_same_trajectory(trajectory(model.em, model.start, *rows, *sizes), expected)
+
+
+def test_where_no_label_of_a_class_is_expected_the_row_of_the_annotator_stays():
+    model = MODELS["Dawid-Skene"]
+    entering = model.start | {"prevalence": np.array([0.6, 0.0, 0.4])}
+    after, _ = model.update({name: jnp.asarray(value) for name, value in entering.items()})
+    assert_close(after, model.step(entering, *model.args))
+    np.testing.assert_allclose(after["prevalence"][1], 0, atol=0)
+    np.testing.assert_allclose(after["confusion"][:, 1], entering["confusion"][:, 1], rtol=1e-15)  # nobody's label
+    np.testing.assert_allclose(after["confusion"][-1], entering["confusion"][-1], rtol=1e-15)  # who labeled nothing
+
+
+def test_probabilities_of_an_item_without_answers_stay():
+    for name in ("latent class, long form", "latent class, categorical"):
+        model = MODELS[name]
+        after, _ = model.update(model.params)
+        np.testing.assert_allclose(after["probs"][:, 3], model.start["probs"][:, 3], rtol=1e-15)
+
+
+def test_the_start_of_dawid_skene_is_a_soft_majority_vote():
+    item, annotator, label = np.array([0, 0, 0, 1, 2]), np.array([0, 1, 2, 0, 1]), np.array([2, 2, 0, 1, 0])
+    em, args = EM(dawid_skene.program), (item, annotator, label, 4, 3, 3)
+    start = em.init(jax.random.key(0), *args).params
+    votes = np.zeros((4, 3))
+    np.add.at(votes, (item, label), 1)
+    odds = 4.0**votes
+    np.testing.assert_allclose(em.posterior(start, *args)["truth"], odds / odds.sum(1, keepdims=True), rtol=1e-12)

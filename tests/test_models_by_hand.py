@@ -16,7 +16,16 @@ import pytest
 from numpyro.infer.util import log_density
 from scipy import stats
 
-from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
+from emjax.models import (
+    annotators,
+    coins,
+    dawid_skene,
+    gaussian_mixture,
+    grades,
+    k_means,
+    latent_class,
+    topics,
+)
 
 DOMAINS = {
     "real": lambda value, direction, size: value + size * direction,
@@ -90,6 +99,12 @@ def moved(case, params, directions, size):
 def directions_from(seed, params, how_many):
     rng = np.random.default_rng(seed)
     return [{name: rng.normal(size=value.shape) for name, value in params.items()} for _ in range(how_many)]
+
+
+def log(probability):
+    """Return log p, which is -inf of what EM has ruled out on the way."""
+    with np.errstate(divide="ignore"):
+        return np.log(probability)
 
 
 # ---------------------------------------------------------------- the cases
@@ -239,6 +254,76 @@ def plsa_case():
     )  # fmt: skip
 
 
+def sparse_topics_mixture_case():
+    """The last document has no words, and the first has a word in two rows."""
+    rng = np.random.default_rng(14)
+    document, word = np.array([0, 0, 1, 1, 2, 3, 3, 0]), np.array([0, 1, 1, 2, 2, 0, 2, 0])
+    count = np.array([3, 1, 2, 2, 4, 2, 1, 2])
+
+    def table(params):
+        rows = count[:, None] * log(params["words"][:, word].T)
+        return log(params["weights"]) + np.stack([rows[document == d].sum(axis=0) for d in range(5)])
+
+    start = {"weights": rng.dirichlet(np.ones(3)), "words": rng.dirichlet(np.ones(3), size=3)}
+    return Case(
+        topics, topics.sparse_mixture_program, topics.sparse_mixture_hand_derived_step, (document, word, count, 5, 3, 3),
+        "topic", "word", {"weights": "simplex", "words": "simplex"}, start, table,
+    )  # fmt: skip
+
+
+def dawid_skene_case():
+    """The last item has no label, the first has two of the same annotator, and the last annotator gave none."""
+    rng = np.random.default_rng(15)
+    item, annotator = np.array([0, 0, 0, 1, 1, 2, 3, 3, 4, 4]), np.array([0, 0, 1, 0, 2, 1, 1, 2, 0, 1])
+    label = np.array([2, 0, 2, 1, 1, 0, 0, 2, 1, 0])
+
+    def table(params):
+        log_joint = np.tile(log(params["prevalence"]), (6, 1))
+        for i, a, said in zip(item, annotator, label, strict=True):
+            log_joint[i] += log(params["confusion"][a, :, said])
+        return log_joint
+
+    start = {"prevalence": rng.dirichlet(np.ones(3)), "confusion": rng.dirichlet(np.ones(3), size=(4, 3))}
+    return Case(
+        dawid_skene, dawid_skene.program, dawid_skene.hand_derived_step, (item, annotator, label, 6, 4, 3), "truth", "label",
+        {"prevalence": "simplex", "confusion": "simplex"}, start, table,
+    )  # fmt: skip
+
+
+def latent_class_case(kind):
+    """Five items of six subjects; in long form the last subject answered nothing and nobody answered the last item."""
+    rng = np.random.default_rng(16)
+    answers = rng.integers(3 if kind == "categorical" else 2, size=(6, 5))
+    given = rng.uniform(size=answers.shape) < 0.7
+    given[-1], given[:, -1] = False, False
+    start = {"weights": rng.dirichlet(np.ones(3)), "probs": rng.uniform(size=(3, 5))}
+
+    def table(params):
+        log_probs = stats.bernoulli.logpmf(answers[:, None], params["probs"])  # (subject, class, item)
+        return log(params["weights"]) + np.where(kind == "dense" or given[:, None], log_probs, 0).sum(axis=2)
+
+    def categorical_table(params):
+        chosen = params["probs"][:, np.arange(5), answers]  # (class, subject, item)
+        return log(params["weights"]) + np.where(given, log(chosen), 0).sum(axis=2).T
+
+    rows = *np.nonzero(given), answers[given], 6, 5
+    sites, domains = ("latent_class", "answers" if kind == "dense" else "answer"), {"weights": "simplex", "probs": "interval"}
+    if kind == "dense":
+        return Case(
+            latent_class, latent_class.program, latent_class.hand_derived_step, (answers, 3), *sites, domains, start, table
+        )
+    if kind == "long":
+        return Case(
+            latent_class, latent_class.long_program, latent_class.long_hand_derived_step, (*rows, 3), *sites, domains, start,
+            table,
+        )  # fmt: skip
+    start |= {"probs": rng.dirichlet(np.ones(3), size=(3, 5))}
+    return Case(
+        latent_class, latent_class.categorical_program, latent_class.categorical_hand_derived_step, (*rows, 3, 3), *sites,
+        domains | {"probs": "simplex"}, start, categorical_table,
+    )  # fmt: skip
+
+
 def grades_case():
     def table(params):
         return np.log([[0.5], [0.5 - params["theta"]], [params["theta"]]])
@@ -272,7 +357,12 @@ CASES = {
     "mixture, one-dimensional, tied": gaussian_mixture_case("tied", 1, one_dimensional=True),
     "k-means": k_means_case(),
     "topics, one a document": topics_mixture_case(),
+    "topics, one a document, on rows": sparse_topics_mixture_case(),
     "topics, one a word": plsa_case(),
+    "Dawid-Skene": dawid_skene_case(),
+    "latent class": latent_class_case("dense"),
+    "latent class, long form": latent_class_case("long"),
+    "latent class, categorical": latent_class_case("categorical"),
     "grades": grades_case(),
     "grades, partial": partial_grades_case(),
 }
@@ -482,6 +572,41 @@ def test_a_topic_that_lacks_a_word_cannot_have_written_it_and_stays():
     arrived = topics.mixture_hand_derived_step(entering, counts, 3)
     np.testing.assert_array_equal(arrived["weights"], [0.0, 1.0, 0.0])
     np.testing.assert_allclose(arrived["words"], [words[0], [2 / 9, 3 / 9, 4 / 9], words[2]], rtol=1e-15)
+
+
+def test_topics_on_rows_are_topics_on_counts_by_hand():
+    words = np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+    entering = {"weights": np.array([0.5, 0.3, 0.2]), "words": words}
+    counts = np.array([[0, 1, 3], [2, 2, 0], [0, 0, 0]])
+    expected = topics.mixture_hand_derived_step(entering, counts, 3)
+    document, word = np.nonzero(counts)
+    every = tuple(np.indices(counts.shape).reshape(2, -1))  # a count of 0 of a word that a topic lacks
+    for rows in ((document, word), every):
+        arrived = topics.sparse_mixture_hand_derived_step(entering, *rows, counts[rows], *counts.shape, 3)
+        for name, value in expected.items():
+            np.testing.assert_allclose(arrived[name], value, rtol=1e-14, atol=1e-15)
+
+
+def test_an_item_that_is_known_and_an_annotator_who_never_saw_its_class():
+    item, annotator, label = np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 1])
+    confusion = np.array([[[0.9, 0.1], [0.0, 1.0]], [[0.6, 0.4], [0.3, 0.7]]])
+    entering = {"prevalence": np.array([0.5, 0.5]), "confusion": confusion}
+    arrived = dawid_skene.hand_derived_step(entering, item, annotator, label, 2, 2, 2)
+    # Annotator 0 says 0 of class 0 alone, so item 0 is of class 0; item 1 is of class 1 with odds of 0.7 to 0.1 · 0.4.
+    p = 0.7 / 0.74
+    np.testing.assert_allclose(arrived["prevalence"], [(2 - p) / 2, p / 2], rtol=1e-14)
+    np.testing.assert_allclose(arrived["confusion"][0], [[1 / (2 - p), (1 - p) / (2 - p)], [0, 1]], rtol=1e-14)
+    np.testing.assert_allclose(arrived["confusion"][1], [[0, 1], [0, 1]], rtol=1e-14)
+    certain = {"prevalence": np.array([1.0, 0.0]), "confusion": confusion}
+    arrived = dawid_skene.hand_derived_step(certain, item[:1], annotator[:1], label[:1], 1, 2, 2)
+    np.testing.assert_array_equal(arrived["confusion"], [[[1, 0], confusion[0, 1]], confusion[1]])
+
+
+def test_a_class_that_never_answers_so_is_ruled_out():
+    entering = {"weights": np.array([0.5, 0.3, 0.2]), "probs": np.array([[0.0, 0.5], [0.5, 0.5], [0.5, 1.0]])}
+    arrived = latent_class.hand_derived_step(entering, np.array([[1, 0]]), 3)
+    np.testing.assert_array_equal(arrived["weights"], [0, 1, 0])
+    np.testing.assert_array_equal(arrived["probs"], [[0.0, 0.5], [1.0, 0.0], [0.5, 1.0]])  # only class 1 could have
 
 
 def test_a_document_without_tokens_and_a_topic_without_words_stay():

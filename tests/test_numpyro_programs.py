@@ -17,12 +17,13 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from brute_force import joint_table
-from emjax import EM, Status
 from jax import nn
 from numpyro import handlers
 from numpyro.infer import init_to_median
 from numpyro.infer.reparam import LocScaleReparam
 from numpyro.ops.indexing import Vindex
+
+from emjax import EM, Status
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 

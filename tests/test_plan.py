@@ -8,12 +8,22 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM
-from emjax.models import annotators, coins, gaussian_mixture, grades, k_means, topics
+from emjax.models import (
+    annotators,
+    coins,
+    dawid_skene,
+    gaussian_mixture,
+    grades,
+    k_means,
+    latent_class,
+    topics,
+)
 
 HEADS = jnp.array([5.0, 9.0, 8.0, 4.0, 7.0])
 HALF = jnp.array([0.5, 0.5])
 X = jnp.array([0.0, 0.5, 4.0, 5.0])
 POINTS = jnp.arange(12.0).reshape(6, 2) ** 1.3
+ROWS = (jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), jnp.array([1, 0, 1]))
 SCORES = jnp.array([[0.59, 0.52, 0.5], [0.88, 0.96, 0.88], [0.7, 0.71, 0.52]])
 
 LECTURES = {
@@ -28,6 +38,11 @@ LECTURES = {
     "k-means": (k_means.program, (POINTS, 2), {"loc"}),
     "topics": (topics.mixture_program, (jnp.array([[1.0, 2.0], [3.0, 1.0]]), 2), {"weights", "words"}),
     "pLSA": (topics.plsa_program, (jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), jnp.array([1.0, 2.0, 3.0]), 2, 2, 2), {"theta", "words"}),
+    "topics on rows": (topics.sparse_mixture_program, (*ROWS, 2, 2, 2), {"weights", "words"}),
+    "Dawid-Skene": (dawid_skene.program, (*ROWS, 2, 2, 2), {"prevalence", "confusion"}),
+    "latent class": (latent_class.program, (jnp.array([[0, 1, 1], [1, 0, 1]]), 2), {"weights", "probs"}),
+    "latent class, long form": (latent_class.long_program, (*ROWS, 2, 2, 2), {"weights", "probs"}),
+    "latent class, categorical": (latent_class.categorical_program, (*ROWS, 2, 2, 3, 2), {"weights", "probs"}),
 }
 
 

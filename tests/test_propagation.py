@@ -6,10 +6,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.ops.indexing import Vindex
-from numpyro.distributions import constraints
-
 from brute_force import joint_table
+from numpyro.distributions import constraints
+from numpyro.ops.indexing import Vindex
+
 from emjax import EM
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)

@@ -16,7 +16,6 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from brute_force import JointTable, joint_table
-from emjax import EM
 from hypothesis import HealthCheck, Phase, given, settings
 from numpyro import handlers
 from numpyro.distributions import constraints
@@ -30,6 +29,8 @@ from random_programs import (
     program_from_seed,
     programs,
 )
+
+from emjax import EM
 
 SLOW = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 GENERATE = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller failing program costs minutes of compilation

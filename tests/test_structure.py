@@ -3,10 +3,10 @@
 import ast
 import inspect
 import os
-from pathlib import Path
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "inference").glob("*.py"))
 MODELS = sorted((ROOT / "models").glob("*.py"))
 TRACKED = [*ENGINE, *MODELS, *sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]
-MODEL_WORDS = {"annotator", "annotators", "coin", "coins", "gaussian_mixture", "gmm", "hmm", "topics", "plsa", "lda", "k_means", "kmeans", "grades"}
+MODEL_WORDS = {"annotator", "annotators", "coin", "coins", "gaussian_mixture", "gmm", "hmm", "topics", "plsa", "lda", "k_means", "kmeans", "grades", "dawid_skene", "latent_class", "confusion"}
 CODE_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

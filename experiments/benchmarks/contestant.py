@@ -1,0 +1,77 @@
+"""What every implementation of a model provides, and where each is written.
+
+A set-up takes the data (float arrays already in the precision of the run; it may pop them, so that one copy is held), the
+start, and the sizes of the row. It returns `run`: run(num_steps) does so many EM steps from the start, and returns the
+parameters by the names of the start, as NumPy arrays, and the number of steps that were really done. What is done once (copies,
+sorting, sparse matrices) belongs in the set-up.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Fit(NamedTuple):
+    """Parameters after `num_steps` steps of EM."""
+
+    params: dict[str, np.ndarray]
+    num_steps: int
+
+
+Run = Callable[[int], Fit]
+
+
+class LeftOut(Exception):
+    """An implementation that cannot take part, and why."""
+
+
+MODULES = {
+    "emjax": ["with_emjax"],
+    "emjax, compressed": ["with_emjax"],
+    "hand-written JAX": ["by_hand_gaussian", "by_hand_discrete"],
+    "hand-written JAX, distinct rows": ["by_hand_discrete"],
+    "matrix products alone": ["by_hand_gaussian"],
+    "NumPy": ["with_numpy"],
+    "NumPy, distinct rows": ["with_numpy"],
+    "NumPy, dense": ["with_numpy"],
+    "SciPy": ["with_numpy"],
+    "scikit-learn": ["with_mixture_libraries"],
+    "gmmx": ["with_mixture_libraries"],
+    "pomegranate": ["with_mixture_libraries"],
+    "StepMix": ["with_discrete_libraries"],
+    "crowd-kit": ["with_discrete_libraries"],
+    "enstop": ["with_discrete_libraries"],
+    "scikit-learn NMF": ["with_discrete_libraries"],
+    "tomotopy": ["with_discrete_libraries"],
+    "dynamax": ["with_discrete_libraries"],
+}
+
+# Where an implementation does something else than EM on this likelihood, and so must not agree.
+DIFFERENT = {
+    "matrix products alone": "not EM: the products of features and responsibilities, the physical limit",
+    "scikit-learn NMF": "Kullback-Leibler NMF by multiplicative updates: shares first, then words at the new shares",
+    "tomotopy": "latent Dirichlet allocation by collapsed Gibbs sampling; one step is one sweep, on one thread for each core",
+}
+
+# What had to be set for the likelihoods to agree, or what a library does beside EM.
+REMARKS = {
+    "scikit-learn": "reg_covar=0; the last E-step, one more than steps, cancels in the difference of two runs",
+    "gmmx": "reg_covar=0",
+    "pomegranate": "float32 only: it casts its weights to float32",
+    "StepMix": "its start is set by overriding `_initialize_parameters`",
+    "crowd-kit": "clips probabilities at 1e-10; computes the evidence lower bound in every step",
+    "enstop": "float32 only, numba on all cores; `plsa_fit`, since its class `PLSA` needs a NumPy below 1.24",
+    "dynamax": "one chain of all documents, transitions and initial state tied to the weights (a chain for each document takes 20 "
+    "times as long, and 3 GB); Dirichlet concentration 1 + 1e-9, since its M-step is NaN at 1",
+}
+
+
+def setup(implementation: str, model: str) -> Callable[[dict, dict, dict], Run]:
+    """Return the set-up of a model in an implementation; only now is its library imported."""
+    for name in MODULES[implementation]:
+        setups = importlib.import_module(f"experiments.benchmarks.{name}").SETUPS[implementation]
+        if model in setups:
+            return setups[model]
+    raise KeyError(f"{implementation} has no {model}")

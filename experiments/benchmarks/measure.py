@@ -1,0 +1,170 @@
+"""Measure a row: one process for each implementation and precision, in turn, rounds alternating between them."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.benchmarks.contestant import DIFFERENT
+from experiments.benchmarks.data import GENERATORS, Problem
+from experiments.benchmarks.likelihood import LOG_LIKELIHOODS
+from experiments.benchmarks.rows import Row
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE = 1200  # seconds for an answer
+
+
+class Measurement(NamedTuple):
+    """One implementation in one precision, at one row.
+
+    `seconds`: for each step, the median over all rounds; `spread`: the quartiles. `compiling`: seconds. `memory`: bytes beyond
+    the data in the implementation's own form, compiling included. `log_likelihood`: in nats, after `num_steps` steps.
+    `problem`: why there are no numbers, or what is odd about them.
+    """
+
+    implementation: str
+    precision: str
+    seconds: float = float("nan")
+    spread: tuple[float, float] = (float("nan"), float("nan"))
+    compiling: float = float("nan")
+    memory: float = float("nan")
+    log_likelihood: float = float("nan")
+    problem: str = ""
+
+
+class Failure(Exception):
+    """What a worker says instead of an answer."""
+
+
+class Worker:
+    """The process of one implementation in one precision."""
+
+    def __init__(self, implementation: str, precision: str):
+        self.implementation, self.precision = implementation, precision
+        self.errors = tempfile.TemporaryFile("w+")
+        environment = os.environ | {"JAX_ENABLE_X64": str(int(precision == "float64")), "JAX_PLATFORMS": "cpu"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "experiments.benchmarks.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=environment,
+        )  # fmt: skip
+
+    def ask(self, verb: str, **message) -> dict:
+        """Return the worker's answer. Raises Failure if there is none."""
+        self.process.stdin.write(json.dumps({"do": verb, **message}) + "\n")
+        self.process.stdin.flush()
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        line = self.process.stdout.readline() if ready else ""
+        if not line:
+            raise Failure("no answer: " + (f"more than {PATIENCE} s" if not ready else "the process ended"))
+        reply = json.loads(line)
+        if reason := reply.get("left_out") or reply.get("failed"):
+            raise Failure(reason)
+        return reply
+
+    def complaint(self) -> str:
+        """Return the end of what it wrote to standard error."""
+        self.errors.seek(0)
+        return "".join(self.errors.readlines()[-12:])
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+
+class Effort(NamedTuple):
+    """How long to measure: `rounds`, of `seconds` or more for each implementation; how many may compile at once."""
+
+    rounds: int
+    seconds: float
+    at_once: int = 1
+    verbose: bool = False
+
+
+def measure(row: Row, effort: Effort) -> list[Measurement]:
+    """Return the measurements of a row, in the order of its contestants."""
+    problem = GENERATORS[row.model](**row.sizes)
+    with tempfile.TemporaryDirectory() as directory:
+        save(problem, Path(directory))
+        pairs = [(name, precision) for name, precisions in row.contestants.items() for precision in precisions]
+        return raced(row, problem, Path(directory), pairs, effort)
+
+
+def save(problem: Problem, directory: Path) -> None:
+    """Write every array to KIND.NAME.npy."""
+    for kind, arrays in problem._asdict().items():
+        for name, values in arrays.items():
+            np.save(directory / f"{kind}.{name}.npy", values)
+
+
+def raced(
+    row: Row, problem: Problem, directory: Path, pairs: list[tuple[str, str]], effort: Effort
+) -> list[Measurement]:
+    """Start every worker in turn, run rounds that alternate between them, collect."""
+    start = {"model": row.model, "directory": str(directory), "sizes": row.sizes, "steps": row.steps}
+    workers = {pair: Worker(*pair) for pair in pairs}
+    first, seconds, results = {}, {pair: [] for pair in pairs}, {}
+
+    def begin(pair: tuple[str, str]) -> None:
+        with failing(pair, workers, results, effort.verbose):
+            workers[pair].ask("start", implementation=pair[0], precision=pair[1], **start)
+            first[pair] = workers[pair].ask("first")
+
+    try:
+        with ThreadPoolExecutor(effort.at_once) as pool:
+            list(pool.map(begin, pairs))
+        for _ in range(effort.rounds):
+            for pair in list(workers):
+                with failing(pair, workers, results, effort.verbose):
+                    seconds[pair] += workers[pair].ask("round", budget=effort.seconds)["seconds"]
+        for pair in list(workers):
+            with failing(pair, workers, results, effort.verbose):
+                found = workers[pair].ask("finish")
+                results[pair] = collected(row, problem, pair, first[pair], seconds[pair], found)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return [results[pair] for pair in pairs]
+
+
+class failing:
+    """A context in which a worker's failure ends that worker alone, and is its result."""
+
+    def __init__(self, pair, workers: dict, results: dict, verbose: bool):
+        self.pair, self.workers, self.results, self.verbose = pair, workers, results, verbose
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind, failure, trace) -> bool:
+        if kind is None or not issubclass(kind, Failure | OSError):
+            return False
+        worker = self.workers.pop(self.pair)
+        if self.verbose:
+            print(worker.complaint(), file=sys.stderr)
+        worker.close()
+        self.results[self.pair] = Measurement(*self.pair, problem=str(failure))
+        return True
+
+
+def collected(row: Row, problem: Problem, pair, first: dict, seconds: list[float], found: dict) -> Measurement:
+    """Return the measurement of one worker; its log-likelihood is ours, at its parameters."""
+    implementation, precision = pair
+    with np.load(found["params"]) as params:
+        comparable = implementation not in DIFFERENT or set(params) == set(problem.start)
+        value = LOG_LIKELIHOODS[row.model](dict(params), problem.data) if comparable else float("nan")
+    odd = (
+        "" if found["num_steps"] == row.steps[1] else f"stopped after {found['num_steps']} of {row.steps[1]} steps"
+    )
+    quartiles = tuple(float(q) for q in np.quantile(seconds, (0.25, 0.75)))
+    return Measurement(
+        implementation, precision, median(seconds), quartiles, first["compile"], first["memory"], float(value), odd
+    )

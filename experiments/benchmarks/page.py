@@ -1,0 +1,159 @@
+"""The page docs/benchmarks.md, from what was measured in this run and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiments.benchmarks import machine, screen, verdicts
+from experiments.benchmarks.measure import Measurement
+from experiments.benchmarks.rows import SERIES, Row, described
+
+Results = list[tuple[Row, list[Measurement]]]
+FIGURE = "benchmarks.svg"
+
+INTRODUCTION = """# How fast is emjax?
+
+Seconds for one step of EM: emjax on a plain NumPyro program, an EM written by hand for that one model in JAX, and the
+libraries that one would use instead. This page is written by a program, from one run on one machine:
+
+```bash
+pip install ".[benchmarks]"
+python -m experiments.benchmarks --only {names} --repeats {repeats} --write
+```
+
+Everyone gets the same data, the same start and the same number of steps, with priors and floors switched off; the log-likelihoods
+of the parameters at the end are compared (last column of the details). Each implementation runs in a process of its own; the rounds
+alternate between them, so that a disturbance of the machine hits all alike. The time of a step is the difference between a long run
+and a short one over the difference of their steps: loading, compiling and preparing are not in it. Reported is the median of all
+rounds.
+
+**Machine.** {processor}; {memory} of memory.<br>
+**Versions.** {versions}.
+"""
+
+COLUMNS = """
+Hand-written JAX is what an expert would write for the one model: tables of natural parameters, log Z of the data, its gradient as the
+E-step, blocks that fit the cache, all of it compiled (`experiments/benchmarks/by_hand*.py`). f64 and f32 are double and single precision.
+A goal is a ratio of times in this run.
+"""
+
+DETAILS = """
+## Details
+
+Time relative to emjax's in the same precision: above 1, emjax is faster. Compiling: what the first call takes longer than the next. Memory: the
+peak beyond the data in the form in which the implementation holds them, compiling included. Δ log-likelihood: the relative difference from
+emjax's after the long run; parameters of every implementation are put into one function, in float64.
+"""
+
+
+def write(path: Path, results: Results, repeats: int) -> None:
+    """Write the page; its figure is drawn by `python -m experiments.benchmarks.curves`."""
+    table = [(row, found) for row, found in results if row.name not in SERIES]
+    series = [(row, found) for row, found in results if row.name in SERIES]
+    names = " ".join(row.name for row, _ in results)
+    facts = {"processor": machine.processor(), "memory": machine.memory(), "versions": machine.versions()}
+    parts = [INTRODUCTION.format(names=names, repeats=repeats, **facts)]
+    if table:
+        parts += ["## Results\n", summary(results), overview(table), COLUMNS.strip() + "\n"]
+    if (path.parent / FIGURE).exists():
+        parts.append(f"## Against N, K and D\n\n![Seconds for a step of a full Gaussian mixture]({FIGURE})\n")
+    if series:
+        parts.append(growth(series))
+    parts.append(DETAILS.strip() + "\n")
+    parts += [details(row, found) for row, found in results]
+    path.write_text("\n".join(parts), encoding="utf-8")
+
+
+def markdown(columns: list[str], rows: list[list[str]], numeric: int = 0) -> str:
+    """Return a table; the last `numeric` columns are to the right."""
+    rule = ["---"] * (len(columns) - numeric) + ["---:"] * numeric
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rule, *rows]) + "\n"
+
+
+def overview(results: Results) -> str:
+    """Return a line for each row: the data, everyone's time, the goals."""
+    return markdown(
+        ["model", "data", "libraries, s a step", "hand-written JAX", "emjax", "goals"],
+        [overview_cells(row, found) for row, found in results],
+    )
+
+
+def overview_cells(row: Row, measurements: list[Measurement]) -> list[str]:
+    """Return the cells of one row."""
+    peers = dict.fromkeys(
+        m.implementation for m in measurements if not m.implementation.startswith(("emjax", "hand-written"))
+    )
+    columns = ["<br>".join(times(measurements, name) for name in peers)]
+    for kind in ("hand-written JAX", "emjax"):
+        variants = dict.fromkeys(m.implementation for m in measurements if m.implementation.startswith(kind))
+        columns.append(
+            "<br>".join(
+                times(measurements, name).removeprefix(f"{kind} ").removeprefix(f"{kind}, ") for name in variants
+            )
+        )
+    goals = "<br>".join(marked(verdict) for verdict in verdicts.verdicts(row, measurements))
+    return [row.title, described(row.sizes), *columns, goals]
+
+
+def marked(verdict: verdicts.Verdict | verdicts.Limit) -> str:
+    """Return a goal and its result, with a sign that is seen before it is read."""
+    sentence = verdict.sentence
+    return sentence if "not measured" in sentence else f"{'✓' if verdict.met else '✗'} {sentence}"
+
+
+def summary(results: Results) -> str:
+    """Return the two numbers that matter most: emjax beside hand-written code, and how many goals are met."""
+    ratios = [
+        1 / verdicts.ratio(found, "emjax", "hand-written JAX", precision)
+        for _, found in results
+        for precision in verdicts.SHORT
+    ]
+    ratios = [value for value in ratios if value > 0]
+    goals = [
+        v for row, found in results for v in verdicts.verdicts(row, found) if "not measured" not in v.sentence
+    ]
+    text = f"**In short.** {sum(v.met for v in goals)} of {len(goals)} goals are met."
+    if ratios:
+        low, middle, high = (verdicts.numeral(value) for value in np.quantile(ratios, (0, 0.5, 1)))
+        text += f" A step of emjax takes {low} to {high} times as long as the hand-written code for the same model, {middle} in the median."
+    return text + "\n"
+
+
+def times(measurements: list[Measurement], implementation: str) -> str:
+    """Return the name and its times: `scikit-learn f64 1.1, f32 0.7`."""
+    of = [m for m in measurements if m.implementation == implementation]
+    if all(np.isnan(m.seconds) for m in of):
+        return f"{implementation} not measured"
+    return f"{implementation} " + ", ".join(
+        f"{verdicts.SHORT[m.precision]} {verdicts.time(m.seconds)}" for m in of
+    )
+
+
+def growth(series: Results) -> str:
+    """Return time and memory of emjax against the number of points, and the exponents."""
+    ours = [(row.sizes["num_samples"], verdicts.found(found, "emjax", "float32")) for row, found in series]
+    ours = [(n, m) for n, m in ours if m is not None and np.isfinite(m.seconds)]
+    lines = [[f"{n:,}", verdicts.time(m.seconds), f"{m.memory / 2**20:,.0f}"] for n, m in ours]
+    text = (
+        "## Twenty million points\n\nA full Gaussian mixture of 16 components in 8 dimensions, float32, emjax.\n\n"
+    )
+    text += markdown(["points", "s a step", "MiB beyond the data, peak"], lines, numeric=3)
+    large = [(n, m.seconds) for n, m in ours if n >= 100_000]
+    if len(large) > 1:
+        slope = verdicts.exponent(*map(list, zip(*large, strict=True)))
+        text += f"\nFrom 100,000 points up, time grows as N to the power {slope:.2f} (goal: 0.95 to 1.05)"
+        biggest, limit = ours[-1][1].memory / 2**30, "goal for 20,000,000: under 1 GiB"
+        text += f"; memory beyond the data at {ours[-1][0]:,} points: {biggest:.2f} GiB ({limit}).\n"
+    return text
+
+
+def details(row: Row, measurements: list[Measurement]) -> str:
+    """Return every number of a row, and the notes."""
+    text = f"### {row.title}: {described(row.sizes)}\n\n"
+    lines = [
+        [cell.replace("DISAGREES", "**disagrees**") for cell in screen.cells(measurements, m)]
+        for m in measurements
+    ]
+    text += markdown(screen.COLUMNS, lines, numeric=len(screen.COLUMNS) - 2)
+    notes = screen.notes(measurements)
+    return text + ("\n" + "\n".join(f"- {note}" for note in notes) + "\n" if notes else "")

@@ -1,0 +1,203 @@
+"""The rows of the table: models, sizes, who takes part, and how fast emjax must be."""
+
+from typing import NamedTuple
+
+F64, F32, BOTH = ("float64",), ("float32",), ("float64", "float32")
+
+
+class Goal(NamedTuple):
+    """`subject` is to be at least `factor` times as fast as `peer`, in the same precision."""
+
+    factor: float
+    peer: str
+    precision: str
+    subject: str = "emjax"
+
+
+class Limits(NamedTuple):
+    """What emjax may take at most: `memory` in GiB beyond the data, peak; `seconds` for a step."""
+
+    memory: float
+    seconds: float = float("inf")
+
+
+class Row(NamedTuple):
+    """One model at one size.
+
+    `sizes` are what its generator takes; `quick` replaces some of them. `steps` are the lengths of the two runs whose difference
+    is timed. `contestants`: implementation → precisions.
+    """
+
+    name: str
+    title: str
+    model: str
+    sizes: dict
+    quick: dict
+    steps: tuple[int, int]
+    contestants: dict[str, tuple[str, ...]]
+    goals: tuple[Goal, ...]
+    limits: Limits | None = None
+
+
+def by_hand(
+    precisions: tuple[str, ...], subject: str = "emjax", peer: str = "hand-written JAX"
+) -> tuple[Goal, ...]:
+    """Return the goal of every row: at most 1.1 times the time of the hand-written code."""
+    return tuple(Goal(1 / 1.1, peer, precision, subject) for precision in precisions)
+
+
+OURS = {"emjax": BOTH, "hand-written JAX": BOTH}
+PRODUCTS = tuple(Goal(1 / 2.5, "matrix products alone", precision) for precision in BOTH)
+MIXTURES = OURS | {"scikit-learn": BOTH, "gmmx": F32, "pomegranate": F32}
+WORDS = {"num_documents": 2_000, "num_words": 5_000, "num_topics": 20, "document_length": 100}
+FEW_WORDS = {"num_documents": 100, "num_words": 200, "num_topics": 4, "document_length": 50}
+CROWD = {"num_items": 10_000, "num_annotators": 200, "num_classes": 5, "labels_each": 5}
+DISTINCT = "hand-written JAX, distinct rows"
+
+TABLE = (
+    Row(
+        "full16",
+        "Gaussian mixture, full",
+        "gaussian_full",
+        {"num_samples": 200_000, "num_features": 16, "num_components": 16},
+        {"num_samples": 4_000, "num_features": 4, "num_components": 4},
+        (2, 8),
+        MIXTURES | {"matrix products alone": BOTH},
+        (
+            Goal(16, "scikit-learn", "float64"),
+            Goal(10, "pomegranate", "float32"),
+            *by_hand(BOTH),
+            *PRODUCTS,
+        ),
+    ),
+    Row(
+        "full64",
+        "Gaussian mixture, full",
+        "gaussian_full",
+        {"num_samples": 20_000, "num_features": 64, "num_components": 10},
+        {"num_samples": 2_000, "num_features": 33, "num_components": 3},
+        (2, 12),
+        MIXTURES | {"matrix products alone": BOTH},
+        (Goal(3, "scikit-learn", "float64"), Goal(1.5, "pomegranate", "float32"), *by_hand(BOTH), *PRODUCTS),
+    ),
+    Row(
+        "diagonal",
+        "Gaussian mixture, diagonal",
+        "gaussian_diagonal",
+        {"num_samples": 500_000, "num_features": 32, "num_components": 32},
+        {"num_samples": 4_000, "num_features": 4, "num_components": 4},
+        (2, 8),
+        OURS | {"scikit-learn": BOTH, "gmmx": F32},  # pomegranate takes 15 s a step
+        (Goal(10, "scikit-learn", "float64"), Goal(10, "scikit-learn", "float32"), *by_hand(BOTH)),
+    ),
+    Row(
+        "line",
+        "Gaussian mixture, one dimension",
+        "gaussian_1d",
+        {"num_samples": 1_000_000, "num_features": 1, "num_components": 5},
+        {"num_samples": 4_000, "num_components": 3},
+        (2, 12),
+        MIXTURES,
+        (Goal(18, "scikit-learn", "float64"), Goal(3.5, "pomegranate", "float32"), *by_hand(BOTH)),
+    ),
+    Row(
+        "dawid_skene",
+        "Dawid–Skene",
+        "dawid_skene",
+        CROWD,
+        {"num_items": 300, "num_annotators": 20, "num_classes": 3},
+        (5, 45),
+        OURS | {"crowd-kit": F64, "NumPy": F64},
+        (Goal(18, "crowd-kit", "float64"), Goal(2.5, "NumPy", "float64"), *by_hand(BOTH)),
+    ),
+    Row(
+        "latent_class",
+        "latent class",
+        "latent_class",
+        {"num_people": 100_000, "num_items": 20, "num_classes": 6},
+        {"num_people": 2_000, "num_items": 6, "num_classes": 3},
+        (2, 20),
+        OURS
+        | {"emjax, compressed": BOTH, DISTINCT: BOTH, "StepMix": F64, "NumPy": F64, "NumPy, distinct rows": F64},
+        (
+            Goal(14, "StepMix", "float64"),
+            Goal(4, "NumPy, distinct rows", "float64", "emjax, compressed"),
+            *by_hand(BOTH),
+            *by_hand(BOTH, "emjax, compressed", DISTINCT),
+        ),
+    ),
+    Row(
+        "plsa",
+        "pLSA",
+        "plsa",
+        WORDS,
+        FEW_WORDS,
+        (2, 22),
+        OURS | {"enstop": F32, "SciPy": F64, "scikit-learn NMF": F64, "tomotopy": F64},
+        (Goal(1.5, "enstop", "float32"), Goal(1.5, "SciPy", "float64"), *by_hand(BOTH)),
+    ),
+    Row(
+        "multinomials",
+        "mixture of multinomials",
+        "multinomials",
+        WORDS,
+        FEW_WORDS,
+        (2, 8),
+        OURS | {"SciPy": F64, "dynamax": F64, "NumPy, dense": F64},
+        (Goal(1 / 2.5, "SciPy", "float64"), Goal(20, "dynamax", "float64"), *by_hand(BOTH)),
+    ),
+)
+
+
+def points(name: str, num_samples: int, quick: int, steps: tuple[int, int], *others: str) -> Row:
+    """Return a row of the series in N: a full mixture of 16 components in 8 dimensions, float32."""
+    sizes = {"num_samples": num_samples, "num_features": 8, "num_components": 16, "single": True}
+    contestants = dict.fromkeys(("emjax", *others), F32)
+    goals = by_hand(F32) if others else ()
+    return Row(
+        name, "Gaussian mixture, full", "gaussian_full", sizes, {"num_samples": quick}, steps, contestants, goals
+    )
+
+
+LARGE = (
+    points("points10k", 10_000, 500, (2, 42)),
+    points("points100k", 100_000, 1_000, (2, 22)),
+    points("points1m", 1_000_000, 2_000, (2, 8)),
+    points("points5m", 5_000_000, 4_000, (1, 4)),
+    points("points20m", 20_000_000, 8_000, (1, 4), "hand-written JAX")._replace(limits=Limits(1.0)),
+    Row(
+        "labels10m",
+        "Dawid–Skene",
+        "dawid_skene",
+        {"num_items": 1_000_000, "num_annotators": 20_000, "num_classes": 5, "labels_each": 10},
+        {"num_items": 1_000, "num_annotators": 50},
+        (2, 12),
+        {"emjax": F64, "hand-written JAX": F64, "NumPy": F64},
+        by_hand(F64),
+        Limits(3.0, 1.5),
+    ),
+)
+SERIES = tuple(row.name for row in LARGE if row.name.startswith("points"))
+ROWS = {row.name: row for row in (*TABLE, *LARGE)}
+
+
+def named(names: list[str]) -> list[Row]:
+    """Return the rows of these names, or the whole table; `points20m` brings the smaller sizes with it."""
+    chosen = [member for name in names for member in (SERIES if name == "points20m" else (name,))]
+    return [ROWS[name] for name in dict.fromkeys(chosen)] if names else list(TABLE)
+
+
+def described(sizes: dict) -> str:
+    """Return the sizes in words."""
+    match sizes:
+        case {"num_samples": n, "num_features": 1, "num_components": k}:
+            return f"{n:,}, K = {k}"
+        case {"num_samples": n, "num_features": d, "num_components": k}:
+            return f"{n:,} × {d}, K = {k}"
+        case {"num_items": i, "num_annotators": a, "num_classes": c, "labels_each": each}:
+            return f"{i:,} items, {a:,} annotators, {c} classes, {each} labels each"
+        case {"num_people": n, "num_items": i, "num_classes": c}:
+            return f"{n:,} × {i} binary items, K = {c}"
+        case {"num_documents": d, "num_words": v, "num_topics": k, "document_length": each}:
+            return f"{d:,} × {v:,} words, about {each} tokens a document, K = {k}"
+    return ", ".join(f"{name} = {value}" for name, value in sizes.items())

@@ -1,0 +1,127 @@
+"""One implementation in a process of its own: answers the parent's JSON lines, one for one.
+
+    {"do": "start", ...}            load the data, set up             → {}
+    {"do": "first"}                 both runs, compiling as they go   → seconds to compile, peak memory
+    {"do": "round", "budget": s}    both runs again, for s seconds    → seconds for each step
+    {"do": "finish"}                save the parameters               → steps done
+
+JAX's precision is in the environment before this module is imported.
+"""
+
+import gc
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+
+from experiments.benchmarks.contestant import Fit, LeftOut, Run, setup
+
+
+class Contestant:
+    """A set-up implementation, and what its long run found last."""
+
+    def __init__(
+        self, model: str, implementation: str, precision: str, directory: str, sizes: dict, steps: list[int]
+    ):
+        data, start = (loaded(Path(directory), kind, precision) for kind in ("data", "start"))
+        self.run: Run = setup(implementation, model)(data, start, sizes)
+        self.directory, self.short, self.long = Path(directory), *steps
+        self.found: Fit | None = None
+
+    def first(self) -> dict:
+        """Run both lengths for the first time: how long compiling took, and how much memory beyond the data."""
+        before = reset_peak()
+        first, _ = self.timed(self.short)
+        _, self.found = self.timed(self.long)
+        memory = peak() - before
+        later, _ = self.timed(self.short)
+        return {"compile": max(first - later, 0.0), "memory": memory}
+
+    def round(self, budget: float) -> dict:
+        """Time both lengths until `budget` seconds are over; a pair gives the seconds for each step."""
+        seconds, end = [], time.perf_counter() + budget
+        while not seconds or time.perf_counter() < end:
+            short, fewer = self.timed(self.short)
+            long, self.found = self.timed(self.long)
+            seconds.append((long - short) / max(self.found.num_steps - fewer.num_steps, 1))
+        return {"seconds": seconds}
+
+    def finish(self) -> dict:
+        """Save the parameters after the long run."""
+        assert self.found is not None
+        params = {name: np.asarray(value, np.float64) for name, value in self.found.params.items()}
+        path = self.directory / f"found_{os.getpid()}.npz"
+        np.savez(path, **params)
+        return {"params": str(path), "num_steps": int(self.found.num_steps)}
+
+    def timed(self, num_steps: int) -> tuple[float, Fit]:
+        """Return the seconds that a run took, and what it found."""
+        start = time.perf_counter()
+        found = self.run(num_steps)
+        return time.perf_counter() - start, found
+
+
+def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
+    """Return the arrays saved as KIND.NAME.npy, numbers in this precision."""
+    arrays = {path.stem.split(".")[1]: np.load(path) for path in sorted(directory.glob(f"{kind}.*.npy"))}
+    for name in arrays:
+        if arrays[name].dtype.kind == "f":
+            arrays[name] = arrays[name].astype(precision, copy=False)
+    return arrays
+
+
+def reset_peak() -> int:
+    """Let the peak start at what is held now, where Linux lets us; return what is held, in bytes."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].block_until_ready(sys.modules["jax"].live_arrays())  # copies run in the background
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return status("VmRSS")
+    except OSError:
+        return peak()
+
+
+def peak() -> int:
+    """Return the largest resident memory since `reset_peak`, in bytes."""
+    try:
+        return status("VmHWM")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def status(name: str) -> int:
+    """Return a memory entry of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+
+def main() -> None:
+    """Answer until the parent closes the pipe; whatever libraries print goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    contestant = None
+    for line in sys.stdin:
+        message = json.loads(line)
+        verb = message.pop("do")
+        try:
+            if verb == "start":
+                contestant, reply = Contestant(**message), {}
+            else:
+                reply = getattr(contestant, verb)(**message)
+        except (LeftOut, ImportError) as reason:
+            reply = {"left_out": str(reason)}
+        except Exception as error:
+            traceback.print_exc()
+            reply = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What an E-step is lowered to: the same numbers in cheaper forms, no large intermediates, one compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import constraints
+
+from emjax import EM, blocks, e_step, elimination, products
+from emjax.driver import Compiled
+from emjax.models import gaussian_mixture
+
+RNG = np.random.default_rng(5)
+DOCUMENT, WORD, COUNT = RNG.integers(3, size=60), RNG.integers(4, size=60), RNG.integers(1, 4, size=60).astype(float)
+ANSWERS = RNG.integers(2, size=(40, 5))
+SIMPLEX, UNIT = constraints.simplex, constraints.unit_interval
+
+
+def topics_of_words(document, word, count):
+    share = numpyro.param("share", jnp.full((3, 2), 0.5), constraint=SIMPLEX)
+    topic = numpyro.param("topic", jnp.full((2, 4), 0.25), constraint=SIMPLEX)
+    with numpyro.plate("rows", len(word)), numpyro.handlers.scale(scale=count):
+        z = numpyro.sample("z", dist.Categorical(share[document]))
+        numpyro.sample("word", dist.Categorical(topic[z]), obs=word)
+
+
+def binary_items(answers):
+    weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=SIMPLEX)
+    probs = numpyro.param("probs", jnp.full((2, 5), 0.5), constraint=UNIT)
+    with numpyro.plate("subjects", len(answers)):
+        z = numpyro.sample("z", dist.Categorical(weights))
+        numpyro.sample("answer", dist.Bernoulli(probs[z]).to_event(1), obs=answers)
+
+
+def counted_items(answers):
+    probs = numpyro.param("probs", jnp.full((2, 5), 0.5), constraint=UNIT)
+    with numpyro.plate("subjects", len(answers)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.3, 0.7])))
+        numpyro.sample("answer", dist.Binomial(3, probs[z]).to_event(1), obs=answers)
+
+
+SHARE, TOPIC = RNG.dirichlet(np.ones(2), 3), RNG.dirichlet(np.ones(4), 2)
+PROBS = RNG.uniform(0.1, 0.9, (2, 5))
+LAST = np.where(np.arange(5) == 4, 1.0, PROBS)  # item 4: always yes, in both classes
+CASES = {
+    "topics": (topics_of_words, (DOCUMENT, WORD, COUNT), {"share": SHARE, "topic": TOPIC}, True),
+    # the second document has the topic that the second word has not: their product underflows
+    "topics, near zero": (topics_of_words, (DOCUMENT % 2, WORD % 2, COUNT), {
+        "share": np.array([[1, 1e-300], [1e-300, 1], [0.5, 0.5]]), "topic": np.array([[0.5, 0.5, 0, 0], [1, 1e-300, 0, 0]])}, False),
+    "binary items": (binary_items, (ANSWERS,), {"weights": np.array([0.3, 0.7]), "probs": PROBS}, True),
+    "binary items, one of them certain": (binary_items, (np.where(np.arange(5) == 4, 1, ANSWERS),), {"weights": np.array([0.3, 0.7]), "probs": LAST}, False),
+    "binary items, one of them impossible": (binary_items, (np.where(np.arange(5) == 4, 0, ANSWERS),), {"weights": np.array([0.3, 0.7]), "probs": 1 - LAST}, True),
+    "counted items": (counted_items, (ANSWERS + 1,), {"probs": PROBS}, True),
+}
+
+
+def margins_seen(monkeypatch) -> list:
+    """Record whether the cheaper forms were good enough, at each E-step that tried them."""
+    seen: list = []
+    original = jax.lax.cond
+
+    def cond(predicate, *branches):
+        jax.debug.callback(lambda good: seen.append(bool(good)), predicate)
+        return original(predicate, *branches)
+
+    monkeypatch.setattr(e_step.jax.lax, "cond", cond)
+    return seen
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
+    program, args, params, is_good = CASES[name]
+    args = tuple(map(jnp.asarray, args))
+    compiled = Compiled(EM(program), args, {}, False)
+    params = {key: jnp.asarray(value) for key, value in params.items()}
+    arrays = compiled.graph.arrays(params, compiled.graph.prepare(list(args)))
+    plain, of_plain = e_step.e_step(compiled.graph, arrays)
+    monkeypatch.setattr(elimination, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(products, "FEWEST_CHEAPER", 1)
+    seen = margins_seen(monkeypatch)
+    value, statistics = e_step.e_step(compiled.graph, arrays)
+    jax.effects_barrier()
+    assert seen == [is_good]
+    np.testing.assert_allclose(value, plain, rtol=1e-13)
+    np.testing.assert_allclose(ravel_pytree(statistics)[0], ravel_pytree(of_plain)[0], rtol=1e-10, atol=1e-11)
+
+
+def sizes(jaxpr) -> list[int]:
+    """Return the sizes of all arrays in a jaxpr and the jaxprs inside it."""
+    found = [int(np.prod(var.aval.shape)) for eqn in jaxpr.eqns for var in eqn.outvars]
+    for eqn in jaxpr.eqns:
+        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+            inner = getattr(inner, "jaxpr", inner)
+            found += sizes(inner) if hasattr(inner, "eqns") else []
+    return found
+
+
+def largest_in_a_step(program, args, monkeypatch=None) -> int:
+    compiled = Compiled(EM(program), args, {}, False)
+    constants = jax.eval_shape(compiled.graph.prepare, list(args))
+    state = jax.eval_shape(lambda key: compiled.state(compiled.initial(key, list(args))), jax.random.key(0))
+    return max(sizes(jax.make_jaxpr(compiled.step)(state, constants).jaxpr))
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_no_array_holds_samples_times_components_times_features(covariance):
+    data = jnp.asarray(RNG.normal(size=(500, 8)))
+    largest = largest_in_a_step(lambda data: gaussian_mixture.program(data, 10, covariance), (data,))
+    assert largest <= 500 * (8 * 9 // 2 + 8 + 1)  # the statistics: products, values, ones
+
+
+def test_blocks_bound_every_array_of_a_step(monkeypatch):
+    data = jnp.asarray(RNG.normal(size=(5000, 2)))
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 2**15})
+    monkeypatch.setattr(blocks, "BLOCK_TABLES", 0)
+    largest = largest_in_a_step(lambda data: gaussian_mixture.program(data, 10, "diagonal"), (data,))
+    assert largest <= 5000 * 2  # the data themselves
+
+
+def test_rows_cost_one_entry_for_each_value():
+    items, annotators, labels = (jnp.asarray(RNG.integers(n, size=1000)) for n in (50, 20, 6))
+
+    def program(item, annotator, label):
+        confusion = numpyro.param("confusion", jnp.full((20, 4, 6), 1 / 6), constraint=SIMPLEX)
+        with numpyro.plate("items", 50):
+            truth = numpyro.sample("truth", dist.Categorical(jnp.full(4, 0.25)))
+        with numpyro.plate("labels", 1000):
+            numpyro.sample("label", dist.Categorical(confusion[annotator, truth[item]]), obs=label)
+
+    assert largest_in_a_step(program, (items, annotators, labels)) <= 1000 * 4  # rows × classes, never × labels
+
+
+def test_a_run_compiles_once_and_a_second_one_not_at_all():
+    compiled: list = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **kwargs: compiled.append(kwargs) if event.endswith("backend_compile_duration") else None)
+    heads, key = jnp.array([5.0, 9.0, 8.0, 4.0, 7.0]), jax.random.key(0)
+    others, start = jnp.array([5.0, 9.0, 8.0, 4.0, 6.0]), jnp.array([0.3, 0.5])
+
+    def coins(heads):
+        bias = numpyro.param("bias", jnp.array([0.6, 0.5]), constraint=UNIT)
+        with numpyro.plate("sets", 5):
+            coin = numpyro.sample("coin", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("heads", dist.Binomial(10, bias[coin]), obs=heads)
+
+    em = EM(coins)
+    compiled.clear()
+    em.run(key, heads)
+    assert len(compiled) <= 1, compiled  # 0 where JAX's own cache has the program
+    compiled.clear()
+    em.run(key, others)
+    em.run(key, others, init_params={"bias": start})
+    assert compiled == []
