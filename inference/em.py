@@ -13,9 +13,10 @@ from jaxtyping import Array, Float
 from numpyro.infer import init_to_sample
 
 from emjax import validation
+from emjax.arguments import signature, split_arguments
 from emjax.driver import Carry, Compiled, EMState, Start, Status
 from emjax.plan import Plan, plan
-from emjax.program import DependsOnData, signature, split_arguments
+from emjax.program import DependsOnData
 
 LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
                    jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError, DependsOnData)

@@ -22,6 +22,7 @@ from numpyro.distributions import constraints
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
 
+from emjax.arguments import split_arguments
 from emjax.distributions import Select, feasible
 from emjax.families import registered_arguments
 from emjax.jaxprs import inlined, pruned, rearranged
@@ -278,47 +279,6 @@ def _with_known_constraints(closed: ClosedJaxpr, parameters: Mapping[str, Parame
         return jax.tree.map(lambda leaf: np.asarray(next(bounds)) if _is_traced(leaf) else leaf, constraint)
 
     return {name: replace(parameter, constraint=known(parameter.constraint)) for name, parameter in parameters.items()}
-
-
-def split_arguments(args, kwargs, concrete: bool = False):
-    """Split a model's arguments into arrays, which are traced, and everything else, which is as it is.
-
-    `concrete`: arrays are as they are, too, for programs that look at their values (the number of classes is
-    `int(labels.max()) + 1`, say).
-    """
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-                for leaf in leaves]
-    static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
-    arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
-
-    def rebuild(values):
-        values = iter(values)
-        return jax.tree.unflatten(tree, [next(values) if array else leaf for leaf, array in zip(static, is_array, strict=True)])
-
-    return arrays, rebuild
-
-
-def signature(args, kwargs, concrete: bool = False):
-    """Return what a trace depends on: the shapes of the arrays among the arguments (their content, if `concrete`),
-    and everything else."""
-    leaves, tree = jax.tree.flatten((args, kwargs))
-
-    def part(leaf):
-        if not isinstance(leaf, np.ndarray | jax.Array):
-            return type(leaf), _hashable(leaf)
-        return tuple(leaf.shape), str(leaf.dtype), np.asarray(leaf).tobytes() if concrete else None
-
-    return concrete, tree, tuple(map(part, leaves)), jax.config.jax_enable_x64
-
-
-def _hashable(leaf):
-    """Return what identifies an argument that is no array; one that cannot be hashed may change, and is never the same."""
-    try:
-        hash(leaf)
-        return leaf
-    except TypeError:
-        return object()
 
 
 def _sites(record, symbols: _Symbols, outputs: list):

@@ -614,7 +614,6 @@ def test_a_row_that_obs_mask_says_is_missing_is_no_evidence():
         np.testing.assert_allclose(here[name], value, rtol=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="the origin is the mean of the table of data, not of the rows that are read from it")
 def test_rows_read_from_a_table_of_data_count_as_often_as_they_are_read():
     def program(y, index):
         mu = numpyro.param("mu", jnp.array(0.0))
