@@ -238,7 +238,8 @@ class _Builder:
             base = self.log_base(site, family, data, possible, elements)
         naturals = natural_tables(family, arguments, origin, value, elements)
         given = [] if family is None else [v for v, _ in self.given(site, family, rank).values()]
-        per_copy = self.counts_copies(weight.scale, [axis.fitted(rank) for axis in union([*naturals, value, *masks, *given]) if axis.is_latent])
+        read = [*naturals, *masks, *given, *([] if family is None or family.lookup else [value])]
+        per_copy = self.counts_copies(weight.scale, [axis.fitted(rank) for axis in union(read) if axis.is_latent])
         in_copy = replace(weight, scale=constant(np.ones((1,) * rank))) if per_copy else weight
         if family is None or family.lookup:
             statistics = computed_once([in_copy.weighted(Statistic(counts), elements)])
