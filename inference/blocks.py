@@ -261,7 +261,7 @@ def _bytes_per_row(whole: Problem, number: int, axis: int) -> int:
     term = whole.terms[number]
     size = term.elements[axis]
     width = np.dtype(jnp.result_type(float)).itemsize
-    formed = jax.eval_shape(lambda: [features(s) for s in term.statistics.formed(term.elements)])
+    formed = jax.eval_shape(lambda: [features(s) for s in term.statistics.formed(term.elements) if s.total is None])
     columns = sum(math.prod(s.shape) // size for s in formed if s.size >= size)
     kept = math.prod(n for d, n in enumerate(term.elements) if d in term.kept and d != axis)
     return width * (columns + 3 * kept * math.prod(a.size for a in term.latent_axes))

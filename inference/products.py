@@ -1,7 +1,7 @@
 """Inner products ⟨η, t⟩ of natural-parameter tables and sufficient statistics, as matrix products.
 
-All statistics of a term that a matrix product can hold are the columns of one matrix, the constant statistic a column of ones: one
-product forward, its transpose in the reverse pass. No array of size elements × values × features is made.
+All statistics of a term that a matrix product can hold are the columns of one matrix: one product forward, its transpose in the
+reverse pass. No array of size elements × values × features is made.
 """
 
 from __future__ import annotations
@@ -37,15 +37,13 @@ def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[
     columns, total = [], jnp.zeros((1,) * len(names))
     for table, statistic, event in pairs:
         operands = _Operands(without_rows(table), statistic, event, names, rank)
-        if operands.are_matrices and not (statistic.square and table.shape[-1] > LARGEST_PACKED):
+        if operands.rows and operands.are_matrices and not (statistic.square and table.shape[-1] > LARGEST_PACKED):
             columns.append(operands)
-        elif operands.are_matrices:
+        elif operands.rows and operands.are_matrices:
             total = total + operands.quadratic_forms()
         else:
             total = total + operands.contracted()
-    if columns and any(operands.rows for operands in columns):
-        return total + _product(columns, names)
-    return total + sum(operands.contracted() for operands in columns)
+    return total + _product(columns, names) if columns else total
 
 
 def looked_up(table: Named, statistic: Statistic, axes: Sequence[Axis], kept: Sequence[int], shape: Sequence[int]):
