@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.elimination import Variable
+from emjax.factors import Variable
 from emjax.graph import Term, identity
 from emjax.jaxprs import split_jaxpr
 from emjax.named import Affine, Axis, Dense, Named

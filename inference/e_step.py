@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.blocks import Problem, blocks_of
-from emjax.elimination import Factor, Variable, log_partition
+from emjax.elimination import log_partition
+from emjax.factors import Factor, Variable
 from emjax.graph import (
     FactorGraph,
     Term,

@@ -40,6 +40,11 @@ class Affine:
     strides: tuple[int, ...]
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is known before any data is seen."""
+        return True
+
+    @property
     def varies(self) -> tuple[bool, ...]:
         return tuple(stride != 0 for stride in self.strides)
 
@@ -78,6 +83,11 @@ class Dense:
     def of(array) -> Dense:
         """Return an array as an index of one map."""
         return Dense(array, (Root(array),))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known before any data is seen."""
+        return isinstance(self.array, np.ndarray)
 
     @property
     def varies(self) -> tuple[bool, ...]:
