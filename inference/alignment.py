@@ -14,10 +14,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.arrays import in_order
 from emjax.factors import Factor, Variable
-from emjax.graph import identity
+from emjax.indices import Affine, Dense, Index
 from emjax.lookup import affine
-from emjax.named import Affine, Axis, Dense, Index, constant, in_order
+from emjax.named import Axis, constant
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ def _permutation(index: Index, shape, target) -> list | None:
     """Return, for each axis of the latent, the factor's axis that runs along it, if they match one to one."""
     if not isinstance(index, Affine) or index.offset != 0:
         return None
-    wanted = identity(target).strides
+    wanted = Affine.identity(target).strides
     order: list[int | None] = []
     for stride, size in zip(wanted, target, strict=True):
         matches = [d for d in range(len(shape)) if stride != 0 and index.strides[d] == stride and shape[d] == size and d not in order]
@@ -87,7 +88,7 @@ def _scattered(factor: Factor, own: Axis, variable: Variable, remaining: Mapping
     parents = []
     for axis in factor.axes:
         if axis.source == own.source:
-            parents.append(replace(axis, index=identity(variable.shape)))
+            parents.append(replace(axis, index=Affine.identity(variable.shape)))
             continue
         parent = _parent(axis, own, index, shape, variable, math.prod(remaining[axis.source].shape))
         if parent is None:
@@ -110,7 +111,7 @@ def _parent(axis: Axis, own: Axis, index, shape, variable: Variable, num_parents
     if not any(axis.varies):
         return Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape)) if axis.index.is_known else None
     if axis.index.key == own.index.key:
-        return identity(variable.shape) if count <= num_parents else _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
+        return Affine.identity(variable.shape) if count <= num_parents else _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
     if isinstance(axis.index, Dense) and isinstance(own.index, Dense) and (outer := axis.index.before(own.index)) is not None:
         return _on_elements(outer, variable.shape)
     if not (axis.index.is_known and isinstance(index, np.ndarray)):

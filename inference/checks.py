@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, Var
 
+from emjax.arrays import evaluate
 from emjax.graph import Check
 from emjax.jaxprs import dependencies
 from emjax.lifting import lift
 from emjax.lookup import MixedElements, Reach
-from emjax.named import Named, evaluate, without_rows
+from emjax.named import Named, without_rows
 from emjax.program import Site
 from emjax.sites import Outputs
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.graph import identity
+from emjax.indices import Affine
 from emjax.lifting import lift
-from emjax.named import Affine, Axis, Named, constant, without_rows
+from emjax.named import Axis, Named, constant, without_rows
 from emjax.program import Site
 from emjax.sites import Outputs
 
@@ -44,7 +44,7 @@ class Copies:
             if latent is None or not isinstance(axis.index, Affine) or axis.index.offset:
                 return False
             own = self.of(next(site for site in program.sites if site.name == axis.source)).padded(len(latent.shape))
-            strides = [stride for stride, size in zip(identity(latent.shape).strides, own.compact, strict=True) if size != 1]
+            strides = [stride for stride, size in zip(Affine.identity(latent.shape).strides, own.compact, strict=True) if size != 1]
             if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
                 return False
         return bool(axes) and bool(varying)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.factors import Factor, Variable, settled
+from emjax.indices import Affine, Dense
 from emjax.lookup import affine
-from emjax.named import Affine, Axis, Dense, constant
+from emjax.named import Axis, constant
 
 MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from emjax.alignment import Joint, joined
 from emjax.crossed import taken_one_by_one
 from emjax.factors import Factor, Variable, settled
-from emjax.graph import identity
+from emjax.indices import Affine
 from emjax.lifting import check_memory
 from emjax.named import Axis
 from emjax.numerics import tempered_logsumexp
@@ -44,7 +44,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
             continue
         name = min(ready, key=lambda n: _size(ready[n], remaining[n]))
         variable, joint = remaining.pop(name), ready[name]
-        check_memory((*joint.axes, Axis(name, variable.size, identity(variable.shape))), (_size(joint, variable),))
+        check_memory((*joint.axes, Axis(name, variable.size, Affine.identity(variable.shape))), (_size(joint, variable),))
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
         summed = log_of_sums(joint, variable, margins) if margins is not None and temperature == 1 else None
         factors.append(settled(eliminated(joint, variable, temperature) if summed is None else summed))

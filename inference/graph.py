@@ -17,18 +17,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from emjax.families import Family
+from emjax.indices import Dense, Index
 from emjax.jaxprs import inlined
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
-from emjax.named import (
-    Affine,
-    Axis,
-    Dense,
-    Index,
-    Named,
-    constant,
-    spread,
-)
+from emjax.named import Axis, Named, constant, spread
 from emjax.numerics import bounded_below
 from emjax.program import Latent, Parameter, Site
 from emjax.statistics import Statistics
@@ -164,11 +157,6 @@ class Slots:
             return array
         self.arrays.append(array)
         return Slot(len(self.arrays) - 1, tuple(array.shape), array.dtype)
-
-
-def identity(shape: Sequence[int]) -> Affine:
-    """Return the index that numbers the elements of an array in order."""
-    return Affine(0, tuple(math.prod(shape[d + 1:]) if size > 1 else 0 for d, size in enumerate(shape)))
 
 
 def filled(value: Named, arrays: Sequence) -> Named:

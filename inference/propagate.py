@@ -17,22 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
+from emjax.arrays import broadcast, evaluate, transposed
 from emjax.jaxprs import inlined, rearranged
 from emjax.lifting import lift
 from emjax.lookup import MixedElements, Reach, as_lookup, index_columns, look_up, reach
 from emjax.moves import MOVES, Joined, carried_out, move
-from emjax.named import (
-    Axis,
-    Named,
-    broadcast,
-    constant,
-    evaluate,
-    full,
-    spread,
-    transposed,
-    union,
-    without_rows,
-)
+from emjax.named import Axis, Named, constant, full, spread, union, without_rows
 
 REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax",
               "argmin"}
