@@ -19,11 +19,12 @@ from jax.extend.core import ClosedJaxpr
 from emjax.families import Family
 from emjax.indices import Dense, Index
 from emjax.jaxprs import inlined
+from emjax.latents import Latent
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
 from emjax.named import Axis, Named, constant, spread
 from emjax.numerics import bounded_below
-from emjax.program import Latent, Parameter, Site
+from emjax.program import Parameter, Site
 from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
 

@@ -11,9 +11,10 @@ from jax.extend.core import Literal
 
 from emjax.families import PRIORS, Family, Prior, family_of
 from emjax.jaxprs import dependencies
+from emjax.latents import UnboundedLatent
 from emjax.lifting import lift
 from emjax.named import Named, full
-from emjax.program import Program, Site, UnboundedLatent
+from emjax.program import Program, Site
 
 
 def depends_on_parameters(program: Program) -> list[frozenset[str]]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from emjax.indices import Affine
 from emjax.jaxprs import rearranged
+from emjax.latents import Latent, latent_p
 from emjax.named import Axis, Named
-from emjax.program import Latent, Program, latent_p
+from emjax.program import Program
 from emjax.propagate import propagate
 
 # entries of the largest table over all elements of a latent jointly

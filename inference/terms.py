@@ -23,7 +23,7 @@ from emjax.copies import Copies
 from emjax.graph import Check, FactorGraph, Slots, Term, natural_tables
 from emjax.jaxprs import split_jaxpr
 from emjax.lookup import MixedElements, Reach
-from emjax.named import Named, constant, union, without_rows
+from emjax.named import Axis, Named, constant, union, without_rows
 from emjax.program import Program, Site
 from emjax.reading import Reading, data_of, elements_of, log_density, statistics_of
 from emjax.sites import (
@@ -116,8 +116,8 @@ class _Builder:
         family, elements, weight = reading.family, reading.elements, reading.weight
         data = data_of(reading)
         naturals = natural_tables(family, reading.arguments, data.origin, data.value, elements)
-        touched = union([*naturals, data.value, *reading.masks, *(value for value, _ in reading.given.values())])
-        per_copy = self.copies.are_those_of(weight.scale, [axis.fitted(reading.rank) for axis in touched if axis.is_latent])
+        read = [*naturals, data.value, *reading.masks, *(value for value, _ in reading.given.values())]
+        per_copy = self.copies.are_those_of(weight.scale, _latent_axes(read, reading.rank))
         in_copy = replace(weight, scale=constant(np.ones((1,) * reading.rank))) if per_copy else weight
         statistics = statistics_of(reading, data, in_copy)
         # a masked latent changes nothing: uniform over its support, it sums to one
@@ -125,8 +125,7 @@ class _Builder:
         is_constant = reading.possible is None and not any(v.latent_axes for v in (data.base, *reading.masks))
         base = (weight if is_constant else in_copy).applied(data.base, elements, absent)
         formed = statistics.formed(elements)
-        met = union([*naturals, *(statistic.value for statistic in formed), base])
-        latent_axes = tuple({axis.key: axis for axis in (axis.fitted(reading.rank) for axis in met if axis.is_latent)}.values())
+        latent_axes = _latent_axes([*naturals, *(statistic.value for statistic in formed), base], reading.rank)
         kept = tuple(d for d in range(reading.rank) if any(axis.varies[d] for axis in latent_axes))
         statistics = self.reduced(reading, statistics, formed, naturals, kept)
         base = summed(Statistic(without_rows(base)), [d for d in range(reading.rank) if is_constant or d not in kept]).value
@@ -175,3 +174,8 @@ class _Builder:
             return False
         kept = sum(math.prod(value.array.shape) for value in statistics.inputs.values())
         return sum(s.size for s in reduced) > kept and is_cheap(statistics, reading.elements)
+
+
+def _latent_axes(values: Sequence[Named], rank: int) -> tuple[Axis, ...]:
+    """Return the axes of the latents that values read, over `rank` axes of elements: each once."""
+    return tuple({axis.key: axis for axis in (axis.fitted(rank) for axis in union(values) if axis.is_latent)}.values())
