@@ -116,7 +116,7 @@ class _Builder:
         family, elements, weight = reading.family, reading.elements, reading.weight
         data = data_of(reading)
         naturals = natural_tables(family, reading.arguments, data.origin, data.value, elements)
-        read = [*naturals, data.value, *reading.masks, *(value for value, _ in reading.given.values())]
+        read = [*naturals, *reading.masks, *(value for value, _ in reading.given.values()), *([] if reading.is_lookup else [data.value])]
         per_copy = self.copies.are_those_of(weight.scale, _latent_axes(read, reading.rank))
         in_copy = replace(weight, scale=constant(np.ones((1,) * reading.rank))) if per_copy else weight
         statistics = statistics_of(reading, data, in_copy)

@@ -88,6 +88,16 @@ def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
     np.testing.assert_allclose(ravel_pytree(statistics)[0], ravel_pytree(of_plain)[0], rtol=1e-10, atol=1e-11)
 
 
+def test_a_uniform_latent_in_several_copies_sums_to_one():
+    def program(count):
+        with numpyro.plate("rows", 3), numpyro.handlers.scale(scale=count):
+            numpyro.sample("z", dist.DiscreteUniform(1, 2))  # its probability is a constant, and no table
+            numpyro.sample("x", dist.Normal(0.0, 1.0), obs=jnp.zeros(3))
+
+    count = jnp.array([2.0, 1.0, 2.0])
+    np.testing.assert_allclose(EM(program).log_likelihood({}, count), -2.5 * np.log(2 * np.pi), rtol=1e-12)
+
+
 def sizes(jaxpr) -> list[int]:
     """Return the sizes of all arrays in a jaxpr and the jaxprs inside it."""
     found = [int(np.prod(var.aval.shape)) for eqn in jaxpr.eqns for var in eqn.outvars]
