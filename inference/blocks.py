@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.elimination import Variable
-from emjax.graph import Term, identity
+from emjax.factors import Variable
+from emjax.graph import Term
+from emjax.indices import Affine, Dense
 from emjax.jaxprs import split_jaxpr
-from emjax.named import Affine, Axis, Dense, Named
+from emjax.named import Axis, Named
 from emjax.products import features
 
 # What one block works on: about what a core's share of the last cache holds (measured: 4 to 16 MB are within 10 %, one pass over
@@ -209,7 +210,7 @@ def _axis_along(term: Term, latents: Mapping[str, Variable], size: int) -> int |
     for axis in term.latent_axes:
         if not isinstance(axis.source, str) or not isinstance(axis.index, Affine) or axis.index.offset:
             return None
-        stride = identity(latents[axis.source].shape).strides[0]
+        stride = Affine.identity(latents[axis.source].shape).strides[0]
         along = [d for d, s in enumerate(axis.index.strides) if s == stride and term.elements[d] == size]
         inner = sum(s * (n - 1) for d, (s, n) in enumerate(zip(axis.index.strides, term.elements, strict=True)) if d not in along[:1])
         if not along or inner >= stride or any(s < 0 for s in axis.index.strides):

@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.blocks import Problem, blocks_of
-from emjax.elimination import Factor, Variable, log_partition
+from emjax.elimination import log_partition
+from emjax.factors import Factor, Variable
 from emjax.graph import (
     FactorGraph,
     Term,
     filled,
     filled_term,
-    identity,
     term_naturals,
 )
+from emjax.indices import Affine
 from emjax.named import Axis, Named
 from emjax.numerics import IMPOSSIBLE
 from emjax.products import inner_product, looked_up
@@ -102,7 +103,7 @@ def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, unari
         factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], margins))
     for name, array in (unaries or {}).items():
         variable = part.latents[name]
-        factors.append(Factor((Axis(name, variable.size, identity(variable.shape)),), variable.shape, array))
+        factors.append(Factor((Axis(name, variable.size, Affine.identity(variable.shape)),), variable.shape, array))
     return part.constant + log_partition(factors, part.latents, temperature, margins)
 
 

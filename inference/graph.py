@@ -17,20 +17,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from emjax.families import Family
+from emjax.indices import Dense, Index
 from emjax.jaxprs import inlined
+from emjax.latents import Latent
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
-from emjax.named import (
-    Affine,
-    Axis,
-    Dense,
-    Index,
-    Named,
-    constant,
-    spread,
-)
+from emjax.named import Axis, Named, constant, spread
 from emjax.numerics import bounded_below
-from emjax.program import Latent, Parameter, Site
+from emjax.program import Parameter, Site
 from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
 
@@ -139,9 +133,31 @@ class FactorGraph:
         return {name: sum(sizes[:i]) for i, name in enumerate(self.names)}
 
 
-def identity(shape: Sequence[int]) -> Affine:
-    """Return the index that numbers the elements of an array in order."""
-    return Affine(0, tuple(math.prod(shape[d + 1:]) if size > 1 else 0 for d, size in enumerate(shape)))
+class Slots:
+    """Puts slots in place of traced arrays, and collects these in the order of their numbers. `filled` is the inverse."""
+
+    def __init__(self):
+        self.arrays: list = []
+
+    def stored(self, value: Named) -> Named:
+        """Return the value with slots in place of its traced arrays."""
+        axes = tuple(replace(a, index=a.index.with_arrays(self._slot) if isinstance(a.index, Dense) else a.index) for a in value.axes)
+        return Named(self._slot(value.array), value.shape, axes, value.content)
+
+    def stored_term(self, term: Term) -> Term:
+        """Return the term with slots in place of its traced arrays."""
+        return replace(term, arguments=self._all(term.arguments), statistics=replace(term.statistics, inputs=self._all(term.statistics.inputs)),
+                       base=self.stored(term.base), origin=None if term.origin is None else self.stored(term.origin), value=self.stored(term.value),
+                       latent_axes=self.stored(Named(np.zeros(()), (), term.latent_axes)).axes, prior_arguments=self._all(term.prior_arguments))
+
+    def _all(self, values: Mapping[str, Named]) -> dict[str, Named]:
+        return {name: self.stored(value) for name, value in values.items()}
+
+    def _slot(self, array):
+        if isinstance(array, np.ndarray | np.generic):
+            return array
+        self.arrays.append(array)
+        return Slot(len(self.arrays) - 1, tuple(array.shape), array.dtype)
 
 
 def filled(value: Named, arrays: Sequence) -> Named:

@@ -10,15 +10,8 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.named import (
-    Axis,
-    Named,
-    broadcast,
-    full,
-    spread,
-    union,
-    without_rows,
-)
+from emjax.arrays import broadcast
+from emjax.named import Axis, Named, full, spread, union, without_rows
 
 
 def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:

@@ -13,19 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import GatherScatterMode
 
+from emjax.arrays import take
+from emjax.indices import Affine, Dense, Index, composed
 from emjax.lifting import lift
 from emjax.moves import Joined, carried_out, sliced
-from emjax.named import (
-    Affine,
-    Axis,
-    Dense,
-    Index,
-    Named,
-    composed,
-    labeled,
-    take,
-    without_rows,
-)
+from emjax.named import Axis, Named, labeled, without_rows
 
 
 class MixedElements(Exception):

@@ -7,17 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emjax.named import (
-    Affine,
-    Axis,
-    Dense,
-    Index,
-    Named,
-    broadcast,
-    concatenated,
-    transposed,
-    without_rows,
-)
+from emjax.arrays import broadcast, concatenated, transposed
+from emjax.indices import Affine, Dense, Index
+from emjax.named import Axis, Named, without_rows
 
 
 def move(eqn, value: Named) -> Named:

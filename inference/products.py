@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.named import Affine, Axis, Named, spread, without_rows
+from emjax.indices import Affine
+from emjax.named import Axis, Named, spread, without_rows
 from emjax.numerics import IMPOSSIBLE
 from emjax.statistics import Statistic
 

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.arrays import evaluate
 from emjax.families import Family
 from emjax.lifting import lift, lift_events
-from emjax.named import Named, constant, evaluate, without_rows
+from emjax.named import Named, constant, without_rows
 
 # elementwise primitives whose results are cheaper to form again than to keep
 CHEAP = {"add", "sub", "mul", "neg", "integer_pow", "square", "max", "min", "select_n", "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge",

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from emjax.graph import identity
+from emjax.indices import Affine
 from emjax.jaxprs import rearranged
-from emjax.named import Affine, Axis, Named
-from emjax.program import Latent, Program, latent_p
+from emjax.latents import Latent, latent_p
+from emjax.named import Axis, Named
+from emjax.program import Program
 from emjax.propagate import propagate
 
 # entries of the largest table over all elements of a latent jointly
@@ -29,7 +30,7 @@ def propagated(program: Program, jaxpr, split: set[str], inputs):
 def _one_element(latent: Latent) -> Named:
     """Return a latent's value as its support: position i reads element i."""
     size, event = latent.support.shape[0], latent.support.shape[1:]
-    axis = Axis(latent.name, size, identity(latent.shape)).fitted(len(latent.shape) + len(event))
+    axis = Axis(latent.name, size, Affine.identity(latent.shape)).fitted(len(latent.shape) + len(event))
     return Named(latent.support.reshape((size,) + (1,) * len(latent.shape) + event), latent.shape + event, (axis,))
 
 

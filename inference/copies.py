@@ -1,0 +1,50 @@
+"""How many copies of each element `handlers.scale` counts, and whether they are copies of its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from emjax.indices import Affine
+from emjax.lifting import lift
+from emjax.named import Axis, Named, constant, without_rows
+from emjax.program import Site
+from emjax.sites import Outputs
+
+
+class Copies:
+    """The multiplicities of a program's sites, each at least `floor`; equal ones are one value, so that they are known to be equal."""
+
+    def __init__(self, outputs: Outputs, floor):
+        self.outputs, self.floor = outputs, floor
+        self.known: dict = {}
+
+    def of(self, site: Site) -> Named:
+        """Return how often each element of a site counts."""
+        number = site.outputs["scale"]
+        if number is None:
+            return constant(np.ones((1,) * len(site.elements)))
+        value = self.outputs.values[number]
+        if self.outputs.depends[number] or value.latent_axes:
+            raise ValueError(f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give `handlers.scale` numbers or data.")
+        scale = without_rows(value).padded(len(site.elements))
+        key = (scale.content, scale.compact)
+        if key not in self.known:
+            self.known[key] = lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
+        return self.known[key]
+
+    def are_those_of(self, scale: Named, axes: Sequence[Axis]) -> bool:
+        """Whether a multiplicity is that of every latent that its site reads, element by element: it then counts within one copy."""
+        program = self.outputs.program
+        varying = [d for d, size in enumerate(scale.compact) if size != 1]
+        for axis in axes:
+            latent = program.latents[axis.source] if isinstance(axis.source, str) else None
+            if latent is None or not isinstance(axis.index, Affine) or axis.index.offset:
+                return False
+            own = self.of(next(site for site in program.sites if site.name == axis.source)).padded(len(latent.shape))
+            strides = [stride for stride, size in zip(Affine.identity(latent.shape).strides, own.compact, strict=True) if size != 1]
+            if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
+                return False
+        return bool(axes) and bool(varying)
