@@ -30,10 +30,11 @@ class Copies:
         if self.outputs.depends[number] or value.latent_axes:
             raise ValueError(f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give `handlers.scale` numbers or data.")
         scale = without_rows(value).padded(len(site.elements))
-        key = (scale.content, scale.compact)
+        key = (scale.content, tuple(size for size in scale.compact if size != 1))
         if key not in self.known:
             self.known[key] = lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
-        return self.known[key]
+        found = self.known[key]
+        return Named(found.array.reshape(scale.compact), scale.shape, (), found.content)
 
     def are_those_of(self, scale: Named, axes: Sequence[Axis]) -> bool:
         """Whether a multiplicity is that of every latent that its site reads, element by element: it then counts within one copy."""
