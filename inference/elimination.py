@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from emjax import numerics
 from emjax.alignment import Joint, joined
 from emjax.crossed import taken_one_by_one
 from emjax.factors import Factor, Variable, settled
@@ -23,9 +24,6 @@ from emjax.indices import Affine
 from emjax.lifting import check_memory
 from emjax.named import Axis
 from emjax.numerics import tempered_logsumexp
-
-# entries of the smallest table for which a cheaper form is worth compiling two
-FEWEST_CHEAPER = 2**14
 
 
 def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, margins: list | None = None):
@@ -86,7 +84,7 @@ def log_of_sums(joint: Joint, variable: Variable, margins: list) -> Factor | Non
     the margin is the least sum, which may underflow.
     """
     entries = math.prod(variable.shape) * variable.size
-    if entries < FEWEST_CHEAPER or joint.axes or not joint.factors or 2 * sum(factor.table.size for factor in joint.factors) > entries:
+    if entries < numerics.FEWEST_CHEAPER or joint.axes or not joint.factors or 2 * sum(factor.table.size for factor in joint.factors) > entries:
         return None
     if variable.scale is not None and not all(factor.per_copy for factor in joint.factors):
         return None

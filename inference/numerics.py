@@ -10,6 +10,8 @@ import jax.numpy as jnp
 LOG_ZERO = -1e30
 # A total below this means that some datum has probability zero.
 IMPOSSIBLE = 0.5 * LOG_ZERO
+# Entries of the smallest array for which a form that is cheaper, and wrong near probability zero, is worth compiling beside the plain one.
+FEWEST_CHEAPER = 2**14
 
 
 def safe_log(x):

@@ -15,16 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax import numerics
 from emjax.indices import Affine
 from emjax.named import Axis, Named, spread, without_rows
-from emjax.numerics import IMPOSSIBLE
 from emjax.statistics import Statistic
 
 # ⟨P, x xᵀ⟩ costs D²/2 products and a matrix product with as many columns, or D² multiply-adds for each value of the latents as x (P x).
 # Measured (CPU, both precisions): equal near D = 32.
 LARGEST_PACKED = 32
-# entries of the smallest statistic for which a cheaper form is worth compiling two
-FEWEST_CHEAPER = 2**14
 
 
 def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[Axis], kept: Sequence[int], rank: int, margins: list | None = None):
@@ -76,11 +74,11 @@ def canonical(pairs: Sequence[tuple[Named, Statistic, int]], margins: list) -> l
     """
     found = list(pairs)
     for i, (table, statistic, event) in enumerate(pairs):
-        if statistic.total is not None and statistic.size >= FEWEST_CHEAPER:
+        if statistic.total is not None and statistic.size >= numerics.FEWEST_CHEAPER:
             first, counted, _ = pairs[i - 1]
             found[i - 1] = (replace(first, array=first.array - table.array), counted, event)
             found[i] = (table, Statistic(statistic.total), event)
-            margins.append(jnp.where(jax.lax.stop_gradient(table.array).min() > IMPOSSIBLE, 1.0, 0.0))
+            margins.append(jnp.where(jax.lax.stop_gradient(table.array).min() > numerics.IMPOSSIBLE, 1.0, 0.0))
     return found
 
 

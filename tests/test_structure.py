@@ -39,9 +39,16 @@ def imported(path: Path) -> set[str]:
 # ── imports ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_imports_of_the_engine_point_one_way():
-    modules = {path.stem: path for path in ENGINE if path.stem != "__init__"}
-    needs = {name: {module.split(".")[1] for module in imported(path) if module.startswith("emjax.")} & set(modules) for name, path in modules.items()}
+def test_imports_of_the_engine_point_up_the_table_of_the_design_page():
+    rows = [line for line in (ROOT / "docs" / "design.md").read_text().splitlines() if line.startswith("| `")]
+    order = [name for row in rows for name in re.findall(r"`(\w+)\.py`", row.split("|")[1])]
+    assert sorted(order) == sorted(path.stem for path in ENGINE if path.stem != "__init__")
+    row_of = {name: i for i, row in enumerate(rows) for name in re.findall(r"`(\w+)\.py`", row.split("|")[1])}
+    for path in ENGINE:
+        used = {module.split(".")[1] for module in imported(path) if module.startswith("emjax.")} & set(order)
+        below = {name for name in used if path.stem != "__init__" and row_of[name] > row_of[path.stem]}
+        assert not below, f"{path.name} imports {sorted(below)}, which the table has below it"
+    needs = {name: {m.split(".")[1] for m in imported(path) if m.startswith("emjax.")} & set(order) for name, path in ((p.stem, p) for p in ENGINE) if name in order}
     settled: set[str] = set()
     while ready := {name for name, others in needs.items() if name not in settled and others <= settled}:
         settled |= ready
