@@ -22,8 +22,8 @@ class Compressed(NamedTuple):
     rows: Int[np.ndarray, "sample"]
 
 
-def compress(*arrays: Shaped[ArrayLike, "sample ..."], weight: Real[ArrayLike, "sample"] | None = None) -> Compressed:
-    """Return the distinct rows of the arrays, taken side by side, and how often each occurs.
+def compress(*arrays: Shaped[ArrayLike, "..."], weight: Real[ArrayLike, "..."] | None = None) -> Compressed:
+    """Return the distinct rows of the arrays, of shapes (sample, …), taken side by side, and how often each occurs.
 
     A program whose plate carries the count as a multiplicity has the same likelihood and the same EM steps as on all rows:
 
@@ -38,7 +38,7 @@ def compress(*arrays: Shaped[ArrayLike, "sample ..."], weight: Real[ArrayLike, "
             numpyro.sample("answer", dist.Bernoulli(0.5).expand([2]).to_event(1), obs=answers)
     ```
 
-    `weight`: the multiplicities that the rows already have. NaN equals NaN, and 0.0 equals −0.0. Errors: `ValueError` for no array, an
+    `weight`: (sample,), the multiplicities that the rows already have. NaN equals NaN, and 0.0 equals −0.0. Errors: `ValueError` for no array, an
     array without rows, or arrays and weights of unequal length.
     """
     data = [np.asarray(array) for array in arrays]

@@ -65,7 +65,7 @@ def test_em_on_distinct_rows_takes_the_same_steps():
 
 
 @pytest.mark.parametrize(("arrays", "weight", "message"), [
-    ((), None, "one or more arrays"), ((np.float64(3),), None, "one or more arrays"), ((np.ones(3), np.ones(4)), None, "3, 4"), ((np.ones(3),), np.ones(2), "3, 2"),
+    ((), None, "one or more arrays"), ((np.array(3.0),), None, "one or more arrays"), ((np.ones(3), np.ones(4)), None, "3, 4"), ((np.ones(3),), np.ones(2), "3, 2"),
 ])
 def test_bad_input_is_an_error(arrays, weight, message):
     with pytest.raises(ValueError, match=message):
