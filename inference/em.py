@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpyro.infer import init_to_sample
+from threadpoolctl import threadpool_limits
 
 from emjax import validation
 from emjax.arguments import signature, split_arguments
@@ -137,17 +138,21 @@ class EM:
         return max((self._run(compiled, key, data, given) for key in keys), key=_rank)
 
     def _run(self, compiled: Compiled, rng_key, data, given) -> EMResult:
-        if self.progress_bar:
-            start, constants = compiled.start(rng_key, data, given)
-            carry = self._with_progress(compiled, start, constants)
-            log_likelihood = compiled.final_likelihood(carry, constants)
-        else:
-            start, carry, log_likelihood = compiled.run(rng_key, data, given)
+        with one_blas_thread():
+            start, carry, log_likelihood = jax.block_until_ready(self._carried_out(compiled, rng_key, data, given))
         self._check(compiled, data, start, np.asarray(carry.objective)[0])
         status, step, objective = Status(int(carry.status)), int(carry.step), np.asarray(carry.objective)
         failed = status in (Status.NOT_FINITE, Status.OBJECTIVE_DECREASED)
         num_steps = max(step - 1, 0) if failed else step
         return EMResult(dict(carry.previous), log_likelihood, objective[: num_steps + 1], num_steps, status)
+
+    def _carried_out(self, compiled: Compiled, rng_key, data, given):
+        """Return where a run starts, where it ends, and the log-likelihood there."""
+        if not self.progress_bar:
+            return compiled.run(rng_key, data, given)
+        start, constants = compiled.start(rng_key, data, given)
+        carry = self._with_progress(compiled, start, constants)
+        return start, carry, compiled.final_likelihood(carry, constants)
 
     def _check(self, compiled: Compiled, data, start: Start, objective) -> None:
         """Raise `ValueError` for data or a start that the program excludes."""
@@ -203,6 +208,14 @@ class EM:
             validation.check_data(compiled.graph, compiled.violations(constants))
         params = validation.checked_params(compiled.graph, params, complete=True)
         return compiled, params, constants
+
+
+def one_blas_thread():
+    """Keep the BLAS library behind JAX's Cholesky factors and solves (OpenBLAS, SciPy's) to one thread while EM runs.
+
+    Its threads spin for some 50 ms after each call, on the cores that the next E-step needs: in 64 dimensions a step takes twice as long.
+    """
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def _is_number(value) -> bool:
