@@ -45,6 +45,11 @@ class Status(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
+def has_failed(status):
+    """Whether a status (an integer or an array of them) says that the parameters before the last ones are to be reported."""
+    return (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
+
+
 class EMState(eqx.Module):
     """Where EM stands.
 
@@ -125,8 +130,7 @@ class Compiled:
 
     def _final_likelihood(self, carry: Carry, constants):
         """Return log p(x | params) at the end."""
-        failed = (carry.status == Status.NOT_FINITE) | (carry.status == Status.OBJECTIVE_DECREASED)
-        last = jnp.maximum(carry.step - failed, 0)
+        last = jnp.maximum(carry.step - has_failed(carry.status), 0)
         return carry.objective[last] if self.is_likelihood else self._log_likelihood(carry.previous, constants)
 
     def step(self, state: EMState, constants):
@@ -161,10 +165,9 @@ class Compiled:
         objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature, tables)
         previous = jnp.where(carry.step > 0, carry.objective[carry.step - 1], -jnp.inf)
         status = self._status(objective, previous, carry.step)
-        failed = (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
         history = carry.objective.at[carry.step].set(objective)
         after = jax.lax.cond(status < 0, lambda: self.m_step(carry.state, constants, statistics), lambda: carry.state)
-        kept = jax.tree.map(lambda old, new: jnp.where(failed & (carry.step > 0), old, new), carry.previous, carry.state.params)
+        kept = jax.tree.map(lambda old, new: jnp.where(has_failed(status) & (carry.step > 0), old, new), carry.previous, carry.state.params)
         # while running, `previous` is where the objective was just evaluated; at a stop, it is what is reported
         return Carry(after, kept, history, carry.step + (status < 0), status)
 

@@ -21,7 +21,7 @@ from emjax.graph import (
     Term,
     filled,
     filled_term,
-    term_naturals,
+    naturals_of,
 )
 from emjax.indices import Affine
 from emjax.named import Axis, Named
@@ -36,7 +36,7 @@ def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None)
     latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
     filled_terms = tuple(filled_term(term, arrays) for term in terms)
     constant = sum((jnp.asarray(term.base.array).reshape(()) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
-    return Problem(filled_terms, tuple(term_naturals(term, arrays) for term in terms), latents, constant)
+    return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant)
 
 
 def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:

@@ -1,4 +1,4 @@
-"""The driver: E-step, M-step, stop; compiled once, and honest about why it stopped."""
+"""What a user calls: a program's EM, its runs, and its posterior."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from emjax import validation
 from emjax.arguments import signature, split_arguments
-from emjax.driver import Carry, Compiled, EMState, Start, Status
+from emjax.driver import Carry, Compiled, EMState, Start, Status, has_failed
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
 
@@ -142,8 +142,7 @@ class EM:
             start, carry, log_likelihood = jax.block_until_ready(self._carried_out(compiled, rng_key, data, given))
         self._check(compiled, data, start, np.asarray(carry.objective)[0])
         status, step, objective = Status(int(carry.status)), int(carry.step), np.asarray(carry.objective)
-        failed = status in (Status.NOT_FINITE, Status.OBJECTIVE_DECREASED)
-        num_steps = max(step - 1, 0) if failed else step
+        num_steps = max(step - has_failed(status), 0)
         return EMResult(dict(carry.previous), log_likelihood, objective[: num_steps + 1], num_steps, status)
 
     def _carried_out(self, compiled: Compiled, rng_key, data, given):

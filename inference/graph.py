@@ -41,10 +41,6 @@ class Slot:
     def ndim(self) -> int:
         return len(self.shape)
 
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
 
 @dataclass(frozen=True, eq=False)
 class Term:
@@ -74,7 +70,7 @@ class Term:
 
     @property
     def base_is_constant(self) -> bool:
-        """Whether Σ log h(x) is one number, whatever the latents."""
+        """Whether Σ log h(x) is one number, whatever the latents (of a term that has its arrays)."""
         return not self.base.axes and self.base.array.size == 1 and math.prod(self.base.shape) == 1
 
 
@@ -196,9 +192,12 @@ class Features:
 
 def term_naturals(term: Term, arrays: Sequence, instead: Features | None = None) -> list[Named]:
     """Return a term's natural-parameter tables η_i at the parameters that the arrays were computed at."""
-    arguments = {name: filled(value, arrays) for name, value in term.arguments.items()}
-    origin = None if term.origin is None else filled(term.origin, arrays)
-    return natural_tables(term.family, arguments, origin, filled(term.value, arrays), term.elements, instead)
+    return naturals_of(filled_term(term, arrays), instead)
+
+
+def naturals_of(term: Term, instead: Features | None = None) -> list[Named]:
+    """Return the natural-parameter tables η_i of a term that has its arrays."""
+    return natural_tables(term.family, term.arguments, term.origin, term.value, term.elements, instead)
 
 
 def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin: Named | None, value: Named, elements: tuple[int, ...],
