@@ -15,7 +15,7 @@ from emjax.jaxprs import dependencies
 from emjax.lifting import lift
 from emjax.lookup import MixedElements, Reach
 from emjax.named import Named, without_rows
-from emjax.program import Site
+from emjax.records import Site
 from emjax.sites import Outputs
 
 

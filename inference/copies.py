@@ -10,7 +10,7 @@ import numpy as np
 from emjax.indices import Affine
 from emjax.lifting import lift
 from emjax.named import Axis, Named, constant, without_rows
-from emjax.program import Site
+from emjax.records import Site
 from emjax.sites import Outputs
 
 

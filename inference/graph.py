@@ -24,7 +24,7 @@ from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
 from emjax.named import Axis, Named, constant, spread
 from emjax.numerics import bounded_below
-from emjax.program import Parameter, Site
+from emjax.records import Parameter, Site
 from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
 

@@ -190,7 +190,16 @@ def bind(eqn, *arrays):
 
 def elementwise(eqn, values: Sequence[Named]) -> Named:
     shape = tuple(eqn.outvars[0].aval.shape)
+    if eqn.primitive.name == "select_n" and (case := known_case(values[0])) is not None:
+        return replace(values[1 + case], shape=shape)
     return lift(lambda *arrays: bind(eqn, *arrays), values, shape)
+
+
+def known_case(predicate: Named) -> int | None:
+    """Return which case a predicate that is known to be the same everywhere selects: `where(t == 0, start, …)` has one after the first step."""
+    if not predicate.is_static or predicate.array.size == 0 or (predicate.array != predicate.array.flat[0]).any():
+        return None
+    return int(predicate.array.flat[0])
 
 
 def gather(eqn, operand: Named, indices) -> Named:

@@ -12,7 +12,7 @@ from emjax.families import Family, Prior
 from emjax.lifting import lift, lift_events
 from emjax.named import Named, constant
 from emjax.numerics import LOG_ZERO
-from emjax.program import Site
+from emjax.records import Site
 from emjax.sites import Outputs, written_prior
 from emjax.statistics import (
     Statistic,

@@ -14,7 +14,8 @@ from emjax.jaxprs import dependencies
 from emjax.latents import UnboundedLatent
 from emjax.lifting import lift
 from emjax.named import Named, full
-from emjax.program import Program, Site
+from emjax.program import Program
+from emjax.records import Site
 
 
 def depends_on_parameters(program: Program) -> list[frozenset[str]]:
