@@ -280,7 +280,7 @@ LAWS = {
 
 @pytest.mark.parametrize("chain", EVERY.values(), ids=EVERY.keys())
 def test_the_likelihood_and_its_slope_are_those_of_the_forward_algorithm(chain):
-    lengths, short = np.minimum(LENGTHS, 4), chain.args[0][:4]
+    lengths, short = np.minimum(LENGTHS, 3), chain.args[0][:3]
     args = short, lengths, *chain.args[2:]
     bijections = {name: biject_to(LAWS[name]) for name in chain.start}
     rng = np.random.default_rng(5)
@@ -306,7 +306,7 @@ def test_every_parameter_has_a_closed_form(chain):
 # ---------------------------------------------------------------- several lengths
 
 
-@pytest.mark.parametrize("chain", EVERY.values(), ids=EVERY.keys())
+@pytest.mark.parametrize("chain", [CHAINS["categorical"], CHAINS["full"], MIXTURE], ids=["categorical", "full", "mixture"])
 def test_what_stands_beyond_the_end_of_a_sequence_counts_nothing(chain):
     data, lengths, *sizes = chain.args
     beyond = np.arange(len(data))[:, None] >= lengths
@@ -320,7 +320,7 @@ def test_what_stands_beyond_the_end_of_a_sequence_counts_nothing(chain):
 
 
 def test_sequences_are_independent():
-    chain = CHAINS["diagonal"]
+    chain = CHAINS["Poisson"]
     data, lengths, *sizes = chain.args
     together = chain.em.log_likelihood(chain.params, *chain.args)
     apart = [
