@@ -1,4 +1,4 @@
-"""Logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
+"""Numbers that have derivatives, logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ LOG_ZERO = -1e30
 IMPOSSIBLE = 0.5 * LOG_ZERO
 # Entries of the smallest array for which a form that is cheaper, and wrong near probability zero, is worth compiling beside the plain one.
 FEWEST_CHEAPER = 2**14
+
+
+def as_float(value):
+    """Return numbers as floating-point numbers, which have derivatives."""
+    value = jnp.asarray(value)
+    return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
 
 
 def safe_log(x):

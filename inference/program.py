@@ -26,6 +26,7 @@ from emjax.distributions import Select, feasible
 from emjax.families import registered_arguments
 from emjax.jaxprs import inlined, pruned, rearranged
 from emjax.latents import Latent, latent_of, latent_p, unwrapped
+from emjax.numerics import as_float
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,7 @@ class _Symbols(Messenger):
         name, constraint = msg["name"], msg["kwargs"].get("constraint", constraints.real)
         if msg["value"] is None:
             raise ValueError(f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, constraint=...).")
-        msg["value"] = self.values[name] = value = _as_float(msg["value"])
+        msg["value"] = self.values[name] = value = as_float(msg["value"])
         self.parameters[name] = Parameter(name, value.shape, value.dtype, constraint, is_prior=False)
 
     def _unobserved(self, msg):
@@ -120,7 +121,7 @@ class _Symbols(Messenger):
             msg["value"] = latent_p.bind(name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype)
         elif self.params is None:
             msg["kwargs"]["rng_key"] = numpyro.prng_key()
-            msg["value"] = value = _as_float(self.init(msg))
+            msg["value"] = value = as_float(self.init(msg))
             self.parameters[name] = Parameter(name, value.shape, value.dtype, fn.support, is_prior=True)
         else:
             msg["value"] = self.params[name]
@@ -131,11 +132,6 @@ class _Symbols(Messenger):
         if msg["type"] == "sample":
             self.records.append((msg["name"], msg["fn"], msg["value"], msg["scale"], bool(msg["is_observed"]),
                                  tuple(frame.name for frame in msg["cond_indep_stack"])))
-
-
-def _as_float(value):
-    value = jnp.asarray(value)
-    return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
 
 
 def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwargs: dict, concrete: bool = False) -> Program:

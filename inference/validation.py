@@ -16,7 +16,7 @@ from numpyro.distributions import constraints
 from emjax.e_step import problem, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.named import full
-from emjax.numerics import IMPOSSIBLE
+from emjax.numerics import IMPOSSIBLE, as_float
 
 
 def is_traced(values) -> bool:
@@ -93,7 +93,7 @@ def _check_constraint(what: str, constraint, value: np.ndarray, remedy: str) -> 
     if np.isnan(value).any():
         raise ValueError(f"{what} is NaN at index {_first(np.isnan(value))}. {remedy}")
     if type(constraint) is type(constraints.simplex):
-        _check_probabilities(what, value)
+        _check_probabilities(what, np.asarray(as_float(value)))
         return
     valid = np.asarray(constraint(value))
     if valid.all() or _within_closure(constraint, value):
