@@ -101,7 +101,8 @@ def _joint(graph, items, reader, update, method) -> list[Maximizer]:
 
 def _is_regression(reader: Reader, term: Term, names) -> bool:
     """Whether Q is quadratic in the parameters: unbounded, they enter the locations of normals alone, and affinely."""
-    if any(bounds(reader.graph.parameters[name].constraint) != (-math.inf, math.inf) for name in names):
+    limits = [bounds(reader.graph.parameters[name].constraint) for name in names]
+    if any(limit is None or not limit.are_none for limit in limits):
         return False
     if term.family is not None:
         forms, tables = term.family.arguments, term.arguments

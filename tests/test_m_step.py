@@ -558,6 +558,60 @@ def test_a_bound_that_binds_is_met_exactly_and_one_that_does_not_changes_nothing
         np.testing.assert_array_equal(updated(case)[1]["scale"], expected)
 
 
+LOW, HIGH = jnp.array([1.0, 4.0]), jnp.array([3.0, 8.0])
+TABLE = jnp.array([[2.0, 5.0], [1.5, 7.0], [2.5, 4.5]])
+PAIRS = jnp.array([[0.0, 9.0], [3.0, 5.0], [7.0, 1.0], [2.0, 12.0], [2.0, 6.0]])
+
+
+def pairs_from(table, law):
+    with numpyro.plate("rows", len(PAIRS)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.3, 0.2])))
+        numpyro.sample("x", law(table[z]).to_event(1), obs=PAIRS)
+
+
+@pytest.mark.parametrize("constraint", [constraints.interval(LOW, HIGH), constraints.interval(LOW, 8.0), constraints.greater_than(LOW), constraints.less_than(HIGH)],
+                         ids=["both", "an array and a number", "low", "high"])
+@pytest.mark.parametrize("law", [dist.Poisson, lambda loc: dist.Normal(loc, 1.0)], ids=["rate", "location"])
+def test_each_column_of_a_table_may_have_bounds_of_its_own(law, constraint):
+    def bounded(constraint):
+        pairs_from(numpyro.param("table", TABLE, constraint=constraint), law)
+
+    low, high = getattr(constraint, "lower_bound", -np.inf), getattr(constraint, "upper_bound", np.inf)
+    maximizer = one_step(EM(partial(bounded, POSITIVE)))["table"]
+    assert (maximizer != jnp.clip(maximizer, low, high)).any()
+    em = EM(partial(bounded, constraint))
+    assert em.plan().method("table") == "closed form" and "within [" in str(em.plan())
+    np.testing.assert_allclose(one_step(em)["table"], jnp.clip(maximizer, low, high), rtol=1e-12)
+
+
+def test_a_uniform_prior_may_have_an_array_for_one_bound_and_a_number_for_the_other():
+    def flat():
+        pairs_from(numpyro.param("table", TABLE, constraint=POSITIVE), dist.Poisson)
+
+    def in_plates():
+        with numpyro.plate("components", 3, dim=-2), numpyro.plate("coordinates", 2):
+            table = numpyro.sample("table", dist.Uniform(LOW, 8.0))
+        pairs_from(table, dist.Poisson)
+
+    def as_event():
+        pairs_from(numpyro.sample("table", dist.Uniform(LOW, 8.0).expand([3, 2]).to_event(2)), dist.Poisson)
+
+    for program in (in_plates, as_event):
+        em = EM(program, init=init_to_value(values={"table": TABLE}))
+        np.testing.assert_allclose(one_step(em)["table"], jnp.clip(one_step(EM(flat))["table"], LOW, 8.0), rtol=1e-12)
+
+
+def test_a_computed_location_may_have_bounds_for_each_entry():
+    def program(x):
+        shift = numpyro.param("shift", jnp.array([2.0, 5.0]), constraint=constraints.greater_than(LOW))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(2.0 * shift, 1.0).to_event(1), obs=x)
+
+    em = EM(program)
+    assert em.plan(PAIRS).method("shift") == "Newton"
+    np.testing.assert_allclose(em.run(jax.random.key(0), PAIRS).params["shift"], jnp.maximum(PAIRS.mean(0) / 2, LOW), rtol=1e-4)
+
+
 # ---------------------------------------------------------------- what is shared, what is missing
 
 
