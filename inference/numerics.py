@@ -10,6 +10,8 @@ import jax.numpy as jnp
 LOG_ZERO = -1e30
 # A total below this means that some datum has probability zero.
 IMPOSSIBLE = 0.5 * LOG_ZERO
+# A log-density larger than this is some multiple of `LOG_ZERO`, of a coefficient of at least 1e-10.
+INFINITE = -1e-10 * LOG_ZERO
 # Entries of the smallest array for which a form that is cheaper, and wrong near probability zero, is worth compiling beside the plain one.
 FEWEST_CHEAPER = 2**14
 
@@ -29,6 +31,11 @@ def safe_log(x):
 def bounded_below(log_density):
     """Return a log-density with `LOG_ZERO` in place of -inf; NaN stays NaN."""
     return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
+
+
+def infinite_at_zero(log_density):
+    """Return Σ c log p + …, computed with `LOG_ZERO` for log 0: `LOG_ZERO` where a positive c meets it, +inf where a negative one does."""
+    return jnp.where(log_density < -INFINITE, LOG_ZERO, jnp.where(log_density > INFINITE, jnp.inf, log_density))
 
 
 def finite_logits(logits):

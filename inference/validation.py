@@ -161,7 +161,7 @@ def check_start(graph: FactorGraph, params, objective, seen: dict, inspected: Ca
             constraint = term.site.arg_constraints.get(name)
             if constraint is not None:
                 _check_argument(term, name, constraint, np.asarray(array))
-    if not np.isfinite(objective):
+    if not objective > -np.inf:  # +inf is no fault of a datum: the driver stops there, and says why
         _raise_impossible(graph, best(params))
     equal = _equal_values(graph, seen)
     if equal:

@@ -16,7 +16,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from emjax import EM, Family, Status, register
+from emjax import EM, EMState, Family, Status, register
 from emjax.conjugate import RATE, SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS
 from emjax.distributions import Select
 from jax.flatten_util import ravel_pytree
@@ -704,6 +704,56 @@ def test_features_of_infinite_logits_and_their_gradients_are_finite(infinite):
     for form, value in ((UNIT_INTERVAL_LOGITS, jnp.array(infinite)), (SIMPLEX_LOGITS, jnp.array([0.3, infinite, -0.5]))):
         assert all(np.isfinite(feature).all() for feature in form.features(value))
         assert np.isfinite(jax.jacobian(form.features)(value)).all()
+
+
+def of_groups(concentration, kind):
+    """Three entries under a prior: of `group` and `x`, in the second one outcome was never seen, and in the third nothing was."""
+
+    def program(group, x):
+        with numpyro.plate("entries", 3):
+            if kind == "rate":
+                value = numpyro.sample("value", dist.Gamma(concentration, 1.0))
+            elif kind == "probability":
+                value = numpyro.sample("value", dist.Beta(concentration, concentration))
+            else:
+                value = numpyro.sample("value", dist.Dirichlet(jnp.full(4, concentration)))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", {"rate": dist.Poisson, "probability": dist.Bernoulli, "simplex": dist.Categorical}[kind](value[group]), obs=x)
+
+    return EM(program)
+
+
+GROUPS, OUTCOMES = jnp.array([0] * 10 + [1] * 4), jnp.array([0, 1, 1, 2, 3, 0, 1, 1, 2, 3, 0, 0, 0, 0])
+SEEN = {"rate": OUTCOMES, "probability": OUTCOMES % 2, "simplex": OUTCOMES}
+KEPT = {"rate": 2.0, "probability": 0.2, "simplex": np.array([0.1, 0.2, 0.3, 0.4])}
+
+
+def from_kept(em, kind):
+    """Return the state at which each of the three entries is the same, and the objective there and after a step."""
+    start = EMState({"value": jnp.array([KEPT[kind]] * 3)}, em.init(jax.random.key(0), GROUPS, SEEN[kind]).optimizer)
+    state, before = em.update(start, GROUPS, SEEN[kind])
+    return state, before, em.update(state, GROUPS, SEEN[kind])[1]
+
+
+@pytest.mark.parametrize("concentration", [0.5, 0.999, 1.0, 1.001, 3.0])
+@pytest.mark.parametrize("kind", SEEN)
+def test_a_prior_is_climbed_within_its_support_even_where_it_is_infinite(kind, concentration):
+    em = of_groups(concentration, kind)
+    state, before, after = from_kept(em, kind)
+    support = {"rate": constraints.nonnegative, "probability": UNIT, "simplex": SIMPLEX}[kind]
+    assert support(state.params["value"]).all() and after >= before
+    assert np.isposinf(after) == (concentration < 1)  # at the boundary, where no evidence keeps it away
+    result = em.run(jax.random.key(0), GROUPS, SEEN[kind])
+    assert result.status == (Status.NOT_FINITE if concentration < 1 else Status.CONVERGED)
+    assert np.isfinite(result.objective).all()
+    if kind != "rate":  # a rate of zero is no start
+        assert em.run(jax.random.key(0), GROUPS, SEEN[kind], init_params=state.params).status == result.status
+
+
+def test_counts_below_zero_are_zero_and_an_entry_without_any_is_kept():
+    for kind, evidence in (("probability", [5.5 / 9, 0.0]), ("simplex", [np.array([1.5, 3.5, 1.5, 1.5]) / 8, np.eye(4)[0]])):
+        state, _, _ = from_kept(of_groups(0.5, kind), kind)
+        np.testing.assert_allclose(state.params["value"], [*evidence, KEPT[kind]], rtol=1e-12)
 
 
 def words(counts, by):
