@@ -372,6 +372,18 @@ def test_start_with_zero_likelihood_names_the_first_offending_datum():
         run(coins.program, heads, init_params={"bias": [0.0, 1.0]})
 
 
+def test_start_with_zero_likelihood_names_the_first_offending_datum_though_no_latent_varies():
+    def program(x):
+        high = numpyro.param("high", 3.0, constraint=constraints.positive)
+        with numpyro.plate("rows", 4):
+            numpyro.sample("x", dist.Uniform(jnp.zeros(x.shape[1:]), high).to_event(x.ndim - 1), obs=x)
+
+    with pytest.raises(ValueError, match=r"'x' at index \(2\), value 4\."):
+        run(program, X)
+    with pytest.raises(ValueError, match=r"'x' at index \(3, 1\), value 5\."):
+        run(program, jnp.stack([jnp.ones(4), X], axis=1).at[2].set(1.0))
+
+
 def test_start_on_the_boundary_is_none_of_them():
     result = run(coins.program, jnp.array([10.0, 0.0, 10.0]), init_params={"bias": [0.0, 1.0]})
     np.testing.assert_array_equal(result.params["bias"], [0, 1])
