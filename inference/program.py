@@ -24,7 +24,7 @@ from numpyro.primitives import Messenger
 from emjax.arguments import split_arguments
 from emjax.distributions import Select, feasible
 from emjax.families import registered_arguments
-from emjax.jaxprs import inlined, pruned, rearranged
+from emjax.jaxprs import WITH_DERIVATIVES, inlined, pruned, rearranged
 from emjax.latents import Latent, latent_of, latent_p, unwrapped
 from emjax.numerics import as_float
 
@@ -151,7 +151,7 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
         return outputs
 
     abstract = [jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names]
-    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves)))
+    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves), kept=WITH_DERIVATIVES))
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 

@@ -696,6 +696,41 @@ def test_bounds_may_be_computed_from_data(declare, power):
         np.testing.assert_allclose(np.ravel(result.params["loc"]), expected, rtol=1e-6)
 
 
+# ---------------------------------------------------------------- derivatives that the program defines
+
+
+def root_by_iteration(a):
+    """Return √a by a loop, which has no reverse mode."""
+    return jax.lax.while_loop(lambda y: jnp.any(jnp.abs(y * y - a) > 1e-13 * a), lambda y: 0.5 * (y + a / y), 1.0 + a)
+
+
+root_vjp, root_vjp_once, root_jvp = jax.custom_vjp(root_by_iteration), jax.custom_vjp(root_by_iteration), jax.custom_jvp(root_by_iteration)
+root_vjp.defvjp(lambda a: (root_vjp(a),) * 2, lambda y, slope: (slope / (2 * y),))
+root_vjp_once.defvjp(lambda a: (root_by_iteration(a),) * 2, lambda y, slope: (slope / (2 * y),))
+root_jvp.defjvp(lambda primals, tangents: (root_jvp(*primals), tangents[0] / (2 * root_jvp(*primals))))
+
+
+@pytest.mark.parametrize("root", [root_vjp, root_vjp_once, root_jvp, lambda a: jax.vmap(root_vjp)(a)], ids=["vjp", "vjp once", "jvp", "vmap"])
+def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_defines(root):
+    def program():
+        squares = numpyro.param("squares", RATES[0] ** 2, constraint=POSITIVE)
+        groups = numpyro.param("groups", jnp.ones(3), constraint=POSITIVE)
+        with numpyro.plate("rows", NUM_ROWS):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+            numpyro.sample("x", dist.Poisson(root(squares)[z]), obs=COUNTS)
+            numpyro.sample("y", dist.Exponential(root(groups[GROUP])), obs=POSITIVES)
+
+    em = EM(program)
+    start = {"squares": RATES[0] ** 2, "groups": jnp.ones(3)}
+    state, r = em.init(jax.random.key(0)), em.posterior(start)["z"]
+    arrived = em.update(state)[0].params
+    assert em.plan().method("squares") == ("Newton" if root is root_jvp else "L-BFGS")
+    tolerance = 1e-8 if em.plan().method("squares") == "Newton" else 1e-3  # some steps of L-BFGS
+    np.testing.assert_allclose(arrived["squares"], (COUNTS @ r / r.sum(0)) ** 2, rtol=tolerance)
+    rates = [(GROUP == g).sum() / POSITIVES[GROUP == g].sum() for g in range(3)]
+    np.testing.assert_allclose(arrived["groups"], np.square(rates), rtol=tolerance)
+
+
 # ---------------------------------------------------------------- maxima at infinity
 
 
