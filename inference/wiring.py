@@ -69,7 +69,7 @@ def _equation(eqn, values: list[Wire]) -> list[Wire]:
     first = next((value.primitive for value in values if value.primitive), "")
     affine = _is_affine(eqn, values)
     wire = Wire(parameters, None, first or name, affine)
-    if name in MOVING and not first:
+    if name in MOVING and not first and not _is_rounding(eqn):
         entries = _moved(eqn, values)
         wire = Wire(parameters, entries, "" if entries is not None else name, affine)
     return [wire] * len(eqn.outvars)
@@ -105,10 +105,15 @@ def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
     return arrays[0] if name == "convert_element_type" else np.asarray(bind(eqn, *arrays))
 
 
+def _is_rounding(eqn) -> bool:
+    """Whether an equation takes the whole part of its input."""
+    return eqn.primitive.name == "convert_element_type" and not jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact)
+
+
 def _is_affine(eqn, values: list[Wire]) -> bool:
     name = eqn.primitive.name
     dependent = [value for value in values if value.parameters]
-    if name not in LINEAR or not all(value.affine for value in dependent):
+    if name not in LINEAR or _is_rounding(eqn) or not all(value.affine for value in dependent):
         return False
     if name in ("mul", "dot_general"):
         return len(dependent) == 1

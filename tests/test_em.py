@@ -202,6 +202,28 @@ def test_restarts_return_the_best_of_them():
     assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
 
 
+@pytest.mark.parametrize("law", [lambda a: dist.Uniform(0.0, a), lambda a: dist.Normal(0.0, a - 5.0)], ids=["impossible data", "negative scale"])
+def test_restarts_skip_starts_that_the_program_excludes(law):
+    def program(x):
+        a = numpyro.sample("a", dist.Uniform(0.0, 10.0))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", law(a), obs=x)
+
+    def objective(key):
+        try:
+            return EM(program).run(key, x).objective[-1]
+        except ValueError:
+            return -np.inf
+
+    x = jnp.array([0.5, 4.0])
+    ends = [objective(key) for key in jax.random.split(KEY, 6)]
+    assert np.isinf(ends).any() and np.isfinite(ends).any()
+    best = EM(program, num_restarts=6).run(KEY, x)
+    assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
+    with pytest.raises(ValueError, match="zero likelihood|scale of Normal must satisfy"):
+        EM(program, num_restarts=2).run(KEY, x, init_params={"a": 3.0})
+
+
 # ── pure functions ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
