@@ -24,6 +24,7 @@ from emjax.models import (
     grades,
     k_means,
     latent_class,
+    motif,
     topics,
 )
 
@@ -61,6 +62,7 @@ class Case:
     log_joint: Callable  # params -> (row, value) table of log p(x_row, z_row = value)
     multiplicity: np.ndarray | None = None
     hard: bool = False
+    implied: Callable = lambda z: {}  # z -> the values of the other latents
 
     def next(self, params):
         return self.step(params, *self.args)
@@ -346,6 +348,40 @@ def partial_grades_case():
     )  # fmt: skip
 
 
+def motif_case(occurrences):
+    """Sequences of five, three, four and five letters, and a motif of three: every start is written out."""
+    sequences = [[0, 2, 1, 1, 3], [2, 1, 0], [3, 2, 1, 0], [2, 2, 3, 1, 1]]
+    letters = np.array([sequence + [-1] * (5 - len(sequence)) for sequence in sequences])
+    rng = np.random.default_rng(17)
+
+    def row(sequence, params):
+        """Return log p(x, start) for the starts 0, 1 and 2, and for nowhere."""
+        outside, inside = log(params["background"]), log(params["motif"])
+        places = range(len(sequence) - 2)
+        somewhere = [
+            sum(inside[at - start][a] if start <= at < start + 3 else outside[a] for at, a in enumerate(sequence))
+            + log(params.get("occurrence", 1.0) / len(places))
+            for start in places
+        ]
+        nowhere = log(1 - params.get("occurrence", 1.0)) + sum(outside[a] for a in sequence)
+        return [*somewhere, *[-np.inf] * (3 - len(places)), *([nowhere] if occurrences == "zero or one" else [])]
+
+    def table(params):
+        return np.array([row(sequence, params) for sequence in sequences])
+
+    start = {"background": rng.dirichlet(np.ones(4)), "motif": rng.dirichlet(np.ones(4), size=3)}
+    domains = {"background": "simplex", "motif": "simplex"}
+    if occurrences == "one":
+        return Case(
+            motif, motif.program, motif.hand_derived_step, (letters, 3), "start", "letters", domains, start, table
+        )
+    return Case(
+        motif, motif.zoops_program, motif.zoops_hand_derived_step, (letters, 3), "start", "letters",
+        domains | {"occurrence": "interval"}, start | {"occurrence": np.array(0.4)}, table,
+        implied=lambda z: {"occurs": np.where(z < 3, 1, 0)},
+    )  # fmt: skip
+
+
 CASES = {
     "annotators": annotators_case(),
     "coins": coins_case(hard=False),
@@ -363,6 +399,8 @@ CASES = {
     "latent class": latent_class_case("dense"),
     "latent class, long form": latent_class_case("long"),
     "latent class, categorical": latent_class_case("categorical"),
+    "motif, one occurrence": motif_case("one"),
+    "motif, zero or one": motif_case("zero or one"),
     "grades": grades_case(),
     "grades, partial": partial_grades_case(),
 }
@@ -408,7 +446,7 @@ def test_the_program_has_the_density_of_the_formulas(case):
     multiplicity = np.ones(len(table)) if case.multiplicity is None else case.multiplicity
     z = np.where(np.isfinite(table), np.random.default_rng(10).uniform(size=table.shape), -1).argmax(axis=1)
     expected = multiplicity @ table[np.arange(len(table)), z]
-    values = case.start if case.latent is None else {**case.start, case.latent: z}
+    values = case.start if case.latent is None else {**case.start, case.latent: z, **case.implied(z)}
     with jax.enable_x64(True):
         actual, _ = log_density(case.program, case.args, {}, values)
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
@@ -615,6 +653,22 @@ def test_a_document_without_tokens_and_a_topic_without_words_stay():
     arrived = topics.plsa_hand_derived_step(entering, zeros, np.array([0, 1]), np.array([1, 3]), 2, 2, 2)
     np.testing.assert_array_equal(arrived["theta"], entering["theta"])
     np.testing.assert_allclose(arrived["words"], [[0.25, 0.75], [0.9, 0.1]], rtol=1e-15)
+
+
+def test_a_letter_that_the_background_lacks_is_the_motif():
+    entering = {"background": np.array([0.5, 0.5, 0.0, 0.0]), "motif": np.full((1, 4), 0.25)}
+    letters = np.array([[0, 1, 2, 0], [3, 0, 1, -1]])
+    arrived = motif.hand_derived_step(entering, letters, 1)
+    np.testing.assert_allclose(arrived["background"], [0.6, 0.4, 0, 0], rtol=1e-15)
+    np.testing.assert_allclose(arrived["motif"], [[0, 0, 0.5, 0.5]], rtol=1e-15)
+    assert motif.zoops_hand_derived_step(entering | {"occurrence": 0.1}, letters, 1)["occurrence"] == 1
+
+
+def test_sequences_as_long_as_the_motif_leave_the_background_alone():
+    entering = {"background": np.array([0.1, 0.2, 0.3, 0.4]), "motif": np.full((3, 4), 0.25)}
+    arrived = motif.hand_derived_step(entering, np.array([[0, 1, 3], [0, 2, 3]]), 3)
+    np.testing.assert_array_equal(arrived["background"], entering["background"])
+    np.testing.assert_allclose(arrived["motif"], [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], rtol=1e-15)
 
 
 def test_grades_that_are_known_take_one_step():
