@@ -632,17 +632,30 @@ def test_two_sites_of_one_name_are_an_error():
         run(program, X)
 
 
-def test_scan_is_an_error():
+def test_scan_whose_carry_accumulates_a_latent_is_an_error():
     def program(x):
-        def step(carry, x):
+        def step(count, x):
             z = numpyro.sample("z", dist.Bernoulli(0.3))
-            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
-            return z, None
+            numpyro.sample("x", dist.Normal(count, 1.0), obs=x)
+            return count + z, None
 
         scan(step, 0, x)
 
-    with pytest.raises(ValueError, match="`scan`(?s:.*)Python loop"):
+    with pytest.raises(ValueError, match="accumulates latent 'z'(?s:.*)last steps alone"):
         run(program, X)
+
+
+def test_scan_of_no_steps_is_an_error():
+    def program(x):
+        scan(lambda carry, x: (numpyro.sample("z", dist.Bernoulli(0.3)), None), 0, x)
+
+    with pytest.raises(ValueError, match="`scan` of no steps"):
+        run(program, X[:0])
+
+
+def test_unknown_way_to_sum_out_chains_is_an_error():
+    with pytest.raises(ValueError, match="chains must be one of 'sequential', 'checkpointed', 'parallel', not 'fast'"):
+        EM(mixture, chains="fast")
 
 
 def test_cond_is_an_error():
