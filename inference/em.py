@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from emjax import validation
 from emjax.arguments import signature, split_arguments
 from emjax.driver import Carry, Compiled, EMState, Start, Status, has_failed
+from emjax.numerics import is_key
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
 
@@ -242,7 +243,7 @@ def _is_number(value) -> bool:
 
 
 def _checked_key(rng_key):
-    if isinstance(rng_key, jax.Array) and (jax.dtypes.issubdtype(rng_key.dtype, jax.dtypes.prng_key) or rng_key.dtype == jnp.uint32):
+    if isinstance(rng_key, jax.Array) and (is_key(rng_key) or rng_key.dtype == jnp.uint32):
         return rng_key
     raise ValueError("The first argument is a random key, the model's own arguments follow: em.run(jax.random.key(0), ...).")
 

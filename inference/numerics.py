@@ -1,4 +1,4 @@
-"""Numbers that have derivatives, logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
+"""What is a number and has derivatives, logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
 
 from __future__ import annotations
 
@@ -50,6 +50,11 @@ def as_float(value):
     """Return numbers as floating-point numbers, which have derivatives."""
     value = jnp.asarray(value)
     return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
+
+
+def is_key(array) -> bool:
+    """Whether an array is one of random keys, which are no numbers."""
+    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
 def safe_log(x):

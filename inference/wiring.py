@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from emjax.moves import MOVES
+from emjax.numerics import is_key
 from emjax.propagate import bind
 
 MOVING = {*MOVES, "concatenate", "gather", "select_n", "copy", "copy_p", "convert_element_type", "dynamic_slice", "stack"}
@@ -45,7 +45,7 @@ def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list
         size = int(np.prod(shapes[name], dtype=int))
         inputs.append(Wire(frozenset({name}), np.asarray(offsets[name] + np.arange(size).reshape(shapes[name]))))
     inputs += [Wire()] * (len(jaxpr.jaxpr.invars) - len(inputs))
-    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire()
+    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not is_key(c) else Wire()
               for c in jaxpr.consts]
     return _run(jaxpr.jaxpr, consts, inputs)
 
@@ -83,7 +83,7 @@ def _free_of_parameters(eqn, values) -> list[Wire]:
         return [Wire()] * len(eqn.outvars)  # nothing is looked up at a computed real number
     results = bind(eqn, *(value.value for value in values))
     results = results if eqn.primitive.multiple_results else [results]
-    return [Wire() if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]
+    return [Wire() if is_key(r) else Wire(value=np.asarray(r)) for r in results]
 
 
 def _moved(eqn, values: list[Wire]) -> np.ndarray | None:

@@ -335,6 +335,27 @@ def test_numpy_arrays_and_keyword_arguments_work(data):
 # ── progress ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "numbers"])
+@pytest.mark.parametrize("looks_at_data", [False, True])
+def test_random_key_may_be_an_argument_of_the_program(make, looks_at_data):
+    def program(rng_key, x):
+        loc = numpyro.param("loc", 0.0)
+        size = int(np.asarray(x)[3]) if looks_at_data else 5
+        noise = jax.random.normal(rng_key, (size,)) + jax.random.normal(jax.random.key(7), (size,))
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+            numpyro.sample("x", dist.Normal(loc + noise[0] + z, 1.0), obs=x)
+
+    em = EM(Calls(program))
+    for seed in (0, 1):
+        rng_key, params = make(seed), {"loc": jnp.array(0.5)}
+        expected = joint_table(program, params, rng_key, X).log_likelihood
+        np.testing.assert_allclose(em.log_likelihood(params, rng_key, X), expected, rtol=1e-12)
+        traced = em.model.count
+    assert em.run(KEY, rng_key, X).status == Status.CONVERGED
+    assert em.model.count == traced and (looks_at_data or traced == 2)  # for its parameters, and with them
+
+
 def test_progress_is_written_to_stderr_and_changes_nothing(capsys):
     quiet = EM(coins.program, tol=0.0).run(KEY, HEADS)
     assert capsys.readouterr().err == ""
