@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -23,6 +24,7 @@ from experiments import (  # noqa: E402
     corpora,
     gaussian_mixture,
     grades,
+    hidden_markov,
     logo,
     motif,
     report,
@@ -37,6 +39,13 @@ SOFT_COINS = coins.soft_em()
 PARTIAL_GRADES = EM(grades.grades.partial_program)
 ONE_MOTIF, ONE_MOTIF_OR_NONE = motif.exactly_one(), motif.zero_or_one()
 METHODS = gaussian_mixture.methods(num_restarts=4)
+BAUM_WELCH = hidden_markov.soft_em()
+
+
+@cache
+def earthquakes(num_states):
+    """Where EM ends from the book's start."""
+    return hidden_markov.fit(BAUM_WELCH, num_states)
 
 
 def command(*arguments):
@@ -287,6 +296,104 @@ def test_logo_is_as_high_as_its_information():
         np.testing.assert_allclose([(box.x0 + box.x1) / 2 for box in column], place, atol=0.01)
         np.testing.assert_allclose(max(box.y1 for box in column), bits, atol=0.01)
     assert columns[3][-1].height == max(box.height for box in columns[3])  # the commonest on top
+
+
+def test_earthquakes_are_the_series_of_the_book():
+    years, counts = np.loadtxt(hidden_markov.SERIES, delimiter=",", skiprows=1, dtype=int, unpack=True)
+    assert years.tolist() == hidden_markov.YEARS.tolist() == list(range(1900, 2007))
+    assert counts.tolist() == hidden_markov.counts().tolist()
+    assert (counts.sum(), counts.min(), counts.max()) == (2072, 6, 41)
+    np.testing.assert_allclose([counts.mean(), counts.var(ddof=1)], [19.36, 51.57], atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("num_states", "first_steps"), [(2, [-413.27542, -343.76023]), (3, [-342.90781, -332.12143])]
+)
+def test_earthquakes_have_the_rates_and_the_likelihood_of_the_book(num_states, first_steps):
+    found, book = earthquakes(num_states), hidden_markov.BOOK[num_states]
+    np.testing.assert_allclose(found.params["rate"], book.rate, atol=6e-4)
+    np.testing.assert_allclose(found.log_likelihood, book.log_likelihood, atol=6e-5)
+    np.testing.assert_allclose(found.objective[:2], first_steps, atol=6e-6)
+    assert found.status == "converged"
+
+
+def test_earthquakes_have_the_criteria_of_the_book():
+    stationary = {n: hidden_markov.criteria(hidden_markov.BOOK_STATIONARY[n].log_likelihood, n**2) for n in (2, 3, 4)}
+    np.testing.assert_allclose([stationary[n][0] for n in (2, 3, 4)], [692.6, 676.9, 687.7], atol=0.06)
+    np.testing.assert_allclose([stationary[n][1] for n in (2, 3, 4)], [703.3, 701.0, 730.4], atol=0.06)
+
+
+def test_four_states_of_earthquakes_have_several_maxima_and_three_have_one():
+    assert len(hidden_markov.maxima(hidden_markov.from_random_starts(BAUM_WELCH, 3, 4))) == 1
+    ends = hidden_markov.from_random_starts(BAUM_WELCH, 4, 12)
+    found = hidden_markov.maxima(ends)
+    heights = [end.log_likelihood for end, _ in found]
+    assert len(found) > 2
+    assert sum(count for _, count in found) == 12
+    assert heights == sorted(heights, reverse=True)
+    assert np.diff(heights).max() < -0.01
+    assert earthquakes(3).log_likelihood < heights[-1] < heights[0] < -326.2
+    assert heights[0] > hidden_markov.BOOK_STATIONARY[4].log_likelihood
+
+
+def test_most_probable_path_of_the_earthquakes_is_the_best_of_its_neighbors():
+    params, counts = earthquakes(3).params, hidden_markov.counts()
+    decoded = hidden_markov.path(BAUM_WELCH, params)
+    with np.errstate(divide="ignore"):
+        initial, transition = np.log(params["initial"]), np.log(params["transition"])
+
+    def log_joint(states):
+        emissions = counts * np.log(params["rate"])[states] - params["rate"][states]
+        return initial[states[0]] + transition[states[:-1], states[1:]].sum() + emissions.sum()
+
+    stretches = [(first, length) for length in (1, 2, 3, 5) for first in range(len(decoded) - length + 1)]
+    for first, length in stretches:
+        for state in range(3):
+            other = decoded.copy()
+            other[first : first + length] = state
+            assert log_joint(other) <= log_joint(decoded)
+    spans = hidden_markov.spans(decoded)
+    assert [span for span in spans if span[2] == 2] == [(1905, 1910, 2), (1942, 1950, 2), (1968, 1970, 2)]
+    assert np.concatenate([np.full(last - first + 1, state) for first, last, state in spans]).tolist() == decoded.tolist()
+
+
+def test_smoothed_probabilities_of_the_earthquakes_give_the_rates_back():
+    params, counts = earthquakes(3).params, hidden_markov.counts()
+    smoothed = hidden_markov.smoothed(BAUM_WELCH, params)
+    np.testing.assert_allclose(smoothed.sum(axis=1), 1)
+    np.testing.assert_allclose(smoothed.T @ counts / smoothed.sum(axis=0), params["rate"], rtol=1e-4)
+
+
+def test_viterbi_training_ends_where_the_rates_are_those_of_its_own_path():
+    hard = hidden_markov.fit(hidden_markov.hard_em(), 3)
+    decoded, counts = hidden_markov.path(BAUM_WELCH, hard.params), hidden_markov.counts()
+    np.testing.assert_allclose([counts[decoded == k].mean() for k in range(3)], hard.params["rate"])
+    np.testing.assert_allclose(hard.log_likelihood, -329.40206, atol=6e-6)
+    assert hard.log_likelihood < earthquakes(3).log_likelihood
+
+
+def test_a_step_of_hmmlearn_is_that_derived_by_hand():
+    pytest.importorskip("hmmlearn")
+    args = hidden_markov.start(3), *hidden_markov.data(), 3
+    expected = hidden_markov.hidden_markov.poisson_hand_derived_step(*args)
+    actual = hidden_markov.hmmlearn_step(*args)
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(actual[name], value, rtol=1e-10, err_msg=name)
+
+
+def test_without_hmmlearn_the_experiment_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(hidden_markov, "find_spec", lambda name: None)
+    hidden_markov.print_hmmlearn(BAUM_WELCH)
+    assert "hmmlearn is not installed (pip install hmmlearn" in capsys.readouterr().out
+
+
+def test_rates_of_the_earthquakes_are_printed_beside_those_of_the_book(capsys):
+    hidden_markov.print_fits({num_states: earthquakes(num_states) for num_states in (2, 3)})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["3", "here", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
+    assert ["3", "book,", "EM", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
+    assert ["2", "here", "15.421", "26.018", "-341.8787", "693.8", "707.1"] in rows
 
 
 def test_short_names_of_sections():
