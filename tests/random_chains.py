@@ -229,10 +229,11 @@ class _Builder:
             counts = choices.numbers.integers(1, 4, size=self.batch).astype(float)
             self.copies, self.copy_total = 'scale(scale=data["counts"])', int(counts.sum())
             self._array("counts", counts, 0)
+        self.asks_lengths = self.masks == "lengths" and choices.chance(0.4)
         if self.masks == "lengths":
             lengths = choices.numbers.integers(0 if choices.chance(0.1) else 1, self.length + 1, size=self.batch)
             seen = np.arange(self.length).reshape((-1,) + (1,) * len(self.batch)) < lengths
-            self._array("seen", seen, 1)
+            self._array(*(("lengths", lengths, 0) if self.asks_lengths else ("seen", seen, 1)))
         if self.masks == "anywhere":
             self._array("seen", choices.numbers.random((self.length, *self.batch)) < 0.6, 1)
 
@@ -265,7 +266,8 @@ class _Builder:
         if self.copies:
             contexts.append(self.copies)
         if masks and self.masks in ("lengths", "anywhere"):
-            contexts.insert(self.choices.integer(0, len(contexts)), f"mask(mask={self._input('seen')})")
+            seen = f'{self._time()} < data["lengths"]' if self.asks_lengths else self._input("seen")
+            contexts.insert(self.choices.integer(0, len(contexts)), f"mask(mask={seen})")
         return ", ".join(contexts)
 
     @staticmethod
@@ -300,6 +302,7 @@ class _Builder:
         self.sizes = {name: choices.pick([2, 2, 3, 4, 1] if name == "z0" else [2, 2, 3, 1]) for name in self.chained}
         self.start = choices.pick(["row", "inside", "before"])
         self.is_second_order = choices.chance(0.12)
+        self.carries_row = self.start == "row" and choices.chance(0.15)
         self.reads_observation = not self.has_features and choices.chance(0.2)
         self.previous_family = choices.pick(["real", "symbol"])
         self.current: list[_Index] = []
@@ -334,22 +337,35 @@ class _Builder:
         parents += choices.pick([[], self.current]) if self.current else []
         if self.cluster and choices.chance(0.8):
             parents.insert(choices.integer(0, len(parents)), self.cluster)
-        if choices.chance(0.25):
+        if choices.chance(0.3):
             parents.insert(choices.integer(0, len(parents)), self._known_index())
         if self.reads_observation and self.previous_family == "symbol" and choices.chance(0.3):
             parents.append(_Index("x0_prev", 3))
-        is_bernoulli = size == 2 and choices.chance(0.25)
-        kind, event = ("probability", ()) if is_bernoulli else ("simplex", (size,))
+        family = "Categorical"
+        if size > 1 and choices.chance(0.2):
+            family = "Bernoulli" if size == 2 else "Binomial"
+        kind, event = ("simplex", (size,)) if family == "Categorical" else ("probability", ())
         if choices.chance(0.25):
             kind = "real"
+        if self.carries_row and name == "z0" and family == "Categorical":
+            return self._chain_by_rows(kind, size)
         argument = self.argument(kind, event, parents, is_transition=True)
         if self.start == "inside":
             first = f"{self._time()} == {self._first_time()}"
             argument = f"jnp.where({first}, {self.table(kind, event)}, {argument})"
-        law = f"dist.{'Bernoulli' if is_bernoulli else 'Categorical'}({'logits' if kind == 'real' else 'probs'}={argument})"
+        trials = f"{size - 1}, " if family == "Binomial" else ""
+        law = f"dist.{family}({trials}{'logits' if kind == 'real' else 'probs'}={argument})"
         self._latent(name, size, self.length)
         self.current.append(_Index(name, size))
         return f'{name} = numpyro.sample("{name}", {law})'
+
+    def _chain_by_rows(self, kind: str, size: int) -> str:
+        """The chain whose carry is the next step's row of the table itself."""
+        start = f"jnp.broadcast_to({self.table(kind, (size,))}, {self.batch_source} + ({size},))"
+        self.carry["row"] = (start, f"{self.table(kind, (size, size))}[z0]")
+        self._latent("z0", size, self.length)
+        self.current.append(_Index("z0", size))
+        return f'z0 = numpyro.sample("z0", dist.Categorical({"logits" if kind == "real" else "probs"}=row))'
 
     def _local_latent(self) -> str:
         choices, size = self.choices, self.choices.pick([2, 3])
@@ -365,7 +381,9 @@ class _Builder:
         return f'local = numpyro.sample("local", {law})'
 
     def _known_index(self) -> _Index:
-        """An input that picks a row of a table: one for all sequences at this step, or one for each."""
+        """What picks a row of a table without being latent: the time, an input of this step, or one for each sequence."""
+        if self.choices.chance(0.2):
+            return _Index(self._time(), self.length, False)
         if "u" not in self.data:
             is_shared = self.choices.chance(0.4)
             shape = (self.length,) if is_shared else (self.length, *self.batch)
@@ -391,15 +409,17 @@ class _Builder:
         choices, name = self.choices, f"x{number}"
         parents = [z for z in self.current if choices.chance(0.75)] or self.current[:1]
         parents = parents[:2]
-        if choices.chance(0.12):
-            parents.append(_Index("z0_prev", self.sizes["z0"]))
+        if choices.chance(0.2):
+            size = self.sizes["z0"]
+            jump = _Index("(z0 == z0_prev).astype(int)", 2)
+            parents.append(choices.pick([_Index("z0_prev", size), jump, _Index(f"z0 - z0_prev + {size - 1}", 2 * size - 1)]))
         if self.cluster and choices.chance(0.3):
             parents.append(self.cluster)
         if choices.chance(0.1):
             parents.append(self._known_index())
         reads_previous = number == 0 and self.reads_observation
         in_features = self.has_features and choices.chance(0.6)
-        family = choices.pick(["Normal", "Categorical", "Bernoulli", "Poisson", "to_event"])
+        family = choices.pick(["Normal", "Categorical", "Bernoulli", "Poisson", "to_event", "MultivariateNormal"])
         if reads_previous:
             family = "Normal" if self.previous_family == "real" else "Categorical"
             zeros = f"jnp.zeros({self.batch_source})" if self.num_sequences else "0.0"
@@ -438,6 +458,10 @@ class _Builder:
         numbers = self.choices.numbers
         if family == "to_event":
             law = f"dist.Normal({self.argument('real', (2,), parents)}, {self.table('positive', ())}).to_event(1)"
+            return law, (2,), lambda shape: numbers.normal(size=(*shape, 2)).round(2)
+        if family == "MultivariateNormal":
+            covariance = self.table("covariance", (2, 2))
+            law = f"dist.MultivariateNormal({self.argument('real', (2,), parents)}, covariance_matrix={covariance})"
             return law, (2,), lambda shape: numbers.normal(size=(*shape, 2)).round(2)
         if family == "Normal":
             spread = self.argument("positive", (), parents[:1]) if self.choices.chance(0.3) else self.table("positive", ())
@@ -560,6 +584,9 @@ def random_table(numbers: np.random.Generator, kind: str, shape: tuple[int, ...]
         return np.exp(0.6 * numbers.normal(size=shape)).round(2)
     if kind == "probability":
         return numbers.uniform(0.05, 0.95, size=shape).round(2)
+    if kind == "covariance":
+        root = numbers.normal(size=shape).round(1)
+        return (root @ root.swapaxes(-1, -2) + np.eye(shape[-1])).round(2)
     weights = numbers.dirichlet(np.full(shape[-1], 1.5), size=shape[:-1])
     return (1 + numbers.multinomial(100 - shape[-1], weights)) / 100
 

@@ -50,7 +50,8 @@ def chain_and_table(seed: int) -> tuple[Chain, JointTable, np.ndarray | None]:
 def of_copies(value, chain: Chain, name: str, origin) -> np.ndarray:
     """What is true of a latent's elements, for every copy of its sequence."""
     axis = chain.sequence_axis[name]
-    return np.asarray(value) if origin is None or axis is None else np.take(value, origin, axis)
+    value = np.asarray(value)
+    return value if origin is None or axis is None else np.take(value, origin, axis)
 
 
 def failing(program, what: str) -> dict:
