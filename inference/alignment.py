@@ -31,25 +31,25 @@ class Joint:
 
 def joined(factors: Sequence[Factor], variable: Variable, remaining: Mapping[Any, Variable]) -> Joint | None:
     """Align every factor of a latent with its elements, or return None if that cannot be done yet."""
-    aligned = []
-    for factor in factors:
-        own = [axis for axis in factor.axes if axis.source == variable.name]
-        if not own:
-            continue
-        one = _aligned(factor, own[0], variable, remaining) if len(own) == 1 else None
+    touching = [(factor, own) for factor in factors if (own := [axis for axis in factor.axes if axis.source == variable.name])]
+    if any(len(own) > 1 for _, own in touching):
+        return None
+    found = []
+    for factor, own in touching:
+        one = aligned(factor, own[0], variable, remaining)
         if one is None:
             return None
-        aligned.append(one)
-    axes = {axis.key: axis for factor in aligned for axis in factor.axes if axis.source != variable.name}
-    return Joint(tuple(aligned), tuple(axes.values()))
+        found.append(one)
+    axes = {axis.key: axis for factor in found for axis in factor.axes if axis.source != variable.name}
+    return Joint(tuple(found), tuple(axes.values()))
 
 
-def _aligned(factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]) -> Factor | None:
+def aligned(factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]) -> Factor | None:
     """Return the factor with its elements in the latent's own order, summed where several fall on one."""
     if isinstance(own.index, Dense) and isinstance(own.index.array, np.ndarray):
         found = affine(constant(own.index.array))
         own = replace(own, index=found) if found is not None else own
-    order = _permutation(own.index, factor.shape, variable.shape)
+    order = permutation(own.index, factor.shape, variable.shape)
     if order is not None:
         return _transposed(factor, order, variable)
     varies = own.varies
@@ -58,7 +58,7 @@ def _aligned(factor: Factor, own: Axis, variable: Variable, remaining: Mapping[A
     return _scattered(factor, own, variable, remaining)
 
 
-def _permutation(index: Index, shape, target) -> list | None:
+def permutation(index: Index, shape, target) -> list | None:
     """Return, for each axis of the latent, the factor's axis that runs along it, if they match one to one."""
     if not isinstance(index, Affine) or index.offset != 0:
         return None

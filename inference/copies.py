@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -42,10 +43,15 @@ class Copies:
         varying = [d for d, size in enumerate(scale.compact) if size != 1]
         for axis in axes:
             latent = program.latents[axis.source] if isinstance(axis.source, str) else None
-            if latent is None or not isinstance(axis.index, Affine) or axis.index.offset:
+            if latent is None or not isinstance(axis.index, Affine):
                 return False
             own = self.of(next(site for site in program.sites if site.name == axis.source)).padded(len(latent.shape))
-            strides = [stride for stride, size in zip(Affine.identity(latent.shape).strides, own.compact, strict=True) if size != 1]
+            distinct = [d for d, size in enumerate(own.compact) if size != 1]
+            strides = [Affine.identity(latent.shape).strides[d] for d in distinct]
             if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
+                return False
+            # all else, a step in time for one, must move along axes of the latent that its multiplicity does not vary along
+            moves = [axis.index.offset, *(s for d, s in enumerate(axis.index.strides) if d not in varying)]
+            if distinct and any(move % math.prod(latent.shape[distinct[0]:]) for move in moves):
                 return False
         return bool(axes) and bool(varying)

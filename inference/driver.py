@@ -12,7 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from emjax import validation
 from emjax.closed_form import Maximizer
-from emjax.e_step import e_step, log_partition_of, posterior, problem
+from emjax.e_step import (
+    e_step,
+    log_partition_of,
+    pairwise_posterior,
+    posterior,
+    problem,
+)
 from emjax.graph import FactorGraph
 from emjax.m_step import maximizers
 from emjax.program import initial_values, trace
@@ -93,6 +99,7 @@ class Compiled:
         self.final_likelihood = jax.jit(self._final_likelihood)
         self.log_likelihood = jax.jit(self._log_likelihood)
         self.posterior = jax.jit(self._posterior, static_argnames="temperature")
+        self.pairwise_posterior = jax.jit(self._pairwise_posterior, static_argnames="temperature")
 
     def state(self, params) -> EMState:
         return EMState(params, tuple(m.init(params) for m in self.maximizers))
@@ -186,6 +193,9 @@ class Compiled:
 
     def _posterior(self, params, constants, temperature):
         return posterior(self.graph, self.graph.arrays(params, constants), temperature)
+
+    def _pairwise_posterior(self, params, constants, temperature):
+        return pairwise_posterior(self.graph, self.graph.arrays(params, constants), temperature)
 
 
 class Carry(eqx.Module):

@@ -6,6 +6,7 @@ Source: Darwiche (2003), J. ACM 50(3), theorem 1; Eisner (2016).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -26,7 +27,7 @@ from emjax.graph import (
 from emjax.indices import Affine
 from emjax.named import Axis, Named
 from emjax.numerics import IMPOSSIBLE
-from emjax.products import inner_product, looked_up
+from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
 
@@ -74,7 +75,7 @@ def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
     def result(cheaper: bool):
         def function(part: Problem, tables):
             margins: list | None = [] if cheaper else None
-            value = log_z(part, tables, temperature, None, margins)
+            value = log_z(part, tables, temperature, margins=margins)
             tried.extend(margins or [])
             return value, jnp.min(jnp.stack(margins)) if margins else jnp.full((), jnp.inf)
 
@@ -93,17 +94,14 @@ def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
 
 
-def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, unaries: Mapping | None = None, margins: list | None = None):
+def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, more: Sequence[Factor] = (), margins: list | None = None):
     """Return log Z in nats as a function of the natural-parameter tables.
 
-    `unaries`: log-densities to add to each latent's own; `margins`: see `log_partition`.
+    `more`: factors beside those of the terms; `margins`: see `log_partition`.
     """
-    factors = []
+    factors = [*more]
     for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
         factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], margins))
-    for name, array in (unaries or {}).items():
-        variable = part.latents[name]
-        factors.append(Factor((Axis(name, variable.size, Affine.identity(variable.shape)),), variable.shape, array))
     return part.constant + log_partition(factors, part.latents, temperature, margins)
 
 
@@ -116,19 +114,40 @@ def term_factor(term: Term, tables: Sequence[Named], margins: list | None = None
     if not term.base_is_constant:
         pairs.append((Named(np.ones((1,) * rank), term.base.shape), Statistic(term.base), 0))
     axes, shape = tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept)
-    rows = looked_up(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
-    if rows is not None:
-        return Factor(axes, shape, rows[0], term.per_copy, rows[1])
+    found = cells(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
+    if found is not None:
+        return Factor(axes, shape, found.table, term.per_copy, found.index, found.gate)
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, margins), term.per_copy)
 
 
 def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
-    """Return p(z | x, θ) for every latent: its elements' shape, then its support.
+    """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
+    latents = problem(graph, arrays).latents
+    axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
+    return _marginals(graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()})
 
-    A latent's marginal is the derivative of log Z with respect to a term of its own that is zero.
-    """
+
+def pairwise_posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
+    """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one step), then its support twice."""
+    latents = {name: latent for name, latent in problem(graph, arrays).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
+    shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}
+    axes = {name: (_along(latent, 0), _along(latent, 1)) for name, latent in latents.items()}
+    return _marginals(graph, arrays, temperature, axes, shapes)
+
+
+def _along(latent: Variable, steps: int) -> Axis:
+    """Return the axis that reads every element of a latent, or the one that is some steps later."""
+    index = Affine.identity(latent.shape)
+    return Axis(latent.name, latent.size, Affine(steps * math.prod(latent.shape[1:]), index.strides))
+
+
+def _marginals(graph: FactorGraph, arrays, temperature, axes: Mapping[str, tuple[Axis, ...]], shapes: Mapping[str, tuple[int, ...]]) -> dict:
+    """Return the posterior of latents along `axes`: the derivative of log Z with respect to a factor of their own that is zero."""
     whole = problem(graph, arrays)
-    dtype = jnp.result_type(float)
-    zeros = {name: jnp.zeros((*latent.shape, latent.size), dtype) for name, latent in whole.latents.items()}
-    marginals = jax.grad(lambda unaries: log_z(whole, whole.tables, temperature, unaries))(zeros)
-    return {name: m / m.sum(-1, keepdims=True) for name, m in marginals.items()}
+    zeros = {name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float)) for name, own in axes.items()}
+
+    def function(tables):
+        return log_z(whole, whole.tables, temperature, [Factor(own, shapes[name], tables[name]) for name, own in axes.items()])
+
+    found = jax.grad(function)(zeros)
+    return {name: m / m.sum(tuple(range(m.ndim - len(axes[name]), m.ndim)), keepdims=True) for name, m in found.items()}

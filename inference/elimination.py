@@ -18,12 +18,15 @@ import jax.numpy as jnp
 
 from emjax import numerics
 from emjax.alignment import Joint, joined
+from emjax.chains import Chain, chain_among
 from emjax.crossed import taken_one_by_one
 from emjax.factors import Factor, Variable, settled
+from emjax.forward_backward import scaled_log_sum
 from emjax.indices import Affine
 from emjax.lifting import check_memory
 from emjax.named import Axis
 from emjax.numerics import tempered_logsumexp
+from emjax.recursion import log_sum
 
 
 def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, margins: list | None = None):
@@ -37,6 +40,11 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
     while remaining:
         choices = {name: joined(factors, variable, remaining) for name, variable in remaining.items()}
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
+        if not ready and (chain := chain_among(factors, remaining)) is not None:
+            factors = [f for f in factors if not any(axis.source in chain.names for axis in f.axes)]
+            factors.append(settled(summed_chain(chain, remaining, temperature, margins)))
+            remaining = {name: variable for name, variable in remaining.items() if name not in chain.names}
+            continue
         if not ready:
             factors, remaining = taken_one_by_one(factors, remaining)
             continue
@@ -77,6 +85,19 @@ def eliminated(joint: Joint, variable: Variable, temperature) -> Factor:
     return Factor(joint.axes, variable.shape, message)
 
 
+def summed_chain(chain: Chain, remaining: Mapping[Any, Variable], temperature, margins: list | None) -> Factor:
+    """Return the factor that is left when a chain is summed out over time."""
+    scale = remaining[chain.names[0]].scale
+    scale = None if scale is None else scale[0]
+    chain = chain if scale is None else chain.of_one_copy(scale)
+    work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
+    is_scaled = margins is not None and temperature == 1 and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER
+    message = scaled_log_sum(chain, margins) if is_scaled else log_sum(chain, temperature)
+    message = message.reshape(chain.batch + tuple(axis.size for axis in chain.others))
+    message = message if scale is None else scale.reshape(scale.shape + (1,) * len(chain.others)) * message
+    return Factor(chain.others, chain.batch, message)
+
+
 def log_of_sums(joint: Joint, variable: Variable, margins: list) -> Factor | None:
     """Return what `eliminated` does, as log Σ_k Π_f p_f(k) of the factors' exponentials; None where these would be no fewer.
 
@@ -92,8 +113,8 @@ def log_of_sums(joint: Joint, variable: Variable, margins: list) -> Factor | Non
     offset: Any = 0.0
     for factor in joint.factors:
         largest = jax.lax.stop_gradient(factor.table.max(-1, keepdims=True))
-        product = product * factor.read(jnp.exp(factor.table - largest))
-        offset = offset + factor.read(largest[..., 0])
+        product = product * factor.gated(factor.read(jnp.exp(factor.table - largest)), 1)
+        offset = offset + factor.gated(factor.read(largest[..., 0]), 0)
     total = product.sum(-1)
     margins.append(jax.lax.stop_gradient(total).min())
     message = offset + jnp.log(total)

@@ -179,6 +179,12 @@ class EM:
         """
         return self._posterior(params, args, kwargs, self.temperature)
 
+    def pairwise_posterior(self, params, *args, **kwargs) -> dict[str, Array]:
+        """Return p(latent at t, latent at t + 1 | data, params) for every latent within a `scan`: (time − 1, the shape of one step), then two axes
+        over its support, that of the earlier step first. It is as large as that, whatever the recursion needs."""
+        compiled, params, constants = self._at(params, args, kwargs, floor=1e-30)
+        return compiled.pairwise_posterior(params, constants, temperature=self.temperature)
+
     def decode(self, params, *args, **kwargs) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents, each of its site's shape."""
         compiled, _ = self._compiled(args, kwargs)

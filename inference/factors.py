@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 from emjax.named import Axis
 
 
@@ -14,7 +16,7 @@ class Factor:
     """A function of latents: `array` is (elements…, one axis for each of `axes`), element axes of length 1 where it does not vary.
 
     A total over the copies of its elements, or what one copy contributes (`per_copy`). With an `index`, an integer for each element,
-    the array is not there yet: it is `table`[index].
+    the array is not there yet: it is `table`[index]. With a `gate`, true or false for each element, it is zero where that is false.
     """
 
     axes: tuple[Axis, ...]
@@ -22,14 +24,21 @@ class Factor:
     table: Any
     per_copy: bool = False
     index: Any = None
+    gate: Any = None
 
     @property
     def array(self):
-        return self.read(self.table)
+        return self.gated(self.read(self.table), 0)
 
     def read(self, table):
         """Return a function of the table's entries at every element."""
         return table if self.index is None else table.at[self.index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    def gated(self, array, otherwise):
+        """Return an array over the elements, with another value where the factor does not count."""
+        if self.gate is None:
+            return array
+        return jnp.where(self.gate.reshape(self.gate.shape + (1,) * (array.ndim - self.gate.ndim)), array, otherwise)
 
     def replaced(self, array, axes: tuple[Axis, ...], shape: tuple[int, ...]) -> Factor:
         return Factor(axes, shape, array, self.per_copy)

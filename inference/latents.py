@@ -17,12 +17,13 @@ latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(sh
 
 @dataclass(frozen=True, eq=False)
 class Latent:
-    """A discrete latent: `support` is (values, *event), `shape` its elements' (plates and batch axes)."""
+    """A discrete latent: `support` is (values, *event), `shape` its elements' (plates and batch axes; time first, if it `is_series`, within a scan)."""
 
     name: str
     support: np.ndarray
     shape: tuple[int, ...]
     plates: tuple[str, ...]
+    is_series: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +66,7 @@ def _unbounded(name, kind, remedy, fn, plates) -> Latent:
     message = (f"Site '{name}' is latent and {kind}: its support has no end, and EM sums over every value. Either\n"
                f"  - observe it:            numpyro.sample('{name}', ..., obs=value), or\n"
                f"  - bound its support:     {remedy}.")
-    return UnboundedLatent(name, np.zeros((0,), np.int32), tuple(fn.batch_shape + fn.event_shape), plates, message)
+    return UnboundedLatent(name, np.zeros((0,), np.int32), tuple(fn.batch_shape + fn.event_shape), plates, message=message)
 
 
 def unwrapped(fn) -> tuple[Any, list, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax import numerics
+from emjax.arrays import in_order
 from emjax.indices import Affine
 from emjax.named import Axis, Named, spread, without_rows
 from emjax.statistics import Statistic
@@ -45,26 +46,37 @@ def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[
     return total + _product(columns, names) if columns else total
 
 
-def looked_up(table: Named, statistic: Statistic, axes: Sequence[Axis], kept: Sequence[int], shape: Sequence[int]):
-    """Return ⟨η, t⟩ as (cells, index of each kept element) where it is nothing but the rows of a table that data pick, else None."""
-    rows, rank = table.row_axes, len(shape)
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """⟨η, t⟩ as a table: with an `index`, `table` is (row, *latents) and is read at it; else (elements of length 1, *latents). `gate`: where it counts."""
+
+    table: Any
+    index: Any
+    gate: Any
+
+
+def cells(table: Named, statistic: Statistic, axes: Sequence[Axis], kept: Sequence[int], shape: Sequence[int]) -> Cells | None:
+    """Return ⟨η, t⟩ as cells, where it is nothing but the rows of a table that data pick, or a table that counts where it counts; else None."""
+    rows, rank, value = table.row_axes, len(shape), statistic.value
     varying = {d for axis in table.axes for d in range(rank) if d < len(axis.varies) and axis.varies[d]}
-    is_one = statistic.value.is_static and not statistic.value.axes and bool((statistic.value.array == 1).all())
-    if not rows or not is_one or not varying <= set(kept) or any(n != 1 for n in table.compact):
+    is_one = value.is_static and not value.axes and bool((value.array == 1).all())
+    if (not rows and is_one) or not (is_one or statistic.indicator) or value.axes or not varying <= set(kept) or any(n != 1 for n in table.compact):
         return None
-    if any(n > 1 for d, n in enumerate(statistic.value.shape[:rank]) if d not in kept):
+    if any(n > 1 for d, n in enumerate(value.shape[:rank]) if d not in kept):
         return None
     table = without_rows(table, [axis for axis in rows if isinstance(axis.index, Affine)])
     if any(n != 1 for n in table.compact):
         return None
-    index: Any = 0
+    index: Any = None
     for axis in table.row_axes:
-        index = index * axis.size + jnp.asarray(axis.fitted(rank).placed(kept).index.dense([shape[d] for d in kept]))
+        own = jnp.asarray(axis.fitted(rank).placed(kept).index.dense([shape[d] for d in kept]))
+        index = own if index is None else index * axis.size + own
     present = [axis.key for axis in table.latent_axes]
-    cells = spread(table, [*table.row_axes, *(axis for axis in axes if axis.fitted(rank).key in present)])
-    lead = math.prod(axis.size for axis in table.row_axes)
+    entries = spread(table, [*table.row_axes, *(axis for axis in axes if axis.fitted(rank).key in present)])
+    lead = (1,) * len(kept) if index is None else (math.prod(axis.size for axis in table.row_axes),)
     sizes = [axis.size if axis.fitted(rank).key in present else 1 for axis in axes]
-    return jnp.asarray(cells).reshape(lead, *sizes), index
+    gate = None if is_one else in_order(jnp.asarray(value.array), kept) > 0
+    return Cells(jnp.asarray(entries).reshape(*lead, *sizes), index, gate)
 
 
 def canonical(pairs: Sequence[tuple[Named, Statistic, int]], margins: list) -> list[tuple[Named, Statistic, int]]:

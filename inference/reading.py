@@ -151,7 +151,7 @@ def _categories(value: Named, mask: Named | None, possible: Named | None, elemen
 def statistics_of(reading: Reading, data: Data, weight: Weight) -> Statistics:
     """Return the weighted sufficient statistics of a site as a function of its data."""
     if reading.is_lookup:
-        return computed_once([weight.weighted(Statistic(data.counts), reading.elements)])
+        return computed_once([weight.weighted(Statistic(data.counts, indicator=True), reading.elements)])
     family, rank, event = reading.family, reading.rank, reading.event
     events = {name: number for name, (_, number) in reading.given.items()}
     kept = {"value": reading.value, "origin": data.origin, "scale": weight.scale, "mask": weight.mask, "possible": reading.possible}

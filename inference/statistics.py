@@ -28,12 +28,13 @@ CHEAP = {"add", "sub", "mul", "neg", "integer_pow", "square", "max", "min", "sel
 class Statistic:
     """A sufficient statistic t: its named value, or the matrix x xᵀ of a named vector x, which is not formed (`square`).
 
-    `total`: the constant n, where t is n minus the statistic before it.
+    `total`: the constant n, where t is n minus the statistic before it; `indicator`: t is 0 or 1, whether an element counts.
     """
 
     value: Named
     square: bool = False
     total: Named | None = None
+    indicator: bool = False
 
     @property
     def size(self) -> int:
@@ -52,10 +53,11 @@ class Statistics:
 
 
 def computed_once(statistics: Sequence[Statistic]) -> Statistics:
-    squares = [statistic.square for statistic in statistics]
-
     def function(inputs, elements):
-        return [Statistic(value, square) for value, square in zip(inputs.values(), squares, strict=True)]
+        return [replace(statistic, value=value, total=None) for value, statistic in zip(inputs.values(), kept, strict=True)]
+
+    # of the statistics themselves nothing is kept but what kind they are: their arrays are the inputs
+    kept = [replace(statistic, value=constant(np.zeros(())), total=None) for statistic in statistics]
 
     return Statistics({f"statistic {i}": statistic.value for i, statistic in enumerate(statistics)}, function)
 
@@ -99,7 +101,8 @@ class Weight:
         """Return the statistic times the weight: w x xᵀ is the square of √w x."""
         weight = replace(self, scale=replace(self.scale, array=jnp.sqrt(self.scale.array))) if statistic.square and not self.is_one else self
         total = replace(statistic.total, shape=elements) if statistic.total is not None and self.is_one else None
-        return Statistic(weight.applied(statistic.value, elements), statistic.square, total)
+        counts_once = self.scale.is_static and bool((self.scale.array == 1).all())
+        return Statistic(weight.applied(statistic.value, elements), statistic.square, total, statistic.indicator and counts_once)
 
     @property
     def data_mask(self) -> Named | None:
@@ -163,7 +166,8 @@ def summed(statistic: Statistic, dims: Sequence[int]) -> Statistic:
     if statistic.square:
         return _summed_squares(statistic.value, dims)
     total = None if statistic.total is None else _summed(statistic.total, dims)
-    return Statistic(_summed(statistic.value, dims), False, total)
+    value = _summed(statistic.value, dims)
+    return Statistic(value, False, total, statistic.indicator and value.array is statistic.value.array)
 
 
 def _summed(value: Named, dims: Sequence[int]) -> Named:

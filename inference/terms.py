@@ -25,8 +25,8 @@ from emjax.jaxprs import split_jaxpr
 from emjax.lookup import MixedElements, Reach
 from emjax.named import Axis, Named, constant, union, without_rows
 from emjax.program import Program
-from emjax.records import Site
 from emjax.reading import Reading, data_of, elements_of, log_density, statistics_of
+from emjax.records import Site
 from emjax.sites import (
     Outputs,
     chosen_family,

@@ -169,7 +169,7 @@ class Tracer(Messenger):
         for name in sorted(set(inner.values) & set(self.values)):
             raise ValueError(f"Two sites are called '{name}'. Site names must differ.")
         self.values |= inner.values
-        latents = [replace(latent, shape=(length, *latent.shape)) for latent in step.latents]
+        latents = [replace(latent, shape=(length, *latent.shape), is_series=True) for latent in step.latents]
         self.latents |= {latent.name: latent for latent in latents}
         symbols = [in_order(latent_p.bind(name=latent.name, shape=latent.shape + latent.support.shape[1:], dtype=latent.support.dtype)) for latent in latents]
         scan = Scan.of(step, start, xs, length, symbols)
