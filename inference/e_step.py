@@ -26,7 +26,7 @@ from emjax.graph import (
 )
 from emjax.indices import Affine
 from emjax.named import Axis, Named
-from emjax.numerics import IMPOSSIBLE
+from emjax.numerics import IMPOSSIBLE, Cheaper
 from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
@@ -65,48 +65,67 @@ def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | Non
 
 
 def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
-    """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data.
-
-    With the gradient, cheaper forms are tried first that need probabilities away from zero; if one comes near, all is done again.
-    """
+    """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data."""
     blocks = blocks_of(whole)
-    tried: list = []
+    if blocks is None and not with_gradient:
+        total, gradient = log_z(whole, whole.tables, temperature), None
+    elif blocks is None:
+        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables)
+    else:
+        def summed(cheaper: Cheaper | None):
+            def function(part: Problem, tables):
+                own = None if cheaper is None else Cheaper()
+                value = log_z(part, tables, temperature, cheaper=own)
+                if own is not None:
+                    cheaper.margins.extend(own.margins)
+                return value, jnp.inf if own is None else own.margin
 
-    def result(cheaper: bool):
-        def function(part: Problem, tables):
-            margins: list | None = [] if cheaper else None
-            value = log_z(part, tables, temperature, margins=margins)
-            tried.extend(margins or [])
-            return value, jnp.min(jnp.stack(margins)) if margins else jnp.full((), jnp.inf)
+            total, margin, gradient = blocks.summed(function, with_gradient)
+            return (total, gradient), margin
 
-        if blocks is not None:
-            return blocks.summed(function, with_gradient)
-        if with_gradient:
-            (value, margin), gradient = jax.value_and_grad(lambda tables: function(whole, tables), has_aux=True)(whole.tables)
-            return value, margin, gradient
-        return *function(whole, whole.tables), None
-
-    found = result(cheaper=with_gradient)
-    if tried:
-        limits = jnp.finfo(found[0].dtype)
-        found = jax.lax.cond(found[1] > limits.tiny / limits.eps, lambda: found, lambda: result(cheaper=False))
-    total, _, gradient = found
+        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient else summed(None)[0]
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
 
 
-def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, more: Sequence[Factor] = (), margins: list | None = None):
+def value_and_gradient(function: Callable, argument):
+    """Return the value and the gradient of function(argument, cheaper)."""
+    def found(cheaper: Cheaper | None):
+        if cheaper is None:
+            return jax.value_and_grad(lambda argument: function(argument, None))(argument), jnp.inf
+
+        def perturbed(argument, epsilon):
+            cheaper.epsilon = epsilon
+            value = function(argument, cheaper)
+            return value, cheaper.margin
+
+        (value, margin), (gradient, lost) = jax.value_and_grad(perturbed, argnums=(0, 1), has_aux=True)(argument, jnp.zeros(()))
+        return (value, gradient), jnp.minimum(margin, 1 / lost)
+
+    return _cheaper_first(found, Cheaper())
+
+
+def _cheaper_first(function: Callable, cheaper: Cheaper):
+    """Return what function(cheaper) = (result, margin) does if no cheaper form loses anything, else what function(None) does."""
+    found, margin = function(cheaper)
+    if not cheaper.is_taken:
+        return found
+    limits = jnp.finfo(jnp.result_type(float))
+    return jax.lax.cond(margin > limits.tiny / limits.eps, lambda: found, lambda: function(None)[0])
+
+
+def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, more: Sequence[Factor] = (), cheaper: Cheaper | None = None):
     """Return log Z in nats as a function of the natural-parameter tables.
 
-    `more`: factors beside those of the terms; `margins`: see `log_partition`.
+    `more`: factors beside those of the terms; `cheaper`: see `log_partition`.
     """
     factors = [*more]
     for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
-        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], margins))
-    return part.constant + log_partition(factors, part.latents, temperature, margins)
+        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], cheaper))
+    return part.constant + log_partition(factors, part.latents, temperature, cheaper)
 
 
-def term_factor(term: Term, tables: Sequence[Named], margins: list | None = None) -> Factor:
-    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant. `margins`: see
+def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = None) -> Factor:
+    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant. `cheaper`: see
     `log_partition`."""
     rank = len(term.elements)
     is_table = term.family is None or term.family.lookup
@@ -117,7 +136,7 @@ def term_factor(term: Term, tables: Sequence[Named], margins: list | None = None
     found = cells(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
     if found is not None:
         return Factor(axes, shape, found.table, term.per_copy, found.index, found.gate)
-    return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, margins), term.per_copy)
+    return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
 
 
 def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
@@ -146,8 +165,8 @@ def _marginals(graph: FactorGraph, arrays, temperature, axes: Mapping[str, tuple
     whole = problem(graph, arrays)
     zeros = {name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float)) for name, own in axes.items()}
 
-    def function(tables):
-        return log_z(whole, whole.tables, temperature, [Factor(own, shapes[name], tables[name]) for name, own in axes.items()])
+    def function(tables, cheaper):
+        return log_z(whole, whole.tables, temperature, [Factor(own, shapes[name], tables[name]) for name, own in axes.items()], cheaper)
 
-    found = jax.grad(function)(zeros)
+    _, found = value_and_gradient(function, zeros)
     return {name: m / m.sum(tuple(range(m.ndim - len(axes[name]), m.ndim)), keepdims=True) for name, m in found.items()}

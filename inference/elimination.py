@@ -25,16 +25,15 @@ from emjax.forward_backward import scaled_log_sum
 from emjax.indices import Affine
 from emjax.lifting import check_memory
 from emjax.named import Axis
-from emjax.numerics import tempered_logsumexp
+from emjax.numerics import Cheaper, tempered_logsumexp
 from emjax.recursion import log_sum
 
 
-def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, margins: list | None = None):
+def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, cheaper: Cheaper | None = None):
     """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its latents.
 
-    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. `margins`: if given, cheaper forms
-    may be taken that are right unless probabilities come near zero; each appends its margin, which is then near zero. Errors: `MemoryError` for a table that
-    would not fit, `ValueError` for a coupling that no order of elimination resolves.
+    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. `cheaper`: leave to take forms that are right unless probabilities come
+    near zero. Errors: `MemoryError` for a table that would not fit, `ValueError` for a coupling that no order of elimination resolves.
     """
     factors, remaining = [settled(f) for f in factors], dict(variables)
     while remaining:
@@ -42,7 +41,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
         if not ready and (chain := chain_among(factors, remaining)) is not None:
             factors = [f for f in factors if not any(axis.source in chain.names for axis in f.axes)]
-            factors.append(settled(summed_chain(chain, remaining, temperature, margins)))
+            factors.append(settled(summed_chain(chain, remaining, temperature, cheaper)))
             remaining = {name: variable for name, variable in remaining.items() if name not in chain.names}
             continue
         if not ready:
@@ -52,7 +51,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         variable, joint = remaining.pop(name), ready[name]
         check_memory((*joint.axes, Axis(name, variable.size, Affine.identity(variable.shape))), (_size(joint, variable),))
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
-        summed = log_of_sums(joint, variable, margins) if margins is not None and temperature == 1 else None
+        summed = log_of_sums(joint, variable, cheaper) if cheaper is not None and temperature == 1 else None
         factors.append(settled(eliminated(joint, variable, temperature) if summed is None else summed))
     return sum((f.array.reshape(()) for f in factors), jnp.zeros(()))
 
@@ -85,20 +84,22 @@ def eliminated(joint: Joint, variable: Variable, temperature) -> Factor:
     return Factor(joint.axes, variable.shape, message)
 
 
-def summed_chain(chain: Chain, remaining: Mapping[Any, Variable], temperature, margins: list | None) -> Factor:
+def summed_chain(chain: Chain, remaining: Mapping[Any, Variable], temperature, cheaper: Cheaper | None) -> Factor:
     """Return the factor that is left when a chain is summed out over time."""
     scale = remaining[chain.names[0]].scale
     scale = None if scale is None else scale[0]
     chain = chain if scale is None else chain.of_one_copy(scale)
     work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
-    is_scaled = margins is not None and temperature == 1 and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER
-    message = scaled_log_sum(chain, margins) if is_scaled else log_sum(chain, temperature)
+    if cheaper is not None and cheaper.epsilon is not None and temperature == 1 and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER:
+        message = scaled_log_sum(chain, cheaper.perturbed())
+    else:
+        message = log_sum(chain, temperature)
     message = message.reshape(chain.batch + tuple(axis.size for axis in chain.others))
     message = message if scale is None else scale.reshape(scale.shape + (1,) * len(chain.others)) * message
     return Factor(chain.others, chain.batch, message)
 
 
-def log_of_sums(joint: Joint, variable: Variable, margins: list) -> Factor | None:
+def log_of_sums(joint: Joint, variable: Variable, cheaper: Cheaper) -> Factor | None:
     """Return what `eliminated` does, as log Σ_k Π_f p_f(k) of the factors' exponentials; None where these would be no fewer.
 
     A million rows that look up tables of a thousand cells need a thousand exponentials. Each cell's largest entry is divided out;
@@ -116,6 +117,6 @@ def log_of_sums(joint: Joint, variable: Variable, margins: list) -> Factor | Non
         product = product * factor.gated(factor.read(jnp.exp(factor.table - largest)), 1)
         offset = offset + factor.gated(factor.read(largest[..., 0]), 0)
     total = product.sum(-1)
-    margins.append(jax.lax.stop_gradient(total).min())
+    cheaper.margins.append(jax.lax.stop_gradient(total).min())
     message = offset + jnp.log(total)
     return Factor((), variable.shape, message if variable.scale is None else variable.scale * message)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +15,33 @@ LOG_ZERO = -1e30
 IMPOSSIBLE = 0.5 * LOG_ZERO
 # Entries of the smallest array for which a form that is cheaper, and wrong near probability zero, is worth compiling beside the plain one.
 FEWEST_CHEAPER = 2**14
+
+
+@dataclass(eq=False)
+class Cheaper:
+    """Leave to take forms that are cheaper, and wrong where probabilities come near zero.
+
+    Each appends to `margins` what is near zero there, or adds `epsilon` (a zero; None: not to be used) to its probabilities: what they lose is at most the
+    smallest number times the derivative with respect to it.
+    """
+
+    epsilon: Any = None
+    margins: list = field(default_factory=list)
+    is_perturbed: bool = False
+
+    def perturbed(self):
+        """Return the zero to add."""
+        self.is_perturbed = True
+        return self.epsilon
+
+    @property
+    def is_taken(self) -> bool:
+        return bool(self.margins) or self.is_perturbed
+
+    @property
+    def margin(self):
+        """The least margin, infinite where there is none."""
+        return jnp.min(jnp.stack(self.margins)) if self.margins else jnp.full((), jnp.inf)
 
 
 def safe_log(x):

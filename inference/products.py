@@ -19,6 +19,7 @@ from emjax import numerics
 from emjax.arrays import in_order
 from emjax.indices import Affine
 from emjax.named import Axis, Named, spread, without_rows
+from emjax.numerics import Cheaper
 from emjax.statistics import Statistic
 
 # ⟨P, x xᵀ⟩ costs D²/2 products and a matrix product with as many columns, or D² multiply-adds for each value of the latents as x (P x).
@@ -26,14 +27,14 @@ from emjax.statistics import Statistic
 LARGEST_PACKED = 32
 
 
-def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[Axis], kept: Sequence[int], rank: int, margins: list | None = None):
+def inner_product(pairs: Sequence[tuple[Named, Statistic, int]], axes: Sequence[Axis], kept: Sequence[int], rank: int, cheaper: Cheaper | None = None):
     """Return Σ ⟨η, t⟩ over everything but the kept elements and the latents.
 
     `pairs`: a table, its statistic and the number of its event axes. The result has the kept element axes first, then one axis
-    for each of `axes`, of length 1 where nothing varies. `margins`: see `log_partition`.
+    for each of `axes`, of length 1 where nothing varies. `cheaper`: see `log_partition`.
     """
     names = [*kept, *(axis.key for axis in axes)]
-    pairs = pairs if margins is None else canonical(pairs, margins)
+    pairs = pairs if cheaper is None else canonical(pairs, cheaper)
     columns, total = [], jnp.zeros((1,) * len(names))
     for table, statistic, event in pairs:
         operands = _Operands(without_rows(table), statistic, event, names, rank)
@@ -79,7 +80,7 @@ def cells(table: Named, statistic: Statistic, axes: Sequence[Axis], kept: Sequen
     return Cells(jnp.asarray(entries).reshape(*lead, *sizes), index, gate)
 
 
-def canonical(pairs: Sequence[tuple[Named, Statistic, int]], margins: list) -> list[tuple[Named, Statistic, int]]:
+def canonical(pairs: Sequence[tuple[Named, Statistic, int]], cheaper: Cheaper) -> list[tuple[Named, Statistic, int]]:
     """Return a ⟨x⟩ + b ⟨n − x⟩ as (a − b) ⟨x⟩ + b n, half the columns, where n is the same for all elements.
 
     It loses all digits where b is the logarithm of zero: the margin is then zero.
@@ -90,7 +91,7 @@ def canonical(pairs: Sequence[tuple[Named, Statistic, int]], margins: list) -> l
             first, counted, _ = pairs[i - 1]
             found[i - 1] = (replace(first, array=first.array - table.array), counted, event)
             found[i] = (table, Statistic(statistic.total), event)
-            margins.append(jnp.where(jax.lax.stop_gradient(table.array).min() > numerics.IMPOSSIBLE, 1.0, 0.0))
+            cheaper.margins.append(jnp.where(jax.lax.stop_gradient(table.array).min() > numerics.IMPOSSIBLE, 1.0, 0.0))
     return found
 
 
