@@ -205,7 +205,7 @@ def expected_log_likelihood(model: Callable, params: dict, table: JointTable, *a
 
 def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
     choices = [range(len(latent.support)) for latent in latents.values() for _ in range(latent.num_elements)]
-    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(-1, len(choices))
+    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(math.prod(map(len, choices)), len(choices))
     index, start = {}, 0
     for name, latent in latents.items():
         stop = start + latent.num_elements
