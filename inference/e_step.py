@@ -31,13 +31,19 @@ from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
 
-def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None) -> Problem:
+def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0) -> Problem:
     """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms."""
     terms = [term for term in graph.terms if which is None or which(term)]
     latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
     filled_terms = tuple(filled_term(term, arrays) for term in terms)
-    constant = sum((jnp.asarray(term.base.array).reshape(()) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
+    constant = sum((_constant(term, temperature) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
     return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant)
+
+
+def _constant(term: Term, temperature: float | int):
+    """Return Σ log h(x). A latent's is −log K for each masked element, of K equal values, which is to make τ log Σ exp zero at any temperature."""
+    base = jnp.asarray(term.base.array).reshape(())
+    return temperature * base if term.site.kind == "latent" else base
 
 
 def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
@@ -52,7 +58,7 @@ def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0,
 
     `tables`: those of the problem at `arrays`, if they are at hand.
     """
-    whole = problem(graph, arrays)
+    whole = problem(graph, arrays, temperature=temperature)
     if tables is not None:
         naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
         whole = replace(whole, naturals=tuple(naturals))

@@ -170,7 +170,7 @@ def _backward(recursion: _Recursion, saved, weight):
         after, derivative, totals, lost = carry
         (before, scale), own = own
         probabilities, indices, gates = in_time.at(own)
-        at_product = derivative / jnp.where(scale > 0, scale, 1)
+        at_product = derivative / scale  # infinite where everything is lost
         received = at_product * recursion.density(probabilities, gates)
         transitions = probabilities[len(recursion.densities):]
 

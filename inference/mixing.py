@@ -22,7 +22,8 @@ def reduction(eqn, value: Named) -> Named:
         count = math.prod(value.shape[d] for d in dims)
         scaled = evaluate(lambda a: (a.sum(tuple(len(value.axes) + d for d in dims)) * count).astype(a.dtype), value.array)
         return Named(scaled, tuple(eqn.outvars[0].aval.shape), _without(value.axes, dims))
-    return mapped(eqn, [value], core=list(dims), dropped=list(dims))
+    core = [int(d) for d in dims]  # NumPy integers, after `vmap`
+    return mapped(eqn, [value], core=core, dropped=core)
 
 
 def _without(axes: Sequence[Axis], dims: Sequence[int]) -> tuple[Axis, ...]:

@@ -8,7 +8,7 @@ named axes. What comes out is exact: the value at every position, for every valu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import jax
@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 from emjax.arrays import evaluate
 from emjax.jaxprs import inlined, rearranged
 from emjax.lifting import lift
-from emjax.lookup import Reach, as_lookup, index_columns, look_up, reach
+from emjax.lookup import Reach, as_lookup, chosen, index_columns, look_up, reach
 from emjax.mixing import dot_general, mapped, reduction
 from emjax.moves import MOVES, Joined, carried_out, move
 from emjax.named import Named, constant
@@ -40,19 +40,20 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 
-def propagate(jaxpr: Jaxpr, inputs: Sequence[Named]) -> tuple[list[Named], dict[Var, list[Reach]]]:
+def propagate(jaxpr: Jaxpr, inputs: Sequence[Named], estimated: Container[Var] = ()) -> tuple[list[Named], dict[Var, list[Reach]]]:
     """Return the named value of every output of a jaxpr (without constants) for named inputs; and, by the variables that
-    lookups define, where their indices are out of range.
+    lookups define, where their indices are out of range. `estimated`: the variables that depend on parameters.
 
     Equal expressions are computed once. Raises `MixedElements` where a table over single latent elements
     cannot hold a value.
     """
-    interpreter = _Interpreter()
+    interpreter = _Interpreter(estimated)
     return interpreter.run(jaxpr, list(inputs)), interpreter.reached
 
 
 class _Interpreter:
-    def __init__(self):
+    def __init__(self, estimated: Container[Var]):
+        self.estimated = estimated
         self.literals: dict = {}
         self.seen: dict = {}
         self.alive: list = []
@@ -82,8 +83,9 @@ class _Interpreter:
             return self.linear_solve(eqn, values)
         key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
         if key not in self.seen:
-            outputs = apply(eqn, values)
-            if name in ELEMENTWISE:
+            rows = self.chosen(eqn, values) if name == "select_n" else None
+            outputs = apply(eqn, values) if rows is None else rows
+            if name in ELEMENTWISE and rows is None:
                 outputs = self.identified(eqn, values, outputs)
             found = reach(eqn, values[0], values[1:]) if name in LOOKUPS else []
             self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs], found
@@ -92,6 +94,14 @@ class _Interpreter:
         if found:
             self.reached[eqn.outvars[0]] = found
         return outputs
+
+    def chosen(self, eqn, values: list) -> Named | None:
+        """Return a choice that does not move with the parameters as rows of a table."""
+        predicate = eqn.invars[0]
+        if not isinstance(predicate, Literal) and predicate in self.estimated:
+            return None
+        predicate, *cases = map(carried_out, values)
+        return None if known_case(predicate) is not None else chosen(predicate.padded(len(cases[0].shape)), cases, tuple(eqn.outvars[0].aval.shape))
 
     def identified(self, eqn, values: list, output: Named) -> Named:
         """Give equal functions of equal content equal content, so that indices that a program computes twice are known to be equal."""

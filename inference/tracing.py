@@ -91,7 +91,7 @@ class Tracer(Messenger):
             msg["value"] = self.params[name] if self.length is None else self.params[name][self.step]
 
     def postprocess_message(self, msg):
-        if msg["type"] == "param" and self.params is None:
+        if msg["type"] == "param" and self.params is None and msg["name"] not in self.starts:  # those of a scan come again, stacked
             self._started(msg)
         if msg["type"] == "sample" and msg.get("_control_flow_done"):
             self.records += [scanned.under(msg["fn"], msg["scale"]) for scanned in msg.get("_scanned", ())]

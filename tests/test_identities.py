@@ -179,6 +179,22 @@ def test_a_masked_row_says_nothing_of_its_latent():
     np.testing.assert_allclose(posterior[IS_KNOWN], softmax(log_joint(PARAMS))[IS_KNOWN], rtol=1e-11, atol=1e-14)
 
 
+@pytest.mark.parametrize("e_step", ["soft", "hard", 0.5])
+def test_a_masked_row_adds_nothing_to_the_objective_at_any_temperature(e_step):
+    def program(x, mask):
+        loc = numpyro.param("loc", jnp.array([0.0, 1.0]))
+        with numpyro.plate("rows", len(x)), numpyro.handlers.mask(mask=mask):
+            component = numpyro.sample("component", dist.Categorical(jnp.array([0.9, 0.1])))
+            numpyro.sample("x", dist.Normal(loc[component], 1.0), obs=x)
+
+    em = EM(program, e_step=e_step)
+    objectives = []
+    for x, mask in (([0.3], [True]), ([0.3, 1.0, 2.0], [True, False, False])):
+        args = jnp.array(x), jnp.array(mask)
+        objectives.append(em.update(em.init(jax.random.key(0), *args), *args)[1])
+    np.testing.assert_allclose(*objectives, rtol=1e-14)
+
+
 def test_a_masked_observation_leaves_the_prior_of_its_latent():
     em = EM(partly_observed)
     posterior = em.posterior(PARAMS, DATA, IS_KNOWN)["z"]

@@ -2,7 +2,7 @@
 
 A case states log p(x_row, z_row) in `scipy.stats` terms, apart from the module that it tests. Rows are independent
 given the parameters, so the joint over all of z is a sum over one entry for each row, and `itertools.product` lists every z.
-A row of multiplicity 2 is listed as two rows.
+A row of multiplicity 2 is listed as two rows. A row of a hidden Markov model is a sequence, and its z a path.
 """
 
 import itertools
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pytest
@@ -22,8 +23,10 @@ from emjax.models import (
     dawid_skene,
     gaussian_mixture,
     grades,
+    hidden_markov,
     k_means,
     latent_class,
+    mixture_emission_hmm,
     topics,
 )
 
@@ -61,6 +64,7 @@ class Case:
     log_joint: Callable  # params -> (row, value) table of log p(x_row, z_row = value)
     multiplicity: np.ndarray | None = None
     hard: bool = False
+    latents: Callable | None = None  # value of each row -> {latent: values}, where z is not the one latent itself
 
     def next(self, params):
         return self.step(params, *self.args)
@@ -346,6 +350,93 @@ def partial_grades_case():
     )  # fmt: skip
 
 
+def paths(num_values, num_steps):
+    """Return every path (path, time) through so many steps."""
+    return np.array(list(itertools.product(range(num_values), repeat=num_steps)))
+
+
+def paths_table(params, log_seen, state_of, lengths):
+    """Return log p(x_n, path) (sequence, path) from log p(x_t, z_t = value | state of z_t), (time, sequence, value).
+
+    A sequence that ends early has its paths once each: only those that go on with zeros are possible.
+    """
+    rows, every = [], paths(len(state_of), len(log_seen))
+    for n, length in enumerate(lengths):
+        z, beyond = every[:, :length], every[:, length:]
+        state = state_of[z]
+        moves = log(params["transition"])[state[:, :-1], state[:, 1:]].sum(axis=1)
+        log_joint = log(params["initial"])[state[:, 0]] + moves + log_seen[np.arange(length), n, z].sum(axis=1)
+        rows.append(np.where((beyond == 0).all(axis=1), log_joint, -np.inf))
+    return np.stack(rows)
+
+
+def chain_start(rng):
+    return {"initial": rng.dirichlet(np.ones(2)), "transition": rng.dirichlet(np.ones(2), size=2)}
+
+
+def hidden_markov_case(emission):
+    """Sequences of five steps, of one and of four; what the data hold beyond their ends counts nothing."""
+    rng = np.random.default_rng(20)
+    start, state_of, lengths, shape = chain_start(rng), np.arange(2), np.array([5, 1, 4]), (5, 3)
+    match emission:
+        case "categorical":
+            data, sizes, domains = rng.integers(3, size=shape), (2, 3), {"emission": "simplex"}
+            start |= {"emission": rng.dirichlet(np.ones(3), size=2)}
+        case "Poisson":
+            data, sizes, domains = rng.poisson(4, size=shape), (2,), {"rate": "positive"}
+            start |= {"rate": np.array([2.0, 5.0])}
+        case "diagonal" | "full":
+            data, sizes = rng.normal(size=(*shape, 2)), (2, emission)
+            start |= {"loc": rng.normal(size=(2, 2))}
+            root = rng.normal(size=(2, 2, 2))
+            matrix = root @ root.swapaxes(-1, -2) + np.eye(2)
+            start |= {"covariance": matrix} if emission == "full" else {"scale": rng.uniform(0.5, 2.0, size=(2, 2))}
+            domains = {"loc": "real", "scale": "positive", "covariance": "definite"}
+    kind = "gaussian" if emission in ("diagonal", "full") else emission.lower()
+
+    def log_seen(params):
+        match emission:
+            case "categorical":
+                return log(params["emission"].T[data])
+            case "Poisson":
+                return stats.poisson.logpmf(data[..., None], params["rate"])
+            case "diagonal":
+                return stats.norm.logpdf(data[:, :, None], params["loc"], params["scale"]).sum(axis=-1)
+        return np.stack([stats.multivariate_normal(params["loc"][k], params["covariance"][k]).logpdf(data) for k in range(2)], -1)
+
+    return Case(
+        hidden_markov, getattr(hidden_markov, f"{kind}_program"), getattr(hidden_markov, f"{kind}_hand_derived_step"),
+        (data, lengths, *sizes), "state", "data", {"initial": "simplex", "transition": "simplex", **domains}, start,
+        lambda params: paths_table(params, log_seen(params), state_of, lengths), latents=lambda z: {"state": paths(2, 5)[z].T},
+    )  # fmt: skip
+
+
+def mixture_emission_case():
+    """Sequences of four steps and of three, whose paths go through pairs of a state and a component."""
+    rng = np.random.default_rng(29)
+    data, lengths = rng.normal(size=(4, 2, 1)), np.array([4, 3])
+    start = chain_start(rng) | {
+        "weights": rng.dirichlet(np.ones(2), size=2),
+        "loc": rng.normal(size=(2, 2, 1)),
+        "scale": rng.uniform(0.5, 2.0, size=(2, 2, 1)),
+    }
+    state, component = np.divmod(np.arange(4), 2)
+
+    def table(params):
+        normal = stats.norm.logpdf(data, params["loc"][state, component, 0], params["scale"][state, component, 0])
+        return paths_table(params, log(params["weights"])[state, component] + normal, state, lengths)
+
+    def latents(z):
+        through = paths(4, 4)[z].T
+        return {"state": state[through], "component": component[through]}
+
+    domains = {"initial": "simplex", "transition": "simplex", "weights": "simplex", "loc": "real", "scale": "positive"}
+    return Case(
+        mixture_emission_hmm, mixture_emission_hmm.program, mixture_emission_hmm.hand_derived_step, (data, lengths, 2, 2),
+        "state", "data", domains, start, table, latents=latents,
+    )  # fmt: skip
+
+
 CASES = {
     "annotators": annotators_case(),
     "coins": coins_case(hard=False),
@@ -365,6 +456,8 @@ CASES = {
     "latent class, categorical": latent_class_case("categorical"),
     "grades": grades_case(),
     "grades, partial": partial_grades_case(),
+    **{f"hidden Markov, {kind}": hidden_markov_case(kind) for kind in ("categorical", "diagonal", "full", "Poisson")},
+    "hidden Markov, mixture": mixture_emission_case(),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
@@ -408,9 +501,9 @@ def test_the_program_has_the_density_of_the_formulas(case):
     multiplicity = np.ones(len(table)) if case.multiplicity is None else case.multiplicity
     z = np.where(np.isfinite(table), np.random.default_rng(10).uniform(size=table.shape), -1).argmax(axis=1)
     expected = multiplicity @ table[np.arange(len(table)), z]
-    values = case.start if case.latent is None else {**case.start, case.latent: z}
+    values = case.latents(z) if case.latents else {} if case.latent is None else {case.latent: z}
     with jax.enable_x64(True):
-        actual, _ = log_density(case.program, case.args, {}, values)
+        actual, _ = log_density(case.program, case.args, {}, jax.tree.map(jnp.asarray, case.start | values))
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
@@ -434,7 +527,7 @@ def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
 @every_case
 def test_the_step_uses_numpy_alone_in_float64_and_leaves_its_arguments_as_they_were(case, monkeypatch):
     entering = {name: value.copy() for name, value in case.start.items()}
-    for name in ("jax", "jnp", "numpyro", "dist", "constraints"):
+    for name in ("jax", "jnp", "numpyro", "dist", "constraints", "scan"):
         monkeypatch.setattr(case.module, name, None, raising=False)
     arrived = case.next(case.start)
     assert list(arrived) == list(case.start)
@@ -645,3 +738,57 @@ def test_the_rate_is_the_derivative_of_the_step_at_the_maximum():
     assert grades.convergence_rate(50, 100) == 1.0
     with pytest.raises(ValueError, match=r"num_c=3 must lie between 0 and num_total=2"):
         grades.convergence_rate(3, 2)
+
+
+def test_states_that_are_seen_are_counted():
+    data, lengths = np.array([[0, 1], [0, 0], [1, 9], [1, 9]]), np.array([4, 2])
+    entering = {"initial": np.full(2, 0.5), "transition": np.array([[0.5, 0.5], [0.2, 0.8]]), "emission": np.eye(2, 10)}
+    arrived = hidden_markov.categorical_hand_derived_step(entering, data, lengths, 2, 10)
+    np.testing.assert_allclose(arrived["initial"], [1 / 2, 1 / 2], rtol=1e-15)
+    np.testing.assert_allclose(arrived["transition"], [[1 / 2, 1 / 2], [1 / 2, 1 / 2]], rtol=1e-15)  # 00 01 11, and 10
+    np.testing.assert_array_equal(arrived["emission"], entering["emission"])
+
+
+@pytest.mark.parametrize("name", ["categorical", "diagonal", "full", "Poisson", "mixture"])
+def test_a_state_that_is_never_reached_stays(name):
+    case = CASES[f"hidden Markov, {name}"]
+    entering = case.start | {"initial": np.array([1.0, 0.0]), "transition": np.array([[1.0, 0.0], [0.3, 0.7]])}
+    arrived = case.next(entering)
+    for parameter in ("initial", "transition"):
+        np.testing.assert_array_equal(arrived[parameter], entering[parameter])
+    for parameter in arrived.keys() - {"initial", "transition"}:
+        np.testing.assert_allclose(arrived[parameter][1], entering[parameter][1], rtol=1e-15)
+        assert not np.allclose(arrived[parameter][0], entering[parameter][0])
+
+
+def test_a_state_that_is_never_left_keeps_its_row():
+    entering = {"initial": np.array([0.4, 0.6]), "transition": np.array([[0.5, 0.5], [0.2, 0.8]]), "rate": np.array([1.0, 2.0])}
+    arrived = hidden_markov.poisson_hand_derived_step(entering, np.array([[3, 0, 1]]), np.array([1, 1, 1]), 2)
+    np.testing.assert_array_equal(arrived["transition"], entering["transition"])
+    assert arrived["initial"].sum() == 1 and arrived["rate"][1] > arrived["rate"][0]
+
+
+def test_a_rate_of_zero_explains_nothing_else():
+    entering = {"initial": np.array([0.5, 0.5]), "transition": np.full((2, 2), 0.5), "rate": np.array([0.0, 2.0])}
+    arrived = hidden_markov.poisson_hand_derived_step(entering, np.array([[0], [3]]), np.array([2]), 2)
+    p = 1 / (1 + np.exp(-2.0))  # no event at a rate of zero, or of two
+    np.testing.assert_allclose(arrived["initial"], [p, 1 - p], rtol=1e-14)
+    np.testing.assert_allclose(arrived["rate"], [0, 3 / (2 - p)], rtol=1e-14)
+
+
+def test_one_component_of_a_mixture_is_the_gaussian_itself():
+    data, lengths, *_ = CASES["hidden Markov, diagonal"].args
+    plain = CASES["hidden Markov, diagonal"].start
+    mixed = plain | {"weights": np.ones((2, 1)), "loc": plain["loc"][:, None], "scale": plain["scale"][:, None]}
+    for _ in range(20):
+        plain = hidden_markov.gaussian_hand_derived_step(plain, data, lengths, 2)
+        mixed = mixture_emission_hmm.hand_derived_step(mixed, data, lengths, 2, 1)
+        for name, value in plain.items():
+            np.testing.assert_allclose(mixed[name].reshape(value.shape), value, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("step", [hidden_markov.gaussian_hand_derived_step, None], ids=["by hand", "program"])
+def test_a_hidden_markov_model_refuses_an_unknown_covariance(step):
+    args = np.zeros((3, 1, 2)), np.array([3]), 2, "tied"
+    with pytest.raises(ValueError, match=r"covariance='tied' is unknown: choose one of diagonal, full"):
+        step({}, *args) if step else hidden_markov.gaussian_program(*args)
