@@ -299,12 +299,13 @@ class _Trace:
 
 
 def _values_at(values, t: int) -> Callable:
-    """A substitution of step t: entry t of a dictionary's values, or what a function says of the step's site."""
+    """A substitution of step t: entry t of a site's values, the parameters, or what a function says of the step's site."""
 
     def at(site):
         if callable(values):
             return values(site)
-        return values[site["name"]][t] if site["type"] == "sample" and site["name"] in values else None
+        value = values.get(site["name"])
+        return value[t] if value is not None and site["type"] == "sample" else value
 
     return at
 
