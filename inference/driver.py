@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 
 import equinox as eqx
@@ -82,7 +83,7 @@ class Compiled:
 
     def __init__(self, em, args, kwargs, concrete: bool):
         self.initial_values, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
-        self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs, concrete))
+        self.graph: FactorGraph = replace(factor_graph(trace(em.model, parameters, args, kwargs, concrete)), chains=em.chains)
         self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
         self.temperature = em.temperature
         self.tol, self.max_steps = em.tol, em.max_steps

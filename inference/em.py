@@ -24,6 +24,7 @@ LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayCon
 LOOKS_AT_VALUES_MESSAGE = ("The program looks at the value of a latent or a parameter (or of data that are being traced) in Python: an `if`, an `int(...)`, "
                            "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers.")
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
+CHAINS = ("sequential", "checkpointed", "parallel")
 CHUNK = 20
 
 
@@ -70,6 +71,8 @@ class EM:
     - `num_restarts`: how many starts `run` tries; the one with the largest final objective is returned.
     - `init`: a NumPyro initialization strategy (`numpyro.infer.init_to_…`) for `sample` sites; `numpyro.param` sites start
       from the program's own values.
+    - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
+      ends are kept, so that memory hardly grows with T; a third slower. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot take, `MemoryError` for
@@ -82,7 +85,7 @@ class EM:
     """
 
     def __init__(self, model: Callable, *, e_step="soft", m_step=None, tol=1e-9, max_steps=1000, num_restarts=1, init: Callable | None = None,
-                 progress_bar: bool = False):
+                 chains: str = "sequential", progress_bar: bool = False):
         temperature = TEMPERATURES.get(e_step) if isinstance(e_step, str) else e_step
         if not _is_number(temperature) or not 0 <= temperature < float("inf"):
             raise ValueError(f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not {e_step!r}.")
@@ -93,6 +96,9 @@ class EM:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
         if m_step is not None and not isinstance(m_step, Mapping):
             raise ValueError(f"m_step must be {{parameter: optax optimizer or function}}, not {m_step!r}.")
+        if chains not in CHAINS:
+            raise ValueError(f"chains must be one of {', '.join(map(repr, CHAINS))}, not {chains!r}.")
+        self.chains = chains
         self.model, self.temperature = model, float(temperature)
         self.m_step, self.tol, self.max_steps = dict(m_step or {}), float(tol), int(max_steps)
         self.num_restarts, self.progress_bar = int(num_restarts), progress_bar

@@ -89,7 +89,7 @@ class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
     `joint` maps (parameters, floor, data) to all slots; `known` and `unknown` are its two halves; `scales` holds the
-    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on.
+    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on; `chains`: how they are summed out.
     """
 
     terms: tuple[Term, ...]
@@ -101,6 +101,7 @@ class FactorGraph:
     joint: ClosedJaxpr
     known: ClosedJaxpr
     unknown: ClosedJaxpr
+    chains: str = "sequential"
     cache: dict = field(default_factory=dict, repr=False)
 
     @property

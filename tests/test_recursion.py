@@ -1,6 +1,7 @@
 """The recursion over time: its two forms agree, one hands over to the other, and memory and compilation do not grow as they should not."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -190,6 +191,20 @@ def test_scaled_messages_give_the_log_likelihood_and_gradient_of_logarithms(prog
     np.testing.assert_allclose(value, expected, rtol=1e-13)
     for found, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("form", [plain_form, scaled_form])
+@pytest.mark.parametrize(("program", "data"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
+def test_stretches_and_rounds_give_the_same(program, data, form, monkeypatch):
+    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
+    whole = whole_problem(program, data)
+    value, gradient = jax.jit(partial(plain_form, whole))()
+    for chains in ["checkpointed"] + ["parallel"] * (form is plain_form):
+        found, found_gradient = jax.jit(partial(form, replace(whole, chains=chains)))()
+        np.testing.assert_allclose(found, value, rtol=1e-13)
+        for own, wanted in zip(jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True):
+            np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13)
 
 
 # ---------------------------------------------------------------- where probabilities are lost
