@@ -144,7 +144,7 @@ def multinomials(num_documents: int, num_words: int, num_topics: int, document_l
 def chain_of_states(
     rng: np.random.Generator, num_sequences: int, sequence_length: int, num_states: int
 ) -> np.ndarray:
-    """Return states (time, sequence): a sequence stays in its state four times in five, or moves on by a random number of states."""
+    """Return states (time, sequence): four times in five a sequence stays, else it moves on by a random number of states."""
     chances = 0.2 * rng.dirichlet(np.ones(num_states))
     chances[0] += 0.8
     moves = rng.choice(num_states, p=chances, size=(sequence_length, num_sequences))

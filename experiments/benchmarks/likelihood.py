@@ -71,7 +71,9 @@ def multinomials(params: dict, data: dict) -> float:
 
 
 def hidden_markov(params: dict, log_density: np.ndarray) -> float:
-    """Hidden Markov model with `initial` (state,), `transition` (state, next state) and log p(x_t | z_t) (time, sequence, state)."""
+    """Hidden Markov model with `initial` (state,), `transition` (state, next state), and log p(x_t | z_t) of each
+    (time, sequence, state).
+    """
     largest = log_density.max(axis=-1, keepdims=True)
     density = np.exp(log_density - largest)
     scales = np.empty((*density.shape[:2], 1))

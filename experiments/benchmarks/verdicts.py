@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
         goal, precision = self.goal, SHORT[self.goal.precision]
         subject = "" if goal.subject == "emjax" else f"{goal.subject}: "
         if goal.factor < 1:
-            wanted = f"at most {numeral(1 / goal.factor)} × the time of {goal.peer} {precision}"
+            wanted = f"at most {1 / goal.factor:.3g} × the time of {goal.peer} {precision}"
             return f"{subject}{wanted}: {outcome(1 / self.ratio, ' ×', self.met)}"
         wanted = f"{numeral(goal.factor)} × as fast as {goal.peer} {precision}"
         return f"{subject}{wanted}: {outcome(self.ratio, ' ×', self.met)}"
@@ -75,7 +75,7 @@ def ratio(measurements: list[Measurement], subject: str, peer: str, precision: s
 
 
 def is_peer(implementation: str) -> bool:
-    """Say whether an implementation is one that emjax's user would use instead: neither ours nor written for this comparison in JAX."""
+    """Say whether an implementation is neither emjax nor written by hand in JAX."""
     return not implementation.startswith(("emjax", "hand-written"))
 
 

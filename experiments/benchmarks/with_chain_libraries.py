@@ -68,8 +68,8 @@ def dynamax_model(start: dict, sizes: dict):
     return chain, *chain.initialize(jax.random.key(0), **given)
 
 
-def dynamax(whole: bool) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of dynamax's models: `fit_em`, compiled as a `whole`, or its two steps in a compiled loop."""
+def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
+    """Return the set-up of dynamax's models: its `fit_em`, compiled, or its E-step and M-step in a compiled loop."""
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         import jax
@@ -87,10 +87,10 @@ def dynamax(whole: bool) -> Callable[[dict, dict, dict], Run]:
         def loop(params, emissions, num_steps):
             return jax.lax.fori_loop(0, num_steps, lambda _, params: step(params, emissions), params)
 
-        def fit_em(params, emissions, num_steps):
+        def fit(params, emissions, num_steps):
             return chain.fit_em(params, properties, emissions, num_iters=num_steps, verbose=False)[0]
 
-        compiled = jax.jit(fit_em, static_argnums=2) if whole else jax.jit(loop)
+        compiled = jax.jit(fit, static_argnums=2) if fit_em else jax.jit(loop)
 
         def run(num_steps: int) -> Fit:
             found = compiled(params, emissions, num_steps)
@@ -155,7 +155,7 @@ def both(setup: Callable[[dict, dict, dict], Run]) -> dict[str, Callable]:
 SETUPS = {
     "hmmlearn, scaling": both(hmmlearn("scaling")),
     "hmmlearn, log": both(hmmlearn("log")),
-    "dynamax": both(dynamax(whole=False)),
-    "dynamax, fit_em": both(dynamax(whole=True)),
+    "dynamax": both(dynamax(fit_em=False)),
+    "dynamax, fit_em": both(dynamax(fit_em=True)),
     "pomegranate": both(pomegranate),
 }
