@@ -36,12 +36,13 @@ FEWEST_BLOCKS = 2
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A factor graph at given parameters and data: terms without slots, their natural-parameter tables, the latents to sum
-    out, and the part of log Z that depends on neither."""
+    out, the part of log Z that depends on neither, and how chains are summed out (see `EM`)."""
 
     terms: tuple[Term, ...]
     naturals: tuple[Sequence[Named], ...]
     latents: Mapping[str, Variable]
     constant: Any = 0.0
+    chains: str = "sequential"
 
     @property
     def tables(self) -> list[list]:
@@ -69,17 +70,11 @@ class Blocks:
 
     def part(self, start, rows: int) -> Problem:
         """Return the problem on `rows` positions of the plate from `start`."""
-        def cut(value: Named, axis: int) -> Named:
-            return _cut(value, axis, start, rows)
-
         terms, naturals, latents = [], [], {}
         for i, axis in self.axes.items():
             term = self.whole.terms[i]
-            inputs = {name: cut(value, axis) for name, value in term.statistics.inputs.items()}
-            elements = tuple(rows if d == axis else n for d, n in enumerate(term.elements))
-            terms.append(replace(term, elements=elements, statistics=replace(term.statistics, inputs=inputs), base=cut(term.base, axis),
-                                 value=cut(term.value, axis)))
-            naturals.append([cut(table, axis) for table in self.whole.naturals[i]])
+            terms.append(cut_term(term, axis, start, rows))
+            naturals.append([_cut(table, axis, start, rows) for table in self.whole.naturals[i]])
             latents |= {a.source: self.whole.latents[a.source] for a in term.latent_axes}
         return Problem(tuple(terms), tuple(naturals), {name: _shortened(v, start, rows) for name, v in latents.items()})
 
@@ -197,7 +192,7 @@ def _axes_along(whole: Problem, size: int) -> dict[int, int]:
         if not sources & along:
             continue
         axis = _axis_along(term, whole.latents, size) if sources <= along else None
-        if axis is None or not _can_be_cut(term, whole.naturals[i], axis):
+        if axis is None or not can_be_cut(term, whole.naturals[i], axis):
             return {}
         axes[i] = axis
     scales = [whole.latents[name].scale for name in along]
@@ -219,7 +214,7 @@ def _axis_along(term: Term, latents: Mapping[str, Variable], size: int) -> int |
     return found.pop() if len(found) == 1 else None
 
 
-def _can_be_cut(term: Term, naturals: Sequence[Named], axis: int) -> bool:
+def can_be_cut(term: Term, naturals: Sequence[Named], axis: int) -> bool:
     """Whether everything that varies along an axis is an array or an index that can be sliced."""
     size = term.elements[axis]
     for value in (*term.statistics.inputs.values(), term.base, term.value, *naturals):
@@ -230,6 +225,13 @@ def _can_be_cut(term: Term, naturals: Sequence[Named], axis: int) -> bool:
         if any(a.varies[axis] and (a.is_latent != isinstance(a.index, Affine)) for a in value.axes if axis < len(a.varies)):
             return False
     return True
+
+
+def cut_term(term: Term, axis: int, start, rows: int) -> Term:
+    """Return a term on `rows` positions of an axis of its elements from `start`."""
+    inputs = {name: _cut(value, axis, start, rows) for name, value in term.statistics.inputs.items()}
+    return replace(term, elements=tuple(rows if d == axis else n for d, n in enumerate(term.elements)), statistics=replace(term.statistics, inputs=inputs),
+                   base=_cut(term.base, axis, start, rows), value=_cut(term.value, axis, start, rows))
 
 
 def _cut(value: Named, axis: int, start, rows: int) -> Named:

@@ -8,7 +8,7 @@ labels. What does not vary in time stays of length one, and what data pick stays
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from emjax.alignment import aligned, permutation
 from emjax.arrays import in_order
-from emjax.factors import Factor, Variable
+from emjax.factors import Deferred, Factor, Variable
 from emjax.indices import Affine
 from emjax.named import Axis
 
@@ -24,7 +24,7 @@ from emjax.named import Axis
 @dataclass(frozen=True, eq=False)
 class Operand:
     """A factor laid out in time: `table` is (time, batch, *labels), of length 1 where it does not vary, or, with an `index` (time, batch), (row, *labels).
-    `gate`: (time, batch), where it counts; `last`: the time of its first entry, that of lag 0, of `steps`."""
+    `gate`: (time, batch), where it counts; `last`: the time of its first entry, that of lag 0, of `steps`. The table may be `Deferred`, along time."""
 
     labels: tuple
     table: Any
@@ -38,19 +38,39 @@ class Operand:
     def lag(self) -> int:
         return max(lag for _, lag in self.labels if lag is not None)
 
-    def between(self, start: int, stop: int) -> Operand:
+    def between(self, start, stop) -> Operand:
         """Return the operand at last times start … stop − 1, which must be among its own."""
         def cut(array):
             return array if array is None or array.shape[0] == 1 else array[start - self.last: stop - self.last]
 
-        table = self.table if self.index is not None else cut(self.table)
-        return replace(self, table=table, index=cut(self.index), gate=cut(self.gate), last=start, steps=stop - start)
+        return self._with(lambda table: table.part(start - self.last, stop - start), cut, start, stop - start)
+
+    def _with(self, deferred: Callable, array: Callable, last, steps: int) -> Operand:
+        """Return the operand at other times, by what becomes of its table, if it is deferred, and of arrays (time, …)."""
+        table = self.table if self.index is not None else deferred(self.table) if isinstance(self.table, Deferred) else array(self.table)
+        return replace(self, table=table, index=array(self.index), gate=array(self.gate), last=last, steps=steps)
+
+    def stretches(self, start: int, rows: int, count: int) -> tuple[list, Callable]:
+        """Cut the operand, from last time `start` on, into `count` stretches of `rows` steps: return arrays (stretch, …), and a function of a number
+        and one stretch of these that is the operand there."""
+        def moves(array) -> bool:
+            return array is not None and not isinstance(array, Deferred) and array.shape[0] != 1
+
+        own = [None if self.index is not None else self.table, self.index, self.gate]
+        first = start - self.last
+        moving = [array[first: first + rows * count].reshape(count, rows, *array.shape[1:]) for array in own if moves(array)]
+
+        def at(number, stretch) -> Operand:
+            one = iter(stretch)
+            return self._with(lambda table: table.part(first + rows * number, rows), lambda array: next(one) if moves(array) else array, 0, rows)
+
+        return moving, at
 
     def spread(self, start: int, stop: int) -> Operand:
-        """Return the operand at last times start … stop − 1, with zeros where it is absent."""
+        """Return the operand, at last times start … stop − 1 at least, with zeros where it was absent."""
         first, end = max(start, self.last), min(stop, self.last + self.steps)
         if (first, end) == (start, stop):
-            return self.between(start, stop)
+            return self
         array = self.between(first, end).array
         array = jnp.broadcast_to(array, (end - first, *array.shape[1:]))
         table = jnp.pad(array, [(first - start, stop - end), *[(0, 0)] * (array.ndim - 1)])
@@ -60,6 +80,12 @@ class Operand:
     def array(self):
         """The operand as (time, batch, *labels)."""
         return self.gated(self.read(self.table), 0)
+
+    @property
+    def at_one_step(self):
+        """The operand as (batch, *labels), of one step: without its time axis, it has an index (batch,) and a gate (batch,)."""
+        table = self.read(self.table)
+        return table if self.gate is None else jnp.where(self.gate.reshape(self.gate.shape + (1,) * len(self.labels)), table, 0)
 
     def read(self, table):
         """Return a function of the table's entries at every time and batch element."""
@@ -184,7 +210,15 @@ def _operand(factor: Factor, names: tuple, remaining: Mapping[Any, Variable]) ->
             array = jnp.broadcast_to(array, (array.shape[0], *shape[1:], *array.shape[array.ndim - tail:]))
         return array.reshape((array.shape[0], math.prod(array.shape[1: array.ndim - tail]), *array.shape[array.ndim - tail:]))
 
-    table = in_time(factor.table) if factor.index is None else factor.table
+    if isinstance(factor.table, Deferred) and factor.table.dim == dim:
+        def part(start, rows: int):
+            return in_time(factor.table.part(start if step > 0 else steps - start - rows, rows))
+
+        table = Deferred(part, 0, steps)
+    elif factor.index is None:
+        table = in_time(factor.table if factor.gate is None and not isinstance(factor.table, Deferred) else replace(factor, gate=None).array)
+    else:
+        table = factor.table
     return Operand(tuple(labels), table, in_time(factor.index), in_time(factor.gate), last, steps, factor.per_copy), others
 
 

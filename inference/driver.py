@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 
 import equinox as eqx
@@ -42,8 +43,8 @@ class Status(IntEnum):
             Status.OBJECTIVE_DECREASED: "the objective decreased by more than rounding: params are those before the decrease; enable "
                                         "float64 (jax.config.update('jax_enable_x64', True)), or check a maximizer given in m_step",
             Status.NOT_FINITE: "the objective became infinite or NaN: params are the last finite ones; a scale that shrinks to zero has "
-                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components (a Beta or Dirichlet "
-                               "prior with a concentration below 1 is itself infinite at the boundary)",
+                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components (a Beta, Dirichlet or "
+                               "Gamma prior with a concentration below 1 is itself infinite at the boundary)",
         }[self]
 
 
@@ -82,7 +83,7 @@ class Compiled:
 
     def __init__(self, em, args, kwargs, concrete: bool):
         self.initial_values, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
-        self.graph: FactorGraph = factor_graph(trace(em.model, parameters, args, kwargs, concrete))
+        self.graph: FactorGraph = replace(factor_graph(trace(em.model, parameters, args, kwargs, concrete)), chains=em.chains)
         self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
         self.temperature = em.temperature
         self.tol, self.max_steps = em.tol, em.max_steps

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.blocks import Problem, blocks_of
+from emjax.blocks import Problem, blocks_of, can_be_cut, cut_term
 from emjax.elimination import log_partition
-from emjax.factors import Factor, Variable
+from emjax.factors import Deferred, Factor, Variable
 from emjax.graph import (
     FactorGraph,
     Term,
@@ -37,7 +37,7 @@ def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None,
     latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
     filled_terms = tuple(filled_term(term, arrays) for term in terms)
     constant = sum((_constant(term, temperature) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
-    return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant)
+    return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains)
 
 
 def _constant(term: Term, temperature: float | int):
@@ -126,13 +126,31 @@ def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, more:
     """
     factors = [*more]
     for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
-        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], cheaper))
-    return part.constant + log_partition(factors, part.latents, temperature, cheaper)
+        dim = _time_axis(term, part) if part.chains == "checkpointed" else None
+        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], cheaper, dim))
+    return part.constant + log_partition(factors, part.latents, temperature, cheaper, part.chains)
 
 
-def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = None) -> Factor:
-    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant. `cheaper`: see
-    `log_partition`."""
+def _time_axis(term: Term, part: Problem) -> int | None:
+    """Return the axis of a term's elements along which all latents that it reads step on by one row of their elements, if it can be cut there."""
+    found = set()
+    for axis in term.latent_axes:
+        if not isinstance(axis.index, Affine) or axis.source not in part.latents:
+            return None
+        inner = math.prod(part.latents[axis.source].shape[1:])
+        found |= {d for d, stride in enumerate(axis.index.strides) if abs(stride) == inner and term.elements[d] > 1} or {None}
+    tables = part.naturals[next(i for i, own in enumerate(part.terms) if own is term)]
+    if len(found) != 1 or found == {None} or any(table.compact[dim] != 1 for dim in found for table in tables):
+        return None
+    (dim,) = found
+    return dim if can_be_cut(term, tables, dim) else None
+
+
+def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = None, defer: int | None = None) -> Factor:
+    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant.
+
+    `cheaper`: see `log_partition`; `defer`: the axis of its elements along which it is to be computed a stretch at a time, if it is no lookup.
+    """
     rank = len(term.elements)
     is_table = term.family is None or term.family.lookup
     pairs = list(zip(tables, term.statistics.formed(term.elements), [0] if is_table else term.family.event_dims, strict=True))
@@ -142,6 +160,11 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
     found = cells(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
     if found is not None:
         return Factor(axes, shape, found.table, term.per_copy, found.index, found.gate)
+    if defer is not None:
+        def part(start, rows: int):
+            return term_factor(cut_term(term, defer, start, rows), tables).table
+
+        return Factor(axes, shape, Deferred(part, term.kept.index(defer), term.elements[defer]), term.per_copy)
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
 
 

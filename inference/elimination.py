@@ -26,14 +26,15 @@ from emjax.indices import Affine
 from emjax.lifting import check_memory
 from emjax.named import Axis
 from emjax.numerics import Cheaper, tempered_logsumexp
-from emjax.recursion import log_sum
+from emjax.recursion import log_sum, log_sum_in_parallel
 
 
-def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, cheaper: Cheaper | None = None):
+def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, cheaper: Cheaper | None = None,
+                  chains: str = "sequential"):
     """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its latents.
 
     `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. `cheaper`: leave to take forms that are right unless probabilities come
-    near zero. Errors: `MemoryError` for a table that would not fit, `ValueError` for a coupling that no order of elimination resolves.
+    near zero; `chains`: how they are summed out (see `EM`). Errors: `MemoryError` for a table that would not fit, `ValueError` for a coupling that no order of elimination resolves.
     """
     factors, remaining = [settled(f) for f in factors], dict(variables)
     while remaining:
@@ -41,7 +42,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
         if not ready and (chain := chain_among(factors, remaining)) is not None:
             factors = [f for f in factors if not any(axis.source in chain.names for axis in f.axes)]
-            factors.append(settled(summed_chain(chain, remaining, temperature, cheaper)))
+            factors.append(settled(summed_chain(chain, remaining, temperature, cheaper, chains)))
             remaining = {name: variable for name, variable in remaining.items() if name not in chain.names}
             continue
         if not ready:
@@ -84,16 +85,18 @@ def eliminated(joint: Joint, variable: Variable, temperature) -> Factor:
     return Factor(joint.axes, variable.shape, message)
 
 
-def summed_chain(chain: Chain, remaining: Mapping[Any, Variable], temperature, cheaper: Cheaper | None) -> Factor:
+def summed_chain(chain: Chain, remaining: Mapping[Any, Variable], temperature, cheaper: Cheaper | None, how: str) -> Factor:
     """Return the factor that is left when a chain is summed out over time."""
     scale = remaining[chain.names[0]].scale
     scale = None if scale is None else scale[0]
     chain = chain if scale is None else chain.of_one_copy(scale)
     work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
-    if cheaper is not None and cheaper.epsilon is not None and temperature == 1 and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER:
-        message = scaled_log_sum(chain, cheaper.perturbed())
+    if how == "parallel":
+        message = log_sum_in_parallel(chain, temperature)
+    elif cheaper is not None and cheaper.epsilon is not None and temperature == 1 and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER:
+        message = scaled_log_sum(chain, cheaper.perturbed(), how == "checkpointed")
     else:
-        message = log_sum(chain, temperature)
+        message = log_sum(chain, temperature, how == "checkpointed")
     message = message.reshape(chain.batch + tuple(axis.size for axis in chain.others))
     message = message if scale is None else scale.reshape(scale.shape + (1,) * len(chain.others)) * message
     return Factor(chain.others, chain.batch, message)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from emjax import validation
 from emjax.arguments import signature, split_arguments
 from emjax.driver import Carry, Compiled, EMState, Start, Status, has_failed
+from emjax.numerics import is_key
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
 
@@ -24,6 +25,7 @@ LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayCon
 LOOKS_AT_VALUES_MESSAGE = ("The program looks at the value of a latent or a parameter (or of data that are being traced) in Python: an `if`, an `int(...)`, "
                            "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers.")
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
+CHAINS = ("sequential", "checkpointed", "parallel")
 CHUNK = 20
 
 
@@ -67,9 +69,11 @@ class EM:
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 + |objective|); never less than
       what the precision resolves.
     - `max_steps`: the largest number of EM steps.
-    - `num_restarts`: how many starts `run` tries; the one with the largest final objective is returned.
+    - `num_restarts`: how many starts `run` tries, those that the program excludes aside; the one with the largest final objective is returned.
     - `init`: a NumPyro initialization strategy (`numpyro.infer.init_to_…`) for `sample` sites; `numpyro.param` sites start
       from the program's own values.
+    - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
+      ends are kept, so that memory hardly grows with T; a third slower. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot take, `MemoryError` for
@@ -82,7 +86,7 @@ class EM:
     """
 
     def __init__(self, model: Callable, *, e_step="soft", m_step=None, tol=1e-9, max_steps=1000, num_restarts=1, init: Callable | None = None,
-                 progress_bar: bool = False):
+                 chains: str = "sequential", progress_bar: bool = False):
         temperature = TEMPERATURES.get(e_step) if isinstance(e_step, str) else e_step
         if not _is_number(temperature) or not 0 <= temperature < float("inf"):
             raise ValueError(f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not {e_step!r}.")
@@ -93,6 +97,9 @@ class EM:
                 raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
         if m_step is not None and not isinstance(m_step, Mapping):
             raise ValueError(f"m_step must be {{parameter: optax optimizer or function}}, not {m_step!r}.")
+        if chains not in CHAINS:
+            raise ValueError(f"chains must be one of {', '.join(map(repr, CHAINS))}, not {chains!r}.")
+        self.chains = chains
         self.model, self.temperature = model, float(temperature)
         self.m_step, self.tol, self.max_steps = dict(m_step or {}), float(tol), int(max_steps)
         self.num_restarts, self.progress_bar = int(num_restarts), progress_bar
@@ -129,13 +136,21 @@ class EM:
         """Run EM to convergence and return an `EMResult`.
 
         `args`, `kwargs`: the model's own. `init_params`: {site: constrained start} for some or all parameters; the
-        others start from the program's values. Errors: `ValueError` for data or a start that the program excludes.
+        others start from the program's values. Errors: `ValueError` for data or a start that the program excludes (for all starts, of several).
         """
         rng_key = _checked_key(rng_key)
         compiled, data = self._compiled(args, kwargs)
         given = compiled.given(validation.checked_params(compiled.graph, init_params or {}, complete=False))
         keys = [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts)
-        return max((self._run(compiled, key, data, given) for key in keys), key=_rank)
+        results, errors = [], []
+        for key in keys:
+            try:
+                results.append(self._run(compiled, key, data, given))
+            except ValueError as error:  # another start may be a possible one
+                errors.append(error)
+        if not results:
+            raise errors[0]
+        return max(results, key=_rank)
 
     def _run(self, compiled: Compiled, rng_key, data, given) -> EMResult:
         with one_blas_thread():
@@ -228,7 +243,7 @@ def _is_number(value) -> bool:
 
 
 def _checked_key(rng_key):
-    if isinstance(rng_key, jax.Array) and (jax.dtypes.issubdtype(rng_key.dtype, jax.dtypes.prng_key) or rng_key.dtype == jnp.uint32):
+    if isinstance(rng_key, jax.Array) and (is_key(rng_key) or rng_key.dtype == jnp.uint32):
         return rng_key
     raise ValueError("The first argument is a random key, the model's own arguments follow: em.run(jax.random.key(0), ...).")
 

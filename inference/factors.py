@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,20 @@ from emjax.named import Axis
 
 
 @dataclass(frozen=True, eq=False)
+class Deferred:
+    """A table that is computed a stretch at a time: `part(start, rows)` is its positions start … start + rows − 1 along the axis `dim`, of `size`."""
+
+    part: Callable
+    dim: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
 class Factor:
     """A function of latents: `array` is (elements…, one axis for each of `axes`), element axes of length 1 where it does not vary.
 
     A total over the copies of its elements, or what one copy contributes (`per_copy`). With an `index`, an integer for each element,
-    the array is not there yet: it is `table`[index]. With a `gate`, true or false for each element, it is zero where that is false.
+    the array is not there yet: it is `table`[index]; the table may be `Deferred`. With a `gate`, true or false for each element, it is zero where that is false.
     """
 
     axes: tuple[Axis, ...]
@@ -28,7 +38,8 @@ class Factor:
 
     @property
     def array(self):
-        return self.gated(self.read(self.table), 0)
+        table = self.table.part(0, self.table.size) if isinstance(self.table, Deferred) else self.table
+        return self.gated(self.read(table), 0)
 
     def read(self, table):
         """Return a function of the table's entries at every element."""

@@ -19,25 +19,43 @@ import jax
 import jax.numpy as jnp
 
 from emjax.chains import Chain, Operand
-from emjax.recursion import Advance, arranged, first_window, in_steps
+from emjax.recursion import (
+    Advance,
+    arranged,
+    by_step,
+    first_window,
+    in_steps,
+    over_stretches,
+)
 
 
-def scaled_log_sum(chain: Chain, epsilon):
-    """Return log Z of a chain longer than its order, (batch, *others), in nats. `epsilon`: a zero, see above.
+def scaled_log_sum(chain: Chain, epsilon, checkpointed: bool = False):
+    """Return log Z of a chain longer than its order, (batch, *others), in nats. `epsilon`: a zero, see above; `checkpointed`: see `over_stretches`.
 
     Exponentials are taken of tables before they are looked up, relative to the largest of each step.
     """
     start, (densities, transitions) = first_window(chain, 1), in_steps(chain)
-    others, steps = [label for label in chain.window if label[1] is None], chain.length - chain.order
-    tables, offset = [], jnp.zeros((1,) * (1 + len(others)))
-    for operand in [*densities, *transitions]:
-        largest = jax.lax.stop_gradient(_largest(operand))
-        tables.append(operand.table - largest)
-        shift = operand.gated(operand.read(largest), 0)
-        shift = arranged(shift.reshape([n for i, n in enumerate(shift.shape) if i < 2 or operand.labels[i - 2][1] is None]),
-                         [label for label in operand.labels if label[1] is None], others, 2)
-        offset = offset + (shift[0] * steps if shift.shape[0] == 1 else shift.sum(0))
-    return offset + _log_sum(_Recursion.of(chain, densities, transitions), start, tables, [(o.index, o.gate) for o in (*densities, *transitions)], epsilon)
+    others, count = [label for label in chain.window if label[1] is None], len(densities)
+
+    def stretch(message, operands: Sequence[Operand]):
+        steps, tables, offset = operands[0].steps, [], jnp.zeros((1,) * (1 + len(others)))
+        for operand in operands:
+            largest = jax.lax.stop_gradient(_largest(operand))
+            tables.append(operand.table - largest)
+            shift = operand.gated(operand.read(largest), 0)
+            shift = arranged(shift.reshape([n for i, n in enumerate(shift.shape) if i < 2 or operand.labels[i - 2][1] is None]),
+                             [label for label in operand.labels if label[1] is None], others, 2)
+            offset = offset + (shift[0] * steps if shift.shape[0] == 1 else shift.sum(0))
+        recursion = _Recursion(Advance(chain, operands[count:]), chain.window, steps, tuple(operand.labels for operand in operands[:count]))
+        message, scale = _carried(recursion, message, tables, [(operand.index, operand.gate) for operand in operands], epsilon)
+        return message, offset + scale
+
+    states = tuple(i for i, label in enumerate(chain.window, 1) if label[1] is not None)
+    largest = jax.lax.stop_gradient(start.max(states, keepdims=True))
+    first = jnp.exp(start - largest) + epsilon
+    total = first.sum(states, keepdims=True)
+    _, value = over_stretches(stretch, first / total, [*densities, *transitions], chain, checkpointed)
+    return value + (largest + jnp.log(total)).squeeze(states)
 
 
 def _largest(operand: Operand):
@@ -54,10 +72,6 @@ class _Recursion:
     window: tuple
     steps: int
     densities: tuple[tuple, ...]
-
-    @staticmethod
-    def of(chain: Chain, densities: Sequence[Operand], transitions: Sequence[Operand]) -> _Recursion:
-        return _Recursion(Advance(chain, transitions), chain.window, chain.length - chain.order, tuple(operand.labels for operand in densities))
 
     @property
     def states(self) -> tuple[int, ...]:
@@ -99,16 +113,12 @@ class _InTime:
         self.tables, self.fixed = tables, fixed
         self.is_row = [index is not None for index, _ in fixed]
         self.varies = [not is_row and table.shape[0] != 1 for table, is_row in zip(tables, self.is_row, strict=True)]
-        leaves, self.tree = jax.tree.flatten(fixed)
-        self.moves = [leaf.shape[0] != 1 for leaf in leaves]
-        self.moving = ([table for table, varies in zip(tables, self.varies, strict=True) if varies],
-                       [leaf for leaf, moves in zip(leaves, self.moves, strict=True) if moves])
-        self.leaves = leaves
+        moving, self.complete = by_step(fixed)
+        self.moving = ([table for table, varies in zip(tables, self.varies, strict=True) if varies], moving)
 
     def at(self, moving) -> tuple[list, list, list]:
         """Return the tables, indices and gates of one step."""
-        own_tables, own_leaves = map(iter, moving)
-        fixed = jax.tree.unflatten(self.tree, [next(own_leaves) if moves else leaf[0] for leaf, moves in zip(self.leaves, self.moves, strict=True)])
+        own_tables, fixed = iter(moving[0]), self.complete(moving[1])
         tables = []
         for table, (index, _), varies in zip(self.tables, fixed, self.varies, strict=True):
             if index is not None:
@@ -140,16 +150,16 @@ class _InTime:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _log_sum(recursion: _Recursion, start, tables, fixed, epsilon):
-    """Return log Z, (batch, *others). `tables`: logarithms of densities, then of transitions; `fixed`: their indices and gates."""
-    return _forward(recursion, start, tables, fixed, epsilon)[0]
+def _carried(recursion: _Recursion, message, tables, fixed, epsilon):
+    """Carry a message (batch, *window) of sum one on: return the message after the last step, and the logarithm of its scale, (batch, *others).
+
+    `tables`: logarithms of densities, then of transitions; `fixed`: their indices and gates.
+    """
+    return _forward(recursion, message, tables, fixed, epsilon)[0]
 
 
-def _forward(recursion: _Recursion, start, tables, fixed, epsilon):
+def _forward(recursion: _Recursion, message, tables, fixed, epsilon):
     in_time = _InTime([jnp.exp(table) for table in tables], fixed)
-    largest = start.max(recursion.states, keepdims=True)
-    first = jnp.exp(start - largest)
-    total = recursion.total(first)
 
     def step(message, own):
         probabilities, _, gates = in_time.at(own)
@@ -157,12 +167,11 @@ def _forward(recursion: _Recursion, start, tables, fixed, epsilon):
         scale = recursion.total(product)
         return product / jnp.where(scale > 0, scale, 1), (message, scale)
 
-    last, (messages, scales) = jax.lax.scan(step, first / total, in_time.moving, length=recursion.steps)
-    value = (largest + jnp.log(total)).squeeze(recursion.states) + jnp.log(scales).sum(0).squeeze(recursion.states)
-    return value, (in_time.tables, fixed, messages, scales, last)
+    last, (messages, scales) = jax.lax.scan(step, message, in_time.moving, length=recursion.steps)
+    return (last, jnp.log(scales).sum(0).squeeze(recursion.states)), (in_time.tables, fixed, messages, scales, last)
 
 
-def _backward(recursion: _Recursion, saved, weight):
+def _backward(recursion: _Recursion, saved, cotangents):
     tables, fixed, messages, scales, last = saved
     in_time = _InTime(tables, fixed)
 
@@ -183,12 +192,14 @@ def _backward(recursion: _Recursion, saved, weight):
         totals, moving = in_time.added(totals, indices, [*of_densities, *of_transitions])
         return (before, of_before, totals, lost + at_product.sum()), moving
 
-    ends = jnp.broadcast_to(weight.reshape(weight.shape + (1,) * len(recursion.states)), last.shape)
+    of_last, of_scale = cotangents
+    # the last message is a quotient by its sum, whose logarithm is the scale
+    ends = of_last + of_scale.reshape(of_scale.shape + (1,) * len(recursion.states)) - recursion.total(of_last * last)
     carry = (last, ends, in_time.zeros, jnp.zeros((), last.dtype))
-    (first, of_first, totals, lost), moving = jax.lax.scan(step, carry, ((messages, scales), in_time.moving), length=recursion.steps, reverse=True)
+    (_, of_first, totals, lost), moving = jax.lax.scan(step, carry, ((messages, scales), in_time.moving), length=recursion.steps, reverse=True)
     found = in_time.in_order(totals, moving)
     count = len(recursion.densities)  # of densities, the derivatives are those with respect to logarithms already
-    return first * of_first, [*found[:count], *(table * d for table, d in zip(tables[count:], found[count:], strict=True))], None, lost + of_first.sum()
+    return of_first, [*found[:count], *(table * d for table, d in zip(tables[count:], found[count:], strict=True))], None, lost
 
 
-_log_sum.defvjp(_forward, _backward)
+_carried.defvjp(_forward, _backward)

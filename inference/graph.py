@@ -23,7 +23,7 @@ from emjax.latents import Latent
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
 from emjax.named import Axis, Named, constant, spread
-from emjax.numerics import bounded_below
+from emjax.numerics import as_float, bounded_below
 from emjax.records import Parameter, Site
 from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
@@ -89,7 +89,7 @@ class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
     `joint` maps (parameters, floor, data) to all slots; `known` and `unknown` are its two halves; `scales` holds the
-    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on.
+    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on; `chains`: how they are summed out.
     """
 
     terms: tuple[Term, ...]
@@ -101,6 +101,7 @@ class FactorGraph:
     joint: ClosedJaxpr
     known: ClosedJaxpr
     unknown: ClosedJaxpr
+    chains: str = "sequential"
     cache: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -224,7 +225,7 @@ def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin
         for name, array in zip(names, arrays, strict=False):
             form = family.arguments[name]
             reference = arrays[len(names)] if name == family.centered else None
-            inputs[name] = array if form is None else form.features(array, reference)
+            inputs[name] = as_float(array) if form is None else form.features(as_float(array), reference)
             if instead is not None and name == instead.argument:
                 inputs[name] = instead.replaced(inputs[name], arrays[-1])
         return family.naturals(**inputs)

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import GatherScatterMode
 
-from emjax.arrays import take
+from emjax.arrays import broadcast, concatenated, evaluate, take
 from emjax.indices import Affine, Dense, Index, composed
 from emjax.lifting import lift
 from emjax.moves import Joined, carried_out, sliced
-from emjax.named import Axis, Named, labeled, without_rows
+from emjax.named import Axis, Named, labeled, spread, union, without_rows
 
 
 class MixedElements(Exception):
@@ -90,6 +90,19 @@ def look_up(operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: 
     out = [axis.key for axis in axes] + list(range(lookup.rank))
     is_renamed = not picks and array.size == operand.array.size and labels == [label for label in out if label in labels]
     return Named(take(array, labels, picks, out), shape, axes, operand.content if is_renamed else None)
+
+
+def chosen(predicate: Named, cases: Sequence[Named], shape: tuple[int, ...]) -> Named | None:
+    """Return where(predicate, …) as rows of a table, one for each case, which the predicate picks; None where a case is no smaller than the result."""
+    varying = [d for d, size in enumerate(predicate.compact) if size != 1]
+    if predicate.latent_axes or not varying or not any(case.latent_axes for case in cases) or any(case.compact[d] != 1 for case in cases for d in varying):
+        return None
+    predicate, axes = without_rows(predicate), union(cases)
+    tables = [spread(case, axes) for case in cases]
+    common = np.broadcast_shapes(*(table.shape for table in tables))
+    table = concatenated([broadcast(table, common)[None] for table in tables], 0)
+    index = evaluate(lambda p: jnp.asarray(p, jnp.int32), predicate.array)
+    return Named(table, shape, (Axis(None, len(cases), Dense(index, (predicate.content,))), *axes))
 
 
 def _as_rows(piece: Named, size: int) -> Named:

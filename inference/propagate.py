@@ -8,7 +8,7 @@ named axes. What comes out is exact: the value at every position, for every valu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import jax
@@ -17,9 +17,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from emjax.arrays import evaluate
-from emjax.jaxprs import inlined, rearranged
+from emjax.jaxprs import WITH_DERIVATIVES, inlined, rearranged
 from emjax.lifting import lift
-from emjax.lookup import Reach, as_lookup, index_columns, look_up, reach
+from emjax.lookup import Reach, as_lookup, chosen, index_columns, look_up, reach
 from emjax.mixing import dot_general, mapped, reduction
 from emjax.moves import MOVES, Joined, carried_out, move
 from emjax.named import Named, constant
@@ -40,19 +40,20 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 
-def propagate(jaxpr: Jaxpr, inputs: Sequence[Named]) -> tuple[list[Named], dict[Var, list[Reach]]]:
+def propagate(jaxpr: Jaxpr, inputs: Sequence[Named], estimated: Container[Var] = ()) -> tuple[list[Named], dict[Var, list[Reach]]]:
     """Return the named value of every output of a jaxpr (without constants) for named inputs; and, by the variables that
-    lookups define, where their indices are out of range.
+    lookups define, where their indices are out of range. `estimated`: the variables that depend on parameters.
 
     Equal expressions are computed once. Raises `MixedElements` where a table over single latent elements
     cannot hold a value.
     """
-    interpreter = _Interpreter()
+    interpreter = _Interpreter(estimated)
     return interpreter.run(jaxpr, list(inputs)), interpreter.reached
 
 
 class _Interpreter:
-    def __init__(self):
+    def __init__(self, estimated: Container[Var]):
+        self.estimated = estimated
         self.literals: dict = {}
         self.seen: dict = {}
         self.alive: list = []
@@ -80,10 +81,13 @@ class _Interpreter:
         name = eqn.primitive.name
         if name == "custom_linear_solve":
             return self.linear_solve(eqn, values)
+        if name in WITH_DERIVATIVES:
+            return self.with_derivatives(eqn, values)
         key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
         if key not in self.seen:
-            outputs = apply(eqn, values)
-            if name in ELEMENTWISE:
+            rows = self.chosen(eqn, values) if name == "select_n" else None
+            outputs = apply(eqn, values) if rows is None else rows
+            if name in ELEMENTWISE and rows is None:
                 outputs = self.identified(eqn, values, outputs)
             found = reach(eqn, values[0], values[1:]) if name in LOOKUPS else []
             self.seen[key] = list(outputs) if eqn.primitive.multiple_results else [outputs], found
@@ -92,6 +96,14 @@ class _Interpreter:
         if found:
             self.reached[eqn.outvars[0]] = found
         return outputs
+
+    def chosen(self, eqn, values: list) -> Named | None:
+        """Return a choice that does not move with the parameters as rows of a table."""
+        predicate = eqn.invars[0]
+        if not isinstance(predicate, Literal) and predicate in self.estimated:
+            return None
+        predicate, *cases = map(carried_out, values)
+        return None if known_case(predicate) is not None else chosen(predicate.padded(len(cases[0].shape)), cases, tuple(eqn.outvars[0].aval.shape))
 
     def identified(self, eqn, values: list, output: Named) -> Named:
         """Give equal functions of equal content equal content, so that indices that a program computes twice are known to be equal."""
@@ -103,6 +115,18 @@ class _Interpreter:
         key = (eqn.primitive.name, str(eqn.params), str(output.array.dtype), tuple(value.content for value in values))
         return replace(output, root=self.contents.setdefault(key, output.content))
 
+    def with_derivatives(self, eqn, values: list) -> list:
+        """Return the results of a call that has derivatives of its own: they are kept, unless a latent takes part, whose table is then compact."""
+        whole = [carried_out(value) for value in values]
+        if any(value.latent_axes for value in whole):
+            return self.call(eqn.params["call_jaxpr"], values)
+        return mapped(eqn, whole, core=None)
+
+    def call(self, closed: ClosedJaxpr, arguments: list) -> list:
+        closed = inlined(closed)
+        jaxpr = rearranged(closed.jaxpr, constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars])
+        return self.run(jaxpr, [*map(constant, closed.consts), *arguments])
+
     def linear_solve(self, eqn, values: list) -> list:
         """Return x for which A x = b.
 
@@ -112,20 +136,15 @@ class _Interpreter:
         matvec, vecmat, solve, _ = eqn.params["const_lengths"]
         right = [carried_out(value) for value in values[-len(eqn.outvars):]]
 
-        def call(closed: ClosedJaxpr, constants: list, arguments: list) -> list:
-            closed = inlined(closed)
-            jaxpr = rearranged(closed.jaxpr, invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], constvars=[])
-            return self.run(jaxpr, [*map(constant, closed.consts), *constants, *arguments])
-
         def elementwise(function, first: list, second: list) -> list:
             return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
 
         def solved(side: list) -> list:
-            return call(eqn.params["jaxprs"].solve, values[matvec + vecmat:][:solve], side)
+            return self.call(eqn.params["jaxprs"].solve, [*values[matvec + vecmat:][:solve], *side])
 
         found = solved(right)
         for _ in range(2):
-            residual = elementwise(jnp.subtract, right, call(eqn.params["jaxprs"].matvec, values[:matvec], found))
+            residual = elementwise(jnp.subtract, right, self.call(eqn.params["jaxprs"].matvec, [*values[:matvec], *found]))
             found = elementwise(jnp.add, found, solved(residual))
         return found
 

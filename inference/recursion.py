@@ -6,13 +6,15 @@ at any temperature; in `forward_backward` as probabilities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 
 from emjax.chains import Chain, Operand
-from emjax.numerics import tempered_logsumexp
+from emjax.numerics import LOG_ZERO, tempered_logsumexp
 
 # ── tables with labels ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -126,38 +128,99 @@ def _product(state, labels: Sequence, table, own: Sequence, after: Sequence, lea
 # ── in logarithms ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def log_sum(chain: Chain, temperature: float | int):
-    """Return log Z of a chain, (batch, *others), in nats, in logarithms: K² exponentials a step."""
+def log_sum(chain: Chain, temperature: float | int, checkpointed: bool = False):
+    """Return log Z of a chain, (batch, *others), in nats, in logarithms: K² exponentials a step. `checkpointed`: see `over_stretches`."""
     start, (densities, transitions) = first_window(chain, temperature), in_steps(chain)
     if chain.length <= chain.order:
         return reduced(start, len(chain.others), temperature)
-    advance = Advance(chain, transitions)
-    moving, fixed = _split([*densities, *transitions])
+    advance, count = Advance(chain, transitions), len(densities)
 
-    def step(state, own):
-        tables = [operand.array[0] for operand in _joined(own, fixed, [*densities, *transitions])]
-        after = advance.plain(state, tables[len(densities):], temperature)
-        for operand, table in zip(densities, tables, strict=False):
-            after = after + arranged(table, operand.labels, chain.window, 1)
-        return jnp.broadcast_to(after, state.shape), None
+    def stretch(state, operands: Sequence[Operand]):
+        moving, complete = by_step([(None if o.index is not None else o.table, o.index, o.gate) for o in operands])
 
-    last, _ = jax.lax.scan(jax.checkpoint(step), start, moving, length=chain.length - chain.order)
+        def step(state, own):
+            tables = []
+            for operand, (table, index, gate) in zip(operands, complete(own), strict=True):
+                tables.append(replace(operand, table=operand.table if table is None else table, index=index, gate=gate).at_one_step)
+            after = advance.plain(state, tables[count:], temperature)
+            for operand, table in zip(operands[:count], tables, strict=False):
+                after = after + arranged(table, operand.labels, chain.window, 1)
+            return jnp.broadcast_to(after, state.shape), None
+
+        return jax.lax.scan(jax.checkpoint(step), state, moving, length=operands[0].steps)[0], jnp.zeros(())
+
+    last, _ = over_stretches(stretch, start, [*densities, *transitions], chain, checkpointed)
     return reduced(last, len(chain.others), temperature)
 
 
-def _split(operands: Sequence[Operand]):
-    """Split the arrays of operands into those that vary in time and the others, each None where the other has it."""
-    arrays = [(None if operand.index is not None else operand.table, operand.index, operand.gate) for operand in operands]
-    varies = [tuple(array is not None and array.shape[0] != 1 for array in three) for three in arrays]
-    moving = [tuple(array if is_moving else None for array, is_moving in zip(three, own, strict=True)) for three, own in zip(arrays, varies, strict=True)]
-    fixed = [tuple(None if is_moving else array for array, is_moving in zip(three, own, strict=True)) for three, own in zip(arrays, varies, strict=True)]
-    return moving, fixed
+def by_step(values) -> tuple[list, Callable]:
+    """Split a tree of arrays (time, …): those that vary in time, and a function of one step of these that is the tree without its time axis."""
+    leaves, tree = jax.tree.flatten(values)
+    moves = [leaf.shape[0] != 1 for leaf in leaves]
+
+    def complete(own):
+        own = iter(own)
+        return jax.tree.unflatten(tree, [next(own) if is_moving else leaf[0] for leaf, is_moving in zip(leaves, moves, strict=True)])
+
+    return [leaf for leaf, is_moving in zip(leaves, moves, strict=True) if is_moving], complete
 
 
-def _joined(moving, fixed, operands: Sequence[Operand]) -> list[Operand]:
-    """Return operands of one step."""
-    found = []
-    for own, others, operand in zip(moving, fixed, operands, strict=True):
-        table, index, gate = (m[None] if m is not None else f for m, f in zip(own, others, strict=True))
-        found.append(Operand(operand.labels, operand.table if operand.index is not None else table, index, gate, 0, 1))
-    return found
+def over_stretches(function: Callable, state, operands: Sequence[Operand], chain: Chain, checkpointed: bool):
+    """Carry a state over all steps after the first window: return it, and the sum of the values of function(state, operands) = (state, value).
+
+    `checkpointed`: over stretches of √T steps, of which the reverse pass keeps the state before, and computes all else again.
+    """
+    first, steps = chain.order, chain.length - chain.order
+    rows = math.isqrt(steps)
+    if not checkpointed or rows < 2:
+        return function(state, [operand.between(first, chain.length) for operand in operands])
+    count = steps // rows
+    cut = [operand.stretches(first, rows, count) for operand in operands]
+
+    @jax.checkpoint
+    def stretch(state, own):
+        number, arrays = own
+        return function(state, [at(number, one) for (_, at), one in zip(cut, arrays, strict=True)])
+
+    state, values = jax.lax.scan(stretch, state, (jnp.arange(count), [moving for moving, _ in cut]))
+    total = values.sum(0)
+    if steps % rows:
+        state, value = function(state, [operand.between(first + rows * count, chain.length) for operand in operands])
+        total = total + value
+    return state, total
+
+
+# ── in parallel ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def log_sum_in_parallel(chain: Chain, temperature: float | int):
+    """Return what `log_sum` does, in log₂ T rounds: two neighboring steps become one, a product of K × K tables in logarithms.
+
+    It takes T · K³ operations and T · K² memory for each sequence, all of a round at once: for an accelerator with cores to spare.
+    Source: Särkkä & García-Fernández (2021), "Temporal parallelization of Bayesian smoothers".
+    """
+    start, (densities, transitions) = first_window(chain, temperature), in_steps(chain)
+    others, steps = len(chain.others), chain.length - chain.order
+    if steps <= 0:
+        return reduced(start, others, temperature)
+    # every state of the window before, as a certainty, carried one step on
+    before = tuple(chain.sizes[label] for label in chain.window[others:])
+    size = math.prod(before)
+    certain = jnp.where(jnp.eye(size, dtype=bool), 0, LOG_ZERO).reshape(1, 1, size, *(1,) * others, *before)
+    advance = Advance(chain, transitions)
+    tables = [operand.between(chain.order, chain.length).array[:, :, None] for operand in (*densities, *transitions)]
+    moved = advance.plain(certain, tables[len(densities):], temperature)
+    for operand, table in zip(densities, tables, strict=False):
+        moved = moved + arranged(table, operand.labels, chain.window, 3)
+    moved = jnp.broadcast_to(moved, (steps, *moved.shape[1: 3 + others], *before))
+    moved = jnp.moveaxis(moved.reshape(*moved.shape[: 3 + others], size), 2, -2)  # (step, batch, *others, state before, state)
+
+    @jax.checkpoint
+    def product(first, second):
+        return tempered_logsumexp(first[..., :, None, :] + jnp.swapaxes(second, -1, -2)[..., None, :, :], temperature, 1)
+
+    while moved.shape[0] > 1:
+        pairs = moved.shape[0] // 2
+        moved = jnp.concatenate([product(moved[: 2 * pairs: 2], moved[1: 2 * pairs: 2]), moved[2 * pairs:]])
+    total = start.reshape(*start.shape[: 1 + others], size, 1) + moved[0]
+    return tempered_logsumexp(total, temperature, 2)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from emjax.indices import Affine
-from emjax.jaxprs import rearranged
+from emjax.jaxprs import dependencies, rearranged
 from emjax.latents import Latent, latent_p
 from emjax.named import Axis, Named
 from emjax.program import Program
@@ -24,7 +24,8 @@ def propagated(program: Program, jaxpr, split: set[str], inputs):
     values = [_all_elements(latent) if latent.name in split else _one_element(latent) for latent in latents]
     opened = rearranged(jaxpr, constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
                         eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not latent_p])
-    return propagate(opened, [*inputs, *values])
+    estimated = dependencies(jaxpr, dict.fromkeys(jaxpr.invars[: len(program.parameters)], "parameter"))
+    return propagate(opened, [*inputs, *values], estimated)
 
 
 def _one_element(latent: Latent) -> Named:

@@ -10,6 +10,8 @@ sites. Nothing of emjax is imported. What the words mean here:
   that, so a scaled latent is refused: repeat the row. Where only observations are scaled, c copies given the same
   latents are c times the log-probability.
 - An unobserved continuous site is a parameter. Its density is the prior's and no part of the likelihood.
+- NumPyro's `scan` is the Python loop that it stands for: entry t of a site's values belongs to entry t of `xs`, also
+  under `reverse=True`.
 """
 
 import itertools
@@ -23,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from numpyro import handlers
-from numpyro.distributions import ExpandedDistribution, Independent, MaskedDistribution
+from numpyro.distributions import Distribution, ExpandedDistribution, Independent, MaskedDistribution
+from numpyro.primitives import Messenger
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a table is evaluated once
 
@@ -82,6 +85,13 @@ class JointTable:
             )
             for name, latent in self.latents.items()
         }
+
+    def pairwise_posterior(self, name: str) -> np.ndarray:
+        """p(z_t = i, z_{t+1} = j | x, params) of neighbors along a site's first axis: (T - 1, *rest, support, support)."""
+        now, then = self.index[name][:, :-1], self.index[name][:, 1:]
+        values = range(len(self.latents[name].support))
+        rows = [[np.tensordot(self.probability, (now == i) & (then == j), 1) for j in values] for i in values]
+        return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
     @property
     def mode(self) -> dict[str, np.ndarray]:
@@ -195,7 +205,7 @@ def expected_log_likelihood(model: Callable, params: dict, table: JointTable, *a
 
 def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
     choices = [range(len(latent.support)) for latent in latents.values() for _ in range(latent.num_elements)]
-    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(-1, len(choices))
+    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(math.prod(map(len, choices)), len(choices))
     index, start = {}, 0
     for name, latent in latents.items():
         stop = start + latent.num_elements
@@ -206,7 +216,7 @@ def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
 
 def _trace(model, values, *args, **kwargs):
     values = jax.tree.map(jnp.asarray, values)
-    run = handlers.seed(handlers.substitute(model, data=values), jax.random.key(0))
+    run = Unrolled(handlers.seed(handlers.substitute(model, data=values), jax.random.key(0)))
     with numpyro.validation_enabled(False):  # it costs as much as the program
         return handlers.trace(run).get_trace(*args, **kwargs)
 
@@ -219,8 +229,8 @@ def _first_of_support(site):
 
 def _element_law(law):
     """The distribution of one element, below what only repeats, groups or masks it."""
-    while isinstance(law, (ExpandedDistribution, Independent, MaskedDistribution)):
-        law = law.base_dist
+    while isinstance(law, (ExpandedDistribution, Independent, MaskedDistribution, Steps)):
+        law = law.laws[0] if isinstance(law, Steps) else law.base_dist
     return law
 
 
@@ -235,4 +245,80 @@ def _latent_log_prob(law, value):
         support = _element_law(law).enumerate_support(expand=False)
         uniform = -math.prod(law.event_shape) * math.log(len(support))
         return jnp.where(law._mask, _latent_log_prob(law.base_dist, value), uniform)
+    if isinstance(law, Steps):
+        return jnp.stack([_latent_log_prob(step, value[t]) for t, step in enumerate(law.laws)])
     return law.log_prob(value)
+
+
+# Scans ---------------------------------------------------------------------------------------------------------------
+
+
+class Unrolled(Messenger):
+    """Run each `scan` of a program as a Python loop, outside every handler that gives sites their values.
+
+    As in NumPyro, the handlers inside the body see one step, and those outside see each site once, its steps stacked.
+    """
+
+    def process_message(self, msg):
+        if msg["type"] != "control_flow":
+            return
+        body, carry, xs, length, reverse = msg["args"]
+        length = len(jax.tree.leaves(xs)[0]) if length is None else length
+        steps = [None] * length
+        for t in reversed(range(length)) if reverse else range(length):
+            step = handlers.seed(body, jax.random.key(t))
+            for handler, values in msg["kwargs"]["substitute_stack"]:
+                key = "condition_fn" if handler == "condition" else "substitute_fn"
+                step = getattr(handlers, handler)(step, **{key: _values_at(values, t)})
+            with handlers.block(), handlers.trace() as trace:
+                carry, y = step(carry, jax.tree.map(lambda x: x[t], xs))
+            steps[t] = trace, y
+        traces, ys = zip(*steps)
+        ys = jax.tree.map(lambda *entries: jnp.stack([jnp.asarray(entry) for entry in entries]), *ys)
+        msg["value"] = (length, None, carry), (_Trace({name: _stacked(traces, name) for name in traces[0]}), ys)
+
+
+class Steps(Distribution):
+    """The distributions of one site at every step: batch shape (T, *batch)."""
+
+    def __init__(self, laws):
+        self.laws = laws
+        super().__init__((len(laws), *laws[0].batch_shape), laws[0].event_shape)
+
+    @property
+    def support(self):
+        return self.laws[0].support
+
+    def log_prob(self, value):
+        return jnp.stack([law.log_prob(value[t]) for t, law in enumerate(self.laws)])
+
+
+@dataclass(frozen=True)
+class _Trace:
+    trace: dict
+
+
+def _values_at(values, t: int) -> Callable:
+    """A substitution of step t: entry t of a site's values, the parameters, or what a function says of the step's site."""
+
+    def at(site):
+        if callable(values):
+            return values(site)
+        value = values.get(site["name"])
+        return value[t] if value is not None and site["type"] == "sample" else value
+
+    return at
+
+
+def _stacked(traces, name: str) -> dict:
+    """The message of a site: its steps' values, distributions and scales, stacked."""
+    sites = [trace[name] for trace in traces]
+    message = {**sites[0], "_control_flow_done": True, "stop": False}
+    if message["type"] in ("sample", "deterministic"):
+        message["value"] = jnp.stack([jnp.asarray(site["value"]) for site in sites])
+    if message["type"] == "sample":
+        message["fn"] = Steps([site["fn"] for site in sites])
+        if message["scale"] is not None:
+            scales = [jnp.broadcast_to(site["scale"], site["fn"].batch_shape) for site in sites]
+            message["scale"] = jnp.stack(scales)
+    return message

@@ -17,13 +17,27 @@ from emjax import EM
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
 
-from experiments import annotators, canvas, coins, corpora, gaussian_mixture, grades, hidden_markov, report, segmentation, topics  # noqa: E402
+from experiments import (  # noqa: E402
+    annotators,
+    canvas,
+    coins,
+    corpora,
+    gaussian_mixture,
+    grades,
+    hidden_markov,
+    logo,
+    motif,
+    report,
+    segmentation,
+    topics,
+)
 from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
 from experiments.iterates import iterates  # noqa: E402
 
 # one EM for several tests: each compiles once
 SOFT_COINS = coins.soft_em()
 PARTIAL_GRADES = EM(grades.grades.partial_program)
+ONE_MOTIF, ONE_MOTIF_OR_NONE = motif.exactly_one(), motif.zero_or_one()
 METHODS = gaussian_mixture.methods(num_restarts=4)
 BAUM_WELCH = hidden_markov.soft_em()
 
@@ -221,6 +235,67 @@ def test_topics_of_the_constitution_are_distributions_that_tell_words_apart():
     np.testing.assert_allclose(found.words.sum(axis=1), 1)
     shown = topics.characteristic_words(corpus, found.words)
     assert any("president" in [corpus.words[w] for w in row] for row in shown)
+
+
+def test_planted_sequences_hold_the_motif_where_they_say():
+    sequences = motif.planted_sequences(0, 400)
+    lengths = (sequences.letters >= 0).sum(axis=1)
+    assert (lengths.min(), lengths.max()) == motif.LENGTHS
+    assert (sequences.starts + motif.WIDTH <= lengths).all()
+    read = np.take_along_axis(sequences.letters, sequences.starts[:, None] + np.arange(motif.WIDTH), axis=1)
+    shares = (read[..., None] == np.arange(4)).mean(axis=0)
+    np.testing.assert_allclose(shares, motif.planted_motif(), atol=0.08)  # three standard deviations
+    assert abs(motif.planted_sequences(1, 400, 0.6).has_one.mean() - 0.6) < 0.08
+
+
+def test_motif_is_read_early_or_late_until_it_is_realigned():
+    sequences = motif.planted_sequences(0, 100)
+    starts = motif.word_starts(sequences.letters, 4)
+    ends = [motif.end_of(ONE_MOTIF, sequences.letters, start) for start in starts]
+    assert {-1, 0} <= {motif.shift(end, sequences) for end in ends}
+    realigned = [motif.realigned(ONE_MOTIF, sequences.letters, end) for end in ends]
+    for before, after in zip(ends, realigned, strict=True):
+        assert motif.shift(after, sequences) == 0
+        assert (after.log_likelihood > before.log_likelihood + 10) == (motif.shift(before, sequences) != 0)
+        assert motif.in_place(after, sequences) > 0.85
+        np.testing.assert_allclose(after.params["motif"], motif.planted_motif(), atol=0.15)
+
+
+def test_motif_is_found_where_some_sequences_have_none():
+    sequences = motif.planted_sequences(1, 100, motif.SHARE)
+    found = motif.best_of(ONE_MOTIF_OR_NONE, sequences.letters, motif.word_starts(sequences.letters, 2))
+    assert abs(found.params["occurrence"] - sequences.has_one.mean()) < 0.1
+    assert ((motif.places(found, sequences.letters) >= 0) == sequences.has_one).mean() > 0.8
+    consensus = "".join("ACGT"[letter] for letter in found.params["motif"].argmax(axis=1))
+    assert consensus == motif.CONSENSUS
+
+
+def test_moved_motifs_are_read_off_the_data():
+    letters = np.full((1, 40), -1)
+    letters[0, :36] = np.arange(36) % 4
+    starts = np.zeros((1, 40 - motif.WIDTH + 1))
+    starts[0, 13] = 1
+    motifs = motif.moved(motif.End({"background": np.full(4, 0.25)}, starts, 0.0), letters)
+    first = motifs[:, 0].argmax(axis=1)
+    expected = [start % 4 for start in range(13 - motif.WIDTH + 1, 13 + motif.WIDTH) if start != 13]
+    assert first.tolist() == expected
+    np.testing.assert_allclose(motifs.max(axis=2), 1.25 / 2)
+    assert motif.profile(motif.End({}, starts, 0.0), letters).sum() == 3 * motif.WIDTH - 2  # all inside
+
+
+def test_logo_is_as_high_as_its_information():
+    probs = np.array([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.2, 0.6, 0.1]])
+    np.testing.assert_allclose(logo.information(probs)[:3], [2, 0, 1])
+    axes = matplotlib.figure.Figure().subplots()
+    axes.set(xlim=(0, 6), ylim=(0, 2))
+    logo.draw_logo(axes, probs, first=2)
+    to_data = axes.transData.inverted()
+    boxes = [patch.get_window_extent().transformed(to_data) for patch in axes.patches]
+    columns = [boxes[4 * i : 4 * i + 4] for i in range(4)]
+    for place, column, bits in zip(range(2, 6), columns, logo.information(probs), strict=True):
+        np.testing.assert_allclose([(box.x0 + box.x1) / 2 for box in column], place, atol=0.01)
+        np.testing.assert_allclose(max(box.y1 for box in column), bits, atol=0.01)
+    assert columns[3][-1].height == max(box.height for box in columns[3])  # the commonest on top
 
 
 def test_earthquakes_are_the_series_of_the_book():

@@ -30,7 +30,7 @@ class LeftOut(Exception):
 MODULES = {
     "emjax": ["with_emjax"],
     "emjax, compressed": ["with_emjax"],
-    "hand-written JAX": ["by_hand_gaussian", "by_hand_discrete"],
+    "hand-written JAX": ["by_hand_gaussian", "by_hand_discrete", "by_hand_chains"],
     "hand-written JAX, distinct rows": ["by_hand_discrete"],
     "matrix products alone": ["by_hand_gaussian"],
     "NumPy": ["with_numpy"],
@@ -39,13 +39,16 @@ MODULES = {
     "SciPy": ["with_numpy"],
     "scikit-learn": ["with_mixture_libraries"],
     "gmmx": ["with_mixture_libraries"],
-    "pomegranate": ["with_mixture_libraries"],
+    "pomegranate": ["with_mixture_libraries", "with_chain_libraries"],
     "StepMix": ["with_discrete_libraries"],
     "crowd-kit": ["with_discrete_libraries"],
     "enstop": ["with_discrete_libraries"],
     "scikit-learn NMF": ["with_discrete_libraries"],
     "tomotopy": ["with_discrete_libraries"],
-    "dynamax": ["with_discrete_libraries"],
+    "dynamax": ["with_discrete_libraries", "with_chain_libraries"],
+    "dynamax, fit_em": ["with_chain_libraries"],
+    "hmmlearn, scaling": ["with_chain_libraries"],
+    "hmmlearn, log": ["with_chain_libraries"],
 }
 
 # Where an implementation does something else than EM on this likelihood, and so must not agree.
@@ -55,17 +58,35 @@ DIFFERENT = {
     "tomotopy": "latent Dirichlet allocation by collapsed Gibbs sampling; one step is one sweep, on one thread for each core",
 }
 
-# What had to be set for the likelihoods to agree, or what a library does beside EM.
-REMARKS = {
+MASKED = "`emjax.models.hidden_markov`, whose mask stays although all sequences have one length"
+ENDLESS = (
+    "float32 only: it casts its weights to float32; probabilities of ending held at one, and not counted, by overriding `from_summaries`"
+)
+
+# What had to be set for the likelihoods to agree, or what a library does beside EM: in all models, or in (implementation, model).
+REMARKS: dict[str | tuple[str, str], str] = {
     "scikit-learn": "reg_covar=0; the last E-step, one more than steps, cancels in the difference of two runs",
     "gmmx": "reg_covar=0",
     "pomegranate": "float32 only: it casts its weights to float32",
     "StepMix": "its start is set by overriding `_initialize_parameters`",
     "crowd-kit": "clips probabilities at 1e-10; computes the evidence lower bound in every step",
     "enstop": "float32 only, numba on all cores; `plsa_fit`, since its class `PLSA` needs a NumPy below 1.24",
-    "dynamax": "one chain of all documents, transitions and initial state tied to the weights (a chain for each document takes 20 "
+    ("dynamax", "multinomials"): "one chain of all documents, transitions and initial state tied to the weights (a chain for each document takes 20 "
     "times as long, and 3 GB); Dirichlet concentration 1 + 1e-9, since its M-step is NaN at 1",
+    "dynamax": "its `e_step` for each sequence and its `m_step`, in one compiled loop; Dirichlet concentration 1 + 1e-9, since its M-step "
+    "is NaN at 1",
+    "dynamax, fit_em": "`fit_em` as it is, compiled once for each number of steps; priors as in dynamax",
+    ("pomegranate", "hmm_categorical"): ENDLESS,
+    ("pomegranate", "hmm_gaussian"): ENDLESS,
+    "hmmlearn, scaling": "one thread; covars_prior=0, covars_weight=0 where emissions are Gaussian",
+    ("emjax", "hmm_categorical"): MASKED,
+    ("emjax", "hmm_gaussian"): MASKED,
 }
+
+
+def remark(implementation: str, model: str) -> str | None:
+    """Return what a reader must know of an implementation of a model, if anything."""
+    return REMARKS.get((implementation, model), REMARKS.get(implementation))
 
 
 def setup(implementation: str, model: str) -> Callable[[dict, dict, dict], Run]:
