@@ -158,7 +158,7 @@ class Bounds:
     low: np.ndarray
     high: np.ndarray
 
-    def are(self, low: float, high: float) -> bool:
+    def are(self, low: float | int, high: float | int) -> bool:
         return bool((self.low == low).all() and (self.high == high).all())
 
     @property

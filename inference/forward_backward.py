@@ -27,6 +27,7 @@ from emjax.recursion import (
     in_steps,
     over_stretches,
 )
+from emjax.segments import in_segments, number_of_segments, with_starts
 
 
 def scaled_log_sum(chain: Chain, epsilon, checkpointed: bool = False):
@@ -35,7 +36,7 @@ def scaled_log_sum(chain: Chain, epsilon, checkpointed: bool = False):
     Exponentials are taken of tables before they are looked up, relative to the largest of each step.
     """
     start, (densities, transitions) = first_window(chain, 1), in_steps(chain)
-    others, count = [label for label in chain.window if label[1] is None], len(densities)
+    others = [label for label in chain.window if label[1] is None]
 
     def stretch(message, operands: Sequence[Operand]):
         steps, tables, offset = operands[0].steps, [], jnp.zeros((1,) * (1 + len(others)))
@@ -46,8 +47,8 @@ def scaled_log_sum(chain: Chain, epsilon, checkpointed: bool = False):
             shift = arranged(shift.reshape([n for i, n in enumerate(shift.shape) if i < 2 or operand.labels[i - 2][1] is None]),
                              [label for label in operand.labels if label[1] is None], others, 2)
             offset = offset + (shift[0] * steps if shift.shape[0] == 1 else shift.sum(0))
-        recursion = _Recursion(Advance(chain, operands[count:]), chain.window, steps, tuple(operand.labels for operand in operands[:count]))
-        message, scale = _carried(recursion, message, tables, [(operand.index, operand.gate) for operand in operands], epsilon)
+        fixed = [(operand.index, operand.gate) for operand in operands]
+        message, scale = _carried_over(chain, operands, message, tables, fixed, steps, epsilon)
         return message, offset + scale
 
     states = tuple(i for i, label in enumerate(chain.window, 1) if label[1] is not None)
@@ -56,6 +57,44 @@ def scaled_log_sum(chain: Chain, epsilon, checkpointed: bool = False):
     total = first.sum(states, keepdims=True)
     _, value = over_stretches(stretch, first / total, [*densities, *transitions], chain, checkpointed)
     return value + (largest + jnp.log(total)).squeeze(states)
+
+
+def _carried_over(chain: Chain, operands: Sequence[Operand], message, tables: Sequence, fixed: Sequence, steps: int, epsilon):
+    """Do what `_carried` does; in segments, where the chain is long and its steps are small."""
+    def carried(message, tables, fixed, steps: int, chain: Chain = chain):
+        transitions = [operand for operand in operands if operand.lag > 0]
+        densities = tuple(operand.labels for operand in operands if operand.lag == 0)
+        return _carried(_Recursion(Advance(chain, transitions), chain.window, steps, densities), message, tables, fixed, epsilon)
+
+    segments = number_of_segments(chain, steps)
+    if segments == 1:
+        return carried(message, tables, fixed, steps)
+    # the steps that are left over come first, so that nothing comes after the segments
+    rows, is_row = steps // segments, [operand.index is not None for operand in operands]
+    rest = steps - rows * segments
+    looked_up = [table for table, own in zip(tables, is_row, strict=True) if own]
+    in_time = ([table for table, own in zip(tables, is_row, strict=True) if not own], fixed)
+
+    def complete(tables):
+        tables, others = iter(tables), iter(looked_up)
+        return [next(others) if own else next(tables) for own in is_row]
+
+    def between(start: int, stop: int):
+        return jax.tree.map(lambda array: array if array.shape[0] == 1 else array[start:stop], in_time)
+
+    before = jnp.zeros(())
+    if rest:
+        own_tables, own_fixed = between(0, rest)
+        message, before = carried(message, complete(own_tables), own_fixed, rest)
+    wide = with_starts(chain)
+
+    def of_segment(message, arrays, of_starts: bool):
+        own_tables, own_fixed = arrays
+        own_tables = complete(own_tables)
+        return carried(message, jax.lax.stop_gradient(own_tables) if of_starts else own_tables, own_fixed, rows, wide if of_starts else chain)
+
+    message, scale = in_segments(of_segment, message, between(rest, steps), len(chain.others), segments, rows * segments, epsilon)
+    return message, before + scale
 
 
 def _largest(operand: Operand):

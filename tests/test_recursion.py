@@ -14,7 +14,7 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
-from emjax import EM, numerics
+from emjax import EM, forward_backward, numerics
 from emjax.e_step import log_z, problem, value_and_gradient
 
 RANDOM = np.random.default_rng(20261121)
@@ -205,6 +205,20 @@ def test_stretches_and_rounds_give_the_same(program, data, form, monkeypatch):
         np.testing.assert_allclose(found, value, rtol=1e-13)
         for own, wanted in zip(jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True):
             np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("num_segments", [2, 3])
+@pytest.mark.parametrize(("program", "data"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
+def test_segments_side_by_side_give_the_same(program, data, num_segments, monkeypatch):
+    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(forward_backward, "number_of_segments", lambda chain, steps: num_segments if steps >= num_segments else 1)
+    monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
+    whole = whole_problem(program, data)
+    value, gradient = jax.jit(partial(plain_form, whole))()
+    found, found_gradient = jax.jit(partial(scaled_form, whole))()
+    np.testing.assert_allclose(found, value, rtol=1e-13)
+    for own, wanted in zip(jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True):
+        np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13)
 
 
 # ---------------------------------------------------------------- where probabilities are lost
