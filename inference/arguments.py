@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.numerics import is_key
+
 
 def split_arguments(args, kwargs, concrete: bool = False):
     """Split a model's arguments into arrays, which are traced, and everything else, which is as it is.
@@ -14,8 +16,7 @@ def split_arguments(args, kwargs, concrete: bool = False):
     `int(labels.max()) + 1`, say).
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
-    is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-                for leaf in leaves]
+    is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves]
     static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
     arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
 
@@ -34,7 +35,8 @@ def signature(args, kwargs, concrete: bool = False):
     def part(leaf):
         if not isinstance(leaf, np.ndarray | jax.Array):
             return type(leaf), _hashable(leaf)
-        return tuple(leaf.shape), str(leaf.dtype), np.asarray(leaf).tobytes() if concrete else None
+        content = jax.random.key_data(leaf) if is_key(leaf) and concrete else leaf
+        return tuple(leaf.shape), str(leaf.dtype), np.asarray(content).tobytes() if concrete else None
 
     return concrete, tree, tuple(map(part, leaves)), jax.config.jax_enable_x64
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.numerics import is_key
+
 
 def transposed(array, axes: Sequence[int]):
     """Return the array with its axes in another order; a known array stays known."""
@@ -38,7 +40,7 @@ def evaluate(function: Callable, *arrays, **settings):
 
 
 def _as_known(array):
-    return array if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key) else np.asarray(array)
+    return array if is_key(array) else np.asarray(array)
 
 
 def in_order(array, order: Sequence[int | None]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,6 @@ from emjax.conjugate import (
     SCALE_TRIL,
     SIMPLEX,
     SIMPLEX_LOGITS,
-    UNIT_INTERVAL,
     Conjugate,
 )
 from emjax.families import PRIORS
@@ -153,14 +151,30 @@ def _unwrapped(constraint):
     return constraint
 
 
-def bounds(constraint) -> tuple[Any, Any] | None:
-    """Return the lowest and highest value that a constraint on scalars allows, or None if it is another kind."""
+@dataclass(frozen=True)
+class Bounds:
+    """The lowest and the highest value that a constraint on scalars allows: a number each, or an array along the last axes of the value."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def are(self, low: float, high: float) -> bool:
+        return bool((self.low == low).all() and (self.high == high).all())
+
+    @property
+    def are_none(self) -> bool:
+        return self.are(-math.inf, math.inf)
+
+    def __str__(self) -> str:
+        return "[" + ", ".join(f"{b:g}" if b.ndim == 0 else np.array2string(b, precision=4, threshold=8) for b in (self.low, self.high)) + "]"
+
+
+def bounds(constraint) -> Bounds | None:
+    """Return the bounds of a constraint on scalars, or None if it is of another kind."""
     constraint = _unwrapped(constraint)
-    if constraint is constraints.real or type(constraint) is type(constraints.real):
-        return -math.inf, math.inf
-    if type(constraint) in (type(constraints.positive), type(constraints.nonnegative), type(constraints.unit_interval)) or \
-            hasattr(constraint, "lower_bound") or hasattr(constraint, "upper_bound"):
-        return getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
+    if type(constraint) is type(constraints.real) or hasattr(constraint, "lower_bound") or hasattr(constraint, "upper_bound"):
+        low, high = getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
+        return Bounds(np.asarray(low, float), np.asarray(high, float))
     return None
 
 
@@ -180,7 +194,7 @@ def _constraint_problem(constraint, form: Conjugate) -> str:
     found = bounds(inner)
     if form.event_dim == 0:
         return "" if found is not None else f"its constraint {constraint} ties its entries to one another"
-    free = found == (-math.inf, math.inf) or (form is SIMPLEX and found is not None and found[0] == 0 and found[1] in (1, math.inf))
+    free = found is not None and (found.are_none or (form is SIMPLEX and (found.are(0, 1) or found.are(0, math.inf))))
     return "" if free or any(type(inner) is type(match) for match in _MATCHING[form]) else f"its constraint {constraint} may exclude the maximizer"
 
 
@@ -191,7 +205,7 @@ def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) 
     form, parameter = uses[0].form, graph.parameters[name]
     prior_term = reader.prior_term(name)
     prior_number = None if prior_term is None else graph.terms.index(prior_term)
-    low, high = (bounds(parameter.constraint) or (-math.inf, math.inf)) if form.event_dim == 0 else (-math.inf, math.inf)
+    limits = bounds(parameter.constraint) if form.event_dim == 0 else None
 
     def update(params, state, constants, statistics):
         arrays = graph.arrays(params, constants)
@@ -206,16 +220,12 @@ def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) 
                 total = total + _prior_along(graph.terms[prior_number], arrays, statistics[prior_number], form, rows, features, value.shape)
             return total
 
-        new = form.maximize(tuple(jax.grad(along_features)(zeros)), rows)
-        if not (_is_number(low) and low == -math.inf and _is_number(high) and high == math.inf):
-            new = jnp.clip(new, jnp.asarray(low, new.dtype), jnp.asarray(high, new.dtype))
-        return {name: new.reshape(value.shape).astype(value.dtype)}, state
+        new = form.maximize(tuple(jax.grad(along_features)(zeros)), rows).reshape(value.shape).astype(value.dtype)
+        if limits is not None and not limits.are_none:
+            new = jnp.clip(new, jnp.asarray(limits.low, new.dtype), jnp.asarray(limits.high, new.dtype))
+        return {name: new}, state
 
-    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, (low, high)), lambda params: (), update)
-
-
-def _is_number(x) -> bool:
-    return isinstance(x, (int, float))
+    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, limits), lambda params: (), update)
 
 
 def _inner_linear(term: Term, arrays, statistics, use: Use, features):
@@ -256,14 +266,13 @@ def _prior_along(term: Term, arrays, statistics, form, rows, features, shape):
     return (weights * jnp.broadcast_to(density, weights.shape)).sum()
 
 
-def _closed_reason(graph, uses, reader, prior_term, limits) -> str:
+def _closed_reason(graph, uses, reader, prior_term, limits: Bounds | None) -> str:
     where = ", ".join(dict.fromkeys(f"{use.argument} of '{graph.terms[use.term].site.name}'" for use in uses))
     text = f"{uses[0].form.solution} ({where})"
     if prior_term is not None:
         text += f", with its {prior_term.site.family.__name__} prior"
-    if any(_is_number(limit) and math.isfinite(limit) for limit in limits) and uses[0].form is not UNIT_INTERVAL \
-            and not (limits[0] == 0 and limits[1] == math.inf):
-        text += f", within [{limits[0]:g}, {limits[1]:g}]"
+    if limits is not None and not (limits.are_none or limits.are(0, math.inf) or limits.are(0, 1)):
+        text += f", within {limits}"
     if _in_turn(graph, uses, reader):
         text += "; in turn with the scale it is weighted by"
     return text

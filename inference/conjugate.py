@@ -42,29 +42,38 @@ def _ratio(numerator, denominator, otherwise, event_dim: int = 0):
     return jnp.where(shaped, numerator / divisor, otherwise)
 
 
+def _counts(coefficients):
+    """Return the coefficients of logarithms, zero where they are negative.
+
+    A prior of concentration below 1 takes off up to one count. What is left negative has its maximum at the boundary, where the prior is
+    infinite, and the objective then, too. An entry that no positive count is left of keeps its value.
+    """
+    return [jnp.maximum(c, 0) for c in coefficients]
+
+
 def _unit_interval(coefficients, value):
-    a, b = coefficients  # b may be −0 but for rounding: it is a difference where a total is known
-    return jnp.clip(_ratio(a, a + b, value), 0, 1)
+    a, b = _counts(coefficients)
+    return _ratio(a, a + b, value)
 
 
 def _unit_interval_logits(coefficients, value):
-    a, b = coefficients
-    return jnp.where(a + b != 0, safe_log(jnp.maximum(a, 0)) - safe_log(jnp.maximum(b, 0)), value)
+    a, b = _counts(coefficients)
+    return jnp.where(a + b != 0, safe_log(a) - safe_log(b), value)
 
 
 def _simplex(coefficients, value):
-    (c,) = coefficients
+    (c,) = _counts(coefficients)
     return _ratio(c, c.sum(-1), value, 1)
 
 
 def _simplex_logits(coefficients, value):
-    (c,) = coefficients
+    (c,) = _counts(coefficients)
     return jnp.where(c.sum(-1, keepdims=True) != 0, safe_log(_simplex(coefficients, jnp.ones_like(value))), value)
 
 
 def _rate(coefficients, value):
     a, b = coefficients
-    return _ratio(a, -b, value)
+    return _ratio(jnp.maximum(a, 0), -b, value)
 
 
 def _scale(coefficients, value):

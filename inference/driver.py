@@ -43,8 +43,8 @@ class Status(IntEnum):
             Status.OBJECTIVE_DECREASED: "the objective decreased by more than rounding: params are those before the decrease; enable "
                                         "float64 (jax.config.update('jax_enable_x64', True)), or check a maximizer given in m_step",
             Status.NOT_FINITE: "the objective became infinite or NaN: params are the last finite ones; a scale that shrinks to zero has "
-                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components (a Beta or Dirichlet "
-                               "prior with a concentration below 1 is itself infinite at the boundary)",
+                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components (a Beta, Dirichlet or "
+                               "Gamma prior with a concentration below 1 is itself infinite at the boundary)",
         }[self]
 
 

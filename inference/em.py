@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from emjax import validation
 from emjax.arguments import signature, split_arguments
 from emjax.driver import Carry, Compiled, EMState, Start, Status, has_failed
+from emjax.numerics import is_key
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
 
@@ -68,7 +69,7 @@ class EM:
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 + |objective|); never less than
       what the precision resolves.
     - `max_steps`: the largest number of EM steps.
-    - `num_restarts`: how many starts `run` tries; the one with the largest final objective is returned.
+    - `num_restarts`: how many starts `run` tries, those that the program excludes aside; the one with the largest final objective is returned.
     - `init`: a NumPyro initialization strategy (`numpyro.infer.init_to_…`) for `sample` sites; `numpyro.param` sites start
       from the program's own values.
     - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
@@ -135,13 +136,21 @@ class EM:
         """Run EM to convergence and return an `EMResult`.
 
         `args`, `kwargs`: the model's own. `init_params`: {site: constrained start} for some or all parameters; the
-        others start from the program's values. Errors: `ValueError` for data or a start that the program excludes.
+        others start from the program's values. Errors: `ValueError` for data or a start that the program excludes (for all starts, of several).
         """
         rng_key = _checked_key(rng_key)
         compiled, data = self._compiled(args, kwargs)
         given = compiled.given(validation.checked_params(compiled.graph, init_params or {}, complete=False))
         keys = [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts)
-        return max((self._run(compiled, key, data, given) for key in keys), key=_rank)
+        results, errors = [], []
+        for key in keys:
+            try:
+                results.append(self._run(compiled, key, data, given))
+            except ValueError as error:  # another start may be a possible one
+                errors.append(error)
+        if not results:
+            raise errors[0]
+        return max(results, key=_rank)
 
     def _run(self, compiled: Compiled, rng_key, data, given) -> EMResult:
         with one_blas_thread():
@@ -234,7 +243,7 @@ def _is_number(value) -> bool:
 
 
 def _checked_key(rng_key):
-    if isinstance(rng_key, jax.Array) and (jax.dtypes.issubdtype(rng_key.dtype, jax.dtypes.prng_key) or rng_key.dtype == jnp.uint32):
+    if isinstance(rng_key, jax.Array) and (is_key(rng_key) or rng_key.dtype == jnp.uint32):
         return rng_key
     raise ValueError("The first argument is a random key, the model's own arguments follow: em.run(jax.random.key(0), ...).")
 

@@ -23,7 +23,7 @@ from emjax.latents import Latent
 from emjax.lifting import lift_events
 from emjax.lookup import Lookup, look_up
 from emjax.named import Axis, Named, constant, spread
-from emjax.numerics import bounded_below
+from emjax.numerics import as_float, bounded_below
 from emjax.records import Parameter, Site
 from emjax.statistics import Statistics
 from emjax.wiring import Wire, wires
@@ -225,7 +225,7 @@ def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin
         for name, array in zip(names, arrays, strict=False):
             form = family.arguments[name]
             reference = arrays[len(names)] if name == family.centered else None
-            inputs[name] = array if form is None else form.features(array, reference)
+            inputs[name] = as_float(array) if form is None else form.features(as_float(array), reference)
             if instead is not None and name == instead.argument:
                 inputs[name] = instead.replaced(inputs[name], arrays[-1])
         return family.naturals(**inputs)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxprs_in_params
 from jax.interpreters import partial_eval as pe
 
-CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-         "remat", "remat2", "checkpoint", "custom_lin"}
+# calls that have derivatives of their own
+WITH_DERIVATIVES = {"custom_jvp_call", "custom_vjp_call"}
+CALLS = WITH_DERIVATIVES | {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_lin"}
 
 
-def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Return a jaxpr with the equations of what its calls call in their place."""
+def inlined(closed: ClosedJaxpr, kept: Set[str] = frozenset()) -> ClosedJaxpr:
+    """Return a jaxpr with the equations of what its calls call in their place, those `kept` aside."""
     constants, equations = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True)), []
 
     def run(jaxpr: Jaxpr, known: dict) -> list:
@@ -22,7 +23,7 @@ def inlined(closed: ClosedJaxpr) -> ClosedJaxpr:
 
         for eqn in jaxpr.eqns:
             arguments = [read(atom) for atom in eqn.invars]
-            if eqn.primitive.name in CALLS:
+            if eqn.primitive.name in CALLS - kept:
                 callee = next(eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params)
                 inner = callee.jaxpr if isinstance(callee, ClosedJaxpr) else callee
                 own = [Var(var.aval) for var in inner.constvars]
@@ -46,6 +47,11 @@ def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, object]) -> dict[Var, froze
         joint = frozenset().union(*(found.get(v, frozenset()) for v in eqn.invars if not isinstance(v, Literal)))
         found.update({var: joint | found.get(var, frozenset()) for var in eqn.outvars})
     return found
+
+
+def primitives(equations: Sequence) -> set[str]:
+    """Return the names of the primitives of equations, and of what they call."""
+    return {eqn.primitive.name for eqn in equations}.union(*(primitives(inner.eqns) for eqn in equations for inner in jaxprs_in_params(eqn.params)))
 
 
 def rearranged(jaxpr: Jaxpr, **changes) -> Jaxpr:

@@ -21,6 +21,7 @@ from emjax.ascent import ascend
 from emjax.closed_form import LOCATIONS, Maximizer, Reader, bounds, closed_form
 from emjax.families import PRIORS
 from emjax.graph import FactorGraph, Term, term_naturals
+from emjax.jaxprs import dependencies, primitives
 from emjax.newton import newton
 
 LARGEST_NEWTON = 200
@@ -43,7 +44,7 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
     unknown = sorted(set(overrides) - set(graph.names))
     if unknown:
         raise ValueError(f"m_step names {', '.join(map(repr, unknown))}, but the program's parameters are {', '.join(map(repr, graph.names))}.")
-    reader = Reader(graph)
+    reader, once = Reader(graph), _differentiable_once(graph)
     held, closed, computed, opaque, user = [], [], [], [], []
     for name in graph.names:
         if name in graph.unused or not reader.terms_of(name):
@@ -54,16 +55,25 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
             uses, reason = reader.closed_form(name)
             if uses is not None:
                 closed.append((uses, name))
-            elif reader.is_tabular(name):
-                computed.append((name, reason))
-            else:
+            elif not reader.is_tabular(name):
                 opaque.append((name, reason))
+            elif name in once:
+                opaque.append((name, f"{reason}; of its custom_vjp, Newton's method would need a second derivative"))
+            else:
+                computed.append((name, reason))
     computed, opaque = _grouped_by_size(graph, computed, opaque)
     # a scale's maximizer depends on the location; the location's seldom on the scale
     locations, others = ([closed_form(graph, name, uses, reader) for uses, name in closed if (uses[0].form in LOCATIONS) == first]
                          for first in (True, False))
     between = _joint(graph, computed, reader, newton, "Newton") + _joint(graph, opaque, reader, _lbfgs_update, "L-BFGS") + user
     return held + locations + between + others
+
+
+def _differentiable_once(graph: FactorGraph) -> set[str]:
+    """Return the parameters that enter calls of which the program defines a first derivative, where Newton's method takes two."""
+    jaxpr = graph.joint.jaxpr
+    found = dependencies(jaxpr, dict(zip(jaxpr.invars, graph.names, strict=False)))
+    return {name for eqn in jaxpr.eqns if "custom_vjp_call" in primitives([eqn]) for var in eqn.outvars for name in found.get(var, ())}
 
 
 def _grouped_by_size(graph, computed, opaque):
@@ -101,7 +111,8 @@ def _joint(graph, items, reader, update, method) -> list[Maximizer]:
 
 def _is_regression(reader: Reader, term: Term, names) -> bool:
     """Whether Q is quadratic in the parameters: unbounded, they enter the locations of normals alone, and affinely."""
-    if any(bounds(reader.graph.parameters[name].constraint) != (-math.inf, math.inf) for name in names):
+    limits = [bounds(reader.graph.parameters[name].constraint) for name in names]
+    if any(limit is None or not limit.are_none for limit in limits):
         return False
     if term.family is not None:
         forms, tables = term.family.arguments, term.arguments

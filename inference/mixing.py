@@ -56,7 +56,7 @@ def mapped(eqn, values: Sequence[Named], core: list[int] | None, dropped: Sequen
             shape = tuple(value.shape[d] if d in core else compact[d] for d in range(len(value.shape)))
             arrays.append(broadcast(value.array, value.array.shape[: len(value.axes)] + shape))
 
-    function = lambda *a: eqn.primitive.bind(*map(jnp.asarray, a), **eqn.params)  # noqa: E731
+    function = lambda *a: eqn.primitive.bind(*map(jnp.asarray, a), **eqn.primitive.get_bind_params(eqn.params))  # noqa: E731
     for axis in reversed(axes):
         in_axes = [0 if any(a.key == axis.key for a in value.axes) else None for value in values]
         function = jax.vmap(function, in_axes=in_axes)

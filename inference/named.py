@@ -21,6 +21,7 @@ import numpy as np
 
 from emjax.arrays import broadcast, in_order, take, transposed
 from emjax.indices import Index, Root
+from emjax.numerics import is_key
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Named:
 
 
 def constant(value) -> Named:
-    array = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    array = value if isinstance(value, jax.core.Tracer) or is_key(value) else np.asarray(value)
     return Named(array, tuple(array.shape))
 
 

@@ -1,4 +1,4 @@
-"""Logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
+"""What is a number and has derivatives, logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 LOG_ZERO = -1e30
 # A total below this means that some datum has probability zero.
 IMPOSSIBLE = 0.5 * LOG_ZERO
+# A log-density larger than this is some multiple of `LOG_ZERO`, of a coefficient of at least 1e-10.
+INFINITE = -1e-10 * LOG_ZERO
 # Entries of the smallest array for which a form that is cheaper, and wrong near probability zero, is worth compiling beside the plain one.
 FEWEST_CHEAPER = 2**14
 
@@ -44,6 +46,17 @@ class Cheaper:
         return jnp.min(jnp.stack(self.margins)) if self.margins else jnp.full((), jnp.inf)
 
 
+def as_float(value):
+    """Return numbers as floating-point numbers, which have derivatives."""
+    value = jnp.asarray(value)
+    return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
+
+
+def is_key(array) -> bool:
+    """Whether an array is one of random keys, which are no numbers."""
+    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+
+
 def safe_log(x):
     """Return log x, and `LOG_ZERO` for x = 0 (gradient zero there)."""
     positive = x > 0
@@ -53,6 +66,11 @@ def safe_log(x):
 def bounded_below(log_density):
     """Return a log-density with `LOG_ZERO` in place of -inf; NaN stays NaN."""
     return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
+
+
+def infinite_at_zero(log_density):
+    """Return Σ c log p + …, computed with `LOG_ZERO` for log 0: `LOG_ZERO` where a positive c meets it, +inf where a negative one does."""
+    return jnp.where(log_density < -INFINITE, LOG_ZERO, jnp.where(log_density > INFINITE, jnp.inf, log_density))
 
 
 def finite_logits(logits):

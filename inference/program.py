@@ -17,7 +17,7 @@ from jax.interpreters import partial_eval as pe
 from numpyro.handlers import seed
 
 from emjax.arguments import split_arguments
-from emjax.jaxprs import inlined, pruned, rearranged
+from emjax.jaxprs import WITH_DERIVATIVES, inlined, pruned, rearranged
 from emjax.latents import Latent
 from emjax.records import Parameter, Site
 from emjax.tracing import Tracer
@@ -51,7 +51,7 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
         return outputs
 
     abstract = [jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names]
-    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves)))
+    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves), kept=WITH_DERIVATIVES))
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 

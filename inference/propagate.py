@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from emjax.arrays import evaluate
-from emjax.jaxprs import inlined, rearranged
+from emjax.jaxprs import WITH_DERIVATIVES, inlined, rearranged
 from emjax.lifting import lift
 from emjax.lookup import Reach, as_lookup, chosen, index_columns, look_up, reach
 from emjax.mixing import dot_general, mapped, reduction
@@ -81,6 +81,8 @@ class _Interpreter:
         name = eqn.primitive.name
         if name == "custom_linear_solve":
             return self.linear_solve(eqn, values)
+        if name in WITH_DERIVATIVES:
+            return self.with_derivatives(eqn, values)
         key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
         if key not in self.seen:
             rows = self.chosen(eqn, values) if name == "select_n" else None
@@ -113,6 +115,18 @@ class _Interpreter:
         key = (eqn.primitive.name, str(eqn.params), str(output.array.dtype), tuple(value.content for value in values))
         return replace(output, root=self.contents.setdefault(key, output.content))
 
+    def with_derivatives(self, eqn, values: list) -> list:
+        """Return the results of a call that has derivatives of its own: they are kept, unless a latent takes part, whose table is then compact."""
+        whole = [carried_out(value) for value in values]
+        if any(value.latent_axes for value in whole):
+            return self.call(eqn.params["call_jaxpr"], values)
+        return mapped(eqn, whole, core=None)
+
+    def call(self, closed: ClosedJaxpr, arguments: list) -> list:
+        closed = inlined(closed)
+        jaxpr = rearranged(closed.jaxpr, constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars])
+        return self.run(jaxpr, [*map(constant, closed.consts), *arguments])
+
     def linear_solve(self, eqn, values: list) -> list:
         """Return x for which A x = b.
 
@@ -122,20 +136,15 @@ class _Interpreter:
         matvec, vecmat, solve, _ = eqn.params["const_lengths"]
         right = [carried_out(value) for value in values[-len(eqn.outvars):]]
 
-        def call(closed: ClosedJaxpr, constants: list, arguments: list) -> list:
-            closed = inlined(closed)
-            jaxpr = rearranged(closed.jaxpr, invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars], constvars=[])
-            return self.run(jaxpr, [*map(constant, closed.consts), *constants, *arguments])
-
         def elementwise(function, first: list, second: list) -> list:
             return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
 
         def solved(side: list) -> list:
-            return call(eqn.params["jaxprs"].solve, values[matvec + vecmat:][:solve], side)
+            return self.call(eqn.params["jaxprs"].solve, [*values[matvec + vecmat:][:solve], *side])
 
         found = solved(right)
         for _ in range(2):
-            residual = elementwise(jnp.subtract, right, call(eqn.params["jaxprs"].matvec, values[:matvec], found))
+            residual = elementwise(jnp.subtract, right, self.call(eqn.params["jaxprs"].matvec, [*values[:matvec], *found]))
             found = elementwise(jnp.add, found, solved(residual))
         return found
 

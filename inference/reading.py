@@ -11,7 +11,7 @@ import numpy as np
 from emjax.families import Family, Prior
 from emjax.lifting import lift, lift_events
 from emjax.named import Named, constant
-from emjax.numerics import LOG_ZERO
+from emjax.numerics import LOG_ZERO, infinite_at_zero
 from emjax.records import Site
 from emjax.sites import Outputs, written_prior
 from emjax.statistics import (
@@ -103,7 +103,7 @@ def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[i
 
     def density(value, *arrays):
         arguments = dict(zip(prior.arguments, arrays, strict=True))
-        return (prior.log_density(prior.form.features(value), **arguments) + prior.log_constant(**arguments),)
+        return (infinite_at_zero(prior.log_density(prior.form.features(value), **arguments) + prior.log_constant(**arguments)),)
 
     value = outputs.values[site.outputs["value"]].padded(rank + event)
     (table,) = lift_events(density, [(value, event), *outputs.arguments(site, prior.arguments, rank).values()], rank)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
-from emjax.jaxprs import dependencies, inlined, rearranged
+from emjax.jaxprs import WITH_DERIVATIVES, dependencies, inlined, rearranged
 from emjax.latents import Latent, latent_p
 from emjax.records import Site
 
@@ -46,7 +46,7 @@ class Step:
         def abstract(values):
             return [jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value)) for value in values]
 
-        closed = inlined(jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((), jnp.result_type(int)), abstract(xs), abstract(carry)))
+        closed = inlined(jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((), jnp.result_type(int)), abstract(xs), abstract(carry)), kept=WITH_DERIVATIVES)
         symbols = [eqn for eqn in closed.jaxpr.eqns if eqn.primitive is latent_p]
         opened = rearranged(closed.jaxpr, invars=[*closed.jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
                             eqns=[eqn for eqn in closed.jaxpr.eqns if eqn.primitive is not latent_p])

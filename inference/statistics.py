@@ -18,6 +18,7 @@ from emjax.arrays import evaluate
 from emjax.families import Family
 from emjax.lifting import lift, lift_events
 from emjax.named import Named, constant, without_rows
+from emjax.numerics import as_float
 
 # elementwise primitives whose results are cheaper to form again than to keep
 CHEAP = {"add", "sub", "mul", "neg", "integer_pow", "square", "max", "min", "select_n", "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge",
@@ -121,8 +122,7 @@ def masked_data(value: Named, mask: Named | None, event: int) -> Named:
 def transformed(family: Family, value: Named, rank: int, event: int) -> Named:
     """Return the data as numbers, in the coordinate in which the family's statistics are taken."""
     def function(x):
-        x = jnp.asarray(x)
-        return (family.transform(x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))),)
+        return (family.transform(as_float(x)),)
 
     return lift_events(function, [(value, event)], rank, (event,))[0]
 

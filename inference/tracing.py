@@ -17,6 +17,7 @@ from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
 from emjax.latents import Latent, latent_of, latent_p, unwrapped
+from emjax.numerics import as_float
 from emjax.records import Parameter, Record, Site
 from emjax.scans import Scan, Step
 
@@ -66,7 +67,7 @@ class Tracer(Messenger):
         name, constraint = msg["name"], msg["kwargs"].get("constraint", constraints.real)
         if msg["value"] is None:
             raise ValueError(f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, constraint=...).")
-        msg["value"] = self.starts[name] = value = _as_float(msg["value"])
+        msg["value"] = self.starts[name] = value = as_float(msg["value"])
         self.parameters[name] = Parameter(name, value.shape, value.dtype, constraint, is_prior=False)
 
     def _unobserved(self, msg):
@@ -83,7 +84,7 @@ class Tracer(Messenger):
         elif self.params is None:
             msg["kwargs"]["rng_key"] = numpyro.prng_key()
             drawn = msg if self.length is None else {**msg, "fn": fn.expand((self.length, *fn.batch_shape))}
-            value = _as_float(self.init(drawn))
+            value = as_float(self.init(drawn))
             msg["value"] = value if self.length is None else value[0]
             self.starts[name] = value
             self.parameters[name] = Parameter(name, value.shape, value.dtype, fn.support, is_prior=True)
@@ -250,7 +251,3 @@ def conditioned(f: Callable, stack: Sequence, length: int, time) -> Callable:
         f = condition(f, condition_fn=value) if kind == "condition" else substitute(f, substitute_fn=value)
     return f
 
-
-def _as_float(value):
-    value = jnp.asarray(value)
-    return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))

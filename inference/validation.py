@@ -15,8 +15,8 @@ from numpyro.distributions import constraints
 
 from emjax.e_step import problem, term_factor
 from emjax.graph import FactorGraph, Slot, Term, filled, term_naturals
-from emjax.named import full
-from emjax.numerics import IMPOSSIBLE
+from emjax.named import full, without_rows
+from emjax.numerics import IMPOSSIBLE, as_float
 
 
 def is_traced(values) -> bool:
@@ -93,7 +93,7 @@ def _check_constraint(what: str, constraint, value: np.ndarray, remedy: str) -> 
     if np.isnan(value).any():
         raise ValueError(f"{what} is NaN at index {_first(np.isnan(value))}. {remedy}")
     if type(constraint) is type(constraints.simplex):
-        _check_probabilities(what, value)
+        _check_probabilities(what, np.asarray(as_float(value)))
         return
     valid = np.asarray(constraint(value))
     if valid.all() or _within_closure(constraint, value):
@@ -137,13 +137,17 @@ def inspection(graph: FactorGraph, params, constants) -> dict:
 
 
 def most_favorable(graph: FactorGraph, params, constants) -> list:
-    """Return, for each term, the log-density of every element under the most favorable value of its latents, and its data."""
+    """Return, for each term, the log-density of every element under the most favorable value of its latents (along the axes that it keeps,
+    or all axes if it is a table of densities), and its data."""
     whole = problem(graph, graph.arrays(params, constants))
     together: dict = {}  # the components of one `Select` are one site
+    best: list = [None] * len(graph.terms)
     for i, (term, tables) in enumerate(zip(whole.terms, whole.naturals, strict=True)):
+        if term.family is None and not term.latent_axes and term.site.outputs["gate"] is None:
+            best[i] = full(without_rows(tables[0]))
+            continue
         factor = term_factor(term, tables)
         together.setdefault((term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []).append((i, factor.array))
-    best: list = [None] * len(graph.terms)
     for (_, kept, _), members in together.items():
         total = sum(array for _, array in members)
         for i, _ in members:
@@ -161,7 +165,7 @@ def check_start(graph: FactorGraph, params, objective, seen: dict, inspected: Ca
             constraint = term.site.arg_constraints.get(name)
             if constraint is not None:
                 _check_argument(term, name, constraint, np.asarray(array))
-    if not np.isfinite(objective):
+    if not objective > -np.inf:  # +inf is no fault of a datum: the driver stops there, and says why
         _raise_impossible(graph, best(params))
     equal = _equal_values(graph, seen)
     if equal:
@@ -187,7 +191,7 @@ def _raise_impossible(graph: FactorGraph, found) -> None:
     for term, (best, value) in zip(graph.terms, found, strict=True):
         impossible = (np.asarray(best) < IMPOSSIBLE) | np.isnan(best)
         if term.site.kind == "observed" and impossible.any():
-            kept = dict(zip(term.kept, _first(impossible), strict=True))
+            kept = dict(zip(term.kept if impossible.ndim < len(term.elements) else range(impossible.ndim), _first(impossible), strict=True))
             where = tuple(kept.get(d, slice(None)) for d in range(len(term.elements)))
             index = ", ".join(":" if isinstance(w, slice) else str(w) for w in where)
             raise ValueError(

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from emjax.moves import MOVES
+from emjax.numerics import is_key
 from emjax.propagate import bind
 
 MOVING = {*MOVES, "concatenate", "gather", "select_n", "copy", "copy_p", "convert_element_type", "dynamic_slice", "stack"}
@@ -45,7 +45,7 @@ def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list
         size = int(np.prod(shapes[name], dtype=int))
         inputs.append(Wire(frozenset({name}), np.asarray(offsets[name] + np.arange(size).reshape(shapes[name]))))
     inputs += [Wire()] * (len(jaxpr.jaxpr.invars) - len(inputs))
-    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not jax.dtypes.issubdtype(c.dtype, jax.dtypes.prng_key) else Wire()
+    consts = [Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not is_key(c) else Wire()
               for c in jaxpr.consts]
     return _run(jaxpr.jaxpr, consts, inputs)
 
@@ -69,7 +69,7 @@ def _equation(eqn, values: list[Wire]) -> list[Wire]:
     first = next((value.primitive for value in values if value.primitive), "")
     affine = _is_affine(eqn, values)
     wire = Wire(parameters, None, first or name, affine)
-    if name in MOVING and not first:
+    if name in MOVING and not first and not _is_rounding(eqn):
         entries = _moved(eqn, values)
         wire = Wire(parameters, entries, "" if entries is not None else name, affine)
     return [wire] * len(eqn.outvars)
@@ -83,7 +83,7 @@ def _free_of_parameters(eqn, values) -> list[Wire]:
         return [Wire()] * len(eqn.outvars)  # nothing is looked up at a computed real number
     results = bind(eqn, *(value.value for value in values))
     results = results if eqn.primitive.multiple_results else [results]
-    return [Wire() if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else Wire(value=np.asarray(r)) for r in results]
+    return [Wire() if is_key(r) else Wire(value=np.asarray(r)) for r in results]
 
 
 def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
@@ -105,10 +105,15 @@ def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
     return arrays[0] if name == "convert_element_type" else np.asarray(bind(eqn, *arrays))
 
 
+def _is_rounding(eqn) -> bool:
+    """Whether an equation takes the whole part of its input."""
+    return eqn.primitive.name == "convert_element_type" and not jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact)
+
+
 def _is_affine(eqn, values: list[Wire]) -> bool:
     name = eqn.primitive.name
     dependent = [value for value in values if value.parameters]
-    if name not in LINEAR or not all(value.affine for value in dependent):
+    if name not in LINEAR or _is_rounding(eqn) or not all(value.affine for value in dependent):
         return False
     if name in ("mul", "dot_general"):
         return len(dependent) == 1

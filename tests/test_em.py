@@ -202,6 +202,28 @@ def test_restarts_return_the_best_of_them():
     assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
 
 
+@pytest.mark.parametrize("law", [lambda a: dist.Uniform(0.0, a), lambda a: dist.Normal(0.0, a - 5.0)], ids=["impossible data", "negative scale"])
+def test_restarts_skip_starts_that_the_program_excludes(law):
+    def program(x):
+        a = numpyro.sample("a", dist.Uniform(0.0, 10.0))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", law(a), obs=x)
+
+    def objective(key):
+        try:
+            return EM(program).run(key, x).objective[-1]
+        except ValueError:
+            return -np.inf
+
+    x = jnp.array([0.5, 4.0])
+    ends = [objective(key) for key in jax.random.split(KEY, 6)]
+    assert np.isinf(ends).any() and np.isfinite(ends).any()
+    best = EM(program, num_restarts=6).run(KEY, x)
+    assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
+    with pytest.raises(ValueError, match="zero likelihood|scale of Normal must satisfy"):
+        EM(program, num_restarts=2).run(KEY, x, init_params={"a": 3.0})
+
+
 # ── pure functions ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -311,6 +333,27 @@ def test_numpy_arrays_and_keyword_arguments_work(data):
 
 
 # ── progress ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "numbers"])
+@pytest.mark.parametrize("looks_at_data", [False, True])
+def test_random_key_may_be_an_argument_of_the_program(make, looks_at_data):
+    def program(rng_key, x):
+        loc = numpyro.param("loc", 0.0)
+        size = int(np.asarray(x)[3]) if looks_at_data else 5
+        noise = jax.random.normal(rng_key, (size,)) + jax.random.normal(jax.random.key(7), (size,))
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+            numpyro.sample("x", dist.Normal(loc + noise[0] + z, 1.0), obs=x)
+
+    em = EM(Calls(program))
+    for seed in (0, 1):
+        rng_key, params = make(seed), {"loc": jnp.array(0.5)}
+        expected = joint_table(program, params, rng_key, X).log_likelihood
+        np.testing.assert_allclose(em.log_likelihood(params, rng_key, X), expected, rtol=1e-12)
+        traced = em.model.count
+    assert em.run(KEY, rng_key, X).status == Status.CONVERGED
+    assert em.model.count == traced and (looks_at_data or traced == 2)  # for its parameters, and with them
 
 
 def test_progress_is_written_to_stderr_and_changes_nothing(capsys):

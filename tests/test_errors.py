@@ -372,6 +372,18 @@ def test_start_with_zero_likelihood_names_the_first_offending_datum():
         run(coins.program, heads, init_params={"bias": [0.0, 1.0]})
 
 
+def test_start_with_zero_likelihood_names_the_first_offending_datum_though_no_latent_varies():
+    def program(x):
+        high = numpyro.param("high", 3.0, constraint=constraints.positive)
+        with numpyro.plate("rows", 4):
+            numpyro.sample("x", dist.Uniform(jnp.zeros(x.shape[1:]), high).to_event(x.ndim - 1), obs=x)
+
+    with pytest.raises(ValueError, match=r"'x' at index \(2\), value 4\."):
+        run(program, X)
+    with pytest.raises(ValueError, match=r"'x' at index \(3, 1\), value 5\."):
+        run(program, jnp.stack([jnp.ones(4), X], axis=1).at[2].set(1.0))
+
+
 def test_start_on_the_boundary_is_none_of_them():
     result = run(coins.program, jnp.array([10.0, 0.0, 10.0]), init_params={"bias": [0.0, 1.0]})
     np.testing.assert_array_equal(result.params["bias"], [0, 1])
@@ -620,17 +632,30 @@ def test_two_sites_of_one_name_are_an_error():
         run(program, X)
 
 
-def test_scan_is_an_error():
+def test_scan_whose_carry_accumulates_a_latent_is_an_error():
     def program(x):
-        def step(carry, x):
+        def step(count, x):
             z = numpyro.sample("z", dist.Bernoulli(0.3))
-            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
-            return z, None
+            numpyro.sample("x", dist.Normal(count, 1.0), obs=x)
+            return count + z, None
 
         scan(step, 0, x)
 
-    with pytest.raises(ValueError, match="`scan`(?s:.*)Python loop"):
+    with pytest.raises(ValueError, match="accumulates latent 'z'(?s:.*)last steps alone"):
         run(program, X)
+
+
+def test_scan_of_no_steps_is_an_error():
+    def program(x):
+        scan(lambda carry, x: (numpyro.sample("z", dist.Bernoulli(0.3)), None), 0, x)
+
+    with pytest.raises(ValueError, match="`scan` of no steps"):
+        run(program, X[:0])
+
+
+def test_unknown_way_to_sum_out_chains_is_an_error():
+    with pytest.raises(ValueError, match="chains must be one of 'sequential', 'checkpointed', 'parallel', not 'fast'"):
+        EM(mixture, chains="fast")
 
 
 def test_cond_is_an_error():
@@ -694,6 +719,45 @@ class Frame:
 @pytest.mark.parametrize("data", [[0.0, 0.5, 4.0, 5.0], Frame(X)], ids=["list", "data frame"])
 def test_observation_that_is_no_array_works(data):
     np.testing.assert_allclose(run(mixture, data).params["loc"], run(mixture, X).params["loc"], rtol=1e-14)
+
+
+COUNTS = jnp.array([1, 2, 4, 5])
+WHOLE_NUMBERS = {
+    "rates": lambda z: [dist.Poisson(z + 1), dist.Poisson(jnp.array([1, 5])[z]), dist.Poisson(COUNTS), dist.Exponential(z + 1), dist.HalfNormal(z + 1)],
+    "concentrations": lambda z: [dist.Gamma(z + 1, 2), dist.Beta(z + 1, 2), dist.Beta(2, jnp.array([3, 1])[z])],
+    "probabilities": lambda z: [dist.Categorical(jnp.array([[0, 1], [1, 0]])[z])],
+    "locations": lambda z: [dist.Normal(z, 1), dist.StudentT(3, z, z + 1), dist.MultivariateNormal(jnp.stack([z, z], -1), jnp.eye(2, dtype=int))],
+}
+
+
+@pytest.mark.parametrize("laws", WHOLE_NUMBERS.values(), ids=WHOLE_NUMBERS)
+def test_whole_numbers_are_numbers(laws):
+    def value(law):
+        if law.support.is_discrete:
+            return COUNTS % 2 if law.support == constraints.integer_interval(0, 1) else COUNTS
+        return jnp.ones((4, *law.event_shape)) * (COUNTS / 10.0).reshape(4, *(1,) * len(law.event_shape))
+
+    def program():
+        weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=constraints.simplex)
+        with numpyro.plate("rows", 4):
+            z = numpyro.sample("z", dist.Categorical(weights))
+            for i, law in enumerate(laws(z)):
+                numpyro.sample(f"x{i}", law, obs=value(law))
+
+    result = run(program, max_steps=1)
+    expected = joint_table(program, {"weights": jnp.array([0.3, 0.7])})
+    np.testing.assert_allclose(result.objective[0], expected.log_likelihood, rtol=1e-12)
+    np.testing.assert_allclose(result.params["weights"], expected.posterior["z"].mean(0), rtol=1e-10)
+
+
+def test_whole_part_of_a_parameter_is_computed():
+    def program(x):
+        rate = numpyro.param("rate", 5.1, constraint=constraints.positive)
+        with numpyro.plate("rows", 4):
+            numpyro.sample("x", dist.Poisson(rate.astype(int)), obs=x)
+
+    result = run(program, jnp.array([10, 2, 4, 3]))  # the mean is 4.75, and 5 is likelier than its whole part
+    assert result.status == Status.CONVERGED and int(result.params["rate"]) == 5
 
 
 def test_list_that_the_program_makes_an_array_works():

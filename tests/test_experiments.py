@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -16,14 +17,35 @@ from emjax import EM
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
 
-from experiments import annotators, canvas, coins, corpora, gaussian_mixture, grades, report, segmentation, topics  # noqa: E402
+from experiments import (  # noqa: E402
+    annotators,
+    canvas,
+    coins,
+    corpora,
+    gaussian_mixture,
+    grades,
+    hidden_markov,
+    logo,
+    motif,
+    report,
+    segmentation,
+    topics,
+)
 from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
 from experiments.iterates import iterates  # noqa: E402
 
 # one EM for several tests: each compiles once
 SOFT_COINS = coins.soft_em()
 PARTIAL_GRADES = EM(grades.grades.partial_program)
+ONE_MOTIF, ONE_MOTIF_OR_NONE = motif.exactly_one(), motif.zero_or_one()
 METHODS = gaussian_mixture.methods(num_restarts=4)
+BAUM_WELCH = hidden_markov.soft_em()
+
+
+@cache
+def earthquakes(num_states):
+    """Where EM ends from the book's start."""
+    return hidden_markov.fit(BAUM_WELCH, num_states)
 
 
 def command(*arguments):
@@ -213,6 +235,165 @@ def test_topics_of_the_constitution_are_distributions_that_tell_words_apart():
     np.testing.assert_allclose(found.words.sum(axis=1), 1)
     shown = topics.characteristic_words(corpus, found.words)
     assert any("president" in [corpus.words[w] for w in row] for row in shown)
+
+
+def test_planted_sequences_hold_the_motif_where_they_say():
+    sequences = motif.planted_sequences(0, 400)
+    lengths = (sequences.letters >= 0).sum(axis=1)
+    assert (lengths.min(), lengths.max()) == motif.LENGTHS
+    assert (sequences.starts + motif.WIDTH <= lengths).all()
+    read = np.take_along_axis(sequences.letters, sequences.starts[:, None] + np.arange(motif.WIDTH), axis=1)
+    shares = (read[..., None] == np.arange(4)).mean(axis=0)
+    np.testing.assert_allclose(shares, motif.planted_motif(), atol=0.08)  # three standard deviations
+    assert abs(motif.planted_sequences(1, 400, 0.6).has_one.mean() - 0.6) < 0.08
+
+
+def test_motif_is_read_early_or_late_until_it_is_realigned():
+    sequences = motif.planted_sequences(0, 100)
+    starts = motif.word_starts(sequences.letters, 4)
+    ends = [motif.end_of(ONE_MOTIF, sequences.letters, start) for start in starts]
+    assert {-1, 0} <= {motif.shift(end, sequences) for end in ends}
+    realigned = [motif.realigned(ONE_MOTIF, sequences.letters, end) for end in ends]
+    for before, after in zip(ends, realigned, strict=True):
+        assert motif.shift(after, sequences) == 0
+        assert (after.log_likelihood > before.log_likelihood + 10) == (motif.shift(before, sequences) != 0)
+        assert motif.in_place(after, sequences) > 0.85
+        np.testing.assert_allclose(after.params["motif"], motif.planted_motif(), atol=0.15)
+
+
+def test_motif_is_found_where_some_sequences_have_none():
+    sequences = motif.planted_sequences(1, 100, motif.SHARE)
+    found = motif.best_of(ONE_MOTIF_OR_NONE, sequences.letters, motif.word_starts(sequences.letters, 2))
+    assert abs(found.params["occurrence"] - sequences.has_one.mean()) < 0.1
+    assert ((motif.places(found, sequences.letters) >= 0) == sequences.has_one).mean() > 0.8
+    consensus = "".join("ACGT"[letter] for letter in found.params["motif"].argmax(axis=1))
+    assert consensus == motif.CONSENSUS
+
+
+def test_moved_motifs_are_read_off_the_data():
+    letters = np.full((1, 40), -1)
+    letters[0, :36] = np.arange(36) % 4
+    starts = np.zeros((1, 40 - motif.WIDTH + 1))
+    starts[0, 13] = 1
+    motifs = motif.moved(motif.End({"background": np.full(4, 0.25)}, starts, 0.0), letters)
+    first = motifs[:, 0].argmax(axis=1)
+    expected = [start % 4 for start in range(13 - motif.WIDTH + 1, 13 + motif.WIDTH) if start != 13]
+    assert first.tolist() == expected
+    np.testing.assert_allclose(motifs.max(axis=2), 1.25 / 2)
+    assert motif.profile(motif.End({}, starts, 0.0), letters).sum() == 3 * motif.WIDTH - 2  # all inside
+
+
+def test_logo_is_as_high_as_its_information():
+    probs = np.array([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.2, 0.6, 0.1]])
+    np.testing.assert_allclose(logo.information(probs)[:3], [2, 0, 1])
+    axes = matplotlib.figure.Figure().subplots()
+    axes.set(xlim=(0, 6), ylim=(0, 2))
+    logo.draw_logo(axes, probs, first=2)
+    to_data = axes.transData.inverted()
+    boxes = [patch.get_window_extent().transformed(to_data) for patch in axes.patches]
+    columns = [boxes[4 * i : 4 * i + 4] for i in range(4)]
+    for place, column, bits in zip(range(2, 6), columns, logo.information(probs), strict=True):
+        np.testing.assert_allclose([(box.x0 + box.x1) / 2 for box in column], place, atol=0.01)
+        np.testing.assert_allclose(max(box.y1 for box in column), bits, atol=0.01)
+    assert columns[3][-1].height == max(box.height for box in columns[3])  # the commonest on top
+
+
+def test_earthquakes_are_the_series_of_the_book():
+    years, counts = np.loadtxt(hidden_markov.SERIES, delimiter=",", skiprows=1, dtype=int, unpack=True)
+    assert years.tolist() == hidden_markov.YEARS.tolist() == list(range(1900, 2007))
+    assert counts.tolist() == hidden_markov.counts().tolist()
+    assert (counts.sum(), counts.min(), counts.max()) == (2072, 6, 41)
+    np.testing.assert_allclose([counts.mean(), counts.var(ddof=1)], [19.36, 51.57], atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("num_states", "first_steps"), [(2, [-413.27542, -343.76023]), (3, [-342.90781, -332.12143])]
+)
+def test_earthquakes_have_the_rates_and_the_likelihood_of_the_book(num_states, first_steps):
+    found, book = earthquakes(num_states), hidden_markov.BOOK[num_states]
+    np.testing.assert_allclose(found.params["rate"], book.rate, atol=6e-4)
+    np.testing.assert_allclose(found.log_likelihood, book.log_likelihood, atol=6e-5)
+    np.testing.assert_allclose(found.objective[:2], first_steps, atol=6e-6)
+    assert found.status == "converged"
+
+
+def test_earthquakes_have_the_criteria_of_the_book():
+    stationary = {n: hidden_markov.criteria(hidden_markov.BOOK_STATIONARY[n].log_likelihood, n**2) for n in (2, 3, 4)}
+    np.testing.assert_allclose([stationary[n][0] for n in (2, 3, 4)], [692.6, 676.9, 687.7], atol=0.06)
+    np.testing.assert_allclose([stationary[n][1] for n in (2, 3, 4)], [703.3, 701.0, 730.4], atol=0.06)
+
+
+def test_four_states_of_earthquakes_have_several_maxima_and_three_have_one():
+    assert len(hidden_markov.maxima(hidden_markov.from_random_starts(BAUM_WELCH, 3, 4))) == 1
+    ends = hidden_markov.from_random_starts(BAUM_WELCH, 4, 12)
+    found = hidden_markov.maxima(ends)
+    heights = [end.log_likelihood for end, _ in found]
+    assert len(found) > 2
+    assert sum(count for _, count in found) == 12
+    assert heights == sorted(heights, reverse=True)
+    assert np.diff(heights).max() < -0.01
+    assert earthquakes(3).log_likelihood < heights[-1] < heights[0] < -326.2
+    assert heights[0] > hidden_markov.BOOK_STATIONARY[4].log_likelihood
+
+
+def test_most_probable_path_of_the_earthquakes_is_the_best_of_its_neighbors():
+    params, counts = earthquakes(3).params, hidden_markov.counts()
+    decoded = hidden_markov.path(BAUM_WELCH, params)
+    with np.errstate(divide="ignore"):
+        initial, transition = np.log(params["initial"]), np.log(params["transition"])
+
+    def log_joint(states):
+        emissions = counts * np.log(params["rate"])[states] - params["rate"][states]
+        return initial[states[0]] + transition[states[:-1], states[1:]].sum() + emissions.sum()
+
+    stretches = [(first, length) for length in (1, 2, 3, 5) for first in range(len(decoded) - length + 1)]
+    for first, length in stretches:
+        for state in range(3):
+            other = decoded.copy()
+            other[first : first + length] = state
+            assert log_joint(other) <= log_joint(decoded)
+    spans = hidden_markov.spans(decoded)
+    assert [span for span in spans if span[2] == 2] == [(1905, 1910, 2), (1942, 1950, 2), (1968, 1970, 2)]
+    assert np.concatenate([np.full(last - first + 1, state) for first, last, state in spans]).tolist() == decoded.tolist()
+
+
+def test_smoothed_probabilities_of_the_earthquakes_give_the_rates_back():
+    params, counts = earthquakes(3).params, hidden_markov.counts()
+    smoothed = hidden_markov.smoothed(BAUM_WELCH, params)
+    np.testing.assert_allclose(smoothed.sum(axis=1), 1)
+    np.testing.assert_allclose(smoothed.T @ counts / smoothed.sum(axis=0), params["rate"], rtol=1e-4)
+
+
+def test_viterbi_training_ends_where_the_rates_are_those_of_its_own_path():
+    hard = hidden_markov.fit(hidden_markov.hard_em(), 3)
+    decoded, counts = hidden_markov.path(BAUM_WELCH, hard.params), hidden_markov.counts()
+    np.testing.assert_allclose([counts[decoded == k].mean() for k in range(3)], hard.params["rate"])
+    np.testing.assert_allclose(hard.log_likelihood, -329.40206, atol=6e-6)
+    assert hard.log_likelihood < earthquakes(3).log_likelihood
+
+
+def test_a_step_of_hmmlearn_is_that_derived_by_hand():
+    pytest.importorskip("hmmlearn")
+    args = hidden_markov.start(3), *hidden_markov.data(), 3
+    expected = hidden_markov.hidden_markov.poisson_hand_derived_step(*args)
+    actual = hidden_markov.hmmlearn_step(*args)
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(actual[name], value, rtol=1e-10, err_msg=name)
+
+
+def test_without_hmmlearn_the_experiment_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(hidden_markov, "find_spec", lambda name: None)
+    hidden_markov.print_hmmlearn(BAUM_WELCH)
+    assert "hmmlearn is not installed (pip install hmmlearn" in capsys.readouterr().out
+
+
+def test_rates_of_the_earthquakes_are_printed_beside_those_of_the_book(capsys):
+    hidden_markov.print_fits({num_states: earthquakes(num_states) for num_states in (2, 3)})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["3", "here", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
+    assert ["3", "book,", "EM", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
+    assert ["2", "here", "15.421", "26.018", "-341.8787", "693.8", "707.1"] in rows
 
 
 def test_short_names_of_sections():

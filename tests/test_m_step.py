@@ -16,7 +16,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from emjax import EM, Family, Status, register
+from emjax import EM, EMState, Family, Status, register
 from emjax.conjugate import RATE, SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS
 from emjax.distributions import Select
 from jax.flatten_util import ravel_pytree
@@ -558,6 +558,60 @@ def test_a_bound_that_binds_is_met_exactly_and_one_that_does_not_changes_nothing
         np.testing.assert_array_equal(updated(case)[1]["scale"], expected)
 
 
+LOW, HIGH = jnp.array([1.0, 4.0]), jnp.array([3.0, 8.0])
+TABLE = jnp.array([[2.0, 5.0], [1.5, 7.0], [2.5, 4.5]])
+PAIRS = jnp.array([[0.0, 9.0], [3.0, 5.0], [7.0, 1.0], [2.0, 12.0], [2.0, 6.0]])
+
+
+def pairs_from(table, law):
+    with numpyro.plate("rows", len(PAIRS)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.3, 0.2])))
+        numpyro.sample("x", law(table[z]).to_event(1), obs=PAIRS)
+
+
+@pytest.mark.parametrize("constraint", [constraints.interval(LOW, HIGH), constraints.interval(LOW, 8.0), constraints.greater_than(LOW), constraints.less_than(HIGH)],
+                         ids=["both", "an array and a number", "low", "high"])
+@pytest.mark.parametrize("law", [dist.Poisson, lambda loc: dist.Normal(loc, 1.0)], ids=["rate", "location"])
+def test_each_column_of_a_table_may_have_bounds_of_its_own(law, constraint):
+    def bounded(constraint):
+        pairs_from(numpyro.param("table", TABLE, constraint=constraint), law)
+
+    low, high = getattr(constraint, "lower_bound", -np.inf), getattr(constraint, "upper_bound", np.inf)
+    maximizer = one_step(EM(partial(bounded, POSITIVE)))["table"]
+    assert (maximizer != jnp.clip(maximizer, low, high)).any()
+    em = EM(partial(bounded, constraint))
+    assert em.plan().method("table") == "closed form" and "within [" in str(em.plan())
+    np.testing.assert_allclose(one_step(em)["table"], jnp.clip(maximizer, low, high), rtol=1e-12)
+
+
+def test_a_uniform_prior_may_have_an_array_for_one_bound_and_a_number_for_the_other():
+    def flat():
+        pairs_from(numpyro.param("table", TABLE, constraint=POSITIVE), dist.Poisson)
+
+    def in_plates():
+        with numpyro.plate("components", 3, dim=-2), numpyro.plate("coordinates", 2):
+            table = numpyro.sample("table", dist.Uniform(LOW, 8.0))
+        pairs_from(table, dist.Poisson)
+
+    def as_event():
+        pairs_from(numpyro.sample("table", dist.Uniform(LOW, 8.0).expand([3, 2]).to_event(2)), dist.Poisson)
+
+    for program in (in_plates, as_event):
+        em = EM(program, init=init_to_value(values={"table": TABLE}))
+        np.testing.assert_allclose(one_step(em)["table"], jnp.clip(one_step(EM(flat))["table"], LOW, 8.0), rtol=1e-12)
+
+
+def test_a_computed_location_may_have_bounds_for_each_entry():
+    def program(x):
+        shift = numpyro.param("shift", jnp.array([2.0, 5.0]), constraint=constraints.greater_than(LOW))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(2.0 * shift, 1.0).to_event(1), obs=x)
+
+    em = EM(program)
+    assert em.plan(PAIRS).method("shift") == "Newton"
+    np.testing.assert_allclose(em.run(jax.random.key(0), PAIRS).params["shift"], jnp.maximum(PAIRS.mean(0) / 2, LOW), rtol=1e-4)
+
+
 # ---------------------------------------------------------------- what is shared, what is missing
 
 
@@ -642,6 +696,41 @@ def test_bounds_may_be_computed_from_data(declare, power):
         np.testing.assert_allclose(np.ravel(result.params["loc"]), expected, rtol=1e-6)
 
 
+# ---------------------------------------------------------------- derivatives that the program defines
+
+
+def root_by_iteration(a):
+    """Return √a by a loop, which has no reverse mode."""
+    return jax.lax.while_loop(lambda y: jnp.any(jnp.abs(y * y - a) > 1e-13 * a), lambda y: 0.5 * (y + a / y), 1.0 + a)
+
+
+root_vjp, root_vjp_once, root_jvp = jax.custom_vjp(root_by_iteration), jax.custom_vjp(root_by_iteration), jax.custom_jvp(root_by_iteration)
+root_vjp.defvjp(lambda a: (root_vjp(a),) * 2, lambda y, slope: (slope / (2 * y),))
+root_vjp_once.defvjp(lambda a: (root_by_iteration(a),) * 2, lambda y, slope: (slope / (2 * y),))
+root_jvp.defjvp(lambda primals, tangents: (root_jvp(*primals), tangents[0] / (2 * root_jvp(*primals))))
+
+
+@pytest.mark.parametrize("root", [root_vjp, root_vjp_once, root_jvp, lambda a: jax.vmap(root_vjp)(a)], ids=["vjp", "vjp once", "jvp", "vmap"])
+def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_defines(root):
+    def program():
+        squares = numpyro.param("squares", RATES[0] ** 2, constraint=POSITIVE)
+        groups = numpyro.param("groups", jnp.ones(3), constraint=POSITIVE)
+        with numpyro.plate("rows", NUM_ROWS):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+            numpyro.sample("x", dist.Poisson(root(squares)[z]), obs=COUNTS)
+            numpyro.sample("y", dist.Exponential(root(groups[GROUP])), obs=POSITIVES)
+
+    em = EM(program)
+    start = {"squares": RATES[0] ** 2, "groups": jnp.ones(3)}
+    state, r = em.init(jax.random.key(0)), em.posterior(start)["z"]
+    arrived = em.update(state)[0].params
+    assert em.plan().method("squares") == ("Newton" if root is root_jvp else "L-BFGS")
+    tolerance = 1e-8 if em.plan().method("squares") == "Newton" else 1e-3  # some steps of L-BFGS
+    np.testing.assert_allclose(arrived["squares"], (COUNTS @ r / r.sum(0)) ** 2, rtol=tolerance)
+    rates = [(GROUP == g).sum() / POSITIVES[GROUP == g].sum() for g in range(3)]
+    np.testing.assert_allclose(arrived["groups"], np.square(rates), rtol=tolerance)
+
+
 # ---------------------------------------------------------------- maxima at infinity
 
 
@@ -650,6 +739,56 @@ def test_features_of_infinite_logits_and_their_gradients_are_finite(infinite):
     for form, value in ((UNIT_INTERVAL_LOGITS, jnp.array(infinite)), (SIMPLEX_LOGITS, jnp.array([0.3, infinite, -0.5]))):
         assert all(np.isfinite(feature).all() for feature in form.features(value))
         assert np.isfinite(jax.jacobian(form.features)(value)).all()
+
+
+def of_groups(concentration, kind):
+    """Three entries under a prior: of `group` and `x`, in the second one outcome was never seen, and in the third nothing was."""
+
+    def program(group, x):
+        with numpyro.plate("entries", 3):
+            if kind == "rate":
+                value = numpyro.sample("value", dist.Gamma(concentration, 1.0))
+            elif kind == "probability":
+                value = numpyro.sample("value", dist.Beta(concentration, concentration))
+            else:
+                value = numpyro.sample("value", dist.Dirichlet(jnp.full(4, concentration)))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", {"rate": dist.Poisson, "probability": dist.Bernoulli, "simplex": dist.Categorical}[kind](value[group]), obs=x)
+
+    return EM(program)
+
+
+GROUPS, OUTCOMES = jnp.array([0] * 10 + [1] * 4), jnp.array([0, 1, 1, 2, 3, 0, 1, 1, 2, 3, 0, 0, 0, 0])
+SEEN = {"rate": OUTCOMES, "probability": OUTCOMES % 2, "simplex": OUTCOMES}
+KEPT = {"rate": 2.0, "probability": 0.2, "simplex": np.array([0.1, 0.2, 0.3, 0.4])}
+
+
+def from_kept(em, kind):
+    """Return the state at which each of the three entries is the same, and the objective there and after a step."""
+    start = EMState({"value": jnp.array([KEPT[kind]] * 3)}, em.init(jax.random.key(0), GROUPS, SEEN[kind]).optimizer)
+    state, before = em.update(start, GROUPS, SEEN[kind])
+    return state, before, em.update(state, GROUPS, SEEN[kind])[1]
+
+
+@pytest.mark.parametrize("concentration", [0.5, 0.999, 1.0, 1.001, 3.0])
+@pytest.mark.parametrize("kind", SEEN)
+def test_a_prior_is_climbed_within_its_support_even_where_it_is_infinite(kind, concentration):
+    em = of_groups(concentration, kind)
+    state, before, after = from_kept(em, kind)
+    support = {"rate": constraints.nonnegative, "probability": UNIT, "simplex": SIMPLEX}[kind]
+    assert support(state.params["value"]).all() and after >= before
+    assert np.isposinf(after) == (concentration < 1)  # at the boundary, where no evidence keeps it away
+    result = em.run(jax.random.key(0), GROUPS, SEEN[kind])
+    assert result.status == (Status.NOT_FINITE if concentration < 1 else Status.CONVERGED)
+    assert np.isfinite(result.objective).all()
+    if kind != "rate":  # a rate of zero is no start
+        assert em.run(jax.random.key(0), GROUPS, SEEN[kind], init_params=state.params).status == result.status
+
+
+def test_counts_below_zero_are_zero_and_an_entry_without_any_is_kept():
+    for kind, evidence in (("probability", [5.5 / 9, 0.0]), ("simplex", [np.array([1.5, 3.5, 1.5, 1.5]) / 8, np.eye(4)[0]])):
+        state, _, _ = from_kept(of_groups(0.5, kind), kind)
+        np.testing.assert_allclose(state.params["value"], [*evidence, KEPT[kind]], rtol=1e-12)
 
 
 def words(counts, by):

@@ -11,6 +11,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from brute_force import joint_table
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 
@@ -25,6 +26,7 @@ from emjax.models import (
     k_means,
     latent_class,
     mixture_emission_hmm,
+    motif,
     topics,
 )
 
@@ -46,6 +48,7 @@ class Model:
     - `components`: the axis, or axes, of each parameter that number the values of the latents, where these may be renumbered.
     - `twice`: the arguments for every row of the data repeated.
     - `parent`: which element of the latent each row of an observed site belongs to, where they are not the same rows.
+    - `implied`: the value of any other latent, as a function of the latent's.
     """
 
     program: Callable
@@ -56,6 +59,7 @@ class Model:
     twice: Callable
     e_step: str = "soft"
     parent: dict = field(default_factory=dict)
+    implied: dict = field(default_factory=dict)
 
     @cached_property
     def em(self):
@@ -303,6 +307,31 @@ CHAINS = {
     "hidden Markov, mixture": mixture_emission_model(),
 }
 """Their posterior of one latent at a time does not give Q: their slopes are in test_hidden_markov.py."""
+def padded_sequences():
+    """Return five sequences of 9, 6, 9, 3 and 7 letters: the fourth is as long as the motif of the models, and has one start."""
+    letters = np.random.default_rng(17).integers(4, size=(5, 9))
+    return np.where(np.arange(9) < np.array([[9], [6], [9], [3], [7]]), letters, -1)
+
+
+MOTIF_START = {
+    "background": np.array([0.3, 0.2, 0.15, 0.35]),
+    "motif": np.random.default_rng(18).dirichlet(np.ones(4), size=3),
+}
+
+
+def oops():
+    return Model(
+        motif.program, motif.hand_derived_step, (padded_sequences(), 3), MOTIF_START, {}, lambda x, width: (*both(x), width)
+    )  # fmt: skip
+
+
+def zoops():
+    nowhere = 7
+    return Model(
+        motif.zoops_program, motif.zoops_hand_derived_step, (padded_sequences(), 3), MOTIF_START | {"occurrence": 0.6}, {},
+        lambda x, width: (*both(x), width), implied={"occurs": lambda start: jnp.where(start < nowhere, 1, 0)},
+    )  # fmt: skip
+
 
 MODELS = {
     "annotators": annotators_model(),
@@ -323,6 +352,8 @@ MODELS = {
     "latent class": dense_latent_class(),
     "latent class, long form": long_latent_class(),
     "latent class, categorical": categorical_latent_class(),
+    "motif, one occurrence": oops(),
+    "motif, zero or one": zoops(),
     "grades": Model(
         grades.program, grades.hand_derived_step, (np.array([14, 6, 9]),), {"theta": 0.31}, {}, lambda counts: (2 * counts,)
     ),
@@ -352,7 +383,7 @@ def assert_close(actual, expected, rtol=1e-10):
 
 def test_every_program_is_listed():
     modules = (
-        annotators, coins, dawid_skene, gaussian_mixture, grades, hidden_markov, k_means, latent_class, mixture_emission_hmm, topics,
+        annotators, coins, dawid_skene, gaussian_mixture, grades, hidden_markov, k_means, latent_class, mixture_emission_hmm, motif, topics,
     )  # fmt: skip
     programs = {value for module in modules for name, value in vars(module).items() if name.endswith("program")}
     assert programs == {model.program for model in MODELS.values()}
@@ -399,11 +430,13 @@ def expected_log_likelihood(model, params, posterior):
     """Return Σ_k p(z = k | x) log p(x, z = k | params) with NumPyro's own densities."""
     if not posterior:
         return sum(jnp.sum(site["scale"] * site["fn"].log_prob(site["value"])) for site in traced(model, params, {}).values())
-    ((name, probability),) = posterior.items()
+    ((name, probability),) = ((name, p) for name, p in posterior.items() if name not in model.implied)
     total = 0.0
     for k in range(probability.shape[-1]):
         weight = probability[..., k]
-        for observed, site in traced(model, params, {name: jnp.full(weight.shape, k)}).items():
+        values = {name: jnp.full(weight.shape, k)}
+        values |= {other: value(values[name]) for other, value in model.implied.items()}
+        for observed, site in traced(model, params, values).items():
             scale = 1.0 if site["scale"] is None else site["scale"]
             of_row = weight[model.parent[observed]] if observed in model.parent else weight
             density = jnp.broadcast_to(of_row, site["fn"].batch_shape) * scale
@@ -416,7 +449,8 @@ CONSTRAINTS = {
     "mu": constraints.real, "loc": constraints.real, "sigma": constraints.positive, "scale": constraints.positive,
     "pi": constraints.unit_interval, "bias": constraints.unit_interval, "theta": constraints.interval(0, 0.5),
     "weights": constraints.simplex, "words": constraints.simplex, "covariance": constraints.positive_definite,
-    "prevalence": constraints.simplex, "confusion": constraints.simplex,
+    "prevalence": constraints.simplex, "confusion": constraints.simplex, "background": constraints.simplex,
+    "motif": constraints.simplex, "occurrence": constraints.unit_interval,
 }  # fmt: skip
 
 
@@ -529,6 +563,9 @@ ONE_ROW = {
     "latent class, long form": one_row("latent class, long form", *np.array([[0], [2], [1]]), 1, 4, 3),
     "hidden Markov, categorical": one_row("hidden Markov, categorical", np.array([[1]]), np.array([1]), 3, 4),
     "hidden Markov, Poisson": one_row("hidden Markov, Poisson", np.array([[4]]), np.array([1]), 3),
+    "motif, one occurrence": one_row("motif, one occurrence", padded_sequences()[:1], 3),
+    "motif, zero or one": one_row("motif, zero or one", padded_sequences()[:1], 3),
+    "motif, as long as the sequence": one_row("motif, zero or one", padded_sequences()[3:4, :3], 3),
 }
 
 
@@ -553,6 +590,42 @@ def test_k_means_is_the_hard_e_step():
     _, objective = model.update(model.params)
     constant = len(data) * (-np.log(num_components) - np.log(2 * np.pi))
     np.testing.assert_allclose(objective, constant - 0.5 * squared.min(1).sum(), rtol=1e-12)
+
+
+# ---------------------------------------------------------------- motifs
+
+
+MOTIFS = {name: model for name, model in MODELS.items() if name.startswith("motif")}
+
+
+@every(MOTIFS)
+def test_motifs_are_brute_force_over_the_starts(model):
+    letters, width = model.args
+    args = letters[1:4], width
+    table = joint_table(model.program, model.params, *args)
+    np.testing.assert_allclose(model.em.log_likelihood(model.params, *args), table.log_likelihood, rtol=1e-12)
+    for name, posterior in model.em.posterior(model.params, *args).items():
+        np.testing.assert_allclose(posterior, table.posterior[name], rtol=1e-10, atol=1e-15, err_msg=name)
+
+
+@every(MOTIFS)
+def test_places_past_the_end_of_every_sequence_change_nothing(model):
+    letters, width = model.args
+    longer = np.pad(letters, ((0, 0), (0, 3)), constant_values=-1)
+    expected = trajectory(model.em, model.start, *model.args)
+    assert_same_trajectory(trajectory(model.em, model.start, longer, width), expected)
+
+
+def test_where_every_sequence_has_an_occurrence_zero_or_one_is_one():
+    one, zero_or_one = MOTIFS["motif, one occurrence"], MOTIFS["motif, zero or one"]
+    expected = trajectory(one.em, one.start, *one.args)
+    actual = trajectory(zero_or_one.em, one.start | {"occurrence": 1.0}, *one.args)
+    assert_same_trajectory(actual, [after | {"occurrence": 1.0} for after in expected])
+
+
+def test_a_sequence_shorter_than_the_motif_is_an_error():
+    with pytest.raises(ValueError, match="'start': the probs of Categorical must be probabilities that sum to one; they sum to 0"):
+        EM(motif.program).run(jax.random.key(0), padded_sequences(), 4)  # the fourth has three letters
 
 
 # ---------------------------------------------------------------- long form

@@ -27,6 +27,7 @@ from emjax.models import (
     k_means,
     latent_class,
     mixture_emission_hmm,
+    motif,
     topics,
 )
 
@@ -437,6 +438,40 @@ def mixture_emission_case():
     )  # fmt: skip
 
 
+def motif_case(occurrences):
+    """Sequences of five, three, four and five letters, and a motif of three: every start is written out."""
+    sequences = [[0, 2, 1, 1, 3], [2, 1, 0], [3, 2, 1, 0], [2, 2, 3, 1, 1]]
+    letters = np.array([sequence + [-1] * (5 - len(sequence)) for sequence in sequences])
+    rng = np.random.default_rng(17)
+
+    def row(sequence, params):
+        """Return log p(x, start) for the starts 0, 1 and 2, and for nowhere."""
+        outside, inside = log(params["background"]), log(params["motif"])
+        places = range(len(sequence) - 2)
+        somewhere = [
+            sum(inside[at - start][a] if start <= at < start + 3 else outside[a] for at, a in enumerate(sequence))
+            + log(params.get("occurrence", 1.0) / len(places))
+            for start in places
+        ]
+        nowhere = log(1 - params.get("occurrence", 1.0)) + sum(outside[a] for a in sequence)
+        return [*somewhere, *[-np.inf] * (3 - len(places)), *([nowhere] if occurrences == "zero or one" else [])]
+
+    def table(params):
+        return np.array([row(sequence, params) for sequence in sequences])
+
+    start = {"background": rng.dirichlet(np.ones(4)), "motif": rng.dirichlet(np.ones(4), size=3)}
+    domains = {"background": "simplex", "motif": "simplex"}
+    if occurrences == "one":
+        return Case(
+            motif, motif.program, motif.hand_derived_step, (letters, 3), "start", "letters", domains, start, table
+        )
+    return Case(
+        motif, motif.zoops_program, motif.zoops_hand_derived_step, (letters, 3), "start", "letters",
+        domains | {"occurrence": "interval"}, start | {"occurrence": np.array(0.4)}, table,
+        latents=lambda z: {"start": z, "occurs": np.where(z < 3, 1, 0)},
+    )  # fmt: skip
+
+
 CASES = {
     "annotators": annotators_case(),
     "coins": coins_case(hard=False),
@@ -454,6 +489,8 @@ CASES = {
     "latent class": latent_class_case("dense"),
     "latent class, long form": latent_class_case("long"),
     "latent class, categorical": latent_class_case("categorical"),
+    "motif, one occurrence": motif_case("one"),
+    "motif, zero or one": motif_case("zero or one"),
     "grades": grades_case(),
     "grades, partial": partial_grades_case(),
     **{f"hidden Markov, {kind}": hidden_markov_case(kind) for kind in ("categorical", "diagonal", "full", "Poisson")},
@@ -708,6 +745,22 @@ def test_a_document_without_tokens_and_a_topic_without_words_stay():
     arrived = topics.plsa_hand_derived_step(entering, zeros, np.array([0, 1]), np.array([1, 3]), 2, 2, 2)
     np.testing.assert_array_equal(arrived["theta"], entering["theta"])
     np.testing.assert_allclose(arrived["words"], [[0.25, 0.75], [0.9, 0.1]], rtol=1e-15)
+
+
+def test_a_letter_that_the_background_lacks_is_the_motif():
+    entering = {"background": np.array([0.5, 0.5, 0.0, 0.0]), "motif": np.full((1, 4), 0.25)}
+    letters = np.array([[0, 1, 2, 0], [3, 0, 1, -1]])
+    arrived = motif.hand_derived_step(entering, letters, 1)
+    np.testing.assert_allclose(arrived["background"], [0.6, 0.4, 0, 0], rtol=1e-15)
+    np.testing.assert_allclose(arrived["motif"], [[0, 0, 0.5, 0.5]], rtol=1e-15)
+    assert motif.zoops_hand_derived_step(entering | {"occurrence": 0.1}, letters, 1)["occurrence"] == 1
+
+
+def test_sequences_as_long_as_the_motif_leave_the_background_alone():
+    entering = {"background": np.array([0.1, 0.2, 0.3, 0.4]), "motif": np.full((3, 4), 0.25)}
+    arrived = motif.hand_derived_step(entering, np.array([[0, 1, 3], [0, 2, 3]]), 3)
+    np.testing.assert_array_equal(arrived["background"], entering["background"])
+    np.testing.assert_allclose(arrived["motif"], [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], rtol=1e-15)
 
 
 def test_grades_that_are_known_take_one_step():

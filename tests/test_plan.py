@@ -16,6 +16,7 @@ from emjax.models import (
     grades,
     k_means,
     latent_class,
+    motif,
     topics,
 )
 
@@ -24,6 +25,7 @@ HALF = jnp.array([0.5, 0.5])
 X = jnp.array([0.0, 0.5, 4.0, 5.0])
 POINTS = jnp.arange(12.0).reshape(6, 2) ** 1.3
 ROWS = (jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), jnp.array([1, 0, 1]))
+SEQUENCES = jnp.array([[0, 2, 1, 3], [3, 1, 0, -1]])
 SCORES = jnp.array([[0.59, 0.52, 0.5], [0.88, 0.96, 0.88], [0.7, 0.71, 0.52]])
 
 LECTURES = {
@@ -43,6 +45,8 @@ LECTURES = {
     "latent class": (latent_class.program, (jnp.array([[0, 1, 1], [1, 0, 1]]), 2), {"weights", "probs"}),
     "latent class, long form": (latent_class.long_program, (*ROWS, 2, 2, 2), {"weights", "probs"}),
     "latent class, categorical": (latent_class.categorical_program, (*ROWS, 2, 2, 3, 2), {"weights", "probs"}),
+    "motif, one occurrence": (motif.program, (SEQUENCES, 2), {"background", "motif"}),
+    "motif, zero or one": (motif.zoops_program, (SEQUENCES, 2), {"background", "motif", "occurrence"}),
 }
 
 

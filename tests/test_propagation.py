@@ -58,6 +58,14 @@ def clipped_square(x):
 clipped_square.defjvp(lambda primals, tangents: (clipped_square(*primals), 2 * primals[0] * tangents[0]))
 
 
+@jax.custom_vjp
+def straight_through(x):
+    return jnp.round(x)
+
+
+straight_through.defvjp(lambda x: (straight_through(x), None), lambda _, slope: (slope,))
+
+
 @jax.jit
 def jitted(mu, z):
     return jnp.sin(mu[z]) + z
@@ -146,6 +154,11 @@ ONE_ELEMENT = {
         "vmap of a loop": lambda mu, z: mu[1] * jax.vmap(countdown)(z),
         "jit of a function": jitted,
         "custom derivative": lambda mu, z: clipped_square(mu[z]),
+        "custom derivative of a table": lambda mu, z: clipped_square(mu)[z],
+        "custom transpose": lambda mu, z: straight_through(2 * mu[z]) + straight_through(mu)[z],
+        "softplus": lambda mu, z: jax.nn.softplus(mu[z]) + jax.nn.softplus(mu)[z],
+        "relu": lambda mu, z: jax.nn.relu(mu[z] - 0.1) + jax.nn.relu(mu)[z],
+        "logaddexp": lambda mu, z: jnp.logaddexp(mu[z], z),
         "checkpoint": lambda mu, z: jax.checkpoint(lambda k: mu[k] ** 2)(z),
         "stop_gradient": lambda mu, z: jax.lax.stop_gradient(mu)[z],
         "map over rows": lambda mu, z: jax.lax.map(lambda n: mu[1] * n, jnp.arange(4.0)) + mu[z],
@@ -191,6 +204,27 @@ def test_linear_solve_has_its_derivatives():
     for derivative in (jax.grad, lambda f: jax.grad(jax.grad(f))):
         found = derivative(lambda theta: em.log_likelihood({"theta": theta}, jnp.array(4.0)))(theta)
         np.testing.assert_allclose(found, derivative(log_likelihood)(theta), rtol=1e-10)
+
+
+RULES = {
+    "jvp": lambda theta: clipped_square(theta).sum(),
+    "vjp": lambda theta: straight_through(theta).sum(),
+    "jit": lambda theta: jax.jit(lambda t: clipped_square(straight_through(t)))(theta).sum(),
+    "vmap": lambda theta: jax.vmap(clipped_square)(theta).sum(),
+    "rows": lambda theta: clipped_square(theta[jnp.array([1, 0, 1, 1])]).sum(),
+    "relu": lambda theta: jax.nn.relu(theta - 2.3).sum(),  # at zero its rule says zero, the derivative of a maximum a half
+}
+
+
+@pytest.mark.parametrize("location", RULES.values(), ids=RULES)
+def test_derivatives_that_a_program_defines_are_those_that_are_used(location):
+    def program(x):
+        numpyro.sample("x", dist.Normal(location(numpyro.param("theta", jnp.array([2.3, 0.7]))), 1.0), obs=x)
+
+    theta, x = jnp.array([2.3, 0.7]), jnp.array(5.0)
+    found = jax.grad(lambda theta: EM(program).log_likelihood({"theta": theta}, x))(theta)
+    expected = jax.grad(lambda theta: dist.Normal(location(theta), 1.0).log_prob(x))(theta)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_operations_that_mix_elements_are_brute_force():

@@ -30,7 +30,7 @@ class LeftOut(Exception):
 MODULES = {
     "emjax": ["with_emjax"],
     "emjax, compressed": ["with_emjax"],
-    "hand-written JAX": ["by_hand_gaussian", "by_hand_discrete"],
+    "hand-written JAX": ["by_hand_gaussian", "by_hand_discrete", "by_hand_chains"],
     "hand-written JAX, distinct rows": ["by_hand_discrete"],
     "matrix products alone": ["by_hand_gaussian"],
     "NumPy": ["with_numpy"],
@@ -39,13 +39,16 @@ MODULES = {
     "SciPy": ["with_numpy"],
     "scikit-learn": ["with_mixture_libraries"],
     "gmmx": ["with_mixture_libraries"],
-    "pomegranate": ["with_mixture_libraries"],
+    "pomegranate": ["with_mixture_libraries", "with_chain_libraries"],
     "StepMix": ["with_discrete_libraries"],
     "crowd-kit": ["with_discrete_libraries"],
     "enstop": ["with_discrete_libraries"],
     "scikit-learn NMF": ["with_discrete_libraries"],
     "tomotopy": ["with_discrete_libraries"],
-    "dynamax": ["with_discrete_libraries"],
+    "dynamax": ["with_discrete_libraries", "with_chain_libraries"],
+    "dynamax, fit_em": ["with_chain_libraries"],
+    "hmmlearn, scaling": ["with_chain_libraries"],
+    "hmmlearn, log": ["with_chain_libraries"],
 }
 
 # Where an implementation does something else than EM on this likelihood, and so must not agree.
@@ -66,6 +69,23 @@ REMARKS = {
     "dynamax": "one chain of all documents, transitions and initial state tied to the weights (a chain for each document takes 20 "
     "times as long, and 3 GB); Dirichlet concentration 1 + 1e-9, since its M-step is NaN at 1",
 }
+
+# The same where the model is a hidden Markov model.
+CHAIN_REMARKS = {
+    "emjax": "the programs of `emjax.models.hidden_markov`, whose mask stays although all sequences have one length",
+    "hmmlearn, scaling": "one thread; covars_prior=0 and covars_weight=0 where emissions are Gaussian",
+    "hmmlearn, log": "as scaling",
+    "dynamax": "its `e_step`, for all sequences at once, and its `m_step`, in one compiled loop; Dirichlet concentration 1 + 1e-9, since "
+    "its M-step is NaN at 1, and emission_prior_concentration=-1.5 where emissions are Gaussian, which is no prior",
+    "dynamax, fit_em": "its `fit_em`, compiled once for each number of steps; priors off as above",
+    "pomegranate": "float32 only: it casts its weights to float32; probabilities of ending are held at one, and by overriding "
+    "`from_summaries` nothing is counted as an ending",
+}
+
+
+def remark(implementation: str, model: str) -> str | None:
+    """Return what a reader must know of an implementation of a model, if anything."""
+    return (CHAIN_REMARKS if model.startswith("hmm_") else REMARKS).get(implementation)
 
 
 def setup(implementation: str, model: str) -> Callable[[dict, dict, dict], Run]:

@@ -141,6 +141,47 @@ def multinomials(num_documents: int, num_words: int, num_topics: int, document_l
     )
 
 
+def chain_of_states(
+    rng: np.random.Generator, num_sequences: int, sequence_length: int, num_states: int
+) -> np.ndarray:
+    """Return states (time, sequence): four times in five a sequence stays, else it moves on by a random number of states."""
+    chances = 0.2 * rng.dirichlet(np.ones(num_states))
+    chances[0] += 0.8
+    moves = rng.choice(num_states, p=chances, size=(sequence_length, num_sequences))
+    moves[0] = rng.integers(num_states, size=num_sequences)
+    return moves.cumsum(axis=0) % num_states
+
+
+def chain_start(num_states: int) -> Arrays:
+    """Return the start of `emjax.models.hidden_markov`: states equally probable, which last two steps or more."""
+    return {
+        "initial": np.full(num_states, 1 / num_states),
+        "transition": (np.eye(num_states) + 1 / num_states) / 2,
+    }
+
+
+def hmm_categorical(num_sequences: int, sequence_length: int, num_states: int, num_symbols: int) -> Problem:
+    """Return symbols (time, sequence), and probabilities of symbols half-way between the true ones and equal ones."""
+    rng = np.random.default_rng(0)
+    emission = rng.dirichlet(np.full(num_symbols, 0.3), num_states)
+    state = chain_of_states(rng, num_sequences, sequence_length, num_states)
+    draws = rng.random(state.shape)
+    symbols = (draws[..., None] > emission.cumsum(axis=1)[state, :-1]).sum(axis=-1, dtype=np.int32)
+    start = chain_start(num_states) | {"emission": (emission + 1 / num_symbols) / 2}
+    return Problem({"symbols": symbols}, start)
+
+
+def hmm_gaussian(num_sequences: int, sequence_length: int, num_states: int, num_features: int) -> Problem:
+    """Return points (time, sequence, feature), and means half-way to the true ones with the spread of all points."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(num_states, num_features)) * 3 / np.sqrt(2 * num_features)
+    scale = rng.uniform(0.7, 1.3, size=(num_states, num_features))
+    state = chain_of_states(rng, num_sequences, sequence_length, num_states)
+    points = centers[state] + scale[state] * rng.normal(size=(*state.shape, num_features))
+    spread = np.tile(points.std(axis=(0, 1)), (num_states, 1))
+    return Problem({"points": points}, chain_start(num_states) | {"loc": centers / 2, "scale": spread})
+
+
 GENERATORS: dict[str, Callable[..., Problem]] = {
     "gaussian_full": gaussian("full"),
     "gaussian_diagonal": gaussian("diagonal"),
@@ -149,4 +190,6 @@ GENERATORS: dict[str, Callable[..., Problem]] = {
     "latent_class": latent_class,
     "plsa": plsa,
     "multinomials": multinomials,
+    "hmm_categorical": hmm_categorical,
+    "hmm_gaussian": hmm_gaussian,
 }

@@ -70,6 +70,34 @@ def multinomials(params: dict, data: dict) -> float:
     return logsumexp(log(params["weights"]) + counts @ log(params["words"]).T).sum()
 
 
+def hidden_markov(params: dict, log_density: np.ndarray) -> float:
+    """Hidden Markov model with `initial` (state,), `transition` (state, next state), and log p(x_t | z_t) of each
+    (time, sequence, state).
+    """
+    largest = log_density.max(axis=-1, keepdims=True)
+    density = np.exp(log_density - largest)
+    scales = np.empty((*density.shape[:2], 1))
+    message = params["initial"] * density[0]
+    for t in range(len(density)):
+        message = message if t == 0 else (message @ params["transition"]) * density[t]
+        scales[t] = message.sum(axis=-1, keepdims=True)
+        message = message / scales[t]
+    return (np.log(scales) + largest).sum()
+
+
+def hmm_categorical(params: dict, data: dict) -> float:
+    """Hidden Markov model of symbols, with `emission` (state, symbol)."""
+    return hidden_markov(params, log(params["emission"]).T[data["symbols"]])
+
+
+def hmm_gaussian(params: dict, data: dict) -> float:
+    """Hidden Markov model of points, with `loc` and `scale` (state, feature)."""
+    log_density = np.zeros((*data["points"].shape[:2], len(params["loc"])))
+    for x, m, s in zip(np.moveaxis(data["points"], -1, 0), params["loc"].T, params["scale"].T, strict=True):
+        log_density -= 0.5 * ((x[..., None] - m) / s) ** 2 + np.log(s) + 0.5 * np.log(2 * np.pi)
+    return hidden_markov(params, log_density)
+
+
 LOG_LIKELIHOODS: dict[str, Callable[[dict, dict], float]] = {
     "gaussian_full": gaussian,
     "gaussian_diagonal": gaussian,
@@ -78,4 +106,6 @@ LOG_LIKELIHOODS: dict[str, Callable[[dict, dict], float]] = {
     "latent_class": latent_class,
     "plsa": plsa,
     "multinomials": multinomials,
+    "hmm_categorical": hmm_categorical,
+    "hmm_gaussian": hmm_gaussian,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGES = (
     "emjax", "jax", "numpyro", "numpy", "scipy", "scikit-learn", "gmmx", "pomegranate", "torch", "crowd-kit", "stepmix",
-    "enstop", "tomotopy", "dynamax",
+    "enstop", "tomotopy", "dynamax", "hmmlearn",
 )  # fmt: skip
 
 

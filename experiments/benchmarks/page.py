@@ -80,9 +80,7 @@ def overview(results: Results) -> str:
 
 def overview_cells(row: Row, measurements: list[Measurement]) -> list[str]:
     """Return the cells of one row."""
-    peers = dict.fromkeys(
-        m.implementation for m in measurements if not m.implementation.startswith(("emjax", "hand-written"))
-    )
+    peers = dict.fromkeys(m.implementation for m in measurements if verdicts.is_peer(m.implementation))
     columns = ["<br>".join(times(measurements, name) for name in peers)]
     for kind in ("hand-written JAX", "emjax"):
         variants = dict.fromkeys(m.implementation for m in measurements if m.implementation.startswith(kind))
@@ -155,5 +153,5 @@ def details(row: Row, measurements: list[Measurement]) -> str:
         for m in measurements
     ]
     text += markdown(screen.COLUMNS, lines, numeric=len(screen.COLUMNS) - 2)
-    notes = screen.notes(measurements)
+    notes = screen.notes(row, measurements)
     return text + ("\n" + "\n".join(f"- {note}" for note in notes) + "\n" if notes else "")

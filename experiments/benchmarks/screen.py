@@ -2,7 +2,7 @@
 
 from experiments import report
 from experiments.benchmarks import verdicts
-from experiments.benchmarks.contestant import DIFFERENT, REMARKS
+from experiments.benchmarks.contestant import DIFFERENT, remark
 from experiments.benchmarks.measure import Measurement
 from experiments.benchmarks.rows import Row, described
 
@@ -24,7 +24,7 @@ def print_row(row: Row, measurements: list[Measurement]) -> None:
     report.table(COLUMNS, [cells(measurements, m) for m in measurements])
     for verdict in verdicts.verdicts(row, measurements):
         print(f"  {verdict.sentence}")
-    for note in notes(measurements):
+    for note in notes(row, measurements):
         print(f"  {note}")
 
 
@@ -45,9 +45,9 @@ def cells(measurements: list[Measurement], m: Measurement) -> list[str]:
     ]
 
 
-def notes(measurements: list[Measurement]) -> list[str]:
+def notes(row: Row, measurements: list[Measurement]) -> list[str]:
     """Return what a reader must know of these implementations."""
     lines = [f"{m.implementation} {verdicts.SHORT[m.precision]}: {m.problem}" for m in measurements if m.problem]
     for name in dict.fromkeys(m.implementation for m in measurements):
-        lines += [f"{name}: {remark}" for remark in (DIFFERENT.get(name), REMARKS.get(name)) if remark]
+        lines += [f"{name}: {text}" for text in (DIFFERENT.get(name), remark(name, row.model)) if text]
     return lines

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.benchmarks.contestant import DIFFERENT
 from experiments.benchmarks.measure import Measurement
-from experiments.benchmarks.rows import Goal, Row
+from experiments.benchmarks.rows import FASTEST, Goal, Row
 
 SHORT = {"float64": "f64", "float32": "f32"}
 AGREES = {"float64": 1e-6, "float32": 1e-4}  # relative differences of log-likelihoods
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
         goal, precision = self.goal, SHORT[self.goal.precision]
         subject = "" if goal.subject == "emjax" else f"{goal.subject}: "
         if goal.factor < 1:
-            wanted = f"at most {numeral(1 / goal.factor)} × the time of {goal.peer} {precision}"
+            wanted = f"at most {1 / goal.factor:.3g} × the time of {goal.peer} {precision}"
             return f"{subject}{wanted}: {outcome(1 / self.ratio, ' ×', self.met)}"
         wanted = f"{numeral(goal.factor)} × as fast as {goal.peer} {precision}"
         return f"{subject}{wanted}: {outcome(self.ratio, ' ×', self.met)}"
@@ -69,10 +69,20 @@ def found(measurements: list[Measurement], implementation: str, precision: str) 
 
 def ratio(measurements: list[Measurement], subject: str, peer: str, precision: str) -> float:
     """Return time of the peer / time of the subject, in the same precision; NaN without both."""
-    pair = [found(measurements, name, precision) for name in (subject, peer)]
-    if None in pair:
-        return float("nan")
-    return pair[1].seconds / pair[0].seconds
+    ours = found(measurements, subject, precision)
+    theirs = fastest(measurements, precision) if peer == FASTEST else found(measurements, peer, precision)
+    return theirs.seconds / ours.seconds if ours and theirs else float("nan")
+
+
+def is_peer(implementation: str) -> bool:
+    """Say whether an implementation is neither emjax nor written by hand in JAX."""
+    return not implementation.startswith(("emjax", "hand-written"))
+
+
+def fastest(measurements: list[Measurement], precision: str) -> Measurement | None:
+    """Return the peer that takes the least time for a step, in this precision."""
+    peers = [m for m in measurements if is_peer(m.implementation) and m.precision == precision and m.seconds > 0]
+    return min(peers, key=lambda m: m.seconds, default=None)
 
 
 def verdicts(row: Row, measurements: list[Measurement]) -> list[Verdict | Limit]:

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from emjax import EM, compress
-from emjax.models import dawid_skene, gaussian_mixture, latent_class, topics
+from emjax.models import dawid_skene, gaussian_mixture, hidden_markov, latent_class, topics
 from experiments.benchmarks.contestant import Fit, Run
 
 
@@ -74,6 +74,16 @@ def word_rows(program: Callable) -> Callable[..., Run]:
     return setup
 
 
+def chain(program: Callable, seen: str, *names: str) -> Callable[..., Run]:
+    """Return the set-up of a hidden Markov model of what is `seen`; `names` are the sizes that its program takes."""
+
+    def setup(data: dict, start: dict, sizes: dict) -> Run:
+        lengths = jnp.full(sizes["num_sequences"], sizes["sequence_length"])
+        return runner(program, start, jnp.asarray(data.pop(seen)), lengths, *(sizes[name] for name in names))
+
+    return setup
+
+
 SETUPS = {
     "emjax": {
         "gaussian_full": gaussian("full"),
@@ -83,6 +93,8 @@ SETUPS = {
         "latent_class": answers,
         "plsa": word_rows(topics.plsa_program),
         "multinomials": word_rows(topics.sparse_mixture_program),
+        "hmm_categorical": chain(hidden_markov.categorical_program, "symbols", "num_states", "num_symbols"),
+        "hmm_gaussian": chain(hidden_markov.gaussian_program, "points", "num_states"),
     },
     "emjax, compressed": {"latent_class": patterns},
 }
