@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
@@ -102,7 +103,8 @@ def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
             if int(np.prod(atom.aval.shape, dtype=int)) > LARGEST_KNOWN:
                 return None
             arrays.append(np.full(atom.aval.shape, -1))
-    return arrays[0] if name == "convert_element_type" else np.asarray(bind(eqn, *arrays))
+    with jax.ensure_compile_time_eval():
+        return arrays[0] if name == "convert_element_type" else np.asarray(bind(eqn, *arrays))
 
 
 def _is_rounding(eqn) -> bool:

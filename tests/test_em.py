@@ -432,3 +432,15 @@ def test_comparison_needs_the_parameters_of_the_program():
 def test_multiplicity_zero_and_fractions_are_allowed():
     result = EM(grades.program).run(KEY, jnp.array([0.0, 2.5, 7.5]))
     assert float(result.params["theta"]) == pytest.approx(0.375)
+
+
+def test_a_program_may_be_seen_first_within_a_compiled_function():
+    def program(x):
+        rate = numpyro.param("rate", jnp.array([1.0, 2.0]), constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("x", dist.Poisson(rate[jnp.array([1, 0])][z]), obs=x)
+
+    params, x = {"rate": jnp.array([1.0, 2.0])}, jnp.array([1, 2, 3])
+    inside = jax.jit(lambda params: EM(program).log_likelihood(params, x))(params)
+    np.testing.assert_allclose(inside, EM(program).log_likelihood(params, x), rtol=1e-14)
