@@ -162,7 +162,8 @@ class _Builder:
     def chain(self) -> Chain:
         names = self.params
         declared = [
-            f'    {p} = numpyro.param("{p}", params["{p}"], constraint={CONSTRAINTS[self.constraint[p]]})' for p in names
+            f'    {p} = numpyro.param("{p}", params["{p}"], constraint={CONSTRAINTS[self.constraint[p]]})'
+            for p in names
         ]
         return Chain(
             source="\n".join(["def model(data):", *declared, *self._body()]),
@@ -178,9 +179,7 @@ class _Builder:
         names = list(self.carry)
         one = len(names) == 1
         joined = names[0] if one else f"({', '.join(names)})"
-        starts, nexts = (
-            [pair[i] for pair in self.carry.values()] for i in (0, 1)
-        )
+        starts, nexts = ([pair[i] for pair in self.carry.values()] for i in (0, 1))
         lines += ["def step(carry, inputs):"]
         lines += [f"    {joined} = carry"]
         lines += [f"    {line}" for line in self.step]
@@ -217,7 +216,9 @@ class _Builder:
         self.clock = choices.pick(["xs", "carry"])
         self.reads_by_time = choices.chance(0.15)  # data[name][t] in place of xs
         self.stacked = "None"
-        self.batch = () if not self.num_sequences else (self.num_sequences, 1) if self.has_unit else (self.num_sequences,)
+        self.batch = (
+            () if not self.num_sequences else (self.num_sequences, 1) if self.has_unit else (self.num_sequences,)
+        )
         self.batch_source = "()" if not self.num_sequences else "(n, 1)" if self.has_unit else "(n,)"
         if self.is_masked_outside:
             self._array("kept", choices.numbers.random(self.batch) < 0.6, 0)
@@ -278,7 +279,9 @@ class _Builder:
 
     def _latent(self, name: str, size: int, num_steps: int = 1, is_global: bool = False):
         self.elements.append((size, num_steps * (1 if is_global else self.copy_total)))
-        self.axis[name] = None if is_global or not self.num_sequences else 1 if num_steps > 1 or name in self.stepwise else 0
+        self.axis[name] = (
+            None if is_global or not self.num_sequences else 1 if num_steps > 1 or name in self.stepwise else 0
+        )
 
     def _add_cluster(self):
         self.stepwise: set[str] = set()
@@ -412,7 +415,9 @@ class _Builder:
         if choices.chance(0.2):
             size = self.sizes["z0"]
             jump = _Index("(z0 == z0_prev).astype(int)", 2)
-            parents.append(choices.pick([_Index("z0_prev", size), jump, _Index(f"z0 - z0_prev + {size - 1}", 2 * size - 1)]))
+            parents.append(
+                choices.pick([_Index("z0_prev", size), jump, _Index(f"z0 - z0_prev + {size - 1}", 2 * size - 1)])
+            )
         if self.cluster and choices.chance(0.3):
             parents.append(self.cluster)
         if choices.chance(0.1):
@@ -464,11 +469,17 @@ class _Builder:
             law = f"dist.MultivariateNormal({self.argument('real', (2,), parents)}, covariance_matrix={covariance})"
             return law, (2,), lambda shape: numbers.normal(size=(*shape, 2)).round(2)
         if family == "Normal":
-            spread = self.argument("positive", (), parents[:1]) if self.choices.chance(0.3) else self.table("positive", ())
+            spread = (
+                self.argument("positive", (), parents[:1]) if self.choices.chance(0.3) else self.table("positive", ())
+            )
             law = f"dist.Normal({self.argument('real', (), parents)}{shift}, {spread})"
             return law, (), lambda shape: numbers.normal(size=shape).round(2)
         if family == "Poisson":
-            return f"dist.Poisson({self.argument('positive', (), parents)})", (), lambda shape: numbers.poisson(1.5, shape)
+            return (
+                f"dist.Poisson({self.argument('positive', (), parents)})",
+                (),
+                lambda shape: numbers.poisson(1.5, shape),
+            )
         if family == "Bernoulli":
             kind = self.choices.pick(["probability", "real"])
             word = "probs" if kind == "probability" else "logits"
