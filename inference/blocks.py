@@ -74,7 +74,7 @@ class Blocks:
         for i, axis in self.axes.items():
             term = self.whole.terms[i]
             terms.append(cut_term(term, axis, start, rows))
-            naturals.append([_cut(table, axis, start, rows) for table in self.whole.naturals[i]])
+            naturals.append([cut(table, axis, start, rows) for table in self.whole.naturals[i]])
             latents |= {a.source: self.whole.latents[a.source] for a in term.latent_axes}
         return Problem(tuple(terms), tuple(naturals), {name: _shortened(v, start, rows) for name, v in latents.items()})
 
@@ -229,12 +229,12 @@ def can_be_cut(term: Term, naturals: Sequence[Named], axis: int) -> bool:
 
 def cut_term(term: Term, axis: int, start, rows: int) -> Term:
     """Return a term on `rows` positions of an axis of its elements from `start`."""
-    inputs = {name: _cut(value, axis, start, rows) for name, value in term.statistics.inputs.items()}
+    inputs = {name: cut(value, axis, start, rows) for name, value in term.statistics.inputs.items()}
     return replace(term, elements=tuple(rows if d == axis else n for d, n in enumerate(term.elements)), statistics=replace(term.statistics, inputs=inputs),
-                   base=_cut(term.base, axis, start, rows), value=_cut(term.value, axis, start, rows))
+                   base=cut(term.base, axis, start, rows), value=cut(term.value, axis, start, rows))
 
 
-def _cut(value: Named, axis: int, start, rows: int) -> Named:
+def cut(value: Named, axis: int, start, rows: int) -> Named:
     """Return a value on `rows` positions of an axis from `start`."""
     def sliced(array, dim: int):
         return array if array.shape[dim] == 1 else jax.lax.dynamic_slice_in_dim(array, start, rows, dim)

@@ -79,7 +79,8 @@ class Operand:
     @property
     def array(self):
         """The operand as (time, batch, *labels)."""
-        return self.gated(self.read(self.table), 0)
+        table = self.table.part(0, self.table.size) if isinstance(self.table, Deferred) else self.table
+        return self.gated(self.read(table), 0)
 
     @property
     def at_one_step(self):
@@ -134,20 +135,33 @@ class Chain:
 
 def chain_among(factors: Sequence[Factor], remaining: Mapping[Any, Variable]) -> Chain | None:
     """Return a chain that can be summed out: nothing in it is coupled with a latent that varies in time and is no part of it."""
-    for names in _coupled_in_time(factors):
-        chain = _chain([f for f in factors if any(axis.source in names for axis in f.axes)], names, remaining)
+    for names in _coupled_in_time(factors, remaining):
+        while True:
+            touching = [factor for factor in factors if any(axis.source in names for axis in factor.axes)]
+            more = {axis.source for factor in touching for axis in factor.axes if _moves(axis, remaining[axis.source])} - set(names)
+            if not more:
+                break
+            names = (*names, *sorted(more, key=str))  # a latent of single steps that two steps of the chain read
+        chain = _chain(touching, names, remaining)
         if chain is not None:
             return chain
     return None
 
 
-def _coupled_in_time(factors: Sequence[Factor]) -> list[tuple]:
-    """Return the groups of latents of which a factor reads several elements, and which a factor couples."""
+def _moves(axis: Axis, variable: Variable) -> bool:
+    """Whether an axis reads the steps of a latent one after the other."""
+    if not isinstance(axis.index, Affine) or not variable.shape:
+        return any(axis.varies)
+    return math.prod(variable.shape[1:]) in map(abs, axis.index.strides)
+
+
+def _coupled_in_time(factors: Sequence[Factor], remaining: Mapping[Any, Variable]) -> list[tuple]:
+    """Return the groups of latents of which a factor reads several elements, and which a factor couples at every step."""
     sources = [[axis.source for axis in factor.axes] for factor in factors]
     repeated = {source for own in sources for source in own if own.count(source) > 1}
     groups: list[set] = [{name} for name in repeated]
     for factor in factors:
-        met = {axis.source for axis in factor.axes} & repeated
+        met = {axis.source for axis in factor.axes if _moves(axis, remaining[axis.source])} & repeated
         joint = [group for group in groups if group & met]
         groups = [group for group in groups if not group & met] + ([set().union(*joint)] if joint else [])
     return [tuple(sorted(group, key=str)) for group in groups]

@@ -23,7 +23,8 @@ def check_plates(outputs: Outputs, site: Site, value: Named, elements: tuple[int
     """Raise `ValueError` where an observation has more rows than the latents that its distribution reads."""
     latents = [axis.source for number in outputs.read_by(site) for axis in outputs.values[number].latent_axes]
     if site.kind == "observed" and latents and elements != site.elements:
-        missing = elements[: len(elements) - len(site.elements)] or elements
+        own = (0,) * (len(elements) - len(site.elements)) + site.elements
+        missing = [size for size, known in zip(elements, own, strict=True) if size != known]
         raise ValueError(
             f"Site '{site.name}': the observed value has shape {value.shape}, its distribution {site.elements + site.event}, so that one latent "
             f"'{latents[0]}' would serve every row. A plate is missing: put '{latents[0]}' and '{site.name}' inside\n"

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.blocks import Problem, blocks_of, can_be_cut, cut_term
+from emjax.blocks import Problem, blocks_of, can_be_cut, cut, cut_term
 from emjax.elimination import log_partition
 from emjax.factors import Deferred, Factor, Variable
 from emjax.graph import (
@@ -162,7 +162,7 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
         return Factor(axes, shape, found.table, term.per_copy, found.index, found.gate)
     if defer is not None:
         def part(start, rows: int):
-            return term_factor(cut_term(term, defer, start, rows), tables).table
+            return term_factor(cut_term(term, defer, start, rows), [cut(table, defer, start, rows) for table in tables]).array
 
         return Factor(axes, shape, Deferred(part, term.kept.index(defer), term.elements[defer]), term.per_copy)
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)

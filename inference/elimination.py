@@ -40,7 +40,8 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
     while remaining:
         choices = {name: joined(factors, variable, remaining) for name, variable in remaining.items()}
         ready = {name: joint for name, joint in choices.items() if joint is not None and _innermost(joint, remaining[name], remaining)}
-        if not ready and (chain := chain_among(factors, remaining)) is not None:
+        orderly = {name: joint for name, joint in ready.items() if not _scatters_steps(joint)}
+        if not orderly and (chain := chain_among(factors, remaining)) is not None:
             factors = [f for f in factors if not any(axis.source in chain.names for axis in f.axes)]
             factors.append(settled(summed_chain(chain, remaining, temperature, cheaper, chains)))
             remaining = {name: variable for name, variable in remaining.items() if name not in chain.names}
@@ -48,6 +49,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         if not ready:
             factors, remaining = taken_one_by_one(factors, remaining)
             continue
+        ready = orderly or ready
         name = min(ready, key=lambda n: _size(ready[n], remaining[n]))
         variable, joint = remaining.pop(name), ready[name]
         check_memory((*joint.axes, Axis(name, variable.size, Affine.identity(variable.shape))), (_size(joint, variable),))
@@ -55,6 +57,12 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         summed = log_of_sums(joint, variable, cheaper) if cheaper is not None and temperature == 1 else None
         factors.append(settled(eliminated(joint, variable, temperature) if summed is None else summed))
     return sum((f.array.reshape(()) for f in factors), jnp.zeros(()))
+
+
+def _scatters_steps(joint: Joint) -> bool:
+    """Whether a latent meets several elements of another in no regular order, so that the other would be a chain no more."""
+    sources = [axis.source for axis in joint.axes]
+    return any(sources.count(axis.source) > 1 and not isinstance(axis.index, Affine) for axis in joint.axes)
 
 
 def _innermost(joint: Joint, variable: Variable, remaining: Mapping[Any, Variable]) -> bool:

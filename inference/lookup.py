@@ -41,29 +41,32 @@ class Lookup:
     rank: int
 
 
-def as_lookup(eqn, operand_shape) -> tuple[Lookup, list[int]] | None:
-    """Return a gather as a lookup and the operand axes that its index columns look up; None if it takes longer slices."""
+def as_lookup(eqn, operand_shape) -> tuple[Lookup, dict[int, int]] | None:
+    """Return a gather as a lookup, and for each operand axis that is looked up the column of the index that does so; None if it takes longer slices."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    looked_up, batching = [int(d) for d in numbers.start_index_map], [int(d) for d in numbers.operand_batching_dims]
+    batching = [int(d) for d in numbers.operand_batching_dims]
+    is_clipped = eqn.params["mode"] == GatherScatterMode.CLIP  # then a slice as long as its axis is the axis
+    looked_up = {int(d): column for column, d in enumerate(numbers.start_index_map) if not (is_clipped and sizes[d] == operand_shape[d] != 1)}
     if any(sizes[d] != (1 if d in looked_up or d in batching else operand_shape[d]) for d in range(len(operand_shape))):
         return None
     rank = len(eqn.outvars[0].aval.shape)
     batch = [d for d in range(rank) if d not in numbers.offset_dims]
     windows = [d for d in range(len(operand_shape)) if d not in numbers.collapsed_slice_dims and d not in batching]
-    target = dict(zip(windows, map(int, numbers.offset_dims), strict=True))
+    target = {d: out for d, out in zip(windows, map(int, numbers.offset_dims), strict=True) if d not in looked_up}
     target |= {d: batch[b] for d, b in zip(batching, numbers.start_indices_batching_dims, strict=True)}
     return Lookup(target, batch, rank), looked_up
 
 
-def index_columns(indices: Named | Joined, number: int) -> list[Named]:
-    """Return the columns of a gather's index array, a piece of a concatenation each where there is one."""
+def index_columns(indices: Named | Joined, looked_up: Mapping[int, int]) -> dict[int, Named]:
+    """Return the columns of a gather's index array, by the axes that they look up: a piece of a concatenation each where there is one."""
     last = len(indices.shape) - 1
+    number = indices.shape[last]
     if isinstance(indices, Joined) and indices.dim == last and all(piece.shape[last] == 1 for piece in indices.pieces):
         columns = list(indices.pieces)
     else:
         whole = carried_out(indices)
         columns = [whole] if number == 1 else [sliced(whole, last, i) for i in range(number)]
-    return [column.placed(range(last)) for column in columns]
+    return {d: columns[column].placed(range(last)) for d, column in looked_up.items()}
 
 
 def look_up(operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: tuple[int, ...]) -> Named:
@@ -134,7 +137,7 @@ def reach(eqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> li
         found = as_lookup(eqn, shape)
         if found is None or eqn.params["mode"] == GatherScatterMode.CLIP:
             return []
-        pieces, lengths = dict(zip(found[1], index_columns(indices[0], len(found[1])), strict=True)), [1] * len(shape)
+        pieces, lengths = index_columns(indices[0], found[1]), [1] * len(shape)
     axes = operand.axes if isinstance(operand, Named) else ()
     return [Reach(_beyond(piece, shape[d] - lengths[d]), _length(axes, d, shape[d]), tuple(eqn.invars[1:]))
             for d, piece in pieces.items() if not piece.is_static]

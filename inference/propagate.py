@@ -227,7 +227,7 @@ def gather(eqn, operand: Named, indices) -> Named:
     if found is None or (operand.is_static and not operand.axes and isinstance(indices, Named) and indices.is_static and not indices.axes):
         return mapped(eqn, [operand, carried_out(indices)], core=None)
     lookup, looked_up = found
-    pieces = dict(zip(looked_up, index_columns(indices, len(looked_up)), strict=True))
+    pieces = index_columns(indices, looked_up)
     if eqn.params["mode"] == jax.lax.GatherScatterMode.CLIP:
         pieces = {d: lift(lambda i, top=operand.shape[d] - 1: i.clip(0, top), [piece], piece.shape) for d, piece in pieces.items()}
     return look_up(operand, pieces, lookup, tuple(eqn.outvars[0].aval.shape))

@@ -127,7 +127,8 @@ class Tracer(Messenger):
         f, init, xs, _, reverse = msg["args"]
         inner = Tracer(conditioned(f, msg["kwargs"]["substitute_stack"], length, 0), None, self.init, length=length)
         with block():
-            seed(inner, numpyro.prng_key())(init, jax.tree.map(lambda x: jnp.asarray(x)[0], xs))
+            after, _ = seed(inner, numpyro.prng_key())(init, jax.tree.map(lambda x: jnp.asarray(x)[0], xs))
+        _check_carry(init, after)
         self.parameters |= inner.parameters
         self.starts |= inner.starts
         self.values |= inner.values
@@ -149,8 +150,7 @@ class Tracer(Messenger):
             with block():
                 after, ys = seed(inner, jax.random.key(0))(jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(x_tree, x))
             sites = list(inner.sites(arrays))
-            if jax.tree.structure(after) != carry_tree:
-                raise ValueError(f"The step of a scan must return a carry like the one that it takes: it takes {carry_tree} and returns {jax.tree.structure(after)}.")
+            _check_carry(jax.tree.unflatten(carry_tree, carry), after)
             state.update(inner=inner, y_tree=jax.tree.structure(ys))
             return jax.tree.leaves(after), jax.tree.leaves(ys), arrays, inner.latents, sites
 
@@ -162,10 +162,6 @@ class Tracer(Messenger):
         if any(var.aval.dtype != value.dtype for var, value in zip(step.carry_out, start, strict=True)):
             start = [value.astype(var.aval.dtype) for var, value in zip(step.carry_out, start, strict=True)]
             step = Step.traced(one_step, [x[0] for x in xs], start)
-        for var, value in zip(step.carry_out, start, strict=True):
-            if var.aval.shape != value.shape:
-                raise ValueError(f"The step of a scan takes a carry of shape {value.shape} and returns one of shape {var.aval.shape}. Give the initial carry "
-                                 f"its full shape: jnp.zeros({var.aval.shape}, ...).")
         inner = state["inner"]
         for name in sorted(set(inner.values) & set(self.values)):
             raise ValueError(f"Two sites are called '{name}'. Site names must differ.")
@@ -177,6 +173,17 @@ class Tracer(Messenger):
         carry = jax.tree.unflatten(carry_tree, [scan.last(leaf) for leaf in range(len(start))])
         ys = jax.tree.unflatten(state["y_tree"], [in_order(scan.stacked(len(start) + i)) for i in range(step.num_ys)])
         return (length, None, carry), (PytreeTrace(_messages(scan, inner.records)), ys)
+
+
+def _check_carry(before, after) -> None:
+    """Raise `ValueError` for a step that returns another kind of carry than it takes."""
+    trees = jax.tree.structure(before), jax.tree.structure(after)
+    if trees[0] != trees[1]:
+        raise ValueError(f"The step of a scan must return a carry like the one that it takes: it takes {trees[0]} and returns {trees[1]}.")
+    for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if jnp.shape(one) != jnp.shape(other):
+            raise ValueError(f"The step of a scan takes a carry of shape {jnp.shape(one)} and returns one of shape {jnp.shape(other)}. Give the initial carry "
+                             f"its full shape: jnp.zeros({jnp.shape(other)}, ...).")
 
 
 @dataclass(frozen=True, eq=False)
