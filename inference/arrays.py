@@ -53,6 +53,16 @@ def in_order(array, order: Sequence[int | None]):
     return array.reshape([1 if d is None else next(sizes) for d in order])
 
 
+def rows_of(table, index):
+    """Return table[index], whose indices are known to be in range; the table itself where there is no index."""
+    return table if index is None else table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def gated(gate, array, otherwise):
+    """Return an array (…, *more) where the gate (…) is open, another value elsewhere; the array itself where there is no gate."""
+    return array if gate is None else jnp.where(gate.reshape(gate.shape + (1,) * (array.ndim - gate.ndim)), array, otherwise)
+
+
 def take(array, labels: list, picks: dict, out: list):
     """Index an array by labeled axes: axis `l` in `picks` is read at `picks[l] = (index array, its labels)`.
 
@@ -90,7 +100,7 @@ def take(array, labels: list, picks: dict, out: list):
         sizes = array.shape[: len(indices)]
         flat = sum(index * math.prod(sizes[i + 1:]) for i, index in enumerate(indices))
         array = jnp.asarray(array).reshape(-1, *array.shape[len(indices):])
-        array = array.at[jnp.asarray(flat)].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        array = rows_of(array, jnp.asarray(flat))
     current = running + rest
     order = [current.index(label) for label in out if label in current]
     shape = dict(zip(current, array.shape, strict=True))

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from emjax.alignment import aligned, permutation
-from emjax.arrays import in_order
+from emjax.arrays import gated, in_order, rows_of
 from emjax.factors import Deferred, Factor, Variable
 from emjax.indices import Affine
 from emjax.named import Axis
@@ -78,22 +78,16 @@ class Operand:
 
     @property
     def array(self):
-        """The operand as (time, batch, *labels)."""
+        """The operand as (time, batch, *labels), or, of one step, without the time axis."""
         table = self.table.part(0, self.table.size) if isinstance(self.table, Deferred) else self.table
         return self.gated(self.read(table), 0)
 
-    @property
-    def at_one_step(self):
-        """The operand as (batch, *labels), of one step: without its time axis, it has an index (batch,) and a gate (batch,)."""
-        table = self.read(self.table)
-        return table if self.gate is None else jnp.where(self.gate.reshape(self.gate.shape + (1,) * len(self.labels)), table, 0)
-
     def read(self, table):
         """Return a function of the table's entries at every time and batch element."""
-        return table if self.index is None else table.at[self.index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return rows_of(table, self.index)
 
     def gated(self, array, otherwise):
-        return array if self.gate is None else jnp.where(self.gate.reshape(self.gate.shape + (1,) * len(self.labels)), array, otherwise)
+        return gated(self.gate, array, otherwise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +114,6 @@ class Chain:
     @property
     def num_states(self) -> int:
         return math.prod(self.sizes[label] for label in self.window)
-
 
     def of_one_copy(self, scale) -> Chain:
         """Return the chain with what one copy contributes in place of totals. `scale`: the multiplicity of each sequence."""

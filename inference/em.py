@@ -73,7 +73,7 @@ class EM:
     - `init`: a NumPyro initialization strategy (`numpyro.infer.init_to_…`) for `sample` sites; `numpyro.param` sites start
       from the program's own values.
     - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
-      ends are kept, so that memory hardly grows with T; a third slower. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.
+      ends are kept, so that memory hardly grows with T; slower by a third to a half. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot take, `MemoryError` for

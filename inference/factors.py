@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-
+from emjax.arrays import gated, rows_of
 from emjax.named import Axis
 
 
@@ -43,13 +42,11 @@ class Factor:
 
     def read(self, table):
         """Return a function of the table's entries at every element."""
-        return table if self.index is None else table.at[self.index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return rows_of(table, self.index)
 
     def gated(self, array, otherwise):
         """Return an array over the elements, with another value where the factor does not count."""
-        if self.gate is None:
-            return array
-        return jnp.where(self.gate.reshape(self.gate.shape + (1,) * (array.ndim - self.gate.ndim)), array, otherwise)
+        return gated(self.gate, array, otherwise)
 
     def replaced(self, array, axes: tuple[Axis, ...], shape: tuple[int, ...]) -> Factor:
         return Factor(axes, shape, array, self.per_copy)

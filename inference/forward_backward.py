@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from emjax.arrays import gated, rows_of
 from emjax.chains import Chain, Operand
 from emjax.recursion import (
     Advance,
@@ -124,8 +125,7 @@ class _Recursion:
         """Return the product of the densities at one step, laid out as a message."""
         product: Any = 1.0
         for probability, gate, labels in zip(probabilities, gates, self.densities, strict=False):
-            array = arranged(probability, labels, self.window, 1)
-            product = product * (array if gate is None else jnp.where(gate.reshape(gate.shape + (1,) * len(self.window)), array, 1))
+            product = product * gated(gate, arranged(probability, labels, self.window, 1), 1)
         return product
 
     def predicted(self, message, probabilities: Sequence, gates: Sequence):
@@ -137,8 +137,7 @@ class _Recursion:
         """Return the derivatives with respect to the logarithms of the densities: the posterior of what each of them is a table of."""
         found = []
         for probability, gate, labels in zip(probabilities, gates, self.densities, strict=False):
-            own = posterior if gate is None else jnp.where(gate.reshape(gate.shape + (1,) * len(self.window)), posterior, 0)
-            own = own.sum(tuple(i for i, label in enumerate(self.window, 1) if label not in labels))
+            own = gated(gate, posterior, 0).sum(tuple(i for i, label in enumerate(self.window, 1) if label not in labels))
             kept = [label for label in self.window if label in labels]
             own = arranged(own, kept, labels, 1)
             found.append(own.sum(0, keepdims=True) if probability.shape[0] == 1 else own)
@@ -149,7 +148,7 @@ class _InTime:
     """Tables of probabilities, some looked up, and gates: `moving` are the arrays that vary in time, of which a loop hands out one step."""
 
     def __init__(self, tables: Sequence, fixed: Sequence):
-        self.tables, self.fixed = tables, fixed
+        self.tables = tables
         self.is_row = [index is not None for index, _ in fixed]
         self.varies = [not is_row and table.shape[0] != 1 for table, is_row in zip(tables, self.is_row, strict=True)]
         moving, self.complete = by_step(fixed)
@@ -161,7 +160,7 @@ class _InTime:
         tables = []
         for table, (index, _), varies in zip(self.tables, fixed, self.varies, strict=True):
             if index is not None:
-                tables.append(table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False))
+                tables.append(rows_of(table, index))
             else:
                 tables.append(next(own_tables) if varies else table[0])
         return tables, [index for index, _ in fixed], [gate for _, gate in fixed]

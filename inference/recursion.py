@@ -13,6 +13,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
+from emjax.arrays import gated
 from emjax.chains import Chain, Operand
 from emjax.numerics import LOG_ZERO, tempered_logsumexp
 
@@ -87,7 +88,7 @@ class Advance:
                 kept = state.sum(tuple(lead + labels.index(label) for label in gone if label in labels), keepdims=True)
                 kept = arranged(kept.reshape(kept.shape[:lead] + tuple(n for n, label in zip(kept.shape[lead:], labels, strict=True) if label not in gone)),
                                  [label for label in labels if label not in gone], after, lead)
-                moved = jnp.where(gate.reshape(gate.shape + (1,) * len(after)), moved, kept)
+                moved = gated(gate, moved, kept)
             state = moved
         return self._closed(state, lead, lambda array, axes: array.sum(axes))
 
@@ -141,7 +142,7 @@ def log_sum(chain: Chain, temperature: float | int, checkpointed: bool = False):
         def step(state, own):
             tables = []
             for operand, (table, index, gate) in zip(operands, complete(own), strict=True):
-                tables.append(replace(operand, table=operand.table if table is None else table, index=index, gate=gate).at_one_step)
+                tables.append(replace(operand, table=operand.table if table is None else table, index=index, gate=gate).array)
             after = advance.plain(state, tables[count:], temperature)
             for operand, table in zip(operands[:count], tables, strict=False):
                 after = after + arranged(table, operand.labels, chain.window, 1)

@@ -8,6 +8,7 @@ at steps 0 … T − 2, and its distribution draws it at steps 1 … T − 1. On
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,6 +62,7 @@ class Step:
     def carry_out(self) -> list:
         return self.jaxpr.jaxpr.outvars[: self.num_carry]
 
+    @functools.cached_property
     def reads(self) -> list[frozenset]:
         """Return, for each output, the leaves of the carry (numbers) and the latents (names) that it depends on."""
         drawn = self.jaxpr.jaxpr.invars[1 + self.num_xs + self.num_carry:]
@@ -82,7 +84,7 @@ class Carry:
     def of(step: Step) -> Carry:
         """Return the kinds of a step's carry. Errors: `ValueError` for a leaf that accumulates latents over all steps."""
         constant = frozenset(i for i, var in enumerate(step.carry_out) if var is step.carried(i))
-        reads = [{x for x in read if x not in constant} for read in step.reads()[: step.num_carry]]
+        reads = [{x for x in read if x not in constant} for read in step.reads[: step.num_carry]]
         reads = [set() if i in constant else read for i, read in enumerate(reads)]
         closure = [set(read) for read in reads]
         for _ in reads:
@@ -191,8 +193,7 @@ class Scan:
 
     def depth(self, outputs: Sequence[int]) -> int:
         """Return how many steps back the latents are that some outputs depend on through the carry."""
-        reads = self.step.reads()
-        return max((self.carry.order.get(x, 0) for i in outputs for x in reads[i]), default=0)
+        return max((self.carry.order.get(x, 0) for i in outputs for x in self.step.reads[i]), default=0)
 
     def pieces(self, outputs: Sequence[int]) -> list[tuple[int, list]]:
         """Return some outputs at all steps as (first step, arrays): the first steps one by one, all others side by side."""
