@@ -7,6 +7,7 @@ from emjax.duplicates import Compressed, compress
 from emjax.em import EM, EMResult
 from emjax.families import Family, register
 from emjax.plan import Plan
+from emjax.weighting import weighted
 
 __all__ = ["EM", "Comparison", "Compressed", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "compress", "conjugate",
-           "distributions", "register"]
+           "distributions", "register", "weighted"]

@@ -33,7 +33,7 @@ class Copies:
         scale = without_rows(value).padded(len(site.elements))
         key = (scale.content, tuple(size for size in scale.compact if size != 1))
         if key not in self.known:
-            self.known[key] = lift(lambda s: jnp.maximum(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
+            self.known[key] = lift(lambda s: _at_least(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
         found = self.known[key]
         return Named(found.array.reshape(scale.compact), scale.shape, (), found.content)
 
@@ -55,3 +55,8 @@ class Copies:
             if distinct and any(move % math.prod(latent.shape[distinct[0]:]) for move in moves):
                 return False
         return bool(axes) and bool(varying)
+
+
+def _at_least(scale, floor):
+    """Return max(scale, floor) with the derivative 1 at the floor: that of log Z with respect to a weight of 0 is what the row would add."""
+    return jnp.where(scale < floor, floor, scale)

@@ -1,0 +1,54 @@
+"""Weights for the elements of a plate: how often each counts, as data.
+
+What depends on single samples is a derivative, or another value, of the weights: a sample's own log-likelihood is ∂ log p / ∂ weight;
+folds of a cross-validation are weights of zeros and ones; a bootstrap's draws are multinomial weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from numpyro.primitives import Messenger
+
+
+class Weighted(Messenger):
+    """Multiply the multiplicity of every site within a plate by the plate's weights, within a `scan` as well."""
+
+    def __init__(self, fn: Callable, plate: str, weights, seen: dict):
+        self.plate, self.weights, self.seen = plate, weights, seen
+        super().__init__(fn)
+
+    def process_message(self, msg):
+        if msg["type"] == "control_flow" and "history" in msg["kwargs"]:
+            step, *others = msg["args"]
+            msg["args"] = (Weighted(step, self.plate, self.weights, self.seen), *others)
+        if msg["type"] != "sample" or msg.get("_control_flow_done"):
+            return
+        self.seen |= {frame.name: frame.size for frame in msg["cond_indep_stack"]}
+        for frame in msg["cond_indep_stack"]:
+            if frame.name == self.plate:
+                if jnp.shape(self.weights) != (frame.size,):
+                    raise ValueError(f"Plate '{self.plate}' has {frame.size} elements, its weights have shape {jnp.shape(self.weights)}. Pass one weight "
+                                     "for each element.")
+                along = jnp.reshape(self.weights, (frame.size,) + (1,) * (-frame.dim - 1))
+                msg["scale"] = along if msg["scale"] is None else along * msg["scale"]
+
+
+def weighted(model: Callable, plate: str) -> Callable:
+    """Return the program (weights, *args, **kwargs) in which element n of a plate counts weights[n] times.
+
+    `weights`: (elements of the plate,), at least 0. A weight of 2 is the row twice, a weight of 0 is no row: log p and every EM step are the same.
+    Every site of the plate is weighted, latents included, so that a sample's weight is that of its latents and of all their observations. Rows of another
+    plate that look up its elements (`truth[item]`) are not in the plate: weight theirs too (`weighted` can be applied twice).
+
+    Errors: `ValueError` for a plate that the program does not have, or weights of another length.
+    """
+    def program(weights, *args, **kwargs):
+        seen: dict = {}
+        result = Weighted(model, plate, weights, seen)(*args, **kwargs)
+        if plate not in seen:
+            raise ValueError(f"The program has no plate '{plate}' with a sample site in it; its plates are {', '.join(map(repr, seen)) or 'none'}.")
+        return result
+
+    return program
