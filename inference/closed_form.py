@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -35,7 +35,7 @@ class Maximizer:
 
     `method` is "closed form", "Newton", "L-BFGS", "optax", "user" or "held"; `reason` says why, in words;
     `init(params)` and `update(params, state, constants, statistics)` are pure, the latter returns new values of `names` and the
-    new state.
+    new state. `uses`: where a parameter with a closed form enters.
     """
 
     names: tuple[str, ...]
@@ -43,6 +43,7 @@ class Maximizer:
     reason: str
     init: Callable
     update: Callable
+    uses: Sequence[Use] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +226,7 @@ def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) 
             new = jnp.clip(new, jnp.asarray(limits.low, new.dtype), jnp.asarray(limits.high, new.dtype))
         return {name: new}, state
 
-    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, limits), lambda params: (), update)
+    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, limits), lambda params: (), update, uses)
 
 
 def _inner_linear(term: Term, arrays, statistics, use: Use, features):

@@ -1,0 +1,3 @@
+"""Where EM starts."""
+
+START_STRATEGIES: dict = {}
