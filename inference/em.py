@@ -45,7 +45,7 @@ class EM:
     - `fixed`: the names of parameters that stay at their start.
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 + |objective|); never less than
       what the precision resolves.
-    - `stop`: "gain" compares the last step's gain with tol, "aitken" what the last gains say is still to gain.
+    - `stop`: "gain" compares with tol what the last step gained (the last four, if accelerated), "aitken" what the last gains say is still to gain.
     - `max_steps`: the largest number of EM steps.
     - `acceleration`: "squarem" or "anderson": leaps ahead from EM's own steps, taken only where the objective does not decrease. Every E-step counts as a step.
     - `polish`: "newton" or "lbfgs": where EM ends, climb the exact objective by that method, and let EM's own rule confirm the end.
@@ -71,7 +71,7 @@ class EM:
     """
 
     def __init__(self, model: Callable, *, e_step="soft", m_step=None, fixed: Collection[str] = (), tol=1e-9, stop: str = "gain", max_steps=1000,
-                 acceleration: str | None = None, polish: str | None = None, num_restarts=1, short_steps=None, init: Callable | str | None = None,
+                 acceleration: str | None = None, polish: str | None = None, num_restarts=1, short_steps: int | None = 20, init: Callable | str | None = None,
                  annealing=(), chains: str = "sequential", progress_bar: bool = False):
         self.model = model
         self.settings = Settings(e_step, m_step, fixed, tol, stop, max_steps, acceleration, polish, num_restarts, short_steps, init, annealing, chains,

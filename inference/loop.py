@@ -46,6 +46,8 @@ class Status(IntEnum):
 
 
 RUNNING = -1
+# accelerated, EM has converged when as many steps as a cycle has together gain nothing: those between two leaps gain little
+CYCLE = 4
 
 
 def has_failed(status):
@@ -145,7 +147,7 @@ class Loop:
         # a leap that came down counts as a step that gained nothing, and EM goes on from its own image
         missed = jnp.zeros((), bool) if carry.leap is None else carry.leap.is_proposal & ~(objective >= previous)
         objective = jnp.where(missed, previous, objective)
-        status = self._status(objective, carry, missed, limit)
+        status = self._status(objective, carry, limit)
         history = carry.objective.at[step].set(objective)
         after = jax.lax.cond((status < 0) & ~missed, lambda: self._m_step(state, constants, statistics), lambda: state)
         keep = missed | (has_failed(status) & (step > 0))
@@ -156,13 +158,15 @@ class Loop:
             after, leap = self._leapt(carry.leap, state, after, missed, status)
         return Carry(after, reported, history, step + (status < 0), status, leap)
 
-    def _status(self, objective, carry: Carry, missed, limit: int):
+    def _status(self, objective, carry: Carry, limit: int):
         eps, step = jnp.finfo(objective.dtype).eps, carry.step
         size = 1 + jnp.abs(objective)
-        gains = objective - carry.objective[step - 1], carry.objective[step - 1] - carry.objective[step - 2]
-        gain = jnp.where(step > 0, gains[0], jnp.inf)
-        left = gain if self.stop == "gain" else jnp.where(step > 1, still_to_gain(*gains), jnp.inf)
-        is_converged = ((left <= self.tol * size) | (gain <= 4 * float(eps) * size)) & ~missed
+        gain, before = objective - carry.objective[step - 1], carry.objective[step - 1] - carry.objective[step - 2]
+        gain = recent = jnp.where(step > 0, gain, jnp.inf)
+        if self.acceleration is not None:
+            recent = jnp.where(step >= CYCLE, objective - carry.objective[step - CYCLE], jnp.inf)
+        left = recent if self.stop == "gain" else jnp.where(step > 1, still_to_gain(gain, before), jnp.inf)
+        is_converged = (left <= self.tol * size) | (recent <= 4 * float(eps) * size)
         status = jnp.where(is_converged, Status.CONVERGED, jnp.where(step >= limit, Status.MAX_STEPS, RUNNING))
         status = jnp.where(gain < -1000 * eps * size, Status.OBJECTIVE_DECREASED, status)
         return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
