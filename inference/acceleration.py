@@ -54,8 +54,8 @@ def squarem() -> Accelerator:
 def anderson() -> Accelerator:
     """Return Anderson acceleration: the mixture of the last images whose residuals, mixed likewise, are least.
 
-    With ΔU, ΔR the last differences of u and r, γ minimizes ‖r − ΔR γ‖, and the point is u + r − (ΔU + ΔR) γ.
-    Source: Walker & Ni (2011), SIAM Journal on Numerical Analysis 49(4); safeguarded for EM: Henderson & Varadhan (2019).
+    With ΔU, ΔR the last differences of u and r, γ minimizes ‖r − ΔR γ‖, and the point is u + r − (ΔU + ΔR) γ; where that leads back, against r,
+    its mirror image in u. Source: Walker & Ni (2011), SIAM Journal on Numerical Analysis 49(4); safeguarded for EM: Henderson & Varadhan (2019); the mirror: ours.
     """
     def init(u):
         rows = jnp.zeros((min(WINDOW, u.size) + 1, u.size), u.dtype)
@@ -66,7 +66,9 @@ def anderson() -> Accelerator:
         is_kept = (jnp.arange(len(us) - 1) < state["count"])[:, None]
         moves, changes = (jnp.where(is_kept, rows[:-1] - rows[1:], 0) for rows in (us, residuals))
         weights = jnp.linalg.lstsq(changes.T, residuals[0])[0]
-        point = image - weights @ (moves + changes)
+        leap = residuals[0] - weights @ (moves + changes)
+        # where steps grow, by a saddle, the differences point back to it: go as far the other way
+        point = u + jnp.where(leap @ residuals[0] < 0, -leap, leap)
         return {"u": us, "residual": residuals, "count": jnp.minimum(state["count"] + 1, len(us) - 1)}, point, state["count"] > 0
 
     def rejected(state):

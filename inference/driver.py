@@ -128,7 +128,7 @@ class Compiled:
         if self.settings.polish:
             params = polished(self.graph, self.loop._coordinates.names, carry.reported, constants, self.settings.polish)
             again = replace(self.loop.start(params), objective=carry.objective, step=carry.step + 1, reported=carry.reported)
-            again = self.loop.advance(again, constants, self.settings.max_steps + 2, limit=self.settings.max_steps + 2)
+            again = self.loop.advance(again, constants, self.settings.max_steps + 3, limit=self.settings.max_steps + 2)
             failed = has_failed(carry.status) | has_failed(again.status)
             carry = jax.tree.map(lambda before, after: jnp.where(failed, before, after), carry, again)
         likelihood = carry.objective[carry.num_steps] if self.is_likelihood else self._log_likelihood(carry.reported, constants)
