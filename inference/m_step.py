@@ -28,6 +28,16 @@ LARGEST_NEWTON = 200
 LBFGS_STEPS = 30
 
 
+def m_step(maximizers: Sequence[Maximizer], params: Mapping[str, Any], states: Sequence, constants, statistics) -> tuple[dict, tuple]:
+    """Return the parameters after each maximizer in turn, at the latest values of the others, and the maximizers' states."""
+    params, after = dict(params), []
+    for maximizer, own in zip(maximizers, states, strict=True):
+        values, own = maximizer.update(params, own, constants, statistics)
+        params |= values
+        after.append(own)
+    return params, tuple(after)
+
+
 def expected_log_likelihood(graph: FactorGraph, params, constants, statistics, terms: Sequence[int] | None = None):
     """Return Q(θ) = Σ ⟨T, η(θ)⟩ in nats, up to what does not depend on θ; impossible cells with T = 0 count 0."""
     arrays = graph.arrays(params, constants)
