@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.blocks import Problem
-from emjax.closed_form import Maximizer, bounds
+from emjax.closed_form import Maximizer, Reader, Use, bounds
+from emjax.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
 from emjax.e_step import problem, statistics_with
 from emjax.factors import Factor
 from emjax.graph import FactorGraph
@@ -140,7 +141,8 @@ def split_clusters(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key,
     """Return the parameters after one M-step in which each element of a latent takes the value of its cluster; the same for every key.
 
     Clusters are found by splitting: one, then two, … as many as the latent has values, in standardized coordinates (`seeding.split`). Latents that choose no
-    location have their posterior at the program's own values, given the clusters. Scales and proportions are set, too. Source: Linde, Buzo & Gray (1980).
+    location have their posterior at the program's own values, given the clusters. Scales and proportions are set, too; the scale or covariance of a cluster
+    that has no extent (a single point) keeps the program's own value. Source: Linde, Buzo & Gray (1980).
     """
     groups, arrays = _served("splitting", graph), graph.arrays(params, constants)
     factors = []
@@ -153,7 +155,23 @@ def split_clusters(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key,
         labels = jax.vmap(clusters)(_weights_of_problems(locations, points.weights))
         labels = labels[locations.problem_of_sample, np.arange(len(locations.problem_of_sample))]
         factors += wanted(locations, graph, arrays, labels, points.weights)
-    return _maximized(maximizers, params, constants, statistics_with(problem(graph, arrays), factors))
+    found = _maximized(maximizers, params, constants, statistics_with(problem(graph, arrays), factors))
+    reader = Reader(graph)
+    return {name: _with_extent(value, params[name], reader.closed_form(name)[0]) for name, value in found.items()}
+
+
+_VARIANCES: dict[Conjugate, Callable] = {
+    SCALE: jnp.square, COVARIANCE: lambda matrix: jnp.linalg.eigvalsh(matrix).min(-1), PRECISION: lambda matrix: 1 / jnp.linalg.eigvalsh(matrix).max(-1),
+    SCALE_TRIL: lambda factor: (jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2).min(-1)}
+
+
+def _with_extent(value, own, uses: Sequence[Use] | None):
+    """Return a scale or a covariance with its own entries in place of those whose least variance is zero, or rounding beside what it was."""
+    variance = _VARIANCES.get(uses[0].form) if uses else None
+    if variance is None:
+        return value
+    has_extent = variance(value) > 100 * jnp.finfo(value.dtype).eps * variance(own)
+    return jnp.where(has_extent.reshape(has_extent.shape + (1,) * uses[0].form.event_dim), value, own)
 
 
 START_STRATEGIES: dict[str, Callable] = {
