@@ -233,8 +233,8 @@ def _inner_linear(term: Term, arrays, statistics, use: Use, features):
     rank = len(term.elements)
 
     def replaced(own, rows):
-        # no lookup, and no scatter to transpose it; unless the table's rows are read out, one for each element
-        is_whole = rows.size == use.rows.size and rows.shape[rows.ndim - rank:] == use.rows.shape[use.rows.ndim - rank:]
+        # no lookup, and no scatter to transpose it, unless rows are read out
+        is_whole = (rows.size, rows.shape[rows.ndim - rank:]) == (use.rows.size, use.rows.shape[use.rows.ndim - rank:])
         in_order = is_whole and np.array_equal(np.ravel(use.rows), np.arange(features[0].shape[0]))
         picked = [feature.reshape(rows.shape + feature.shape[1:]) if in_order else feature[jnp.maximum(rows, 0)] for feature in features]
         if use.form in LOCATIONS:

@@ -1,6 +1,6 @@
 """Locations that latents choose between, and the data that each element of a latent has to say of them, as points.
 
-Of `Normal(loc[z], …)` a *feature* is what reads the same entries of parameters under every value of the latents: one for each coordinate of `loc`,
+Of `Normal(loc[z], …)`, and of `Select(z, [Normal(loc, …), …])`, a *feature* is what reads the same entries of parameters under every value of the latents: one for each coordinate of `loc`,
 also where several sites, the steps of a scan, or repeated measurements read them. The point of an element of the latent is the mean of its data, feature
 by feature.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +19,7 @@ from emjax.closed_form import LOCATIONS, Reader
 from emjax.factors import Factor
 from emjax.graph import FactorGraph, Term, filled, filled_axes, filled_term
 from emjax.indices import Affine
-from emjax.named import Axis, Named, without_rows
+from emjax.named import Axis, Named, constant, spread, union, without_rows
 from emjax.numerics import LOG_ZERO
 from emjax.statistics import transformed
 
@@ -76,7 +76,8 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
     for i, term in enumerate(graph.terms):
         if term.site.kind != "observed" or term.family is None or not term.family.centered or term.value.latent_axes:
             continue
-        if not (table := term.arguments[term.family.centered]).latent_axes:
+        table = term.arguments[term.family.centered]
+        if not table.latent_axes and term.gate is None:
             continue
         looked = _looked(reader, i, term, table)
         if isinstance(looked, str):
@@ -86,22 +87,17 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
     return [one for looked in found.values() if (one := _together(graph, looked)) is not None], reasons
 
 
-def _looked(reader: Reader, number: int, term: Term, table) -> Looked | str:
+def _looked(reader: Reader, number: int, term: Term, table: Named) -> Looked | str:
     """Return how a term looks its location up, or why it cannot be set."""
-    wire, rank = reader.wire(table), len(term.elements)
-    entries = np.full(np.shape(table.array), -1) if wire.entries is None else wire.entries
-    served = np.zeros(entries.shape, bool)
-    reason = f"it is computed, by '{wire.primitive}'" if wire.entries is None else "no parameter enters it"
-    for name in sorted(wire.parameters):
-        uses, why = reader.closed_form(name)
-        if uses is None or uses[0].form not in LOCATIONS:
-            reason = why
-            continue
-        start = reader.offsets[name]
-        served |= (entries >= start) & (entries < start + math.prod(reader.graph.parameters[name].shape))
-    if not served.any():
+    entries, reason = _entries_set(reader, table)
+    if (entries < 0).all():
         return reason
-    axes = sorted((axis.fitted(rank) for axis in table.latent_axes), key=lambda axis: str(axis.source))
+    rank = len(term.elements)
+    gate = constant(np.ones((1,) * rank, bool)) if term.gate is None else term.gate
+    if gate.row_axes or not gate.is_static:
+        return "data take part in what chooses a component"
+    table, gate = (replace(value, axes=tuple(axis.fitted(rank) for axis in value.axes)) for value in (replace(table, array=entries), gate))
+    axes = sorted((axis for axis in union([table, gate]) if axis.is_latent), key=lambda axis: str(axis.source))
     varies = np.any([axis.varies for axis in axes], axis=0)
     sample = next((axis for axis in axes if (np.array(axis.varies, bool) == varies).all()), None)
     if sample is None:
@@ -109,9 +105,25 @@ def _looked(reader: Reader, number: int, term: Term, table) -> Looked | str:
     count, values = math.prod(reader.graph.latents[sample.source].shape), math.prod(axis.size for axis in axes)
     if count < values:
         return f"latent '{sample.source}' has {count} elements for {values} values"
-    lead = [next(i for i, own in enumerate(table.axes) if own.fitted(rank).key == axis.key) for axis in axes]
-    entries = np.transpose(np.where(served, entries, -1), [*lead, *(i for i in range(entries.ndim) if i not in lead)])
+    order = (*axes, *table.row_axes)
+    entries = np.where(spread(gate.with_event(len(table.shape) - rank), order), spread(table, order), -1)
     return Looked(number, tuple(axes), sample, entries.reshape(values, *entries.shape[len(axes):]))
+
+
+def _entries_set(reader: Reader, table: Named) -> tuple[np.ndarray, str]:
+    """Return which entry of a parameter that can be set each cell of a location's table reads, −1: none; and why others cannot be set."""
+    wire = reader.wire(table)
+    if wire.entries is None:
+        return np.full(np.shape(table.array), -1), reader.closed_form(min(wire.parameters))[1] if wire.parameters else "it is no parameter"
+    is_set, reason = np.zeros(wire.entries.shape, bool), "it is no parameter"
+    for name in sorted(wire.parameters):
+        uses, why = reader.closed_form(name)
+        if uses is None or uses[0].form not in LOCATIONS:
+            reason = why
+            continue
+        start = reader.offsets[name]
+        is_set |= (wire.entries >= start) & (wire.entries < start + math.prod(reader.graph.parameters[name].shape))
+    return np.where(is_set, wire.entries, -1), reason
 
 
 def _together(graph: FactorGraph, looked: Sequence[Looked]) -> Locations | None:
@@ -137,10 +149,9 @@ def _problems(graph: FactorGraph, looked, features, num_features: int) -> tuple[
     pairs = []
     for one, own in zip(looked, features, strict=True):
         term = graph.terms[one.term]
-        table = term.arguments[term.family.centered]
-        if table.row_axes or not isinstance(one.sample.index, Affine):
+        if term.arguments[term.family.centered].row_axes or not isinstance(one.sample.index, Affine):
             return of_feature, of_sample
-        pairs.append((_sample_numbers(one.sample, term), _feature_numbers(term, table, own)))
+        pairs.append((_sample_numbers(one.sample, term), _feature_numbers(one, term, own)))
     if not any(n > 1 and f > 1 for pair in pairs for n, f in zip(*(numbers.shape for numbers in pair), strict=True)):
         return of_feature, of_sample
     wide = [np.broadcast_arrays(*pair) for pair in pairs]
@@ -164,15 +175,15 @@ def _sample_numbers(axis: Axis, term: Term):
     return index.reshape(index.shape + (1,) * len(term.site.event))
 
 
-def _feature_numbers(term: Term, table, features):
+def _feature_numbers(one: Looked, term: Term, features):
     """Return the feature of each datum, over (axis of the elements …, event …); −1: none."""
-    own = features.reshape([axis.size for axis in table.row_axes] + list(table.compact))
+    own, table = features.reshape(one.entries.shape[1:]), term.arguments[term.family.centered]
     if not table.row_axes:
         return own
     rank, event = len(term.elements), len(term.site.event)
     picks = [jnp.asarray(axis.index.dense(table.shape)) for axis in table.row_axes]
     picks = [pick.reshape(pick.shape[:rank] + (1,) * event) for pick in picks]
-    inner = [np.arange(n).reshape([-1 if i == d else 1 for i in range(rank + event)]) for d, n in enumerate(table.compact)]
+    inner = [np.arange(n).reshape([-1 if i == d else 1 for i in range(rank + event)]) for d, n in enumerate(own.shape[len(picks):])]
     return jnp.asarray(own)[(*picks, *inner)]
 
 
@@ -223,7 +234,6 @@ def _data(one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape
     """Return, for each datum of a term, its number among (sample, feature), its value and its weight."""
     term, (axis,) = filled_term(term, arrays), filled_axes((one.sample,), arrays)
     rank, event, family = len(term.elements), len(term.site.event), term.family
-    table = term.arguments[family.centered]
     statistics = term.statistics.formed(term.elements)
     first, counted = (without_rows(statistics[i].value) for i in (0, -1))
     elements, weight = first.shape[:rank], _widened(counted, jnp.max, event)
@@ -232,7 +242,7 @@ def _data(one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape
     else:  # repeated measurements are added up already
         count = _widened(counted, jnp.sum, event)
         value = without_rows(term.origin).array + _widened(first, jnp.sum, 0) / jnp.where(count != 0, count, 1)
-    sample, feature = _sample_numbers(axis, term), _feature_numbers(term, table, features)
+    sample, feature = _sample_numbers(axis, term), _feature_numbers(one, term, features)
     number = jnp.where(feature >= 0, sample * shape[1] + feature, math.prod(shape))
     whole = elements + tuple(term.site.event)
     return [jnp.broadcast_to(part, whole).reshape(-1) for part in (number, value, weight)]

@@ -64,6 +64,7 @@ def _indifferent(whole: Problem) -> Problem:
 
 
 def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, statistics) -> dict:
+    params = {name: jnp.asarray(value) for name, value in params.items()}
     return m_step(maximizers, params, [maximizer.init(params) for maximizer in maximizers], constants, statistics)[0]
 
 
@@ -126,7 +127,7 @@ def _weights_of_problems(locations: Locations, weights):
 
 def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray):
     """Return a parameter with the mean of what its entries were given, within its bounds; entries that were given nothing stay."""
-    start, shape = graph.offsets()[name], graph.parameters[name].shape
+    start, shape, value = graph.offsets()[name], graph.parameters[name].shape, jnp.asarray(value)
     own = slice(start, start + math.prod(shape))
     if not count[own].any():
         return value
@@ -157,7 +158,7 @@ def split_clusters(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key,
         factors += wanted(locations, graph, arrays, labels, points.weights)
     found = _maximized(maximizers, params, constants, statistics_with(problem(graph, arrays), factors))
     reader = Reader(graph)
-    return {name: _with_extent(value, params[name], reader.closed_form(name)[0]) for name, value in found.items()}
+    return {name: _with_extent(value, jnp.asarray(params[name]), reader.closed_form(name)[0]) for name, value in found.items()}
 
 
 _VARIANCES: dict[Conjugate, Callable] = {

@@ -221,6 +221,25 @@ def test_each_joint_value_of_several_latents_gets_a_data_point():
             assert set(loc) <= set(np.asarray(x))
 
 
+def test_components_of_a_select_get_a_data_point_each():
+    def program(x):
+        single, pair = numpyro.param("single", jnp.array(0.0)), numpyro.param("pair", jnp.zeros(2))
+        with numpyro.plate("rows", len(x)):
+            kind = numpyro.sample("kind", dist.Categorical(jnp.full(4, 0.25)))
+            components = [dist.Uniform(-100.0, 100.0), dist.Normal(single, 1.0), dist.Normal(pair[jnp.maximum(kind - 2, 0)], 2.0)]
+            numpyro.sample("x", Select(jnp.minimum(kind, 2), components), obs=x)
+
+    x = np.array([0.0, 0.1, 20.0, 20.1, 40.0, 40.1, 60.0, 60.1])
+    starts = Starts(program, jnp.asarray(x))
+    found = starts("k-means++")
+    loc = [float(found["single"]), *map(float, found["pair"])]
+    assert set(loc) <= set(x) and len({round(value / 20) for value in loc}) == 3
+    found = starts("splitting")
+    loc = [float(found["single"]), *map(float, found["pair"])]
+    assert len({int(20 * np.round(value / 20)) for value in loc}) == 3
+    np.testing.assert_allclose(np.abs((np.array(loc) + 10) % 20 - 10), 0.05, rtol=1e-9)  # means of two neighbors
+
+
 def test_rows_of_a_subject_are_one_point():
     subject, item = jnp.array([0, 0, 1, 1, 2, 3, 3, 3]), jnp.array([0, 1, 0, 1, 0, 0, 1, 1])
     x = jnp.array([1.0, 2.0, 5.0, 6.0, 50.0, -3.0, 7.0, 9.0])
