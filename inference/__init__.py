@@ -2,12 +2,14 @@
 
 from emjax import conjugate, distributions
 from emjax.compare import Comparison, compare_updates
-from emjax.driver import EMState, Status
 from emjax.duplicates import Compressed, compress
-from emjax.em import EM, EMResult
+from emjax.em import EM
 from emjax.families import Family, register
+from emjax.loop import EMState, Status
 from emjax.plan import Plan
+from emjax.restarts import Restarts
+from emjax.result import EMResult
 from emjax.weighting import weighted
 
-__all__ = ["EM", "Comparison", "Compressed", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "compress", "conjugate",
+__all__ = ["EM", "Comparison", "Compressed", "EMResult", "EMState", "Family", "Plan", "Restarts", "Status", "compare_updates", "compress", "conjugate",
            "distributions", "register", "weighted"]

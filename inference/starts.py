@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.blocks import Problem
-from emjax.closed_form import Maximizer, Reader, Use, bounds
+from emjax.closed_form import Maximizer, Use, bounds
 from emjax.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
 from emjax.e_step import problem, statistics_with
 from emjax.factors import Factor
 from emjax.graph import FactorGraph
 from emjax.indices import Affine
 from emjax.locations import Locations, locations_of, points_of, wanted
-from emjax.m_step import m_step
+from emjax.m_step import stepped
 from emjax.named import Axis
 from emjax.numerics import IMPOSSIBLE, INFINITE, LOG_ZERO
 from emjax.seeding import drawn, far_apart, split
@@ -65,7 +65,7 @@ def _indifferent(whole: Problem) -> Problem:
 
 def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, statistics) -> dict:
     params = {name: jnp.asarray(value) for name, value in params.items()}
-    return m_step(maximizers, params, [maximizer.init(params) for maximizer in maximizers], constants, statistics)[0]
+    return stepped(maximizers, params, [maximizer.init(params) for maximizer in maximizers], constants, statistics)[0]
 
 
 # ── locations ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,8 +157,8 @@ def split_clusters(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key,
         labels = labels[locations.problem_of_sample, np.arange(len(locations.problem_of_sample))]
         factors += wanted(locations, graph, arrays, labels, points.weights)
     found = _maximized(maximizers, params, constants, statistics_with(problem(graph, arrays), factors))
-    reader = Reader(graph)
-    return {name: _with_extent(value, jnp.asarray(params[name]), reader.closed_form(name)[0]) for name, value in found.items()}
+    uses = {name: maximizer.uses for maximizer in maximizers for name in maximizer.names}
+    return {name: _with_extent(value, jnp.asarray(params[name]), uses[name]) for name, value in found.items()}
 
 
 _VARIANCES: dict[Conjugate, Callable] = {
@@ -166,7 +166,7 @@ _VARIANCES: dict[Conjugate, Callable] = {
     SCALE_TRIL: lambda factor: (jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2).min(-1)}
 
 
-def _with_extent(value, own, uses: Sequence[Use] | None):
+def _with_extent(value, own, uses: Sequence[Use]):
     """Return a scale or a covariance with its own entries in place of those whose least variance is zero, or rounding beside what it was."""
     variance = _VARIANCES.get(uses[0].form) if uses else None
     if variance is None:
