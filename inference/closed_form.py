@@ -231,9 +231,9 @@ def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) 
 
 def _inner_linear(term: Term, arrays, statistics, use: Use, features):
     """Return ⟨T, η⟩ with the features of one parameter's entries in place of its values; linear in them."""
-
-    def replaced(own, rows):
-        in_order = np.array_equal(np.ravel(use.rows), np.arange(features[0].shape[0]))  # no lookup, and no scatter to transpose it
+    def replaced(own, rows, rank=len(term.elements)):
+        is_whole = (rows.size, rows.shape[rows.ndim - rank:]) == (use.rows.size, use.rows.shape[use.rows.ndim - rank:])  # rows are not read out
+        in_order = is_whole and np.array_equal(np.ravel(use.rows), np.arange(features[0].shape[0]))  # no lookup, and no scatter to transpose it
         picked = [feature.reshape(rows.shape + feature.shape[1:]) if in_order else feature[jnp.maximum(rows, 0)] for feature in features]
         if use.form in LOCATIONS:
             picked = _moved_location(own, picked, use.form)

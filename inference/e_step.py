@@ -169,6 +169,11 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
 
 
+def statistics_with(whole: Problem, factors: Sequence[Factor]) -> list:
+    """Return the expected statistics, arrays of the shapes of the natural-parameter tables, under the posterior that these factors take part in, too."""
+    return value_and_gradient(lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables)[1]
+
+
 def posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
     latents = problem(graph, arrays).latents
