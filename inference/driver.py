@@ -158,13 +158,13 @@ class Compiled:
 
     def restarts(self, carries: Carry, spreads) -> Restarts:
         """Return where several runs came to."""
-        carries, spreads = jax.tree.map(np.asarray, (carries, spreads))
+        params, (carries, spreads) = dict(carries.reported), jax.tree.map(np.asarray, (carries, spreads))
         num_steps = np.maximum(carries.step - has_failed(carries.status), 0)
         last = num_steps - (carries.status < 0)
         objective = np.take_along_axis(carries.objective, np.maximum(last, 0)[:, None], 1)[:, 0]
         collapsed = [bool(self.watch.collapsed({name: value[i] for name, value in carries.reported.items()}, spreads)) for i in range(len(last))]
         degenerate = np.asarray(collapsed) | ((carries.status == Status.NOT_FINITE) & (objective != -np.inf))
-        return Restarts(objective, carries.status, num_steps, degenerate, carries.reported)
+        return Restarts(objective, carries.status, num_steps, degenerate, params)
 
     # ── what can be asked ──────────────────────────────────────────────────────────────────────────────────────
 
