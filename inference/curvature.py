@@ -1,0 +1,90 @@
+"""First and second derivatives of the objective in unconstrained coordinates, and what their signs say.
+
+The objective is log p(x | θ) + log p(θ), every latent summed out, in the plain form, which has derivatives of every order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emjax.coordinates import Coordinates
+from emjax.e_step import log_partition_of
+from emjax.graph import FactorGraph
+
+# rows of a matrix of derivatives that are computed side by side: more need more memory, fewer more passes over the data
+ROWS_AT_ONCE = 8
+# At a maximum, the Newton step in standard errors (or the EM step, in those of the complete data) is below this: what EM leaves at its default `tol`, while
+# a tenth of a standard error is nothing that a table shows.
+STATIONARY = 0.1
+
+
+def objective_along(graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], constants: Sequence, which: Callable | None = None) -> Callable:
+    """Return the objective in nats as a function of the coordinates. `which`: a filter on terms."""
+    return lambda vector: log_partition_of(graph, graph.arrays(coordinates.unflatten(vector, params), constants), which)
+
+
+def rows_of_derivative(along: Callable, size: int, dtype):
+    """Return the derivatives along each of `size` coordinates, stacked: `along(direction)` is linear."""
+    if size == 0:
+        return jnp.zeros((0, *jax.eval_shape(along, jnp.zeros(0, dtype)).shape), dtype)
+    rows = min(size, ROWS_AT_ONCE)
+    padded = -(-size // rows) * rows
+    found = jax.lax.map(jax.vmap(along), jnp.eye(padded, size, dtype=dtype).reshape(-1, rows, size))
+    return found.reshape(padded, *found.shape[2:])[:size]
+
+
+def gradient_and_hessian(objective: Callable, vector):
+    """Return ∇ and ∇² of an objective at a vector."""
+    gradient, along = jax.linearize(jax.grad(objective), vector)
+    hessian = rows_of_derivative(along, vector.size, vector.dtype)
+    return gradient, (hessian + hessian.T) / 2
+
+
+def scaled(matrix: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Return a quadratic form in coordinates that are measured in given units."""
+    return matrix * unit[:, None] * unit
+
+
+def units(diagonal: np.ndarray) -> np.ndarray:
+    """Return the units in which a quadratic form of this diagonal has a diagonal of ±1 (or 0)."""
+    size = np.abs(diagonal)
+    return np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1)), 1.0)
+
+
+def smallest_resolved(dtype) -> float:
+    """Return the least part of a coordinate's own curvature that counts as curvature: half the digits."""
+    return float(np.sqrt(np.finfo(dtype).eps))
+
+
+def described(direction: np.ndarray, names: Sequence[str], most: int = 4) -> str:
+    """Return a direction in words: its largest parts."""
+    order = np.argsort(-np.abs(direction), kind="stable")
+    order = [i for i in order[:most] if abs(direction[i]) >= 0.1 * abs(direction[order[0]])]
+    sign = np.sign(direction[order[0]]) if order else 1.0
+    return ", ".join(f"{sign * direction[i]:+.2g} {names[i]}" for i in order)
+
+
+def largest_eigenvalues(along: Callable, size: int, num_steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Ritz values of a symmetric matrix, ascending, and the vector of the last: Lanczos's method, every vector orthogonal to all before.
+
+    The outermost are the first to be right; the last is a lower bound of the largest eigenvalue. Source: Golub & Van Loan (2013), section 10.3.
+    """
+    start = np.random.default_rng(seed).normal(size=size)
+    basis, diagonal, off = [start / np.linalg.norm(start)], [], []
+    for _ in range(min(num_steps, size)):
+        image = np.asarray(along(basis[-1]), float)
+        diagonal.append(image @ basis[-1])
+        for _ in range(2):
+            image = image - np.asarray(basis).T @ (np.asarray(basis) @ image)
+        length = np.linalg.norm(image)
+        if length <= 1e-12 * (1 + np.abs(diagonal).max()) or len(diagonal) == min(num_steps, size):
+            break
+        off.append(length)
+        basis.append(image / length)
+    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off, 1) + np.diag(off, -1))
+    return values, np.asarray(basis[: len(diagonal)]).T @ vectors[:, -1]
