@@ -21,6 +21,8 @@ ROWS_AT_ONCE = 8
 # At a maximum, the Newton step in standard errors (or the EM step, in those of the complete data) is below this: what EM leaves at its default `tol`, while
 # a tenth of a standard error is nothing that a table shows.
 STATIONARY = 0.1
+# farther than this from the maximum, in standard errors, second derivatives say nothing of it
+FARTHEST = 1.0
 
 
 def objective_along(graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], constants: Sequence, which: Callable | None = None) -> Callable:
@@ -62,11 +64,38 @@ def smallest_resolved(dtype) -> float:
 
 
 def described(direction: np.ndarray, names: Sequence[str], most: int = 4) -> str:
-    """Return a direction in words: its largest parts."""
+    """Return a direction in words: its largest parts, relative to the largest."""
     order = np.argsort(-np.abs(direction), kind="stable")
     order = [i for i in order[:most] if abs(direction[i]) >= 0.1 * abs(direction[order[0]])]
-    sign = np.sign(direction[order[0]]) if order else 1.0
-    return ", ".join(f"{sign * direction[i]:+.2g} {names[i]}" for i in order)
+    return ", ".join(f"{direction[i] / direction[order[0]]:+.2g} {names[i]}" for i in order)
+
+
+def inverse_information(hessian, gradient, own: Coordinates) -> tuple[np.ndarray, float]:
+    """Return (−∇²)⁻¹ and the distance to the maximum in standard errors.
+
+    Errors: `ValueError` where a derivative is not finite, where −∇² is not positive definite, or where the maximum is far.
+    """
+    information, gradient = -np.asarray(hessian, float), np.asarray(gradient, float)
+    if not (np.isfinite(information).all() and np.isfinite(gradient).all()):
+        bad = next(i for i in range(own.size) if not (np.isfinite(information[i]).all() and np.isfinite(gradient[i])))
+        raise ValueError(f"The derivatives of the objective are not finite along {own.names[bad]}. Pass the result of a run that ended well; "
+                         "em.diagnose(result, ...) says more.")
+    unit = units(np.diag(information))
+    values, vectors = np.linalg.eigh(scaled(information, unit))
+    resolved = smallest_resolved(np.asarray(hessian).dtype)
+    if len(values) and values[0] < resolved:
+        where = described(unit * vectors[:, 0], own.names)
+        if values[0] < -resolved:
+            raise ValueError(f"These parameters are no maximum: the objective curves upward along {where}. Run EM to convergence from another start; "
+                             "em.diagnose(result, ...) says more.")
+        raise ValueError(f"The data do not determine these parameters: the objective is flat along {where}. Use fewer values of the latent, hold a parameter, or "
+                         "state a prior.")
+    half = (unit[:, None] * vectors) / np.sqrt(values)
+    distance = float(np.linalg.norm(half.T @ gradient))
+    if distance > FARTHEST:
+        raise ValueError(f"These parameters are {distance:.2g} standard errors from the maximum. Run EM to convergence: em.run(key, ..., init_params=params), with a "
+                         "smaller tol or a larger max_steps.")
+    return half @ half.T, distance
 
 
 def largest_eigenvalues(along: Callable, size: int, num_steps: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

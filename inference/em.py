@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from emjax import validation
 from emjax.arguments import signature, split_arguments
+from emjax.diagnosis import Diagnosis, diagnosis
 from emjax.driver import Carry, Compiled, EMState, Start, Status, has_failed
 from emjax.numerics import is_key
 from emjax.plan import Plan, plan
@@ -215,6 +216,14 @@ class EM:
         """Return which latents are summed out and how each parameter is maximized, and why; it prints as a table."""
         compiled, _ = self._compiled(args, kwargs)
         return plan(compiled.graph, compiled.maximizers, self.temperature)
+
+    def diagnose(self, result: EMResult | Mapping[str, Any], *args, **kwargs) -> Diagnosis:
+        """Return certificates of what EM arrived at: whether it is a local maximum, how fast EM came, which values of the latents are empty or duplicates.
+
+        `result`: that of a run, or its `params`. It prints as a table. Errors: `ValueError` for an E-step that is not soft.
+        """
+        compiled, params, constants = self._at(result.params if isinstance(result, EMResult) else result, args, kwargs)
+        return diagnosis(compiled, params, constants)
 
     def _posterior(self, params, args, kwargs, temperature: float):
         # a row of multiplicity zero has a posterior too: the limit of a small one
