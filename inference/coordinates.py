@@ -40,13 +40,15 @@ class Coordinates:
     """The free coordinates of a program's estimated parameters.
 
     `charts`: those of each parameter; `held`: the parameters that are not estimated; `on_boundary`: {site: which entries lie on the boundary};
-    `limits`: {site: (low, high)}, between which single entries lie (infinite where nothing bounds them); `key`: what identifies the charts of one program.
+    `limits`: {site: (low, high)}, between which single entries lie (infinite where nothing bounds them); `is_simplex`: {site: whether its rows are simplices};
+    `key`: what identifies the charts of one program.
     """
 
     charts: Mapping[str, Chart]
     held: tuple[str, ...]
     on_boundary: Mapping[str, np.ndarray]
     limits: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    is_simplex: Mapping[str, bool]
     key: tuple
 
     @property
@@ -93,7 +95,7 @@ def coordinates(graph: FactorGraph, maximizers: Sequence[Maximizer], params: Map
         if name not in held:
             charts[name] = (_simplex_chart if _is_simplex(parameter) else _bijection_chart)(parameter, boundary[name])
     key = tuple((name, boundary[name].tobytes()) for name in charts)
-    return Coordinates(charts, held, boundary, limits, key)
+    return Coordinates(charts, held, boundary, limits, {name: _is_simplex(graph.parameters[name]) for name in graph.names}, key)
 
 
 def num_free_parameters(graph: FactorGraph, maximizers: Sequence[Maximizer]) -> int:

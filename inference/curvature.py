@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.coordinates import Coordinates
+from emjax.coordinates import NEAR, Coordinates
 from emjax.e_step import log_partition_of
 from emjax.graph import FactorGraph
 
@@ -31,13 +31,11 @@ def objective_along(graph: FactorGraph, coordinates: Coordinates, params: Mappin
 
 
 def rows_of_derivative(along: Callable, size: int, dtype):
-    """Return the derivatives along each of `size` coordinates, stacked: `along(direction)` is linear."""
-    if size == 0:
-        return jnp.zeros((0, *jax.eval_shape(along, jnp.zeros(0, dtype)).shape), dtype)
-    rows = min(size, ROWS_AT_ONCE)
+    """Return the derivatives along each of `size` coordinates, stacked: `along(direction)` is linear, an array or several."""
+    rows = min(max(size, 1), ROWS_AT_ONCE)
     padded = -(-size // rows) * rows
     found = jax.lax.map(jax.vmap(along), jnp.eye(padded, size, dtype=dtype).reshape(-1, rows, size))
-    return found.reshape(padded, *found.shape[2:])[:size]
+    return jax.tree.map(lambda array: array.reshape(padded, *array.shape[2:])[:size], found)
 
 
 def gradient_and_hessian(objective: Callable, vector):
@@ -45,6 +43,34 @@ def gradient_and_hessian(objective: Callable, vector):
     gradient, along = jax.linearize(jax.grad(objective), vector)
     hessian = rows_of_derivative(along, vector.size, vector.dtype)
     return gradient, (hessian + hessian.T) / 2
+
+
+def increases_inward(graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], constants: Sequence) -> dict[str, np.ndarray]:
+    """Return {site: which entries on the boundary the objective would increase from, were they moved inward}; EM never moves a probability of zero.
+
+    All of them are moved by a millionth, and the slope is taken there: the logarithm of zero has none. A slope counts where it is a thousandth of what the other
+    entries of its simplex have, or a thousandth of a nat across an interval. Source: Karush, Kuhn & Tucker; Nocedal & Wright (2006), section 12.3.
+    """
+    moved, inward = dict(params), {}
+    for name, boundary in coordinates.on_boundary.items():
+        value, (low, high) = np.asarray(params[name]), coordinates.limits[name]
+        if boundary.any() and coordinates.is_simplex[name]:
+            zero = value <= NEAR
+            moved[name] = jnp.asarray(np.where(zero, NEAR, value * (1 - NEAR * zero.sum(-1, keepdims=True))), value.dtype)
+        elif boundary.any():
+            width = np.where(np.isfinite(high - low), high - low, np.maximum(1, np.abs(value)))
+            moved[name] = jnp.asarray(np.where(~boundary, value, np.where(value - low < high - value, low + NEAR * width, high - NEAR * width)), value.dtype)
+    if "slopes" not in graph.cache:
+        graph.cache["slopes"] = jax.jit(jax.grad(lambda params, constants: log_partition_of(graph, graph.arrays(params, constants))))
+    slopes = graph.cache["slopes"]({name: jnp.asarray(value) for name, value in moved.items()}, constants)
+    for name, boundary in coordinates.on_boundary.items():
+        value, slope, (low, high) = np.asarray(moved[name]), np.asarray(slopes[name]), coordinates.limits[name]
+        if coordinates.is_simplex[name]:
+            inward[name] = boundary & (value <= NEAR) & (slope - (value * slope).sum(-1, keepdims=True) > 1e-3 * (value * np.abs(slope)).sum(-1, keepdims=True))
+        else:
+            width = np.where(np.isfinite(high - low), high - low, np.maximum(1, np.abs(value)))
+            inward[name] = boundary & (np.where(value - low < high - value, slope, -slope) * width > 1e-3)
+    return inward
 
 
 def scaled(matrix: np.ndarray, unit: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from emjax.coordinates import Coordinates, coordinates, entry_names
 from emjax.curvature import (
     STATIONARY,
     described,
-    gradient_and_hessian,
+    increases_inward,
     largest_eigenvalues,
     objective_along,
     rows_of_derivative,
@@ -25,7 +25,11 @@ from emjax.curvature import (
 )
 from emjax.driver import Compiled
 from emjax.e_step import e_step, problem
-from emjax.em_map import em_map, largest_multiplier
+from emjax.em_map import (
+    largest_multiplier,
+    m_step_along,
+    statistics_along,
+)
 from emjax.m_step import expected_log_likelihood
 from emjax.occupancy import duplicates, empty_values, expected_counts
 
@@ -54,6 +58,7 @@ class Diagnosis(eqx.Module):
     - `empty`: {latent: values that explain less than one element}.
     - `duplicates`: {latent: pairs of values that give all that depends on them the same distribution}.
     - `on_boundary`: {parameter: which of its entries lie on the boundary of what its constraint allows}.
+    - `inward`: {parameter: which of these the objective would increase from, were they moved inward}: EM never moves a probability of zero.
     """
 
     verdict: str = eqx.field(static=True)
@@ -70,6 +75,7 @@ class Diagnosis(eqx.Module):
     empty: dict[str, tuple[int, ...]]
     duplicates: dict[str, tuple[tuple[int, int], ...]]
     on_boundary: dict[str, Bool[np.ndarray, "..."]]
+    inward: dict[str, Bool[np.ndarray, "..."]]
 
     @property
     def is_local_maximum(self) -> bool:
@@ -90,6 +96,8 @@ class Diagnosis(eqx.Module):
         for name, where in self.on_boundary.items():
             if where.any():
                 lines.append(f"  on the boundary      {', '.join(_some(_chosen(name, where)))}")
+            if self.inward[name].any():
+                lines.append(f"    the objective would increase inward from {', '.join(_some(_chosen(name, self.inward[name])))}: unless they are meant, start inside")
         for name, own in self.counts.items():
             lines.append(f"  {name}: expected counts {np.array2string(own, precision=1, threshold=12, suppress_small=True)}")
             if self.empty[name]:
@@ -131,10 +139,12 @@ def diagnosis(compiled: Compiled, params: Mapping[str, Any], constants) -> Diagn
         found = _dense(own, seen)
     else:
         found = _by_products(compiled, own, params, constants, seen)
+    none = {name: np.zeros_like(where) for name, where in own.on_boundary.items()}
+    inward = increases_inward(compiled.graph, own, params, constants) if any(where.any() for where in own.on_boundary.values()) else none
     counts = {name: np.asarray(value, float) for name, value in seen["counts"].items()}
     return Diagnosis(objective=float(seen["objective"]), gradient_norm=_largest(seen["gradient"]), is_dense=is_dense, coordinates=own.names,
                      fisher_residual=_largest(seen["gradient"] - seen["gradient of Q"]), counts=counts, empty=empty_values(counts),
-                     duplicates=duplicates(compiled.graph, seen["tables"], seen["statistics"], counts), on_boundary=dict(own.on_boundary), **found)
+                     duplicates=duplicates(compiled.graph, seen["tables"], seen["statistics"], counts), on_boundary=dict(own.on_boundary), inward=inward, **found)
 
 
 def _largest(vector) -> float:
@@ -142,25 +152,29 @@ def _largest(vector) -> float:
 
 
 def _compiled(compiled: Compiled, own: Coordinates):
-    """Return the compiled function of (params, constants) that the diagnosis reads."""
+    """Return the compiled function of (params, constants) that the diagnosis reads.
+
+    The gradient along u is ∇₁Q(u; T(u)) (Fisher's identity), so that its derivative, the Hessian, and that of EM share the derivative of the E-step, dT.
+    """
     graph, key = compiled.graph, ("diagnosis", own.key)
 
     def seen(params, constants) -> dict:
-        arrays = graph.arrays(params, constants)
+        arrays, vector = graph.arrays(params, constants), own.flatten(params)
         objective, statistics = e_step(graph, arrays)
-        vector = own.flatten(params)
-        along = objective_along(graph, own, params, constants)
-
-        def expected(vector):
-            return expected_log_likelihood(graph, own.unflatten(vector, params), constants, statistics)
-
-        found = {"objective": objective, "counts": expected_counts(graph, arrays, statistics), "tables": problem(graph, arrays).tables, "statistics": statistics}
+        slope = jax.grad(lambda vector, statistics: expected_log_likelihood(graph, own.unflatten(vector, params), constants, statistics))
+        found = {"objective": objective, "counts": expected_counts(graph, arrays, statistics), "tables": problem(graph, arrays).tables, "statistics": statistics,
+                 "gradient": jax.grad(objective_along(graph, own, params, constants))(vector), "gradient of Q": slope(vector, statistics)}
         if own.size > LARGEST_DENSE:
-            return found | {"gradient": jax.grad(along)(vector), "gradient of Q": jax.grad(expected)(vector)}
-        found["gradient"], found["hessian"] = gradient_and_hessian(along, vector)
-        found["gradient of Q"], found["hessian of Q"] = gradient_and_hessian(expected, vector)
-        _, step = jax.linearize(em_map(graph, compiled.maximizers, own, params, constants), vector)
-        return found | {"derivative of EM": rows_of_derivative(step, vector.size, vector.dtype)}
+            return found
+        m_step = m_step_along(graph, compiled.maximizers, own, params, constants)
+        plain, changes = jax.linearize(statistics_along(graph, own, params, constants), vector)
+
+        def along(direction) -> dict:
+            both = (direction, changes(direction))
+            return {"hessian": jax.jvp(slope, (vector, plain), both)[1], "derivative of EM": jax.jvp(m_step, (vector, plain), both)[1],
+                    "hessian of Q": jax.jvp(lambda vector: slope(vector, plain), (vector,), (direction,))[1]}
+
+        return found | rows_of_derivative(along, vector.size, vector.dtype)
 
     if key not in graph.cache:
         graph.cache[key] = jax.jit(seen)
@@ -170,6 +184,7 @@ def _compiled(compiled: Compiled, own: Coordinates):
 def _dense(own: Coordinates, seen: Mapping) -> dict:
     """Return the verdict from all second derivatives."""
     gradient, hessian = np.asarray(seen["gradient"], float), np.asarray(seen["hessian"], float)
+    hessian = (hessian + hessian.T) / 2
     rate = float(np.max(np.abs(np.linalg.eigvals(np.asarray(seen["derivative of EM"], float))), initial=0.0))
     # in units of the complete data's standard errors, an eigenvalue is the part of the information that the latents leave
     unit = units(np.diag(seen["hessian of Q"]))
@@ -187,18 +202,19 @@ def _by_products(compiled: Compiled, own: Coordinates, params, constants, seen: 
     """Return the verdict from products with the second derivatives, which are never formed."""
     graph, key = compiled.graph, ("products", own.key)
     if key not in graph.cache:
+        def step(params, constants):
+            m_step, statistics = m_step_along(graph, compiled.maximizers, own, params, constants), statistics_along(graph, own, params, constants)
+            return lambda vector: m_step(vector, statistics(vector))
+
         def hessian_along(direction, params, constants):
             return jax.jvp(jax.grad(objective_along(graph, own, params, constants)), (own.flatten(params),), (direction,))[1]
 
         def step_along(direction, params, constants):
-            return jax.jvp(em_map(graph, compiled.maximizers, own, params, constants), (own.flatten(params),), (direction,))[1]
+            return jax.jvp(step(params, constants), (own.flatten(params),), (direction,))[1]
 
         def gain(params, constants):
-            step = em_map(graph, compiled.maximizers, own, params, constants)
-            return objective_along(graph, own, params, constants)(step(own.flatten(params))) - seen_objective(params, constants)
-
-        def seen_objective(params, constants):
-            return objective_along(graph, own, params, constants)(own.flatten(params))
+            objective, vector = objective_along(graph, own, params, constants), own.flatten(params)
+            return objective(step(params, constants)(vector)) - objective(vector)
 
         graph.cache[key] = tuple(map(jax.jit, (hessian_along, step_along, gain)))
     hessian_along, step_along, gain = graph.cache[key]

@@ -18,11 +18,10 @@ from emjax.m_step import expected_log_likelihood
 ITERATED = ("Newton", "least squares", "L-BFGS", "optax")
 
 
-def em_map(graph: FactorGraph, maximizers: Sequence[Maximizer], coordinates: Coordinates, params, constants) -> Callable:
-    """Return the EM map in coordinates: a plain E-step, then every maximizer in turn. It has forward derivatives."""
-    def mapped(vector):
+def m_step_along(graph: FactorGraph, maximizers: Sequence[Maximizer], coordinates: Coordinates, params, constants) -> Callable:
+    """Return the M-step in coordinates: (coordinates, expected statistics) → coordinates, every maximizer in turn. It has forward derivatives."""
+    def stepped(vector, statistics):
         own = coordinates.unflatten(vector, params)
-        _, statistics = e_step(graph, graph.arrays(own, constants), plain=True)
         for maximizer in maximizers:
             if maximizer.method in ITERATED:
                 values = _implicit(graph, maximizer, coordinates, own, constants, statistics)
@@ -31,7 +30,12 @@ def em_map(graph: FactorGraph, maximizers: Sequence[Maximizer], coordinates: Coo
             own = own | values
         return coordinates.flatten(own)
 
-    return mapped
+    return stepped
+
+
+def statistics_along(graph: FactorGraph, coordinates: Coordinates, params, constants) -> Callable:
+    """Return the expected statistics as a function of the coordinates: a plain E-step, which has forward derivatives."""
+    return lambda vector: e_step(graph, graph.arrays(coordinates.unflatten(vector, params), constants), plain=True)[1]
 
 
 def _implicit(graph: FactorGraph, maximizer: Maximizer, coordinates: Coordinates, params: Mapping, constants, statistics) -> dict:
