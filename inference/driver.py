@@ -126,7 +126,7 @@ class Compiled:
     def _end(self, carry: Carry, constants) -> End:
         """Return the end of a run: polished, if asked for, and followed by EM's own steps until they confirm it."""
         if self.settings.polish:
-            params = polished(self.graph, self.loop._coordinates.names, carry.reported, constants, self.settings.polish)
+            params = polished(self.graph, self.loop.estimated, carry.reported, constants, self.settings.polish)
             again = replace(self.loop.start(params), objective=carry.objective, step=carry.step + 1, reported=carry.reported)
             again = self.loop.advance(again, constants, self.settings.max_steps + 3, limit=self.settings.max_steps + 2)
             failed = has_failed(carry.status) | has_failed(again.status)

@@ -54,16 +54,16 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
     return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None):
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None, plain: bool = False):
     """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
 
-    `tables`: those of the problem at `arrays`, if they are at hand.
+    `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form, since these have no forward derivatives.
     """
     whole = problem(graph, arrays, temperature=temperature)
     if tables is not None:
         naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
         whole = replace(whole, naturals=tuple(naturals))
-    return _over_blocks(whole, temperature, with_gradient=True)
+    return _over_blocks(whole, temperature, with_gradient=True, plain=plain)
 
 
 def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
@@ -71,13 +71,13 @@ def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | Non
     return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
 
 
-def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool):
+def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
     """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data."""
     blocks = blocks_of(whole)
     if blocks is None and not with_gradient:
         total, gradient = log_z(whole, whole.tables, temperature), None
     elif blocks is None:
-        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables)
+        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables, plain)
     else:
         def summed(cheaper: Cheaper | None):
             def function(part: Problem, tables):
@@ -90,12 +90,12 @@ def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool):
             total, margin, gradient = blocks.summed(function, with_gradient)
             return (total, gradient), margin
 
-        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient else summed(None)[0]
+        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient and not plain else summed(None)[0]
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
 
 
-def value_and_gradient(function: Callable, argument):
-    """Return the value and the gradient of function(argument, cheaper)."""
+def value_and_gradient(function: Callable, argument, plain: bool = False):
+    """Return the value and the gradient of function(argument, cheaper), in the `plain` form (cheaper is None) or in the cheapest that is right."""
     def found(cheaper: Cheaper | None):
         if cheaper is None:
             return jax.value_and_grad(lambda argument: function(argument, None))(argument), jnp.inf
@@ -108,7 +108,7 @@ def value_and_gradient(function: Callable, argument):
         (value, margin), (gradient, lost) = jax.value_and_grad(perturbed, argnums=(0, 1), has_aux=True)(argument, jnp.zeros(()))
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
-    return _cheaper_first(found, Cheaper())
+    return found(None)[0] if plain else _cheaper_first(found, Cheaper())
 
 
 def _cheaper_first(function: Callable, cheaper: Cheaper):

@@ -6,16 +6,19 @@ folds of a cross-validation are weights of zeros and ones; a bootstrap's draws a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import jax
 import jax.numpy as jnp
+import numpyro
+from numpyro.handlers import seed
 from numpyro.primitives import Messenger
 
 
 class Weighted(Messenger):
-    """Multiply the multiplicity of every site within a plate by the plate's weights, within a `scan` as well."""
+    """Multiply the multiplicity of every site within a plate by the plate's weights, within a `scan` as well; `seen` collects the sizes of all plates."""
 
-    def __init__(self, fn: Callable, plate: str, weights, seen: dict):
+    def __init__(self, fn: Callable, plate: str | None, weights, seen: dict):
         self.plate, self.weights, self.seen = plate, weights, seen
         super().__init__(fn)
 
@@ -52,3 +55,16 @@ def weighted(model: Callable, plate: str) -> Callable:
         return result
 
     return program
+
+
+def plate_sizes(model: Callable, args: tuple, kwargs: Mapping) -> dict[str, int]:
+    """Return the number of elements of every plate of a program with a sample site in it; nothing runs."""
+    seen: dict = {}
+
+    def run(key):
+        with numpyro.validation_enabled(False):
+            seed(Weighted(model, None, None, seen), key)(*args, **kwargs)
+        return key
+
+    jax.eval_shape(run, jax.random.key(0))
+    return seen
