@@ -65,9 +65,9 @@ def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0,
     return _over_blocks(whole, temperature, with_gradient=True)
 
 
-def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
-    """Return log Z in nats at temperature one. `which`: a filter on terms."""
-    return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
+def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0):
+    """Return log Z in nats. `which`: a filter on terms."""
+    return _over_blocks(problem(graph, arrays, which, temperature), temperature, with_gradient=False)[0]
 
 
 def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
