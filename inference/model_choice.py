@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from emjax.criteria import Criteria, criteria
 from emjax.cross_validation import CrossValidation, cross_validate
 from emjax.driver import has_failed
 from emjax.em import EM, EMResult
+from emjax.information_criteria import Criteria, criteria
 
 CRITERIA = ("AIC", "BIC", "ICL", "CV", "CV, 1 SE")
 

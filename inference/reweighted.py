@@ -16,8 +16,7 @@ from emjax.arguments import signature
 from emjax.driver import Compiled
 from emjax.em import EM
 from emjax.numerics import IMPOSSIBLE
-from emjax.weighting import Plate, chosen_plate, multiplicity, plates, weighted
-
+from emjax.weighting import Plate, Plates, chosen_plate, multiplicity, plates, weighted
 
 # elements are weighted so little that an impossible one cannot swallow the others
 SMALL = 1e-30
@@ -68,9 +67,14 @@ def looks_at_values(em: EM, args, kwargs) -> bool:
     return signature(args, kwargs) in em._looks_at_values
 
 
+def plates_of(em: EM, args, kwargs) -> Plates:
+    """Return the plates of a program on the given data."""
+    return plates(em.model, em.init_strategy, args, kwargs, looks_at_values(em, args, kwargs))
+
+
 def plate_of(em: EM, plate: str | None, args, kwargs) -> Plate:
     """Return the plate whose elements are the samples: the one named, or the only outermost one that holds data."""
-    return chosen_plate(plates(em.model, em.init_strategy, args, kwargs, looks_at_values(em, args, kwargs)), plate)
+    return chosen_plate(plates_of(em, args, kwargs).plates, plate)
 
 
 def num_samples_of(em: EM, plate: Plate, args, kwargs) -> float:
@@ -84,8 +88,8 @@ def reweighted(em: EM, plate: str | None, rows: Mapping[str, Int[ArrayLike, "row
 
     `rows`: {another plate: which element of `plate` each of its elements belongs to}; those count as often as that element.
     """
-    chosen, rows = plate_of(em, plate, args, kwargs), dict(rows or {})
-    found = plates(em.model, em.init_strategy, args, kwargs, looks_at_values(em, args, kwargs))
+    found, rows = plates_of(em, args, kwargs).plates, dict(rows or {})
+    chosen = chosen_plate(found, plate)
     model = weighted(em.model, chosen.name)
     for other, index in rows.items():
         model = weighted_alike(model, other, _checked_rows(index, chosen, chosen_plate(found, other)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,34 +76,47 @@ class Plate:
 
 
 class PlateRecorder(Messenger):
-    """Record the plates that a program's sample sites are in, those of the step of a `scan` included."""
+    """Record the plates that a program's sample sites are in, those of the step of a `scan` included; `axes`: {site: {axis from the right: plate}}."""
 
-    def __init__(self, fn: Callable, seen: dict[str, Plate]):
-        self.seen = seen
+    def __init__(self, fn: Callable, seen: dict[str, Plate], axes: dict[str, dict[int, str]]):
+        self.seen, self.axes = seen, axes
         super().__init__(fn)
 
     def process_message(self, msg):
         if msg["type"] == "control_flow" and "history" in msg["kwargs"]:
             step, *others = msg["args"]
-            msg["args"] = (PlateRecorder(step, self.seen), *others)
+            msg["args"] = (PlateRecorder(step, self.seen, self.axes), *others)
         if msg["type"] != "sample" or msg.get("_control_flow_done"):
             return
         is_data = bool(msg["is_observed"] or (msg["fn"].support is not None and msg["fn"].support.is_discrete))
         stack = msg["cond_indep_stack"]  # the innermost plate first
+        event = len(msg["fn"].event_shape)
+        self.axes[msg["name"]] = {frame.dim - event: frame.name for frame in stack}
         for i, frame in enumerate(stack):
             known = self.seen.get(frame.name)
             around = frozenset(outer.name for outer in stack[i + 1:])
             self.seen[frame.name] = Plate(frame.name, frame.size, around | (known.around if known else frozenset()), is_data or bool(known and known.has_data))
 
 
-def plates(model: Callable, init: Callable, args: tuple, kwargs: dict, concrete: bool = False) -> dict[str, Plate]:
-    """Return a program's plates by name, in the order in which it enters them; nothing runs on the data.
+class Plates(NamedTuple):
+    """The plates of a program.
+
+    - `plates`: by name.
+    - `axes`: {sample site: {axis of its value, counted from the right (−1 is the last): the name of its plate}}.
+    """
+
+    plates: dict[str, Plate]
+    axes: dict[str, dict[int, str]]
+
+
+def plates(model: Callable, init: Callable, args: tuple, kwargs: dict, concrete: bool = False) -> Plates:
+    """Return a program's plates; nothing runs on the data.
 
     `init`: the strategy that gives continuous latents their start; `concrete`: whether the program looks at its data in Python.
     """
-    seen: dict[str, Plate] = {}
-    initial_values(PlateRecorder(model, seen), init, args, kwargs, concrete)
-    return seen
+    found = Plates({}, {})
+    initial_values(PlateRecorder(model, *found), init, args, kwargs, concrete)
+    return found
 
 
 def chosen_plate(found: Mapping[str, Plate], plate: str | None) -> Plate:
