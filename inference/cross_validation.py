@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float, Int
 
 from emjax import validation
 from emjax.driver import Status, has_failed
@@ -66,7 +66,7 @@ class CrossValidation(eqx.Module):
         return "\n".join(lines)
 
 
-def cross_validate(em: EM, rng_key, *args, num_folds: int = 5, plate: str | None = None, rows: Mapping[str, ArrayLike] | None = None,
+def cross_validate(em: EM, rng_key, *args, num_folds=5, plate: str | None = None, rows: Mapping | None = None,
                    init_params: Mapping[str, Any] | None = None, **kwargs) -> CrossValidation:
     """Return the held-out log-likelihood of the samples, each under the estimate from the folds that it is not in.
 
@@ -91,8 +91,8 @@ def cross_validate(em: EM, rng_key, *args, num_folds: int = 5, plate: str | None
     fold = jax.random.permutation(drawn, jnp.arange(whole.plate.size) % num_folds)
     keys = jax.random.split(started, (num_folds, em.num_restarts))
     with one_blas_thread():
-        compiled = jax.jit(lambda data, *others: _all_folds(whole._replace(data=data), *others))
-        pointwise, (params, status, num_steps, error) = jax.block_until_ready(compiled(whole.data, fold, keys, given))
+        run = whole.function("folds", _all_folds)
+        pointwise, (params, status, num_steps, error) = jax.block_until_ready(run(whole.data, fold, keys, given))
     ends = tuple(Status(int(s)) for s in status)
     if all(has_failed(end) for end in ends):
         em.run(started, *args, init_params=init_params, **kwargs)  # raises where the start is to blame
@@ -106,7 +106,7 @@ def _all_folds(whole: Reweighted, fold, keys, given):
         number, own = numbered
         is_out = fold == number
         params, status, num_steps = _best_fit(whole, (~is_out).astype(pointwise.dtype), own, given)
-        found, error = whole.contributions(params, is_out.astype(pointwise.dtype))
+        found, error = whole.contributions(params, is_out)
         failed = has_failed(status)
         return jnp.where(is_out, jnp.where(failed, jnp.nan, found), pointwise), (params, status, num_steps, jnp.where(failed, 0, error))
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jaxtyping import ArrayLike
 from numpyro import handlers
 
 from emjax import validation
@@ -25,8 +24,8 @@ from emjax.weighting import Plates
 DRAWS = ("chain", "draw")
 
 
-def to_arviz(em: EM, result: EMResult, *args, draws: Mapping[str, ArrayLike] | None = None, plate: str | None = None,
-             rows: Mapping[str, ArrayLike] | None = None, **kwargs) -> Any:
+def to_arviz(em: EM, result: EMResult, *args, draws=None, plate: str | None = None,
+             rows: Mapping | None = None, **kwargs) -> Any:
     """Return what EM found as ArviZ's `InferenceData` (from ArviZ 1.0 on, an xarray `DataTree`).
 
     - `posterior`: the parameters, (chain, draw, …): the estimate as the only draw, or the `draws`.
@@ -138,14 +137,14 @@ def _log_likelihood(em: EM, drawn, plate, rows, args, kwargs, plates: Plates) ->
     """Return the log-likelihood of each element of a plate under each draw, named after the only site observed in it."""
     try:
         whole = reweighted(em, plate, rows, args, kwargs)
-        some = (jnp.arange(whole.plate.size) % 2).astype(jnp.result_type(float))
-        found, error = jax.jit(lambda drawn: jax.lax.map(lambda params: whole.contributions(params, some), drawn))(drawn)
+        found, error = whole.function("draws", lambda pure, drawn: jax.lax.map(pure.contributions, drawn))(whole.data, drawn)
         whole.check_independent(jnp.max(error), rows)
     except ValueError:
         if plate is not None:
             raise
         return {}
-    observed = {term.site.name for term in whole.compiled.graph.terms if term.site.kind == "observed" and whole.plate.name in term.site.plates}
+    inside = {whole.plate.name, *(rows or {})}
+    observed = {term.site.name for term in whole.compiled.graph.terms if term.site.kind == "observed" and inside & set(term.site.plates)}
     name = next(iter(observed)) if len(observed) == 1 else "observed"
     return {name: (found[None], (*DRAWS, whole.plate.name))}
 

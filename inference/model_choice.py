@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
 
 from emjax.cross_validation import CrossValidation, cross_validate
 from emjax.driver import has_failed
@@ -47,15 +47,14 @@ class Candidate(eqx.Module):
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-class Choice(eqx.Module):
+@dataclass(frozen=True, eq=False)
+class Choice:
     """Models side by side, and what each criterion chooses; prints as a table.
 
-    **Attributes:**
-
-    - `candidates`: {label: `Candidate`}, in the order in which they were given.
+    `candidates`: {label: `Candidate`}, in the order in which they were given.
     """
 
-    candidates: dict[Any, Candidate]
+    candidates: Mapping[Any, Candidate]
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -121,8 +120,8 @@ def _held_out(candidate: Candidate, marks) -> str:
     return f"{found.mean:.4f} ± {found.standard_error / n:.4f}{'*' if 'CV' in marks else ' '}{'°' if 'CV, 1 SE' in marks else ' '}"
 
 
-def choose(candidates: Mapping[Any, EM | Callable], rng_key, *args, num_folds: int | None = 5, plate: str | None = None,
-           rows: Mapping[str, ArrayLike] | None = None, **kwargs) -> Choice:
+def choose(candidates, rng_key, *args, num_folds=5, plate: str | None = None,
+           rows: Mapping | None = None, **kwargs) -> Choice:
     """Return how models compare on the same data: information criteria and cross-validation, and what each chooses.
 
     `candidates`: {label: an `EM`, or a program for one with default settings}. `args`, `kwargs`: the models' own data, the same for all; what tells the models apart is

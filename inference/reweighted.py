@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, Float
 
 from emjax import validation
 from emjax.arguments import signature
@@ -20,6 +21,10 @@ from emjax.weighting import Plate, Plates, chosen_plate, multiplicity, plates, w
 
 # elements are weighted so little that an impossible one cannot swallow the others
 SMALL = 1e-30
+# its multiples modulo one are all different: weights by which to see whether log p is linear in them
+GOLDEN_RATIO = 1.618033988749895
+# what was made of an EM, as long as it lives
+_KNOWN: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class Reweighted(NamedTuple):
@@ -28,11 +33,20 @@ class Reweighted(NamedTuple):
     - `compiled`: the program of (weights, the data).
     - `data`: the data, without the weights.
     - `plate`: the plate that has weights.
+    - `functions`: what was compiled for data of these shapes.
     """
 
     compiled: Compiled
     data: list
     plate: Plate
+    functions: dict
+
+    def function(self, name: str, make: Callable) -> Callable:
+        """Return the compiled function of (data, …) that `make(self without its data)` is, made once."""
+        if name not in self.functions:
+            pure = self._replace(data=[])
+            self.functions[name] = jax.jit(lambda data, *others: make(pure._replace(data=data), *others))
+        return self.functions[name]
 
     def prepare(self, weights) -> list:
         """Return everything that depends on the data and the weights alone; pure."""
@@ -42,13 +56,14 @@ class Reweighted(NamedTuple):
         """Return log p(x | params) in nats, each element counted as often as its weight says; pure."""
         return self.compiled._log_likelihood(params, self.prepare(weights))
 
-    def contributions(self, params, some):
-        """Return each element's own log-likelihood in nats, ∂ log p / ∂ weight, and by how much log p of `some` elements (weights of 0 and 1) is not their sum,
-        relative to the sum of their sizes; pure."""
-        small = jnp.full(self.plate.size, SMALL, jnp.result_type(float))
-        outside, found = jax.value_and_grad(self.log_likelihood, argnums=1)(params, small)
-        own = jnp.where(some > 0, found, 0)
-        error = jnp.abs(self.log_likelihood(params, some) - outside - own.sum()) / (1 + jnp.abs(own).sum())
+    def contributions(self, params, which=True):
+        """Return each element's own log-likelihood in nats, ∂ log p / ∂ weight, and by how much a weighted sum of those in `which` is not log p, relative
+        to the sum of their sizes; pure."""
+        size, dtype = self.plate.size, jnp.result_type(float)
+        outside, found = jax.value_and_grad(self.log_likelihood, argnums=1)(params, jnp.full(size, SMALL, dtype))
+        weights = jnp.where(which, 1 + jnp.arange(size, dtype=dtype) * GOLDEN_RATIO % 1, 0)
+        own = jnp.where(which, weights * found, 0)
+        error = jnp.abs(self.log_likelihood(params, weights) - outside - own.sum()) / (1 + jnp.abs(own).sum())
         return jnp.where(found < IMPOSSIBLE, -jnp.inf, found), jnp.where((own < IMPOSSIBLE).any(), 0, error)
 
     def check_independent(self, error, rows) -> None:
@@ -83,25 +98,40 @@ def num_samples_of(em: EM, plate: Plate, args, kwargs) -> float:
     return multiplicity(em.model, compiled.graph.parameters, data, plate, args, kwargs, looks_at_values(em, args, kwargs))
 
 
-def reweighted(em: EM, plate: str | None, rows: Mapping[str, Int[ArrayLike, "row"]] | None, args, kwargs) -> Reweighted:
+def reweighted(em: EM, plate: str | None, rows: Mapping | None, args, kwargs) -> Reweighted:
     """Return the EM whose plate has weights, on the given data, which are checked.
 
     `rows`: {another plate: which element of `plate` each of its elements belongs to}; those count as often as that element.
     """
     found, rows = plates_of(em, args, kwargs).plates, dict(rows or {})
     chosen = chosen_plate(found, plate)
-    model = weighted(em.model, chosen.name)
-    for other, index in rows.items():
-        model = weighted_alike(model, other, _checked_rows(index, chosen, chosen_plate(found, other)))
-    if looks_at_values(em, args, kwargs):
-        inner, own, named = model, args, kwargs
-        model, args, kwargs = (lambda weights: inner(weights, *own, **named)), (), {}
-    other_em = copy.copy(em)
-    other_em.model, other_em._cache, other_em._looks_at_values = model, {}, set()
-    compiled, (weights, *data) = other_em._compiled((jnp.ones(chosen.size, jnp.result_type(float)), *args), kwargs)
+    rows = {other: _checked_rows(index, chosen, chosen_plate(found, other)) for other, index in rows.items()}
+    concrete = looks_at_values(em, args, kwargs)
+    key = chosen.name, tuple((other, index.tobytes()) for other, index in rows.items()), signature(args, kwargs, concrete)
+    known = _KNOWN.setdefault(em, {})
+    if key not in known:
+        known[key] = _with_weights(em, chosen.name, rows, (args, kwargs) if concrete else None), {}
+    other_em, functions = known[key]
+    ones = jnp.ones(chosen.size, jnp.result_type(float))
+    compiled, (weights, *data) = other_em._compiled(*((ones,), {}) if concrete else ((ones, *args), kwargs))
     if not validation.is_traced(data):
         validation.check_data(compiled.graph, compiled.violations(compiled.prepare([weights, *data])))
-    return Reweighted(compiled, data, chosen)
+    return Reweighted(compiled, data, chosen, functions)
+
+
+def _with_weights(em: EM, plate: str, rows, bound) -> EM:
+    """Return the EM of the program (weights, …); `bound`: the arguments of a program that looks at them, which are then its constants."""
+    model = weighted(em.model, plate)
+    for other, index in rows.items():
+        model = weighted_alike(model, other, index)
+    other_em = copy.copy(em)
+    other_em.model, other_em._cache, other_em._looks_at_values = model if bound is None else bound_to(model, *bound), {}, set()
+    return other_em
+
+
+def bound_to(model, args, kwargs):
+    """Return the program of the weights alone."""
+    return lambda weights: model(weights, *args, **kwargs)
 
 
 def weighted_alike(model, plate: str, index):
@@ -115,10 +145,10 @@ def _checked_rows(index, plate: Plate, other: Plate):
     if index.shape != (other.size,) or not np.issubdtype(index.dtype, np.integer) or (index < 0).any() or (index >= plate.size).any():
         raise ValueError(f"rows['{other.name}'] must say, for each of the {other.size} elements of that plate, which of the {plate.size} elements of "
                          f"'{plate.name}' it belongs to: whole numbers from 0. It has shape {index.shape} and type {index.dtype}.")
-    return jnp.asarray(index)
+    return index
 
 
-def pointwise_log_likelihood(em: EM, params, *args, plate: str | None = None, rows: Mapping[str, ArrayLike] | None = None, **kwargs) -> Float[Array, "element"]:
+def pointwise_log_likelihood(em: EM, params, *args, plate: str | None = None, rows: Mapping | None = None, **kwargs) -> Float[Array, "element"]:
     """Return log p(x_n | params) in nats of each element n of a plate, its latents summed out.
 
     They add up to `em.log_likelihood(params, …)` (plus what stands outside the plate), and an element of multiplicity s has s times its own. It is
@@ -130,7 +160,6 @@ def pointwise_log_likelihood(em: EM, params, *args, plate: str | None = None, ro
     """
     whole = reweighted(em, plate, rows, args, kwargs)
     params = validation.checked_params(whole.compiled.graph, params, complete=True)
-    every_other = (jnp.arange(whole.plate.size) % 2).astype(jnp.result_type(float))
-    found, error = jax.jit(whole.contributions)(params, every_other)
+    found, error = whole.function("pointwise", Reweighted.contributions)(whole.data, params)
     whole.check_independent(error, rows)
     return found

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import equinox as eqx
 import numpy as np
 
 from emjax import validation
@@ -16,6 +16,7 @@ from emjax.graph import FactorGraph
 SHOWN = 20
 
 
+@runtime_checkable
 class HasStandardErrors(Protocol):
     """Standard errors by site, and the intervals that they make, {site: (low, high)}."""
 
@@ -37,19 +38,17 @@ class Row(NamedTuple):
     method: str
 
 
-class Summary(eqx.Module):
+@dataclass(frozen=True)
+class Summary:
     """What EM found; prints as a table.
 
-    **Attributes:**
-
-    - `rows`: {site: a `Row` for each of its entries}.
-    - `heading`: why EM stopped, and the log-likelihood in nats.
-    - `level`: that of the intervals; None without standard errors.
+    `rows`: {site: a `Row` for each of its entries}; `heading`: why EM stopped, and the log-likelihood in nats; `level`: that of the intervals, None without standard
+    errors.
     """
 
-    rows: dict[str, list[Row]] = eqx.field(static=True)
-    heading: str = eqx.field(static=True)
-    level: float | None = eqx.field(static=True)
+    rows: Mapping[str, list[Row]]
+    heading: str
+    level: float | None
 
     def __str__(self) -> str:
         head = ["", "estimate", *(["standard error", f"{100 * self.level:g}% interval"] if self.level is not None else []), "M-step"]
