@@ -66,9 +66,9 @@ def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, t
     return _over_blocks(whole, temperature, with_gradient=True, plain=plain)
 
 
-def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
-    """Return log Z in nats at temperature one. `which`: a filter on terms."""
-    return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
+def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0):
+    """Return log Z in nats. `which`: a filter on terms."""
+    return _over_blocks(problem(graph, arrays, which, temperature), temperature, with_gradient=False)[0]
 
 
 def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):

@@ -80,7 +80,7 @@ def test_the_derivative_of_em_is_one_less_the_part_of_the_information_that_is_ob
     seen = jax.device_get(diagnosis._compiled(compiled, own)(params, constants))
     expected = np.eye(5) - np.linalg.inv(-seen["hessian of Q"]) @ -seen["hessian"]
     np.testing.assert_allclose(seen["derivative of EM"].T, expected, atol=1e-6)
-    state = compiled.state(params)
+    state = compiled.loop.state(params)
 
     def updated(vector):
         return own.flatten(em.update(jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(own.unflatten(vector, params))), X)[0].params)

@@ -407,7 +407,7 @@ def test_intervals_cover_as_often_as_they_say(fitted_mixture):
     em, _ = fitted_mixture
     compiled, start, _ = em._at(truth, (data[0],), {})
     own = coordinates(compiled.graph, compiled.maximizers)
-    state = compiled.state(start)
+    state = compiled.loop.state(start)
 
     def fitted(x):
         params = jax.lax.fori_loop(0, 40, lambda _, state: em.update(state, x)[0], state).params
