@@ -25,6 +25,7 @@ from emjax.graph import (
     naturals_of,
 )
 from emjax.indices import Affine
+from emjax.lifting import lift_events
 from emjax.named import Axis, Named
 from emjax.numerics import IMPOSSIBLE, Cheaper
 from emjax.products import cells, inner_product
@@ -151,9 +152,7 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
 
     `cheaper`: see `log_partition`; `defer`: the axis of its elements along which it is to be computed a stretch at a time, if it is no lookup.
     """
-    rank = len(term.elements)
-    is_table = term.family is None or term.family.lookup
-    pairs = list(zip(tables, term.statistics.formed(term.elements), [0] if is_table else term.family.event_dims, strict=True))
+    rank, pairs = len(term.elements), products(term, tables)
     if not term.base_is_constant:
         pairs.append((Named(np.ones((1,) * rank), term.base.shape), Statistic(term.base), 0))
     axes, shape = tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept)
@@ -166,6 +165,22 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
 
         return Factor(axes, shape, Deferred(part, term.kept.index(defer), term.elements[defer]), term.per_copy)
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
+
+
+def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic, int]]:
+    """Return the pairs η_i, t_i, and the number of their event axes, whose inner products add up to a term.
+
+    Where events lack coordinates, that is log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx_missing, and how often it counts.
+    """
+    formed, rank = term.statistics.formed(term.elements), len(term.elements)
+    if term.family is None or term.family.lookup:
+        return list(zip(tables, formed, [0], strict=True))
+    if term.family.marginal is None:
+        return list(zip(tables, formed, term.family.event_dims, strict=True))
+    x, observed, weight = formed
+    inputs = [*zip(tables, term.family.event_dims, strict=True), (x.value, 1), (observed.value, 1)]
+    (density,) = lift_events(lambda *arrays: (term.family.marginal(*arrays),), inputs, rank)
+    return [(density, weight, 0)]
 
 
 def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:

@@ -142,15 +142,16 @@ class _Builder:
         rank = len(elements)
         value, weight = value.padded(rank + event), self.weight(site, rank)
         check_plates(outputs, site, value, elements)
-        self.record(observation_checks(outputs, site, value, weight.data_mask))
-        self.record(choice_checks(outputs, site, rank))
         family, possible = chosen_family(site, outputs.depends), outputs.possible(site, rank)
+        given = {} if family is None else outputs.arguments(site, family.given, rank)
+        observed = given["observed"][0] if family is not None and family.marginal is not None else None
+        self.record(observation_checks(outputs, site, value, weight.data_mask, observed))
+        self.record(choice_checks(outputs, site, rank))
         if family is None:
             arguments = {"log_prob": log_density(outputs, site, elements, weight.mask, possible)}
             weight = weight if site.kind == "latent" else Weight(weight.scale, None)  # masked cells are zeros already
             return Reading(site, family, elements, value, weight, possible, arguments, {})
         arguments = {name: outputs.argument(site, name, rank) for name in family.arguments}
-        given = outputs.arguments(site, family.given, rank)
         check_elements(site, rank, [*arguments.values(), *(one for one, _ in given.values()), value])
         return Reading(site, family, elements, value, weight, possible, arguments, given)
 
@@ -160,7 +161,7 @@ class _Builder:
 
     def reduced(self, reading: Reading, statistics: Statistics, formed: Sequence[Statistic], naturals: Sequence[Named], kept: Sequence[int]) -> Statistics:
         """Return the statistics summed along whatever no table needs: once, as they are `formed` here, or in every step."""
-        dims = [summed_dims(s, n, kept, reading.rank) for s, n in zip(formed, naturals, strict=True)]
+        dims = [[] if reading.is_incomplete else summed_dims(s, n, kept, reading.rank) for s, n in zip(formed, naturals, strict=True)]
         reduced = [summed(s, d) for s, d in zip(formed, dims, strict=True)]
         if not self.is_formed_in_step(reading, statistics, reduced):
             return computed_once(reduced)
@@ -174,7 +175,7 @@ class _Builder:
         if any(number is not None and self.outputs.depends[number] for number in numbers) or "possible" in statistics.inputs:
             return False
         kept = sum(math.prod(value.array.shape) for value in statistics.inputs.values())
-        return sum(s.size for s in reduced) > kept and is_cheap(statistics, reading.elements)
+        return (reading.is_incomplete or sum(s.size for s in reduced) > kept) and is_cheap(statistics, reading.elements)
 
 
 def _latent_axes(values: Sequence[Named], rank: int) -> tuple[Axis, ...]:
