@@ -6,8 +6,9 @@ from emjax.driver import EMState, Status
 from emjax.duplicates import Compressed, compress
 from emjax.em import EM, EMResult
 from emjax.families import Family, register
+from emjax.labels import labeled
 from emjax.plan import Plan
 from emjax.weighting import weighted
 
 __all__ = ["EM", "Comparison", "Compressed", "EMResult", "EMState", "Family", "Plan", "Status", "compare_updates", "compress", "conjugate",
-           "distributions", "register", "weighted"]
+           "distributions", "labeled", "register", "weighted"]

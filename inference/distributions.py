@@ -111,6 +111,8 @@ class PartiallyObserved(dist.Distribution):
 
     arg_constraints = {**dist.MultivariateNormal.arg_constraints, "observed": constraints.independent(constraints.boolean, 1)}
     pytree_data_fields = ("base", "observed")
+    loc, covariance_matrix, precision_matrix, scale_tril = (
+        property(lambda self, name=name: getattr(self.base, name)) for name in ("loc", "covariance_matrix", "precision_matrix", "scale_tril"))
 
     def __init__(self, base: dist.Distribution, observed, *, validate_args=None):
         inner = base.base_dist if isinstance(base, dist.ExpandedDistribution) else base

@@ -32,10 +32,12 @@ from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
 
-def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0) -> Problem:
-    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms."""
-    terms = [term for term in graph.terms if which is None or which(term)]
-    latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
+def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0, predicted: bool = False) -> Problem:
+    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms; `predicted`: with the latents that no observation
+    depends on."""
+    terms = [term for term in (*graph.terms, *(graph.predicted if predicted else ())) if which is None or which(term)]
+    left_out = set() if predicted else {term.site.name for term in graph.predicted}
+    latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents) if name not in left_out}
     filled_terms = tuple(filled_term(term, arrays) for term in terms)
     constant = sum((_constant(term, temperature) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
     return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains)
@@ -185,14 +187,14 @@ def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic
 
 def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
-    latents = problem(graph, arrays).latents
+    latents = problem(graph, arrays, predicted=True).latents
     axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()})
 
 
 def pairwise_posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
     """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one step), then its support twice."""
-    latents = {name: latent for name, latent in problem(graph, arrays).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
+    latents = {name: latent for name, latent in problem(graph, arrays, predicted=True).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
     shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}
     axes = {name: (_along(latent, 0), _along(latent, 1)) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, shapes)
@@ -206,7 +208,7 @@ def _along(latent: Variable, steps: int) -> Axis:
 
 def _marginals(graph: FactorGraph, arrays, temperature, axes: Mapping[str, tuple[Axis, ...]], shapes: Mapping[str, tuple[int, ...]]) -> dict:
     """Return the posterior of latents along `axes`: the derivative of log Z with respect to a factor of their own that is zero."""
-    whole = problem(graph, arrays)
+    whole = problem(graph, arrays, predicted=True)
     zeros = {name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float)) for name, own in axes.items()}
 
     def function(tables, cheaper):

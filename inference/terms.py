@@ -100,12 +100,14 @@ class _Builder:
 
     def graph(self, reached: Mapping[Var, Sequence[Reach]]) -> dict:
         """Return the fields of the factor graph that the program's sites determine."""
-        sites, unused = relevant_sites(self.outputs)
+        relevant, leaves, unused = relevant_sites(self.outputs)
+        sites = [*relevant, *leaves]
         self.record(index_checks(self.outputs, sites, reached))
-        terms = tuple(self.term(site) for site in sites)
-        latents = {site.name: self.outputs.program.latents[site.name] for site in sites if site.kind == "latent"}
-        scales = {site.name: self.slots.stored(self.copies.of(site)) for site in sites if site.kind == "latent"}
-        return {"terms": terms, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
+        terms, predicted = (tuple(self.term(site) for site in some) for some in (relevant, leaves))
+        drawn = {site.name for site in sites if site.kind == "latent"}
+        latents = {name: latent for name, latent in self.outputs.program.latents.items() if name in drawn}
+        scales = {site.name: self.slots.stored(self.copies.of(site)) for site in sites if site.name in latents}
+        return {"terms": terms, "predicted": predicted, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
 
     def record(self, checks: Sequence[Check]) -> None:
         """Record what must not be true of any element (`numpyro.factor` has none)."""
