@@ -9,6 +9,7 @@ from emjax.em import EM
 from emjax.families import Family, register
 from emjax.inference_data import to_arviz
 from emjax.information_criteria import Criteria, criteria
+from emjax.labels import labeled
 from emjax.loop import EMState, Status
 from emjax.model_choice import Candidate, Choice, choose
 from emjax.plan import Plan
@@ -21,4 +22,5 @@ from emjax.weighting import weighted
 
 __all__ = ["EM", "Candidate", "Choice", "Comparison", "Compressed", "Criteria", "CrossValidation", "Diagnosis", "EMResult", "EMState", "Family",
            "Plan", "Restarts", "StandardErrors", "Status", "Summary", "choose", "compare_updates", "compress", "conjugate", "criteria",
-           "cross_validate", "distributions", "pointwise_log_likelihood", "register", "standard_errors", "summary", "to_arviz", "weighted"]
+           "cross_validate", "distributions", "labeled", "pointwise_log_likelihood", "register", "standard_errors", "summary", "to_arviz",
+           "weighted"]

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from emjax import EM
+from emjax import EM, compare_updates, labeled
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
@@ -29,6 +29,8 @@ from experiments import (  # noqa: E402
     motif,
     report,
     segmentation,
+    semi_supervised,
+    styles,
     topics,
 )
 from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
@@ -164,6 +166,28 @@ def test_em_beats_k_means_where_hard_assignment_fails(name):
     case = gaussian_mixture.hard_cases()[name]
     results = {method: gaussian_mixture.fit(em, case) for method, em in METHODS.items()}
     assert results["EM"].accuracy > results["k-means"].accuracy + 0.1
+
+
+def test_labels_are_drawn_evenly():
+    truth = semi_supervised.split()[0].truth
+    labels = semi_supervised.some_labels(truth, 80, seed=1)
+    assert np.bincount(labels[labels >= 0], minlength=10).tolist() == [8] * 10
+    np.testing.assert_array_equal(labels[labels >= 0], truth[labels >= 0])
+
+
+def test_digits_without_labels_help_where_labels_are_few_and_mislead_naive_bayes_where_they_are_many():
+    found = semi_supervised.accuracies(semi_supervised.semi_supervised_em(), 2, nums_labels=(20, 320), nums_styles=(1,))
+    assert semi_supervised.gain(found, 1, 20) > 0.03
+    assert -0.05 < semi_supervised.gain(found, 1, 320) < -0.01
+    assert semi_supervised.gain(found, 1, 20, "EM, a tenth") > 0.03
+    assert abs(semi_supervised.gain(found, 1, 320, "EM, a tenth")) < 0.015
+
+
+def test_labeled_classes_of_several_styles_follow_the_update_derived_by_hand():
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 4, 12) - 1, rng.integers(0, 6, (12, 3)), rng.uniform(0.1, 1.0, 12), 5, 3, 2
+    comparison = compare_updates(EM(labeled(styles.program, "label")), styles.hand_derived_step, styles.start(jax.random.key(0), 3, 2, 3), *data, num_steps=10)
+    assert comparison.largest < 1e-12, str(comparison)
 
 
 @pytest.mark.parametrize("photograph", segmentation.PHOTOGRAPHS, ids=lambda photograph: photograph.name)
