@@ -489,8 +489,9 @@ def test_the_plate_must_hold_independent_elements():
     params = {"loc": X[:8].mean()}
     with pytest.raises(ValueError, match="Which elements are independent.*'first', 'second'"):
         standard_errors(em, params, *args, method="sandwich")
-    with pytest.raises(ValueError, match="is not the sum over the elements of plate 'first'"):
-        standard_errors(em, params, *args, method="sandwich", plate="first")
+    for method in ("sandwich", "bootstrap"):
+        with pytest.raises(ValueError, match="is not the sum over the elements of plate 'first'"):
+            standard_errors(em, params, *args, method=method, plate="first", rng_key=KEY)
     with pytest.raises(ValueError, match=r"counts copies \(handlers.scale\).*np.repeat"):
         standard_errors(em, params, *args, weight=np.array([1.0, 2.0, 1.0]), method="bootstrap", plate="first", rng_key=KEY)
 
