@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,15 +16,14 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from emjax.arguments import split_arguments
-from emjax.driver import Compiled, Status, has_failed
+from emjax.batches import batch_size, in_batches
+from emjax.driver import Compiled
 from emjax.e_step import posterior
 from emjax.em import EM
 from emjax.latents import unwrapped
+from emjax.loop import Status, has_failed
 from emjax.weighting import weighted
 
-# Bytes of one table over all elements and values of the latents, for refits that run side by side: they advance in step, at the pace of the slowest, so that
-# many at once are no gain beyond what fills the caches.
-BYTES_AT_ONCE = 2**24
 MOST_AT_ONCE = 64
 
 
@@ -65,8 +63,10 @@ def compiled_with(em: EM, key: str, program: Callable, first: Any, args, kwargs)
 
 
 def _variant(em: EM, program: Callable) -> EM:
-    """Return EM with the same settings for another program."""
+    """Return EM with the same settings for another program, from one start."""
     other = copy.copy(em)
+    own_init = None if isinstance(em.settings.init, str) else em.settings.init
+    other.settings = replace(em.settings, init=own_init, num_restarts=1, annealing=())
     other.model, other._cache, other._looks_at_values = program, {}, set()
     return other
 
@@ -77,9 +77,6 @@ def refits(compiled: Compiled, first_of: Callable, given: tuple, base: Compiled,
     `given`: what the data are drawn from, and the rest of the data; `base`, `constants`: the program on the data as they are, at which the posteriors of `latents`
     are compared.
     """
-    elements = sum(math.prod(latent.shape) * latent.support.shape[0] for latent in compiled.graph.latents.values())
-    at_once = int(np.clip(BYTES_AT_ONCE // (8 * max(elements, 1)), 1, min(MOST_AT_ONCE, len(keys))))
-
     def posteriors(params, constants) -> dict:
         found = posterior(base.graph, base.graph.arrays(params, constants)) if latents else {}
         return {name: found[name].reshape(-1, found[name].shape[-1]) for name in latents}
@@ -89,18 +86,16 @@ def refits(compiled: Compiled, first_of: Callable, given: tuple, base: Compiled,
 
         def refitted(key):
             first = jax.tree.leaves(first_of(key, *given))
-            _, carry, _ = compiled._run(key, [*first, *given[-1]], compiled.given(params))
-            own = posteriors(carry.previous, constants)
-            return dict(carry.previous), carry.status, {name: here[name].T @ own[name] for name in latents}
+            _, end = compiled._run(key, [*first, *given[-1]], compiled.given(params))
+            own = posteriors(end.carry.reported, constants)
+            return dict(end.carry.reported), end.carry.status, {name: here[name].T @ own[name] for name in latents}
 
-        return jax.lax.map(jax.vmap(refitted), keys)
+        # side by side they advance in step, at the pace of the slowest: many at once are no gain
+        return in_batches(refitted, keys, min(MOST_AT_ONCE, batch_size(compiled.graph)))
 
     if "refits" not in compiled.graph.cache:
         compiled.graph.cache["refits"] = jax.jit(all_refitted)
-    padded = -(-len(keys) // at_once) * at_once
-    keys_at_once = keys[jnp.arange(padded) % len(keys)].reshape(-1, at_once, *keys.shape[1:])
-    found = compiled.graph.cache["refits"](keys_at_once, given, constants, params)
-    draws, status, agreement = jax.tree.map(lambda array: np.asarray(array).reshape(padded, *array.shape[2:])[: len(keys)], found)
+    draws, status, agreement = jax.tree.map(np.asarray, compiled.graph.cache["refits"](keys, given, constants, params))
     return Refits(draws, status, agreement)
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from emjax.blocks import Problem, blocks_of, can_be_cut, cut, cut_term
 from emjax.elimination import log_partition
@@ -31,7 +32,7 @@ from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
 
-def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0) -> Problem:
+def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: ArrayLike = 1.0) -> Problem:
     """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms."""
     terms = [term for term in graph.terms if which is None or which(term)]
     latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
@@ -40,7 +41,7 @@ def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None,
     return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains)
 
 
-def _constant(term: Term, temperature: float | int):
+def _constant(term: Term, temperature: ArrayLike):
     """Return Σ log h(x). A latent's is −log K for each masked element, of K equal values, which is to make τ log Σ exp zero at any temperature."""
     base = jnp.asarray(term.base.array).reshape(())
     return temperature * base if term.site.kind == "latent" else base
@@ -53,7 +54,7 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
     return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0, tables: Sequence | None = None, plain: bool = False):
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None, plain: bool = False):
     """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
 
     `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form, since these have no forward derivatives.
@@ -70,7 +71,7 @@ def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | Non
     return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
 
 
-def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool, plain: bool = False):
+def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
     """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data."""
     blocks = blocks_of(whole)
     if blocks is None and not with_gradient:
@@ -119,7 +120,7 @@ def _cheaper_first(function: Callable, cheaper: Cheaper):
     return jax.lax.cond(margin > limits.tiny / limits.eps, lambda: found, lambda: function(None)[0])
 
 
-def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, more: Sequence[Factor] = (), cheaper: Cheaper | None = None):
+def log_z(part: Problem, tables: Sequence, temperature: ArrayLike = 1.0, more: Sequence[Factor] = (), cheaper: Cheaper | None = None):
     """Return log Z in nats as a function of the natural-parameter tables.
 
     `more`: factors beside those of the terms; `cheaper`: see `log_partition`.
@@ -168,14 +169,19 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
 
 
-def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
+def statistics_with(whole: Problem, factors: Sequence[Factor]) -> list:
+    """Return the expected statistics, arrays of the shapes of the natural-parameter tables, under the posterior that these factors take part in, too."""
+    return value_and_gradient(lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables)[1]
+
+
+def posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
     latents = problem(graph, arrays).latents
     axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()})
 
 
-def pairwise_posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
+def pairwise_posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one step), then its support twice."""
     latents = {name: latent for name, latent in problem(graph, arrays).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
     shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}

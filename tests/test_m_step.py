@@ -964,3 +964,19 @@ def test_a_registered_family_has_the_closed_form_it_states():
     expected = r.sum(0) / (0.5 * POSITIVES**2 @ r)
     np.testing.assert_allclose(arrived["precision"], expected, rtol=1e-12)
     np.testing.assert_allclose(climbed["precision"], expected, rtol=1e-4)
+
+
+# Tables whose rows are read out, one for each datum ---------------------------------------------------------------------------------------------
+
+
+def test_entries_are_found_where_two_tables_of_as_many_rows_as_data_meet():
+    def program(x, first, second):
+        loc = numpyro.param("loc", jnp.array([0.0, 1.0, 2.0]))
+        scale = numpyro.param("scale", jnp.array([1.0, 2.0, 3.0]), constraint=constraints.positive)
+        with numpyro.plate("rows", 3):
+            numpyro.sample("x", dist.Normal(loc[first], scale[second]), obs=x)
+
+    x, first, second = jnp.array([10.0, 20.0, 31.0]), jnp.array([2, 0, 1]), jnp.array([1, 2, 0])
+    em = EM(program, m_step={"loc": lambda value, objective: value})
+    state, _ = em.update(em.init(jax.random.key(0), x, first, second), x, first, second)
+    np.testing.assert_allclose(state.params["scale"], [30.0, 8.0, 20.0], rtol=1e-12)  # |x − loc| of the one datum that reads it
