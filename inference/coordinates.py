@@ -91,7 +91,7 @@ def coordinates(graph: FactorGraph, maximizers: Sequence[Maximizer], params: Map
         parameter = graph.parameters[name]
         limits[name] = _limits(parameter)
         outside = name in held or params is None
-        boundary[name] = np.zeros(parameter.shape, bool) if outside else _on_boundary(parameter, np.asarray(params[name]))
+        boundary[name] = np.zeros(parameter.shape, bool) if outside else np.asarray(_on_boundary(parameter, np.asarray(params[name])))
         if name not in held:
             charts[name] = (_simplex_chart if _is_simplex(parameter) else _bijection_chart)(parameter, boundary[name])
     key = tuple((name, boundary[name].tobytes()) for name in charts)
@@ -138,7 +138,7 @@ def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(low, parameter.shape), np.broadcast_to(high, parameter.shape)
 
 
-def _on_boundary(parameter: Parameter, value: np.ndarray) -> np.ndarray:
+def _on_boundary(parameter: Parameter, value: np.ndarray):
     """Return which entries lie on the boundary of what their constraint allows."""
     if value.size == 0:
         return np.zeros(value.shape, bool)

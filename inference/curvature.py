@@ -69,7 +69,7 @@ def increases_inward(graph: FactorGraph, coordinates: Coordinates, params: Mappi
             inward[name] = boundary & (value <= NEAR) & (slope - (value * slope).sum(-1, keepdims=True) > 1e-3 * (value * np.abs(slope)).sum(-1, keepdims=True))
         else:
             width = np.where(np.isfinite(high - low), high - low, np.maximum(1, np.abs(value)))
-            inward[name] = boundary & (np.where(value - low < high - value, slope, -slope) * width > 1e-3)
+            inward[name] = np.asarray(boundary & (np.where(value - low < high - value, slope, -slope) * width > 1e-3))
     return inward
 
 

@@ -194,7 +194,7 @@ def _dense(own: Coordinates, seen: Mapping) -> dict:
     top = values[-1] if len(values) else -1.0
     distance = float(np.linalg.norm(vectors.T @ (unit * gradient) / np.sqrt(-values))) if top < -resolved else step
     where = described(unit * vectors[:, -1], own.names) if len(values) else ""
-    verdict, reason = _verdict(top, resolved, distance, where, own)
+    verdict, reason = _verdict(top, resolved, distance, where, own, "every second derivative negative")
     return {"verdict": verdict, "reason": reason, "distance": distance, "rate": rate, "eigenvalues": np.linalg.eigvalsh(hessian)}
 
 
@@ -223,12 +223,15 @@ def _by_products(compiled: Compiled, own: Coordinates, params, constants, seen: 
     # along the slowest direction a step at rate r gains ½ d² (1 − r²) nats, d the distance in standard errors
     distance = float(np.sqrt(2 * max(float(gain(params, constants)), 0.0) / max(1 - rate**2, np.finfo(float).eps)))
     resolved = smallest_resolved(seen["gradient"].dtype) * float(np.abs(values).max())
-    verdict, reason = _verdict(values[-1], resolved, distance, described(top, own.names), own)
+    verdict, reason = _verdict(values[-1], resolved, distance, described(top, own.names), own, "no direction of increase was found")
     return {"verdict": verdict, "reason": reason, "distance": distance, "rate": rate, "eigenvalues": values}
 
 
-def _verdict(top: float, resolved: float, distance: float, where: str, own: Coordinates) -> tuple[str, str]:
-    """Return the verdict and what it rests on, from the largest eigenvalue of the Hessian and the direction `where` it belongs to."""
+def _verdict(top, resolved: float, distance: float, where: str, own: Coordinates, downward: str) -> tuple[str, str]:
+    """Return the verdict and what it rests on, from the largest eigenvalue of the Hessian and the direction `where` it belongs to.
+
+    `downward`: what is known of a Hessian that has no eigenvalue above zero.
+    """
     if distance > STATIONARY:
         if top < -resolved:
             return "not stationary", f"the maximum is {distance:.2g} standard errors away. Run on from here: em.run(key, ..., init_params=params), or with a smaller tol"
@@ -239,4 +242,4 @@ def _verdict(top: float, resolved: float, distance: float, where: str, own: Coor
         return "ridge", f"the objective is flat along {where}: the data do not determine it"
     boundary = sum(int(where.sum()) for where in own.on_boundary.values())
     rest = f", in what is free: {boundary} {'entry' if boundary == 1 else 'entries'} on the boundary" if boundary else ""
-    return "local maximum", f"the gradient is zero and every second derivative negative{rest}"
+    return "local maximum", f"the gradient is zero and {downward}{rest}"

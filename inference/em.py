@@ -183,10 +183,10 @@ class EM:
         compiled, _ = self._compiled(args, kwargs)
         return plan(compiled.graph, compiled.maximizers, self.settings.temperature)
 
-    def diagnose(self, result: EMResult | Mapping[str, Any], *args, **kwargs) -> Diagnosis:
+    def diagnose(self, result, *args, **kwargs) -> Diagnosis:
         """Return certificates of what EM arrived at: whether it is a local maximum, how fast EM came, which values of the latents are empty or duplicates.
 
-        `result`: that of a run, or its `params`. It prints as a table. Errors: `ValueError` for an E-step that is not soft.
+        `result`: an `EMResult`, or parameters {site: value}. It prints as a table. Errors: `ValueError` for an E-step that is not soft.
         """
         compiled, params, constants = self._at(result.params if isinstance(result, EMResult) else result, args, kwargs)
         return diagnosis(compiled, params, constants)

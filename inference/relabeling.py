@@ -28,7 +28,7 @@ class Symmetry:
     size: int
     axes: Mapping[str, tuple[int, ...]]
 
-    def relabeled(self, params: Mapping[str, Any], order: Sequence[int]) -> dict:
+    def relabeled(self, params: Mapping[str, Any], order: Sequence[int] | np.ndarray) -> dict:
         """Return the parameters at which value k is what value order[k] was."""
         values = dict(params)
         for name, axes in self.axes.items():

@@ -41,24 +41,44 @@ def scores_of(em: EM, own: Coordinates, plate: str, params, args, kwargs) -> np.
 
     Errors: `ValueError` where the log-likelihood is not the sum over the elements.
     """
-    size = plate_sizes(em.model, args, kwargs)[plate]
-    program, data = compiled_with(em, f"weighted {plate}", weighted(em.model, plate), jnp.ones(size), args, kwargs)
-    graph, key = program.graph, ("scores", own.key)
+    compiled, data, size = _weighted(em, plate, args, kwargs)
+    key = ("scores", own.key)
 
     def scores(params, data):
-        def by_element(vector):
-            def log_likelihood(weights):
-                return log_partition_of(graph, graph.arrays(own.unflatten(vector, params), graph.prepare([weights, *data])), lambda term: term.site.kind != "prior")
-
-            return jax.value_and_grad(log_likelihood)(jnp.ones(size))
-
-        (total, single), along = jax.linearize(by_element, own.flatten(params))
+        by_element, ones = jax.value_and_grad(_log_likelihood(compiled), 1), jnp.ones(size)
+        (total, single), along = jax.linearize(lambda vector: by_element(own.unflatten(vector, params), ones, data), own.flatten(params))
         return total, single.sum(), rows_of_derivative(lambda direction: along(direction)[1], own.size, jnp.result_type(float))
 
-    if key not in graph.cache:
-        graph.cache[key] = jax.jit(scores)
-    total, summed, found = jax.device_get(graph.cache[key](params, data))
-    if not np.isclose(total, summed, rtol=np.sqrt(np.finfo(total.dtype).eps), atol=0):
-        raise ValueError(f"The log-likelihood ({total:.6g} nats) is not the sum over the elements of plate '{plate}' ({summed:.6g}): other sites are observed, or latents are shared "
-                         "among its elements. Pass the plate that holds all data, or use method='information'.")
+    if key not in compiled.graph.cache:
+        compiled.graph.cache[key] = jax.jit(scores)
+    total, summed, found = jax.device_get(compiled.graph.cache[key](params, data))
+    _check_sum(total, summed, plate)
     return np.asarray(found, float)
+
+
+def check_independent(em: EM, plate: str, params, args, kwargs) -> None:
+    """Raise `ValueError` where the log-likelihood is not the sum over the elements of a plate."""
+    compiled, data, size = _weighted(em, plate, args, kwargs)
+    if "single" not in compiled.graph.cache:
+        compiled.graph.cache["single"] = jax.jit(jax.value_and_grad(_log_likelihood(compiled), 1))
+    total, single = jax.device_get(compiled.graph.cache["single"](params, jnp.ones(size), data))
+    _check_sum(total, single.sum(), plate)
+
+
+def _weighted(em: EM, plate: str, args, kwargs) -> tuple[Compiled, list, int]:
+    """Return the program with weights for the elements of a plate, compiled, its other data, and how many elements there are."""
+    size = plate_sizes(em.model, args, kwargs)[plate]
+    return *compiled_with(em, f"weighted {plate}", weighted(em.model, plate), jnp.ones(size), args, kwargs), size
+
+
+def _log_likelihood(compiled: Compiled):
+    graph = compiled.graph
+    return lambda params, weights, data: log_partition_of(graph, graph.arrays(params, graph.prepare([weights, *data])), lambda term: term.site.kind != "prior")
+
+
+def _check_sum(total, summed, plate: str) -> None:
+    """A log-likelihood that is a sum over the elements is linear in their weights: at weights of one it is the sum of its derivatives (Euler)."""
+    if not np.isclose(total, summed, rtol=np.sqrt(np.finfo(total.dtype).eps), atol=0):
+        raise ValueError(f"The log-likelihood ({total:.6g} nats) is not the sum over the elements of plate '{plate}' ({summed:.6g}): data outside it are observed (rows of "
+                         "another plate that look up its elements, too), or latents are shared among its elements. Pass the plate that holds all data, write the rows as a "
+                         "table of its elements with a mask, or use method='information' or 'parametric bootstrap'.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,7 +22,7 @@ from emjax.driver import Compiled
 from emjax.e_step import problem
 from emjax.em import EM, EMResult, _checked_key
 from emjax.relabeling import Symmetry, aligned, symmetries
-from emjax.scores import independent_plate, scores_of
+from emjax.scores import check_independent, independent_plate, scores_of
 from emjax.weighting import plate_sizes
 
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
@@ -42,11 +41,13 @@ class StandardErrors(eqx.Module):
     - `coordinates`: their names: loc[0], log scale[1], log weights[0]/weights[2].
     - `on_boundary`: {site: whether each entry lies on the boundary of what its constraint allows}. The other entries' standard errors are those on the face that is
       left: the entries on the boundary are taken as known.
-    - `method`: how they were found.
+    - `limits`: {site: (low, high)}, between which single entries lie.
+    - `method`: how they were found; `what`: the same in words, with all that went wrong.
     - `distance`: how far params are from the maximum, in standard errors: √(gᵀ I⁻¹ g), of refits NaN.
     - `draws`: {site: (draw, …)}: the refits of a bootstrap, with the labels of the estimate; those that failed are left out.
     - `num_failed`, `num_unconverged`: how many refits ended where the objective is not finite or decreased (left out), or at max_steps (kept).
-    - `aligned`: the latents whose labels were aligned; `not_aligned`: those whose values the program treats unequally, so that there is nothing to align.
+    - `aligned`: the latents whose labels were aligned; `not_aligned`: those whose values no exchange of whole rows of parameters
+      exchanges (the program treats them unequally): their labels are as each refit left them, which started at `params`.
     """
 
     params: dict[str, Array]
@@ -64,7 +65,7 @@ class StandardErrors(eqx.Module):
     aligned: tuple[str, ...] = eqx.field(static=True, default=())
     not_aligned: tuple[str, ...] = eqx.field(static=True, default=())
 
-    def interval(self, level: float = 0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def interval(self, level=0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return {site: (low, high)}, each of the site's shape; NaN where there is no standard error.
 
         From second derivatives: estimate ± z standard errors on the scale on which the entry has no bounds (logarithm, log-odds), mapped back, so that it stays within
@@ -108,7 +109,7 @@ def interval_within(value, error, low, high, z: float):
     return tuple(ends)
 
 
-def standard_errors(em: EM, params: Mapping[str, Any] | EMResult, *args, method: str = "information", plate: str | None = None, num_draws: int = 200,
+def standard_errors(em: EM, params, *args, method: str = "information", plate: str | None = None, num_draws: int = 200,
                     rng_key=None, **kwargs) -> StandardErrors:
     """Return standard errors of an estimate; they print as a table.
 
@@ -198,6 +199,7 @@ def _bootstrapped(em: EM, compiled: Compiled, own: Coordinates, params, constant
     latents = tuple(name for symmetry in found for name in symmetry.latents)
     if method == "bootstrap":
         plate = independent_plate(compiled, plate)
+        check_independent(em, plate, params, args, kwargs)
         refitted = resampled(em, compiled, plate, plate_sizes(em.model, args, kwargs)[plate], params, constants, keys, latents, args, kwargs)
         what = f"standard errors from {len(keys)} refits to the elements of plate '{plate}', drawn with replacement"
     else:
@@ -224,7 +226,7 @@ def _caveats(refitted: Refits, not_aligned: tuple[str, ...], latents: tuple[str,
     if latents:
         text += f"; labels of {', '.join(latents)} aligned"
     if not_aligned:
-        text += f"; the program treats the values of {', '.join(not_aligned)} unequally: no labels to align"
+        text += f"; no exchange of parameters exchanges the values of {', '.join(not_aligned)}, whose labels are as each refit left them"
     return text
 
 

@@ -13,7 +13,7 @@ from emjax import EM, Status, standard_errors, uncertainty
 from emjax.bootstrap import Refits, simulated
 from emjax.coordinates import coordinates, num_free_parameters
 from emjax.curvature import gradient_and_hessian, objective_along
-from emjax.relabeling import Symmetry, aligned, best_order, symmetries
+from emjax.relabeling import Symmetry, aligned, best_order
 from emjax.uncertainty import interval_within
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
@@ -211,6 +211,7 @@ def test_with_a_prior_they_are_those_of_laplaces_approximation_and_what_is_held_
 
     x, a, b = np.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0]), 3 + 5 - 1, 2 + 2 - 1
     found = standard_errors(EM(program), {"p": a / (a + b), "unused": 0.0, "idle": 1.0}, x)
+    assert found.coordinates == ("logit p",)
     np.testing.assert_allclose(found.standard_error["p"], np.sqrt(a * b / (a + b) ** 3), rtol=1e-9)
     assert np.isnan(found.standard_error["idle"]) and not found.on_boundary["idle"]
     assert "Laplace's approximation of the posterior" in str(found) and "held" in str(found)
@@ -277,6 +278,13 @@ def test_free_parameters_are_counted_whatever_lies_on_the_boundary(several_coord
     graph, estimated, maximizers, params, _ = several_coordinates
     assert num_free_parameters(graph, estimated) == 6 + 0 + 3 + 2 + 2 + 3 + 6 == coordinates(graph, estimated).size
     assert num_free_parameters(graph, maximizers) == 0  # nothing observed depends on any of them
+
+
+def test_a_fixed_parameter_has_no_coordinate():
+    compiled, _ = EM(mixture, fixed={"scale"})._compiled((X,), {})
+    own = coordinates(compiled.graph, compiled.maximizers)
+    assert own.held == ("scale",) and own.names == ("loc[0]", "loc[1]", "log weights[0]/weights[1]")
+    assert num_free_parameters(compiled.graph, compiled.maximizers) == 3
 
 
 # ── refits ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -407,7 +415,7 @@ def test_intervals_cover_as_often_as_they_say(fitted_mixture):
     em, _ = fitted_mixture
     compiled, start, _ = em._at(truth, (data[0],), {})
     own = coordinates(compiled.graph, compiled.maximizers)
-    state = compiled.loop.state(start)
+    state = replace(em.init(KEY, data[0]), params=start)
 
     def fitted(x):
         params = jax.lax.fori_loop(0, 40, lambda _, state: em.update(state, x)[0], state).params
@@ -489,8 +497,9 @@ def test_the_plate_must_hold_independent_elements():
     params = {"loc": X[:8].mean()}
     with pytest.raises(ValueError, match="Which elements are independent.*'first', 'second'"):
         standard_errors(em, params, *args, method="sandwich")
-    with pytest.raises(ValueError, match="is not the sum over the elements of plate 'first'"):
-        standard_errors(em, params, *args, method="sandwich", plate="first")
+    for method in ("sandwich", "bootstrap"):
+        with pytest.raises(ValueError, match="is not the sum over the elements of plate 'first'"):
+            standard_errors(em, params, *args, method=method, plate="first", rng_key=KEY)
     with pytest.raises(ValueError, match=r"counts copies \(handlers.scale\).*np.repeat"):
         standard_errors(em, params, *args, weight=np.array([1.0, 2.0, 1.0]), method="bootstrap", plate="first", rng_key=KEY)
 
