@@ -26,7 +26,7 @@ class CrossValidation(eqx.Module):
     - `pointwise`: log p(x_n | θ without n's fold) in nats, for each element n of the plate.
     - `fold`: which fold each element is held out in.
     - `params`: the estimate without each fold, folds first.
-    - `status`, `num_steps`: of each fold's EM (of the start that ended highest).
+    - `status`, `num_steps`: of each fold's EM, from the start that ended highest of those that did not fail.
     - `plate`: the plate whose elements are the samples.
     """
 
@@ -114,16 +114,16 @@ def _all_folds(whole: Reweighted, fold, keys, given):
 
 
 def _best_fit(whole: Reweighted, weights, keys, given):
-    """Return the parameters, the status and the number of steps of the start whose objective ends highest."""
+    """Return the parameters, the status and the number of steps of the start whose objective ends highest, of those that do not fail."""
     def fit(numbered):
         number, key = numbered
         _, end = whole.compiled._run(key, [weights, *whole.data], given, number)
         carry = end.carry
-        height = jnp.where(carry.status == Status.NOT_FINITE, -jnp.inf, carry.objective[carry.num_steps])
+        height = jnp.where(has_failed(carry.status), -jnp.inf, carry.objective[carry.num_steps])
         return carry.reported, carry.status, carry.num_steps, height
 
     ends = jax.lax.map(fit, (jnp.arange(len(keys)), keys))
-    best = jnp.argmax(jnp.where(jnp.isnan(ends[-1]), -jnp.inf, ends[-1]))
+    best = jnp.argmax(ends[-1])
     return tuple(jax.tree.map(lambda leaf: leaf[best], ends[:3]))
 
 
