@@ -1,5 +1,7 @@
 """Tests run in float64 unless they ask for float32, and compile quickly rather than well."""
 
+import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -21,5 +23,21 @@ if FAST_COMPILATION not in os.environ.get("XLA_FLAGS", ""):  # the workers inher
         os.environ["XLA_FLAGS"] = flags
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+
+def not_of_closures(jaxtyped):
+    """Return jaxtyping's decorator for all but closures: it takes milliseconds, and half of the time to trace a program where it is done at every call."""
+
+    def decorated(fn=None, **options):
+        if fn is None:
+            return functools.partial(decorated, **options)
+        return fn if inspect.isfunction(fn) and "<locals>" in fn.__qualname__ else jaxtyped(fn, **options)
+
+    return decorated
+
+
+if os.environ.get("HYPOTHESIS_PROFILE") != "thorough":
+    jaxtyping.jaxtyped = not_of_closures(jaxtyping.jaxtyped)  # the import hook of `--jaxtyping-packages` looks it up here
