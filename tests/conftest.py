@@ -1,4 +1,4 @@
-"""Tests run in float64 unless they ask for float32, and compile quickly rather than well."""
+"""Tests run in float64 unless they ask for float32, and compile quickly rather than well (`test_optimized.py` says which do not)."""
 
 import functools
 import inspect
@@ -17,7 +17,7 @@ def is_accepted(flags: str) -> bool:
     return subprocess.run(read, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True).returncode == 0
 
 
-if FAST_COMPILATION not in os.environ.get("XLA_FLAGS", ""):  # the workers inherit it
+if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):  # a level that is asked for stays; the workers inherit ours
     flags = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
     if is_accepted(flags):
         os.environ["XLA_FLAGS"] = flags
