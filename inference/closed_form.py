@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -35,7 +35,7 @@ class Maximizer:
 
     `method` is "closed form", "Newton", "L-BFGS", "optax", "user" or "held"; `reason` says why, in words;
     `init(params)` and `update(params, state, constants, statistics)` are pure, the latter returns new values of `names` and the
-    new state.
+    new state. `uses`: where a parameter with a closed form enters.
     """
 
     names: tuple[str, ...]
@@ -43,6 +43,7 @@ class Maximizer:
     reason: str
     init: Callable
     update: Callable
+    uses: Sequence[Use] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,8 @@ class Reader:
 # ── constraints ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _unwrapped(constraint):
+def unwrapped(constraint):
+    """Return the constraint on one entry."""
     while hasattr(constraint, "base_constraint"):
         constraint = constraint.base_constraint
     return constraint
@@ -171,7 +173,7 @@ class Bounds:
 
 def bounds(constraint) -> Bounds | None:
     """Return the bounds of a constraint on scalars, or None if it is of another kind."""
-    constraint = _unwrapped(constraint)
+    constraint = unwrapped(constraint)
     if type(constraint) is type(constraints.real) or hasattr(constraint, "lower_bound") or hasattr(constraint, "upper_bound"):
         low, high = getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
         return Bounds(np.asarray(low, float), np.asarray(high, float))
@@ -190,7 +192,7 @@ _MATCHING = {
 
 def _constraint_problem(constraint, form: Conjugate) -> str:
     """Return why a closed form might leave the constraint; empty if it cannot."""
-    inner = _unwrapped(constraint)
+    inner = unwrapped(constraint)
     found = bounds(inner)
     if form.event_dim == 0:
         return "" if found is not None else f"its constraint {constraint} ties its entries to one another"
@@ -225,14 +227,14 @@ def closed_form(graph: FactorGraph, name: str, uses: list[Use], reader: Reader) 
             new = jnp.clip(new, jnp.asarray(limits.low, new.dtype), jnp.asarray(limits.high, new.dtype))
         return {name: new}, state
 
-    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, limits), lambda params: (), update)
+    return Maximizer((name,), "closed form", _closed_reason(graph, uses, reader, prior_term, limits), lambda params: (), update, uses)
 
 
 def _inner_linear(term: Term, arrays, statistics, use: Use, features):
     """Return ⟨T, η⟩ with the features of one parameter's entries in place of its values; linear in them."""
-
-    def replaced(own, rows):
-        in_order = np.array_equal(np.ravel(use.rows), np.arange(features[0].shape[0]))  # no lookup, and no scatter to transpose it
+    def replaced(own, rows, rank=len(term.elements)):
+        is_whole = (rows.size, rows.shape[rows.ndim - rank:]) == (use.rows.size, use.rows.shape[use.rows.ndim - rank:])  # rows are not read out
+        in_order = is_whole and np.array_equal(np.ravel(use.rows), np.arange(features[0].shape[0]))  # no lookup, and no scatter to transpose it
         picked = [feature.reshape(rows.shape + feature.shape[1:]) if in_order else feature[jnp.maximum(rows, 0)] for feature in features]
         if use.form in LOCATIONS:
             picked = _moved_location(own, picked, use.form)

@@ -66,7 +66,7 @@ def compare_updates(em: EM, hand_derived_step: Callable, params: Mapping[str, An
     by_hand = {name: np.asarray(value) for name, value in params.items()}
     if set(by_hand) != expected:
         raise ValueError(f"params must have exactly the program's parameters {sorted(expected)}, not {sorted(by_hand)}.")
-    state = compiled.state({name: jnp.asarray(by_hand[name], compiled.graph.parameters[name].dtype) for name in compiled.graph.names})
+    state = compiled.loop.state({name: jnp.asarray(by_hand[name], compiled.graph.parameters[name].dtype) for name in compiled.graph.names})
     update = jax.jit(lambda state: em.update(state, *args, **kwargs))
     differences: dict[str, list[float]] = {name: [] for name in compiled.graph.names}
     for _ in range(num_steps):

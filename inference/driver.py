@@ -1,73 +1,29 @@
-"""The compiled loop: E-step, M-step, stop — and an honest reason for stopping."""
+"""A program compiled for arguments of given shapes: where a run starts, the whole run, and what can be asked of it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import IntEnum
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from emjax import validation
+from emjax.batches import batch_size, in_batches
 from emjax.closed_form import Maximizer
-from emjax.e_step import (
-    e_step,
-    log_partition_of,
-    pairwise_posterior,
-    posterior,
-    problem,
-)
+from emjax.degeneracy import Watch, sentences
+from emjax.e_step import log_partition_of, pairwise_posterior, posterior
 from emjax.graph import FactorGraph
+from emjax.loop import Carry, Loop, Status, has_failed
 from emjax.m_step import maximizers
+from emjax.polish import polished
 from emjax.program import initial_values, trace
+from emjax.restarts import Restarts
+from emjax.settings import Settings
+from emjax.starts import START_STRATEGIES
 from emjax.terms import factor_graph
-
-
-class Status(IntEnum):
-    """Why EM stopped."""
-
-    CONVERGED = 0
-    MAX_STEPS = 1
-    OBJECTIVE_DECREASED = 2
-    NOT_FINITE = 3
-
-    @property
-    def message(self) -> str:
-        """What happened, and the remedy."""
-        return {
-            Status.CONVERGED: "converged: the objective's last increase was within tol",
-            Status.MAX_STEPS: "stopped at max_steps before convergence: raise max_steps, or start from result.params",
-            Status.OBJECTIVE_DECREASED: "the objective decreased by more than rounding: params are those before the decrease; enable "
-                                        "float64 (jax.config.update('jax_enable_x64', True)), or check a maximizer given in m_step",
-            Status.NOT_FINITE: "the objective became infinite or NaN: params are the last finite ones; a scale that shrinks to zero has "
-                               "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer components (a Beta, Dirichlet or "
-                               "Gamma prior with a concentration below 1 is itself infinite at the boundary)",
-        }[self]
-
-
-    def __str__(self) -> str:
-        return self.name.lower().replace("_", " ")
-
-
-def has_failed(status):
-    """Whether a status (an integer or an array of them) says that the parameters before the last ones are to be reported."""
-    return (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
-
-
-class EMState(eqx.Module):
-    """Where EM stands.
-
-    **Attributes:**
-
-    - `params`: the estimate, constrained, keyed by site.
-    - `optimizer`: the states of the optax optimizers given in `m_step`, by maximizer.
-    """
-
-    params: dict[str, Array]
-    optimizer: tuple
 
 
 class Start(eqx.Module):
@@ -78,115 +34,139 @@ class Start(eqx.Module):
     inspection: dict
 
 
+class End(eqx.Module):
+    """Where a run ends: the loop's last carry, the log-likelihood at the parameters reported, and the spread of the data (`degeneracy`)."""
+
+    carry: Carry
+    log_likelihood: Float[Array, ""]
+    spreads: dict
+
+
 class Compiled:
     """A program traced for arguments of given shapes, and its compiled functions."""
 
     def __init__(self, em, args, kwargs, concrete: bool):
-        self.initial_values, parameters = initial_values(em.model, em.init_strategy, args, kwargs, concrete)
-        self.graph: FactorGraph = replace(factor_graph(trace(em.model, parameters, args, kwargs, concrete)), chains=em.chains)
-        self.maximizers: list[Maximizer] = maximizers(self.graph, em.m_step)
-        self.temperature = em.temperature
-        self.tol, self.max_steps = em.tol, em.max_steps
+        settings: Settings = em.settings
+        self.settings = settings
+        self.initial_values, parameters, self.is_random = initial_values(em.model, settings.strategy, args, kwargs, concrete)
+        self.graph: FactorGraph = replace(factor_graph(trace(em.model, parameters, args, kwargs, concrete)), chains=settings.chains)
+        self.maximizers: list[Maximizer] = maximizers(self.graph, settings.m_step or {}, settings.fixed)
+        self.temperature = settings.temperature
+        self.loop = Loop(self.graph, self.maximizers, settings.temperature, settings.tol, settings.stop, settings.max_steps, settings.acceleration)
+        self.watch = Watch(self.graph, self.maximizers)
         # without priors the objective of a soft E-step is the log-likelihood
-        self.is_likelihood = em.temperature == 1 and not any(term.site.kind == "prior" for term in self.graph.terms)
-        self.initial = jax.jit(self.initial_values)
-        self.run = jax.jit(self._run)
-        self.start = jax.jit(self._start)
-        self.advance = jax.jit(self._advance)
+        self.is_likelihood = settings.temperature == 1 and not any(term.site.kind == "prior" for term in self.graph.terms)
+        self.initial = jax.jit(self._initial)
+        self.run, self.short_runs, self.continued = jax.jit(self._run), jax.jit(self._short_runs), jax.jit(self._continued)
+        self.start, self.advance, self.end = jax.jit(self._start), jax.jit(self.loop.advance), jax.jit(self._end)
         self.prepare = jax.jit(self.graph.prepare)
         self.violations = jax.jit(lambda constants: validation.violations(self.graph, constants))
         self.inspection = jax.jit(lambda params, constants: validation.inspection(self.graph, params, constants))
         self.most_favorable = jax.jit(lambda params, constants: validation.most_favorable(self.graph, params, constants))
-        self.final_likelihood = jax.jit(self._final_likelihood)
         self.log_likelihood = jax.jit(self._log_likelihood)
         self.posterior = jax.jit(self._posterior, static_argnames="temperature")
         self.pairwise_posterior = jax.jit(self._pairwise_posterior, static_argnames="temperature")
-
-    def state(self, params) -> EMState:
-        return EMState(params, tuple(m.init(params) for m in self.maximizers))
 
     def given(self, params) -> dict:
         """Return {name: (a value, whether it is given)} for every parameter, so that any choice of them is one signature."""
         return {name: (params.get(name, np.zeros(p.shape, p.dtype)), np.bool_(name in params)) for name, p in self.graph.parameters.items()}
 
-    def _start(self, rng_key, data, given) -> tuple[Start, list]:
-        """Return the start, and what depends on data alone."""
+    # ── where a run starts ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _initial(self, rng_key, data):
+        return self._first(rng_key, data, self.given({}), self.graph.prepare(data), 0)
+
+    def _first(self, rng_key, data, given, constants, number):
+        """Return the parameters that start `number` of several begins at: given, or the program's own, or by a strategy; annealed."""
         values, is_given = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
 
         def completed():
-            own = self.initial_values(rng_key, data)
+            own = self._with_strategy(rng_key, self.initial_values(rng_key, data), constants, number)
             return {name: jnp.where(is_given[name], value, own[name]) for name, value in values.items()}
 
         all_given = jnp.all(jnp.asarray(list(is_given.values()), bool))
-        params = jax.lax.cond(all_given, lambda: {name: jnp.asarray(value) for name, value in values.items()}, completed)
-        constants = self.graph.prepare(data)
-        return Start(params, validation.violations(self.graph, constants), validation.inspection(self.graph, params, constants)), constants
+        return self._annealed(jax.lax.cond(all_given, lambda: {name: jnp.asarray(value) for name, value in values.items()}, completed), constants)
 
-    def _run(self, rng_key, data, given):
-        """Return the start, where EM ended, and the log-likelihood there: a whole run in one compiled function.
+    def _with_strategy(self, rng_key, own, constants, number):
+        """Return a start by the strategy asked for. Where none is, and all starts would be the program's own, all but the first are drawn."""
+        strategy = self.settings.init if isinstance(self.settings.init, str) else None
+        if strategy is None and (self.settings.num_restarts == 1 or self.settings.init is not None or self.is_random or not self.graph.latents):
+            return own
+        drawn = START_STRATEGIES[strategy or "responsibilities"](self.graph, self.maximizers, rng_key, own, constants)
+        is_own = (strategy is None) & (number == 0)
+        return {name: jnp.where(is_own | (name in self.settings.fixed), own[name], value) for name, value in drawn.items()}
+
+    def _annealed(self, params, constants):
+        """Return where EM steps at the temperatures of the annealing lead. Source: Ueda & Nakano (1998), Neural Networks 11(2)."""
+        temperatures = jnp.asarray(self.settings.annealing, jnp.result_type(float))
+        if not temperatures.size:
+            return params
+        return jax.lax.scan(lambda state, t: (self.loop.step(state, constants, t)[0], None), self.loop.state(params), temperatures)[0].params
+
+    def _start(self, rng_key, data, given, number=0) -> tuple[Start, list]:
+        """Return the start, and what depends on data alone."""
+        constants = self.graph.prepare(data)
+        return self._checked(self._first(rng_key, data, given, constants, number), constants), constants
+
+    def _checked(self, params, constants) -> Start:
+        return Start(params, validation.violations(self.graph, constants), validation.inspection(self.graph, params, constants))
+
+    # ── whole runs ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self, rng_key, data, given, number=0) -> tuple[Start, End]:
+        """Return the start and the end of a whole run in one compiled function.
 
         Nothing is run where the data are bad; the checks then say why. The data are no output: that would copy them.
         """
-        start, constants = self._start(rng_key, data, given)
+        start, constants = self._start(rng_key, data, given, number)
         good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
-        carry = self._advance(self.carry(start.params), constants, jnp.where(good, self.max_steps + 1, 0))
-        return start, carry, self._final_likelihood(carry, constants)
+        carry = self.loop.advance(self.loop.start(start.params), constants, jnp.where(good, self.settings.max_steps + 1, 0))
+        return start, self._end(carry, constants)
 
-    def carry(self, params) -> Carry:
-        zero = jnp.zeros((), jnp.int32)
-        return Carry(self.state(params), dict(params), jnp.zeros(self.max_steps + 1, jnp.result_type(float)), zero, zero - 1)
+    def _end(self, carry: Carry, constants) -> End:
+        """Return the end of a run: polished, if asked for, and followed by EM's own steps until they confirm it."""
+        if self.settings.polish:
+            params = polished(self.graph, self.loop.estimated, carry.reported, constants, self.settings.polish)
+            again = replace(self.loop.start(params), objective=carry.objective, step=carry.step + 1, reported=carry.reported)
+            again = self.loop.advance(again, constants, self.settings.max_steps + 3, limit=self.settings.max_steps + 2)
+            failed = has_failed(carry.status) | has_failed(again.status)
+            carry = jax.tree.map(lambda before, after: jnp.where(failed, before, after), carry, again)
+        likelihood = carry.objective[carry.num_steps] if self.is_likelihood else self._log_likelihood(carry.reported, constants)
+        return End(carry, likelihood, self.watch.spreads(constants))
 
-    def _final_likelihood(self, carry: Carry, constants):
-        """Return log p(x | params) at the end."""
-        last = jnp.maximum(carry.step - has_failed(carry.status), 0)
-        return carry.objective[last] if self.is_likelihood else self._log_likelihood(carry.previous, constants)
+    def _short_runs(self, keys, data, given, num_steps):
+        """Return where several runs start, and where each is after some steps, or at its end."""
+        constants = self.graph.prepare(data)
 
-    def step(self, state: EMState, constants):
-        """One EM step: E-step at the state's parameters, M-step; also the objective that entered."""
-        objective, statistics = e_step(self.graph, self.graph.arrays(state.params, constants), self.temperature)
-        return self.m_step(state, constants, statistics), objective
+        def one(pair):
+            params = self._first(pair[0], data, given, constants, pair[1])
+            return params, self.loop.advance(self.loop.start(params), constants, num_steps)
 
-    def m_step(self, state: EMState, constants, statistics) -> EMState:
-        params, optimizer = dict(state.params), []
-        for maximizer, own in zip(self.maximizers, state.optimizer, strict=True):
-            values, own = maximizer.update(params, own, constants, statistics)
-            params |= values
-            optimizer.append(own)
-        return EMState(params, tuple(optimizer))
+        starts, carries = in_batches(one, (keys, jnp.arange(len(keys))), batch_size(self.graph))
+        return starts, carries, self.watch.spreads(constants)
 
-    def _advance(self, carry, constants, stop_at):
-        """Run steps until one of the reasons to stop, or until `stop_at` steps.
+    def _continued(self, params, carry: Carry, data) -> tuple[Start, End]:
+        """Return what `_run` does, of a run that started at params and stands at a carry."""
+        constants = self.graph.prepare(data)
+        return self._checked(params, constants), self._end(self.loop.advance(carry, constants, self.settings.max_steps + 1), constants)
 
-        Natural-parameter tables go from one step to the next: computed within the step that reads them, XLA would fuse them with
-        their lookups, and take a logarithm for each row of the data.
-        """
-        def tables(carry: Carry):
-            return problem(self.graph, self.graph.arrays(carry.state.params, constants)).tables
+    # ── what is said of a run ──────────────────────────────────────────────────────────────────────────────────
 
-        def iterate(both):
-            carry = self._iterate(*both, constants)
-            return carry, tables(carry)
+    def warnings(self, before, carry: Carry, spreads) -> tuple[tuple[str, ...], bool]:
+        """Return what to warn of after a run that started at `before`, and whether a scale has collapsed."""
+        return sentences(self.watch, before, carry.reported, carry.state.params, spreads, int(carry.status) != Status.NOT_FINITE)
 
-        return jax.lax.while_loop(lambda both: (both[0].status < 0) & (both[0].step < stop_at), iterate, (carry, tables(carry)))[0]
+    def restarts(self, carries: Carry, spreads) -> Restarts:
+        """Return where several runs came to."""
+        params, (carries, spreads) = dict(carries.reported), jax.tree.map(np.asarray, (carries, spreads))
+        num_steps = np.maximum(carries.step - has_failed(carries.status), 0)
+        last = num_steps - (carries.status < 0)
+        objective = np.take_along_axis(carries.objective, np.maximum(last, 0)[:, None], 1)[:, 0]
+        collapsed = [bool(self.watch.collapsed({name: value[i] for name, value in carries.reported.items()}, spreads)) for i in range(len(last))]
+        degenerate = np.asarray(collapsed) | ((carries.status == Status.NOT_FINITE) & (objective != -np.inf))
+        return Restarts(objective, carries.status, num_steps, degenerate, params)
 
-    def _iterate(self, carry: Carry, tables, constants) -> Carry:
-        objective, statistics = e_step(self.graph, self.graph.arrays(carry.state.params, constants), self.temperature, tables)
-        previous = jnp.where(carry.step > 0, carry.objective[carry.step - 1], -jnp.inf)
-        status = self._status(objective, previous, carry.step)
-        history = carry.objective.at[carry.step].set(objective)
-        after = jax.lax.cond(status < 0, lambda: self.m_step(carry.state, constants, statistics), lambda: carry.state)
-        kept = jax.tree.map(lambda old, new: jnp.where(has_failed(status) & (carry.step > 0), old, new), carry.previous, carry.state.params)
-        # while running, `previous` is where the objective was just evaluated; at a stop, it is what is reported
-        return Carry(after, kept, history, carry.step + (status < 0), status)
-
-    def _status(self, objective, previous, step):
-        eps = jnp.finfo(objective.dtype).eps
-        size = 1 + jnp.abs(objective)
-        gain = objective - previous
-        status = jnp.where(gain <= max(self.tol, 4 * float(eps)) * size, Status.CONVERGED, -1)
-        status = jnp.where(step >= self.max_steps, jnp.where(status == Status.CONVERGED, status, Status.MAX_STEPS), status)
-        status = jnp.where(gain < -1000 * eps * size, Status.OBJECTIVE_DECREASED, status)
-        return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
+    # ── what can be asked ──────────────────────────────────────────────────────────────────────────────────────
 
     def _log_likelihood(self, params, constants):
         arrays = self.graph.arrays(params, constants)
@@ -197,11 +177,3 @@ class Compiled:
 
     def _pairwise_posterior(self, params, constants, temperature):
         return pairwise_posterior(self.graph, self.graph.arrays(params, constants), temperature)
-
-
-class Carry(eqx.Module):
-    state: EMState
-    previous: dict[str, Array]
-    objective: Float[Array, "step"]
-    step: Int[Array, ""]
-    status: Int[Array, ""]

@@ -13,6 +13,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from emjax.blocks import Problem, blocks_of, can_be_cut, cut, cut_term
 from emjax.elimination import log_partition
@@ -32,7 +33,7 @@ from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
 
-def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0, predicted: bool = False) -> Problem:
+def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: ArrayLike = 1.0, predicted: bool = False) -> Problem:
     """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms; `predicted`: with the latents that no observation
     depends on."""
     terms = [term for term in (*graph.terms, *(graph.predicted if predicted else ())) if which is None or which(term)]
@@ -43,7 +44,7 @@ def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None,
     return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains)
 
 
-def _constant(term: Term, temperature: float | int):
+def _constant(term: Term, temperature: ArrayLike):
     """Return Σ log h(x). A latent's is −log K for each masked element, of K equal values, which is to make τ log Σ exp zero at any temperature."""
     base = jnp.asarray(term.base.array).reshape(())
     return temperature * base if term.site.kind == "latent" else base
@@ -56,30 +57,30 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
     return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: float | int = 1.0, tables: Sequence | None = None):
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None, plain: bool = False):
     """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
 
-    `tables`: those of the problem at `arrays`, if they are at hand.
+    `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form, since these have no forward derivatives.
     """
     whole = problem(graph, arrays, temperature=temperature)
     if tables is not None:
         naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
         whole = replace(whole, naturals=tuple(naturals))
-    return _over_blocks(whole, temperature, with_gradient=True)
+    return _over_blocks(whole, temperature, with_gradient=True, plain=plain)
 
 
-def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
-    """Return log Z in nats at temperature one. `which`: a filter on terms."""
-    return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
+def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0):
+    """Return log Z in nats. `which`: a filter on terms."""
+    return _over_blocks(problem(graph, arrays, which, temperature), temperature, with_gradient=False)[0]
 
 
-def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
+def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
     """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data."""
     blocks = blocks_of(whole)
     if blocks is None and not with_gradient:
         total, gradient = log_z(whole, whole.tables, temperature), None
     elif blocks is None:
-        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables)
+        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables, plain)
     else:
         def summed(cheaper: Cheaper | None):
             def function(part: Problem, tables):
@@ -92,12 +93,12 @@ def _over_blocks(whole: Problem, temperature: float | int, with_gradient: bool):
             total, margin, gradient = blocks.summed(function, with_gradient)
             return (total, gradient), margin
 
-        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient else summed(None)[0]
+        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient and not plain else summed(None)[0]
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
 
 
-def value_and_gradient(function: Callable, argument):
-    """Return the value and the gradient of function(argument, cheaper)."""
+def value_and_gradient(function: Callable, argument, plain: bool = False):
+    """Return the value and the gradient of function(argument, cheaper), in the `plain` form (cheaper is None) or in the cheapest that is right."""
     def found(cheaper: Cheaper | None):
         if cheaper is None:
             return jax.value_and_grad(lambda argument: function(argument, None))(argument), jnp.inf
@@ -110,7 +111,7 @@ def value_and_gradient(function: Callable, argument):
         (value, margin), (gradient, lost) = jax.value_and_grad(perturbed, argnums=(0, 1), has_aux=True)(argument, jnp.zeros(()))
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
-    return _cheaper_first(found, Cheaper())
+    return found(None)[0] if plain else _cheaper_first(found, Cheaper())
 
 
 def _cheaper_first(function: Callable, cheaper: Cheaper):
@@ -122,7 +123,7 @@ def _cheaper_first(function: Callable, cheaper: Cheaper):
     return jax.lax.cond(margin > limits.tiny / limits.eps, lambda: found, lambda: function(None)[0])
 
 
-def log_z(part: Problem, tables: Sequence, temperature: float | int = 1.0, more: Sequence[Factor] = (), cheaper: Cheaper | None = None):
+def log_z(part: Problem, tables: Sequence, temperature: ArrayLike = 1.0, more: Sequence[Factor] = (), cheaper: Cheaper | None = None):
     """Return log Z in nats as a function of the natural-parameter tables.
 
     `more`: factors beside those of the terms; `cheaper`: see `log_partition`.
@@ -169,6 +170,11 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
     return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
 
 
+def statistics_with(whole: Problem, factors: Sequence[Factor]) -> list:
+    """Return the expected statistics, arrays of the shapes of the natural-parameter tables, under the posterior that these factors take part in, too."""
+    return value_and_gradient(lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables)[1]
+
+
 def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic, int]]:
     """Return the pairs η_i, t_i, and the number of their event axes, whose inner products add up to a term.
 
@@ -185,14 +191,14 @@ def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic
     return [(density, weight, 0)]
 
 
-def posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
+def posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
     latents = problem(graph, arrays, predicted=True).latents
     axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()})
 
 
-def pairwise_posterior(graph: FactorGraph, arrays, temperature: float | int = 1.0) -> dict:
+def pairwise_posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one step), then its support twice."""
     latents = {name: latent for name, latent in problem(graph, arrays, predicted=True).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
     shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}

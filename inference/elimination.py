@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from emjax import numerics
 from emjax.alignment import Joint, joined
@@ -25,11 +26,11 @@ from emjax.forward_backward import scaled_log_sum
 from emjax.indices import Affine
 from emjax.lifting import check_memory
 from emjax.named import Axis
-from emjax.numerics import Cheaper, tempered_logsumexp
+from emjax.numerics import Cheaper, is_soft, tempered_logsumexp
 from emjax.recursion import log_sum, log_sum_in_parallel
 
 
-def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: float | int, cheaper: Cheaper | None = None,
+def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], temperature: ArrayLike, cheaper: Cheaper | None = None,
                   chains: str = "sequential"):
     """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its latents.
 
@@ -54,7 +55,7 @@ def log_partition(factors: Sequence[Factor], variables: Mapping[Any, Variable], 
         variable, joint = remaining.pop(name), ready[name]
         check_memory((*joint.axes, Axis(name, variable.size, Affine.identity(variable.shape))), (_size(joint, variable),))
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
-        summed = log_of_sums(joint, variable, cheaper) if cheaper is not None and temperature == 1 else None
+        summed = log_of_sums(joint, variable, cheaper) if cheaper is not None and is_soft(temperature) else None
         factors.append(settled(eliminated(joint, variable, temperature) if summed is None else summed))
     return sum((f.array.reshape(()) for f in factors), jnp.zeros(()))
 
@@ -101,7 +102,7 @@ def summed_chain(chain: Chain, remaining: Mapping[Any, Variable], temperature, c
     work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
     if how == "parallel":
         message = log_sum_in_parallel(chain, temperature)
-    elif cheaper is not None and cheaper.epsilon is not None and temperature == 1 and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER:
+    elif cheaper is not None and cheaper.epsilon is not None and is_soft(temperature) and chain.length > chain.order and work >= numerics.FEWEST_CHEAPER:
         message = scaled_log_sum(chain, cheaper.perturbed(), how == "checkpointed")
     else:
         message = log_sum(chain, temperature, how == "checkpointed")

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpyro.infer import init_to_sample
 from threadpoolctl import threadpool_limits
 
 from emjax import validation
 from emjax.arguments import signature, split_arguments
-from emjax.driver import Carry, Compiled, EMState, Start, Status, has_failed
+from emjax.diagnosis import Diagnosis, diagnosis
+from emjax.driver import Compiled, End, Start
+from emjax.loop import Carry, EMState, Status, has_failed
 from emjax.numerics import is_key
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
+from emjax.result import EMResult
+from emjax.settings import Settings
 
 LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
                    jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError, DependsOnData)
 LOOKS_AT_VALUES_MESSAGE = ("The program looks at the value of a latent or a parameter (or of data that are being traced) in Python: an `if`, an `int(...)`, "
                            "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers.")
-TEMPERATURES = {"soft": 1.0, "hard": 0.0}
-CHAINS = ("sequential", "checkpointed", "parallel")
 CHUNK = 20
-
-
-class EMResult(eqx.Module):
-    """What EM found, and why it stopped.
-
-    **Attributes:**
-
-    - `params`: the estimate, constrained, keyed by site.
-    - `log_likelihood`: log p(x | params) in nats, summed over the data.
-    - `objective`: log p(x | θ_t) + log p(θ_t) in nats for t = 0 … num_steps; the last entry is at `params`.
-    - `num_steps`: how many EM steps led to `params`.
-    - `status`: why EM stopped (`Status`).
-    """
-
-    params: dict[str, Array]
-    log_likelihood: Float[Array, ""]
-    objective: Float[np.ndarray, "step"]
-    num_steps: int
-    status: Status = eqx.field(static=True)
-
-    def __str__(self) -> str:
-        lines = [f"{self.status.message} (after {self.num_steps} steps)", f"log-likelihood {float(self.log_likelihood):.6f} nats"]
-        lines += [f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}" for name, value in self.params.items()]
-        return "\n".join(lines)
 
 
 class EM:
@@ -66,12 +43,21 @@ class EM:
       between: the posterior is raised to the power 1 / temperature.
     - `m_step`: {parameter: an optax optimizer, or a function (value, objective) → new value} in place of the maximizer
       that `plan` shows; a proposal that decreases the objective is shortened or not taken.
+    - `fixed`: the names of parameters that stay at their start.
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 + |objective|); never less than
       what the precision resolves.
+    - `stop`: "gain" compares with tol what the last step gained (the last four, if accelerated), "aitken" what the last gains say is still to gain.
     - `max_steps`: the largest number of EM steps.
-    - `num_restarts`: how many starts `run` tries, those that the program excludes aside; the one with the largest final objective is returned.
-    - `init`: a NumPyro initialization strategy (`numpyro.infer.init_to_…`) for `sample` sites; `numpyro.param` sites start
-      from the program's own values.
+    - `acceleration`: "squarem" or "anderson": leaps ahead from EM's own steps, taken only where the objective does not decrease. Every E-step counts as a step.
+    - `polish`: "newton" or "lbfgs": where EM ends, climb the exact objective by that method, and let EM's own rule confirm the end.
+    - `num_restarts`: how many starts `run` tries, compiled together; the one with the largest final objective of those that are not degenerate is returned,
+      and `result.restarts` says where each came to.
+    - `short_steps`: of several starts, how many steps each takes before all but the best stop (emEM: Biernacki, Celeux & Govaert, 2003). None: all go on to
+      their end, so that `result.restarts.optima()` lists every optimum.
+    - `init`: where `run` starts. None: `numpyro.param` sites at the program's own values, `sample` sites drawn from their priors; if of several starts
+      all would be the same, the others are drawn as by "responsibilities". A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by
+      name, for all: "responsibilities", "data", "k-means++", "splitting" (`emjax.starts`).
+    - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as np.geomspace(10, 1, 50) (deterministic annealing).
     - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
       ends are kept, so that memory hardly grows with T; slower by a third to a half. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.
     - `progress_bar`: whether to show the objective and the steps while running.
@@ -85,25 +71,12 @@ class EM:
     ```
     """
 
-    def __init__(self, model: Callable, *, e_step="soft", m_step=None, tol=1e-9, max_steps=1000, num_restarts=1, init: Callable | None = None,
-                 chains: str = "sequential", progress_bar: bool = False):
-        temperature = TEMPERATURES.get(e_step) if isinstance(e_step, str) else e_step
-        if not _is_number(temperature) or not 0 <= temperature < float("inf"):
-            raise ValueError(f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not {e_step!r}.")
-        if not _is_number(tol) or not tol >= 0:
-            raise ValueError(f"tol must be a number of at least 0, not {tol!r}.")
-        for name, value, least in (("max_steps", max_steps, 0), ("num_restarts", num_restarts, 1)):
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
-        if m_step is not None and not isinstance(m_step, Mapping):
-            raise ValueError(f"m_step must be {{parameter: optax optimizer or function}}, not {m_step!r}.")
-        if chains not in CHAINS:
-            raise ValueError(f"chains must be one of {', '.join(map(repr, CHAINS))}, not {chains!r}.")
-        self.chains = chains
-        self.model, self.temperature = model, float(temperature)
-        self.m_step, self.tol, self.max_steps = dict(m_step or {}), float(tol), int(max_steps)
-        self.num_restarts, self.progress_bar = int(num_restarts), progress_bar
-        self.init_strategy = init_to_sample() if init is None else init
+    def __init__(self, model: Callable, *, e_step="soft", m_step=None, fixed: Collection[str] = (), tol=1e-9, stop: str = "gain", max_steps=1000,
+                 acceleration: str | None = None, polish: str | None = None, num_restarts=1, short_steps: int | None = 20, init: Callable | str | None = None,
+                 annealing=(), chains: str = "sequential", progress_bar: bool = False):
+        self.model = model
+        self.settings = Settings(e_step, m_step, fixed, tol, stop, max_steps, acceleration, polish, num_restarts, short_steps, init, annealing, chains,
+                                 progress_bar)
         self._cache: dict = {}
         self._looks_at_values: set = set()
 
@@ -125,12 +98,12 @@ class EM:
     def init(self, rng_key, *args, **kwargs) -> EMState:
         """Return the state at the program's own start; pure, so that it can be jitted and vmapped over keys."""
         compiled, data = self._compiled(args, kwargs)
-        return compiled.state(compiled.initial(_checked_key(rng_key), data))
+        return compiled.loop.state(compiled.initial(_checked_key(rng_key), data))
 
     def update(self, state: EMState, *args, **kwargs) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective in nats at the parameters *entering* it; pure."""
         compiled, data = self._compiled(args, kwargs)
-        return compiled.step(state, compiled.graph.prepare(data))
+        return compiled.loop.step(state, compiled.graph.prepare(data))
 
     def run(self, rng_key, *args, init_params: Mapping[str, Any] | None = None, **kwargs) -> EMResult:
         """Run EM to convergence and return an `EMResult`.
@@ -141,46 +114,40 @@ class EM:
         rng_key = _checked_key(rng_key)
         compiled, data = self._compiled(args, kwargs)
         given = compiled.given(validation.checked_params(compiled.graph, init_params or {}, complete=False))
-        keys = [rng_key] if self.num_restarts == 1 else jax.random.split(rng_key, self.num_restarts)
-        results, errors = [], []
-        for key in keys:
-            try:
-                results.append(self._run(compiled, key, data, given))
-            except ValueError as error:  # another start may be a possible one
-                errors.append(error)
-        if not results:
-            raise errors[0]
-        return max(results, key=_rank)
-
-    def _run(self, compiled: Compiled, rng_key, data, given) -> EMResult:
         with one_blas_thread():
-            start, carry, log_likelihood = jax.block_until_ready(self._carried_out(compiled, rng_key, data, given))
-        self._check(compiled, data, start, np.asarray(carry.objective)[0])
-        status, step, objective = Status(int(carry.status)), int(carry.step), np.asarray(carry.objective)
-        num_steps = max(step - has_failed(status), 0)
-        return EMResult(dict(carry.previous), log_likelihood, objective[: num_steps + 1], num_steps, status)
+            if self.settings.num_restarts > 1:
+                return self._run_several(compiled, rng_key, data, given)
+            if self.settings.progress_bar:
+                start, constants = compiled.start(rng_key, data, given)
+                carry = self._with_progress(compiled, compiled.loop.start(start.params), constants, start.violations)
+                return self._result(compiled, data, start, compiled.end(carry, constants))
+            return self._result(compiled, data, *compiled.run(rng_key, data, given))
 
-    def _carried_out(self, compiled: Compiled, rng_key, data, given):
-        """Return where a run starts, where it ends, and the log-likelihood there."""
-        if not self.progress_bar:
-            return compiled.run(rng_key, data, given)
-        start, constants = compiled.start(rng_key, data, given)
-        carry = self._with_progress(compiled, start, constants)
-        return start, carry, compiled.final_likelihood(carry, constants)
+    def _run_several(self, compiled: Compiled, rng_key, data, given) -> EMResult:
+        """Run all starts, short or to their end, and the best of them to its end."""
+        steps = self.settings.max_steps + 1
+        starts, carries, spreads = compiled.short_runs(jax.random.split(rng_key, self.settings.num_restarts), data, given, min(self.settings.short_steps or steps, steps))
+        restarts = compiled.restarts(carries, spreads)
+        params, carry = jax.tree.map(lambda x: x[restarts.best], (starts, carries))
+        start, end = compiled.continued(params, carry, data)
+        return replace(self._result(compiled, data, start, end), restarts=restarts)
 
-    def _check(self, compiled: Compiled, data, start: Start, objective) -> None:
-        """Raise `ValueError` for data or a start that the program excludes."""
+    def _result(self, compiled: Compiled, data, start: Start, end: End) -> EMResult:
+        """Return the result of a run, and raise `ValueError` for data or a start that the program excludes."""
+        carry, objective = end.carry, np.asarray(end.carry.objective)
         validation.check_data(compiled.graph, start.violations)
         params = validation.checked_params(compiled.graph, start.params, complete=True)
-        validation.check_start(compiled.graph, params, objective, start.inspection, lambda p: compiled.inspection(p, compiled.prepare(data)),
+        validation.check_start(compiled.graph, params, objective[0], start.inspection, lambda p: compiled.inspection(p, compiled.prepare(data)),
                                lambda p: compiled.most_favorable(p, compiled.prepare(data)))
+        warnings, _ = compiled.warnings(start.params, carry, end.spreads)
+        num_steps = max(int(carry.step) - has_failed(int(carry.status)), 0)
+        return EMResult(dict(carry.reported), end.log_likelihood, objective[: num_steps + 1], num_steps, Status(int(carry.status)), warnings)
 
-    def _with_progress(self, compiled: Compiled, start: Start, constants) -> Carry:
+    def _with_progress(self, compiled: Compiled, carry: Carry, constants, violations) -> Carry:
         from tqdm.auto import tqdm
 
-        carry = compiled.carry(start.params)
-        with tqdm(total=self.max_steps, desc="EM", unit="step") as bar:
-            stop_at = 1 if any(int(count) for count, _ in start.violations) else self.max_steps + 1
+        with tqdm(total=self.settings.max_steps, desc="EM", unit="step") as bar:
+            stop_at = 1 if any(int(count) for count, _ in violations) else self.settings.max_steps + 1
             while int(carry.status) < 0 and int(carry.step) < stop_at:
                 carry = compiled.advance(carry, constants, min(int(carry.step) + CHUNK, stop_at))
                 bar.update(int(carry.step) - bar.n)
@@ -192,13 +159,13 @@ class EM:
 
         Under a hard E-step these are indicators of the most probable joint assignment.
         """
-        return self._posterior(params, args, kwargs, self.temperature)
+        return self._posterior(params, args, kwargs, self.settings.temperature)
 
     def pairwise_posterior(self, params, *args, **kwargs) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data, params) for every latent within a `scan`: (time − 1, the shape of one step), then two axes
         over its support, that of the earlier step first. It is as large as that, whatever the recursion needs."""
         compiled, params, constants = self._at(params, args, kwargs, floor=1e-30)
-        return compiled.pairwise_posterior(params, constants, temperature=self.temperature)
+        return compiled.pairwise_posterior(params, constants, temperature=self.settings.temperature)
 
     def decode(self, params, *args, **kwargs) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents, each of its site's shape."""
@@ -214,7 +181,15 @@ class EM:
     def plan(self, *args, **kwargs) -> Plan:
         """Return which latents are summed out and how each parameter is maximized, and why; it prints as a table."""
         compiled, _ = self._compiled(args, kwargs)
-        return plan(compiled.graph, compiled.maximizers, self.temperature)
+        return plan(compiled.graph, compiled.maximizers, self.settings.temperature)
+
+    def diagnose(self, result, *args, **kwargs) -> Diagnosis:
+        """Return certificates of what EM arrived at: whether it is a local maximum, how fast EM came, which values of the latents are empty or duplicates.
+
+        `result`: an `EMResult`, or parameters {site: value}. It prints as a table. Errors: `ValueError` for an E-step that is not soft.
+        """
+        compiled, params, constants = self._at(result.params if isinstance(result, EMResult) else result, args, kwargs)
+        return diagnosis(compiled, params, constants)
 
     def _posterior(self, params, args, kwargs, temperature: float):
         # a row of multiplicity zero has a posterior too: the limit of a small one
@@ -238,17 +213,8 @@ def one_blas_thread():
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
 def _checked_key(rng_key):
     if isinstance(rng_key, jax.Array) and (is_key(rng_key) or rng_key.dtype == jnp.uint32):
         return rng_key
     raise ValueError("The first argument is a random key, the model's own arguments follow: em.run(jax.random.key(0), ...).")
 
-
-def _rank(result: EMResult) -> float:
-    if result.status == Status.NOT_FINITE or not len(result.objective):
-        return -float("inf")
-    return float(result.objective[-1])

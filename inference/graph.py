@@ -51,7 +51,7 @@ class Term:
     no table needs, or how they are formed in each step; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
     `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each η_i; `kept`: the axes of its elements along which they vary;
     `prior_arguments`: the arguments of a prior that may be conjugate; `per_copy`: its multiplicity is that of its latents, and is
-    theirs alone to count.
+    theirs alone to count; `gate`: where a component of a `Select` is chosen by latents.
     """
 
     site: Site
@@ -67,6 +67,7 @@ class Term:
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
     per_copy: bool
+    gate: Named | None = None
 
     @property
     def base_is_constant(self) -> bool:
@@ -147,7 +148,8 @@ class Slots:
         """Return the term with slots in place of its traced arrays."""
         return replace(term, arguments=self._all(term.arguments), statistics=replace(term.statistics, inputs=self._all(term.statistics.inputs)),
                        base=self.stored(term.base), origin=None if term.origin is None else self.stored(term.origin), value=self.stored(term.value),
-                       latent_axes=self.stored(Named(np.zeros(()), (), term.latent_axes)).axes, prior_arguments=self._all(term.prior_arguments))
+                       latent_axes=self.stored(Named(np.zeros(()), (), term.latent_axes)).axes, prior_arguments=self._all(term.prior_arguments),
+                       gate=None if term.gate is None else self.stored(term.gate))
 
     def _all(self, values: Mapping[str, Named]) -> dict[str, Named]:
         return {name: self.stored(value) for name, value in values.items()}
@@ -180,7 +182,8 @@ def filled_term(term: Term, arrays: Sequence) -> Term:
 
     return replace(term, arguments=all_of(term.arguments), statistics=replace(term.statistics, inputs=all_of(term.statistics.inputs)),
                    base=filled(term.base, arrays), origin=None if term.origin is None else filled(term.origin, arrays),
-                   value=filled(term.value, arrays), latent_axes=filled_axes(term.latent_axes, arrays), prior_arguments=all_of(term.prior_arguments))
+                   value=filled(term.value, arrays), latent_axes=filled_axes(term.latent_axes, arrays), prior_arguments=all_of(term.prior_arguments),
+                   gate=None if term.gate is None else filled(term.gate, arrays))
 
 
 @dataclass(frozen=True, eq=False)

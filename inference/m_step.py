@@ -9,12 +9,11 @@ Source: Dempster, Laird & Rubin (1977); Meng & Rubin (1993).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to
 
 from emjax.ascent import ascend
@@ -23,6 +22,7 @@ from emjax.families import PRIORS
 from emjax.graph import FactorGraph, Term, term_naturals
 from emjax.jaxprs import dependencies, primitives
 from emjax.newton import newton
+from emjax.unconstrained import Unconstrained
 
 LARGEST_NEWTON = 200
 LBFGS_STEPS = 30
@@ -39,16 +39,20 @@ def _inner(statistics, naturals):
     return sum(jnp.where(t == 0, 0, t * table.array).sum() for t, table in zip(statistics, naturals, strict=True))
 
 
-def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximizer]:
-    """Return the maximizers of all parameters, in the order in which they run."""
-    unknown = sorted(set(overrides) - set(graph.names))
-    if unknown:
-        raise ValueError(f"m_step names {', '.join(map(repr, unknown))}, but the program's parameters are {', '.join(map(repr, graph.names))}.")
+def maximizers(graph: FactorGraph, overrides: Mapping[str, Any], fixed: Collection[str] = ()) -> list[Maximizer]:
+    """Return the maximizers of all parameters, in the order in which they run. `fixed`: those that stay at their start."""
+    for setting, names in (("m_step", set(overrides)), ("fixed", set(fixed))):
+        if unknown := sorted(names - set(graph.names)):
+            raise ValueError(f"{setting} names {', '.join(map(repr, unknown))}, but the program's parameters are {', '.join(map(repr, graph.names))}.")
+    if both := sorted(set(overrides) & set(fixed)):
+        raise ValueError(f"{', '.join(map(repr, both))} cannot be both fixed and maximized: remove it from fixed, or from m_step.")
     reader, once = Reader(graph), _differentiable_once(graph)
     held, closed, computed, opaque, user = [], [], [], [], []
     for name in graph.names:
-        if name in graph.unused or not reader.terms_of(name):
-            held.append(_held(name))
+        if name in fixed:
+            held.append(_held(name, "fixed: it stays at its start"))
+        elif name in graph.unused or not reader.terms_of(name):
+            held.append(_held(name, "nothing observed depends on it: it stays where it is"))
         elif name in overrides:
             user.append(_user(graph, name, reader.terms_of(name), overrides[name]))
         else:
@@ -69,6 +73,16 @@ def maximizers(graph: FactorGraph, overrides: Mapping[str, Any]) -> list[Maximiz
     return held + locations + between + others
 
 
+def stepped(maximizers: Sequence[Maximizer], params: Mapping[str, Any], states: Sequence, constants, statistics) -> tuple[dict, tuple]:
+    """Return the parameters after an M-step, and the maximizers' states."""
+    params, after = dict(params), []
+    for maximizer, own in zip(maximizers, states, strict=True):
+        values, own = maximizer.update(params, own, constants, statistics)
+        params |= values
+        after.append(own)
+    return params, tuple(after)
+
+
 def _differentiable_once(graph: FactorGraph) -> set[str]:
     """Return the parameters that enter calls of which the program defines a first derivative, where Newton's method takes two."""
     jaxpr = graph.joint.jaxpr
@@ -87,8 +101,7 @@ def _grouped_by_size(graph, computed, opaque):
 # ── what the program computes with ─────────────────────────────────────────────────────────────────────────────
 
 
-def _held(name: str) -> Maximizer:
-    reason = "nothing observed depends on it: it stays where it is"
+def _held(name: str, reason: str) -> Maximizer:
     return Maximizer((name,), "held", reason, lambda params: (), lambda params, state, constants, statistics: ({name: params[name]}, state))
 
 
@@ -126,20 +139,16 @@ def _is_regression(reader: Reader, term: Term, names) -> bool:
 
 def _unconstrained(graph, names, params, constants, statistics, terms):
     """Return the block's unconstrained vector, its way back, and Q as a function of it."""
-    bijections = {name: biject_to(graph.parameters[name].constraint) for name in names}
-    start = {name: bijections[name].inv(params[name]) for name in names}
-    flat, unflatten = ravel_pytree(start)
+    start, back = Unconstrained(graph.parameters, names).around(params)
 
     def rebuild(vector):
-        movable = jnp.isfinite(flat).all()
-        values = {name: bijections[name](u).astype(params[name].dtype) for name, u in unflatten(vector).items()}
-        return {name: jnp.where(movable & jnp.isfinite(vector).all(), values[name], params[name]) for name in names}
+        is_number = jnp.isfinite(vector).all()
+        return {name: jnp.where(is_number, value, params[name]) for name, value in back(vector).items()}
 
     def objective(vector):
-        values = {name: bijections[name](u) for name, u in unflatten(vector).items()}
-        return expected_log_likelihood(graph, {**params, **values}, constants, statistics, terms)
+        return expected_log_likelihood(graph, {**params, **back(vector)}, constants, statistics, terms)
 
-    return flat, rebuild, objective
+    return start, rebuild, objective
 
 
 def _lbfgs_update(objective, start):

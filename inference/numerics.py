@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 # exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0, where -inf · 0 is NaN.
 # Larger in magnitude than any log-density; small enough that 1e8 of them still add up in float32.
@@ -78,7 +79,12 @@ def finite_logits(logits):
     return jnp.clip(logits, LOG_ZERO, -LOG_ZERO)
 
 
-def tempered_logsumexp(x, temperature: float | int, num_axes: int):
+def is_soft(temperature) -> bool:
+    """Whether a temperature is known to be one."""
+    return isinstance(temperature, int | float) and temperature == 1
+
+
+def tempered_logsumexp(x, temperature: ArrayLike, num_axes: int):
     """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot (first of equals).
 
     `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf; entries here are never below

@@ -57,8 +57,8 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 
-def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) -> tuple[Callable, dict[str, Parameter]]:
-    """Return a function of (rng_key, data) that gives every parameter its start, and the parameters."""
+def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) -> tuple[Callable, dict[str, Parameter], bool]:
+    """Return a function of (rng_key, data) that gives every parameter its start, the parameters, and whether a start depends on the key."""
     leaves, rebuild = split_arguments(args, kwargs, concrete)
     state: dict = {}
 
@@ -80,7 +80,9 @@ def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) 
         flat_inputs = jax.tree.leaves((rng_key, data))
         return jax.tree.unflatten(tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *flat_inputs))
 
-    return start, parameters
+    key = closed.jaxpr.invars[0]
+    is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
+    return start, parameters, is_random
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from emjax.arrays import gated
 from emjax.chains import Chain, Operand
@@ -129,7 +130,7 @@ def _product(state, labels: Sequence, table, own: Sequence, after: Sequence, lea
 # ── in logarithms ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def log_sum(chain: Chain, temperature: float | int, checkpointed: bool = False):
+def log_sum(chain: Chain, temperature: ArrayLike, checkpointed: bool = False):
     """Return log Z of a chain, (batch, *others), in nats, in logarithms: K² exponentials a step. `checkpointed`: see `over_stretches`."""
     start, (densities, transitions) = first_window(chain, temperature), in_steps(chain)
     if chain.length <= chain.order:
@@ -194,7 +195,7 @@ def over_stretches(function: Callable, state, operands: Sequence[Operand], chain
 # ── in parallel ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def log_sum_in_parallel(chain: Chain, temperature: float | int):
+def log_sum_in_parallel(chain: Chain, temperature: ArrayLike):
     """Return what `log_sum` does, in log₂ T rounds: two neighboring steps become one, a product of K × K tables in logarithms.
 
     It takes T · K³ operations and T · K² memory for each sequence, all of a round at once: for an accelerator with cores to spare.

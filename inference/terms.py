@@ -133,7 +133,7 @@ class _Builder:
         statistics = self.reduced(reading, statistics, formed, naturals, kept)
         base = summed(Statistic(without_rows(base)), [d for d in range(reading.rank) if is_constant or d not in kept]).value
         term = Term(site, family, elements, reading.arguments, statistics, base, data.origin, data.value, latent_axes,
-                    tuple(table.axes for table in naturals), kept, self.outputs.prior_arguments(site), per_copy)
+                    tuple(table.axes for table in naturals), kept, self.outputs.prior_arguments(site), per_copy, self.gate(site, reading.rank))
         return self.slots.stored_term(term)
 
     def reading(self, site: Site) -> Reading:
@@ -160,6 +160,11 @@ class _Builder:
     def weight(self, site: Site, rank: int) -> Weight:
         numbers = [*site.outputs["masks"], *([site.outputs["gate"]] if site.outputs["gate"] is not None else [])]
         return Weight(self.copies.of(site).padded(rank), self.outputs.all_of(numbers, rank))
+
+    def gate(self, site: Site, rank: int) -> Named | None:
+        """Return where a component of a `Select` is chosen, if latents say so."""
+        number = site.outputs["gate"]
+        return None if number is None or not self.outputs.values[number].latent_axes else self.outputs.values[number].padded(rank)
 
     def reduced(self, reading: Reading, statistics: Statistics, formed: Sequence[Statistic], naturals: Sequence[Named], kept: Sequence[int]) -> Statistics:
         """Return the statistics summed along whatever no table needs: once, as they are `formed` here, or in every step."""

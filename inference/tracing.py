@@ -37,6 +37,7 @@ class Tracer(Messenger):
         self.records: list[Record | ScannedSite] = []
         self.values: dict[str, Any] = {}
         self.starts: dict[str, Any] = {}
+        self.fixed: set[str] = set()
         super().__init__(model)
 
     def sites(self, outputs: list) -> Iterator[Site]:
@@ -55,8 +56,10 @@ class Tracer(Messenger):
             return
         if name in self.values:
             raise ValueError(f"Two sites are called '{name}'. Site names must differ.")
-        if kind == "param" and self.params is not None:
-            msg["value"] = self.params[name]
+        if kind == "param" and self.params is None and msg["value"] is not None and name not in self.starts:
+            self.fixed.add(name)  # by `handlers.substitute`: not estimated
+        elif kind == "param" and self.params is not None:
+            msg["value"] = self.params.get(name, msg["value"])
         elif kind == "sample" and msg["value"] is None:
             self._unobserved(msg)
         elif kind == "sample":
@@ -97,7 +100,7 @@ class Tracer(Messenger):
             msg["value"] = self.params[name] if self.length is None else self.params[name][self.step]
 
     def postprocess_message(self, msg):
-        if msg["type"] == "param" and self.params is None and msg["name"] not in self.starts:  # those of a scan come again, stacked
+        if msg["type"] == "param" and self.params is None and msg["name"] not in {*self.starts, *self.fixed}:  # those of a scan come again, stacked
             self._started(msg)
         if msg["type"] == "sample" and msg.get("_control_flow_done"):
             self.records += [scanned.under(msg["fn"], msg["scale"]) for scanned in msg.get("_scanned", ())]

@@ -26,6 +26,7 @@ from experiments import (  # noqa: E402
     grades,
     hidden_markov,
     logo,
+    model_choice,
     motif,
     report,
     segmentation,
@@ -418,6 +419,27 @@ def test_rates_of_the_earthquakes_are_printed_beside_those_of_the_book(capsys):
     assert ["3", "here", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
     assert ["3", "book,", "EM", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
     assert ["2", "here", "15.421", "26.018", "-341.8787", "693.8", "707.1"] in rows
+
+
+def test_one_poisson_of_counts_is_the_one_of_their_mean():
+    count = np.bincount([3, 5, 5, 9], minlength=len(model_choice.VALUES)).astype(float)
+    soft, hard = model_choice.log_densities(1)(count)
+    expected = np.log(model_choice.poisson_probs(5.5))
+    np.testing.assert_allclose(soft, expected, rtol=1e-10)
+    np.testing.assert_allclose(hard, soft, rtol=1e-12)
+
+
+def test_bic_is_right_where_the_truth_is_a_model_and_costs_where_none_is():
+    among, none = model_choice.truths()
+    found = model_choice.simulated(among, (30, 1_000), 10)
+    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
+    assert mean["BIC"][0] > mean["CV"][0]  # few samples: too few components
+    assert (found.chosen("BIC")[:, 1] == 3).all()
+    assert mean["BIC"][1] < mean["CV"][1]
+    found = model_choice.simulated(none, (30, 1_000), 10)
+    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
+    assert (mean["BIC"] > mean["CV"]).all()
+    assert found.chosen("ICL")[:, 1].mean() < found.chosen("BIC")[:, 1].mean() < found.chosen("CV")[:, 1].mean()
 
 
 def test_short_names_of_sections():

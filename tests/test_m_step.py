@@ -723,7 +723,7 @@ def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_
     em = EM(program)
     start = {"squares": RATES[0] ** 2, "groups": jnp.ones(3)}
     state, r = em.init(jax.random.key(0)), em.posterior(start)["z"]
-    arrived = em.update(state)[0].params
+    arrived = jax.jit(em.update)(state)[0].params
     assert em.plan().method("squares") == ("Newton" if root is root_jvp else "L-BFGS")
     tolerance = 1e-8 if em.plan().method("squares") == "Newton" else 1e-3  # some steps of L-BFGS
     np.testing.assert_allclose(arrived["squares"], (COUNTS @ r / r.sum(0)) ** 2, rtol=tolerance)
@@ -766,8 +766,9 @@ KEPT = {"rate": 2.0, "probability": 0.2, "simplex": np.array([0.1, 0.2, 0.3, 0.4
 def from_kept(em, kind):
     """Return the state at which each of the three entries is the same, and the objective there and after a step."""
     start = EMState({"value": jnp.array([KEPT[kind]] * 3)}, em.init(jax.random.key(0), GROUPS, SEEN[kind]).optimizer)
-    state, before = em.update(start, GROUPS, SEEN[kind])
-    return state, before, em.update(state, GROUPS, SEEN[kind])[1]
+    update = jax.jit(em.update)
+    state, before = update(start, GROUPS, SEEN[kind])
+    return state, before, update(state, GROUPS, SEEN[kind])[1]
 
 
 @pytest.mark.parametrize("concentration", [0.5, 0.999, 1.0, 1.001, 3.0])
@@ -964,3 +965,19 @@ def test_a_registered_family_has_the_closed_form_it_states():
     expected = r.sum(0) / (0.5 * POSITIVES**2 @ r)
     np.testing.assert_allclose(arrived["precision"], expected, rtol=1e-12)
     np.testing.assert_allclose(climbed["precision"], expected, rtol=1e-4)
+
+
+# Tables whose rows are read out, one for each datum ---------------------------------------------------------------------------------------------
+
+
+def test_entries_are_found_where_two_tables_of_as_many_rows_as_data_meet():
+    def program(x, first, second):
+        loc = numpyro.param("loc", jnp.array([0.0, 1.0, 2.0]))
+        scale = numpyro.param("scale", jnp.array([1.0, 2.0, 3.0]), constraint=constraints.positive)
+        with numpyro.plate("rows", 3):
+            numpyro.sample("x", dist.Normal(loc[first], scale[second]), obs=x)
+
+    x, first, second = jnp.array([10.0, 20.0, 31.0]), jnp.array([2, 0, 1]), jnp.array([1, 2, 0])
+    em = EM(program, m_step={"loc": lambda value, objective: value})
+    state, _ = em.update(em.init(jax.random.key(0), x, first, second), x, first, second)
+    np.testing.assert_allclose(state.params["scale"], [30.0, 8.0, 20.0], rtol=1e-12)  # |x − loc| of the one datum that reads it

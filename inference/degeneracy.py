@@ -1,0 +1,139 @@
+"""What goes wrong with components: a scale that collapses, a component that dies, a probability that reaches zero and stays there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from emjax.closed_form import Maximizer, Use
+from emjax.conjugate import (
+    COVARIANCE,
+    PRECISION,
+    RATE,
+    SCALE,
+    SCALE_TRIL,
+    SIMPLEX,
+    UNIT_INTERVAL,
+)
+from emjax.graph import FactorGraph, filled
+from emjax.named import without_rows
+
+REMEDIES = "state a floor (constraints.greater_than(...)), or a prior, or use fewer components"
+SHOWN = 3
+
+
+def _covariances(form, value: np.ndarray) -> np.ndarray:
+    """Return covariance matrices, zero for those of a singular precision."""
+    if form is PRECISION:
+        return np.asarray([np.linalg.inv(p) if np.isfinite(np.linalg.cond(p)) else 0 * p for p in value])
+    return value @ np.swapaxes(value, -1, -2) if form is SCALE_TRIL else value
+
+
+class Watch:
+    """Knows which parameters of a program are scales, and which are the proportions of its components.
+
+    A scale has collapsed when its variance is below √ε / 100 of that of the data (1e-10 in double precision, 3e-6 in single): so near to its
+    singularity the likelihood has lost its digits. A component is dead when no more than √ε elements are expected to belong to it.
+    """
+
+    def __init__(self, graph: FactorGraph, maximizers: Sequence[Maximizer]):
+        self.graph = graph
+        self.uses: dict[str, Sequence[Use]] = {m.names[0]: m.uses for m in maximizers if m.uses}
+
+    def _of(self, *forms):
+        return [(name, use) for name, uses in self.uses.items() for use in uses if use.form in forms]
+
+    def spreads(self, constants) -> dict:
+        """Return the standard deviation of the data that each scale is of: {parameter: (*elements or 1, *event)}; traced."""
+        arrays = self.graph.arrays({name: jnp.ones(p.shape, p.dtype) for name, p in self.graph.parameters.items()}, constants)
+        return {name: self._spread(self.graph.terms[use.term], arrays) for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL)}
+
+    def _spread(self, term, arrays):
+        family, rank = term.family, len(term.elements)
+        data = family.transform(jnp.asarray(without_rows(filled(term.value, arrays)).array, jnp.result_type(float)))
+        if family.centered is None:
+            return jnp.sqrt(jnp.nanmean(data**2)).reshape((1,) * rank)
+        location = term.arguments[family.centered]
+        return jnp.nanstd(data, axis=tuple(d for d in range(rank) if location.compact[d] == 1), keepdims=True)
+
+    def collapsed(self, params: Mapping[str, Any], spreads: Mapping[str, Any]) -> list[str]:
+        """Return a sentence for each scale that has collapsed at params."""
+        found = {}
+        for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL):
+            for entry, ratio in self._ratios(name, use, np.asarray(params[name]), np.asarray(spreads[name])):
+                found[name, entry] = (f"{self._where(name, use, entry)} collapses: '{name}'{self._index(name, entry, use)} has shrunk to {ratio:.1e} of the spread "
+                                      f"of '{self.graph.terms[use.term].site.name}'. The likelihood has no maximum there: {REMEDIES}.")
+        return list(found.values())
+
+    def _ratios(self, name: str, use: Use, value: np.ndarray, spread: np.ndarray):
+        """Yield the entries of a scale that have collapsed, and the ratios of their standard deviations to the data's."""
+        event = use.form.event_dim
+        rows = value.reshape((-1,) + value.shape[value.ndim - event:])
+        limit = np.sqrt(np.finfo(value.dtype).eps) / 100
+        for entry in np.unique(use.rows[use.rows >= 0]):
+            if event:
+                unit = np.where(spread > 0, spread, 1).reshape(-1, spread.shape[-1]).max(0)
+                covariance = _covariances(use.form, rows[entry][None])[0] / np.outer(unit, unit)
+                variance = np.linalg.eigvalsh(covariance).min() if np.isfinite(covariance).all() else np.nan
+            else:
+                cells = np.broadcast_to(spread, np.broadcast_shapes(use.rows.shape, spread.shape))[np.broadcast_to(use.rows == entry, np.broadcast_shapes(use.rows.shape, spread.shape))]
+                variance = (rows[entry] / np.where(cells > 0, cells, 1).min()) ** 2
+            if not variance > limit:
+                yield int(entry), float(np.sqrt(max(variance, 0)) if np.isfinite(variance) else 0)
+
+    def _where(self, name: str, use: Use, entry: int) -> str:
+        """Return which values of which latents an entry belongs to, in words."""
+        axes = self.graph.terms[use.term].arguments[use.argument].axes
+        cells = np.argwhere(use.rows == entry)
+        parts = []
+        for i, axis in enumerate(axes):
+            values = np.unique(cells[:, i])
+            if axis.source in self.graph.latents and len(values) == 1:
+                parts.append(f"component {self.graph.latents[axis.source].support[values[0]]} of '{axis.source}'")
+        return " and ".join(parts) or f"parameter '{name}'"
+
+    def _index(self, name: str, entry: int, use: Use) -> str:
+        shape = self.graph.parameters[name].shape
+        lead = shape[: len(shape) - use.form.event_dim]
+        return "".join(f"[{', '.join(map(str, np.unravel_index(entry, lead)))}]") if lead else ""
+
+    def dead(self, params: Mapping[str, Any]) -> list[str]:
+        """Return a sentence for each value of a latent whose stated probability has gone to zero in every row."""
+        found = []
+        for name, use in self._of(SIMPLEX):
+            site, value = self.graph.terms[use.term].site, np.asarray(params[name])
+            if site.kind != "latent":
+                continue
+            number = float(np.prod(self.graph.latents[site.name].shape, dtype=float))
+            largest = value.reshape(-1, value.shape[-1]).max(0)
+            for k in np.flatnonzero(largest * number <= np.sqrt(np.finfo(value.dtype).eps)):
+                found.append(f"component {self.graph.latents[site.name].support[k]} of '{site.name}' has died: '{name}' gives it probability {largest[k]:.1e}, and "
+                             "no element belongs to it. Use fewer components, or start elsewhere.")
+        return found
+
+    def reached_zero(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+        """Return a sentence for each parameter of which probabilities or rates have become zero, which EM never leaves again."""
+        found = {}
+        for name, use in self._of(SIMPLEX, UNIT_INTERVAL, RATE):
+            old, new = np.asarray(before[name]), np.asarray(after[name])
+            gone = (new == 0) & (old != 0) | ((new == 1) & (old != 1) if use.form is UNIT_INTERVAL else False)
+            if gone.any():
+                indices = ", ".join(str(tuple(map(int, index))) for index in np.argwhere(gone)[:SHOWN]) if gone.ndim else "its value"
+                more = f", … ({int(gone.sum())} in all)" if gone.sum() > SHOWN else ""
+                found[name] = (f"'{name}' has reached the boundary at {indices}{more}, and EM stays there: its data are without a single such case. If the program "
+                               "should think it possible, state a prior.")
+        return list(found.values())
+
+
+def sentences(watch: Watch, before, reported, failing, spreads, is_finite: bool) -> tuple[tuple[str, ...], bool]:
+    """Return what to warn of after a run, and whether a scale has collapsed.
+
+    `before`, `reported`: the parameters at its start and end; `failing`: those at which the objective was not finite, if it was not.
+    """
+    at_end = failing if not is_finite else reported
+    collapsed = watch.collapsed(at_end, spreads)
+    not_numbers = [f"'{name}' is not a number" for name, value in at_end.items() if not np.isfinite(value).all()] if not collapsed else []
+    return (*collapsed, *not_numbers, *watch.dead(reported), *watch.reached_zero(before, reported)), bool(collapsed)

@@ -1,0 +1,102 @@
+"""Which points of a cloud stand for its clusters: drawn at random, far from one another, or by splitting. Pure geometry."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+LLOYD_STEPS = 100
+
+
+def drawn(rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int) -> Int[Array, "cluster"]:
+    """Return the numbers of `num` points drawn without replacement, one after another, each in proportion to its weight.
+
+    The `num` largest of log w + Gumbel noise are such a draw. Points of weight 0 come last. Source: Yellott (1977); Efraimidis & Spirakis (2006).
+    """
+    return jax.lax.top_k(_log(weights) + jax.random.gumbel(rng_key, weights.shape, weights.dtype), num)[1]
+
+
+def far_apart(rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int) -> Int[Array, "cluster"]:
+    """Return the numbers of `num` points drawn by k-means++: each in proportion to weight × squared distance to the nearest one before it.
+
+    A draw of proportions w alone where every point of positive weight is drawn already. Source: Arthur & Vassilvitskii (2007), section 2.2.
+    """
+    first, *others = jax.random.split(rng_key, num)
+
+    def draw(key, mass):
+        return jax.random.categorical(key, _log(jnp.where((mass > 0).any(), mass, weights)))
+
+    def squared_distances(number):
+        return ((points - points[number]) ** 2).sum(-1)
+
+    def step(nearest, key):
+        number = draw(key, weights * nearest)
+        return jnp.minimum(nearest, squared_distances(number)), number
+
+    start = draw(first, weights)
+    if not others:
+        return start[None]
+    _, numbers = jax.lax.scan(step, squared_distances(start), jnp.stack(others))
+    return jnp.concatenate([start[None], numbers])
+
+
+def _log(mass):
+    return jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1)), -jnp.inf)
+
+
+def split(points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int) -> Int[Array, "sample"]:
+    """Return the cluster of each point after splitting one cluster into two, then three, … `num`.
+
+    The cluster with the largest leading eigenvalue of its scatter Σ w (x − m)(x − m)ᵀ is split at its mean m along that direction, and all are refitted by
+    Lloyd's iterations. Deterministic. Takes `num`² eigendecompositions. Source: Linde, Buzo & Gray (1980), section III, with one split at a time; Lloyd (1982).
+    """
+    labels = jnp.zeros(len(points), jnp.int32)
+
+    def step(number, labels):
+        values, directions = jnp.linalg.eigh(_scatters(points, weights, labels, num))
+        worst = jnp.argmax(jnp.where(jnp.arange(num) < number, values[:, -1], -1))
+        direction = directions[worst, :, -1]
+        direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))])
+        means = _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))
+        is_beyond = (labels == worst) & ((points - means[worst]) @ direction > 0)
+        return _refitted(points, weights, jnp.where(is_beyond, number, labels), means.at[number].set(means[worst]), number + 1)
+
+    return jax.lax.fori_loop(1, num, step, labels)
+
+
+def _members(weights, labels, num: int):
+    """Return (sample, cluster): the weight of each point in its cluster, 0 in the others."""
+    return jnp.where(labels[:, None] == jnp.arange(num), weights[:, None], 0)
+
+
+def _means(points, weights, labels, otherwise):
+    """Return the mean of each cluster, `otherwise` where it is empty."""
+    members = _members(weights, labels, len(otherwise))
+    counts = members.sum(0)[:, None]
+    return jnp.where(counts > 0, members.T @ points / jnp.where(counts > 0, counts, 1), otherwise)
+
+
+def _scatters(points, weights, labels, num: int):
+    """Return Σ w (x − m)(x − m)ᵀ of each cluster."""
+    deviations = points - _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))[labels]
+
+    def scatter(number):
+        return (deviations * jnp.where(labels == number, weights, 0)[:, None]).T @ deviations
+
+    return jax.lax.map(scatter, jnp.arange(num))
+
+
+def _refitted(points, weights, labels, means, count):
+    """Return the labels after Lloyd's iterations with the first `count` clusters, until none changes."""
+    def nearest(means):
+        distances = (means**2).sum(-1) - 2 * points @ means.T
+        return jnp.argmin(jnp.where(jnp.arange(len(means)) < count, distances, jnp.inf), axis=-1).astype(labels.dtype)
+
+    def step(carry):
+        labels, means, number, _ = carry
+        means = _means(points, weights, labels, means)
+        after = nearest(means)
+        return after, means, number + 1, (after != labels).any()
+
+    return jax.lax.while_loop(lambda carry: carry[3] & (carry[2] < LLOYD_STEPS), step, (labels, means, 0, True))[0]

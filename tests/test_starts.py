@@ -1,0 +1,357 @@
+"""Where EM starts: responsibilities drawn at random, data points, points far apart, clusters found by splitting."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.contrib.control_flow import scan
+from numpyro.distributions import constraints
+
+from emjax import EM
+from emjax.distributions import Select
+from emjax.models import dawid_skene
+from emjax.seeding import far_apart, split
+from emjax.starts import START_STRATEGIES
+
+KEY = jax.random.key(7)
+EXACT = dict(rtol=1e-12, atol=1e-14)  # sums of some ten terms in float64
+
+
+class Starts:
+    """The starts of a program on its data, compiled once for each strategy."""
+
+    def __init__(self, model, *args):
+        self.compiled, self.data = EM(model)._compiled(args, {})
+        self.own = self.compiled.initial_values(KEY, self.data)
+        self.functions = {}
+
+    def __call__(self, name, key=KEY, params=None, data=None):
+        """Return the start, and as many as there are keys of an array of keys."""
+        if name not in self.functions:
+            graph, maximizers = self.compiled.graph, self.compiled.maximizers
+
+            def one(key, params, data):
+                return START_STRATEGIES[name](graph, maximizers, key, params, graph.prepare(data))
+
+            self.functions[name] = jax.jit(one), jax.jit(jax.vmap(one, (0, None, None)))
+        return self.functions[name][key.ndim](key, self.own | (params or {}), data or self.data)
+
+
+def drawn(key, shape, number=0, of=1):
+    """Responsibilities, Dirichlet(1, …, 1) over the last axis, as the starts draw them for latent `number` of `of`."""
+    return np.array(jax.nn.softmax(-jax.random.gumbel(jax.random.split(key, of)[number], shape)))
+
+
+# Responsibilities ----------------------------------------------------------------------------------------------------
+
+
+NUM_ROWS = 9
+numbers = np.random.default_rng(0)
+X, Y = jnp.asarray(numbers.normal(size=(NUM_ROWS, 2))), jnp.asarray(numbers.lognormal(size=NUM_ROWS))
+COUNT = jnp.array([1.0, 2.0, 1.0, 0.0, 3.0, 1.0, 1.0, 2.0, 1.0])
+SEEN = jnp.array([True] * 6 + [False] + [True] * 2)
+
+
+def cloud(x, y, count, seen):
+    """Two sites of one latent: a normal of two coordinates, and a LogNormal that is not always seen."""
+    weights = numpyro.param("weights", jnp.array([0.2, 0.3, 0.5]), constraint=constraints.simplex)
+    loc = numpyro.param("loc", jnp.arange(6.0).reshape(3, 2))
+    scale = numpyro.param("scale", jnp.ones((3, 2)), constraint=constraints.positive)
+    size = numpyro.param("size", jnp.arange(3.0))
+    unread = numpyro.param("unread", jnp.array(2.5))
+    del unread
+    with numpyro.plate("rows", len(x)), handlers.scale(scale=count):
+        kind = numpyro.sample("kind", dist.Categorical(weights))
+        numpyro.sample("x", dist.Normal(loc[kind], scale[kind]).to_event(1), obs=x)
+        with handlers.mask(mask=seen):
+            numpyro.sample("y", dist.LogNormal(size[kind], 1.0), obs=y)
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    return Starts(cloud, X, Y, COUNT, SEEN)
+
+
+def test_random_responsibilities_of_a_mixture_are_followed_by_an_m_step(clouds):
+    start = clouds("responsibilities")
+    counts = drawn(KEY, (NUM_ROWS, 3)) * np.asarray(COUNT)[:, None]
+    total = counts.sum(0)
+    loc = counts.T @ X / total[:, None]
+    seen = counts * np.asarray(SEEN)[:, None]
+    np.testing.assert_allclose(start["weights"], total / total.sum(), **EXACT)
+    np.testing.assert_allclose(start["loc"], loc, **EXACT)
+    np.testing.assert_allclose(start["scale"], np.sqrt((counts[..., None] * (np.asarray(X)[:, None] - loc) ** 2).sum(0) / total[:, None]), **EXACT)
+    np.testing.assert_allclose(start["size"], np.log(Y) @ seen / seen.sum(0), **EXACT)
+    assert start["unread"] == 2.5
+
+
+def test_starts_of_many_keys_are_those_of_each(clouds):
+    keys = jax.random.split(KEY, 3)
+    for name in ("responsibilities", "k-means++"):
+        together = clouds(name, keys)
+        for i, key in enumerate(keys):
+            for site, value in clouds(name, key).items():
+                np.testing.assert_allclose(together[site][i], value, rtol=1e-12)
+
+
+def test_random_responsibilities_of_long_form_labels_leave_what_is_impossible_impossible():
+    item, annotator, label = jnp.array([0, 0, 1, 1, 2, 2, 2]), jnp.array([0, 1, 0, 1, 0, 1, 0]), jnp.array([0, 0, 1, 0, 1, 1, 1])
+    confusion = np.array([[[1.0, 0.0], [0.4, 0.6]], [[0.7, 0.3], [0.3, 0.7]]])  # annotator 0 never gives label 1 to class 0
+    start = Starts(dawid_skene.program, item, annotator, label, 3, 2, 2)("responsibilities", params={"confusion": jnp.asarray(confusion)})
+    q = drawn(KEY, (3, 2))
+    q[1:] = [0.0, 1.0]  # items 1 and 2 got label 1 of annotator 0
+    counts = np.zeros((2, 2, 2))
+    np.add.at(counts, (np.asarray(annotator), slice(None), np.asarray(label)), q[np.asarray(item)])
+    np.testing.assert_allclose(start["prevalence"], q.mean(0), **EXACT)
+    np.testing.assert_allclose(start["confusion"], counts / counts.sum(-1, keepdims=True), **EXACT)
+
+
+def chain(x):
+    first = numpyro.param("first", jnp.array([0.5, 0.3, 0.2]), constraint=constraints.simplex)
+    transition = numpyro.param("transition", jnp.full((3, 3), 1 / 3), constraint=constraints.simplex)
+    loc = numpyro.param("loc", jnp.arange(3.0))
+
+    def step(carry, x):
+        before, t = carry
+        state = numpyro.sample("state", dist.Categorical(jnp.where(t == 0, first, transition[before])))
+        numpyro.sample("x", dist.Normal(loc[state], 1.0), obs=x)
+        return (state, t + 1), None
+
+    scan(step, (0, 0), x)
+
+
+SERIES = jnp.array([0.1, 5.0, -2.0, 5.2, 0.3])
+
+
+@pytest.fixture(scope="module")
+def chains():
+    return Starts(chain, SERIES)
+
+
+def test_pairs_of_a_chain_are_products_of_neighbors(chains):
+    start, q = chains("responsibilities"), drawn(KEY, (5, 3))
+    pairs = np.einsum("ti,tj->ij", q[:-1], q[1:])
+    np.testing.assert_allclose(start["first"], q[0], **EXACT)
+    np.testing.assert_allclose(start["transition"], pairs / pairs.sum(1, keepdims=True), **EXACT)
+    np.testing.assert_allclose(start["loc"], SERIES @ q / q.sum(0), **EXACT)
+
+
+def test_random_responsibilities_take_the_possible_paths_alone(chains):
+    forward = np.triu(np.full((3, 3), 1.0))
+    start = chains("responsibilities", params={"transition": jnp.asarray(forward / forward.sum(1, keepdims=True))})
+    q = drawn(KEY, (5, 3))
+    paths = [path for path in itertools.product(range(3), repeat=5) if list(path) == sorted(path)]
+    weights = np.array([np.prod([q[t, k] for t, k in enumerate(path)]) for path in paths])
+    states = np.array(paths)[..., None] == np.arange(3)  # (path, time, state)
+    weights = weights / weights.sum()
+    pairs = np.einsum("p,pti,ptj->ij", weights, states[:, :-1], states[:, 1:])
+    np.testing.assert_allclose(start["transition"], pairs / pairs.sum(1, keepdims=True), **EXACT)
+    np.testing.assert_allclose(start["first"], np.einsum("p,pi->i", weights, states[:, 0]), **EXACT)
+
+
+def test_densities_of_the_data_do_not_tilt_the_responsibilities():
+    def program(x):
+        share = numpyro.param("share", jnp.array(0.3), constraint=constraints.unit_interval)
+        loc = numpyro.param("loc", jnp.array(0.0))
+        with numpyro.plate("rows", len(x)):
+            inlier = numpyro.sample("inlier", dist.Bernoulli(share))
+            numpyro.sample("x", Select(inlier, [dist.Uniform(-5.0, 5.0), dist.Normal(loc, 0.1)]), obs=x)
+
+    x = jnp.array([0.0, 1.0, 9.0, -4.0])
+    start, q = Starts(program, x)("responsibilities"), drawn(KEY, (4, 2))[:, 1]
+    q[2] = 1.0  # no uniform number
+    np.testing.assert_allclose(start["share"], q.mean(), **EXACT)
+    np.testing.assert_allclose(start["loc"], q @ x / q.sum(), **EXACT)
+
+
+# Data points ---------------------------------------------------------------------------------------------------------
+
+
+def rows_of(start):
+    """Which row of the data each location is, exactly."""
+    found = [[np.flatnonzero((np.asarray(X) == loc).all(-1)) for loc in one] for one in np.asarray(start["loc"])]
+    assert all(len(rows) == 1 for one in found for rows in one)
+    return np.array(found)[..., 0]
+
+
+@pytest.mark.parametrize("name", ["data", "k-means++"])
+def test_locations_are_distinct_data_points_that_count(clouds, name):
+    starts = clouds(name, jax.random.split(KEY, 200))
+    rows = rows_of(starts)
+    assert all(len(set(row)) == 3 for row in rows)
+    assert set(rows.ravel()) == set(np.flatnonzero(COUNT > 0))
+    own = np.where(SEEN, np.log(Y), (np.log(Y) * SEEN * COUNT).sum() / (SEEN * COUNT).sum())  # sites side by side; where it was not seen, the mean
+    np.testing.assert_allclose(starts["size"], own[rows], rtol=1e-15)
+    for site in ("weights", "scale", "unread"):
+        np.testing.assert_array_equal(starts[site], np.broadcast_to(clouds.own[site], starts[site].shape))
+
+
+def test_an_element_is_drawn_as_often_as_it_counts(clouds):
+    rows = rows_of(clouds("data", jax.random.split(KEY, 2000)))[:, 0]
+    share = np.asarray(COUNT) / COUNT.sum()
+    np.testing.assert_allclose(np.bincount(rows, minlength=NUM_ROWS) / 2000, share, atol=4 * np.sqrt(0.25 / 2000))
+
+
+def test_points_of_a_chain_are_all_its_steps(chains):
+    loc = np.asarray(chains("data", jax.random.split(KEY, 100))["loc"])
+    assert set(loc.ravel()) == set(np.asarray(SERIES))
+
+
+def test_each_joint_value_of_several_latents_gets_a_data_point():
+    def program(x):
+        loc = numpyro.param("loc", jnp.zeros((2, 3)))
+        with numpyro.plate("rows", len(x)):
+            first = numpyro.sample("first", dist.Categorical(jnp.full(2, 0.5)))
+            second = numpyro.sample("second", dist.Categorical(jnp.full(3, 1 / 3)))
+            numpyro.sample("x", dist.Normal(loc[first, second], 1.0), obs=x)
+
+    x = jnp.array([0.1, 0.0, 20.0, 20.1, 40.0, 40.1, 60.0, 60.1, 80.0, 80.1, 99.0, 99.1])
+    starts = Starts(program, x)
+    for name in ("data", "k-means++", "splitting"):
+        loc = np.asarray(starts(name)["loc"]).ravel()
+        assert len(set(loc)) == 6
+        if name != "data":
+            assert set(np.round(loc / 20)) == set(range(6))
+        if name != "splitting":
+            assert set(loc) <= set(np.asarray(x))
+
+
+def test_components_of_a_select_get_a_data_point_each():
+    def program(x):
+        single, pair = numpyro.param("single", jnp.array(0.0)), numpyro.param("pair", jnp.zeros(2))
+        with numpyro.plate("rows", len(x)):
+            kind = numpyro.sample("kind", dist.Categorical(jnp.full(4, 0.25)))
+            components = [dist.Uniform(-100.0, 100.0), dist.Normal(single, 1.0), dist.Normal(pair[jnp.maximum(kind - 2, 0)], 2.0)]
+            numpyro.sample("x", Select(jnp.minimum(kind, 2), components), obs=x)
+
+    x = np.array([0.0, 0.1, 20.0, 20.1, 40.0, 40.1, 60.0, 60.1])
+    starts = Starts(program, jnp.asarray(x))
+    found = starts("k-means++")
+    loc = [float(found["single"]), *map(float, found["pair"])]
+    assert set(loc) <= set(x) and len({round(value / 20) for value in loc}) == 3
+    found = starts("splitting")
+    loc = [float(found["single"]), *map(float, found["pair"])]
+    assert len({int(20 * np.round(value / 20)) for value in loc}) == 3
+    np.testing.assert_allclose(np.abs((np.array(loc) + 10) % 20 - 10), 0.05, rtol=1e-9)  # means of two neighbors
+
+
+def test_rows_of_a_subject_are_one_point():
+    subject, item = jnp.array([0, 0, 1, 1, 2, 3, 3, 3]), jnp.array([0, 1, 0, 1, 0, 0, 1, 1])
+    x = jnp.array([1.0, 2.0, 5.0, 6.0, 50.0, -3.0, 7.0, 9.0])
+
+    def program(x):
+        loc = numpyro.param("loc", jnp.zeros((2, 2)))
+        with numpyro.plate("subjects", 4):
+            kind = numpyro.sample("kind", dist.Categorical(jnp.full(2, 0.5)))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc[kind[subject], item], 1.0), obs=x)
+
+    points = np.array([[1.0, 2.0], [5.0, 6.0], [50.0, (2 + 6 + 8) / 3], [-3.0, 8.0]])  # repeated answers: their mean; no answer: all subjects' mean
+    loc = np.asarray(Starts(program, x)("data", jax.random.split(KEY, 50))["loc"])
+    found = np.isclose(loc[:, :, None], points, rtol=1e-14).all(-1)
+    assert (found.sum(-1) == 1).all() and found.any((0, 1)).all()
+    assert (found.argmax(-1)[:, 0] != found.argmax(-1)[:, 1]).all()
+
+
+def test_locations_of_each_group_are_points_of_that_group():
+    x = jnp.array([[0.0, 0.1, 9.0, 9.1], [100.0, 100.1, 100.2, 150.0]])
+
+    def program(x):
+        loc = numpyro.param("loc", jnp.zeros((2, 2)))
+        with numpyro.plate("groups", 2, dim=-2), numpyro.plate("rows", 4, dim=-1):
+            kind = numpyro.sample("kind", dist.Categorical(jnp.full(2, 0.5)))
+            numpyro.sample("x", dist.Normal(loc[jnp.arange(2)[:, None], kind], 1.0), obs=x)
+
+    starts = Starts(program, x)
+    for loc in np.asarray(starts("data", jax.random.split(KEY, 30))["loc"]):
+        assert all(set(loc[g]) <= set(np.asarray(x[g])) and loc[g, 0] != loc[g, 1] for g in range(2))
+    np.testing.assert_allclose(np.sort(starts("splitting")["loc"]), [[0.05, 9.05], [100.1, 150.0]], rtol=1e-14)
+
+
+def test_points_far_apart_are_drawn_in_proportion_to_squared_distance():
+    points, weights = jnp.array([[0.0], [1.0], [3.0], [3.0]]), jnp.array([1.0, 2.0, 1.0, 0.0])
+    pairs = jax.jit(jax.vmap(lambda key: far_apart(key, points, weights, 2)))(jax.random.split(KEY, 20_000))
+    mass = np.asarray(weights)[:, None] / 4 * weights * (points - points.T) ** 2
+    expected = mass / (weights * (points - points.T) ** 2).sum(1, keepdims=True)
+    found = np.zeros((4, 4))
+    np.add.at(found, tuple(np.asarray(pairs).T), 1 / 20_000)
+    np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / 20_000))
+
+
+def test_more_clusters_than_distinct_points_are_drawn_all_the_same():
+    points, weights = jnp.array([[2.0], [2.0], [5.0]]), jnp.array([0.0, 1.0, 1.0])
+    assert set(np.asarray(far_apart(KEY, points, weights, 4))) == {1, 2}  # two, and again these two
+
+
+# Splitting -----------------------------------------------------------------------------------------------------------
+
+CENTERS = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0], [30.0, 30.0], [38.0, 30.0]])
+PLANTED = np.repeat(np.arange(5), 12)
+SCATTERED = CENTERS[PLANTED] + np.random.default_rng(3).normal(0, 0.4, (60, 2))
+
+
+def test_splitting_finds_planted_clusters():
+    labels = np.asarray(split(jnp.asarray(SCATTERED), jnp.ones(60), 5))
+    assert len(set(zip(labels, PLANTED, strict=True))) == 5
+
+
+@pytest.mark.parametrize(("points", "weights", "clusters"), [
+    ([0.0, 4.0, 10.0], [1.0, 1.0, 1.0], [0, 0, 1]), ([0.0, 4.0, 10.0], [1.0, 1.0, 0.01], [0, 1, 1]), ([0.0, 4.0, 99.0], [1.0, 1.0, 0.0], [0, 1, 1]),
+    ([0.0, 0.1, 10.0, 14.0, 14.1], [1.0] * 5, [0, 0, 1, 2, 2])])
+def test_the_widest_cluster_is_split_at_its_weighted_mean(points, weights, clusters):
+    labels = np.asarray(split(jnp.array(points)[:, None], jnp.array(weights), max(clusters) + 1))
+    np.testing.assert_array_equal(labels[:, None] == labels, np.equal.outer(clusters, clusters))
+
+
+def test_splitting_sets_locations_scales_and_proportions(clouds):
+    x = np.array([[0.0, 1.0], [0.5, 1.5], [9.0, 9.0], [55.0, 55.0], [9.5, 8.0], [0.0, 1.2], [10.0, 9.1], [-20.0, 7.0], [-20.5, 7.0]])
+    planted = np.array([0, 0, 1, 3, 1, 0, 1, 2, 2])
+    start = clouds("splitting", data=[jnp.asarray(x), jnp.ones(NUM_ROWS), COUNT, SEEN])
+    order = [int(np.argmin(np.abs(np.asarray(start["loc"])[:, 0] - center))) for center in (0.0, 9.0, -20.0)]
+    members = np.where(planted[:, None] == np.arange(3), np.asarray(COUNT)[:, None], 0)
+    total = members.sum(0)
+    loc = members.T @ x / total[:, None]
+    scale = np.sqrt((members[..., None] * (x[:, None] - loc) ** 2).sum(0) / total[:, None])
+    scale[2, 1] = 1.0  # no extent: the program's own
+    for site, expected in (("weights", total / total.sum()), ("loc", loc), ("scale", scale)):
+        np.testing.assert_allclose(start[site][jnp.array(order)], expected, rtol=1e-9)
+
+
+# Errors --------------------------------------------------------------------------------------------------------------
+
+
+def coins(heads):
+    bias = numpyro.param("bias", jnp.array([0.6, 0.5]), constraint=constraints.unit_interval)
+    with numpyro.plate("sets", len(heads)):
+        coin = numpyro.sample("coin", dist.Categorical(jnp.array([0.5, 0.5])))
+        numpyro.sample("heads", dist.Binomial(10, bias[coin]), obs=heads)
+
+
+def steps(x):
+    gap = numpyro.param("gap", jnp.array([0.0, 1.0, 2.0]))
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(jnp.full(3, 1 / 3)))
+        numpyro.sample("x", dist.Normal(jnp.cumsum(gap)[z], 1.0), obs=x)
+
+
+@pytest.mark.parametrize("name", ["data", "k-means++", "splitting"])
+def test_program_without_locations_is_told_what_to_use(name):
+    starts = Starts(coins, jnp.array([5.0, 9.0, 8.0]))
+    with pytest.raises(ValueError, match=r"looked up by a latent, loc\[z\], and this program has none. Use init='responsibilities'") as error:
+        starts(name)
+    assert f"init='{name}'" in str(error.value)
+
+
+def test_location_that_cannot_be_set_is_named():
+    with pytest.raises(ValueError, match="the loc of 'x': it enters the loc of 'x' affinely, through 'cumsum'"):
+        Starts(steps, jnp.arange(5.0))("data")
+
+
+def test_fewer_elements_than_values_are_an_error():
+    with pytest.raises(ValueError, match="the loc of 'x': latent 'kind' has 2 elements for 3 values"):
+        Starts(lambda x: cloud(x, jnp.ones(2), jnp.ones(2), jnp.ones(2, bool)), X[:2])("data")
