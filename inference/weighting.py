@@ -7,9 +7,12 @@ folds of a cross-validation are weights of zeros and ones; a bootstrap's draws a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from numpyro.handlers import seed
 from numpyro.primitives import Messenger
@@ -68,3 +71,30 @@ def plate_sizes(model: Callable, args: tuple, kwargs: Mapping) -> dict[str, int]
 
     jax.eval_shape(run, jax.random.key(0))
     return seen
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """The independent units of a program: the `size` elements of a `plate`, and with them the rows of other plates: `rows[name]` says to which unit each belongs."""
+
+    plate: str
+    size: int
+    rows: Mapping[str, np.ndarray]
+
+    @property
+    def key(self) -> tuple:
+        """What identifies them."""
+        return ("units", self.plate, *((name, index.tobytes()) for name, index in self.rows.items()))
+
+    def __str__(self) -> str:
+        return f"plate '{self.plate}'" + "".join(f", with their rows of '{name}'" for name in self.rows)
+
+    def weighted(self, model: Callable) -> Callable:
+        """Return the program (weights, *args, **kwargs) in which unit n counts weights[n] times, with all its rows."""
+        def program(weights, *args, **kwargs):
+            own = model
+            for name, index in self.rows.items():
+                own = partial(weighted(own, name), weights[index])
+            return weighted(own, self.plate)(weights, *args, **kwargs)
+
+        return program
