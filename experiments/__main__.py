@@ -6,7 +6,7 @@ import importlib
 import time
 from pathlib import Path
 
-EXPERIMENTS = ("coins", "annotators", "segmentation", "gaussian_mixture", "topics", "motif", "hidden_markov", "grades")
+EXPERIMENTS = ("coins", "annotators", "segmentation", "gaussian_mixture", "topics", "motif", "hidden_markov", "semi_supervised", "model_choice", "grades")
 
 
 def question(name: str) -> str:

@@ -101,7 +101,18 @@ def coordinates(graph: FactorGraph, maximizers: Sequence[Maximizer], params: Map
 def num_free_parameters(graph: FactorGraph, maximizers: Sequence[Maximizer]) -> int:
     """Return how many real numbers EM estimates: the dimension of the parameters under their constraints, those that are held aside."""
     names = [name for maximizer in maximizers if maximizer.method != "held" for name in maximizer.names]
-    return sum(math.prod(_inverse_shape(graph.parameters[name])) for name in names)
+    return sum(_dimension(graph.parameters[name]) for name in names)
+
+
+def _dimension(parameter: Parameter) -> int:
+    """Return how many numbers a parameter is free to choose within its constraint."""
+    if not math.prod(parameter.shape):
+        return 0
+    try:
+        return math.prod(_inverse_shape(parameter))
+    except NotImplementedError as error:
+        raise ValueError(f"Parameter '{parameter.name}': NumPyro has no transform onto its constraint ({parameter.constraint}), from which its free numbers "
+                         "would be counted. Pass num_free_parameters=...") from error
 
 
 def entry_names(name: str, shape: Sequence[int]) -> list[str]:

@@ -27,7 +27,7 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
         else:
             missing.append(name)
     if missing:
-        latents, posteriors = problem(graph, arrays).latents, posterior(graph, arrays)
+        latents, posteriors = problem(graph, arrays, predicted=True).latents, posterior(graph, arrays)
         for name in missing:
             scale, marginal = latents[name].scale, posteriors[name]
             copies = jnp.ones((1,) * (marginal.ndim - 1)) if scale is None else scale

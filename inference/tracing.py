@@ -16,6 +16,7 @@ from numpyro.handlers import block, condition, seed, substitute
 from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
+from emjax.distributions import PartiallyObserved
 from emjax.latents import Latent, latent_of, latent_p, unwrapped
 from emjax.numerics import as_float
 from emjax.records import Parameter, Record, Site
@@ -84,6 +85,9 @@ class Tracer(Messenger):
         if fn.support is not None and fn.support.is_discrete:
             self.latents[name] = latent = latent_of(name, fn, tuple(f.name for f in msg["cond_indep_stack"]))
             msg["value"] = latent_p.bind(name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype)
+        elif isinstance(unwrapped(fn)[0], PartiallyObserved):
+            raise ValueError(f"Site '{name}' is PartiallyObserved and has no value. Give it its data, whose missing coordinates are not read: "
+                             f"numpyro.sample('{name}', PartiallyObserved(..., observed=~jnp.isnan(x)), obs=x).")
         elif self.params is None:
             msg["kwargs"]["rng_key"] = numpyro.prng_key()
             drawn = msg if self.length is None else {**msg, "fn": fn.expand((self.length, *fn.batch_shape))}
