@@ -22,7 +22,7 @@ from emjax.e_step import posterior
 from emjax.em import EM
 from emjax.latents import unwrapped
 from emjax.loop import Status, has_failed
-from emjax.weighting import weighted
+from emjax.weighting import Units
 
 MOST_AT_ONCE = 64
 
@@ -44,7 +44,7 @@ class Refits:
         return int((self.status == Status.MAX_STEPS).sum())
 
 
-def compiled_with(em: EM, key: str, program: Callable, first: Any, args, kwargs) -> tuple[Compiled, list]:
+def compiled_with(em: EM, key: Any, program: Callable, first: Any, args, kwargs) -> tuple[Compiled, list]:
     """Return program(first, *args, **kwargs) compiled with the settings of an EM, and the arrays among `args` and `kwargs`. `first` stays traced even where the
     program looks at the values of its other arguments. `key` identifies the program among those made of the EM's own.
 
@@ -102,9 +102,10 @@ def refits(compiled: Compiled, first_of: Callable, given: tuple, base: Compiled,
 # ── rows with replacement ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def resampled(em: EM, base: Compiled, plate: str, size: int, params, constants, keys, latents, args, kwargs) -> Refits:
-    """Return the program refitted to the elements of a plate drawn with replacement. Source: Efron (1979)."""
-    compiled, data = compiled_with(em, f"weighted {plate}", weighted(em.model, plate), jnp.ones(size), args, kwargs)
+def resampled(em: EM, base: Compiled, units: Units, params, constants, keys, latents, args, kwargs) -> Refits:
+    """Return the program refitted to its units drawn with replacement. Source: Efron (1979)."""
+    size = units.size
+    compiled, data = compiled_with(em, units.key, units.weighted(em.model), jnp.ones(size), args, kwargs)
 
     def counts(key, data):
         return jnp.bincount(jax.random.randint(key, (size,), 0, size), length=size).astype(jnp.result_type(float))

@@ -83,11 +83,11 @@ class Diagnosis(eqx.Module):
         return self.verdict == "local maximum"
 
     def __str__(self) -> str:
-        of_what = "from the maximum" if self.is_local_maximum else "of the next step"
+        of_what = "standard errors from the maximum" if self.is_local_maximum else "standard errors"
         lines = [f"{self.verdict}: {self.reason}",
                  f"  objective            {self.objective:.6f} nats",
                  f"  gradient             at most {self.gradient_norm:.1e} nats per unit of a coordinate",
-                 f"  distance {of_what}: {self.distance:.1e} standard errors" + ("" if self.is_local_maximum else " of the complete data"),
+                 f"  distance             {self.distance:.1e} {of_what}",
                  f"  Fisher's identity    |∇ log p − ∇Q| at most {self.fisher_residual:.1e}",
                  f"  rate of convergence  {self.rate:.4f}" + _in_words(self.rate)]
         if len(self.eigenvalues):

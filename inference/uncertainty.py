@@ -22,8 +22,8 @@ from emjax.driver import Compiled
 from emjax.e_step import problem
 from emjax.em import EM, EMResult, _checked_key
 from emjax.relabeling import Symmetry, aligned, symmetries
-from emjax.scores import check_independent, independent_plate, scores_of
-from emjax.weighting import plate_sizes
+from emjax.scores import check_independent, independent_units, scores_of
+from emjax.weighting import Units
 
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
 LARGEST_INFORMATION = 3000
@@ -109,7 +109,7 @@ def interval_within(value, error, low, high, z: float):
     return tuple(ends)
 
 
-def standard_errors(em: EM, params, *args, method: str = "information", plate: str | None = None, num_draws: int = 200,
+def standard_errors(em: EM, params, *args, method: str = "information", plate=None, num_draws: int = 200,
                     rng_key=None, **kwargs) -> StandardErrors:
     """Return standard errors of an estimate; they print as a table.
 
@@ -123,7 +123,7 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate: s
 
     Derivatives are in unconstrained coordinates, the standard errors of the constrained entries follow by the delta method. Refits start at `params`, are compiled
     together, and their labels are brought to those of the estimate. `plate`: whose elements are independent (the only outermost one, if not given);
-    `num_draws`, `rng_key`: for a bootstrap.
+    {"items": None, "rows": item}, where rows of another plate go with them: item says to which each belongs. `num_draws`, `rng_key`: for a bootstrap.
 
     Errors: `ValueError` for params that are no maximum (a direction of increase, or one that is not determined, is named), too far from one, or on which nothing
     depends smoothly (hard E-step); for a plate that does not hold all data; for elements with multiplicities in a sandwich or bootstrap.
@@ -134,14 +134,16 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate: s
     own = coordinates(compiled.graph, compiled.maximizers, params)
     common = {"params": params, "coordinates": own.names, "on_boundary": dict(own.on_boundary), "limits": dict(own.limits), "method": method}
     if method in ("information", "sandwich"):
-        _check_smooth(em, compiled, own)
+        _check_smooth(compiled, own)
+        units = None
         found = jax.device_get(_derivatives(compiled, own)(params, constants))
         covariance, distance = inverse_information(found["hessian"], found["gradient"], own)
         if method == "sandwich":
-            scores = scores_of(em, own, independent_plate(compiled, plate), params, args, kwargs)
+            units = independent_units(em, compiled, plate, args, kwargs)
+            scores = scores_of(em, own, units, params, args, kwargs)
             covariance = covariance @ np.cov(scores, bias=True).reshape(covariance.shape) @ covariance * scores.shape[1]
         errors = _delta(compiled, own, found["jacobian"], covariance)
-        return StandardErrors(standard_error=errors, covariance=covariance, distance=distance, what=_in_words(method, compiled, plate), **common)
+        return StandardErrors(standard_error=errors, covariance=covariance, distance=distance, what=_in_words(compiled, units), **common)
     if isinstance(num_draws, bool) or not isinstance(num_draws, int | np.integer) or num_draws < 2:
         raise ValueError(f"num_draws must be a whole number of at least 2, not {num_draws!r}.")
     if rng_key is None:
@@ -152,7 +154,7 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate: s
 # ── second derivatives ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check_smooth(em: EM, compiled: Compiled, own: Coordinates) -> None:
+def _check_smooth(compiled: Compiled, own: Coordinates) -> None:
     if compiled.temperature != 1:
         raise ValueError("Second derivatives are those of the likelihood, which a hard or tempered E-step does not climb. Use EM(model), the soft E-step, or "
                          "method='bootstrap'.")
@@ -184,10 +186,10 @@ def _delta(compiled: Compiled, own: Coordinates, jacobian: Mapping, covariance: 
     return found
 
 
-def _in_words(method: str, compiled: Compiled, plate: str | None) -> str:
+def _in_words(compiled: Compiled, units: Units | None) -> str:
+    if units is not None:
+        return f"standard errors from the sandwich of the observed information and the scores of the elements of {units}"
     is_map = any(term.site.kind == "prior" for term in compiled.graph.terms)
-    if method == "sandwich":
-        return f"standard errors from the sandwich of the observed information and the scores of plate '{independent_plate(compiled, plate)}'"
     return "standard deviations of Laplace's approximation of the posterior" if is_map else "standard errors from the observed information"
 
 
@@ -198,10 +200,10 @@ def _bootstrapped(em: EM, compiled: Compiled, own: Coordinates, params, constant
     found = _symmetries(compiled, own, params, constants)
     latents = tuple(name for symmetry in found for name in symmetry.latents)
     if method == "bootstrap":
-        plate = independent_plate(compiled, plate)
-        check_independent(em, plate, params, args, kwargs)
-        refitted = resampled(em, compiled, plate, plate_sizes(em.model, args, kwargs)[plate], params, constants, keys, latents, args, kwargs)
-        what = f"standard errors from {len(keys)} refits to the elements of plate '{plate}', drawn with replacement"
+        units = independent_units(em, compiled, plate, args, kwargs)
+        check_independent(em, units, params, args, kwargs)
+        refitted = resampled(em, compiled, units, params, constants, keys, latents, args, kwargs)
+        what = f"standard errors from {len(keys)} refits to the elements of {units}, drawn with replacement"
     else:
         refitted = redrawn(em, compiled, params, constants, keys, latents, args, kwargs)
         what = f"standard errors from {len(keys)} refits to data drawn by the program at the estimate"

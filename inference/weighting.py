@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr
 from numpyro.infer import init_to_sample
 from numpyro.primitives import Messenger
@@ -168,3 +170,30 @@ def multiplicity(model: Callable, parameters: Mapping, data: list, plate: Plate,
 def plate_sizes(model: Callable, args: tuple, kwargs: Mapping) -> dict[str, int]:
     """Return the number of elements of every plate of a program with a sample site in it; nothing runs."""
     return {name: plate.size for name, plate in plates(model, init_to_sample(), args, dict(kwargs), concrete=True).plates.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """The independent units of a program: the `size` elements of a `plate`, and with them the rows of other plates: `rows[name]` says to which unit each belongs."""
+
+    plate: str
+    size: int
+    rows: Mapping[str, np.ndarray]
+
+    @property
+    def key(self) -> tuple:
+        """What identifies them."""
+        return ("units", self.plate, *((name, index.tobytes()) for name, index in self.rows.items()))
+
+    def __str__(self) -> str:
+        return f"plate '{self.plate}'" + "".join(f", with their rows of '{name}'" for name in self.rows)
+
+    def weighted(self, model: Callable) -> Callable:
+        """Return the program (weights, *args, **kwargs) in which unit n counts weights[n] times, with all its rows."""
+        def program(weights, *args, **kwargs):
+            own = model
+            for name, index in self.rows.items():
+                own = partial(weighted(own, name), weights[index])
+            return weighted(own, self.plate)(weights, *args, **kwargs)
+
+        return program

@@ -504,6 +504,43 @@ def test_the_plate_must_hold_independent_elements():
         standard_errors(em, params, *args, weight=np.array([1.0, 2.0, 1.0]), method="bootstrap", plate="first", rng_key=KEY)
 
 
+def by_rows(item, answer, num_items):
+    p, weight = numpyro.param("p", jnp.array([0.3, 0.8]), constraint=constraints.unit_interval), numpyro.param("weight", 0.5, constraint=constraints.unit_interval)
+    with numpyro.plate("items", num_items):
+        z = numpyro.sample("z", dist.Bernoulli(weight))
+    with numpyro.plate("answers", len(answer)):
+        numpyro.sample("answer", dist.Bernoulli(p[z[item]]), obs=answer)
+
+
+def by_items(table):
+    p, weight = numpyro.param("p", jnp.array([0.3, 0.8]), constraint=constraints.unit_interval), numpyro.param("weight", 0.5, constraint=constraints.unit_interval)
+    with numpyro.plate("items", len(table)):
+        z = numpyro.sample("z", dist.Bernoulli(weight))
+        numpyro.sample("answer", dist.Bernoulli(p[z][:, None]).expand([len(table), table.shape[1]]).to_event(1), obs=table)
+
+
+def test_rows_of_another_plate_go_with_the_units_that_they_belong_to():
+    rng = np.random.default_rng(7)
+    table = (rng.uniform(size=(40, 5)) < np.where(rng.uniform(size=(40, 1)) < 0.5, 0.2, 0.9)).astype(float)
+    item, answer = np.repeat(np.arange(40), 5), table.ravel()
+    order = rng.permutation(200)
+    em, args = EM(by_rows, tol=1e-12), (item[order], answer[order], 40)
+    result = em.run(KEY, *args)
+    plates = {"items": None, "answers": item[order]}
+    found = standard_errors(em, result, *args, method="sandwich", plate=plates)
+    expected = standard_errors(EM(by_items), result, table, method="sandwich")
+    for name, value in expected.standard_error.items():
+        np.testing.assert_allclose(found.standard_error[name], value, rtol=1e-9)
+    assert "plate 'items', with their rows of 'answers'" in str(found)
+    with pytest.raises(ValueError, match=r"not the sum over the elements of plate 'items'.*plate=\{'items': None, 'rows': index\}"):
+        standard_errors(em, result, *args, method="sandwich", plate="items")
+    for index in (item[:-1], item + 1, item * 1.0):
+        with pytest.raises(ValueError, match=r"plate\['answers'\] must say to which of the 40 elements of 'items' each of its 200 rows belongs"):
+            standard_errors(em, result, *args, method="sandwich", plate={"items": None, "answers": index})
+    with pytest.raises(ValueError, match="with one plate whose elements are the units"):
+        standard_errors(em, result, *args, method="sandwich", plate={"items": None, "answers": None})
+
+
 def test_a_factor_cannot_be_simulated():
     def factor(x):
         loc = numpyro.param("loc", 0.0)
