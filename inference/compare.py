@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -67,10 +66,9 @@ def compare_updates(em: EM, hand_derived_step: Callable, params: Mapping[str, An
     if set(by_hand) != expected:
         raise ValueError(f"params must have exactly the program's parameters {sorted(expected)}, not {sorted(by_hand)}.")
     state = compiled.loop.state({name: jnp.asarray(by_hand[name], compiled.graph.parameters[name].dtype) for name in compiled.graph.names})
-    update = jax.jit(lambda state: em.update(state, *args, **kwargs))
     differences: dict[str, list[float]] = {name: [] for name in compiled.graph.names}
     for _ in range(num_steps):
-        state, _ = update(state)
+        state, _ = em.update(state, *args, **kwargs)
         by_hand = hand_derived_step(by_hand, *args, **kwargs)
         if set(by_hand) != expected:
             raise ValueError(f"hand_derived_step must return exactly {sorted(expected)}, not {sorted(by_hand)}.")

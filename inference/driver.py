@@ -57,6 +57,7 @@ class Compiled:
         # without priors the objective of a soft E-step is the log-likelihood
         self.is_likelihood = settings.temperature == 1 and not any(term.site.kind == "prior" for term in self.graph.terms)
         self.initial = jax.jit(self._initial)
+        self.update = jax.jit(lambda state, data: self.loop.step(state, self.graph.prepare(data)))
         self.run, self.short_runs, self.continued = jax.jit(self._run), jax.jit(self._short_runs), jax.jit(self._continued)
         self.start, self.advance, self.end = jax.jit(self._start), jax.jit(self.loop.advance), jax.jit(self._end)
         self.prepare = jax.jit(self.graph.prepare)

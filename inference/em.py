@@ -103,7 +103,7 @@ class EM:
     def update(self, state: EMState, *args, **kwargs) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective in nats at the parameters *entering* it; pure."""
         compiled, data = self._compiled(args, kwargs)
-        return compiled.loop.step(state, compiled.graph.prepare(data))
+        return compiled.update(state, data)
 
     def run(self, rng_key, *args, init_params: Mapping[str, Any] | None = None, **kwargs) -> EMResult:
         """Run EM to convergence and return an `EMResult`.

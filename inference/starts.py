@@ -114,6 +114,8 @@ def distant_points(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key,
 def _at_seeds(name: str, draw: Callable, graph: FactorGraph, rng_key, params: Mapping, constants) -> dict:
     """Return the parameters with data points as locations; draw(rng_key, points, weights, num) gives their numbers."""
     groups, arrays = _served(name, graph), graph.arrays(params, constants)
+    if not groups:
+        return dict(params)
     size = sum(math.prod(parameter.shape) for parameter in graph.parameters.values())
     total, count = jnp.zeros(size), np.zeros(size, int)
     for locations, key in zip(groups, jax.random.split(rng_key, len(groups)), strict=True):
@@ -131,9 +133,10 @@ def _at_seeds(name: str, draw: Callable, graph: FactorGraph, rng_key, params: Ma
 
 
 def _served(name: str, graph: FactorGraph) -> list[Locations]:
-    """Return the locations that latents choose between. Errors: `ValueError` where there are none."""
+    """Return the locations that latents choose between: none where each latent has one value. Errors: `ValueError` where there are none to choose."""
     found, reasons = locations_of(graph)
-    if not found:
+    has_choice = any(latent.support.shape[0] > 1 for latent in graph.latents.values())
+    if not found and (has_choice or not graph.latents):
         why = f" ({'; '.join(reasons)})" if reasons else ""
         raise ValueError(f"init='{name}' sets the location of an observed Normal, LogNormal or MultivariateNormal that is looked up by a latent, loc[z], and "
                          f"this program has none{why}. Use init='responsibilities', which serves every program.")
