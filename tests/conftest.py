@@ -19,7 +19,7 @@ def is_accepted(flags: str) -> bool:
 
 if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):  # a level that is asked for stays; the workers inherit ours
     choices = (f"{os.environ.get('XLA_FLAGS', '')} {fast}".strip() for fast in FAST_COMPILATION)
-    os.environ["XLA_FLAGS"] = next(filter(is_accepted, choices))
+    os.environ["XLA_FLAGS"] = next(filter(is_accepted, choices), os.environ.get("XLA_FLAGS", ""))
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
