@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 
-# a quarter of the time that XLA takes by default, without them
-FAST_COMPILATION = ("--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-                    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+LITTLE_OPTIMIZATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# with the first, XLA takes less than a third of the time that it takes by default; with the second, three quarters
+FAST_COMPILATION = (f"{LITTLE_OPTIMIZATION} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1", LITTLE_OPTIMIZATION)
 
 
 def is_accepted(flags: str) -> bool:
@@ -18,9 +18,8 @@ def is_accepted(flags: str) -> bool:
 
 
 if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):  # a level that is asked for stays; the workers inherit ours
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {FAST_COMPILATION}".strip()
-    if is_accepted(flags):
-        os.environ["XLA_FLAGS"] = flags
+    choices = (f"{os.environ.get('XLA_FLAGS', '')} {fast}".strip() for fast in FAST_COMPILATION)
+    os.environ["XLA_FLAGS"] = next(filter(is_accepted, choices), os.environ.get("XLA_FLAGS", ""))
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
