@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 from emjax import EM, diagnosis
 from emjax.coordinates import coordinates
-from emjax.curvature import largest_eigenvalues
+from emjax.curvature import check_finite, largest_eigenvalues
 from emjax.e_step import e_step, problem
 from emjax.occupancy import duplicates, expected_counts
 from numpyro.contrib.control_flow import scan
@@ -235,6 +235,8 @@ def test_what_cannot_be_diagnosed_is_an_error(two):
         EM(mixture, e_step="hard").diagnose(result, X)
     with pytest.raises(ValueError, match="The objective is not finite at these parameters"):
         em.diagnose(dict(result.params) | {"scale": jnp.array([1e-200, 1e-200])}, X)
+    with pytest.raises(ValueError, match=r"derivatives of the objective are not finite along loc\[1\].*needs a floor"):
+        check_finite(np.array([[1.0, 0.0], [0.0, np.nan]]), np.zeros(2), ("loc[0]", "loc[1]"))
     with pytest.raises(ValueError, match="params lacks 'loc'"):
         em.diagnose({"weights": [0.5, 0.5]}, X)
     with pytest.raises(ValueError, match="Parameters are a dictionary"):
