@@ -146,17 +146,18 @@ def draw(path: Path, found: dict, nums_labels: tuple, num_seeds: int) -> None:
     """Draw accuracy against the number of labels: means, and the range of all draws."""
     with canvas.figure(
         path,
-        "Digits without labels help where labels are few, and mislead a wrong model where they are many",
-        f"""Held-out digits put right, against the number of digits with a label, of {1797 - NUM_HELD_OUT:,} to learn from. Lines: mean of
-        {num_seeds} draws of labels; bands: all of them. Vermillion: what has no label counts a tenth.""",
+        "Digits without labels help where labels are few; counted in full, they mislead where labels are many",
+        f"""Held-out digits put right, against the number of digits with a label, of 1,297 to learn from. Lines: mean of {num_seeds} draws
+        of labels; bands: its standard error, twice. "EM" learns from all digits; in "EM, a tenth" one without a label counts a tenth.""",
         height=3.6,
     ) as figure:
         panels = figure.subplots(1, len(NUMS_STYLES), sharey=True)
         for axes, num_styles in zip(panels, NUMS_STYLES, strict=True):
             for method, color in COLORS.items():
                 values = 100 * np.array([found[num_styles, num_labels, method] for num_labels in nums_labels])
-                axes.fill_between(nums_labels, values.min(1), values.max(1), color=color, alpha=0.12, linewidth=0)
-                axes.semilogx(nums_labels, values.mean(1), "o-", color=color, markersize=4, label=method)
+                mean, error = values.mean(1), values.std(1, ddof=1) / np.sqrt(num_seeds)
+                axes.fill_between(nums_labels, mean - 2 * error, mean + 2 * error, color=color, alpha=0.12, linewidth=0)
+                axes.semilogx(nums_labels, mean, "o-", color=color, markersize=4, label=method)
             axes.set(xlabel="labels", title="one style: naive Bayes" if num_styles == 1 else f"{num_styles} styles for each digit")
             axes.set_xticks(nums_labels, [str(number) for number in nums_labels])
             axes.minorticks_off()

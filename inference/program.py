@@ -22,7 +22,7 @@ from emjax.arguments import split_arguments
 from emjax.jaxprs import WITH_DERIVATIVES, inlined, pruned, rearranged
 from emjax.latents import Latent
 from emjax.records import Parameter, Site
-from emjax.tracing import Tracer
+from emjax.tracing import Tracer, event_mask_message
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +96,7 @@ def event_masks_explained() -> Iterator[None]:
                 continue
             name, fn, shape = frame.f_locals["name"], frame.f_locals["fn"], np.shape(frame.f_locals["obs_mask"])
             if fn.event_dim and len(shape) > len(fn.batch_shape) and shape[len(shape) - fn.event_dim:] == tuple(fn.event_shape):
-                raise ValueError(
-                    f"Site '{name}': obs_mask has shape {shape}, one entry for each coordinate, and NumPyro takes one for each event {tuple(fn.event_shape)}. "
-                    f"Where single coordinates are missing, write\n    numpyro.sample('{name}', emjax.distributions.PartiallyObserved(dist.MultivariateNormal(...), "
-                    f"observed=obs_mask), obs=x)\nand where coordinates are independent,\n    numpyro.sample('{name}', dist.Normal(loc, scale).mask(obs_mask).to_event(1), "
-                    "obs=x)") from error
+                raise ValueError(event_mask_message(name, shape, fn.event_shape)) from error
         raise
 
 

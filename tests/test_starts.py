@@ -284,8 +284,8 @@ def test_points_far_apart_are_drawn_in_proportion_to_squared_distance():
 
 
 def test_more_clusters_than_distinct_points_are_drawn_all_the_same():
-    points = jnp.array([[2.0], [2.0], [5.0]])
-    assert {2, 0} <= {int(i) if i else 0 for i in np.asarray(far_apart(KEY, points, jnp.array([1.0, 0.0, 1.0]), 3))} <= {0, 2}
+    points, weights = jnp.array([[2.0], [2.0], [5.0]]), jnp.array([0.0, 1.0, 1.0])
+    assert set(np.asarray(far_apart(KEY, points, weights, 4))) == {1, 2}  # two, and again these two
 
 
 # Splitting -----------------------------------------------------------------------------------------------------------
@@ -300,10 +300,12 @@ def test_splitting_finds_planted_clusters():
     assert len(set(zip(labels, PLANTED, strict=True))) == 5
 
 
-def test_points_of_weight_zero_take_no_part_in_splitting():
-    far = jnp.asarray(np.concatenate([SCATTERED, [[1e4, -1e4]]]))
-    labels = np.asarray(split(far, jnp.ones(61).at[60].set(0.0), 5))
-    assert len(set(zip(labels[:60], PLANTED, strict=True))) == 5
+@pytest.mark.parametrize(("points", "weights", "clusters"), [
+    ([0.0, 4.0, 10.0], [1.0, 1.0, 1.0], [0, 0, 1]), ([0.0, 4.0, 10.0], [1.0, 1.0, 0.01], [0, 1, 1]), ([0.0, 4.0, 99.0], [1.0, 1.0, 0.0], [0, 1, 1]),
+    ([0.0, 0.1, 10.0, 14.0, 14.1], [1.0] * 5, [0, 0, 1, 2, 2])])
+def test_the_widest_cluster_is_split_at_its_weighted_mean(points, weights, clusters):
+    labels = np.asarray(split(jnp.array(points)[:, None], jnp.array(weights), max(clusters) + 1))
+    np.testing.assert_array_equal(labels[:, None] == labels, np.equal.outer(clusters, clusters))
 
 
 def test_splitting_sets_locations_scales_and_proportions(clouds):
