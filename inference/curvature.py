@@ -96,16 +96,21 @@ def described(direction: np.ndarray, names: Sequence[str], most: int = 4) -> str
     return ", ".join(f"{direction[i] / direction[order[0]]:+.2g} {names[i]}" for i in order)
 
 
+def check_finite(hessian: np.ndarray, gradient: np.ndarray, names: Sequence[str]) -> None:
+    """Raise `ValueError` for derivatives that are not finite, and name the coordinate."""
+    bad = ~(np.isfinite(hessian).all(1) & np.isfinite(gradient)) if len(names) else np.zeros(0, bool)
+    if bad.any():
+        raise ValueError(f"The derivatives of the objective are not finite along {names[int(np.argmax(bad))]}. Pass the result of a run that ended well; a scale that has shrunk "
+                         "to nothing needs a floor (constraints.greater_than(...)) or a prior.")
+
+
 def inverse_information(hessian, gradient, own: Coordinates) -> tuple[np.ndarray, float]:
     """Return (−∇²)⁻¹ and the distance to the maximum in standard errors.
 
     Errors: `ValueError` where a derivative is not finite, where −∇² is not positive definite, or where the maximum is far.
     """
     information, gradient = -np.asarray(hessian, float), np.asarray(gradient, float)
-    if not (np.isfinite(information).all() and np.isfinite(gradient).all()):
-        bad = next(i for i in range(own.size) if not (np.isfinite(information[i]).all() and np.isfinite(gradient[i])))
-        raise ValueError(f"The derivatives of the objective are not finite along {own.names[bad]}. Pass the result of a run that ended well; "
-                         "em.diagnose(result, ...) says more.")
+    check_finite(information, gradient, own.names)
     unit = units(np.diag(information))
     values, vectors = np.linalg.eigh(scaled(information, unit))
     resolved = smallest_resolved(np.asarray(hessian).dtype)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from emjax.coordinates import Coordinates, coordinates, entry_names
 from emjax.curvature import (
     STATIONARY,
+    check_finite,
     described,
     increases_inward,
     largest_eigenvalues,
@@ -50,7 +51,8 @@ class Diagnosis(eqx.Module):
     - `distance`: how far params are from the maximum, in standard errors: √(gᵀ I⁻¹ g) with I the observed information. Where this is no maximum, how far the
       next EM step goes, in standard errors of the complete data.
     - `fisher_residual`: max |∇ log p − ∇Q|, which is zero but for rounding (Fisher's identity): the E-step and the M-step are of one and the same likelihood.
-    - `rate`: the largest eigenvalue of the EM map's derivative: the part of the distance to the maximum that a step leaves. Dempster, Laird & Rubin (1977).
+    - `rate`: the largest eigenvalue of the EM map's derivative: the part of the distance to the maximum that a step leaves (NaN where a maximizer has
+      no derivative). Dempster, Laird & Rubin (1977).
     - `eigenvalues`: of the objective's Hessian, ascending; where `is_dense` is false, those that Lanczos's method sees, of which the outermost are right.
     - `is_dense`: whether all second derivatives were formed (up to 200 coordinates). Otherwise nothing was found that contradicts the verdict.
     - `coordinates`: the names of the coordinates.
@@ -124,7 +126,7 @@ def diagnosis(compiled: Compiled, params: Mapping[str, Any], constants) -> Diagn
     """Return what EM arrived at in `params`, with all that says so.
 
     Up to 200 coordinates the matrices of second derivatives are formed; beyond, the eigenvalues are those of Lanczos's method and power iteration.
-    Errors: `ValueError` for an E-step that is not soft (the maximum over the latents has no second derivatives), or an objective that is not finite.
+    Errors: `ValueError` for an E-step that is not soft (the maximum over the latents has no second derivatives), or an objective or a derivative that is not finite.
     """
     if compiled.temperature != 1:
         raise ValueError("Certificates are about the likelihood, and a hard or tempered E-step climbs another objective, the hard one without second derivatives. "
@@ -184,15 +186,16 @@ def _compiled(compiled: Compiled, own: Coordinates):
 def _dense(own: Coordinates, seen: Mapping) -> dict:
     """Return the verdict from all second derivatives."""
     gradient, hessian = np.asarray(seen["gradient"], float), np.asarray(seen["hessian"], float)
-    hessian = (hessian + hessian.T) / 2
-    rate = float(np.max(np.abs(np.linalg.eigvals(np.asarray(seen["derivative of EM"], float))), initial=0.0))
+    check_finite(hessian, gradient, own.names)
+    hessian, step = (hessian + hessian.T) / 2, np.asarray(seen["derivative of EM"], float)
+    rate = float(np.max(np.abs(np.linalg.eigvals(step)), initial=0.0)) if np.isfinite(step).all() else float("nan")
     # in units of the complete data's standard errors, an eigenvalue is the part of the information that the latents leave
     unit = units(np.diag(seen["hessian of Q"]))
     values, vectors = np.linalg.eigh(scaled(hessian, unit))
-    step = float(np.linalg.norm(unit * gradient))
+    ahead = float(np.linalg.norm(unit * gradient))
     resolved = smallest_resolved(seen["gradient"].dtype)
     top = values[-1] if len(values) else -1.0
-    distance = float(np.linalg.norm(vectors.T @ (unit * gradient) / np.sqrt(-values))) if top < -resolved else step
+    distance = float(np.linalg.norm(vectors.T @ (unit * gradient) / np.sqrt(-values))) if top < -resolved else ahead
     where = described(unit * vectors[:, -1], own.names) if len(values) else ""
     verdict, reason = _verdict(top, resolved, distance, where, own, "every second derivative negative")
     return {"verdict": verdict, "reason": reason, "distance": distance, "rate": rate, "eigenvalues": np.linalg.eigvalsh(hessian)}

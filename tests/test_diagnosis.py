@@ -10,7 +10,9 @@ import numpyro.distributions as dist
 import pytest
 from emjax import EM, diagnosis
 from emjax.coordinates import coordinates
-from emjax.curvature import largest_eigenvalues
+from emjax.curvature import check_finite, largest_eigenvalues
+from emjax.e_step import e_step, problem
+from emjax.occupancy import duplicates, expected_counts
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
@@ -204,11 +206,24 @@ def test_equal_states_of_a_chain_are_duplicates():
     y = np.array([0.0, 1, 6, 8, 5, 0, 1, 0, 7, 9, 0, 2])
     params = {"start": [0.5, 0.2, 0.3], "transition": [[0.6, 0.2, 0.2], [0.3, 0.2, 0.5], [0.3, 0.2, 0.5]], "rate": [1.0, 7.0, 7.0]}
     em = EM(chain)
-    found = em.diagnose(params, y)
-    assert found.duplicates == {"state": ((1, 2),)}
-    np.testing.assert_allclose(found.counts["state"], em.posterior(params, y)["state"].sum(0), rtol=1e-10)
-    apart = em.diagnose(params | {"transition": [[0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.6, 0.1, 0.3]]}, y)
-    assert apart.duplicates == {"state": ()}  # the same emissions, but not the same states to follow
+    compiled, _, constants = em._at(params, (y,), {})
+    graph = compiled.graph
+
+    @jax.jit
+    def expected(params):
+        arrays = graph.arrays(params, constants)
+        _, statistics = e_step(graph, arrays)
+        return problem(graph, arrays).tables, statistics, expected_counts(graph, arrays, statistics)
+
+    def found(params):
+        tables, statistics, counts = jax.device_get(expected({name: jnp.asarray(value) for name, value in params.items()}))
+        return duplicates(graph, tables, statistics, counts), counts
+
+    pairs, counts = found(params)
+    assert pairs == {"state": ((1, 2),)}
+    np.testing.assert_allclose(counts["state"], em.posterior(params, y)["state"].sum(0), rtol=1e-10)
+    # the same emissions, but not the same states to follow
+    assert found(params | {"transition": [[0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.6, 0.1, 0.3]]})[0] == {"state": ()}
 
 
 # ── bad input ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -220,6 +235,8 @@ def test_what_cannot_be_diagnosed_is_an_error(two):
         EM(mixture, e_step="hard").diagnose(result, X)
     with pytest.raises(ValueError, match="The objective is not finite at these parameters"):
         em.diagnose(dict(result.params) | {"scale": jnp.array([1e-200, 1e-200])}, X)
+    with pytest.raises(ValueError, match=r"derivatives of the objective are not finite along loc\[1\].*needs a floor"):
+        check_finite(np.array([[1.0, 0.0], [0.0, np.nan]]), np.zeros(2), ("loc[0]", "loc[1]"))
     with pytest.raises(ValueError, match="params lacks 'loc'"):
         em.diagnose({"weights": [0.5, 0.5]}, X)
     with pytest.raises(ValueError, match="Parameters are a dictionary"):
