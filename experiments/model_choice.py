@@ -303,10 +303,10 @@ def draw_simulated(path: Path, found: list[tuple[Truth, Scores]], sizes: tuple[i
         path,
         "BIC finds the truth where it is a model; where none is true, it predicts worse than cross-validation",
         """Mixtures of Poissons. Left: how many components each criterion chooses on average; dashed, how many
-        clusters there are; grey, how many predict best. Right: what the choice loses to the best, on 1,000 new
-        samples. A spare component of little weight loses next to nothing.
+        clusters there are; grey, how many predict best. Right: what the choice loses to the best. A spare component
+        of little weight loses next to nothing.
         """,
-        height=6.0,
+        height=6.2,
     ) as figure:
         for (left, right), (truth, scores) in zip(figure.subplots(2, 2), found, strict=True):
             best = scores.prediction.argmax(axis=-1) + 1
@@ -321,4 +321,4 @@ def draw_simulated(path: Path, found: list[tuple[Truth, Scores]], sizes: tuple[i
             for axes in (left, right):
                 axes.set_xlabel("samples")
                 canvas.light_grid(axes)
-        left.legend(ncols=2)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
