@@ -436,9 +436,11 @@ def test_bic_is_right_where_the_truth_is_a_model_and_costs_where_none_is():
     assert mean["BIC"][0] > mean["CV"][0]  # few samples: too few components
     assert (found.chosen("BIC")[:, 1] == 3).all()
     assert mean["BIC"][1] < mean["CV"][1]
+    assert model_choice.verdict(found, (30, 1_000)).startswith("BIC predicts worse than cross-validation only at 30 samples")
     found = model_choice.simulated(none, (30, 1_000), 10)
     mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
     assert (mean["BIC"] > mean["CV"]).all()
+    assert "at every size" in model_choice.verdict(found, (30, 1_000))
     assert found.chosen("ICL")[:, 1].mean() < found.chosen("BIC")[:, 1].mean() < found.chosen("CV")[:, 1].mean()
 
 
