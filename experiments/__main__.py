@@ -6,7 +6,10 @@ import importlib
 import time
 from pathlib import Path
 
-EXPERIMENTS = ("coins", "annotators", "segmentation", "gaussian_mixture", "topics", "motif", "hidden_markov", "grades", "restarts")
+EXPERIMENTS = (
+    "coins", "annotators", "restarts", "segmentation", "gaussian_mixture", "acceleration", "topics", "motif", "hidden_markov", "semi_supervised",
+    "model_choice", "grades",
+)  # fmt: skip
 
 
 def question(name: str) -> str:

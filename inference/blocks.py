@@ -29,6 +29,8 @@ BLOCK_BYTES_ELSEWHERE = 2**29
 # Every block adds its gradient to that of the tables: it should take many times as long itself. (Tables with a row for each position
 # are counted in vain; they are seldom large.)
 BLOCK_TABLES = 32
+# matrices for each row with missing coordinates and each value of its latents: the precision among what is missing, its inverse, the second moment
+MATRICES = 3
 # data of fewer blocks than this are taken in one piece: a loop costs small work more than it saves
 FEWEST_BLOCKS = 2
 
@@ -260,11 +262,14 @@ def _shortened(variable: Variable, start, rows: int) -> Variable:
 
 
 def _bytes_per_row(whole: Problem, number: int, axis: int) -> int:
-    """Return what a term works on for one position: its statistics, its latents' joint table, that one's exponential and derivative."""
+    """Return what a term works on for one position: its statistics, its latents' joint table, that one's exponential and derivative (where coordinates are
+    missing, also some matrices for each entry of that table)."""
     term = whole.terms[number]
     size = term.elements[axis]
     width = np.dtype(jnp.result_type(float)).itemsize
     formed = jax.eval_shape(lambda: [features(s) for s in term.statistics.formed(term.elements) if s.total is None])
     columns = sum(math.prod(s.shape) // size for s in formed if s.size >= size)
     kept = math.prod(n for d, n in enumerate(term.elements) if d in term.kept and d != axis)
-    return width * (columns + 3 * kept * math.prod(a.size for a in term.latent_axes))
+    is_incomplete = term.family is not None and term.family.marginal is not None
+    copies = 3 + (MATRICES * term.site.event[-1] ** 2 if is_incomplete else 0)
+    return width * (columns + copies * kept * math.prod(a.size for a in term.latent_axes))

@@ -55,14 +55,19 @@ def index_checks(outputs: Outputs, sites: Sequence[Site], reached: Mapping[Var, 
     return checks
 
 
-def observation_checks(outputs: Outputs, site: Site, value: Named, mask: Named | None) -> list[Check]:
-    """Return where an observation is NaN or outside the support."""
+def observation_checks(outputs: Outputs, site: Site, value: Named, mask: Named | None, observed: Named | None) -> list[Check]:
+    """Return where an observation is NaN or outside the support. `observed`: which of its coordinates are read (None: all)."""
     number, event = site.outputs["valid"], len(site.event)
     if site.kind != "observed" or outputs.depends[site.outputs["value"]] or value.latent_axes:
         return []
+    if observed is not None and observed.latent_axes:
+        raise ValueError(f"Site '{site.name}': which coordinates are observed depends on latent '{observed.latent_axes[0].source}'. It must be known: pass "
+                         "observed=~jnp.isnan(x), or write what may be missing under which latent as emjax.distributions.Select(z, [...]).")
     found = []
     if jnp.issubdtype(value.array.dtype, jnp.inexact):
-        nan = evaluate(lambda a: jnp.isnan(a).any(axis=tuple(range(a.ndim - event, a.ndim))), without_rows(value).array)
+        nan = evaluate(jnp.isnan, without_rows(value).array)
+        nan = nan if observed is None else jnp.logical_and(nan, without_rows(observed).array)
+        nan = evaluate(lambda a: a.any(axis=tuple(range(a.ndim - event, a.ndim))), nan)
         found.append(("nan", Named(nan, value.shape[: len(value.shape) - event])))
     if number is not None and outputs.possible(site, len(outputs.values[number].shape)) is None:
         valid = without_rows(outputs.values[number])

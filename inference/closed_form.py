@@ -146,7 +146,8 @@ class Reader:
 # ── constraints ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _unwrapped(constraint):
+def unwrapped(constraint):
+    """Return the constraint on one entry."""
     while hasattr(constraint, "base_constraint"):
         constraint = constraint.base_constraint
     return constraint
@@ -172,7 +173,7 @@ class Bounds:
 
 def bounds(constraint) -> Bounds | None:
     """Return the bounds of a constraint on scalars, or None if it is of another kind."""
-    constraint = _unwrapped(constraint)
+    constraint = unwrapped(constraint)
     if type(constraint) is type(constraints.real) or hasattr(constraint, "lower_bound") or hasattr(constraint, "upper_bound"):
         low, high = getattr(constraint, "lower_bound", -math.inf), getattr(constraint, "upper_bound", math.inf)
         return Bounds(np.asarray(low, float), np.asarray(high, float))
@@ -191,7 +192,7 @@ _MATCHING = {
 
 def _constraint_problem(constraint, form: Conjugate) -> str:
     """Return why a closed form might leave the constraint; empty if it cannot."""
-    inner = _unwrapped(constraint)
+    inner = unwrapped(constraint)
     found = bounds(inner)
     if form.event_dim == 0:
         return "" if found is not None else f"its constraint {constraint} ties its entries to one another"

@@ -103,22 +103,22 @@ class Compiled:
             return params
         return jax.lax.scan(lambda state, t: (self.loop.step(state, constants, t)[0], None), self.loop.state(params), temperatures)[0].params
 
-    def _start(self, rng_key, data, given) -> tuple[Start, list]:
+    def _start(self, rng_key, data, given, number=0) -> tuple[Start, list]:
         """Return the start, and what depends on data alone."""
         constants = self.graph.prepare(data)
-        return self._checked(self._first(rng_key, data, given, constants, 0), constants), constants
+        return self._checked(self._first(rng_key, data, given, constants, number), constants), constants
 
     def _checked(self, params, constants) -> Start:
         return Start(params, validation.violations(self.graph, constants), validation.inspection(self.graph, params, constants))
 
     # ── whole runs ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _run(self, rng_key, data, given) -> tuple[Start, End]:
+    def _run(self, rng_key, data, given, number=0) -> tuple[Start, End]:
         """Return the start and the end of a whole run in one compiled function.
 
         Nothing is run where the data are bad; the checks then say why. The data are no output: that would copy them.
         """
-        start, constants = self._start(rng_key, data, given)
+        start, constants = self._start(rng_key, data, given, number)
         good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
         carry = self.loop.advance(self.loop.start(start.params), constants, jnp.where(good, self.settings.max_steps + 1, 0))
         return start, self._end(carry, constants)
@@ -126,7 +126,7 @@ class Compiled:
     def _end(self, carry: Carry, constants) -> End:
         """Return the end of a run: polished, if asked for, and followed by EM's own steps until they confirm it."""
         if self.settings.polish:
-            params = polished(self.graph, self.loop._coordinates.names, carry.reported, constants, self.settings.polish)
+            params = polished(self.graph, self.loop.estimated, carry.reported, constants, self.settings.polish)
             again = replace(self.loop.start(params), objective=carry.objective, step=carry.step + 1, reported=carry.reported)
             again = self.loop.advance(again, constants, self.settings.max_steps + 3, limit=self.settings.max_steps + 2)
             failed = has_failed(carry.status) | has_failed(again.status)

@@ -26,16 +26,19 @@ from emjax.graph import (
     naturals_of,
 )
 from emjax.indices import Affine
+from emjax.lifting import lift_events
 from emjax.named import Axis, Named
 from emjax.numerics import IMPOSSIBLE, Cheaper
 from emjax.products import cells, inner_product
 from emjax.statistics import Statistic
 
 
-def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: ArrayLike = 1.0) -> Problem:
-    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms."""
-    terms = [term for term in graph.terms if which is None or which(term)]
-    latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents)}
+def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: ArrayLike = 1.0, predicted: bool = False) -> Problem:
+    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms; `predicted`: with the latents that no observation
+    depends on."""
+    terms = [term for term in (*graph.terms, *(graph.predicted if predicted else ())) if which is None or which(term)]
+    left_out = set() if predicted else {term.site.name for term in graph.predicted}
+    latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents) if name not in left_out}
     filled_terms = tuple(filled_term(term, arrays) for term in terms)
     constant = sum((_constant(term, temperature) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
     return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains)
@@ -54,30 +57,30 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
     return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None):
+def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None, plain: bool = False):
     """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
 
-    `tables`: those of the problem at `arrays`, if they are at hand.
+    `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form, since these have no forward derivatives.
     """
     whole = problem(graph, arrays, temperature=temperature)
     if tables is not None:
         naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
         whole = replace(whole, naturals=tuple(naturals))
-    return _over_blocks(whole, temperature, with_gradient=True)
+    return _over_blocks(whole, temperature, with_gradient=True, plain=plain)
 
 
-def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None):
-    """Return log Z in nats at temperature one. `which`: a filter on terms."""
-    return _over_blocks(problem(graph, arrays, which), 1.0, with_gradient=False)[0]
+def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0):
+    """Return log Z in nats. `which`: a filter on terms."""
+    return _over_blocks(problem(graph, arrays, which, temperature), temperature, with_gradient=False)[0]
 
 
-def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool):
+def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
     """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data."""
     blocks = blocks_of(whole)
     if blocks is None and not with_gradient:
         total, gradient = log_z(whole, whole.tables, temperature), None
     elif blocks is None:
-        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables)
+        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables, plain)
     else:
         def summed(cheaper: Cheaper | None):
             def function(part: Problem, tables):
@@ -90,12 +93,12 @@ def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool):
             total, margin, gradient = blocks.summed(function, with_gradient)
             return (total, gradient), margin
 
-        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient else summed(None)[0]
+        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient and not plain else summed(None)[0]
     return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
 
 
-def value_and_gradient(function: Callable, argument):
-    """Return the value and the gradient of function(argument, cheaper)."""
+def value_and_gradient(function: Callable, argument, plain: bool = False):
+    """Return the value and the gradient of function(argument, cheaper), in the `plain` form (cheaper is None) or in the cheapest that is right."""
     def found(cheaper: Cheaper | None):
         if cheaper is None:
             return jax.value_and_grad(lambda argument: function(argument, None))(argument), jnp.inf
@@ -108,7 +111,7 @@ def value_and_gradient(function: Callable, argument):
         (value, margin), (gradient, lost) = jax.value_and_grad(perturbed, argnums=(0, 1), has_aux=True)(argument, jnp.zeros(()))
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
-    return _cheaper_first(found, Cheaper())
+    return found(None)[0] if plain else _cheaper_first(found, Cheaper())
 
 
 def _cheaper_first(function: Callable, cheaper: Cheaper):
@@ -152,9 +155,7 @@ def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = N
 
     `cheaper`: see `log_partition`; `defer`: the axis of its elements along which it is to be computed a stretch at a time, if it is no lookup.
     """
-    rank = len(term.elements)
-    is_table = term.family is None or term.family.lookup
-    pairs = list(zip(tables, term.statistics.formed(term.elements), [0] if is_table else term.family.event_dims, strict=True))
+    rank, pairs = len(term.elements), products(term, tables)
     if not term.base_is_constant:
         pairs.append((Named(np.ones((1,) * rank), term.base.shape), Statistic(term.base), 0))
     axes, shape = tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept)
@@ -174,16 +175,32 @@ def statistics_with(whole: Problem, factors: Sequence[Factor]) -> list:
     return value_and_gradient(lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables)[1]
 
 
+def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic, int]]:
+    """Return the pairs η_i, t_i, and the number of their event axes, whose inner products add up to a term.
+
+    Where events lack coordinates, that is log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx_missing, and how often it counts.
+    """
+    formed, rank = term.statistics.formed(term.elements), len(term.elements)
+    if term.family is None or term.family.lookup:
+        return list(zip(tables, formed, [0], strict=True))
+    if term.family.marginal is None:
+        return list(zip(tables, formed, term.family.event_dims, strict=True))
+    x, observed, weight = formed
+    inputs = [*zip(tables, term.family.event_dims, strict=True), (x.value, 1), (observed.value, 1)]
+    (density,) = lift_events(lambda *arrays: (term.family.marginal(*arrays),), inputs, rank)
+    return [(density, weight, 0)]
+
+
 def posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
-    latents = problem(graph, arrays).latents
+    latents = problem(graph, arrays, predicted=True).latents
     axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()})
 
 
 def pairwise_posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one step), then its support twice."""
-    latents = {name: latent for name, latent in problem(graph, arrays).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
+    latents = {name: latent for name, latent in problem(graph, arrays, predicted=True).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
     shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}
     axes = {name: (_along(latent, 0), _along(latent, 1)) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, shapes)
@@ -197,7 +214,7 @@ def _along(latent: Variable, steps: int) -> Axis:
 
 def _marginals(graph: FactorGraph, arrays, temperature, axes: Mapping[str, tuple[Axis, ...]], shapes: Mapping[str, tuple[int, ...]]) -> dict:
     """Return the posterior of latents along `axes`: the derivative of log Z with respect to a factor of their own that is zero."""
-    whole = problem(graph, arrays)
+    whole = problem(graph, arrays, predicted=True)
     zeros = {name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float)) for name, own in axes.items()}
 
     def function(tables, cheaper):

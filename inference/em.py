@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from emjax import validation
 from emjax.arguments import signature, split_arguments
+from emjax.diagnosis import Diagnosis, diagnosis
 from emjax.driver import Compiled, End, Start
 from emjax.loop import Carry, EMState, Status, has_failed
 from emjax.numerics import is_key
@@ -181,6 +182,14 @@ class EM:
         """Return which latents are summed out and how each parameter is maximized, and why; it prints as a table."""
         compiled, _ = self._compiled(args, kwargs)
         return plan(compiled.graph, compiled.maximizers, self.settings.temperature)
+
+    def diagnose(self, result, *args, **kwargs) -> Diagnosis:
+        """Return certificates of what EM arrived at: whether it is a local maximum, how fast EM came, which values of the latents are empty or duplicates.
+
+        `result`: an `EMResult`, or parameters {site: value}. It prints as a table. Errors: `ValueError` for an E-step that is not soft.
+        """
+        compiled, params, constants = self._at(result.params if isinstance(result, EMResult) else result, args, kwargs)
+        return diagnosis(compiled, params, constants)
 
     def _posterior(self, params, args, kwargs, temperature: float):
         # a row of multiplicity zero has a posterior too: the limit of a small one

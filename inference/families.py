@@ -28,6 +28,8 @@ from emjax.conjugate import (
     Conjugate,
     inverse_of,
 )
+from emjax.distributions import PartiallyObserved
+from emjax.incomplete import log_marginal
 from emjax.numerics import safe_log
 
 
@@ -42,6 +44,8 @@ class Family:
     x − origin, and the location's features are measured from the same origin, so that mean ≫ sd does not cancel.
     `transform`: the x that is centered. `squares`: statistics that are matrices x xᵀ, given as the vector x.
     `total`: the n of families whose statistics are x and n − x, a function of the given arguments.
+    `marginal`: of a family whose events may lack coordinates, `marginal(*η, x, observed)` is log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx over those that the given argument
+    `observed` says are missing, in place of Σ ⟨η_i, t_i(x)⟩; its derivatives with respect to the η_i are the expected statistics.
     """
 
     arguments: Mapping[str, Conjugate | None]
@@ -55,6 +59,7 @@ class Family:
     transform: Callable = field(default=lambda x: x)
     squares: tuple[int, ...] = ()
     total: Callable | None = None
+    marginal: Callable | None = None
 
 
 FAMILIES: dict[type, list[Family]] = {}
@@ -156,6 +161,10 @@ for _name, _form in (("covariance_matrix", COVARIANCE), ("precision_matrix", PRE
         {"loc": LOCATION_VECTOR, _name: _form}, naturals=_multivariate,
         statistics=lambda x: (x, x, 1.0), squares=(1,), event_dims=(1, 2, 0),
         base=lambda x: -0.5 * x.shape[-1] * _LOG_2PI * jnp.ones_like(x[..., 0]), centered="loc"))
+    register(PartiallyObserved, Family(
+        {"loc": LOCATION_VECTOR, _name: _form}, naturals=_multivariate, given=("observed",),
+        statistics=lambda x, observed: (x, x, 1.0), squares=(1,), event_dims=(1, 2, 0),
+        base=lambda x, observed: -0.5 * _LOG_2PI * observed.sum(-1), centered="loc", marginal=log_marginal))
 
 
 

@@ -89,11 +89,13 @@ class Check:
 class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
+    `predicted`: the terms of discrete latents that no observation depends on: they sum to one, and only their posterior reads them.
     `joint` maps (parameters, floor, data) to all slots; `known` and `unknown` are its two halves; `scales` holds the
     multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on; `chains`: how they are summed out.
     """
 
     terms: tuple[Term, ...]
+    predicted: tuple[Term, ...]
     latents: Mapping[str, Latent]
     scales: Mapping[str, Named]
     parameters: Mapping[str, Parameter]

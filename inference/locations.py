@@ -242,6 +242,9 @@ def _data(one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape
     else:  # repeated measurements are added up already
         count = _widened(counted, jnp.sum, event)
         value = without_rows(term.origin).array + _widened(first, jnp.sum, 0) / jnp.where(count != 0, count, 1)
+    if family.marginal is not None:  # coordinates that are missing
+        observed = without_rows(statistics[1].value).array
+        value, weight = jnp.where(observed, value, 0), weight * observed
     sample, feature = _sample_numbers(axis, term), _feature_numbers(one, term, features)
     number = jnp.where(feature >= 0, sample * shape[1] + feature, math.prod(shape))
     whole = elements + tuple(term.site.event)

@@ -17,7 +17,7 @@ from emjax.closed_form import Maximizer
 from emjax.e_step import e_step, problem
 from emjax.graph import FactorGraph
 from emjax.m_step import stepped
-from emjax.unconstrained import Coordinates
+from emjax.unconstrained import Unconstrained
 
 
 class Status(IntEnum):
@@ -112,7 +112,7 @@ class Loop:
     def start(self, params) -> Carry:
         """Return the carry before the first step. (The objective has room for the steps that follow a polish.)"""
         zero, state = jnp.zeros((), jnp.int32), self.state(params)
-        leap = None if self._accelerator is None else Leap(self._accelerator.init(self._coordinates.around(params)[0]), jnp.zeros((), bool), state)
+        leap = None if self._accelerator is None else Leap(self._accelerator.init(self._unconstrained.around(params)[0]), jnp.zeros((), bool), state)
         return Carry(state, dict(params), jnp.zeros(self.max_steps + 3, jnp.result_type(float)), zero, zero + RUNNING, leap)
 
     def advance(self, carry: Carry, constants, stop_at, limit: int | None = None) -> Carry:
@@ -174,22 +174,27 @@ class Loop:
     # ── acceleration ───────────────────────────────────────────────────────────────────────────────────────────
 
     @property
+    def estimated(self) -> list[str]:
+        """The parameters that do not stay at their start."""
+        return [name for m in self.maximizers if m.method != "held" for name in m.names]
+
+    @property
     def _accelerator(self) -> Accelerator | None:
         return ACCELERATORS[self.acceleration]() if self.acceleration else None
 
     @property
-    def _coordinates(self) -> Coordinates:
-        return Coordinates(self.graph.parameters, [name for m in self.maximizers if m.method != "held" for name in m.names])
+    def _unconstrained(self) -> Unconstrained:
+        return Unconstrained(self.graph.parameters, self.estimated)
 
     def _leapt(self, leap: Leap, entered: EMState, image: EMState, missed, status) -> tuple[EMState, Leap]:
         """Return the state to be evaluated next, EM's image or a proposal beyond it, and what to remember."""
         image = jax.tree.map(lambda old, new: jnp.where(missed, old, new), leap.image, image)
-        (start, _), (end, back) = self._coordinates.around(entered.params), self._coordinates.around(image.params)
+        (start, _), (end, back) = self._unconstrained.around(entered.params), self._unconstrained.around(image.params)
         state, point, is_proposal = self._accelerator.propose(leap.state, start, end)
         state = jax.tree.map(lambda a, b: jnp.where(missed, a, b), self._accelerator.rejected(leap.state), state)
         is_proposal &= ~missed & (status < 0) & jnp.isfinite(point).all()
         beyond = back(jnp.where(is_proposal, point, end))
-        inside = {name: jnp.isfinite(u).all() for name, u in self._coordinates.inverse(beyond).items()}
+        inside = {name: jnp.isfinite(u).all() for name, u in self._unconstrained.inverse(beyond).items()}
         moved = {name: jnp.where(is_proposal & inside[name], value, image.params[name]) for name, value in beyond.items()}
         return EMState({**image.params, **moved}, image.optimizer), Leap(state, is_proposal, image)
 

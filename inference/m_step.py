@@ -22,7 +22,7 @@ from emjax.families import PRIORS
 from emjax.graph import FactorGraph, Term, term_naturals
 from emjax.jaxprs import dependencies, primitives
 from emjax.newton import newton
-from emjax.unconstrained import Coordinates
+from emjax.unconstrained import Unconstrained
 
 LARGEST_NEWTON = 200
 LBFGS_STEPS = 30
@@ -139,7 +139,7 @@ def _is_regression(reader: Reader, term: Term, names) -> bool:
 
 def _unconstrained(graph, names, params, constants, statistics, terms):
     """Return the block's unconstrained vector, its way back, and Q as a function of it."""
-    start, back = Coordinates(graph.parameters, names).around(params)
+    start, back = Unconstrained(graph.parameters, names).around(params)
 
     def rebuild(vector):
         is_number = jnp.isfinite(vector).all()

@@ -12,7 +12,7 @@ from emjax.ascent import ascend
 from emjax.e_step import log_partition_of
 from emjax.graph import FactorGraph
 from emjax.newton import newton
-from emjax.unconstrained import Coordinates
+from emjax.unconstrained import Unconstrained
 
 LBFGS_STEPS = 100
 
@@ -32,7 +32,7 @@ def polished(graph: FactorGraph, names, params: Mapping[str, Any], constants, me
     Parameters on the boundary stay there. No step goes down; if the end is not finite, params are returned as they are.
     Source: Nocedal & Wright (2006); after EM: Jamshidian & Jennrich (1997), JRSS B 59(3).
     """
-    start, back = Coordinates(graph.parameters, names).around(params)
+    start, back = Unconstrained(graph.parameters, names).around(params)
 
     def objective(vector):
         return log_partition_of(graph, graph.arrays({**params, **back(vector)}, constants))

@@ -6,7 +6,9 @@ arguments of its distribution, its value, its mask and its multiplicity. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import jax
@@ -20,7 +22,7 @@ from emjax.arguments import split_arguments
 from emjax.jaxprs import WITH_DERIVATIVES, inlined, pruned, rearranged
 from emjax.latents import Latent
 from emjax.records import Parameter, Site
-from emjax.tracing import Tracer
+from emjax.tracing import Tracer, event_mask_message
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ def trace(model: Callable, parameters: Mapping[str, Parameter], args: tuple, kwa
     def flat(param_values, data_values):
         a, k = rebuild(data_values)
         tracer = Tracer(model, dict(zip(names, param_values, strict=True)))
-        with numpyro.validation_enabled(False):
+        with numpyro.validation_enabled(False), event_masks_explained():
             seed(tracer, jax.random.key(0))(*a, **k)
             outputs: list = []
             sites = tuple(tracer.sites(outputs))
@@ -63,7 +65,7 @@ def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) 
     def flat(rng_key, data_values):
         a, k = rebuild(data_values)
         tracer = Tracer(model, None, init)
-        with numpyro.validation_enabled(False):
+        with numpyro.validation_enabled(False), event_masks_explained():
             seed(tracer, rng_key)(*a, **k)
         state["parameters"] = tracer.parameters
         bounds = [leaf for parameter in tracer.parameters.values() for leaf in jax.tree.leaves(parameter.constraint) if _is_traced(leaf)]
@@ -81,6 +83,21 @@ def initial_values(model, init: Callable, args, kwargs, concrete: bool = False) 
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
     return start, parameters, is_random
+
+
+@contextmanager
+def event_masks_explained() -> Iterator[None]:
+    """Raise a `ValueError` that names the site where `obs_mask` says which coordinates of an event are observed, in place of NumPyro's, whose shapes do not broadcast."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_name != "_masked_observe" or {"name", "fn", "obs_mask"} - set(frame.f_locals):
+                continue
+            name, fn, shape = frame.f_locals["name"], frame.f_locals["fn"], np.shape(frame.f_locals["obs_mask"])
+            if fn.event_dim and len(shape) > len(fn.batch_shape) and shape[len(shape) - fn.event_dim:] == tuple(fn.event_shape):
+                raise ValueError(event_mask_message(name, shape, fn.event_shape)) from error
+        raise
 
 
 class DependsOnData(Exception):

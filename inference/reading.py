@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from emjax.statistics import (
     Statistics,
     Weight,
     computed_once,
+    incomplete,
     masked_data,
     mean_of,
     sufficient,
@@ -59,6 +60,16 @@ class Reading:
     @property
     def masks(self) -> list[Named]:
         return [part for part in (self.weight.mask, self.possible) if part is not None]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether its events may lack coordinates."""
+        return self.family is not None and self.family.marginal is not None
+
+    def read(self, masks: Sequence[Named | None], given: Mapping[str, Named]) -> list[Named]:
+        """Return where data are read, of the rank of the data: where their elements count, and where their coordinates are observed."""
+        found = [mask.with_event(self.event) for mask in masks if mask is not None]
+        return [*found, given["observed"]] if self.is_incomplete else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +143,9 @@ def data_of(reading: Reading) -> Data:
     ones = constant(np.ones((1,) * rank))
     if reading.is_lookup:
         return Data(value, ones, constant(np.zeros((1,) * rank)))
-    data = transformed(family, masked_data(value, mask, event), rank, event)
-    origin = mean_of(data, reading.arguments[family.centered], mask, rank, event) if family.centered and not value.latent_axes else None
+    read = reading.read([mask], {name: one for name, (one, _) in reading.given.items()})
+    data = transformed(family, masked_data(value, read), rank, event)
+    origin = mean_of(data, reading.arguments[family.centered], read, rank) if family.centered and not value.latent_axes else None
     return Data(value, ones, _log_base(reading, data), origin)
 
 
@@ -159,7 +171,9 @@ def statistics_of(reading: Reading, data: Data, weight: Weight) -> Statistics:
 
     def function(inputs, elements):
         own = Weight(inputs["scale"], inputs.get("mask"))
-        data = transformed(family, masked_data(inputs["value"], own.data_mask, event), rank, event)
+        data = transformed(family, masked_data(inputs["value"], reading.read([own.data_mask], inputs)), rank, event)
+        if reading.is_incomplete:
+            return incomplete(data, inputs.get("origin"), inputs["observed"], own, elements, event)
         found = sufficient(family, data, inputs.get("origin"), [(inputs[name], number) for name, number in events.items()], rank, event)
         return [own.weighted(_where_possible(s, inputs.get("possible"), elements), elements) for s in found]
 

@@ -114,8 +114,9 @@ class Outputs:
         return self.values[number].padded(rank)
 
 
-def relevant_sites(outputs: Outputs) -> tuple[list[Site], tuple[str, ...]]:
-    """Return the sites that matter, and the continuous latents that no observation depends on: these integrate to one."""
+def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str, ...]]:
+    """Return the sites that matter, those of the discrete latents that no observation depends on, which sum to one, and the names of the continuous ones, which
+    integrate to one."""
     program = outputs.program
     read: dict[str, set[str]] = {}
     for site in program.sites:
@@ -129,4 +130,5 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], tuple[str, ...]]:
     sites = [site for site in program.sites if site.name not in unused and site.name not in unbounded]
     for name in sorted(set(unbounded) & set().union(*(read[site.name] for site in sites))):
         raise ValueError(unbounded[name].message)
-    return sites, tuple(sorted(unused))
+    predicted = [site for site in sites if site.kind == "latent" and site.name not in needed]
+    return [site for site in sites if site not in predicted], predicted, tuple(sorted(unused))

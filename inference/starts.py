@@ -23,7 +23,8 @@ from emjax.closed_form import Maximizer, Use, bounds
 from emjax.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
 from emjax.e_step import problem, statistics_with
 from emjax.factors import Factor
-from emjax.graph import FactorGraph
+from emjax.families import Family
+from emjax.graph import FactorGraph, Term
 from emjax.indices import Affine
 from emjax.locations import Locations, locations_of, points_of, wanted
 from emjax.m_step import stepped
@@ -59,8 +60,27 @@ def _indifferent(whole: Problem) -> Problem:
     def flat_base(base):  # weighted already
         return replace(base, array=jnp.where(jnp.asarray(base.array) < -INFINITE, LOG_ZERO, 0.0))
 
-    terms = tuple(replace(term, base=flat_base(term.base)) for term in whole.terms)
-    return replace(whole, terms=terms, naturals=tuple([flat(table) for table in tables] for tables in whole.naturals))
+    terms = tuple(replace(term, base=flat_base(term.base), family=_flat_family(term.family)) for term in whole.terms)
+    # where coordinates are missing, they are expected at the program's own parameters: at natural parameters of zero they could be anything
+    naturals = tuple([table if _lacks_coordinates(term) else flat(table) for table in tables] for term, tables in zip(terms, whole.naturals, strict=True))
+    return replace(whole, terms=terms, naturals=naturals)
+
+
+def _lacks_coordinates(term: Term) -> bool:
+    """Whether a term is a marginal: its events lack coordinates."""
+    return term.family is not None and term.family.marginal is not None
+
+
+def _flat_family(family: Family | None) -> Family | None:
+    """Return the family with a marginal that is zero, but has its derivatives."""
+    if family is None or family.marginal is None:
+        return family
+
+    def marginal(*arrays):
+        density = family.marginal(*arrays)
+        return density - jax.lax.stop_gradient(density)
+
+    return replace(family, marginal=marginal)
 
 
 def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, statistics) -> dict:

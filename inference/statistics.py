@@ -111,12 +111,11 @@ class Weight:
         return None if self.mask is None or self.mask.latent_axes else self.mask
 
 
-def masked_data(value: Named, mask: Named | None, event: int) -> Named:
-    """Return the data with ones in place of what is masked, which may be anything, NaN included."""
-    if mask is None or value.latent_axes:
-        return value
-    wide = mask.with_event(event)
-    return lift(lambda x, m: jnp.where(m, x, jnp.ones_like(x)), [value, wide], np.broadcast_shapes(value.shape, wide.shape))
+def masked_data(value: Named, masks: Sequence[Named]) -> Named:
+    """Return the data with ones in place of what is masked, which may be anything, NaN included. `masks`: of the rank of the data."""
+    for mask in [] if value.latent_axes else masks:
+        value = lift(lambda x, m: jnp.where(m, x, jnp.ones_like(x)), [value, mask], np.broadcast_shapes(value.shape, mask.shape))
+    return value
 
 
 def transformed(family: Family, value: Named, rank: int, event: int) -> Named:
@@ -127,12 +126,14 @@ def transformed(family: Family, value: Named, rank: int, event: int) -> Named:
     return lift_events(function, [(value, event)], rank, (event,))[0]
 
 
-def mean_of(value: Named, location: Named, mask: Named | None, rank: int, event: int) -> Named:
-    """Return the mean of the data along the axes that the location does not vary along: the origin of its statistics."""
+def mean_of(value: Named, location: Named, masks: Sequence[Named], rank: int) -> Named:
+    """Return the mean of the data that no mask excludes, along the axes that the location does not vary along: the origin of its statistics."""
     value, dims = without_rows(value), tuple(d for d in range(rank) if location.compact[d] == 1)
-    weight = jnp.ones((1,) * (rank + event)) if mask is None else jnp.asarray(without_rows(mask).with_event(event).array, value.array.dtype)
+    weight = jnp.ones((1,) * value.array.ndim, value.array.dtype)
+    for mask in masks:
+        weight = weight * without_rows(mask).array
     shape = tuple(n if d in dims else m for d, (n, m) in enumerate(zip(value.shape, value.array.shape, strict=True)))
-    weight = jnp.broadcast_to(weight, shape)
+    weight = jnp.broadcast_to(weight, np.broadcast_shapes(shape, weight.shape))
     mean = (value.array * weight).sum(dims, keepdims=True) / jnp.maximum(weight.sum(dims, keepdims=True), 1)
     return Named(jnp.where(jnp.isfinite(mean), mean, 0), value.shape)
 
@@ -153,6 +154,14 @@ def sufficient(family: Family, value: Named, origin: Named | None, given: Sequen
         total = family.total(**{name: value.array.reshape(()) for name, (value, _) in zip(family.given, given, strict=True)})
         statistics[1] = replace(statistics[1], total=constant(jnp.full((1,) * rank, total, number)))
     return statistics
+
+
+def incomplete(value: Named, origin: Named | None, observed: Named, weight: Weight, elements: tuple[int, ...], event: int) -> list[Statistic]:
+    """Return what a marginal is a function of: x − origin, and which of its coordinates are observed; and how often each element counts."""
+    if origin is not None:
+        (value,) = lift_events(lambda x, o: (x - o,), [(value, event), (origin, event)], len(elements), (event,))
+    ones = constant(np.ones((1,) * len(elements)))
+    return [Statistic(value), Statistic(observed), Statistic(weight.applied(ones, elements))]
 
 
 def summed_dims(statistic: Statistic, natural: Named, kept: Sequence[int], rank: int) -> list[int]:

@@ -100,12 +100,14 @@ class _Builder:
 
     def graph(self, reached: Mapping[Var, Sequence[Reach]]) -> dict:
         """Return the fields of the factor graph that the program's sites determine."""
-        sites, unused = relevant_sites(self.outputs)
+        relevant, leaves, unused = relevant_sites(self.outputs)
+        sites = [*relevant, *leaves]
         self.record(index_checks(self.outputs, sites, reached))
-        terms = tuple(self.term(site) for site in sites)
-        latents = {site.name: self.outputs.program.latents[site.name] for site in sites if site.kind == "latent"}
-        scales = {site.name: self.slots.stored(self.copies.of(site)) for site in sites if site.kind == "latent"}
-        return {"terms": terms, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
+        terms, predicted = (tuple(self.term(site) for site in some) for some in (relevant, leaves))
+        drawn = {site.name for site in sites if site.kind == "latent"}
+        latents = {name: latent for name, latent in self.outputs.program.latents.items() if name in drawn}
+        scales = {site.name: self.slots.stored(self.copies.of(site)) for site in sites if site.name in latents}
+        return {"terms": terms, "predicted": predicted, "latents": latents, "scales": scales, "checks": tuple(self.checks), "unused": unused}
 
     def record(self, checks: Sequence[Check]) -> None:
         """Record what must not be true of any element (`numpyro.factor` has none)."""
@@ -142,15 +144,16 @@ class _Builder:
         rank = len(elements)
         value, weight = value.padded(rank + event), self.weight(site, rank)
         check_plates(outputs, site, value, elements)
-        self.record(observation_checks(outputs, site, value, weight.data_mask))
-        self.record(choice_checks(outputs, site, rank))
         family, possible = chosen_family(site, outputs.depends), outputs.possible(site, rank)
+        given = {} if family is None else outputs.arguments(site, family.given, rank)
+        observed = given["observed"][0] if family is not None and family.marginal is not None else None
+        self.record(observation_checks(outputs, site, value, weight.data_mask, observed))
+        self.record(choice_checks(outputs, site, rank))
         if family is None:
             arguments = {"log_prob": log_density(outputs, site, elements, weight.mask, possible)}
             weight = weight if site.kind == "latent" else Weight(weight.scale, None)  # masked cells are zeros already
             return Reading(site, family, elements, value, weight, possible, arguments, {})
         arguments = {name: outputs.argument(site, name, rank) for name in family.arguments}
-        given = outputs.arguments(site, family.given, rank)
         check_elements(site, rank, [*arguments.values(), *(one for one, _ in given.values()), value])
         return Reading(site, family, elements, value, weight, possible, arguments, given)
 
@@ -165,7 +168,7 @@ class _Builder:
 
     def reduced(self, reading: Reading, statistics: Statistics, formed: Sequence[Statistic], naturals: Sequence[Named], kept: Sequence[int]) -> Statistics:
         """Return the statistics summed along whatever no table needs: once, as they are `formed` here, or in every step."""
-        dims = [summed_dims(s, n, kept, reading.rank) for s, n in zip(formed, naturals, strict=True)]
+        dims = [[] if reading.is_incomplete else summed_dims(s, n, kept, reading.rank) for s, n in zip(formed, naturals, strict=True)]
         reduced = [summed(s, d) for s, d in zip(formed, dims, strict=True)]
         if not self.is_formed_in_step(reading, statistics, reduced):
             return computed_once(reduced)
@@ -179,7 +182,7 @@ class _Builder:
         if any(number is not None and self.outputs.depends[number] for number in numbers) or "possible" in statistics.inputs:
             return False
         kept = sum(math.prod(value.array.shape) for value in statistics.inputs.values())
-        return sum(s.size for s in reduced) > kept and is_cheap(statistics, reading.elements)
+        return (reading.is_incomplete or sum(s.size for s in reduced) > kept) and is_cheap(statistics, reading.elements)
 
 
 def _latent_axes(values: Sequence[Named], rank: int) -> tuple[Axis, ...]:

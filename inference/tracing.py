@@ -16,6 +16,7 @@ from numpyro.handlers import block, condition, seed, substitute
 from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
+from emjax.distributions import PartiallyObserved
 from emjax.latents import Latent, latent_of, latent_p, unwrapped
 from emjax.numerics import as_float
 from emjax.records import Parameter, Record, Site
@@ -61,8 +62,9 @@ class Tracer(Messenger):
             msg["value"] = self.params.get(name, msg["value"])
         elif kind == "sample" and msg["value"] is None:
             self._unobserved(msg)
-        elif kind == "sample" and not isinstance(msg["value"], np.ndarray | jax.Array):
-            msg["value"] = jnp.asarray(msg["value"])
+        elif kind == "sample":
+            msg["value"] = msg["value"] if isinstance(msg["value"], np.ndarray | jax.Array) else jnp.asarray(msg["value"])
+            self._check_event_mask(msg)
         self.values[name] = msg["value"]
 
     def _started(self, msg):
@@ -84,6 +86,9 @@ class Tracer(Messenger):
         if fn.support is not None and fn.support.is_discrete:
             self.latents[name] = latent = latent_of(name, fn, tuple(f.name for f in msg["cond_indep_stack"]))
             msg["value"] = latent_p.bind(name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype)
+        elif isinstance(unwrapped(fn)[0], PartiallyObserved):
+            raise ValueError(f"Site '{name}' is PartiallyObserved and has no value. Give it its data, whose missing coordinates are not read: "
+                             f"numpyro.sample('{name}', PartiallyObserved(..., observed=~jnp.isnan(x)), obs=x).")
         elif self.params is None:
             msg["kwargs"]["rng_key"] = numpyro.prng_key()
             drawn = msg if self.length is None else {**msg, "fn": fn.expand((self.length, *fn.batch_shape))}
@@ -107,6 +112,13 @@ class Tracer(Messenger):
         if msg["is_observed"]:
             return "observed"
         return "latent" if msg["name"] in self.latents else "prior" if msg["name"] in (self.params or ()) else "observed"
+
+    def _check_event_mask(self, msg) -> None:
+        """Raise `ValueError` for an `obs_mask` of single coordinates that NumPyro broadcasts: there are as many events as coordinates."""
+        fn, shape = msg["fn"], jnp.shape(msg["value"])
+        is_split = msg["name"].endswith("_observed") and fn.event_dim > 0
+        if is_split and any(mask is not True and jnp.shape(mask) == shape for mask, _ in unwrapped(fn)[1]):
+            raise ValueError(event_mask_message(msg["name"].removesuffix("_observed"), shape, fn.event_shape))
 
     # ── scans ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,6 +188,13 @@ class Tracer(Messenger):
         carry = jax.tree.unflatten(carry_tree, [scan.last(leaf) for leaf in range(len(start))])
         ys = jax.tree.unflatten(state["y_tree"], [in_order(scan.stacked(len(start) + i)) for i in range(step.num_ys)])
         return (length, None, carry), (PytreeTrace(_messages(scan, inner.records)), ys)
+
+
+def event_mask_message(name: str, shape: tuple[int, ...], event: tuple[int, ...]) -> str:
+    """Return what is wrong with an `obs_mask` that has one entry for each coordinate of an event, and what to write instead."""
+    return (f"Site '{name}': obs_mask has shape {shape}, one entry for each coordinate, and NumPyro takes one for each event {tuple(event)}. Where single "
+            f"coordinates are missing, write\n    numpyro.sample('{name}', emjax.distributions.PartiallyObserved(dist.MultivariateNormal(...), observed=obs_mask), "
+            f"obs=x)\nand where coordinates are independent,\n    numpyro.sample('{name}', dist.Normal(loc, scale).mask(obs_mask).to_event(1), obs=x)")
 
 
 def _check_carry(before, after) -> None:

@@ -15,7 +15,7 @@ from emjax.records import Parameter
 
 
 @dataclass(frozen=True, eq=False)
-class Coordinates:
+class Unconstrained:
     """The unconstrained coordinates of some parameters, in the order of `names`."""
 
     parameters: Mapping[str, Parameter]

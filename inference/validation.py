@@ -42,13 +42,22 @@ def check_data(graph: FactorGraph, found) -> None:
         where = tuple(int(i) for i in np.unravel_index(int(first), check.bad.shape))
         site, others = check.site, f"{int(count)} in all"
         raise ValueError({
-            "nan": f"Site '{site}': the observed value is NaN at index {where} ({others}). Missing values are declared with a mask:\n"
-                   f"    numpyro.sample('{site}', ..., obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))",
+            "nan": f"Site '{site}': the observed value is NaN at index {where} ({others}). {_declared_missing(site, check.what)}",
             "index": f"Site '{site}': an index that it reads is out of range at position {where} ({others}): {check.what}. Indices run from 0; "
                      "correct the index array, or give the plate or table that it indexes more rows.",
             "support": f"Site '{site}': the observed value at index {where} lies outside the support of {plain(check.what)} ({others}). Correct the "
                        f"data, or exclude it: with numpyro.handlers.mask(mask=valid): numpyro.sample('{site}', ...).",
         }[check.kind])
+
+
+def _declared_missing(site: str, family: str) -> str:
+    """Return how a program says that values of a site are missing."""
+    if family == "PartiallyObserved":
+        return "Its `observed` says that this coordinate is observed: pass observed=~jnp.isnan(x)."
+    if family == "MultivariateNormal":
+        return ("Missing coordinates are declared where the normal is:\n"
+                f"    numpyro.sample('{site}', emjax.distributions.PartiallyObserved(dist.MultivariateNormal(...), observed=~jnp.isnan(x)), obs=x)")
+    return f"Missing values are declared with a mask:\n    numpyro.sample('{site}', ..., obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))"
 
 
 def plain(family: str) -> str:

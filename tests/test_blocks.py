@@ -97,18 +97,30 @@ def test_blocks_add_up_to_one_pass(program, rows, monkeypatch):
     args = tuple(map(jnp.asarray, PROGRAMS[program]))
     compiled = Compiled(EM(program), args, {}, False)
     params = compiled.initial(jax.random.key(0), list(args))
-    arrays = compiled.graph.arrays(params, compiled.graph.prepare(list(args)))
-    assert blocks_of(problem(compiled.graph, arrays)) is None  # small work is not cut
-    whole, of_whole = e_step(compiled.graph, arrays)
+    constants = compiled.prepare(list(args))
+
+    def evaluated():
+        """Return the blocks that the data are cut into, log Z twice, and the expected statistics."""
+        found = []
+
+        def evaluate(params, constants):
+            arrays = compiled.graph.arrays(params, constants)
+            found.append(blocks_of(problem(compiled.graph, arrays)))
+            return log_partition_of(compiled.graph, arrays), *e_step(compiled.graph, arrays)
+
+        values = jax.jit(evaluate)(params, constants)
+        return *found, *values
+
+    found, _, whole, of_whole = evaluated()
+    assert found is None  # small work is not cut
     monkeypatch.setattr(blocks, "_rows_of_equal_blocks", lambda size, most: rows)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 1})
     monkeypatch.setattr(blocks, "BLOCK_TABLES", 0)
-    found = blocks_of(problem(compiled.graph, arrays))
+    found, log_partition, value, statistics = evaluated()
     assert found is not None and found.size == 23
-    value, statistics = e_step(compiled.graph, arrays)
     np.testing.assert_allclose(value, whole, rtol=1e-13)
     np.testing.assert_allclose(ravel_pytree(statistics)[0], ravel_pytree(of_whole)[0], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(log_partition_of(compiled.graph, arrays), whole, rtol=1e-13)
+    np.testing.assert_allclose(log_partition, whole, rtol=1e-13)
 
 
 def test_blocks_are_equal_where_they_can_be():

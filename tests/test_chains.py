@@ -304,7 +304,7 @@ def test_an_em_step_of_an_hmm_is_baum_welch():
     posterior, pairs = np.stack([p for _, p, _ in by_hand], 1), np.stack([p for *_, p in by_hand], 1).sum((0, 1))
     emitted = np.stack([posterior[SYMBOLS == symbol].sum(0) for symbol in range(2)], 1)
     em = EM(hmm)
-    state, _ = em.update(em.init(jax.random.key(0), SYMBOLS), SYMBOLS)
+    state, _ = jax.jit(em.update)(em.init(jax.random.key(0), SYMBOLS), SYMBOLS)
     close(state.params["initial"], posterior[0].mean(0))
     close(state.params["transition"], pairs / pairs.sum(1, keepdims=True))
     close(state.params["emission"], emitted / emitted.sum(1, keepdims=True))
@@ -321,7 +321,8 @@ def test_masked_steps_change_nothing():
     close(posterior[:2, 1], short[1])
     close(posterior[2:, 1], np.full((3, 3), 1 / 3))
     other = np.where(seen, SYMBOLS, 1 - SYMBOLS)
-    step = [em.update(em.init(jax.random.key(0), x, seen), x, seen)[0].params for x in (SYMBOLS, other)]
+    update = jax.jit(em.update)
+    step = [update(em.init(jax.random.key(0), x, seen), x, seen)[0].params for x in (SYMBOLS, other)]
     for name in step[0]:
         close(step[0][name], step[1][name])
 
@@ -383,7 +384,7 @@ def test_a_long_chain_with_an_outlier_is_exact():
     with np.errstate(divide="ignore"):
         expected = forward(density)
     close(em.log_likelihood({"loc": loc}, x), expected)
-    state, objective = em.update(em.init(jax.random.key(0), x), x)
+    state, objective = jax.jit(em.update)(em.init(jax.random.key(0), x), x)
     close(objective, expected)
     posterior = em.posterior({"loc": loc}, x)["state"]
     close(state.params["loc"], posterior.T @ x / posterior.sum(0))
@@ -480,7 +481,7 @@ def test_a_scan_without_a_carry_is_a_plate():
             z = numpyro.sample("z", dist.Categorical(jnp.array([0.3, 0.7])))
             numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
 
-    updated = [EM(m).update(EM(m).init(jax.random.key(0), x), x) for m in (with_scan, with_plate)]
+    updated = [jax.jit(em.update)(em.init(jax.random.key(0), x), x) for em in (EM(with_scan), EM(with_plate))]
     close(updated[0][1], updated[1][1])
     close(updated[0][0].params["loc"], updated[1][0].params["loc"])
 
@@ -581,7 +582,7 @@ def test_a_continuous_latent_of_every_step_is_estimated_under_its_prior():
     start = em.init(jax.random.key(0), x)
     assert start.params["level"].shape == (4,)
     state = type(start)(params, start.optimizer)
-    close(em.update(state, x)[1], table.log_likelihood + table.log_prior)
+    close(jax.jit(em.update)(state, x)[1], table.log_likelihood + table.log_prior)
     with pytest.warns(UserWarning, match="'level' has as many values"):
         result = em.run(jax.random.key(0), x)
     best = joint_table(model, result.params, x)

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from emjax import EM
+from emjax import EM, compare_updates, labeled
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
@@ -26,10 +26,13 @@ from experiments import (  # noqa: E402
     grades,
     hidden_markov,
     logo,
+    model_choice,
     motif,
     report,
     restarts,
     segmentation,
+    semi_supervised,
+    styles,
     topics,
 )
 from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
@@ -179,6 +182,28 @@ def test_em_beats_k_means_where_hard_assignment_fails(name):
     case = gaussian_mixture.hard_cases()[name]
     results = {method: gaussian_mixture.fit(em, case) for method, em in METHODS.items()}
     assert results["EM"].accuracy > results["k-means"].accuracy + 0.1
+
+
+def test_labels_are_drawn_evenly():
+    truth = semi_supervised.split()[0].truth
+    labels = semi_supervised.some_labels(truth, 80, seed=1)
+    assert np.bincount(labels[labels >= 0], minlength=10).tolist() == [8] * 10
+    np.testing.assert_array_equal(labels[labels >= 0], truth[labels >= 0])
+
+
+def test_digits_without_labels_help_where_labels_are_few_and_mislead_naive_bayes_where_they_are_many():
+    found = semi_supervised.accuracies(semi_supervised.semi_supervised_em(), 2, nums_labels=(20, 320), nums_styles=(1,))
+    assert semi_supervised.gain(found, 1, 20) > 0.03
+    assert -0.05 < semi_supervised.gain(found, 1, 320) < -0.01
+    assert semi_supervised.gain(found, 1, 20, "EM, a tenth") > 0.03
+    assert abs(semi_supervised.gain(found, 1, 320, "EM, a tenth")) < 0.015
+
+
+def test_labeled_classes_of_several_styles_follow_the_update_derived_by_hand():
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 4, 12) - 1, rng.integers(0, 6, (12, 3)), rng.uniform(0.1, 1.0, 12), 5, 3, 2
+    comparison = compare_updates(EM(labeled(styles.program, "label")), styles.hand_derived_step, styles.start(jax.random.key(0), 3, 2, 3), *data, num_steps=10)
+    assert comparison.largest < 1e-12, str(comparison)
 
 
 @pytest.mark.parametrize("photograph", segmentation.PHOTOGRAPHS, ids=lambda photograph: photograph.name)
@@ -409,6 +434,27 @@ def test_rates_of_the_earthquakes_are_printed_beside_those_of_the_book(capsys):
     assert ["3", "here", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
     assert ["3", "book,", "EM", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
     assert ["2", "here", "15.421", "26.018", "-341.8787", "693.8", "707.1"] in rows
+
+
+def test_one_poisson_of_counts_is_the_one_of_their_mean():
+    count = np.bincount([3, 5, 5, 9], minlength=len(model_choice.VALUES)).astype(float)
+    soft, hard = model_choice.log_densities(1)(count)
+    expected = np.log(model_choice.poisson_probs(5.5))
+    np.testing.assert_allclose(soft, expected, rtol=1e-10)
+    np.testing.assert_allclose(hard, soft, rtol=1e-12)
+
+
+def test_bic_is_right_where_the_truth_is_a_model_and_costs_where_none_is():
+    among, none = model_choice.truths()
+    found = model_choice.simulated(among, (30, 1_000), 10)
+    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
+    assert mean["BIC"][0] > mean["CV"][0]  # few samples: too few components
+    assert (found.chosen("BIC")[:, 1] == 3).all()
+    assert mean["BIC"][1] < mean["CV"][1]
+    found = model_choice.simulated(none, (30, 1_000), 10)
+    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
+    assert (mean["BIC"] > mean["CV"]).all()
+    assert found.chosen("ICL")[:, 1].mean() < found.chosen("BIC")[:, 1].mean() < found.chosen("CV")[:, 1].mean()
 
 
 def test_short_names_of_sections():

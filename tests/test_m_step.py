@@ -723,7 +723,7 @@ def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_
     em = EM(program)
     start = {"squares": RATES[0] ** 2, "groups": jnp.ones(3)}
     state, r = em.init(jax.random.key(0)), em.posterior(start)["z"]
-    arrived = em.update(state)[0].params
+    arrived = jax.jit(em.update)(state)[0].params
     assert em.plan().method("squares") == ("Newton" if root is root_jvp else "L-BFGS")
     tolerance = 1e-8 if em.plan().method("squares") == "Newton" else 1e-3  # some steps of L-BFGS
     np.testing.assert_allclose(arrived["squares"], (COUNTS @ r / r.sum(0)) ** 2, rtol=tolerance)
@@ -766,8 +766,9 @@ KEPT = {"rate": 2.0, "probability": 0.2, "simplex": np.array([0.1, 0.2, 0.3, 0.4
 def from_kept(em, kind):
     """Return the state at which each of the three entries is the same, and the objective there and after a step."""
     start = EMState({"value": jnp.array([KEPT[kind]] * 3)}, em.init(jax.random.key(0), GROUPS, SEEN[kind]).optimizer)
-    state, before = em.update(start, GROUPS, SEEN[kind])
-    return state, before, em.update(state, GROUPS, SEEN[kind])[1]
+    update = jax.jit(em.update)
+    state, before = update(start, GROUPS, SEEN[kind])
+    return state, before, update(state, GROUPS, SEEN[kind])[1]
 
 
 @pytest.mark.parametrize("concentration", [0.5, 0.999, 1.0, 1.001, 3.0])

@@ -140,7 +140,7 @@ def test_duplicated_data_double_the_log_likelihood(program):
 def updated(em: EM, program: Program) -> dict:
     """Return the parameters after one EM step from the program's own."""
     state = replace(em.init(jax.random.key(0), program.data), params=program.params)
-    return em.update(state, program.data)[0].params
+    return jax.jit(em.update)(state, program.data)[0].params
 
 
 @examples(0.12)

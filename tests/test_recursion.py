@@ -244,7 +244,7 @@ def test_an_outlier_that_no_reachable_state_explains_is_finite_and_right(dtype, 
     with jax.enable_x64(dtype == "float64"):
         em, points = EM(left_to_right), jnp.asarray(OUTLIER, dtype)
         state = em.init(jax.random.key(0), points)
-        after, objective = em.update(state, points)
+        after, objective = jax.jit(em.update)(state, points)
         np.testing.assert_allclose(objective, expected, rtol=tolerance)
         np.testing.assert_allclose(em.posterior(state.params, points)["z"], posterior, atol=tolerance)
         loc = (posterior * OUTLIER[:, None]).sum(0)[:3] / posterior.sum(0)[:3]
@@ -267,7 +267,7 @@ def test_what_underflows_and_counts_later_is_not_lost(monkeypatch):
     points = jnp.array([0.0, 0.0, 61.0, 62.0, 59.0])  # exp(-1800) after the second, and yet the better state in the end
     each = dist.Normal(jnp.array([0.0, 60.0]), 1.0).log_prob(points[:, None]).sum(0)
     em = EM(absorbing)
-    _, objective = em.update(em.init(jax.random.key(0), points), points)
+    _, objective = jax.jit(em.update)(em.init(jax.random.key(0), points), points)
     np.testing.assert_allclose(objective, np.logaddexp.reduce(each) + np.log(0.5), rtol=1e-14)
 
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from jaxtyping import TypeCheckError
 
 import emjax
+from emjax.e_step import log_partition_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "inference").glob("*.py"))
@@ -163,6 +165,18 @@ assert 'matplotlib' not in sys.modules and 'sklearn' not in sys.modules
     done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+# ── types ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_annotations_are_executed(request):
+    if not request.config.getoption("jaxtyping_packages"):
+        pytest.skip("run without --jaxtyping-packages")
+    with pytest.raises(TypeCheckError):
+        emjax.EMState(params=1.5, optimizer=())
+    with pytest.raises(TypeCheckError):
+        log_partition_of(None, [])
 
 
 # ── documentation ──────────────────────────────────────────────────────────────────────────────────────────────

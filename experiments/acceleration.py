@@ -1,0 +1,128 @@
+"""How many steps, and how much time, do SQUAREM, Anderson's acceleration and a polish by Newton's method save?
+
+EM gains a constant factor a step: the more the latents hide, the slower. Three problems of growing slowness, from one
+start each, by plain EM and by what goes beyond it. All must end at the same optimum.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from emjax import EM, EMResult
+from emjax.models import gaussian_mixture, latent_class
+from experiments import canvas, hidden_markov, report
+
+PLAIN, SQUAREM, ANDERSON, NEWTON = "plain EM", "SQUAREM", "Anderson", "EM, then Newton"
+SETTINGS = {
+    PLAIN: {}, SQUAREM: {"acceleration": "squarem"}, ANDERSON: {"acceleration": "anderson"}, NEWTON: {"tol": 1e-6, "polish": "newton"}
+}  # fmt: skip
+COLORS = {PLAIN: canvas.GREY, SQUAREM: canvas.BLUE, ANDERSON: canvas.VERMILLION, NEWTON: canvas.GREEN}
+TOLERANCE, MAX_STEPS = 1e-14, 20_000
+NEAR = 1e-6  # nats: what nobody would see
+
+
+class Problem(NamedTuple):
+    """A program with its data, and where EM starts."""
+
+    program: Callable
+    args: tuple
+    start: dict
+
+
+class Race(NamedTuple):
+    """How one method does on a problem: its result, and the seconds of a run that is compiled already."""
+
+    result: EMResult
+    seconds: float
+
+
+def problems(quick: bool) -> dict[str, Problem]:
+    """Return the problems, the fastest first."""
+    rng = np.random.default_rng(0)
+    size = 500 if quick else 5000
+    overlapping = np.concatenate([rng.normal(0.0, 1.0, size), rng.normal(2.2, 1.2, size)])
+    is_first = rng.uniform(size=(size, 1)) < 0.5
+    answers = (rng.uniform(size=(size, 5)) < np.where(is_first, [0.8, 0.7, 0.7, 0.6, 0.5], [0.4, 0.4, 0.3, 0.3, 0.35])).astype(int)
+    mixture = {"weights": np.array([0.3, 0.7]), "loc": np.array([-1.0, 1.0]), "scale": np.array([1.0, 1.0])}
+    classes = {"weights": np.array([0.5, 0.5]), "probs": np.array([[0.6] * 5, [0.4] * 5])}
+    found = {
+        "earthquakes, 3 states": Problem(hidden_markov.soft_em().model, (*hidden_markov.data(), 3), hidden_markov.start(3)),
+        "overlapping Gaussians": Problem(gaussian_mixture.program, (overlapping, 2), mixture),
+        "two latent classes": Problem(latent_class.program, (answers, 2), classes),
+    }
+    return dict(list(found.items())[1:]) if quick else found
+
+
+def races(problem: Problem) -> dict[str, Race]:
+    """Return how each method does, from the same start; the time is the least of three runs."""
+    found = {}
+    for method, settings in SETTINGS.items():
+        em = EM(problem.program, **{"tol": TOLERANCE, "max_steps": MAX_STEPS} | settings)
+        seconds = []
+        for _ in range(4):
+            start = time.perf_counter()
+            result = em.run(jax.random.key(0), *problem.args, init_params=problem.start)
+            seconds.append(time.perf_counter() - start)
+        found[method] = Race(result, min(seconds[1:]))
+    return found
+
+
+def optimum(found: dict[str, Race]) -> float:
+    """Return the largest objective that a method reached, in nats."""
+    return max(float(race.result.objective[-1]) for race in found.values())
+
+
+def steps_to(race: Race, height: float) -> int | None:
+    """Return the first step at which the objective is within `NEAR` of a height; None if it never is."""
+    near = np.flatnonzero(height - race.result.objective <= NEAR)
+    return int(near[0]) if len(near) else None
+
+
+def run(figures: Path, quick: bool) -> None:
+    """Print the table, draw the figure."""
+    found = {name: races(problem) for name, problem in problems(quick).items()}
+    print_races(found)
+    draw_gaps(figures / "gaps.png", found)
+
+
+def print_races(found: dict[str, dict[str, Race]]) -> None:
+    """Print steps, time and what is left to gain, method by method."""
+    report.heading("From the same start to the same optimum")
+    rows = []
+    for name, own in found.items():
+        top, plain = optimum(own), own[PLAIN]
+        for method, race in own.items():
+            steps = steps_to(race, top)
+            rows.append([
+                name if method == PLAIN else "", method, "–" if steps is None else str(steps), str(race.result.num_steps), f"{plain.seconds / race.seconds:.1f}",
+                f"{top - float(race.result.objective[-1]):.0e}", report.outcome(race.result),
+            ])  # fmt: skip
+    columns = ["problem", "method", "steps to 1e-6 nats", "steps in all", "plain time / time", "nats below the best", "ended"]
+    report.table(columns, rows, "Every E-step counts as a step; so does each of Newton's polishes. Times are of compiled runs.")
+    report.remark("The last step of plain EM gains less than rounding and yet leaves more to gain than that: a small gain is no small distance.")
+
+
+def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
+    """Draw what is left to gain against the step."""
+    with canvas.figure(
+        path,
+        "Where EM is slow, leaps ahead of its own steps save most of them, and never go down",
+        "What is left to gain after each step, in nats. Plain EM gains a constant factor; SQUAREM and Anderson's acceleration leap, Newton's method "
+        "finishes.",
+        width=10,
+        height=3.2,
+    ) as figure:
+        for axes, (name, own) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+            top = optimum(own)
+            for method, race in own.items():
+                gap = np.maximum(top - race.result.objective, 1e-12)
+                axes.semilogy(np.arange(len(gap)), gap, color=COLORS[method], linewidth=1.4, label=method)
+            axes.set(title=name, xlabel="step", xscale="symlog", ylim=(5e-12, None))
+            axes.set_xlim(0, None)
+            canvas.light_grid(axes)
+        figure.axes[0].set_ylabel("left to gain, nats")
+        figure.axes[-1].legend(fontsize=8)
