@@ -129,7 +129,7 @@ def print_annotators(found: Landscape) -> None:
     report.heading("Three images, five annotators: where do starts end?")
     explained(
         found,
-        """The parameters are the images' values μ, the noise σ of a good annotator, and the share π of good ones.""",
+        """The parameters are the images' values μ, the noise σ of a good annotator, and the share π of good ones. The starts:""",
         {
             OWN: "everyone is good",
             RANDOM: "each annotator is good with a probability drawn at random, then one M-step",
