@@ -5,7 +5,7 @@ whose likelihood has dozens. From each kind of start: how many starts end where.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from emjax import EM, Restarts
 from emjax.models import annotators, gaussian_mixture
 from emjax.restarts import Optimum
 from experiments import canvas, report
-from experiments.annotators import COLLAPSED, NUM_ANNOTATORS, SCORES
+from experiments.annotators import NUM_ANNOTATORS, SCORES
 
 OWN, RANDOM, DATA, FAR, SPLIT, PRIORS = (
     "the program's own", "responsibilities", "data points", "k-means++", "splitting", "priors"
@@ -33,8 +33,9 @@ SIGMA_MAX = 0.5
 NUM_COMPONENTS = 5
 CENTERS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0], [8.0, 2.0]])
 SPREADS = (0.8, 0.8, 0.8, 0.8, 1.5)
-POINTS_OF_EACH = 60
+POINTS_OF_EACH = 40
 MIXTURE_KINDS = (RANDOM, DATA, FAR, SPLIT)
+QUICK_KINDS = (OWN, RANDOM, SPLIT, PRIORS)  # each kind is compiled on its own
 COLORS = {
     RANDOM: canvas.VERMILLION, DATA: canvas.BLUE, FAR: canvas.GREEN, SPLIT: canvas.PURPLE, OWN: canvas.SKY, PRIORS: canvas.ORANGE
 }  # fmt: skip
@@ -45,6 +46,11 @@ class Landscape(NamedTuple):
 
     kinds: np.ndarray
     restarts: Restarts
+
+    @property
+    def names(self) -> list[str]:
+        """The kinds of starts, each once."""
+        return list(dict.fromkeys(self.kinds.tolist()))
 
     @property
     def optima(self) -> list[Optimum]:
@@ -87,42 +93,56 @@ def with_priors() -> Callable:
     return handlers.lift(annotators.program, prior=flat)
 
 
-def annotators_landscape(num_starts: int) -> Landscape:
-    """Return where EM ends on the annotators' table from each kind of start."""
+def annotators_landscape(num_starts: int, kinds: Sequence[str] = tuple(INIT)) -> Landscape:
+    """Return where EM ends on the annotators' table from each kind of start (the program's own and random ones always)."""
     found = {}
-    for kind, init in INIT.items():
+    for kind in kinds:
         if kind == RANDOM:
             continue
         program = with_priors() if kind == PRIORS else annotators.program
-        em = EM(program, init=init, num_restarts=2 if kind == SPLIT else num_starts + (kind == OWN), short_steps=None, tol=1e-10, max_steps=2000)
+        number = 2 if kind == SPLIT else num_starts + (kind == OWN)
+        em = EM(program, init=INIT[kind], num_restarts=number, short_steps=None, tol=1e-10, max_steps=2000)
         restarts = em.run(jax.random.key(0), SCORES).restarts
         if kind == OWN:  # without a strategy, all starts but the first have random responsibilities
             found[RANDOM] = part(restarts, slice(1, None))
         found[kind] = part(restarts, slice(1 if kind in DETERMINISTIC else None))
     drawn = found[PRIORS]
     found[PRIORS] = eqx.tree_at(lambda restarts: restarts.objective, drawn, drawn.objective + np.log(SIGMA_MAX))
-    return landscape({kind: found[kind] for kind in INIT})
+    return landscape({kind: found[kind] for kind in kinds})
 
 
 def end_name(optimum: Optimum) -> str:
     """Return an optimum of the annotators' table in words."""
-    if optimum.degenerate or optimum.params["sigma"] < COLLAPSED:
+    if optimum.degenerate:
         return "σ → 0"
     share = optimum.params["pi"]
-    return "all good" if share > 1 - 1e-6 else "none good" if share < 1e-6 else f"{share * NUM_ANNOTATORS:.1f} good"
+    return "all good" if share > 1 - 1e-6 else "none good" if share < 1e-6 else f"{share * NUM_ANNOTATORS:.0f} good"
+
+
+def explained(found: Landscape, text: str, starts: Mapping[str, str]) -> None:
+    """Print a paragraph that ends with what each kind of start is."""
+    report.remark(text + " " + "; ".join(f"{kind}: {starts[kind]}" for kind in found.names) + ".")
 
 
 def print_annotators(found: Landscape) -> None:
     """Print how many starts of each kind end where."""
     report.heading("Three images, five annotators: where do starts end?")
-    report.remark(f"""The parameters are the images' values μ, the noise σ of a good annotator, and the share π of good
-        ones. {OWN.capitalize()} start takes everyone for good. "{RANDOM}": each annotator is good with a probability
-        drawn at random, then one M-step. "{DATA}": the scores of one annotator are the values; "{FAR}": likewise.
-        "{SPLIT}": two clusters of annotators. "{PRIORS}": μ, σ and π uniform.""")
+    explained(
+        found,
+        """The parameters are the images' values μ, the noise σ of a good annotator, and the share π of good ones. The starts:""",
+        {
+            OWN: "everyone is good",
+            RANDOM: "each annotator is good with a probability drawn at random, then one M-step",
+            DATA: "μ repeats the scores of one annotator, σ and π are the program's own",
+            FAR: "likewise, of one of two annotators far apart",
+            SPLIT: "the annotators in two clusters",
+            PRIORS: "μ, σ and π are uniform",
+        },
+    )
     optima = found.optima
     columns = [f"{end_name(o)} ({'∞' if o.degenerate else f'{o.objective:.3f}'})" for o in optima]
     rows = [
-        [kind, str(found.total(kind)), *(str(found.counts(optimum)[kind] or "–") for optimum in optima)] for kind in INIT
+        [kind, str(found.total(kind)), *(str(found.counts(optimum)[kind] or "–") for optimum in optima)] for kind in found.names
     ]
     report.table(["start", "starts", *columns], rows, caption="Columns: where they end (log-likelihood in nats).")
     print(f"  {conclusion(found)}\n")
@@ -130,7 +150,7 @@ def print_annotators(found: Landscape) -> None:
 
 def conclusion(found: Landscape) -> str:
     """Return what the table says of degenerate ends."""
-    degenerate = {kind: share_of(found, kind, [o for o in found.optima if o.degenerate]) for kind in INIT}
+    degenerate = {kind: share_of(found, kind, [o for o in found.optima if o.degenerate]) for kind in found.names}
     others = max(share for kind, share in degenerate.items() if kind != PRIORS)
     return (f"Starts drawn from priors end without a bound in {100 * degenerate[PRIORS]:.0f}% of the cases; "
             f"starts that look at the data, in {100 * others:.0f}%.")  # fmt: skip
@@ -144,17 +164,18 @@ def share_of(found: Landscape, kind: str, optima: list[Optimum]) -> float:
 def draw_annotators(path: Path, found: Landscape) -> None:
     """Draw, for each kind of start, the share of starts that end at each optimum."""
     optima = found.optima
-    colors = [canvas.BLUE, canvas.SKY, canvas.GREEN, canvas.ORANGE, canvas.PURPLE][: len(optima) - 1] + [canvas.PALE]
+    colors = [canvas.PALE if o.degenerate else color for o, color in zip(optima, (canvas.BLUE, canvas.SKY, canvas.GREEN, canvas.ORANGE, canvas.PURPLE), strict=False)]
+    unbounded = f"{100 * share_of(found, PRIORS, [o for o in optima if o.degenerate]):.0f}%"
     with canvas.figure(
         path,
-        "The start decides where EM ends, and a careless one ends where the likelihood has no bound",
+        f"The start decides where EM ends: of those drawn from priors, {unbounded} where the likelihood has no bound",
         """The annotators' table: shares of the starts of each kind that end at each optimum, with its log-likelihood
         in nats. σ → 0: one annotator is left to be good, μ repeats the scores, and the likelihood grows without bound.
         """,
         height=3.2,
     ) as figure:
         axes = figure.subplots()
-        for row, kind in enumerate(INIT):
+        for row, kind in enumerate(found.names):
             left = 0.0
             for optimum, color in zip(optima, colors, strict=True):
                 share = share_of(found, kind, [optimum])
@@ -166,8 +187,8 @@ def draw_annotators(path: Path, found: Landscape) -> None:
         for optimum, color in zip(optima, colors, strict=True):
             value = "∞" if optimum.degenerate else f"{optimum.objective:.3f}"
             axes.barh(0, 0, color=color, label=f"{end_name(optimum)}: {value}")
-        labels = [f"{kind} ({found.total(kind)})" for kind in INIT]
-        axes.set(yticks=range(len(INIT)), yticklabels=labels, xticks=[], xlim=(0, 1))
+        labels = [f"{kind} ({found.total(kind)})" for kind in found.names]
+        axes.set(yticks=range(len(labels)), yticklabels=labels, xticks=[], xlim=(0, 1))
         axes.invert_yaxis()
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
@@ -178,14 +199,14 @@ def draw_annotators(path: Path, found: Landscape) -> None:
 
 
 def five_gaussians(seed: int) -> np.ndarray:
-    """Return 300 points (sample, 2) of five round Gaussians, one of them wide."""
+    """Return 200 points (sample, 2) of five round Gaussians, one of them wide."""
     rng = np.random.default_rng(seed)
     return np.concatenate(
         [rng.normal(center, spread, (POINTS_OF_EACH, 2)) for center, spread in zip(CENTERS, SPREADS, strict=True)]
     )
 
 
-def mixture_ems(num_starts: int) -> dict[str, EM]:
+def mixture_ems(num_starts: int, kinds: Sequence[str] = MIXTURE_KINDS) -> dict[str, EM]:
     """Return EM with each kind of start; of splitting, which draws nothing, two starts are compiled and one is counted."""
     return {
         kind: EM(
@@ -194,7 +215,7 @@ def mixture_ems(num_starts: int) -> dict[str, EM]:
             num_restarts=2 if kind == SPLIT else num_starts,
             short_steps=None,
         )
-        for kind in MIXTURE_KINDS
+        for kind in kinds
     }
 
 
@@ -216,14 +237,21 @@ def starts_needed(share: float) -> str:
 
 def print_mixture(found: Landscape) -> None:
     """Print what the starts of each kind come to on one data set."""
-    report.heading("Five Gaussians, 300 points: how many optima are there?")
+    report.heading("Five Gaussians, 200 points: how many optima are there?")
     bounded = [optimum for optimum in found.optima if not optimum.degenerate]
     best = bounded[0].objective
-    report.remark(f"""{len(bounded)} distinct optima of the likelihood were found; the best has log-likelihood {best:.3f}
-        nats. "{DATA}": five points at random are the means; "{FAR}": five points far from one another; "{SPLIT}": one
-        cluster is split until there are five; "{RANDOM}": drawn for each point, then one M-step.""")
+    explained(
+        found,
+        f"{len(bounded)} distinct optima of the likelihood were found; the best has log-likelihood {best:.3f} nats. The starts:",
+        {
+            RANDOM: "responsibilities drawn for each point, then one M-step",
+            DATA: "five points at random are the means",
+            FAR: "five points far from one another",
+            SPLIT: "one cluster is split until there are five",
+        },
+    )
     rows = []
-    for kind in MIXTURE_KINDS:
+    for kind in found.names:
         of_kind = found.kinds == kind
         share = share_of(found, kind, bounded[:1])
         ends = found.restarts.objective[of_kind & ~found.restarts.degenerate]
@@ -241,7 +269,7 @@ def shares_at_best(landscapes: list[Landscape]) -> dict[str, np.ndarray]:
     best = [next(optimum for optimum in found.optima if not optimum.degenerate) for found in landscapes]
     return {
         kind: np.array([share_of(found, kind, [optimum]) for found, optimum in zip(landscapes, best, strict=True)])
-        for kind in MIXTURE_KINDS
+        for kind in landscapes[0].names
     }
 
 
@@ -260,10 +288,11 @@ def print_shares(shares: Mapping[str, np.ndarray]) -> None:
 def draw_mixture(path: Path, found: Landscape, shares: Mapping[str, np.ndarray]) -> None:
     """Draw the optima that each kind of start finds, and how often it finds the best of each data set."""
     count = sum(not optimum.degenerate for optimum in found.optima)
+    low, high = (100 * of(share.mean() for share in shares.values()) for of in (min, max))
     with canvas.figure(
         path,
-        f"{count} optima on one data set; spreading the means out finds the best more often",
-        """Five Gaussians, 300 points. Left: the optima of one data set that each kind of start finds; a dot's area is the
+        f"{count} optima on one data set; of the starts of a kind, {low:.0f}% to {high:.0f}% find the best",
+        """Five Gaussians, 200 points. Left: the optima of one data set that each kind of start finds; a dot's area is the
         share of starts that end there. Right: share of starts that end at the best optimum, a dot for each data set, and
         their mean (bar).
         """,
@@ -284,15 +313,15 @@ def draw_mixture(path: Path, found: Landscape, shares: Mapping[str, np.ndarray])
 def draw_optima_found(axes: Axes, found: Landscape) -> None:
     """Draw a dot for each optimum and kind of start."""
     bounded = [optimum for optimum in found.optima if not optimum.degenerate]
-    for row, kind in enumerate(MIXTURE_KINDS):
+    for row, kind in enumerate(found.names):
         gaps = np.array([optimum.objective - bounded[0].objective for optimum in bounded])
         share = np.array([share_of(found, kind, [optimum]) for optimum in bounded])
         axes.axhline(row, color=canvas.PALE, linewidth=0.8, zorder=0)
         axes.scatter(gaps, np.full(len(gaps), row), s=900 * share, color=COLORS[kind], alpha=0.55, linewidths=0, clip_on=False)
     axes.set(
-        yticks=range(len(MIXTURE_KINDS)),
-        yticklabels=[f"{kind} ({found.total(kind)})" for kind in MIXTURE_KINDS],
-        ylim=(len(MIXTURE_KINDS) - 0.45, -0.75),
+        yticks=range(len(found.names)),
+        yticklabels=[f"{kind} ({found.total(kind)})" for kind in found.names],
+        ylim=(len(found.names) - 0.45, -0.75),
         xlabel="log-likelihood minus that of the best optimum, nats",
         title="One data set",
     )
@@ -311,7 +340,7 @@ def draw_optima(path: Path, points: np.ndarray, found: Landscape) -> None:
         """Ellipses of two standard deviations: the best optimum, the two others in which most starts end, and the worst.
         Percentages: starts of all kinds that end there.
         """,
-        height=2.7,
+        height=2.15,
         width=10.5,
     ) as figure:
         for axes, optimum in zip(figure.subplots(1, len(shown), sharex=True, sharey=True), shown, strict=True):
@@ -319,7 +348,7 @@ def draw_optima(path: Path, points: np.ndarray, found: Landscape) -> None:
             draw_components(axes, optimum)
             share = 100 * len(optimum.starts) / len(found.kinds)
             gap = "best" if optimum is best else f"{optimum.objective - best.objective:.1f} nats".replace("-", "−")
-            axes.set_title(f"{gap}, {share:.0f}% of the starts" if share >= 1 else f"{gap}, {len(optimum.starts)} start(s)")
+            axes.set_title(f"{gap}, {share:.0f}% of the starts" if share >= 1 else f"{gap}, {len(optimum.starts)} of {len(found.kinds)}")
             axes.set_aspect("equal")
             canvas.bare(axes)
 
@@ -332,11 +361,12 @@ def draw_components(axes: Axes, optimum: Optimum) -> None:
 
 def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
-    num_starts, num_data_sets = (40, 2) if quick else (200, 10)
-    found = annotators_landscape(num_starts)
+    num_starts, num_data_sets = (40, 2) if quick else (200, 6)
+    found = annotators_landscape(num_starts, QUICK_KINDS if quick else tuple(INIT))
     print_annotators(found)
     draw_annotators(figures / "annotators.png", found)
-    ems, data = mixture_ems(num_starts), [five_gaussians(seed) for seed in range(num_data_sets)]
+    ems = mixture_ems(num_starts, (RANDOM, FAR, SPLIT) if quick else MIXTURE_KINDS)
+    data = [five_gaussians(seed) for seed in range(num_data_sets)]
     landscapes = [mixture_landscape(ems, points) for points in data]
     shares = shares_at_best(landscapes)
     print_mixture(landscapes[0])

@@ -29,6 +29,7 @@ from experiments import (  # noqa: E402
     model_choice,
     motif,
     report,
+    restarts,
     segmentation,
     semi_supervised,
     styles,
@@ -121,6 +122,20 @@ def test_annotators_landscape_has_the_optima_of_the_lecture():
 def test_annotators_likelihood_has_no_bound():
     heights = annotators.along_sigma(annotators.lecture_em(), (4,), np.array([1e-3, 1e-4, 1e-5]))
     np.testing.assert_allclose(np.diff(heights), 3 * np.log(10), rtol=1e-5)  # σ⁻³: a factor for each image
+
+
+def test_starts_of_the_annotators_find_the_optima_of_the_lecture_and_those_without_bound():
+    found = restarts.annotators_landscape(12, kinds=(restarts.OWN, restarts.RANDOM, restarts.PRIORS))
+    assert [found.total(kind) for kind in found.names] == [1, 12, 12]
+    optima = {restarts.end_name(optimum): optimum for optimum in found.optima}
+    for name, value in (("all good", 14.074), ("4 good", 13.547)):
+        assert round(optima[name].objective, 3) == value
+        assert found.counts(optima[name])[restarts.RANDOM] > 0
+    assert optima["σ → 0"].degenerate and set(found.counts(optima["σ → 0"])) == {restarts.PRIORS}
+
+
+def test_starts_needed_find_the_best_with_probability_95():
+    assert [restarts.starts_needed(share) for share in (0.0, 1.0, 0.5, 0.05)] == ["–", "1", "5", "59"]
 
 
 def test_annotators_are_found_with_enough_images():
