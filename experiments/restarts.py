@@ -164,11 +164,12 @@ def share_of(found: Landscape, kind: str, optima: list[Optimum]) -> float:
 def draw_annotators(path: Path, found: Landscape) -> None:
     """Draw, for each kind of start, the share of starts that end at each optimum."""
     optima = found.optima
-    colors = [canvas.PALE if o.degenerate else color for o, color in zip(optima, (canvas.BLUE, canvas.SKY, canvas.GREEN, canvas.ORANGE, canvas.PURPLE), strict=False)]
+    bounded = (canvas.BLUE, canvas.SKY, canvas.GREEN, canvas.ORANGE, canvas.PURPLE, canvas.VERMILLION)
+    colors = [canvas.PALE if o.degenerate else bounded[i % len(bounded)] for i, o in enumerate(optima)]
     unbounded = f"{100 * share_of(found, PRIORS, [o for o in optima if o.degenerate]):.0f}%"
     with canvas.figure(
         path,
-        f"The start decides where EM ends: of those drawn from priors, {unbounded} where the likelihood has no bound",
+        f"The start decides where EM ends: of those drawn from priors, {unbounded} end where the likelihood has no bound",
         """The annotators' table: shares of the starts of each kind that end at each optimum, with its log-likelihood
         in nats. σ → 0: one annotator is left to be good, μ repeats the scores, and the likelihood grows without bound.
         """,
@@ -244,7 +245,7 @@ def print_mixture(found: Landscape) -> None:
         found,
         f"{len(bounded)} distinct optima of the likelihood were found; the best has log-likelihood {best:.3f} nats. The starts:",
         {
-            RANDOM: "responsibilities drawn for each point, then one M-step",
+            RANDOM: "drawn for each point, then one M-step",
             DATA: "five points at random are the means",
             FAR: "five points far from one another",
             SPLIT: "one cluster is split until there are five",
