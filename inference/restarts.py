@@ -9,7 +9,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.loop import RUNNING, Status
+from emjax.loop import RUNNING, Status, has_failed
 
 
 class Optimum(NamedTuple):
@@ -43,9 +43,9 @@ class Restarts(eqx.Module):
 
     @property
     def best(self) -> int:
-        """The start with the largest objective of those that are not degenerate (of all, if all are)."""
+        """The start with the largest objective of those that did not fail: not degenerate, no decrease (of all, if all did)."""
         finite = np.where(np.isnan(self.objective), -np.inf, self.objective)
-        return int(np.lexsort((finite, ~self.degenerate))[-1])
+        return int(np.lexsort((finite, ~(self.degenerate | has_failed(self.status))))[-1])
 
     def optima(self, tolerance: float = 1e-6) -> list[Optimum]:
         """Return the distinct optima, the best first and degenerate ones last.
