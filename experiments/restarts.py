@@ -18,9 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from numpyro import handlers
 
-from emjax import EM, Restarts
+from emjax import EM, Optimum, Restarts
 from emjax.models import annotators, gaussian_mixture
-from emjax.restarts import Optimum
 from experiments import canvas, report
 from experiments.annotators import NUM_ANNOTATORS, SCORES
 

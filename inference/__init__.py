@@ -13,7 +13,7 @@ from emjax.labels import labeled
 from emjax.loop import EMState, Status
 from emjax.model_choice import Candidate, Choice, choose
 from emjax.plan import Plan
-from emjax.restarts import Restarts
+from emjax.restarts import Optimum, Restarts
 from emjax.result import EMResult
 from emjax.reweighted import pointwise_log_likelihood
 from emjax.summary_table import Summary, summary
@@ -21,6 +21,6 @@ from emjax.uncertainty import StandardErrors, standard_errors
 from emjax.weighting import weighted
 
 __all__ = ["EM", "Candidate", "Choice", "Comparison", "Compressed", "Criteria", "CrossValidation", "Diagnosis", "EMResult", "EMState", "Family",
-           "Plan", "Restarts", "StandardErrors", "Status", "Summary", "choose", "compare_updates", "compress", "conjugate", "criteria",
+           "Optimum", "Plan", "Restarts", "StandardErrors", "Status", "Summary", "choose", "compare_updates", "compress", "conjugate", "criteria",
            "cross_validate", "distributions", "labeled", "pointwise_log_likelihood", "register", "standard_errors", "summary", "to_arviz",
            "weighted"]

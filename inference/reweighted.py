@@ -17,7 +17,15 @@ from emjax.arguments import signature
 from emjax.driver import Compiled
 from emjax.em import EM
 from emjax.numerics import IMPOSSIBLE
-from emjax.weighting import Plate, Plates, chosen_plate, multiplicity, plates, weighted
+from emjax.weighting import (
+    Plate,
+    Plates,
+    Units,
+    chosen_plate,
+    multiplicity,
+    plates,
+    units_of,
+)
 
 # elements are weighted so little that an impossible one cannot swallow the others
 SMALL = 1e-30
@@ -103,28 +111,22 @@ def reweighted(em: EM, plate: str | None, rows: Mapping | None, args, kwargs) ->
 
     `rows`: {another plate: which element of `plate` each of its elements belongs to}; those count as often as that element.
     """
-    found, rows = plates_of(em, args, kwargs).plates, dict(rows or {})
-    chosen = chosen_plate(found, plate)
-    rows = {other: _checked_rows(index, chosen, chosen_plate(found, other)) for other, index in rows.items()}
-    concrete = looks_at_values(em, args, kwargs)
-    key = chosen.name, tuple((other, index.tobytes()) for other, index in rows.items()), signature(args, kwargs, concrete)
-    known = _KNOWN.setdefault(em, {})
+    found = plates_of(em, args, kwargs).plates
+    units, concrete = units_of(found, plate, rows), looks_at_values(em, args, kwargs)
+    key, known = (units.key, signature(args, kwargs, concrete)), _KNOWN.setdefault(em, {})
     if key not in known:
-        known[key] = _with_weights(em, chosen.name, rows, (args, kwargs) if concrete else None), {}
+        known[key] = _with_weights(em, units, (args, kwargs) if concrete else None), {}
     other_em, functions = known[key]
-    ones = jnp.ones(chosen.size, jnp.result_type(float))
+    ones = jnp.ones(units.size, jnp.result_type(float))
     compiled, (weights, *data) = other_em._compiled(*((ones,), {}) if concrete else ((ones, *args), kwargs))
     if not validation.is_traced(data):
         validation.check_data(compiled.graph, compiled.violations(compiled.prepare([weights, *data])))
-    return Reweighted(compiled, data, chosen, functions)
+    return Reweighted(compiled, data, found[units.plate], functions)
 
 
-def _with_weights(em: EM, plate: str, rows, bound) -> EM:
+def _with_weights(em: EM, units: Units, bound) -> EM:
     """Return the EM of the program (weights, …); `bound`: the arguments of a program that looks at them, which are then its constants."""
-    model = weighted(em.model, plate)
-    for other, index in rows.items():
-        model = weighted_alike(model, other, index)
-    other_em = copy.copy(em)
+    model, other_em = units.weighted(em.model), copy.copy(em)
     other_em.model, other_em._cache, other_em._looks_at_values = model if bound is None else bound_to(model, *bound), {}, set()
     return other_em
 
@@ -132,20 +134,6 @@ def _with_weights(em: EM, plate: str, rows, bound) -> EM:
 def bound_to(model, args, kwargs):
     """Return the program of the weights alone."""
     return lambda weights: model(weights, *args, **kwargs)
-
-
-def weighted_alike(model, plate: str, index):
-    """Return the program (weights, …) in which the elements of another plate, too, count as often as the elements that `index` names."""
-    both = weighted(model, plate)
-    return lambda weights, *args, **kwargs: both(weights[index], weights, *args, **kwargs)
-
-
-def _checked_rows(index, plate: Plate, other: Plate):
-    index = np.asarray(index)
-    if index.shape != (other.size,) or not np.issubdtype(index.dtype, np.integer) or (index < 0).any() or (index >= plate.size).any():
-        raise ValueError(f"rows['{other.name}'] must say, for each of the {other.size} elements of that plate, which of the {plate.size} elements of "
-                         f"'{plate.name}' it belongs to: whole numbers from 0. It has shape {index.shape} and type {index.dtype}.")
-    return index
 
 
 def pointwise_log_likelihood(em: EM, params, *args, plate: str | None = None, rows: Mapping | None = None, **kwargs) -> Float[Array, "element"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,39 +14,21 @@ from emjax.curvature import rows_of_derivative
 from emjax.driver import Compiled
 from emjax.e_step import log_partition_of
 from emjax.em import EM
-from emjax.weighting import Units, plate_sizes
+from emjax.reweighted import plates_of
+from emjax.weighting import Units, units_of
 
 
-def independent_units(em: EM, compiled: Compiled, plate, args, kwargs) -> Units:
-    """Return the independent units: the elements of the plate given, or of the only outermost one of latents and observations.
+def independent_units(em: EM, compiled: Compiled, plate: str | None, rows: Mapping | None, args, kwargs) -> Units:
+    """Return the independent units: the elements of the plate given, or of the only outermost one, with their `rows` of other plates (see `units_of`).
 
-    `plate`: a name, or {name: None, other: index}, where index says to which element of the first each row of the other belongs. Errors: `ValueError` where there is
-    no such plate, or several, or where the program counts copies within it.
+    Errors: `ValueError` where there is no such plate, or several, or where the program counts copies within it.
     """
-    terms = [term for term in compiled.graph.terms if term.site.kind != "prior"]
-    outermost = sorted({term.site.plates[-1] for term in terms if term.site.plates})
-    known = ", ".join(map(repr, sorted({name for term in terms for name in term.site.plates}))) or "none"
-    if plate is None and len(outermost) != 1:
-        raise ValueError(f"Which elements are independent? Pass plate=..., one of the program's plates: {known}. Rows of another plate go with them by an index: "
-                         "plate={'items': None, 'rows': item}.")
-    chosen = {outermost[0]: None} if plate is None else {plate: None} if isinstance(plate, str) else dict(plate)
-    units = [name for name, index in chosen.items() if index is None]
-    if len(units) != 1:
-        raise ValueError(f"plate must be a plate's name, or {{name: None, other: index}} with one plate whose elements are the units, not {plate!r}.")
-    for name in chosen:
-        within = [term for term in terms if name in term.site.plates]
-        if not within:
-            raise ValueError(f"The program has no plate '{name}' with latents or data in it; its plates are {known}.")
-        for term in within:
-            if term.site.outputs["scale"] is not None:
-                raise ValueError(f"Site '{term.site.name}' counts copies (handlers.scale), and a row of several copies is no independent element of plate '{name}'. Pass "
-                                 "the rows one by one, np.repeat(rows, count), or use method='information'.")
-    sizes = plate_sizes(em.model, args, kwargs)
-    rows = {name: np.asarray(index) for name, index in chosen.items() if index is not None}
-    for name, index in rows.items():
-        if index.shape != (sizes[name],) or not np.issubdtype(index.dtype, np.integer) or (index < 0).any() or (index >= sizes[units[0]]).any():
-            raise ValueError(f"plate['{name}'] must say to which of the {sizes[units[0]]} elements of '{units[0]}' each of its {sizes[name]} rows belongs: whole numbers from 0.")
-    return Units(units[0], sizes[units[0]], rows)
+    units = units_of(plates_of(em, args, kwargs).plates, plate, rows)
+    for term in compiled.graph.terms:
+        if {units.plate, *units.rows} & set(term.site.plates) and term.site.kind != "prior" and term.site.outputs["scale"] is not None:
+            raise ValueError(f"Site '{term.site.name}' counts copies (handlers.scale), and a row of several copies is no independent element of plate '{units.plate}'. Pass "
+                             "the rows one by one, np.repeat(rows, count), or use method='information'.")
+    return units
 
 
 def scores_of(em: EM, own: Coordinates, units: Units, params, args, kwargs) -> np.ndarray:
@@ -85,5 +69,5 @@ def _check_sum(total, summed, units: Units) -> None:
     """A log-likelihood that is a sum over the units is linear in their weights: at weights of one it is the sum of its derivatives (Euler)."""
     if not np.isclose(total, summed, rtol=np.sqrt(np.finfo(total.dtype).eps), atol=0):
         raise ValueError(f"The log-likelihood ({total:.6g} nats) is not the sum over the elements of {units} ({summed:.6g}): data outside it are observed, or latents are shared "
-                         f"among its elements. Pass the plate that holds all data; rows of another that look up its elements go with them by an index: plate={{'{units.plate}': None, "
-                         "'rows': index}; or use method='information' or 'parametric bootstrap'.")
+                         f"among its elements. Pass the plate that holds all data; for each plate of rows that look up its elements, say which one each row belongs to: "
+                         f"plate='{units.plate}', rows={{'labels': item}}; or use method='information' or 'parametric bootstrap'.")

@@ -109,8 +109,8 @@ def interval_within(value, error, low, high, z: float):
     return tuple(ends)
 
 
-def standard_errors(em: EM, params, *args, method: str = "information", plate=None, num_draws: int = 200,
-                    rng_key=None, **kwargs) -> StandardErrors:
+def standard_errors(em: EM, params, *args, method: str = "information", plate: str | None = None, rows: Mapping | None = None,
+                    num_draws: int = 200, rng_key=None, **kwargs) -> StandardErrors:
     """Return standard errors of an estimate; they print as a table.
 
     `params`: the estimate, or the result of a run; `args`, `kwargs`: the model's own. `method`:
@@ -123,7 +123,7 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate=No
 
     Derivatives are in unconstrained coordinates, the standard errors of the constrained entries follow by the delta method. Refits start at `params`, are compiled
     together, and their labels are brought to those of the estimate. `plate`: whose elements are independent (the only outermost one, if not given);
-    {"items": None, "rows": item}, where rows of another plate go with them: item says to which each belongs. `num_draws`, `rng_key`: for a bootstrap.
+    `rows`: {another plate: which element of `plate` each of its elements belongs to}, for long-form data: `plate="items", rows={"labels": item}`. `num_draws`, `rng_key`: for a bootstrap.
 
     Errors: `ValueError` for params that are no maximum (a direction of increase, or one that is not determined, is named), too far from one, or on which nothing
     depends smoothly (hard E-step); for a plate that does not hold all data; for elements with multiplicities in a sandwich or bootstrap.
@@ -139,7 +139,7 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate=No
         found = jax.device_get(_derivatives(compiled, own)(params, constants))
         covariance, distance = inverse_information(found["hessian"], found["gradient"], own)
         if method == "sandwich":
-            units = independent_units(em, compiled, plate, args, kwargs)
+            units = independent_units(em, compiled, plate, rows, args, kwargs)
             scores = scores_of(em, own, units, params, args, kwargs)
             covariance = covariance @ np.cov(scores, bias=True).reshape(covariance.shape) @ covariance * scores.shape[1]
         errors = _delta(compiled, own, found["jacobian"], covariance)
@@ -148,7 +148,7 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate=No
         raise ValueError(f"num_draws must be a whole number of at least 2, not {num_draws!r}.")
     if rng_key is None:
         raise ValueError("A bootstrap draws at random: pass rng_key=jax.random.key(0).")
-    return _bootstrapped(em, compiled, own, params, constants, method, plate, jax.random.split(_checked_key(rng_key), num_draws), args, kwargs, common)
+    return _bootstrapped(em, compiled, own, params, constants, method, (plate, rows), jax.random.split(_checked_key(rng_key), num_draws), args, kwargs, common)
 
 
 # ── second derivatives ─────────────────────────────────────────────────────────────────────────────────────────
@@ -196,11 +196,11 @@ def _in_words(compiled: Compiled, units: Units | None) -> str:
 # ── refits ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _bootstrapped(em: EM, compiled: Compiled, own: Coordinates, params, constants, method, plate, keys, args, kwargs, common) -> StandardErrors:
+def _bootstrapped(em: EM, compiled: Compiled, own: Coordinates, params, constants, method, chosen, keys, args, kwargs, common) -> StandardErrors:
     found = _symmetries(compiled, own, params, constants)
     latents = tuple(name for symmetry in found for name in symmetry.latents)
     if method == "bootstrap":
-        units = independent_units(em, compiled, plate, args, kwargs)
+        units = independent_units(em, compiled, *chosen, args, kwargs)
         check_independent(em, units, params, args, kwargs)
         refitted = resampled(em, compiled, units, params, constants, keys, latents, args, kwargs)
         what = f"standard errors from {len(keys)} refits to the elements of {units}, drawn with replacement"

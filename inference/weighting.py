@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
-from numpyro.infer import init_to_sample
 from numpyro.primitives import Messenger
 
 from emjax.jaxprs import pruned, rearranged
@@ -167,11 +166,6 @@ def multiplicity(model: Callable, parameters: Mapping, data: list, plate: Plate,
     return next(iter(totals.values()), float(plate.size))
 
 
-def plate_sizes(model: Callable, args: tuple, kwargs: Mapping) -> dict[str, int]:
-    """Return the number of elements of every plate of a program with a sample site in it; nothing runs."""
-    return {name: plate.size for name, plate in plates(model, init_to_sample(), args, dict(kwargs), concrete=True).plates.items()}
-
-
 @dataclass(frozen=True, eq=False)
 class Units:
     """The independent units of a program: the `size` elements of a `plate`, and with them the rows of other plates: `rows[name]` says to which unit each belongs."""
@@ -197,3 +191,18 @@ class Units:
             return weighted(own, self.plate)(weights, *args, **kwargs)
 
         return program
+
+
+def units_of(found: Mapping[str, Plate], plate: str | None, rows: Mapping | None) -> Units:
+    """Return the units that a plate's elements are (default: those of the only outermost one), with the rows of other plates: `rows[name]` says which element each of
+    its rows belongs to. Errors: `ValueError` for plates that the program does not have, and rows that belong to no element."""
+    chosen = chosen_plate(found, plate)
+    return Units(chosen.name, chosen.size, {other: _checked_rows(index, chosen, chosen_plate(found, other)) for other, index in dict(rows or {}).items()})
+
+
+def _checked_rows(index, plate: Plate, other: Plate) -> np.ndarray:
+    index = np.asarray(index)
+    if index.shape != (other.size,) or not np.issubdtype(index.dtype, np.integer) or (index < 0).any() or (index >= plate.size).any():
+        raise ValueError(f"rows['{other.name}'] must say, for each of the {other.size} elements of that plate, which of the {plate.size} elements of "
+                         f"'{plate.name}' it belongs to: whole numbers from 0. It has shape {index.shape} and type {index.dtype}.")
+    return index

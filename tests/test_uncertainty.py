@@ -443,7 +443,7 @@ def test_what_is_asked_for_must_exist(fitted_mixture):
         standard_errors(em, result, X, method="bootstrap")
     with pytest.raises(ValueError, match="num_draws must be a whole number of at least 2, not 1"):
         standard_errors(em, result, X, method="bootstrap", num_draws=1, rng_key=KEY)
-    with pytest.raises(ValueError, match="no plate 'columns' with latents or data in it; its plates are 'rows'"):
+    with pytest.raises(ValueError, match="no plate 'columns' with a sample site in it; its plates"):
         standard_errors(em, result, X, method="sandwich", plate="columns")
     with pytest.raises(ValueError, match="params lacks"):
         standard_errors(em, {"loc": [0.0, 1.0]}, X)
@@ -495,7 +495,7 @@ def test_the_plate_must_hold_independent_elements():
 
     em, args = EM(crossed), (X[:3], X[3:8])
     params = {"loc": X[:8].mean()}
-    with pytest.raises(ValueError, match="Which elements are independent.*'first', 'second'"):
+    with pytest.raises(ValueError, match="several outermost plates.*plate='first'.*'second'"):
         standard_errors(em, params, *args, method="sandwich")
     for method in ("sandwich", "bootstrap"):
         with pytest.raises(ValueError, match="is not the sum over the elements of plate 'first'"):
@@ -526,19 +526,16 @@ def test_rows_of_another_plate_go_with_the_units_that_they_belong_to():
     order = rng.permutation(200)
     em, args = EM(by_rows, tol=1e-12), (item[order], answer[order], 40)
     result = em.run(KEY, *args)
-    plates = {"items": None, "answers": item[order]}
-    found = standard_errors(em, result, *args, method="sandwich", plate=plates)
+    found = standard_errors(em, result, *args, method="sandwich", plate="items", rows={"answers": item[order]})
     expected = standard_errors(EM(by_items), result, table, method="sandwich")
     for name, value in expected.standard_error.items():
         np.testing.assert_allclose(found.standard_error[name], value, rtol=1e-9)
     assert "plate 'items', with their rows of 'answers'" in str(found)
-    with pytest.raises(ValueError, match=r"not the sum over the elements of plate 'items'.*plate=\{'items': None, 'rows': index\}"):
+    with pytest.raises(ValueError, match=r"not the sum over the elements of plate 'items'.*plate='items', rows=\{'labels': item\}"):
         standard_errors(em, result, *args, method="sandwich", plate="items")
     for index in (item[:-1], item + 1, item * 1.0):
-        with pytest.raises(ValueError, match=r"plate\['answers'\] must say to which of the 40 elements of 'items' each of its 200 rows belongs"):
-            standard_errors(em, result, *args, method="sandwich", plate={"items": None, "answers": index})
-    with pytest.raises(ValueError, match="with one plate whose elements are the units"):
-        standard_errors(em, result, *args, method="sandwich", plate={"items": None, "answers": None})
+        with pytest.raises(ValueError, match=r"rows\['answers'\] must say, for each of the 200 elements of that plate, which of the 40 elements of 'items'"):
+            standard_errors(em, result, *args, method="sandwich", plate="items", rows={"answers": index})
 
 
 def test_a_factor_cannot_be_simulated():
