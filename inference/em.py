@@ -58,6 +58,7 @@ class EM:
       all would be the same, the others are drawn as by "responsibilities". A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by
       name, for all: "responsibilities", "data", "k-means++", "splitting" (`emjax.starts`).
     - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as np.geomspace(10, 1, 50) (deterministic annealing).
+      At high temperatures all components come to one place, and part again only below a critical one: start above it with time to part, or not far above it.
     - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
       ends are kept, so that memory hardly grows with T; slower by a third to a half. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.
     - `progress_bar`: whether to show the objective and the steps while running.

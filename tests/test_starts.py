@@ -13,7 +13,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from emjax import EM
-from emjax.distributions import Select
+from emjax.distributions import PartiallyObserved, Select
 from emjax.models import dawid_skene
 from emjax.seeding import far_apart, split
 from emjax.starts import START_STRATEGIES
@@ -355,3 +355,33 @@ def test_location_that_cannot_be_set_is_named():
 def test_fewer_elements_than_values_are_an_error():
     with pytest.raises(ValueError, match="the loc of 'x': latent 'kind' has 2 elements for 3 values"):
         Starts(lambda x: cloud(x, jnp.ones(2), jnp.ones(2), jnp.ones(2, bool)), X[:2])("data")
+
+
+# Missing coordinates -------------------------------------------------------------------------------------------------
+
+
+def incomplete(x):
+    loc = numpyro.param("loc", jnp.array([[0.0, 1.0], [2.0, -1.0]]))
+    covariance = numpyro.param("covariance", jnp.array([[[1.0, 0.5], [0.5, 2.0]], [[1.5, -0.3], [-0.3, 1.0]]]), constraint=constraints.positive_definite)
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+        complete = dist.MultivariateNormal(loc[z], covariance_matrix=covariance[z])
+        numpyro.sample("x", PartiallyObserved(complete, observed=~jnp.isnan(x)), obs=x)
+
+
+def test_missing_coordinates_are_expected_at_the_programs_own_values_and_seeds_have_the_mean_in_their_place():
+    x = np.array(X)
+    x[[1, 4], [0, 1]] = np.nan
+    starts = Starts(incomplete, jnp.asarray(x))
+    q, own = drawn(KEY, (NUM_ROWS, 2)), jax.tree.map(np.asarray, starts.own)
+    expected = np.zeros((NUM_ROWS, 2, 2))  # E[x_n | what is seen, z_n = k]
+    for n, k in itertools.product(range(NUM_ROWS), range(2)):
+        seen, loc, covariance = ~np.isnan(x[n]), own["loc"][k], own["covariance"][k]
+        expected[n, k] = np.where(seen, x[n], loc + covariance[:, seen] @ np.linalg.solve(covariance[np.ix_(seen, seen)], (x[n] - loc)[seen]))
+    found = starts("responsibilities")
+    np.testing.assert_allclose(found["loc"], np.einsum("nk,nkd->kd", q, expected) / q.sum(0)[:, None], rtol=1e-11)
+    completed = np.where(np.isnan(x), np.nanmean(x, 0), x)
+    for name in ("data", "k-means++"):
+        for seed in starts(name)["loc"]:
+            assert np.isclose(completed, seed, rtol=1e-14).all(1).any()
+    assert all(np.isfinite(value).all() for value in starts("splitting").values())
