@@ -75,27 +75,29 @@ class Compiled:
     # ── where a run starts ─────────────────────────────────────────────────────────────────────────────────────
 
     def _initial(self, rng_key, data):
-        return self._first(rng_key, data, self.given({}), self.graph.prepare(data), 0)
+        constants = self.graph.prepare(data)
+        return self._annealed(self._drawn(rng_key, data, constants, 0), constants)
 
     def _first(self, rng_key, data, given, constants, number):
         """Return the parameters that start `number` of several begins at: given, or the program's own, or by a strategy; annealed."""
         values, is_given = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
 
         def completed():
-            own = self._with_strategy(rng_key, self.initial_values(rng_key, data), constants, number)
-            return {name: jnp.where(is_given[name], value, own[name]) for name, value in values.items()}
+            drawn = self._drawn(rng_key, data, constants, number)
+            return {name: jnp.where(is_given[name], value, drawn[name]) for name, value in values.items()}
 
         all_given = jnp.all(jnp.asarray(list(is_given.values()), bool))
         return self._annealed(jax.lax.cond(all_given, lambda: {name: jnp.asarray(value) for name, value in values.items()}, completed), constants)
 
-    def _with_strategy(self, rng_key, own, constants, number):
+    def _drawn(self, rng_key, data, constants, number):
         """Return a start by the strategy asked for. Where none is, and all starts would be the program's own, all but the first are drawn."""
-        strategy = self.settings.init if isinstance(self.settings.init, str) else None
-        if strategy is None and (self.settings.num_restarts == 1 or self.settings.init is not None or self.is_random or not self.graph.latents):
+        own, settings = self.initial_values(rng_key, data), self.settings
+        strategy = settings.init if isinstance(settings.init, str) else None
+        if strategy is None and (settings.num_restarts == 1 or settings.init is not None or self.is_random or not self.graph.latents):
             return own
         drawn = START_STRATEGIES[strategy or "responsibilities"](self.graph, self.maximizers, rng_key, own, constants)
         is_own = (strategy is None) & (number == 0)
-        return {name: jnp.where(is_own | (name in self.settings.fixed), own[name], value) for name, value in drawn.items()}
+        return {name: jnp.where(is_own | (name in settings.fixed), own[name], value) for name, value in drawn.items()}
 
     def _annealed(self, params, constants):
         """Return where EM steps at the temperatures of the annealing lead. Source: Ueda & Nakano (1998), Neural Networks 11(2)."""

@@ -73,7 +73,7 @@ class EM:
     """
 
     def __init__(self, model: Callable, *, e_step="soft", m_step=None, fixed: Collection[str] = (), tol=1e-9, stop: str = "gain", max_steps=1000,
-                 acceleration: str | None = None, polish: str | None = None, num_restarts=1, short_steps: int | None = 20, init: Callable | str | None = None,
+                 acceleration: str | None = None, polish: str | None = None, num_restarts=1, short_steps=20, init: Callable | str | None = None,
                  annealing=(), chains: str = "sequential", progress_bar: bool = False):
         self.model = model
         self.settings = Settings(e_step, m_step, fixed, tol, stop, max_steps, acceleration, polish, num_restarts, short_steps, init, annealing, chains,

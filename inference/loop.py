@@ -101,9 +101,9 @@ class Loop:
     graph: FactorGraph
     maximizers: Sequence[Maximizer]
     temperature: Any
-    tol: float | int
+    tol: Any
     stop: str
-    max_steps: int
+    max_steps: Any
     acceleration: str | None
 
     def state(self, params) -> EMState:

@@ -24,13 +24,13 @@ class Settings:
     e_step: Any
     m_step: Mapping[str, Any] | None
     fixed: Collection[str]
-    tol: float | int
+    tol: Any
     stop: str
-    max_steps: int
+    max_steps: Any
     acceleration: str | None
     polish: str | None
-    num_restarts: int
-    short_steps: int | None
+    num_restarts: Any
+    short_steps: Any
     init: Callable | str | None
     annealing: Any
     chains: str

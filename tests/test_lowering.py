@@ -114,8 +114,8 @@ def sizes(jaxpr) -> list[int]:
 def largest_in_a_step(program, args, monkeypatch=None) -> int:
     compiled = Compiled(EM(program), args, {}, False)
     constants = jax.eval_shape(compiled.graph.prepare, list(args))
-    state = jax.eval_shape(lambda key: compiled.state(compiled.initial(key, list(args))), jax.random.key(0))
-    return max(sizes(jax.make_jaxpr(compiled.step)(state, constants).jaxpr))
+    state = jax.eval_shape(lambda key: compiled.loop.state(compiled.initial(key, list(args))), jax.random.key(0))
+    return max(sizes(jax.make_jaxpr(compiled.loop.step)(state, constants).jaxpr))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])

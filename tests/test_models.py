@@ -670,14 +670,13 @@ def test_an_answer_that_is_absent_is_an_answer_that_is_masked():
     assert_same_trajectory(trajectory(EM(masked_latent_class), absent.start, *latent_class_answers(2), 3), expected)
 
 
-def test_an_answer_that_is_latent_has_the_likelihood_of_none_and_holds_its_probability_back():
+def test_an_answer_that_is_latent_teaches_nothing_and_is_imputed():
     absent, (answers, given) = MODELS["latent class, long form"], latent_class_answers(2)
-    here, objective = absent.update(absent.params)
-    (there,) = trajectory(EM(partly_observed_latent_class), absent.start, answers, given, 3, num_steps=1)
-    r = absent.em.posterior(absent.params, *absent.args)["latent_class"]
-    missing = r.T @ ~given / r.sum(0)[:, None]  # what each class is expected to answer is what it answered before
-    held_back = missing * absent.start["probs"] + (1 - missing) * here["probs"]
-    assert_close(there, {"weights": here["weights"], "probs": held_back, "objective": objective})
+    em, args = EM(partly_observed_latent_class), (answers, given, 3)
+    assert_same_trajectory(trajectory(em, absent.start, *args), trajectory(absent.em, absent.start, *absent.args))
+    r = np.asarray(absent.em.posterior(absent.start, *absent.args)["latent_class"])
+    imputed = em.posterior(absent.start, *args)["answers_unobserved"][..., 1]
+    np.testing.assert_allclose(imputed[~given], (r @ absent.start["probs"])[~given], rtol=1e-10)
 
 
 def test_where_every_answer_is_given_the_long_form_is_the_dense_form():
