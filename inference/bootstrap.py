@@ -20,6 +20,7 @@ from emjax.batches import batch_size, in_batches
 from emjax.driver import Compiled
 from emjax.e_step import posterior
 from emjax.em import EM
+from emjax.labels import Label, SoftLabel
 from emjax.latents import unwrapped
 from emjax.loop import Status, has_failed
 from emjax.weighting import Units
@@ -93,9 +94,10 @@ def refits(compiled: Compiled, first_of: Callable, given: tuple, base: Compiled,
         # side by side they advance in step, at the pace of the slowest: many at once are no gain
         return in_batches(refitted, keys, min(MOST_AT_ONCE, batch_size(compiled.graph)))
 
-    if "refits" not in compiled.graph.cache:
-        compiled.graph.cache["refits"] = jax.jit(all_refitted)
-    draws, status, agreement = jax.tree.map(np.asarray, compiled.graph.cache["refits"](keys, given, constants, params))
+    key = ("refits", tuple(latents))
+    if key not in compiled.graph.cache:
+        compiled.graph.cache[key] = jax.jit(all_refitted)
+    draws, status, agreement = jax.tree.map(np.asarray, compiled.graph.cache[key](keys, given, constants, params))
     return Refits(draws, status, agreement)
 
 
@@ -132,6 +134,8 @@ class Simulated(Messenger):
         if msg["type"] == "sample" and msg["is_observed"] and not msg.get("_control_flow_done"):
             if isinstance(unwrapped(msg["fn"])[0], dist.Unit):
                 raise ValueError(f"Site '{msg['name']}' is a numpyro.factor, from which no data can be drawn. Use method='bootstrap' or 'information'.")
+            if isinstance(unwrapped(msg["fn"])[0], Label | SoftLabel):
+                raise ValueError(f"Site '{msg['name']}' holds labels: which rows have one is not drawn. Use method='bootstrap' or 'information'.")
             self.observed.add(msg["name"])
             msg["value"], msg["is_observed"] = None, False
 
@@ -154,6 +158,11 @@ def simulated(em: EM, compiled: Compiled, args, kwargs, concrete: bool) -> tuple
 
 def redrawn(em: EM, base: Compiled, params, constants, keys, latents, args, kwargs) -> Refits:
     """Return the program refitted to data that it draws itself at `params`."""
+    for term in base.graph.terms:
+        if term.site.outputs["scale"] is not None:
+            raise ValueError(f"Site '{term.site.name}' counts copies (handlers.scale), and the program draws one datum for all copies of a row. Pass the rows one by one, "
+                             "np.repeat(rows, count), or use method='information'.")
+
     def program(first, *args, **kwargs):
         return handlers.condition(em.model, data=first)(*args, **kwargs)
 

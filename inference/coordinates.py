@@ -20,7 +20,7 @@ from emjax.closed_form import Maximizer, bounds, unwrapped
 from emjax.graph import FactorGraph
 from emjax.records import Parameter
 
-# An entry is on the boundary if it is nearer to a bound than this part of the interval's width. A probability that n data determine is either zero or at
+# An entry is on the boundary if it is nearer to a bound than this part of the interval's width (of the bound itself, if there is one only). A probability that n data determine is either zero or at
 # least of the order of 1/n: no data set that is summed out exactly is so large that a millionth is neither.
 NEAR = 1e-6
 PREFIXES = {transforms.IdentityTransform: "", transforms.ExpTransform: "log ", transforms.SigmoidTransform: "logit "}
@@ -154,8 +154,8 @@ def _on_boundary(parameter: Parameter, value: np.ndarray):
     from_low, from_high = value - low, high - value
     with np.errstate(invalid="ignore"):
         width = high - low
-        # where there is one bound, the entry that is farthest from it says how wide the parameter is
-        width = np.where(np.isfinite(width), width, np.where(np.isfinite(low), np.maximum(np.abs(low), from_low.max()), np.maximum(np.abs(high), from_high.max())))
+        # one bound alone: only zero itself is near zero, whatever the unit of measurement
+        width = np.where(np.isfinite(width), width, np.abs(np.where(np.isfinite(low), low, high)))
     return (np.isfinite(low) & (from_low <= NEAR * width)) | (np.isfinite(high) & (from_high <= NEAR * width))
 
 

@@ -114,12 +114,13 @@ def _all_folds(whole: Reweighted, fold, keys, given):
 
 
 def _best_fit(whole: Reweighted, weights, keys, given):
-    """Return the parameters, the status and the number of steps of the start whose objective ends highest, of those that do not fail."""
+    """Return the parameters, the status and the number of steps of the start whose objective ends highest, of those that neither fail nor collapse."""
     def fit(numbered):
         number, key = numbered
         _, end = whole.compiled._run(key, [weights, *whole.data], given, number)
         carry = end.carry
-        height = jnp.where(has_failed(carry.status), -jnp.inf, carry.objective[carry.num_steps])
+        collapsed = whole.compiled.watch.is_collapsed(carry.reported, end.spreads)
+        height = jnp.where(has_failed(carry.status) | collapsed, -jnp.inf, carry.objective[carry.num_steps])
         return carry.reported, carry.status, carry.num_steps, height
 
     ends = jax.lax.map(fit, (jnp.arange(len(keys)), keys))

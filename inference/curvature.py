@@ -32,7 +32,10 @@ def objective_along(graph: FactorGraph, coordinates: Coordinates, params: Mappin
 
 def rows_of_derivative(along: Callable, size: int, dtype):
     """Return the derivatives along each of `size` coordinates, stacked: `along(direction)` is linear, an array or several."""
-    rows = min(max(size, 1), ROWS_AT_ONCE)
+    if size == 0:
+        shapes = jax.eval_shape(along, jax.ShapeDtypeStruct((0,), dtype))
+        return jax.tree.map(lambda one: jnp.zeros((0, *one.shape), one.dtype), shapes)
+    rows = min(size, ROWS_AT_ONCE)
     padded = -(-size // rows) * rows
     found = jax.lax.map(jax.vmap(along), jnp.eye(padded, size, dtype=dtype).reshape(-1, rows, size))
     return jax.tree.map(lambda array: array.reshape(padded, *array.shape[2:])[:size], found)

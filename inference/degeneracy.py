@@ -25,6 +25,11 @@ REMEDIES = "state a floor (constraints.greater_than(...)), or a prior, or use fe
 SHOWN = 3
 
 
+def _limit(dtype) -> float:
+    """Return the part of the data's variance below which a variance has collapsed."""
+    return float(np.sqrt(np.finfo(dtype).eps) / 100)
+
+
 def _covariances(form, value: np.ndarray) -> np.ndarray:
     """Return covariance matrices, zero for those of a singular precision."""
     if form is PRECISION:
@@ -68,11 +73,30 @@ class Watch:
                                       f"of '{self.graph.terms[use.term].site.name}'. The likelihood has no maximum there: {REMEDIES}.")
         return list(found.values())
 
+    def is_collapsed(self, params: Mapping[str, Any], spreads: Mapping[str, Any]):
+        """Return whether a scale has collapsed at params; traced."""
+        found = jnp.zeros((), bool)
+        for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL):
+            value, spread = jnp.asarray(params[name]), spreads[name]
+            rows = value.reshape((-1,) + value.shape[value.ndim - use.form.event_dim:])
+            if use.form.event_dim:
+                unit = jnp.where(spread > 0, spread, 1).reshape(-1, spread.shape[-1]).max(0)
+                matrix = rows @ rows.mT if use.form is SCALE_TRIL else rows
+                scaled = matrix * jnp.outer(unit, unit) if use.form is PRECISION else matrix / jnp.outer(unit, unit)
+                values = jnp.linalg.eigvalsh(scaled)
+                variance = 1 / values[..., -1] if use.form is PRECISION else values[..., 0]
+            else:
+                ratio = rows[jnp.maximum(use.rows, 0)] / jnp.where(spread > 0, spread, 1)
+                variance = jnp.full(len(rows), -jnp.inf).at[jnp.broadcast_to(use.rows, ratio.shape)].max(ratio) ** 2
+            used = np.unique(use.rows[use.rows >= 0])
+            found |= ~(variance[used] > _limit(value.dtype)).all()
+        return found
+
     def _ratios(self, name: str, use: Use, value: np.ndarray, spread: np.ndarray):
         """Yield the entries of a scale that have collapsed, and the ratios of their standard deviations to the data's."""
         event = use.form.event_dim
         rows = value.reshape((-1,) + value.shape[value.ndim - event:])
-        limit = np.sqrt(np.finfo(value.dtype).eps) / 100
+        limit = _limit(value.dtype)
         for entry in np.unique(use.rows[use.rows >= 0]):
             if event:
                 unit = np.where(spread > 0, spread, 1).reshape(-1, spread.shape[-1]).max(0)
@@ -101,18 +125,30 @@ class Watch:
         return "".join(f"[{', '.join(map(str, np.unravel_index(entry, lead)))}]") if lead else ""
 
     def dead(self, params: Mapping[str, Any]) -> list[str]:
-        """Return a sentence for each value of a latent whose stated probability has gone to zero in every row."""
+        """Return a sentence for each value of a latent of which every probability that the program states has gone to zero."""
         found = []
-        for name, use in self._of(SIMPLEX):
-            site, value = self.graph.terms[use.term].site, np.asarray(params[name])
-            if site.kind != "latent":
+        for latent in self.graph.latents.values():
+            uses = [(name, use) for name, use in self._of(SIMPLEX) if self._is_of(use, latent.name)]
+            if not uses or not self._says_all(latent.name, [use for _, use in uses]):
                 continue
-            number = float(np.prod(self.graph.latents[site.name].shape, dtype=float))
-            largest = value.reshape(-1, value.shape[-1]).max(0)
-            for k in np.flatnonzero(largest * number <= np.sqrt(np.finfo(value.dtype).eps)):
-                found.append(f"component {self.graph.latents[site.name].support[k]} of '{site.name}' has died: '{name}' gives it probability {largest[k]:.1e}, and "
-                             "no element belongs to it. Use fewer components, or start elsewhere.")
+            values = [np.asarray(params[name]) for name, _ in uses]
+            largest = np.max([value.reshape(-1, value.shape[-1]).max(0) for value in values], axis=0)
+            names = ", ".join(f"'{name}'" for name in dict.fromkeys(name for name, _ in uses))
+            number = float(np.prod(latent.shape, dtype=float))
+            for k in np.flatnonzero(largest * number <= np.sqrt(np.finfo(values[0].dtype).eps)):
+                found.append(f"component {latent.support[k]} of '{latent.name}' has died: {names} give it probability {largest[k]:.1e}, and no element belongs to it. "
+                             "Use fewer components, or start elsewhere.")
         return found
+
+    def _is_of(self, use: Use, name: str) -> bool:
+        site = self.graph.terms[use.term].site
+        return site.kind == "latent" and site.name == name
+
+    def _says_all(self, name: str, uses: Sequence[Use]) -> bool:
+        """Whether every probability of a latent is an entry of these parameters."""
+        terms = {i for i, term in enumerate(self.graph.terms) if term.site.kind == "latent" and term.site.name == name}
+        read = {i: np.any([use.rows >= 0 for use in uses if use.term == i], axis=0) for i in {use.term for use in uses}}
+        return set(read) == terms and all(where.all() for where in read.values())
 
     def reached_zero(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         """Return a sentence for each parameter of which probabilities or rates have become zero, which EM never leaves again."""

@@ -144,6 +144,9 @@ def diagnosis(compiled: Compiled, params: Mapping[str, Any], constants) -> Diagn
     none = {name: np.zeros_like(where) for name, where in own.on_boundary.items()}
     inward = increases_inward(compiled.graph, own, params, constants) if any(where.any() for where in own.on_boundary.values()) else none
     counts = {name: np.asarray(value, float) for name, value in seen["counts"].items()}
+    collapsed = compiled.watch.collapsed(params, jax.device_get(compiled.spreads(constants)))
+    if collapsed:
+        found |= {"verdict": "degenerate", "reason": " ".join(collapsed).rstrip(".")}
     return Diagnosis(objective=float(seen["objective"]), gradient_norm=_largest(seen["gradient"]), is_dense=is_dense, coordinates=own.names,
                      fisher_residual=_largest(seen["gradient"] - seen["gradient of Q"]), counts=counts, empty=empty_values(counts),
                      duplicates=duplicates(compiled.graph, seen["tables"], seen["statistics"], counts), on_boundary=dict(own.on_boundary), inward=inward, **found)

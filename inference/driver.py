@@ -64,6 +64,7 @@ class Compiled:
         self.violations = jax.jit(lambda constants: validation.violations(self.graph, constants))
         self.inspection = jax.jit(lambda params, constants: validation.inspection(self.graph, params, constants))
         self.most_favorable = jax.jit(lambda params, constants: validation.most_favorable(self.graph, params, constants))
+        self.spreads = jax.jit(self.watch.spreads)
         self.log_likelihood = jax.jit(self._log_likelihood)
         self.posterior = jax.jit(self._posterior, static_argnames="temperature")
         self.pairwise_posterior = jax.jit(self._pairwise_posterior, static_argnames="temperature")

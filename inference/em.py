@@ -189,7 +189,7 @@ class EM:
 
         `result`: an `EMResult`, or parameters {site: value}. It prints as a table. Errors: `ValueError` for an E-step that is not soft.
         """
-        compiled, params, constants = self._at(result.params if isinstance(result, EMResult) else result, args, kwargs)
+        compiled, params, constants = self._at(result, args, kwargs)
         return diagnosis(compiled, params, constants)
 
     def _posterior(self, params, args, kwargs, temperature: float):
@@ -202,7 +202,7 @@ class EM:
         constants = compiled.prepare(data, floor)
         if not validation.is_traced(constants):
             validation.check_data(compiled.graph, compiled.violations(constants))
-        params = validation.checked_params(compiled.graph, params, complete=True)
+        params = validation.checked_params(compiled.graph, params.params if isinstance(params, EMResult) else params, complete=True)
         return compiled, params, constants
 
 

@@ -13,6 +13,7 @@ from emjax.coordinates import num_free_parameters as num_free
 from emjax.driver import Compiled
 from emjax.e_step import log_partition_of
 from emjax.em import EM
+from emjax.result import EMResult
 from emjax.reweighted import num_samples_of, plate_of
 
 
@@ -67,14 +68,14 @@ class Criteria(eqx.Module):
         ])
 
 
-def criteria(em: EM, params: Mapping, *args, plate: str | None = None, num_samples: float | int | None = None, num_free_parameters: int | None = None,
+def criteria(em: EM, params: Mapping | EMResult, *args, plate: str | None = None, num_samples: float | int | None = None, num_free_parameters: int | None = None,
              **kwargs) -> Criteria:
     """Return the information criteria of the program at `params`: those of an estimate are meant, such as `result.params`.
 
     Priors do not enter: the criteria are those of log p(x | θ). A parameter counts as many numbers as its constraint leaves free (K − 1 of a simplex, D (D + 1) / 2 of
     a covariance), once, however often it is looked up; one that stays where it is counts none.
 
-    `plate`: the plate whose elements are the n samples; default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
+    `plate`: the plate whose elements are the n samples, masked ones too; default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
     is counted. Errors: `ValueError` for several outermost plates or none, and for a constraint whose dimension is not known.
 
     ```python

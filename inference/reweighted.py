@@ -17,6 +17,7 @@ from emjax.arguments import signature
 from emjax.driver import Compiled
 from emjax.em import EM
 from emjax.numerics import IMPOSSIBLE
+from emjax.result import EMResult
 from emjax.weighting import (
     Plate,
     Plates,
@@ -147,7 +148,7 @@ def pointwise_log_likelihood(em: EM, params, *args, plate: str | None = None, ro
     the parameters.
     """
     whole = reweighted(em, plate, rows, args, kwargs)
-    params = validation.checked_params(whole.compiled.graph, params, complete=True)
+    params = validation.checked_params(whole.compiled.graph, params.params if isinstance(params, EMResult) else params, complete=True)
     found, error = whole.function("pointwise", Reweighted.contributions)(whole.data, params)
     whole.check_independent(error, rows)
     return found

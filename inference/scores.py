@@ -25,7 +25,10 @@ def independent_units(em: EM, compiled: Compiled, plate: str | None, rows: Mappi
     """
     units = units_of(plates_of(em, args, kwargs).plates, plate, rows)
     for term in compiled.graph.terms:
-        if {units.plate, *units.rows} & set(term.site.plates) and term.site.kind != "prior" and term.site.outputs["scale"] is not None:
+        if {units.plate, *units.rows} & set(term.site.plates) and term.site.kind == "prior":
+            raise ValueError(f"Continuous latent '{term.site.name}' has a value for each element of plate '{units.plate}', which no other element says anything of. Use "
+                             "method='information', or a plate outside which it stands.")
+        if {units.plate, *units.rows} & set(term.site.plates) and term.site.outputs["scale"] is not None:
             raise ValueError(f"Site '{term.site.name}' counts copies (handlers.scale), and a row of several copies is no independent element of plate '{units.plate}'. Pass "
                              "the rows one by one, np.repeat(rows, count), or use method='information'.")
     return units

@@ -92,6 +92,7 @@ def summary(em: EM, result: EMResult, *args, standard_errors: HasStandardErrors 
         rows[name] = [Row(name, f"{name}[{', '.join(labels[d][i] for d, i in enumerate(index))}]" if index else name, float(value[index]), float(error[index]),
                           float(low[index]), float(high[index]), plan.method(name)) for index in np.ndindex(value.shape)]
     heading = f"{result.status.message} (after {result.num_steps} steps)\nlog-likelihood {float(result.log_likelihood):.6f} nats"
+    heading = "\n".join([heading, *(f"warning: {text}" for text in result.warnings)])
     return Summary(rows, heading, None if standard_errors is None else level)
 
 

@@ -20,8 +20,10 @@ from emjax.curvature import (
 )
 from emjax.driver import Compiled
 from emjax.e_step import problem
-from emjax.em import EM, EMResult, _checked_key
+from emjax.em import EM, _checked_key
+from emjax.loop import has_failed
 from emjax.relabeling import Symmetry, aligned, symmetries
+from emjax.result import EMResult
 from emjax.scores import check_independent, independent_units, scores_of
 from emjax.weighting import Units
 
@@ -64,6 +66,7 @@ class StandardErrors(eqx.Module):
     num_unconverged: int = 0
     aligned: tuple[str, ...] = eqx.field(static=True, default=())
     not_aligned: tuple[str, ...] = eqx.field(static=True, default=())
+    held: tuple[str, ...] = eqx.field(static=True, default=())
 
     def interval(self, level=0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return {site: (low, high)}, each of the site's shape; NaN where there is no standard error.
@@ -85,7 +88,7 @@ class StandardErrors(eqx.Module):
         for name, error in self.standard_error.items():
             value, boundary, (low, high) = np.asarray(self.params[name]), self.on_boundary[name], intervals[name]
             for entry, *numbers, is_boundary in zip(entry_names(name, value.shape), *(np.ravel(a) for a in (value, error, low, high, boundary)), strict=True):
-                rows.append((entry, *(f"{n:.5g}" for n in numbers), "on the boundary" if is_boundary else "held" if np.isnan(numbers[1]) else ""))
+                rows.append((entry, *(f"{n:.5g}" for n in numbers), "on the boundary" if is_boundary else "held" if name in self.held else "never moved" if np.isnan(numbers[1]) else ""))
         shown = [("parameter", "estimate", "standard error", "95 % from", "to", ""), *rows[:MOST_ROWS]]
         widths = [max(len(row[i]) for row in shown) for i in range(5)]
         lines = [self.what, *(f"  {row[0]:<{widths[0]}}  " + "  ".join(f"{row[i]:>{widths[i]}}" for i in range(1, 5)) + f"  {row[5]}" for row in shown)]
@@ -130,9 +133,12 @@ def standard_errors(em: EM, params, *args, method: str = "information", plate: s
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
-    compiled, params, constants = em._at(params.params if isinstance(params, EMResult) else params, args, kwargs)
+    if isinstance(params, EMResult) and has_failed(params.status):
+        raise ValueError(f"There is no estimate to judge: {params.status.message}.")
+    compiled, params, constants = em._at(params, args, kwargs)
     own = coordinates(compiled.graph, compiled.maximizers, params)
-    common = {"params": params, "coordinates": own.names, "on_boundary": dict(own.on_boundary), "limits": dict(own.limits), "method": method}
+    common = {"params": params, "coordinates": own.names, "on_boundary": dict(own.on_boundary), "limits": dict(own.limits), "method": method,
+              "held": own.held}
     if method in ("information", "sandwich"):
         _check_smooth(compiled, own)
         units = None
@@ -213,7 +219,12 @@ def _bootstrapped(em: EM, compiled: Compiled, own: Coordinates, params, constant
                          "values of the latent.")
     draws = {name: value[good] for name, value in aligned(found, refitted.draws, refitted.agreement).items()}
     what += _caveats(refitted, tuple(name for name in compiled.graph.latents if name not in latents), latents)
-    errors = {name: np.where(own.on_boundary[name] | (name in own.held), np.nan, np.std(value, axis=0, ddof=1)) for name, value in draws.items()}
+    errors = {name: np.std(value, axis=0, ddof=1) for name, value in draws.items()}
+    known = {name: own.on_boundary[name] | (name in own.held) for name in draws}
+    still = [name for name, error in errors.items() if ((error == 0) & ~known[name]).any()]
+    if still:
+        what += f"; {', '.join(still)} never moved: the estimate is a saddle, or a component is dead (em.diagnose says more)"
+    errors = {name: np.where(known[name] | (error == 0), np.nan, error) for name, error in errors.items()}
     return StandardErrors(standard_error=errors, covariance=_sample_covariance(own, draws, params), what=what, draws=draws, num_failed=int((~good).sum()),
                           num_unconverged=refitted.num_unconverged, aligned=latents,
                           not_aligned=tuple(name for name in compiled.graph.latents if name not in latents), **common)
