@@ -96,15 +96,10 @@ def annotators_landscape(num_starts: int, kinds: Sequence[str] = tuple(INIT)) ->
     """Return where EM ends on the annotators' table from each kind of start (the program's own and random ones always)."""
     found = {}
     for kind in kinds:
-        if kind == RANDOM:
-            continue
         program = with_priors() if kind == PRIORS else annotators.program
-        number = 2 if kind == SPLIT else num_starts + (kind == OWN)
-        em = EM(program, init=INIT[kind], num_restarts=number, short_steps=None, tol=1e-10, max_steps=2000)
+        em = EM(program, init=INIT[kind], num_restarts=2 if kind in DETERMINISTIC else num_starts, short_steps=None, tol=1e-10, max_steps=2000)
         restarts = em.run(jax.random.key(0), SCORES).restarts
-        if kind == OWN:  # without a strategy, all starts but the first have random responsibilities
-            found[RANDOM] = part(restarts, slice(1, None))
-        found[kind] = part(restarts, slice(1 if kind in DETERMINISTIC else None))
+        found[kind] = part(restarts, slice(1) if kind in DETERMINISTIC else slice(None))
     drawn = found[PRIORS]
     found[PRIORS] = eqx.tree_at(lambda restarts: restarts.objective, drawn, drawn.objective + np.log(SIGMA_MAX))
     return landscape({kind: found[kind] for kind in kinds})

@@ -78,7 +78,7 @@ def _rate(coefficients, value):
 
 def _scale(coefficients, value):
     n, s = coefficients  # n log σ + s / σ², both negative
-    return jnp.sqrt(_ratio(2 * s, n, value**2))
+    return jnp.sqrt(jnp.maximum(_ratio(2 * s, n, value**2), 0))  # rounding may leave less than nothing of equal data
 
 
 def _location(coefficients, value):

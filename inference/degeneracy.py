@@ -18,8 +18,8 @@ from emjax.conjugate import (
     SIMPLEX,
     UNIT_INTERVAL,
 )
-from emjax.graph import FactorGraph, filled
-from emjax.named import without_rows
+from emjax.graph import FactorGraph, Term, filled_term
+from emjax.named import full, without_rows
 
 REMEDIES = "state a floor (constraints.greater_than(...)), or a prior, or use fewer components"
 SHOWN = 3
@@ -35,6 +35,27 @@ def _covariances(form, value: np.ndarray) -> np.ndarray:
     if form is PRECISION:
         return np.asarray([np.linalg.inv(p) if np.isfinite(np.linalg.cond(p)) else 0 * p for p in value])
     return value @ np.swapaxes(value, -1, -2) if form is SCALE_TRIL else value
+
+
+def _moments(term: Term):
+    """Return Σ x, Σ x² and Σ 1 of a term's data, weighted, over (elements or 1 …, event …): coordinate by coordinate, from an origin in the midst of them."""
+    def dense(value):
+        value = without_rows(value)
+        return full(value).sum(tuple(range(len(value.axes))))
+
+    formed, event = term.statistics.formed(term.elements), len(term.site.event)
+    if term.family.marginal is not None:
+        x, observed, weight = (dense(statistic.value) for statistic in formed)
+        weight = weight[..., None] * observed
+        return weight * x, weight * x**2, weight
+    count = dense(formed[-1].value)
+    count = count.reshape(count.shape + (1,) * event)
+    if term.family.centered is None:
+        return jnp.zeros(()), dense(formed[0].value), count
+    second = dense(formed[1].value)
+    if term.family.squares:
+        second = second**2 if formed[1].square else jnp.diagonal(second, axis1=-2, axis2=-1)
+    return dense(formed[0].value), second, count
 
 
 class Watch:
@@ -56,21 +77,26 @@ class Watch:
         arrays = self.graph.arrays({name: jnp.ones(p.shape, p.dtype) for name, p in self.graph.parameters.items()}, constants)
         return {name: self._spread(self.graph.terms[use.term], arrays) for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL)}
 
-    def _spread(self, term, arrays):
-        family, rank = term.family, len(term.elements)
-        data = family.transform(jnp.asarray(without_rows(filled(term.value, arrays)).array, jnp.result_type(float)))
-        if family.centered is None:
-            return jnp.sqrt(jnp.nanmean(data**2)).reshape((1,) * rank)
-        location = term.arguments[family.centered]
-        return jnp.nanstd(data, axis=tuple(d for d in range(rank) if location.compact[d] == 1), keepdims=True)
+    def _spread(self, term: Term, arrays):
+        term = filled_term(term, arrays)
+        first, second, count = _moments(term)
+        rank = len(term.elements)
+        centered = term.family.centered
+        over = [d for d in range(rank) if centered is None or term.arguments[centered].compact[d] == 1]
+        if not over:  # each datum has a location of its own (a regression), and its own value as the origin
+            data = term.family.transform(jnp.where(count > 0, jnp.asarray(without_rows(term.value).array, count.dtype), 1))
+            over, first, second = range(rank), count * data, count * data**2
+        first, second, count = (moment.sum(tuple(over), keepdims=True) for moment in jnp.broadcast_arrays(first, second, count))
+        count = jnp.where(count > 0, count, 1)
+        return jnp.sqrt(jnp.maximum(second / count - (first / count) ** 2, 0))
 
     def collapsed(self, params: Mapping[str, Any], spreads: Mapping[str, Any]) -> list[str]:
         """Return a sentence for each scale that has collapsed at params."""
         found = {}
         for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL):
             for entry, ratio in self._ratios(name, use, np.asarray(params[name]), np.asarray(spreads[name])):
-                found[name, entry] = (f"{self._where(name, use, entry)} collapses: '{name}'{self._index(name, entry, use)} has shrunk to {ratio:.1e} of the spread "
-                                      f"of '{self.graph.terms[use.term].site.name}'. The likelihood has no maximum there: {REMEDIES}.")
+                how = "is no number" if np.isnan(ratio) else f"has shrunk to {ratio:.1e} of the spread of '{self.graph.terms[use.term].site.name}'"
+                found[name, entry] = (f"{self._where(name, use, entry)} collapses: '{name}'{self._index(name, entry, use)} {how}. The likelihood has no maximum there: {REMEDIES}.")
         return list(found.values())
 
     def is_collapsed(self, params: Mapping[str, Any], spreads: Mapping[str, Any]):
@@ -106,7 +132,7 @@ class Watch:
                 cells = np.broadcast_to(spread, np.broadcast_shapes(use.rows.shape, spread.shape))[np.broadcast_to(use.rows == entry, np.broadcast_shapes(use.rows.shape, spread.shape))]
                 variance = (rows[entry] / np.where(cells > 0, cells, 1).min()) ** 2
             if not variance > limit:
-                yield int(entry), float(np.sqrt(max(variance, 0)) if np.isfinite(variance) else 0)
+                yield int(entry), float(np.sqrt(np.maximum(variance, 0)))
 
     def _where(self, name: str, use: Use, entry: int) -> str:
         """Return which values of which latents an entry belongs to, in words."""
@@ -136,7 +162,7 @@ class Watch:
             names = ", ".join(f"'{name}'" for name in dict.fromkeys(name for name, _ in uses))
             number = float(np.prod(latent.shape, dtype=float))
             for k in np.flatnonzero(largest * number <= np.sqrt(np.finfo(values[0].dtype).eps)):
-                found.append(f"component {latent.support[k]} of '{latent.name}' has died: {names} give it probability {largest[k]:.1e}, and no element belongs to it. "
+                found.append(f"component {latent.support[k]} of '{latent.name}' has died: {names} {'gives' if ',' not in names else 'give'} it probability {largest[k]:.1e}, and no element belongs to it. "
                              "Use fewer components, or start elsewhere.")
         return found
 
@@ -164,12 +190,11 @@ class Watch:
         return list(found.values())
 
 
-def sentences(watch: Watch, before, reported, failing, spreads, is_finite: bool) -> tuple[tuple[str, ...], bool]:
-    """Return what to warn of after a run, and whether a scale has collapsed.
+def sentences(watch: Watch, before, reported, last, spreads) -> tuple[str, ...]:
+    """Return what to warn of after a run.
 
-    `before`, `reported`: the parameters at its start and end; `failing`: those at which the objective was not finite, if it was not.
+    `before`, `reported`: the parameters at its start and end; `last`: those at which the objective was evaluated last, though it was not finite.
     """
-    at_end = failing if not is_finite else reported
-    collapsed = watch.collapsed(at_end, spreads)
-    not_numbers = [f"'{name}' is not a number" for name, value in at_end.items() if not np.isfinite(value).all()] if not collapsed else []
-    return (*collapsed, *not_numbers, *watch.dead(reported), *watch.reached_zero(before, reported)), bool(collapsed)
+    collapsed = watch.collapsed(last, spreads)
+    not_numbers = [f"'{name}' is not a number" for name, value in last.items() if not np.isfinite(value).all()] if not collapsed else []
+    return *collapsed, *not_numbers, *watch.dead(reported), *watch.reached_zero(before, reported)

@@ -16,6 +16,7 @@ from emjax.closed_form import Maximizer
 from emjax.degeneracy import Watch, sentences
 from emjax.e_step import log_partition_of, pairwise_posterior, posterior
 from emjax.graph import FactorGraph
+from emjax.locations import locations_of
 from emjax.loop import Carry, Loop, Status, has_failed
 from emjax.m_step import maximizers
 from emjax.polish import polished
@@ -77,26 +78,29 @@ class Compiled:
 
     def _initial(self, rng_key, data):
         constants = self.graph.prepare(data)
-        return self._annealed(self._drawn(rng_key, data, constants, 0), constants)
+        return self._annealed(self._drawn(rng_key, self.initial_values(rng_key, data), constants, 0), constants)
 
     def _first(self, rng_key, data, given, constants, number):
         """Return the parameters that start `number` of several begins at: given, or the program's own, or by a strategy; annealed."""
         values, is_given = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
 
         def completed():
-            drawn = self._drawn(rng_key, data, constants, number)
-            return {name: jnp.where(is_given[name], value, drawn[name]) for name, value in values.items()}
+            def with_given(params):
+                return {name: jnp.where(is_given[name], value, params[name]) for name, value in values.items()}
+
+            return with_given(self._drawn(rng_key, with_given(self.initial_values(rng_key, data)), constants, number))
 
         all_given = jnp.all(jnp.asarray(list(is_given.values()), bool))
         return self._annealed(jax.lax.cond(all_given, lambda: {name: jnp.asarray(value) for name, value in values.items()}, completed), constants)
 
-    def _drawn(self, rng_key, data, constants, number):
-        """Return a start by the strategy asked for. Where none is, and all starts would be the program's own, all but the first are drawn."""
-        own, settings = self.initial_values(rng_key, data), self.settings
+    def _drawn(self, rng_key, own, constants, number):
+        """Return a start by the strategy asked for. Where none is, and all starts would be the program's own, all but the first are drawn: k-means++ seeds, if latents
+        choose locations, else random responsibilities."""
+        settings = self.settings
         strategy = settings.init if isinstance(settings.init, str) else None
         if strategy is None and (settings.num_restarts == 1 or settings.init is not None or self.is_random or not self.graph.latents):
             return own
-        drawn = START_STRATEGIES[strategy or "responsibilities"](self.graph, self.maximizers, rng_key, own, constants)
+        drawn = START_STRATEGIES[strategy or ("k-means++" if locations_of(self.graph)[0] else "responsibilities")](self.graph, self.maximizers, rng_key, own, constants)
         is_own = (strategy is None) & (number == 0)
         return {name: jnp.where(is_own | (name in settings.fixed), own[name], value) for name, value in drawn.items()}
 
@@ -130,9 +134,10 @@ class Compiled:
     def _end(self, carry: Carry, constants) -> End:
         """Return the end of a run: polished, if asked for, and followed by EM's own steps until they confirm it."""
         if self.settings.polish:
+            carry, plain = replace(carry, leap=None), replace(self.loop, acceleration=None)
             params = polished(self.graph, self.loop.estimated, carry.reported, constants, self.settings.polish)
-            again = replace(self.loop.start(params), objective=carry.objective, step=carry.step + 1, reported=carry.reported)
-            again = self.loop.advance(again, constants, self.settings.max_steps + 3, limit=self.settings.max_steps + 2)
+            again = replace(plain.start(params), objective=carry.objective, step=carry.step + 1, reported=carry.reported)
+            again = plain.advance(again, constants, self.settings.max_steps + 3, limit=self.settings.max_steps + 2)
             failed = has_failed(carry.status) | has_failed(again.status)
             carry = jax.tree.map(lambda before, after: jnp.where(failed, before, after), carry, again)
         likelihood = carry.objective[carry.num_steps] if self.is_likelihood else self._log_likelihood(carry.reported, constants)
@@ -156,9 +161,17 @@ class Compiled:
 
     # ── what is said of a run ──────────────────────────────────────────────────────────────────────────────────
 
-    def warnings(self, before, carry: Carry, spreads) -> tuple[tuple[str, ...], bool]:
-        """Return what to warn of after a run that started at `before`, and whether a scale has collapsed."""
-        return sentences(self.watch, before, carry.reported, carry.state.params, spreads, int(carry.status) != Status.NOT_FINITE)
+    def warnings(self, before, end: End) -> tuple[str, ...]:
+        """Return what to warn of after a run that started at `before`."""
+        return sentences(self.watch, before, end.carry.reported, self._last(end), end.spreads)
+
+    def is_degenerate(self, end: End) -> bool:
+        """Whether a run ended where a scale has collapsed, or the objective is not finite."""
+        return int(end.carry.status) == Status.NOT_FINITE or bool(self.watch.collapsed(self._last(end), end.spreads))
+
+    def _last(self, end: End):
+        """Return the parameters at which the objective was evaluated last, though it was not finite."""
+        return end.carry.state.params if int(end.carry.status) == Status.NOT_FINITE else end.carry.reported
 
     def restarts(self, carries: Carry, spreads) -> Restarts:
         """Return where several runs came to."""

@@ -55,7 +55,7 @@ class EM:
     - `short_steps`: of several starts, how many steps each takes before all but the best stop (emEM: Biernacki, Celeux & Govaert, 2003). None: all go on to
       their end, so that `result.restarts.optima()` lists every optimum.
     - `init`: where `run` starts. None: `numpyro.param` sites at the program's own values, `sample` sites drawn from their priors; if of several starts
-      all would be the same, the others are drawn as by "responsibilities". A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by
+      all would be the same, the others are drawn, as by "k-means++" where latents choose locations, else "responsibilities". A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by
       name, for all: "responsibilities", "data", "k-means++", "splitting" (`emjax.starts`).
     - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as np.geomspace(10, 1, 50) (deterministic annealing).
       At high temperatures all components come to one place, and part again only below a critical one: start above it with time to part, or not far above it.
@@ -129,9 +129,16 @@ class EM:
         steps = self.settings.max_steps + 1
         starts, carries, spreads = compiled.short_runs(jax.random.split(rng_key, self.settings.num_restarts), data, given, min(self.settings.short_steps or steps, steps))
         restarts = compiled.restarts(carries, spreads)
-        params, carry = jax.tree.map(lambda x: x[restarts.best], (starts, carries))
-        start, end = compiled.continued(params, carry, data)
-        return replace(self._result(compiled, data, start, end), restarts=restarts)
+        while True:
+            params, carry = jax.tree.map(lambda x: x[restarts.best], (starts, carries))  # noqa: B023
+            if self.settings.progress_bar:
+                carry = self._with_progress(compiled, carry, compiled.prepare(data), ())
+            start, end = compiled.continued(params, carry, data)
+            result = self._result(compiled, data, start, end)
+            if not compiled.is_degenerate(end) or restarts.degenerate[restarts.best]:
+                return replace(result, restarts=restarts)
+            restarts = restarts.with_degenerate(restarts.best)  # it looked best after the short run only because it was collapsing
+
 
     def _result(self, compiled: Compiled, data, start: Start, end: End) -> EMResult:
         """Return the result of a run, and raise `ValueError` for data or a start that the program excludes."""
@@ -140,7 +147,7 @@ class EM:
         params = validation.checked_params(compiled.graph, start.params, complete=True)
         validation.check_start(compiled.graph, params, objective[0], start.inspection, lambda p: compiled.inspection(p, compiled.prepare(data)),
                                lambda p: compiled.most_favorable(p, compiled.prepare(data)))
-        warnings, _ = compiled.warnings(start.params, carry, end.spreads)
+        warnings = compiled.warnings(start.params, end)
         num_steps = max(int(carry.step) - has_failed(int(carry.status)), 0)
         return EMResult(dict(carry.reported), end.log_likelihood, objective[: num_steps + 1], num_steps, Status(int(carry.status)), warnings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -46,6 +47,10 @@ class Restarts(eqx.Module):
         """The start with the largest objective of those that did not fail: not degenerate, no decrease (of all, if all did)."""
         finite = np.where(np.isnan(self.objective), -np.inf, self.objective)
         return int(np.lexsort((finite, ~(self.degenerate | has_failed(self.status))))[-1])
+
+    def with_degenerate(self, start: int) -> Restarts:
+        """Return the same, one more start being degenerate."""
+        return replace(self, degenerate=self.degenerate | (np.arange(len(self.degenerate)) == start))
 
     def optima(self, tolerance: float = 1e-6) -> list[Optimum]:
         """Return the distinct optima, the best first and degenerate ones last.

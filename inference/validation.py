@@ -130,7 +130,8 @@ def _within_closure(constraint, value: np.ndarray) -> bool:
     low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
     if low is None and high is None:
         return False
-    inside = (value >= (-np.inf if low is None else np.asarray(low))) & (value <= (np.inf if high is None else np.asarray(high)))
+    low, high = (None if bound is None else np.asarray(bound, value.dtype) for bound in (low, high))
+    inside = (value >= (-np.inf if low is None else low)) & (value <= (np.inf if high is None else high))
     return bool(inside.all()) and not (type(constraint) is type(constraints.positive) and (value == 0).any())
 
 

@@ -135,6 +135,49 @@ def test_a_floor_that_the_program_states_is_respected_and_nothing_is_warned_of()
     assert found.params["scale"].min() >= 0.05
 
 
+def test_a_floor_holds_where_a_cluster_has_no_extent_at_all():
+    data = np.concatenate([np.zeros(30), np.random.default_rng(5).normal(3, 1, 60)])
+    found = EM(mixture).run(KEY, data, floor=0.05, init_params={"loc": jnp.array([0.0, 3.0])})
+    assert found.status == Status.CONVERGED and found.params["scale"].min() == 0.05 and found.warnings == ()
+
+
+def test_small_numbers_are_no_collapse_and_what_is_masked_is_no_data():
+    def regression(x, y, seen):
+        slope = numpyro.param("slope", 1e-6)
+        scale = numpyro.param("scale", 1e-6, constraint=constraints.positive)
+        with numpyro.plate("samples", len(y)), handlers.mask(mask=seen):
+            numpyro.sample("y", dist.Normal(slope * x, scale), obs=y)
+
+    def level(y, seen):
+        loc = numpyro.param("loc", 0.0)
+        scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
+        with numpyro.plate("samples", len(y)), handlers.mask(mask=seen):
+            numpyro.sample("y", dist.Normal(loc, scale), obs=y)
+
+    x, seen = np.linspace(0, 1, 50), np.arange(50) % 5 > 0
+    assert EM(regression).run(KEY, x, (2 * x + RNG.normal(size=50)) * 1e-6, np.ones(50, bool)).warnings == ()
+    assert EM(level).run(KEY, np.where(seen, RNG.normal(size=50), 1e9), seen).warnings == ()
+
+
+def test_where_the_best_short_run_collapses_the_next_one_goes_on():
+    def program(x):
+        loc = numpyro.param("loc", lambda key: jnp.where(jax.random.uniform(key) < 0.5, jnp.array([0.0, x[-1]]), jnp.array([-2.0, 2.0])))
+        scale = numpyro.param("scale", lambda key: jnp.array([3.0, 1.0]), constraint=constraints.positive)
+        with numpyro.plate("samples", len(x)):
+            component = numpyro.sample("component", dist.Categorical(jnp.array([0.97, 0.03])))
+            numpyro.sample("x", dist.Normal(loc[component], scale[component]), obs=x)
+
+    found = EM(program, num_restarts=6, short_steps=2).run(KEY, np.append(X, 30.0))
+    assert found.status == Status.CONVERGED and found.warnings == ()
+    assert found.restarts.degenerate.any() and not found.restarts.degenerate[found.restarts.best]
+
+
+def test_a_start_is_drawn_at_the_values_that_are_given():
+    found = EM(mixture, init="responsibilities", fixed={"loc"}, max_steps=0).run(KEY, X + 1000, init_params={"loc": jnp.array([998.0, 1002.0])})
+    np.testing.assert_array_equal(found.params["loc"], [998, 1002])
+    assert (found.params["scale"] < 5).all()
+
+
 def test_a_covariance_without_extent_in_one_direction_is_named():
     def program(x):
         loc = numpyro.param("loc", jnp.array([[0.0, 0.0], [9.0, 9.0]]))

@@ -9,7 +9,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from emjax import EM, Status, standard_errors, uncertainty
+from emjax import EM, Status, labeled, standard_errors, uncertainty
 from emjax.bootstrap import Refits, simulated
 from emjax.coordinates import coordinates, num_free_parameters
 from emjax.curvature import gradient_and_hessian, objective_along
@@ -560,3 +560,67 @@ def test_a_program_that_looks_at_its_arguments_can_be_bootstrapped():
     params = {"loc": [X[::2].mean(), X[1::2].mean()]}
     found = standard_errors(EM(program), params, X, group, method="parametric bootstrap", num_draws=256, rng_key=KEY)
     np.testing.assert_allclose(found.standard_error["loc"], np.sqrt(1 / 200), rtol=0.2)
+
+
+# ── found by combining ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_cannot_be_drawn_again_is_an_error():
+    def coin(x, count):
+        p = numpyro.param("p", 0.5, constraint=constraints.unit_interval)
+        with numpyro.plate("tosses", len(x)), handlers.scale(scale=count):
+            numpyro.sample("x", dist.Bernoulli(p), obs=x)
+
+    args = np.array([1, 0]), np.array([600.0, 400.0])
+    with pytest.raises(ValueError, match="'x' counts copies.*one datum for all copies"):
+        standard_errors(EM(coin), {"p": 0.6}, *args, method="parametric bootstrap", rng_key=KEY)
+    np.testing.assert_allclose(standard_errors(EM(coin), {"p": 0.6}, *args).standard_error["p"], np.sqrt(0.24 / 1000), rtol=1e-9)
+
+
+def test_labels_are_not_drawn_again():
+    def mixture(x):
+        loc = numpyro.param("loc", jnp.array([-1.0, 1.0]))
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+    labels = np.where(np.arange(len(X)) < 2, [0] * len(X), -1)
+    with pytest.raises(ValueError, match="'z_label' holds labels: which rows have one is not drawn"):
+        standard_errors(EM(labeled(mixture, "z")), {"loc": np.array([-1.0, 1.0])}, labels, X, method="parametric bootstrap", rng_key=KEY, num_draws=2)
+
+
+def test_units_of_measurement_do_not_put_a_scale_on_the_boundary():
+    def two(x):
+        scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(jnp.zeros(2), scale).to_event(1), obs=x)
+
+    x = np.random.default_rng(0).normal(size=(50, 2)) * [1e-4, 1e3]
+    found = standard_errors(EM(two), EM(two).run(KEY, x), x)
+    np.testing.assert_allclose(found.standard_error["scale"], np.sqrt((x**2).mean(0)) / np.sqrt(100), rtol=1e-6)
+
+
+def test_where_all_is_on_the_boundary_nothing_has_a_standard_error_and_a_failed_run_has_none():
+    def coin(x):
+        p = numpyro.param("p", 0.5, constraint=constraints.unit_interval)
+        with numpyro.plate("tosses", len(x)):
+            numpyro.sample("x", dist.Bernoulli(p), obs=x)
+
+    em, x = EM(coin), np.ones(5)
+    result = em.run(KEY, x)
+    assert np.isnan(standard_errors(em, result, x).standard_error["p"]) and em.diagnose(result, x).is_local_maximum
+    failed = replace(result, status=Status.NOT_FINITE)
+    with pytest.raises(ValueError, match="There is no estimate to judge: the objective became infinite"):
+        standard_errors(em, failed, x)
+
+
+def test_values_of_single_elements_have_no_sandwich():
+    def effects(y):
+        mu = numpyro.param("mu", 0.0)
+        with numpyro.plate("rows", len(y)):
+            b = numpyro.sample("b", dist.Normal(mu, 1.0))
+            numpyro.sample("y", dist.Normal(b, 1.0), obs=y)
+
+    params = {"mu": X[:4].mean(), "b": (X[:4] + X[:4].mean()) / 2}
+    with pytest.raises(ValueError, match="'b' has a value for each element of plate 'rows'"):
+        standard_errors(EM(effects), params, X[:4], method="sandwich")
