@@ -589,15 +589,15 @@ def test_labels_are_not_drawn_again():
         standard_errors(EM(labeled(mixture, "z")), {"loc": np.array([-1.0, 1.0])}, labels, X, method="parametric bootstrap", rng_key=KEY, num_draws=2)
 
 
-def test_units_of_measurement_do_not_put_a_scale_on_the_boundary():
+def test_units_of_measurement_do_not_put_a_rate_on_the_boundary():
     def two(x):
-        scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.positive)
+        rate = numpyro.param("rate", jnp.ones(2), constraint=constraints.positive)
         with numpyro.plate("rows", len(x)):
-            numpyro.sample("x", dist.Normal(jnp.zeros(2), scale).to_event(1), obs=x)
+            numpyro.sample("x", dist.Exponential(rate).to_event(1), obs=x)
 
-    x = np.random.default_rng(0).normal(size=(50, 2)) * [1e-4, 1e3]
+    x = np.random.default_rng(0).exponential(size=(50, 2)) * [1e5, 1e-3]
     found = standard_errors(EM(two), EM(two).run(KEY, x), x)
-    np.testing.assert_allclose(found.standard_error["scale"], np.sqrt((x**2).mean(0)) / np.sqrt(100), rtol=1e-6)
+    np.testing.assert_allclose(found.standard_error["rate"], 1 / x.mean(0) / np.sqrt(50), rtol=1e-9)
 
 
 def test_where_all_is_on_the_boundary_nothing_has_a_standard_error_and_a_failed_run_has_none():
