@@ -47,7 +47,7 @@ class EM:
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 + |objective|); never less than
       what the precision resolves.
     - `stop`: "gain" compares with tol what the last step gained (the last four, if accelerated), "aitken" what the last gains say is still to gain.
-    - `max_steps`: the largest number of EM steps.
+    - `max_steps`: the largest number of EM steps (a polish and its confirmation take two more).
     - `acceleration`: "squarem" or "anderson": leaps ahead from EM's own steps, taken only where the objective does not decrease. Every E-step counts as a step.
     - `polish`: "newton" or "lbfgs": where EM ends, climb the exact objective by that method, and let EM's own rule confirm the end.
     - `num_restarts`: how many starts `run` tries, compiled together; the one with the largest final objective of those that are not degenerate is returned,
@@ -57,7 +57,7 @@ class EM:
     - `init`: where `run` starts. None: `numpyro.param` sites at the program's own values, `sample` sites drawn from their priors; if of several starts
       all would be the same, the others are drawn, as by "k-means++" where latents choose locations, else "responsibilities". A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by
       name, for all: "responsibilities", "data", "k-means++", "splitting" (`emjax.starts`).
-    - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as np.geomspace(10, 1, 50) (deterministic annealing).
+    - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as np.geomspace(2, 1, 50) (deterministic annealing).
       At high temperatures all components come to one place, and part again only below a critical one: start above it with time to part, or not far above it.
     - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
       ends are kept, so that memory hardly grows with T; slower by a third to a half. "parallel": in log₂ T rounds, T · K³ operations in place of T · K², for an accelerator.

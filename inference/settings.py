@@ -63,7 +63,7 @@ class Settings:
         except (TypeError, ValueError):
             temperatures = np.full((1, 1), np.nan)
         if temperatures.ndim != 1 or not ((temperatures > 0) & (temperatures < np.inf)).all():
-            raise ValueError(f"annealing must be a list of positive temperatures, one for each step, such as np.geomspace(10, 1, 50), not {self.annealing!r}.")
+            raise ValueError(f"annealing must be a list of positive temperatures, one for each step, such as np.geomspace(2, 1, 50), not {self.annealing!r}.")
 
     def _check_combinations(self):
         if self.stop == "aitken" and self.acceleration:
