@@ -128,6 +128,12 @@ def test_a_polish_finds_the_last_digits_and_em_confirms_them(method, steps, exac
         np.testing.assert_allclose(found.objective[-1], exact.objective[-1], rtol=1e-9)
 
 
+def test_a_polish_is_confirmed_after_accelerated_steps_that_ran_out(exact):
+    found = run(max_steps=8, acceleration="squarem", polish="newton")
+    assert found.status == Status.CONVERGED and found.num_steps <= 10
+    np.testing.assert_allclose(found.objective[-1], exact.objective[-1], rtol=1e-12)
+
+
 def test_the_gradient_vanishes_at_a_polished_end(exact):
     assert max(np.abs(g).max() for g in gradient(exact.params).values()) <= 1e-8
 

@@ -392,3 +392,17 @@ def test_candidates_that_are_none_are_errors(normals):
         emjax.choose({"b": 3}, KEY, jnp.asarray(X))
     with pytest.raises(ValueError, match="Candidate 'a': .*no plate 'rows'"):
         emjax.choose({"a": normals[0]}, KEY, jnp.asarray(X), plate="rows")
+
+
+def test_a_fold_does_not_choose_a_start_whose_scale_has_collapsed():
+    def mixture(x):
+        loc = numpyro.param("loc", jnp.array([0.0, 1.0]))
+        scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.greater_than(1e-7))  # a floor that is none
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
+
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-2, 1, 20), rng.normal(2, 1, 20), np.full(8, 9.0)])  # equal data: a component alone with them collapses
+    found = emjax.cross_validate(EM(mixture, init="data", num_restarts=8), jax.random.key(0), x, num_folds=3)
+    assert np.asarray(found.params["scale"]).min() > 1e-3

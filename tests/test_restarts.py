@@ -141,6 +141,15 @@ def test_a_floor_holds_where_a_cluster_has_no_extent_at_all():
     assert found.status == Status.CONVERGED and found.params["scale"].min() == 0.05 and found.warnings == ()
 
 
+def test_an_estimate_at_its_floor_is_one_in_single_precision_too():
+    with jax.enable_x64(False):
+        data = np.concatenate([5 + 1e-3 * np.random.default_rng(5).normal(size=30), np.random.default_rng(6).normal(-2, 1, 60)]).astype(np.float32)
+        em = EM(mixture)
+        found = em.run(KEY, data, floor=0.01, init_params={"loc": np.array([5.0, -2.0])})
+        assert found.status == Status.CONVERGED and found.params["scale"].min() == np.float32(0.01)
+        assert np.isfinite(em.log_likelihood(found, data, floor=0.01))
+
+
 def test_small_numbers_are_no_collapse_and_what_is_masked_is_no_data():
     def regression(x, y, seen):
         slope = numpyro.param("slope", 1e-6)
