@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from emjax.graph import FactorGraph
 
-# what the runs of one batch work on together; measured: see docs/benchmarks.md
+# what the runs of one batch work on together: a few times what the caches hold, and little beside the data. Not tuned.
 BATCH_BYTES = 2**25
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -65,11 +64,7 @@ def compiled_with(em: EM, key: Any, program: Callable, first: Any, args, kwargs)
 
 def _variant(em: EM, program: Callable) -> EM:
     """Return EM with the same settings for another program, from one start."""
-    other = copy.copy(em)
-    own_init = None if isinstance(em.settings.init, str) else em.settings.init
-    other.settings = replace(em.settings, init=own_init, num_restarts=1, annealing=())
-    other.model, other._cache, other._looks_at_values = program, {}, set()
-    return other
+    return em._for(program, init=None if isinstance(em.settings.init, str) else em.settings.init, num_restarts=1, annealing=())
 
 
 def refits(compiled: Compiled, first_of: Callable, given: tuple, base: Compiled, constants, params, keys, latents: Sequence[str]) -> Refits:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from emjax import validation
 from emjax.em import EM, one_blas_thread
 from emjax.loop import Status, has_failed
-from emjax.numerics import is_key
+from emjax.numerics import is_random_key
 from emjax.reweighted import Reweighted, reweighted
 
 
@@ -81,7 +81,7 @@ def cross_validate(em: EM, rng_key, *args, num_folds=5, plate: str | None = None
     for those that are held out. An element of multiplicity s is held out with all its copies. Errors: `ValueError` for a plate that the program does not have, an
     impossible number of folds, elements that are not independent given the parameters, and continuous latents of single elements.
     """
-    if not isinstance(rng_key, jax.Array) or not (is_key(rng_key) or rng_key.dtype == jnp.uint32):
+    if not is_random_key(rng_key):
         raise ValueError("The second argument is a random key, the model's own arguments follow: emjax.cross_validate(em, jax.random.key(0), ...).")
     whole = reweighted(em, plate, rows, args, kwargs)
     _check_folds(num_folds, whole)

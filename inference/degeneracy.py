@@ -189,12 +189,11 @@ class Watch:
                                "should think it possible, state a prior.")
         return list(found.values())
 
+    def sentences(self, before, reported, last, spreads) -> tuple[str, ...]:
+        """Return what to warn of after a run.
 
-def sentences(watch: Watch, before, reported, last, spreads) -> tuple[str, ...]:
-    """Return what to warn of after a run.
-
-    `before`, `reported`: the parameters at its start and end; `last`: those at which the objective was evaluated last, though it was not finite.
-    """
-    collapsed = watch.collapsed(last, spreads)
-    not_numbers = [f"'{name}' is not a number" for name, value in last.items() if not np.isfinite(value).all()] if not collapsed else []
-    return *collapsed, *not_numbers, *watch.dead(reported), *watch.reached_zero(before, reported)
+        `before`, `reported`: the parameters at its start and end; `last`: those at which the objective was evaluated last, though it was not finite.
+        """
+        collapsed = self.collapsed(last, spreads)
+        not_numbers = [f"'{name}' is not a number" for name, value in last.items() if not np.isfinite(value).all()] if not collapsed else []
+        return *collapsed, *not_numbers, *self.dead(reported), *self.reached_zero(before, reported)

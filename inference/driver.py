@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from emjax import validation
 from emjax.batches import batch_size, in_batches
 from emjax.closed_form import Maximizer
-from emjax.degeneracy import Watch, sentences
+from emjax.degeneracy import Watch
 from emjax.e_step import log_partition_of, pairwise_posterior, posterior
 from emjax.graph import FactorGraph
 from emjax.locations import locations_of
@@ -163,7 +163,7 @@ class Compiled:
 
     def warnings(self, before, end: End) -> tuple[str, ...]:
         """Return what to warn of after a run that started at `before`."""
-        return sentences(self.watch, before, end.carry.reported, self._last(end), end.spreads)
+        return self.watch.sentences(before, end.carry.reported, self._last(end), end.spreads)
 
     def is_degenerate(self, end: End) -> bool:
         """Whether a run ended where a scale has collapsed, or the objective is not finite."""
@@ -176,12 +176,11 @@ class Compiled:
     def restarts(self, carries: Carry, spreads) -> Restarts:
         """Return where several runs came to."""
         params, (carries, spreads) = dict(carries.reported), jax.tree.map(np.asarray, (carries, spreads))
-        num_steps = np.maximum(carries.step - has_failed(carries.status), 0)
-        last = num_steps - (carries.status < 0)
+        last = carries.num_steps - (carries.status < 0)
         objective = np.take_along_axis(carries.objective, np.maximum(last, 0)[:, None], 1)[:, 0]
         collapsed = [bool(self.watch.collapsed({name: value[i] for name, value in carries.reported.items()}, spreads)) for i in range(len(last))]
         degenerate = np.asarray(collapsed) | ((carries.status == Status.NOT_FINITE) & (objective != -np.inf))
-        return Restarts(objective, carries.status, num_steps, degenerate, params)
+        return Restarts(objective, carries.status, carries.num_steps, degenerate, params)
 
     # ── what can be asked ──────────────────────────────────────────────────────────────────────────────────────
 

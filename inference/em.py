@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 from threadpoolctl import threadpool_limits
 
@@ -16,11 +16,11 @@ from emjax import validation
 from emjax.arguments import signature, split_arguments
 from emjax.diagnosis import Diagnosis, diagnosis
 from emjax.driver import Compiled, End, Start
-from emjax.loop import Carry, EMState, Status, has_failed
-from emjax.numerics import is_key
+from emjax.loop import Carry, EMState, Status
+from emjax.numerics import is_random_key
 from emjax.plan import Plan, plan
 from emjax.program import DependsOnData
-from emjax.result import EMResult
+from emjax.result import EMResult, params_of
 from emjax.settings import Settings
 
 LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
@@ -55,8 +55,8 @@ class EM:
     - `short_steps`: of several starts, how many steps each takes before all but the best stop (emEM: Biernacki, Celeux & Govaert, 2003). None: all go on to
       their end, so that `result.restarts.optima()` lists every optimum.
     - `init`: where `run` starts. None: `numpyro.param` sites at the program's own values, `sample` sites drawn from their priors; if of several starts
-      all would be the same, the others are drawn, as by "k-means++" where latents choose locations, else "responsibilities". A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by
-      name, for all: "responsibilities", "data", "k-means++", "splitting" (`emjax.starts`).
+      all would be the same, the others are drawn, as by "k-means++" where latents choose locations, else "responsibilities". A NumPyro strategy
+      (`numpyro.infer.init_to_…`): for `sample` sites. Or by name, for all: "responsibilities", "data", "k-means++", "splitting" (`emjax.starts`).
     - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as np.geomspace(2, 1, 50) (deterministic annealing).
       At high temperatures all components come to one place, and part again only below a critical one: start above it with time to part, or not far above it.
     - `chains`: how latents within a `scan` are summed out. "sequential": step by step. "checkpointed": likewise, in stretches of √T steps of which only the
@@ -80,6 +80,12 @@ class EM:
                                  progress_bar)
         self._cache: dict = {}
         self._looks_at_values: set = set()
+
+    def _for(self, model: Callable, **changes) -> EM:
+        """Return EM for another program, with the same settings but some changes."""
+        other = copy.copy(self)
+        other.model, other.settings, other._cache, other._looks_at_values = model, replace(self.settings, **changes), {}, set()
+        return other
 
     def _compiled(self, args, kwargs) -> tuple[Compiled, list]:
         """Return the program compiled for these arguments, and the arrays among them."""
@@ -130,7 +136,7 @@ class EM:
         starts, carries, spreads = compiled.short_runs(jax.random.split(rng_key, self.settings.num_restarts), data, given, min(self.settings.short_steps or steps, steps))
         restarts = compiled.restarts(carries, spreads)
         while True:
-            params, carry = jax.tree.map(lambda x: x[restarts.best], (starts, carries))  # noqa: B023
+            params, carry = jax.tree.map(lambda x: x[restarts.best], (starts, carries))
             if self.settings.progress_bar:
                 carry = self._with_progress(compiled, carry, compiled.prepare(data), ())
             start, end = compiled.continued(params, carry, data)
@@ -139,17 +145,16 @@ class EM:
                 return replace(result, restarts=restarts)
             restarts = restarts.with_degenerate(restarts.best)  # it looked best after the short run only because it was collapsing
 
-
     def _result(self, compiled: Compiled, data, start: Start, end: End) -> EMResult:
         """Return the result of a run, and raise `ValueError` for data or a start that the program excludes."""
-        carry, objective = end.carry, np.asarray(end.carry.objective)
+        carry = jax.device_get(end.carry)
         validation.check_data(compiled.graph, start.violations)
         params = validation.checked_params(compiled.graph, start.params, complete=True)
-        validation.check_start(compiled.graph, params, objective[0], start.inspection, lambda p: compiled.inspection(p, compiled.prepare(data)),
+        validation.check_start(compiled.graph, params, carry.objective[0], start.inspection, lambda p: compiled.inspection(p, compiled.prepare(data)),
                                lambda p: compiled.most_favorable(p, compiled.prepare(data)))
         warnings = compiled.warnings(start.params, end)
-        num_steps = max(int(carry.step) - has_failed(int(carry.status)), 0)
-        return EMResult(dict(carry.reported), end.log_likelihood, objective[: num_steps + 1], num_steps, Status(int(carry.status)), warnings)
+        num_steps = int(carry.num_steps)
+        return EMResult(dict(end.carry.reported), end.log_likelihood, carry.objective[: num_steps + 1], num_steps, Status(int(carry.status)), warnings)
 
     def _with_progress(self, compiled: Compiled, carry: Carry, constants, violations) -> Carry:
         from tqdm.auto import tqdm
@@ -209,7 +214,7 @@ class EM:
         constants = compiled.prepare(data, floor)
         if not validation.is_traced(constants):
             validation.check_data(compiled.graph, compiled.violations(constants))
-        params = validation.checked_params(compiled.graph, params.params if isinstance(params, EMResult) else params, complete=True)
+        params = validation.checked_params(compiled.graph, params_of(params), complete=True)
         return compiled, params, constants
 
 
@@ -222,7 +227,7 @@ def one_blas_thread():
 
 
 def _checked_key(rng_key):
-    if isinstance(rng_key, jax.Array) and (is_key(rng_key) or rng_key.dtype == jnp.uint32):
+    if is_random_key(rng_key):
         return rng_key
     raise ValueError("The first argument is a random key, the model's own arguments follow: em.run(jax.random.key(0), ...).")
 

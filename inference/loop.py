@@ -91,7 +91,7 @@ class Carry(eqx.Module):
     @property
     def num_steps(self):
         """How many EM steps led to `reported`."""
-        return jnp.maximum(self.step - has_failed(self.status), 0)
+        return self.step - (has_failed(self.status) & (self.step > 0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,6 +79,11 @@ def finite_logits(logits):
     return jnp.clip(logits, LOG_ZERO, -LOG_ZERO)
 
 
+def is_random_key(value) -> bool:
+    """Whether a value is a random key, new or old style."""
+    return isinstance(value, jax.Array) and (is_key(value) or value.dtype == jnp.uint32)
+
+
 def is_soft(temperature) -> bool:
     """Whether a temperature is known to be one."""
     return isinstance(temperature, int | float) and temperature == 1

@@ -37,3 +37,8 @@ class EMResult(eqx.Module):
         lines = [f"{self.status.message} (after {self.num_steps} steps)", f"log-likelihood {float(self.log_likelihood):.6f} nats"]
         lines += [f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}" for name, value in self.params.items()]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+
+def params_of(found):
+    """Return the parameters of a result; what is none is taken for parameters."""
+    return found.params if isinstance(found, EMResult) else found

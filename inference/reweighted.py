@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -17,7 +16,7 @@ from emjax.arguments import signature
 from emjax.driver import Compiled
 from emjax.em import EM
 from emjax.numerics import IMPOSSIBLE
-from emjax.result import EMResult
+from emjax.result import params_of
 from emjax.weighting import (
     Plate,
     Plates,
@@ -127,9 +126,8 @@ def reweighted(em: EM, plate: str | None, rows: Mapping | None, args, kwargs) ->
 
 def _with_weights(em: EM, units: Units, bound) -> EM:
     """Return the EM of the program (weights, …); `bound`: the arguments of a program that looks at them, which are then its constants."""
-    model, other_em = units.weighted(em.model), copy.copy(em)
-    other_em.model, other_em._cache, other_em._looks_at_values = model if bound is None else bound_to(model, *bound), {}, set()
-    return other_em
+    model = units.weighted(em.model)
+    return em._for(model if bound is None else bound_to(model, *bound))
 
 
 def bound_to(model, args, kwargs):
@@ -148,7 +146,7 @@ def pointwise_log_likelihood(em: EM, params, *args, plate: str | None = None, ro
     the parameters.
     """
     whole = reweighted(em, plate, rows, args, kwargs)
-    params = validation.checked_params(whole.compiled.graph, params.params if isinstance(params, EMResult) else params, complete=True)
+    params = validation.checked_params(whole.compiled.graph, params_of(params), complete=True)
     found, error = whole.function("pointwise", Reweighted.contributions)(whole.data, params)
     whole.check_independent(error, rows)
     return found
