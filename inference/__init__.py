@@ -2,23 +2,23 @@
 
 from emjax import conjugate, distributions
 from emjax.compare import Comparison, compare_updates
-from emjax.cross_validation import CrossValidation, cross_validate
-from emjax.diagnosis import Diagnosis
-from emjax.duplicates import Compressed, compress
+from emjax.refits.cross_validation import CrossValidation, cross_validate
+from emjax.certificates.diagnosis import Diagnosis
+from emjax.program.handlers.compress import Compressed, compress
 from emjax.em import EM
-from emjax.families import Family, register
-from emjax.inference_data import to_arviz
-from emjax.information_criteria import Criteria, criteria
-from emjax.labels import labeled
-from emjax.loop import EMState, Status
-from emjax.model_choice import Candidate, Choice, choose
+from emjax.families.families import Family, register
+from emjax.report.inference_data import to_arviz
+from emjax.refits.information_criteria import Criteria, criteria
+from emjax.program.handlers.labels import labeled
+from emjax.run.loop import EMState, Status
+from emjax.refits.model_choice import Candidate, Choice, choose
 from emjax.plan import Plan
-from emjax.restarts import Optimum, Restarts
-from emjax.result import EMResult
-from emjax.reweighted import pointwise_log_likelihood
-from emjax.summary_table import Summary, summary
-from emjax.uncertainty import StandardErrors, standard_errors
-from emjax.weighting import weighted
+from emjax.run.restarts import Optimum, Restarts
+from emjax.run.result import EMResult
+from emjax.refits.reweighted import pointwise_log_likelihood
+from emjax.report.summary_table import Summary, summary
+from emjax.refits.uncertainty import StandardErrors, standard_errors
+from emjax.program.handlers.weights import weighted
 
 __all__ = ["EM", "Candidate", "Choice", "Comparison", "Compressed", "Criteria", "CrossValidation", "Diagnosis", "EMResult", "EMState", "Family",
            "Optimum", "Plan", "Restarts", "StandardErrors", "Status", "Summary", "choose", "compare_updates", "compress", "conjugate", "criteria",

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from threadpoolctl import threadpool_limits
 
-from emjax import validation
-from emjax.arguments import signature, split_arguments
-from emjax.diagnosis import Diagnosis, diagnosis
-from emjax.driver import Compiled, End, Start
-from emjax.loop import Carry, EMState, Status
-from emjax.numerics import is_random_key
+from emjax.run import validation
+from emjax.program.arguments import signature, split_arguments
+from emjax.certificates.diagnosis import Diagnosis, diagnosis
+from emjax.run.compiled import Compiled, End, Start
+from emjax.run.loop import Carry, EMState, Status
+from emjax.numerics.guards import is_random_key
 from emjax.plan import Plan, plan
-from emjax.program import DependsOnData
-from emjax.result import EMResult, params_of
-from emjax.settings import Settings
+from emjax.program.trace import DependsOnData
+from emjax.run.result import EMResult, params_of
+from emjax.run.settings import Settings
 
 LOOKS_AT_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, jax.errors.TracerIntegerConversionError,
                    jax.errors.TracerBoolConversionError, jax.errors.NonConcreteBooleanIndexError, DependsOnData)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from emjax.closed_form import Maximizer
-from emjax.graph import FactorGraph
+from emjax.m_step.closed_form import Maximizer
+from emjax.graph.factor_graph import FactorGraph
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import biject_to, constraints
 
-from emjax import EM, Status, acceleration, loop
-from emjax.acceleration import Accelerator, anderson, squarem
+from emjax import EM, Status
+from emjax.run import acceleration
+from emjax.run import loop
+from emjax.run.acceleration import Accelerator, anderson, squarem
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

@@ -9,10 +9,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import constraints
 
-from emjax import EM, blocks
-from emjax.blocks import blocks_of
-from emjax.driver import Compiled
-from emjax.e_step import e_step, log_partition_of, problem
+from emjax import EM
+from emjax.e_step import blocks
+from emjax.e_step.blocks import blocks_of
+from emjax.run.compiled import Compiled
+from emjax.e_step.e_step import e_step, log_partition_of, problem
 
 RNG = np.random.default_rng(3)
 X, XY = RNG.normal(size=23), RNG.normal(size=(23, 3))

@@ -8,11 +8,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from emjax import EM, diagnosis
-from emjax.coordinates import coordinates
-from emjax.curvature import check_finite, largest_eigenvalues
-from emjax.e_step import e_step, problem
-from emjax.occupancy import duplicates, expected_counts
+from emjax import EM
+from emjax.certificates import diagnosis
+from emjax.certificates.coordinates import coordinates
+from emjax.certificates.curvature import check_finite, largest_eigenvalues
+from emjax.e_step.e_step import e_step, problem
+from emjax.certificates.occupancy import duplicates, expected_counts
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 

@@ -13,7 +13,7 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM, Comparison, Status, compare_updates, register
-from emjax.families import FAMILIES
+from emjax.families.families import FAMILIES
 from emjax.models import coins, grades
 
 from brute_force import joint_table

@@ -9,8 +9,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import constraints
 
-from emjax import EM, blocks, e_step, numerics
-from emjax.driver import Compiled
+from emjax import EM
+from emjax.e_step import blocks
+from emjax.e_step import e_step
+from emjax.numerics import guards
+from emjax.run.compiled import Compiled
 from emjax.models import gaussian_mixture
 
 RNG = np.random.default_rng(5)
@@ -82,7 +85,7 @@ def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
         return jax.jit(lambda params, constants: e_step.e_step(compiled.graph, compiled.graph.arrays(params, constants)))(params, constants)
 
     plain, of_plain = evaluated()
-    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
     seen = margins_seen(monkeypatch)
     value, statistics = evaluated()
     jax.effects_barrier()

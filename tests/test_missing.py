@@ -16,7 +16,9 @@ from numpyro.infer.util import log_density
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 
-from emjax import EM, blocks, compare_updates, incomplete
+from emjax import EM, compare_updates
+from emjax.e_step import blocks
+from emjax.families import missing
 from emjax.distributions import PartiallyObserved
 
 KEY = jax.random.key(0)
@@ -229,7 +231,7 @@ def test_float32_agrees_with_float64(after):
 
 def test_rows_in_blocks_and_matrices_in_stretches_add_up(incomplete_iris, after, monkeypatch):
     data = incomplete_iris[1]
-    monkeypatch.setattr(incomplete, "ENTRIES", {"cpu": 3 * 7 * 16})  # 7 rows of 150, and a remainder of 3
+    monkeypatch.setattr(missing, "ENTRIES", {"cpu": 3 * 7 * 16})  # 7 rows of 150, and a remainder of 3
     in_stretches, objective = step(EM(mixture), START, *data)
     np.testing.assert_allclose(objective, after[1], rtol=1e-13)
     all_close(in_stretches, after[0], rtol=1e-11, atol=1e-13)

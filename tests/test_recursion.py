@@ -14,8 +14,10 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
-from emjax import EM, forward_backward, numerics
-from emjax.e_step import log_z, problem, value_and_gradient
+from emjax import EM
+from emjax.elimination.chains import scaled
+from emjax.numerics import guards
+from emjax.e_step.e_step import log_z, problem, value_and_gradient
 
 RANDOM = np.random.default_rng(20261121)
 LENGTHS = jnp.array([7, 4, 1])
@@ -188,14 +190,14 @@ def evaluated(form, whole):
 @pytest.mark.parametrize(("program", "data"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
 def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithms(program, data, monkeypatch):
     """Step by step and in stretches, in both forms; in rounds; in segments. What the scaled form says is taken whatever its epsilon."""
-    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
     monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
     whole = whole_problem(program, data)
     value, gradient = evaluated(plain_form, whole)
     ways = [(scaled_form, "sequential", 1), (scaled_form, "sequential", 3), (scaled_form, "checkpointed", 1), (plain_form, "checkpointed", 1),
             (plain_form, "parallel", 1)]
     for form, chains, segments in ways:
-        monkeypatch.setattr(forward_backward, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1)
+        monkeypatch.setattr(scaled, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1)
         found, found_gradient = evaluated(form, replace(whole, chains=chains))
         np.testing.assert_allclose(found, value, rtol=1e-13)
         for own, wanted in zip(jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True):
@@ -235,7 +237,7 @@ def every_path(points):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_outlier_that_no_reachable_state_explains_is_finite_and_right(dtype, monkeypatch):
-    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
     log_joint, paths = every_path(OUTLIER)
     expected = np.logaddexp.reduce(log_joint)
     weight = np.exp(log_joint - expected)
@@ -263,7 +265,7 @@ def absorbing(points):
 
 
 def test_what_underflows_and_counts_later_is_not_lost(monkeypatch):
-    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
     points = jnp.array([0.0, 0.0, 61.0, 62.0, 59.0])  # exp(-1800) after the second, and yet the better state in the end
     each = dist.Normal(jnp.array([0.0, 60.0]), 1.0).log_prob(points[:, None]).sum(0)
     em = EM(absorbing)
@@ -285,14 +287,14 @@ def equations(jaxpr):
 
 @pytest.mark.parametrize("program", [plain, masked])
 def test_no_array_is_as_large_as_steps_by_states_by_states(program, monkeypatch):
-    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
     whole = whole_problem(program, SYMBOLS)
     jaxpr = jax.make_jaxpr(partial(scaled_form, whole))().jaxpr
     assert max(var.aval.size for eqn in equations(jaxpr) for var in eqn.outvars) < 6 * 3 * 3 * 3
 
 
 def test_compilation_does_not_grow_with_the_number_of_steps(monkeypatch):
-    monkeypatch.setattr(numerics, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
 
     def count(steps):
         whole = whole_problem(plain, jnp.zeros((steps, 3), int))

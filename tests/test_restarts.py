@@ -9,7 +9,8 @@ import pytest
 from numpyro import handlers
 from numpyro.distributions import constraints
 
-from emjax import EM, Restarts, Status, batches
+from emjax import EM, Restarts, Status
+from emjax.run import batches
 from emjax.models import annotators
 
 KEY = jax.random.key(0)

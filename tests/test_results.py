@@ -15,7 +15,7 @@ from numpyro.distributions import constraints
 
 import emjax
 from emjax import EM
-from emjax.dimensions import parameter_dimensions
+from emjax.report.dimensions import parameter_dimensions
 from emjax.models import dawid_skene, gaussian_mixture, hidden_markov
 
 with warnings.catch_warnings():

@@ -15,8 +15,8 @@ from numpyro.distributions import constraints
 from emjax import EM
 from emjax.distributions import PartiallyObserved, Select
 from emjax.models import dawid_skene
-from emjax.seeding import far_apart, split
-from emjax.starts import START_STRATEGIES
+from emjax.starts.seeding import far_apart, split
+from emjax.starts.strategies import START_STRATEGIES
 
 KEY = jax.random.key(7)
 EXACT = dict(rtol=1e-12, atol=1e-14)  # sums of some ten terms in float64

@@ -12,10 +12,10 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import emjax
-from emjax.e_step import log_partition_of
+from emjax.e_step.e_step import log_partition_of
 
 ROOT = Path(__file__).resolve().parent.parent
-ENGINE = sorted((ROOT / "inference").glob("*.py"))
+ENGINE = sorted((ROOT / "inference").rglob("*.py"))
 MODELS = sorted((ROOT / "models").glob("*.py"))
 TRACKED = [*ENGINE, *MODELS, *sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]
 MODEL_WORDS = {"annotator", "annotators", "coin", "coins", "gaussian_mixture", "gmm", "hmm", "topics", "plsa", "lda", "k_means", "kmeans", "grades", "dawid_skene", "latent_class", "confusion"}
@@ -41,20 +41,64 @@ def imported(path: Path) -> set[str]:
 # ── imports ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_imports_of_the_engine_point_up_the_table_of_the_design_page():
-    rows = [line for line in (ROOT / "docs" / "design.md").read_text().splitlines() if line.startswith("| `")]
-    order = [name for row in rows for name in re.findall(r"`(\w+)\.py`", row.split("|")[1])]
-    assert sorted(order) == sorted(path.stem for path in ENGINE if path.stem != "__init__")
-    row_of = {name: i for i, row in enumerate(rows) for name in re.findall(r"`(\w+)\.py`", row.split("|")[1])}
+def floors() -> list[list[str]]:
+    """The rooms of the engine, floor by floor, in the order in which data flow through them: the table of the design page."""
+    rows = [line.split("|")[1] for line in (ROOT / "docs" / "design.md").read_text().splitlines() if line.startswith("| `")]
+    return [re.findall(r"`([\w/]+)/`", row) for row in rows]
+
+
+ROOMS = [room for floor in floors() for room in floor]
+
+
+def room_of(path: Path) -> str:
+    return path.parent.relative_to(ROOT / "inference").as_posix()
+
+
+def files_in_order(room: str) -> list[str]:
+    """The files of a room, in the order that the docstring of the room states."""
+    text = ast.get_docstring(tree(ROOT / "inference" / room / "__init__.py")) or ""
+    assert "Each file imports only those before it:" in text, room
+    return re.findall(r"\w+", text.split("Each file imports only those before it:")[1])
+
+
+def modules_used(path: Path) -> set[Path]:
+    """The files of the engine that a file imports."""
+    found = set()
+    for name in imported(path):
+        own = ROOT.joinpath("inference", *name.split(".")[1:]).with_suffix(".py")
+        if name.startswith("emjax.") and own in ENGINE:
+            found.add(own)
+    return found
+
+
+FIRST_BEHIND_THE_FRONT_DOOR = "refits"
+
+
+def test_imports_between_rooms_point_up_the_table_of_the_design_page():
+    assert sorted(ROOMS) == sorted({room_of(path) for path in ENGINE} - {"."})
+    front = next(number for number, rooms in enumerate(floors()) if FIRST_BEHIND_THE_FRONT_DOOR in rooms)
+    floor_of = {room: number + (number >= front) for number, rooms in enumerate(floors()) for room in rooms} | {".": front}
     for path in ENGINE:
-        used = {module.split(".")[1] for module in imported(path) if module.startswith("emjax.")} & set(order)
-        below = {name for name in used if path.stem != "__init__" and row_of[name] > row_of[path.stem]}
-        assert not below, f"{path.name} imports {sorted(below)}, which the table has below it"
-    needs = {name: {m.split(".")[1] for m in imported(path) if m.startswith("emjax.")} & set(order) for name, path in ((p.stem, p) for p in ENGINE) if name in order}
-    settled: set[str] = set()
-    while ready := {name for name, others in needs.items() if name not in settled and others <= settled}:
+        below = {used.as_posix() for used in modules_used(path) if floor_of[room_of(used)] > floor_of[room_of(path)]}
+        assert not below or path == ROOT / "inference" / "__init__.py", f"{path} imports {sorted(below)}, which the table has below it"
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    needs = {path: modules_used(path) for path in ENGINE}
+    settled: set[Path] = set()
+    while ready := {path for path, others in needs.items() if path not in settled and others <= settled}:
         settled |= ready
     assert settled == set(needs), f"these import each other: {sorted(set(needs) - settled)}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_within_a_room_are_in_the_order_that_it_states(room):
+    order = files_in_order(room)
+    files = {path.stem: path for path in ENGINE if room_of(path) == room and path.stem != "__init__"}
+    assert sorted(order) == sorted(files)
+    for name, path in files.items():
+        own = {used.stem for used in modules_used(path) if room_of(used) == room}
+        assert own <= set(order[: order.index(name)]), f"{room}/{name} imports {sorted(own)}"
 
 
 def test_engine_knows_no_model():
@@ -114,7 +158,7 @@ def test_update_by_hand_uses_numpy_alone(path):
 @pytest.mark.parametrize("path", [*ENGINE, *MODELS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_everything_public_has_a_docstring(path):
     module = tree(path)
-    assert ast.get_docstring(module), path.name
+    assert ast.get_docstring(module), path
     for node in module.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue

@@ -9,12 +9,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from emjax import EM, Status, labeled, standard_errors, uncertainty
-from emjax.bootstrap import Refits, simulated
-from emjax.coordinates import coordinates, num_free_parameters
-from emjax.curvature import gradient_and_hessian, objective_along
-from emjax.relabeling import Symmetry, aligned, best_order
-from emjax.uncertainty import interval_within
+from emjax import EM, Status, labeled, standard_errors
+from emjax.refits import uncertainty
+from emjax.refits.bootstrap import Refits, simulated
+from emjax.certificates.coordinates import coordinates, num_free_parameters
+from emjax.certificates.curvature import gradient_and_hessian, objective_along
+from emjax.refits.relabeling import Symmetry, aligned, best_order
+from emjax.refits.uncertainty import interval_within
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints

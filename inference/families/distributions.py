@@ -1,0 +1,165 @@
+"""Distributions that NumPyro lacks and latent-variable programs want."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax import lax
+from numpyro.distributions import constraints
+
+
+def feasible(distribution: dist.Distribution, value, counted=True):
+    """Return the value where it is in the distribution's support and `counted`, elsewhere one that is in the support.
+
+    The log-density at what does not count is thrown away, but if it is NaN or infinite, its gradient is not: 0 · ∞ is NaN.
+    """
+    inside = jnp.asarray(distribution.support(value))
+    inside = inside.reshape(inside.shape + (1,) * distribution.support.event_dim)
+    return jnp.where(inside & counted, value, distribution.support.feasible_like(value))
+
+
+class Select(dist.Distribution):
+    """A distribution that an index chooses among components: x | index ~ components[index].
+
+    `index`: integers from 0, of any shape; `components`: distributions with the same event shape whose batch shapes
+    broadcast with the index. Unlike a mixture, the index is a site of the program, so that other sites may share
+    it; EM sums it out where it is latent, and maximizes each component's parameters in closed form where they
+    have one.
+
+    Errors: `ValueError` if components differ in event shape or if there is none.
+
+    ```python
+    good = numpyro.sample("good", dist.Bernoulli(pi))
+    numpyro.sample("score", Select(good, [dist.Uniform(0.0, 1.0), dist.Normal(mu, sigma)]), obs=score)
+    ```
+    """
+
+    arg_constraints = {}
+    pytree_data_fields = ("index", "components")
+
+    def __init__(self, index, components: Sequence[dist.Distribution], *, validate_args=None):
+        components = tuple(components)
+        if not components:
+            raise ValueError("Select needs at least one component.")
+        events = {component.event_shape for component in components}
+        if len(events) > 1:
+            raise ValueError(f"Select: components differ in event shape: {sorted(events)}. Align them with `.to_event(...)`.")
+        self.index, self.components = index, components
+        batch = lax.broadcast_shapes(jnp.shape(index), *(component.batch_shape for component in components))
+        super().__init__(batch, components[0].event_shape, validate_args=validate_args)
+
+    @property
+    def support(self):
+        supports = [component.support for component in self.components]
+        if all(type(support) is type(supports[0]) and support == supports[0] for support in supports):
+            return supports[0]
+        return constraints.independent(constraints.real, len(self.event_shape)) if self.event_shape else constraints.real
+
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+        shape = sample_shape + self.batch_shape
+        draws = [component.expand(self.batch_shape).sample(k, sample_shape)
+                 for component, k in zip(self.components, jax.random.split(key, len(self.components)), strict=True)]
+        dtype = jnp.result_type(*draws)
+        return self._chosen([draw.astype(dtype) for draw in draws], shape, len(self.event_shape))
+
+    def log_prob(self, value):
+        """Return log p(value | index): the log-density of the chosen component, -inf outside its support, NaN if none is chosen."""
+        terms = [self._component_log_prob(component, value) for component in self.components]
+        chosen = self._chosen(terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0)
+        return jnp.where((self.index >= 0) & (self.index < len(terms)), chosen, jnp.nan)
+
+    @staticmethod
+    def _component_log_prob(component: dist.Distribution, value):
+        return jnp.where(component.support(value), component.log_prob(feasible(component, value)), -jnp.inf)
+
+    def _chosen(self, values, shape, event_dim):
+        index = jnp.broadcast_to(self.index, shape)
+        index = index.reshape(index.shape + (1,) * event_dim)
+        chosen = values[0]
+        for i, value in enumerate(values[1:], start=1):
+            chosen = jnp.where(index == i, value, chosen)
+        return chosen
+
+
+class PartiallyObserved(dist.Distribution):
+    """A multivariate normal of which some coordinates are observed: log p(x) is the marginal log-density of these.
+
+    `base`: a `MultivariateNormal`, or one that is expanded; `observed`: booleans (…, D) whose leading axes broadcast with its batch shape. What x holds where it
+    is not observed is not read, and may be NaN. EM integrates the missing coordinates out exactly, and the parameters keep their closed forms
+    (full-information maximum likelihood): right where what is missing depends on nothing but what is observed (missing at random). A row of which nothing is observed
+    adds nothing to the likelihood. `sample` draws all coordinates.
+
+    Errors: `ValueError` for another distribution, or for an `observed` that is not boolean or has another number of coordinates.
+
+    ```python
+    def program(x):                                                            # (sample, 2), NaN where missing
+        loc = numpyro.param("loc", jnp.zeros(2))
+        covariance = numpyro.param("covariance", jnp.eye(2), constraint=constraints.positive_definite)
+        with numpyro.plate("samples", len(x)):
+            complete = dist.MultivariateNormal(loc, covariance_matrix=covariance)
+            numpyro.sample("x", PartiallyObserved(complete, observed=~jnp.isnan(x)), obs=x)
+
+    x = jnp.array([[1.0, 2.0], [jnp.nan, 1.0], [0.0, jnp.nan], [3.0, 3.5]])
+    EM(program).run(jax.random.key(0), x).params["covariance"]
+    ```
+
+    Source: Little & Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
+    """
+
+    arg_constraints = {**dist.MultivariateNormal.arg_constraints, "observed": constraints.independent(constraints.boolean, 1)}
+    pytree_data_fields = ("base", "observed")
+    loc, covariance_matrix, precision_matrix, scale_tril = (
+        property(lambda self, name=name: getattr(self.base, name)) for name in ("loc", "covariance_matrix", "precision_matrix", "scale_tril"))
+
+    def __init__(self, base: dist.Distribution, observed, *, validate_args=None):
+        inner = base.base_dist if isinstance(base, dist.ExpandedDistribution) else base
+        if not isinstance(inner, dist.MultivariateNormal):
+            raise ValueError(f"PartiallyObserved takes a MultivariateNormal, not {type(inner).__name__}. Where coordinates are independent, mask them: "
+                             "dist.Normal(loc, scale).mask(observed).to_event(1).")
+        if jnp.result_type(observed) != bool or jnp.shape(observed)[-1:] != inner.event_shape:
+            raise ValueError(f"PartiallyObserved: `observed` must be booleans, one for each of {inner.event_shape[0]} coordinates; it is {jnp.result_type(observed)} "
+                             f"of shape {jnp.shape(observed)}. Pass observed=~jnp.isnan(x).")
+        self.base, self.observed = inner, observed
+        batch = lax.broadcast_shapes(base.batch_shape, jnp.shape(observed)[:-1])
+        super().__init__(batch, inner.event_shape, validate_args=validate_args)
+
+    def get_args(self) -> dict:
+        """Return the arguments of the normal, and which coordinates are observed."""
+        return {**self.base.get_args(), "observed": self.observed}
+
+    @property
+    def support(self):
+        return _RealWhereObserved(self.observed)
+
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+        return self.base.expand(self.batch_shape).sample(key, sample_shape)
+
+    def log_prob(self, value):
+        """Return the log-density of the observed coordinates in nats: that of N(0, Σ) with the identity, and a residual of zero, where one is missing."""
+        both = self.observed[..., :, None] & self.observed[..., None, :]
+        cholesky = self.base.scale_tril
+        covariance = jnp.where(both, cholesky @ cholesky.mT, jnp.eye(cholesky.shape[-1]))
+        residual = jnp.where(self.observed, jnp.where(self.observed, value, 0) - self.base.loc, 0)
+        density = dist.MultivariateNormal(covariance_matrix=covariance).log_prob(residual)
+        return density + 0.5 * jnp.log(2 * jnp.pi) * (~self.observed).sum(-1)
+
+
+class _RealWhereObserved(constraints.Constraint):
+    """Real numbers where a coordinate is observed, anything elsewhere."""
+
+    event_dim = 1
+
+    def __init__(self, observed):
+        self.observed = observed
+
+    def __call__(self, x):
+        return (jnp.isfinite(x) | ~self.observed).all(-1)
+
+    def feasible_like(self, prototype):
+        return jnp.zeros_like(prototype)
+
+    def tree_flatten(self):
+        return (self.observed,), (("observed",), {})

@@ -1,0 +1,44 @@
+"""Parameters as one vector of unconstrained coordinates, by NumPyro's bijections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import biject_to
+
+from emjax.program.records import Parameter
+
+
+@dataclass(frozen=True, eq=False)
+class Unconstrained:
+    """The unconstrained coordinates of some parameters, in the order of `names`."""
+
+    parameters: Mapping[str, Parameter]
+    names: Sequence[str]
+
+    def inverse(self, params: Mapping[str, Any]) -> dict[str, Array]:
+        """Return the coordinates by parameter; those of a value on the boundary are not finite."""
+        return {name: self._bijection(name).inv(params[name]) for name in self.names}
+
+    def around(self, params: Mapping[str, Any]) -> tuple[Array, Callable]:
+        """Return the vector at params, and the way back: vector → {name: value}.
+
+        A parameter with coordinates that are not finite has zeros in the vector, and stays where it is on the way back.
+        """
+        found = self.inverse(params)
+        inside = {name: jnp.isfinite(u).all() for name, u in found.items()}
+        flat, unflatten = ravel_pytree({name: jnp.where(inside[name], u, 0) for name, u in found.items()})
+
+        def back(vector):
+            values = {name: self._bijection(name)(u).astype(params[name].dtype) for name, u in unflatten(vector).items()}
+            return {name: jnp.where(inside[name], values[name], params[name]) for name in self.names}
+
+        return flat, back
+
+    def _bijection(self, name: str):
+        return biject_to(self.parameters[name].constraint)

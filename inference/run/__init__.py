@@ -1,0 +1,7 @@
+"""A run of EM: start, loop, stop, and an honest reason for stopping.
+
+In: a program compiled for its arguments, a start, and the settings of `EM`.
+Out: an `EMResult`: the estimate, why EM stopped, and what is wrong with it.
+Read first: `loop`, then `compiled`. Each file imports only those before it:
+acceleration, batches, degeneracy, polish, validation, loop, settings, restarts, compiled, result.
+"""

@@ -1,0 +1,44 @@
+"""What EM found."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from emjax.run.loop import Status
+from emjax.run.restarts import Restarts
+
+
+class EMResult(eqx.Module):
+    """What EM found, and why it stopped.
+
+    **Attributes:**
+
+    - `params`: the estimate, constrained, keyed by site.
+    - `log_likelihood`: log p(x | params) in nats, summed over the data.
+    - `objective`: log p(x | θ_t) + log p(θ_t) in nats for t = 0 … num_steps; the last entry is at `params`. Where acceleration proposed a point that lies
+      lower, the value before is repeated; a polish is one step.
+    - `num_steps`: how many EM steps led to `params`.
+    - `status`: why EM stopped (`Status`).
+    - `warnings`: what is wrong with the estimate, if anything, in words: collapsed scales, dead components, probabilities that have become zero.
+    - `restarts`: where each start came to (`Restarts`); None if there was one.
+    """
+
+    params: dict[str, Array]
+    log_likelihood: Float[Array, ""]
+    objective: Float[np.ndarray, "step"]
+    num_steps: int
+    status: Status = eqx.field(static=True)
+    warnings: tuple[str, ...] = eqx.field(static=True, default=())
+    restarts: Restarts | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.status.message} (after {self.num_steps} steps)", f"log-likelihood {float(self.log_likelihood):.6f} nats"]
+        lines += [f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}" for name, value in self.params.items()]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+
+def params_of(found):
+    """Return the parameters of a result; what is none is taken for parameters."""
+    return found.params if isinstance(found, EMResult) else found

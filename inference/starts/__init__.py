@@ -1,0 +1,6 @@
+"""Where EM starts: a posterior drawn at random, or locations chosen among the data.
+
+In: a `FactorGraph`, its maximizers, a random key and the program's own values.
+Out: {parameter: value}.
+Read first: `strategies`. Each file imports only those before it: locations, seeding, strategies.
+"""

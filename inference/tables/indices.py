@@ -1,0 +1,133 @@
+"""Which element of a latent, or which row of a table, does each position read?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from emjax.numerics.arrays import in_order, take
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """The identity of an array's content: known arrays compare by value, traced ones by identity."""
+
+    array: Any
+
+    def __eq__(self, other):
+        if not isinstance(other, Root):
+            return False
+        if isinstance(self.array, np.ndarray) and isinstance(other.array, np.ndarray):
+            return np.array_equal(self.array.ravel(), other.array.ravel())
+        return self.array is other.array
+
+    def __hash__(self):
+        return hash(self.array.size) if isinstance(self.array, np.ndarray) else id(self.array)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """The index offset + Σ_d strides[d] · i_d, known before any data is seen."""
+
+    offset: int
+    strides: tuple[int, ...]
+
+    @staticmethod
+    def identity(shape: Sequence[int]) -> Affine:
+        """Return the index that numbers the elements of an array in order."""
+        return Affine(0, tuple(math.prod(shape[d + 1:]) if size > 1 else 0 for d, size in enumerate(shape)))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known before any data is seen."""
+        return True
+
+    @property
+    def varies(self) -> tuple[bool, ...]:
+        return tuple(stride != 0 for stride in self.strides)
+
+    @property
+    def key(self):
+        return ("affine", self.offset, self.strides)
+
+    def placed(self, order: Sequence[int | None]) -> Affine:
+        """Return the index with its axes in this order: None is a new axis, along which it does not vary."""
+        return Affine(self.offset, tuple(0 if d is None else self.strides[d] for d in order))
+
+    def dense(self, shape: Sequence[int]) -> np.ndarray:
+        """Return the index as an array, of length 1 along axes that it does not vary along."""
+        total = np.full((1,) * len(shape), self.offset, dtype=np.int32)
+        for axis, (stride, size) in enumerate(zip(self.strides, shape, strict=True)):
+            if stride:
+                steps = np.arange(size, dtype=np.int32) * stride
+                total = total + steps.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """An index held as an integer array, of length 1 along axes that it does not vary along.
+
+    It is a composition of maps: the last of `maps` reads a number at every position, each of the others maps numbers to
+    numbers, the first to elements. Indices of equal maps and equal shapes are equal. `partial[k]` is the composition of
+    the first k + 1 maps as an array of one axis, for every k but the last.
+    """
+
+    array: Any
+    maps: tuple[Root, ...]
+    partial: tuple[Any, ...] = ()
+
+    @staticmethod
+    def of(array) -> Dense:
+        """Return an array as an index of one map."""
+        return Dense(array, (Root(array),))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known before any data is seen."""
+        return isinstance(self.array, np.ndarray)
+
+    @property
+    def varies(self) -> tuple[bool, ...]:
+        return tuple(size != 1 for size in self.array.shape)
+
+    @property
+    def key(self):
+        return ("dense", self.maps, tuple(self.array.shape))
+
+    def placed(self, order: Sequence[int | None]) -> Dense:
+        """Return the index with its axes in this order: None is a new axis; axes left out must not vary."""
+        array = in_order(self.array, order)
+        kept = [d for d in order if d is not None and self.array.shape[d] != 1]
+        return replace(self, array=array) if kept == sorted(kept) else Dense.of(array)
+
+    def dense(self, shape: Sequence[int]):
+        return self.array
+
+    def with_arrays(self, function: Callable) -> Dense:
+        """Return the index with a function applied to its arrays; its maps still identify it."""
+        return replace(self, array=function(self.array), partial=tuple(map(function, self.partial)))
+
+    def before(self, inner: Dense) -> Dense | None:
+        """Return the index `outer` of one axis for which this one is outer ∘ inner, if its maps end with those of `inner`."""
+        count = len(self.maps) - len(inner.maps)
+        if count < 1 or self.maps[count:] != inner.maps or self.array.shape != inner.array.shape:
+            return None
+        return Dense(self.partial[count - 1], self.maps[:count], self.partial[: count - 1])
+
+
+Index = Affine | Dense
+
+
+def composed(outer: Index, size: int, inner: Dense, array) -> Dense:
+    """Return outer ∘ inner. `outer` has one axis, of length `size`; `array` holds what the composition reads."""
+    table = outer.dense((size,))
+    if isinstance(table, np.ndarray) and np.array_equal(table, np.arange(size)):
+        return replace(inner, array=array)
+    first = outer if isinstance(outer, Dense) else Dense.of(table)
+    rest = [take(table, ["number"], {"number": (one, [0])}, [0]) for one in inner.partial]
+    return Dense(array, first.maps + inner.maps, (*first.partial, table, *rest))
