@@ -13,7 +13,9 @@ EXPERIMENTS = (
 
 
 def question(name: str) -> str:
-    """Return what the experiment asks: the first line of its docstring, read without importing it."""
+    """Return what the experiment asks: the first line of its docstring, read without
+    importing it.
+    """
     source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     return ast.get_docstring(ast.parse(source)).split("\n", 1)[0]
 
@@ -28,17 +30,27 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments", description="Run all experiments, or those named."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(EXPERIMENTS)}")
     parser.add_argument(
-        "--quick", action="store_true", help="fewer starts and smaller data: all of it in a few minutes"
+        "names", nargs="*", metavar="NAME", help=f"one of: {', '.join(EXPERIMENTS)}"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("figures"), metavar="DIR", help="where figures go (default: figures)"
+        "--quick",
+        action="store_true",
+        help="fewer starts and smaller data: all of it in a few minutes",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("figures"),
+        metavar="DIR",
+        help="where figures go (default: figures)",
     )
     parser.add_argument("--list", action="store_true", help="list the experiments and stop")
     chosen = parser.parse_args(argv)
     if unknown := set(chosen.names) - set(EXPERIMENTS):
-        parser.error(f"no experiment named {', '.join(sorted(unknown))}; there are: {', '.join(EXPERIMENTS)}")
+        parser.error(
+            f"no experiment named {', '.join(sorted(unknown))}; there are: {', '.join(EXPERIMENTS)}"
+        )
     return chosen
 
 
@@ -50,7 +62,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     import jax
 
-    jax.config.update("jax_enable_x64", True)  # the comparisons with hand-derived updates are to 1e-10
+    jax.config.update(
+        "jax_enable_x64", True
+    )  # the comparisons with hand-derived updates are to 1e-10
     for name in chosen.names or EXPERIMENTS:
         run(name, chosen.output, chosen.quick)
 

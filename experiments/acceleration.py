@@ -1,7 +1,9 @@
-"""How many steps, and how much time, do SQUAREM, Anderson's acceleration and a polish by Newton's method save?
+"""How many steps, and how much time, do SQUAREM, Anderson's acceleration and a polish by Newton's
+method save?
 
-EM gains a constant factor a step: the more the latents hide, the slower. Three problems of growing slowness, from one
-start each, by plain EM and by what goes beyond it. All must end at the same optimum.
+EM gains a constant factor a step: the more the latents hide, the slower. Three problems of growing
+slowness, from one start each, by plain EM and by what goes beyond it. All must end at the same
+optimum.
 """
 
 import time
@@ -20,7 +22,12 @@ PLAIN, SQUAREM, ANDERSON, NEWTON = "plain EM", "SQUAREM", "Anderson", "EM, then 
 SETTINGS = {
     PLAIN: {}, SQUAREM: {"acceleration": "squarem"}, ANDERSON: {"acceleration": "anderson"}, NEWTON: {"tol": 1e-6, "polish": "newton"}
 }  # fmt: skip
-COLORS = {PLAIN: canvas.GREY, SQUAREM: canvas.BLUE, ANDERSON: canvas.VERMILLION, NEWTON: canvas.GREEN}
+COLORS = {
+    PLAIN: canvas.GREY,
+    SQUAREM: canvas.BLUE,
+    ANDERSON: canvas.VERMILLION,
+    NEWTON: canvas.GREEN,
+}
 TOLERANCE, MAX_STEPS = 1e-14, 20_000
 NEAR = 1e-6  # nats: what nobody would see
 
@@ -34,7 +41,9 @@ class Problem(NamedTuple):
 
 
 class Race(NamedTuple):
-    """How one method does on a problem: its result, and the seconds of a run that is compiled already."""
+    """How one method does on a problem: its result, and the seconds of a run that is compiled
+    already.
+    """
 
     result: EMResult
     seconds: float
@@ -46,11 +55,20 @@ def problems(quick: bool) -> dict[str, Problem]:
     size = 500 if quick else 5000
     overlapping = np.concatenate([rng.normal(0.0, 1.0, size), rng.normal(2.2, 1.2, size)])
     is_first = rng.uniform(size=(size, 1)) < 0.5
-    answers = (rng.uniform(size=(size, 5)) < np.where(is_first, [0.8, 0.7, 0.7, 0.6, 0.5], [0.4, 0.4, 0.3, 0.3, 0.35])).astype(int)
-    mixture = {"weights": np.array([0.3, 0.7]), "loc": np.array([-1.0, 1.0]), "scale": np.array([1.0, 1.0])}
+    answers = (
+        rng.uniform(size=(size, 5))
+        < np.where(is_first, [0.8, 0.7, 0.7, 0.6, 0.5], [0.4, 0.4, 0.3, 0.3, 0.35])
+    ).astype(int)
+    mixture = {
+        "weights": np.array([0.3, 0.7]),
+        "loc": np.array([-1.0, 1.0]),
+        "scale": np.array([1.0, 1.0]),
+    }
     classes = {"weights": np.array([0.5, 0.5]), "probs": np.array([[0.6] * 5, [0.4] * 5])}
     found = {
-        "earthquakes, 3 states": Problem(hidden_markov.soft_em().model, (*hidden_markov.data(), 3), hidden_markov.start(3)),
+        "earthquakes, 3 states": Problem(
+            hidden_markov.soft_em().model, (*hidden_markov.data(), 3), hidden_markov.start(3)
+        ),
         "overlapping Gaussians": Problem(gaussian_mixture.program, (overlapping, 2), mixture),
         "two latent classes": Problem(latent_class.program, (answers, 2), classes),
     }
@@ -77,7 +95,9 @@ def optimum(found: dict[str, Race]) -> float:
 
 
 def steps_to(race: Race, height: float) -> int | None:
-    """Return the first step at which the objective is within `NEAR` of a height; None if it never is."""
+    """Return the first step at which the objective is within `NEAR` of a height; None if it never
+    is.
+    """
     near = np.flatnonzero(height - race.result.objective <= NEAR)
     return int(near[0]) if len(near) else None
 
@@ -101,9 +121,25 @@ def print_races(found: dict[str, dict[str, Race]]) -> None:
                 name if method == PLAIN else "", method, "–" if steps is None else str(steps), str(race.result.num_steps), f"{plain.seconds / race.seconds:.1f}",
                 f"{top - float(race.result.objective[-1]):.0e}", report.outcome(race.result),
             ])  # fmt: skip
-    columns = ["problem", "method", "steps to 1e-6 nats", "steps in all", "plain time / time", "nats below the best", "ended"]
-    report.table(columns, rows, "Every E-step counts as a step; so does each of Newton's polishes. Times are of compiled runs.")
-    report.remark("The last step of plain EM gains less than rounding and yet leaves more to gain than that: a small gain is no small distance.")
+    columns = [
+        "problem",
+        "method",
+        "steps to 1e-6 nats",
+        "steps in all",
+        "plain time / time",
+        "nats below the best",
+        "ended",
+    ]
+    report.table(
+        columns,
+        rows,
+        "Every E-step counts as a step; so does each of Newton's polishes. Times are of "
+        "compiled runs.",
+    )
+    report.remark(
+        "The last step of plain EM gains less than rounding and yet leaves more to gain than that: "
+        "a small gain is no small distance."
+    )
 
 
 def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
@@ -111,7 +147,8 @@ def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
     with canvas.figure(
         path,
         "Where EM is slow, leaps ahead of its own steps save most of them, and never go down",
-        "What is left to gain after each step, in nats. Plain EM gains a constant factor; SQUAREM and Anderson's acceleration leap, Newton's method "
+        "What is left to gain after each step, in nats. Plain EM gains a constant factor; SQUAREM "
+        "and Anderson's acceleration leap, Newton's method "
         "finishes.",
         width=10,
         height=3.2,
@@ -120,7 +157,9 @@ def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
             top = optimum(own)
             for method, race in own.items():
                 gap = np.maximum(top - race.result.objective, 1e-12)
-                axes.semilogy(np.arange(len(gap)), gap, color=COLORS[method], linewidth=1.4, label=method)
+                axes.semilogy(
+                    np.arange(len(gap)), gap, color=COLORS[method], linewidth=1.4, label=method
+                )
             axes.set(title=name, xlabel="step", xscale="symlog", ylim=(5e-12, None))
             axes.set_xlim(0, None)
             canvas.light_grid(axes)

@@ -1,8 +1,8 @@
 """Which annotators scored the images, and which drew random numbers?
 
-Three images scored by five annotators are too few: EM ends with all five good, other starts end elsewhere, and
-the likelihood has no bound. Then scores are simulated, with annotators 2 and 4 random, to see how many images
-it takes.
+Three images scored by five annotators are too few: EM ends with all five good, other starts end
+elsewhere, and the likelihood has no bound. Then scores are simulated, with annotators 2 and 4
+random, to see how many images it takes.
 """
 
 from collections import Counter
@@ -33,11 +33,14 @@ ALL_GOOD = tuple(range(NUM_ANNOTATORS))
 LECTURE = (0, 1, 3)  # the good annotators of the lecture's answer
 SIGMAS = (0.05, 0.095, 0.15)  # noise of a good annotator, in units of the score
 NUMS_IMAGES = (3, 5, 8, 10, 15, 20, 30, 50)
-COLLAPSED = 0.01  # a noise below this is on its way to zero: at every bounded optimum σ is three times as large
+# a noise below this is on its way to zero: at every bounded optimum σ is three times as large
+COLLAPSED = 0.01
 
 
 class End(NamedTuple):
-    """Where EM ended: `posterior` of being good by annotator; `log_likelihood` in nats, inf if it has no bound."""
+    """Where EM ended: `posterior` of being good by annotator; `log_likelihood` in nats, inf if it
+    has no bound.
+    """
 
     posterior: np.ndarray
     sigma: float
@@ -50,7 +53,9 @@ class End(NamedTuple):
         if np.isinf(self.log_likelihood):
             return "σ → 0"
         good = np.flatnonzero(self.posterior > 0.5)
-        return {NUM_ANNOTATORS: "all good", 0: "none good"}.get(len(good), ", ".join(map(str, good)) + " good")
+        return {NUM_ANNOTATORS: "all good", 0: "none good"}.get(
+            len(good), ", ".join(map(str, good)) + " good"
+        )
 
 
 def lecture_em() -> EM:
@@ -59,7 +64,9 @@ def lecture_em() -> EM:
 
 
 def start_from(good: tuple[int, ...]) -> dict:
-    """Return the M-step's answer if exactly these annotators were good; σ and π kept away from their bounds."""
+    """Return the M-step's answer if exactly these annotators were good; σ and π kept away from
+    their bounds.
+    """
     scores = SCORES[:, list(good)]
     spread = np.sqrt(scores.var(axis=1).mean())
     share = np.clip(len(good) / NUM_ANNOTATORS, 0.05, 0.95)
@@ -70,7 +77,11 @@ def random_start(key: jax.Array) -> dict:
     """Return values and π uniform on [0, 1], and σ log-uniform between 0.02 and 0.5."""
     values, noise, share = jax.random.split(key, 3)
     sigma = jnp.exp(jax.random.uniform(noise, (), minval=jnp.log(0.02), maxval=jnp.log(0.5)))
-    return {"mu": jax.random.uniform(values, (len(SCORES),)), "sigma": sigma, "pi": jax.random.uniform(share)}
+    return {
+        "mu": jax.random.uniform(values, (len(SCORES),)),
+        "sigma": sigma,
+        "pi": jax.random.uniform(share),
+    }
 
 
 def end_of(em: EM, start: dict) -> End:
@@ -79,30 +90,39 @@ def end_of(em: EM, start: dict) -> End:
     sigma, pi = float(result.params["sigma"]), float(result.params["pi"])
     if result.status == Status.NOT_FINITE or sigma < COLLAPSED:
         return End(np.full(NUM_ANNOTATORS, np.nan), 0.0, pi, np.inf)
-    posterior = np.asarray(em.posterior(result.params, SCORES)["good"])[..., 1].reshape(NUM_ANNOTATORS)
+    posterior = np.asarray(em.posterior(result.params, SCORES)["good"])[..., 1].reshape(
+        NUM_ANNOTATORS
+    )
     return End(posterior, sigma, pi, float(result.log_likelihood))
 
 
 def subset_ends(em: EM) -> dict[tuple[int, ...], End]:
     """Return the end from each of the 31 non-empty sets of annotators taken for good."""
-    subsets = [good for size in range(NUM_ANNOTATORS, 0, -1) for good in combinations(ALL_GOOD, size)]
+    subsets = [
+        good for size in range(NUM_ANNOTATORS, 0, -1) for good in combinations(ALL_GOOD, size)
+    ]
     return {good: end_of(em, start_from(good)) for good in subsets}
 
 
 def random_ends(em: EM, num_starts: int) -> list[End]:
     """Return the ends from random starts."""
-    return [end_of(em, random_start(key)) for key in jax.random.split(jax.random.key(1), num_starts)]
+    return [
+        end_of(em, random_start(key)) for key in jax.random.split(jax.random.key(1), num_starts)
+    ]
 
 
 def along_sigma(em: EM, good: tuple[int, ...], sigmas: np.ndarray) -> np.ndarray:
-    """Return the log-likelihood in nats for each σ, with μ and π as if exactly these annotators were good."""
+    """Return the log-likelihood in nats for each σ, with μ and π as if exactly these annotators
+    were good.
+    """
     start = start_from(good) | {"pi": np.array(len(good) / NUM_ANNOTATORS)}
     log_likelihood = jax.vmap(lambda sigma: em.log_likelihood(start | {"sigma": sigma}, SCORES))
     return np.asarray(log_likelihood(jnp.asarray(sigmas)))
 
 
 def simulated(key: jax.Array, num_images: int, sigma: float) -> jax.Array:
-    """Return scores (image, annotator) drawn by the program itself, with annotators 0, 1 and 3 good.
+    """Return scores (image, annotator) drawn by the program itself, with annotators 0, 1 and 3
+    good.
 
     The images' values are uniform between 0.2 and 0.8; a score beyond 0 or 1 is recorded as 0 or 1.
     """
@@ -117,11 +137,13 @@ def simulated(key: jax.Array, num_images: int, sigma: float) -> jax.Array:
 
 
 def simulated_posteriors(num_images: int, num_tables: int, num_steps: int = 200) -> np.ndarray:
-    """Return p(good | scores), shape (noise, table, annotator), after EM from the lecture's start on simulated
-    tables.
+    """Return p(good | scores), shape (noise, table, annotator), after EM from the lecture's start
+    on simulated tables.
     """
     em = EM(annotators.program)
-    em.init(jax.random.key(0), jnp.zeros((num_images, NUM_ANNOTATORS)))  # trace the program before vmap does
+    em.init(
+        jax.random.key(0), jnp.zeros((num_images, NUM_ANNOTATORS))
+    )  # trace the program before vmap does
 
     def posterior(key: jax.Array, sigma: jax.Array) -> jax.Array:
         scores = simulated(key, num_images, sigma)
@@ -130,11 +152,15 @@ def simulated_posteriors(num_images: int, num_tables: int, num_steps: int = 200)
         return em.posterior(state.params, scores)["good"][..., 1].reshape(NUM_ANNOTATORS)
 
     keys = jax.random.split(jax.random.key(num_images), num_tables)
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(posterior, (0, None)), (None, 0)))(keys, jnp.array(SIGMAS)))
+    return np.asarray(
+        jax.jit(jax.vmap(jax.vmap(posterior, (0, None)), (None, 0)))(keys, jnp.array(SIGMAS))
+    )
 
 
 def share_found(posteriors: np.ndarray) -> np.ndarray:
-    """Return the share of tables, by noise, in which exactly the lecture's annotators are found good."""
+    """Return the share of tables, by noise, in which exactly the lecture's annotators are found
+    good.
+    """
     found = (posteriors > 0.5) == np.isin(ALL_GOOD, LECTURE)
     return found.all(axis=-1).mean(axis=-1)
 
@@ -165,7 +191,10 @@ def print_scores(em: EM) -> None:
         one's is a random number. π is the share of good annotators. The lecture's start takes everyone for
         good, and its answer is that 0, 1 and 3 are.""")
     end = end_of(em, start_from(ALL_GOOD))
-    print(f"\n  EM from the lecture's start ends with {end.name}: σ = {end.sigma:.4f}, π = {end.pi:.3f},")
+    print(
+        f"\n  EM from the lecture's start ends with {end.name}: σ = {end.sigma:.4f}, π = "
+        f"{end.pi:.3f},"
+    )
     print(f"  log-likelihood {end.log_likelihood:.3f} nats.\n")
 
 
@@ -174,7 +203,9 @@ def print_landscape(em: EM, ends: dict, num_random: int) -> None:
     report.heading("Where other starts end")
     scattered = random_ends(em, num_random)
     by_name = {end.name: end for end in [*scattered, *ends.values()]}
-    systematic, at_random = (Counter(end.name for end in group) for group in (ends.values(), scattered))
+    systematic, at_random = (
+        Counter(end.name for end in group) for group in (ends.values(), scattered)
+    )
     rows = [
         [name, *shown(end), str(systematic[name]), str(at_random[name])]
         for name, end in sorted(by_name.items(), key=lambda item: item[1].log_likelihood)
@@ -193,14 +224,22 @@ def shown(end: End) -> list[str]:
     """Return σ, π, the log-likelihood and the posterior as text."""
     if np.isinf(end.log_likelihood):
         return ["0", "–", "∞", "one annotator good"]
-    return [f"{end.sigma:.4f}", f"{end.pi:.3f}", f"{end.log_likelihood:.3f}", report.numbers(end.posterior)]
+    return [
+        f"{end.sigma:.4f}",
+        f"{end.pi:.3f}",
+        f"{end.log_likelihood:.3f}",
+        report.numbers(end.posterior),
+    ]
 
 
 def print_simulated(posteriors: dict[int, np.ndarray]) -> None:
     """Print how often the good annotators are found, by the number of images."""
     report.heading("How many images does it take?")
     num_tables = next(iter(posteriors.values())).shape[1]
-    rows = [[str(num), *(f"{100 * share:.0f}%" for share in share_found(p))] for num, p in posteriors.items()]
+    rows = [
+        [str(num), *(f"{100 * share:.0f}%" for share in share_found(p))]
+        for num, p in posteriors.items()
+    ]
     report.table(
         ["images", *(f"found, σ = {sigma:g}" for sigma in SIGMAS)],
         rows,
@@ -208,7 +247,10 @@ def print_simulated(posteriors: dict[int, np.ndarray]) -> None:
             lecture's start finds exactly 0, 1 and 3 good, in {num_tables} simulated tables. σ is the noise of a
             good annotator.""",
     )
-    needed = [f"{images_needed(posteriors, noise)} images at σ = {sigma:g}" for noise, sigma in enumerate(SIGMAS)]
+    needed = [
+        f"{images_needed(posteriors, noise)} images at σ = {sigma:g}"
+        for noise, sigma in enumerate(SIGMAS)
+    ]
     print(f"  To find them in 95% of the tables takes {', '.join(needed)}.")
 
 
@@ -240,10 +282,18 @@ def draw_landscape(path: Path, em: EM, ends: dict) -> None:
 def draw_ends(axes: Axes, ends: dict) -> None:
     """Draw the posterior at the end, a row for each start, in groups of the same end."""
     order = sorted(
-        ends, key=lambda good: (sum(end.name == ends[good].name for end in ends.values()), len(good)), reverse=True
+        ends,
+        key=lambda good: (sum(end.name == ends[good].name for end in ends.values()), len(good)),
+        reverse=True,
     )
     colors = matplotlib.colormaps[canvas.PROBABILITY].with_extremes(bad=canvas.PALE)
-    axes.imshow(np.array([ends[good].posterior for good in order]), aspect="auto", cmap=colors, vmin=0, vmax=1)
+    axes.imshow(
+        np.array([ends[good].posterior for good in order]),
+        aspect="auto",
+        cmap=colors,
+        vmin=0,
+        vmax=1,
+    )
     for row, good in enumerate(order):
         axes.plot(
             good,
@@ -267,7 +317,11 @@ def draw_ends(axes: Axes, ends: dict) -> None:
         )
         bottom += size
     axes.set(
-        xlim=(-0.5, 6.2), xticks=ALL_GOOD, yticks=[], xlabel="annotator", title="31 starts, and where they end"
+        xlim=(-0.5, 6.2),
+        xticks=ALL_GOOD,
+        yticks=[],
+        xlabel="annotator",
+        title="31 starts, and where they end",
     )
     axes.xaxis.set_label_coords(2.5 / 6.7, -0.07)
     axes.spines[:].set_visible(False)
@@ -287,9 +341,15 @@ def draw_slices(axes: Axes, em: EM, ends: dict) -> None:
         heights = along_sigma(em, good, sigmas)
         axes.semilogx(sigmas, heights, color=color)
         bounded = len(good) > 1
-        sigma, height = (ends[good].sigma, ends[good].log_likelihood) if bounded else (sigmas[0], heights[0])
+        sigma, height = (
+            (ends[good].sigma, ends[good].log_likelihood) if bounded else (sigmas[0], heights[0])
+        )
         axes.plot(sigma, height, "o", color=color, markersize=5 if bounded else 0)
-        side = {"ha": "right", "x": sigma * 0.85} if len(good) in (2, 4) else {"ha": "left", "x": sigma * 1.15}
+        side = (
+            {"ha": "right", "x": sigma * 0.85}
+            if len(good) in (2, 4)
+            else {"ha": "left", "x": sigma * 1.15}
+        )
         canvas.label(axes, y=height + 0.35, text=name, color=color, **side)
     axes.set(
         xlabel="σ, noise of a good annotator (units of the score)",
@@ -305,7 +365,9 @@ def draw_slices(axes: Axes, em: EM, ends: dict) -> None:
 
 
 def draw_simulated(path: Path, posteriors: dict[int, np.ndarray]) -> None:
-    """Draw the mean posterior at the noise of the data, and how often the good annotators are found."""
+    """Draw the mean posterior at the noise of the data, and how often the good annotators are
+    found.
+    """
     typical = SIGMAS.index(0.095)
     needed = images_needed(posteriors, typical)
     with canvas.figure(
@@ -322,7 +384,9 @@ def draw_simulated(path: Path, posteriors: dict[int, np.ndarray]) -> None:
         for noise, (sigma, color) in enumerate(zip(SIGMAS, canvas.PALETTE, strict=False)):
             shares = [share_found(p)[noise] for p in posteriors.values()]
             right.semilogx(nums, shares, "o-", color=color, markersize=4.5)
-            canvas.label(right, nums[0] * 0.94, shares[0], f"σ = {sigma:g}", color, ha="right", va="center")
+            canvas.label(
+                right, nums[0] * 0.94, shares[0], f"σ = {sigma:g}", color, ha="right", va="center"
+            )
         right.axhline(0.95, color=canvas.GREY, linewidth=0.9, linestyle=":")
         right.set(
             xticks=nums,

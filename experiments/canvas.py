@@ -13,8 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-# Okabe & Ito (2008): told apart under every common color blindness. In this order neighbors differ most.
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
+# Okabe & Ito (2008): told apart under every common color blindness. In this order neighbors differ
+# most.
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+)
 PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 PROBABILITY = "cividis"  # the same to every eye, and in print
@@ -53,8 +61,8 @@ def figure(
 ) -> Iterator[Figure]:
     """Give a figure to draw on, under a header; save it to `path` at the end.
 
-    `finding` is what the figure shows, in a sentence; `explanation` is what one sees. `width` and `height` are
-    those of the drawing, in inches; the header comes on top.
+    `finding` is what the figure shows, in a sentence; `explanation` is what one sees. `width` and
+    `height` are those of the drawing, in inches; the header comes on top.
     """
     title, text = wrapped(finding, 8.7 * width), wrapped(explanation, 14.4 * width)
     header = 0.16 + 0.235 * len(title) + 0.165 * len(text) + 0.12
@@ -62,7 +70,13 @@ def figure(
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(width, total))
         drawing.text(
-            0.12 / width, 1 - 0.12 / total, "\n".join(title), va="top", size=13, weight="bold", linespacing=1.25
+            0.12 / width,
+            1 - 0.12 / total,
+            "\n".join(title),
+            va="top",
+            size=13,
+            weight="bold",
+            linespacing=1.25,
         )
         drawing.text(
             0.12 / width,
@@ -74,7 +88,13 @@ def figure(
         )
         margin = 0.08
         drawing.set_layout_engine(
-            "constrained", rect=(margin / width, margin / total, 1 - 2 * margin / width, (height - margin) / total)
+            "constrained",
+            rect=(
+                margin / width,
+                margin / total,
+                1 - 2 * margin / width,
+                (height - margin) / total,
+            ),
         )
         yield drawing
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +103,9 @@ def figure(
 
 
 def wrapped(text: str, columns: float) -> list[str]:
-    """Return the lines of a text, wrapped at so many columns, whatever the line breaks in the source."""
+    """Return the lines of a text, wrapped at so many columns, whatever the line breaks in the
+    source.
+    """
     return textwrap.wrap(" ".join(text.split()), int(columns))
 
 
@@ -91,7 +113,11 @@ def label(axes: Axes, x: float, y: float, text: str, color: str = INK, **style) 
     """Write beside the data what it is, with a white rim that keeps it legible on lines."""
     rim = [withStroke(linewidth=2.5, foreground="white")]
     axes.text(
-        x, y, text, **{"color": color, "fontsize": 8.5, "weight": "bold", "path_effects": rim, "zorder": 9} | style
+        x,
+        y,
+        text,
+        **{"color": color, "fontsize": 8.5, "weight": "bold", "path_effects": rim, "zorder": 9}
+        | style,
     )
 
 

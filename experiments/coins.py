@@ -1,8 +1,8 @@
 """Which of two coins was tossed, and how biased is each, if only the heads were written down?
 
-Five sets of ten flips, each with one of two coins, A or B. Soft EM weighs the coins by their posterior, hard EM
-picks the more probable one, and supervised maximum likelihood is told. Data and start: Do & Batzoglou (2008),
-figure 1.
+Five sets of ten flips, each with one of two coins, A or B. Soft EM weighs the coins by their
+posterior, hard EM picks the more probable one, and supervised maximum likelihood is told. Data and
+start: Do & Batzoglou (2008), figure 1.
 """
 
 from pathlib import Path
@@ -38,7 +38,9 @@ def hard_em() -> EM:
 
 def biases(em: EM, start: dict, num_steps: int) -> np.ndarray:
     """Return the biases of A and B at steps 0 … num_steps, one row a step."""
-    return np.array([params["bias"] for params in iterates(em, start, HEADS, num_steps=num_steps)[0]])
+    return np.array(
+        [params["bias"] for params in iterates(em, start, HEADS, num_steps=num_steps)[0]]
+    )
 
 
 def responsibilities(em: EM, params: dict, heads: np.ndarray = HEADS) -> np.ndarray:
@@ -47,8 +49,8 @@ def responsibilities(em: EM, params: dict, heads: np.ndarray = HEADS) -> np.ndar
 
 
 def supervised() -> np.ndarray:
-    """Return the maximum-likelihood biases where the coins are known: the same program, with its latent
-    observed.
+    """Return the maximum-likelihood biases where the coins are known: the same program, with its
+    latent observed.
     """
     program = handlers.condition(coins.program, data={"coin": KNOWN_COINS})
     return np.asarray(EM(program).run(jax.random.key(0), HEADS).params["bias"])
@@ -72,8 +74,13 @@ def print_soft(soft: EM, found) -> None:
     """Print the soft E-step at the start and at the end, and the biases step by step."""
     report.heading("Soft EM from (0.6, 0.5)")
     first, last = (responsibilities(soft, params) for params in (START, found.params))
-    rows = [[name, f"{a:.2f}", f"{1 - a:.2f}", f"{b:.2f}"] for name, a, b in zip(SETS, first, last, strict=True)]
-    report.table(["set", "p(A | set) at the start", "p(B | set) at the start", "p(A | set) at the end"], rows)
+    rows = [
+        [name, f"{a:.2f}", f"{1 - a:.2f}", f"{b:.2f}"]
+        for name, a, b in zip(SETS, first, last, strict=True)
+    ]
+    report.table(
+        ["set", "p(A | set) at the start", "p(B | set) at the start", "p(A | set) at the end"], rows
+    )
     path, objective = iterates(soft, START, HEADS, num_steps=11)
     rows = [
         [str(step), *(f"{b:.4f}" for b in path[step]["bias"]), f"{objective[step]:.4f}"]
@@ -82,10 +89,12 @@ def print_soft(soft: EM, found) -> None:
     report.table(
         ["step", "bias of A", "bias of B", "log-likelihood (nats)"],
         rows,
-        caption="Biases before any step (0) and after each; the log-likelihood is that of the same row.",
+        caption="Biases before any step (0) and after each; the log-likelihood is that of the "
+        "same row.",
     )
     print(
-        f"  In the end, after {found.num_steps} steps ({report.outcome(found)}): A {found.params['bias'][0]:.4f}, "
+        f"  In the end, after {found.num_steps} steps ({report.outcome(found)}): A "
+        f"{found.params['bias'][0]:.4f}, "
         f"B {found.params['bias'][1]:.4f}, log-likelihood {found.log_likelihood:.4f} nats"
     )
 
@@ -95,7 +104,8 @@ def print_hard(soft: EM, hard: EM) -> None:
     report.heading("Hard EM from (0.6, 0.5)")
     path = biases(hard, START, 3)
     assigned = [
-        " ".join("BA"[int(a > 0.5)] for a in responsibilities(hard, {"bias": np.asarray(bias)})) for bias in path
+        " ".join("BA"[int(a > 0.5)] for a in responsibilities(hard, {"bias": np.asarray(bias)}))
+        for bias in path
     ]
     rows = [
         [str(step), *(f"{b:.2f}" for b in bias), coin]
@@ -115,7 +125,10 @@ def print_others(soft: EM, params: dict) -> None:
     print(f"  Supervised maximum likelihood (coins B A A B A): A {bias[0]:.2f}, B {bias[1]:.2f}")
     new = responsibilities(soft, params, NEW_SET)[0]
     coin = "A" if new > 0.5 else "B"
-    print(f"  New set ⟨6,4⟩ under the soft estimate: p(A) = {new:.2f}, p(B) = {1 - new:.2f}, so coin {coin}\n")
+    print(
+        f"  New set ⟨6,4⟩ under the soft estimate: p(A) = {new:.2f}, p(B) = {1 - new:.2f}, so "
+        f"coin {coin}\n"
+    )
 
 
 def draw(path: Path, soft: EM, hard: EM, params: dict) -> None:
@@ -172,7 +185,9 @@ def draw_landscape(axes: Axes, soft: EM, hard: EM) -> None:
 
 
 def log_likelihood_surface(grid: np.ndarray) -> np.ndarray:
-    """Return log p(heads | bias) in nats for every pair of biases, without the binomial coefficients."""
+    """Return log p(heads | bias) in nats for every pair of biases, without the binomial
+    coefficients.
+    """
     heads = np.asarray(HEADS)
     log_set = np.log(grid)[:, None] * heads + np.log1p(-grid)[:, None] * (10 - heads)  # (bias, set)
     return (np.logaddexp(log_set[:, None], log_set[None]) + np.log(0.5)).sum(axis=-1)
@@ -187,9 +202,27 @@ def draw_responsibilities(axes: Axes, soft: EM, params: dict) -> None:
         axes.plot([before, after], [row, row], color=canvas.PALE, linewidth=3, zorder=1)
         for value, color, offset in ((before, canvas.GREY, 0.2), (after, canvas.BLUE, -0.36)):
             axes.plot(value, row, "o", color=color, markersize=8)
-            axes.text(value, row + offset, f"{value:.2f}", ha="center", va="bottom", fontsize=8.5, color=color)
-    axes.text(first[1], rows[1] + 0.48, "start", ha="center", fontsize=8.5, weight="bold", color=canvas.GREY)
-    axes.text(last[1], rows[1] - 0.55, "end", ha="center", fontsize=8.5, weight="bold", color=canvas.BLUE)
+            axes.text(
+                value,
+                row + offset,
+                f"{value:.2f}",
+                ha="center",
+                va="bottom",
+                fontsize=8.5,
+                color=color,
+            )
+    axes.text(
+        first[1],
+        rows[1] + 0.48,
+        "start",
+        ha="center",
+        fontsize=8.5,
+        weight="bold",
+        color=canvas.GREY,
+    )
+    axes.text(
+        last[1], rows[1] - 0.55, "end", ha="center", fontsize=8.5, weight="bold", color=canvas.BLUE
+    )
     axes.set(
         xlim=(-0.02, 1.06),
         ylim=(-0.6, 4.7),

@@ -16,7 +16,16 @@ import numpy as np
 CONSTITUTION = Path(__file__).parent / "data" / "constitution.txt"
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 # Not the library itself: its tests, an application, a repository of wheels, and two jokes.
-LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "ensurepip", "site-packages", "antigravity", "this"}
+LEFT_OUT = {
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "ensurepip",
+    "site-packages",
+    "antigravity",
+    "this",
+}
 
 
 class WordCounts(NamedTuple):
@@ -28,13 +37,16 @@ class WordCounts(NamedTuple):
 
 
 def constitution() -> dict[str, str]:
-    """Return the preamble, every section of the seven articles and of the 27 amendments, by its heading."""
+    """Return the preamble, every section of the seven articles and of the 27 amendments, by its
+    heading.
+    """
     pieces = CONSTITUTION.read_text(encoding="utf-8").split("# ")[1:]
     return {heading: text.strip() for heading, text in (piece.split("\n", 1) for piece in pieces)}
 
 
 def standard_library(min_words: int = 80) -> dict[str, str]:
-    """Return all docstrings of each public module of Python's standard library, if they have `min_words` words.
+    """Return all docstrings of each public module of Python's standard library, if they have
+    `min_words` words.
 
     The sources are parsed, never imported: importing would run them.
     """
@@ -68,8 +80,11 @@ def docstrings(path: Path) -> str:
     return "\n\n".join(text for text in found if text)
 
 
-def word_counts(corpus: dict[str, str], min_documents: int = 1, max_share: float = 1.0) -> WordCounts:
-    """Count the words that occur in `min_documents` documents or more, and in at most that share of them.
+def word_counts(
+    corpus: dict[str, str], min_documents: int = 1, max_share: float = 1.0
+) -> WordCounts:
+    """Count the words that occur in `min_documents` documents or more, and in at most that share of
+    them.
 
     Words have three letters or more; scikit-learn's list of English stop words is left out.
     """

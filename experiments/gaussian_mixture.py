@@ -1,8 +1,8 @@
 """Which of three Gaussians did each point come from, and where does k-means go wrong?
 
-500 points of three Gaussians in the plane: EM's soft assignment, its way there, and its objective. Then
-k-means, which is the hard E-step on a program of unit variances, on clusters that are wide, narrow, and
-overlapping.
+500 points of three Gaussians in the plane: EM's soft assignment, its way there, and its objective.
+Then k-means, which is the hard E-step on a program of unit variances, on clusters that are wide,
+narrow, and overlapping.
 """
 
 from itertools import permutations
@@ -42,7 +42,8 @@ def drawn(seed: int, sizes: list[int], means: list, covariances: list) -> Cluste
     """Return points drawn from Gaussians of given sizes."""
     rng = np.random.default_rng(seed)
     points = [
-        rng.multivariate_normal(mean, cov, size) for size, mean, cov in zip(sizes, means, covariances, strict=True)
+        rng.multivariate_normal(mean, cov, size)
+        for size, mean, cov in zip(sizes, means, covariances, strict=True)
     ]
     return Clusters(np.concatenate(points), np.repeat(np.arange(len(sizes)), sizes))
 
@@ -67,31 +68,43 @@ def hard_cases() -> dict[str, Clusters]:
             [np.eye(2) * 2.6, np.eye(2) * 0.06, np.eye(2) * 0.06],
         ),
         "narrow": drawn(2, [170, 170, 160], [[0, -1], [0, 0], [0, 1]], [np.diag([4.0, 0.03])] * 3),
-        "overlapping": drawn(3, [250, 250], [[0, 0], [0, 0]], [np.diag([3.0, 0.08]), np.diag([0.08, 3.0])]),
+        "overlapping": drawn(
+            3, [250, 250], [[0, 0], [0, 0]], [np.diag([3.0, 0.08]), np.diag([0.08, 3.0])]
+        ),
     }
 
 
 def three_gaussians_start() -> Params:
     """Return a poor start: means near one another, and round covariances."""
     means = jnp.array([[-1.0, -1.5], [0.0, -1.5], [1.0, -1.5]])
-    return {"weights": jnp.full(3, 1 / 3), "loc": means, "covariance": jnp.tile(0.5 * jnp.eye(2), (3, 1, 1))}
+    return {
+        "weights": jnp.full(3, 1 / 3),
+        "loc": means,
+        "covariance": jnp.tile(0.5 * jnp.eye(2), (3, 1, 1)),
+    }
 
 
 def match(labels: np.ndarray, truth: np.ndarray, num_components: int) -> np.ndarray:
-    """Return the order of components in which most labels agree with the truth: component `order[k]` is called
-    k.
+    """Return the order of components in which most labels agree with the truth: component
+    `order[k]` is called k.
     """
     tables = np.array(
-        [[np.sum((labels == k) & (truth == j)) for j in range(num_components)] for k in range(num_components)]
+        [
+            [np.sum((labels == k) & (truth == j)) for j in range(num_components)]
+            for k in range(num_components)
+        ]
     )
     return np.array(
-        max(permutations(range(num_components)), key=lambda order: sum(tables[k, j] for j, k in enumerate(order)))
+        max(
+            permutations(range(num_components)),
+            key=lambda order: sum(tables[k, j] for j, k in enumerate(order)),
+        )
     )
 
 
 class Fit(NamedTuple):
-    """A clustering, its components in the order of the truth: responsibilities (sample, component), means,
-    share of points right.
+    """A clustering, its components in the order of the truth: responsibilities (sample, component),
+    means, share of points right.
     """
 
     responsibilities: np.ndarray
@@ -113,7 +126,9 @@ def fit(em: EM, clusters: Clusters) -> Fit:
 
 
 def methods(num_restarts: int) -> dict[str, EM]:
-    """Return k-means, which is EM with the hard E-step on unit variances, and soft EM, with as many starts."""
+    """Return k-means, which is EM with the hard E-step on unit variances, and soft EM, with as many
+    starts.
+    """
     return {
         "k-means": EM(k_means.program, e_step="hard", num_restarts=num_restarts),
         "EM": EM(gaussian_mixture.program, tol=1e-8, num_restarts=num_restarts),
@@ -126,7 +141,9 @@ def run(figures: Path, quick: bool) -> None:
     em = both["EM"]
     points = jnp.asarray(clusters.points)
     path, objective = iterates(em, three_gaussians_start(), points, 3, num_steps=NUM_STEPS)
-    posterior = [np.asarray(em.posterior(path[step], points, 3)["component"]) for step in SHOWN_STEPS]
+    posterior = [
+        np.asarray(em.posterior(path[step], points, 3)["component"]) for step in SHOWN_STEPS
+    ]
     order = match(posterior[-1].argmax(axis=1), clusters.labels, 3)
     posterior = [responsibilities[:, order] for responsibilities in posterior]
     path = [{name: value[order] for name, value in params.items()} for params in path]
@@ -136,16 +153,22 @@ def run(figures: Path, quick: bool) -> None:
     draw_path(figures / "path.png", clusters, path, posterior)
     draw_objective(figures / "objective.png", objective)
     cases = {
-        name: (case, {method: fit(em, case) for method, em in both.items()}) for name, case in hard_cases().items()
+        name: (case, {method: fit(em, case) for method, em in both.items()})
+        for name, case in hard_cases().items()
     }
     print_cases(cases)
     draw_cases(figures / "k_means.png", cases)
     report.heading(
-        "Generic EM against the updates derived by hand (models/gaussian_mixture.py, models/k_means.py)"
+        "Generic EM against the updates derived by hand (models/gaussian_mixture.py, "
+        "models/k_means.py)"
     )
-    print(compare_updates(em, gaussian_mixture.hand_derived_step, three_gaussians_start(), points, 3))
+    print(
+        compare_updates(em, gaussian_mixture.hand_derived_step, three_gaussians_start(), points, 3)
+    )
     means = {"loc": three_gaussians_start()["loc"]}
-    print(compare_updates(both["k-means"], k_means.hand_derived_step, means, points, 3, num_steps=20))
+    print(
+        compare_updates(both["k-means"], k_means.hand_derived_step, means, points, 3, num_steps=20)
+    )
 
 
 def print_path(
@@ -208,13 +231,22 @@ def draw_ellipses(axes: Axes, params: Params) -> None:
         variances, axes_of = np.linalg.eigh(covariance)
         angle = np.degrees(np.arctan2(*axes_of[::-1, 1]))
         axes.add_patch(
-            Ellipse(mean, *4 * np.sqrt(variances[::-1]), angle=angle, fill=False, color=color, linewidth=2)
+            Ellipse(
+                mean,
+                *4 * np.sqrt(variances[::-1]),
+                angle=angle,
+                fill=False,
+                color=color,
+                linewidth=2,
+            )
         )
         axes.plot(*mean, "+", color=color, markersize=9, markeredgewidth=2)
 
 
 def draw_three_views(path: Path, clusters: Clusters, responsibilities: np.ndarray) -> None:
-    """Draw the points unlabeled, in their true colors, and in the colors of their responsibilities."""
+    """Draw the points unlabeled, in their true colors, and in the colors of their
+    responsibilities.
+    """
     right = (responsibilities.argmax(axis=1) == clusters.labels).mean()
     with canvas.figure(
         path,
@@ -234,7 +266,9 @@ def draw_three_views(path: Path, clusters: Clusters, responsibilities: np.ndarra
             axes.set_title(title)
 
 
-def draw_path(path: Path, clusters: Clusters, params: list[Params], posterior: list[np.ndarray]) -> None:
+def draw_path(
+    path: Path, clusters: Clusters, params: list[Params], posterior: list[np.ndarray]
+) -> None:
     """Draw the components' ellipses and the responsibilities at a few steps."""
     with canvas.figure(
         path,
@@ -257,7 +291,8 @@ def draw_objective(path: Path, objective: np.ndarray) -> None:
     with canvas.figure(
         path,
         "The objective never falls; it can rest on a plateau and rise again",
-        "Log-likelihood of the 500 points after each step (dots: steps 1, 2, 5, 20), and what each step gains.",
+        "Log-likelihood of the 500 points after each step (dots: steps 1, 2, 5, 20), and what each "
+        "step gains.",
         height=3.2,
     ) as figure:
         left, right = figure.subplots(1, 2)
@@ -270,7 +305,14 @@ def draw_objective(path: Path, objective: np.ndarray) -> None:
             ylim=(floor - 0.25 * (top - floor), top + 0.1 * (top - floor)),
             title="Objective",
         )
-        canvas.label(left, 2, floor - 0.1 * (top - floor), f"start: {objective[0]:.0f}", canvas.GREY, va="center")
+        canvas.label(
+            left,
+            2,
+            floor - 0.1 * (top - floor),
+            f"start: {objective[0]:.0f}",
+            canvas.GREY,
+            va="center",
+        )
         right.semilogy(np.arange(1, len(objective)), gains, "o-", color=canvas.BLUE, markersize=3.5)
         right.set(xlabel="step", ylabel="gain, nats", title="Gain of each step")
         for axes in (left, right):
@@ -298,7 +340,9 @@ def draw_cases(path: Path, cases: dict) -> None:
             ]
             for axes, colors in zip(row, views, strict=True):
                 scatter(axes, clusters.points, colors, size=6)
-            row[1].plot(*results["k-means"].means.T, "+", color=canvas.INK, markersize=11, markeredgewidth=2)
+            row[1].plot(
+                *results["k-means"].means.T, "+", color=canvas.INK, markersize=11, markeredgewidth=2
+            )
             draw_ellipses(row[2], results["EM"].params)
             titles = [
                 f"{name}: the truth",

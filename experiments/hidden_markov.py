@@ -1,8 +1,9 @@
 """When was the earth restless, if only the number of major earthquakes of each year is known?
 
-107 yearly counts (1900–2006, magnitude 7 or greater), Poisson with a rate that a hidden state sets, and a state
-that lasts. EM beside the textbook's figures, beside Viterbi training, which is the hard E-step, and beside
-hmmlearn. Data and starts: Zucchini, MacDonald & Langrock (2016), Hidden Markov Models for Time Series.
+107 yearly counts (1900–2006, magnitude 7 or greater), Poisson with a rate that a hidden state sets,
+and a state that lasts. EM beside the textbook's figures, beside Viterbi training, which is the hard
+E-step, and beside hmmlearn. Data and starts: Zucchini, MacDonald & Langrock (2016), Hidden Markov
+Models for Time Series.
 """
 
 from functools import cache
@@ -32,14 +33,20 @@ RATES = {2: (10.0, 30.0), 3: (10.0, 20.0, 30.0)}  # where the book's EM starts
 
 
 class Published(NamedTuple):
-    """What the book prints of a model: rates in earthquakes a year, and the log-likelihood in nats."""
+    """What the book prints of a model: rates in earthquakes a year, and the log-likelihood
+    in nats.
+    """
 
     rate: tuple[float, ...]
     log_likelihood: float
 
 
-# Chapter 4, by EM; chapters 3 and 6, where the first year's state has the stationary distribution of `transition`.
-BOOK = {2: Published((15.421, 26.018), -341.8787), 3: Published((13.134, 19.713, 29.710), -328.5275)}
+# Chapter 4, by EM; chapters 3 and 6, where the first year's state has the stationary distribution
+# of `transition`.
+BOOK = {
+    2: Published((15.421, 26.018), -341.8787),
+    3: Published((13.134, 19.713, 29.710), -328.5275),
+}
 BOOK_STATIONARY = {
     2: Published((15.472, 26.125), -342.3183),
     3: Published((13.146, 19.721, 29.714), -329.4603),
@@ -48,7 +55,9 @@ BOOK_STATIONARY = {
 
 
 class Fit(NamedTuple):
-    """Where EM ended, states in the order of their rates, and the objective in nats at steps 0 … the last."""
+    """Where EM ended, states in the order of their rates, and the objective in nats at steps 0 …
+    the last.
+    """
 
     params: Params
     log_likelihood: float
@@ -82,18 +91,25 @@ def hard_em() -> EM:
 
 
 def start(num_states: int) -> Params:
-    """Return the book's start with 2 or 3 states: any first state, and 0.1 for a move to each other state."""
+    """Return the book's start with 2 or 3 states: any first state, and 0.1 for a move to each other
+    state.
+    """
     return {
         "initial": np.full(num_states, 1 / num_states),
-        "transition": np.full((num_states, num_states), 0.1) + (1 - 0.1 * num_states) * np.eye(num_states),
+        "transition": np.full((num_states, num_states), 0.1)
+        + (1 - 0.1 * num_states) * np.eye(num_states),
         "rate": np.array(RATES[num_states]),
     }
 
 
 def fit(em: EM, num_states: int, key: jax.Array | None = None) -> Fit:
-    """Return where EM ends from `start`, or from the program's own random start if a key is given."""
+    """Return where EM ends from `start`, or from the program's own random start if a key is
+    given.
+    """
     given = start(num_states) if key is None else None
-    found = em.run(jax.random.key(0) if key is None else key, *data(), num_states, init_params=given)
+    found = em.run(
+        jax.random.key(0) if key is None else key, *data(), num_states, init_params=given
+    )
     params = as_numpy(found.params)
     order = np.argsort(params["rate"])
     ordered = {
@@ -111,10 +127,15 @@ def from_random_starts(em: EM, num_states: int, num_starts: int) -> list[Fit]:
 
 
 def maxima(ends: list[Fit]) -> list[tuple[Fit, int]]:
-    """Return an end of each log-likelihood, and how many ends share it; a step of 0.01 nats parts two of them."""
+    """Return an end of each log-likelihood, and how many ends share it; a step of 0.01 nats parts
+    two of them.
+    """
     heights = np.array([end.log_likelihood for end in ends])
     firsts = np.flatnonzero(np.diff(heights, prepend=np.inf) < -0.01)
-    return [(ends[i], int(count)) for i, count in zip(firsts, np.diff(firsts, append=len(ends)), strict=True)]
+    return [
+        (ends[i], int(count))
+        for i, count in zip(firsts, np.diff(firsts, append=len(ends)), strict=True)
+    ]
 
 
 def path(em: EM, params: Params) -> np.ndarray:
@@ -128,18 +149,29 @@ def smoothed(em: EM, params: Params) -> np.ndarray:
 
 
 def spans(states: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return the first year, the last year and the state of each stretch in which the state stays."""
-    grouped = [list(group) for _, group in groupby(zip(YEARS, states, strict=True), key=lambda pair: pair[1])]
+    """Return the first year, the last year and the state of each stretch in which the state
+    stays.
+    """
+    grouped = [
+        list(group)
+        for _, group in groupby(zip(YEARS, states, strict=True), key=lambda pair: pair[1])
+    ]
     return [(int(group[0][0]), int(group[-1][0]), int(group[0][1])) for group in grouped]
 
 
 def criteria(log_likelihood: float, num_parameters: int) -> tuple[float, float]:
     """Return AIC and BIC, smaller is better."""
-    return 2 * num_parameters - 2 * log_likelihood, num_parameters * np.log(len(YEARS)) - 2 * log_likelihood
+    return 2 * num_parameters - 2 * log_likelihood, num_parameters * np.log(
+        len(YEARS)
+    ) - 2 * log_likelihood
 
 
-def hmmlearn_step(params: Params, sequence: np.ndarray, lengths: np.ndarray, num_states: int) -> Params:
-    """Return the parameters after one step of hmmlearn's `PoissonHMM`, whose default priors are none."""
+def hmmlearn_step(
+    params: Params, sequence: np.ndarray, lengths: np.ndarray, num_states: int
+) -> Params:
+    """Return the parameters after one step of hmmlearn's `PoissonHMM`, whose default priors are
+    none.
+    """
     from hmmlearn.hmm import PoissonHMM
 
     model = PoissonHMM(num_states, n_iter=1, tol=-np.inf, init_params="")
@@ -147,7 +179,11 @@ def hmmlearn_step(params: Params, sequence: np.ndarray, lengths: np.ndarray, num
     model.startprob_, model.transmat_ = params["initial"], params["transition"]
     model.lambdas_ = params["rate"][:, None]
     model.fit(sequence, lengths)
-    return {"initial": model.startprob_, "transition": model.transmat_, "rate": model.lambdas_[:, 0]}
+    return {
+        "initial": model.startprob_,
+        "transition": model.transmat_,
+        "rate": model.lambdas_[:, 0],
+    }
 
 
 def run(figures: Path, quick: bool) -> None:
@@ -155,7 +191,10 @@ def run(figures: Path, quick: bool) -> None:
     soft, hard = soft_em(), hard_em()
     num_starts = 20 if quick else 200
     ends = {(n, SOFT): from_random_starts(soft, n, num_starts) for n in NUMS_STATES}
-    ends |= {(n, HARD): from_random_starts(hard, n, num_starts) for n in ((NUM_STATES,) if quick else NUMS_STATES)}
+    ends |= {
+        (n, HARD): from_random_starts(hard, n, num_starts)
+        for n in ((NUM_STATES,) if quick else NUMS_STATES)
+    }
     fits = {num_states: fit(soft, num_states) for num_states in RATES}
     found, trained = fits[NUM_STATES], fit(hard, NUM_STATES)
 
@@ -220,7 +259,13 @@ def print_states(em: EM, found: Fit) -> None:
         for k, name in enumerate(STATES)
     ]
     report.table(
-        ["state", "rate (a year)", *(f"then {name}" for name in STATES), "lasts (years)", "years decoded"],
+        [
+            "state",
+            "rate (a year)",
+            *(f"then {name}" for name in STATES),
+            "lasts (years)",
+            "years decoded",
+        ],
         rows,
         caption="""Rate, probabilities of the next year's state, how long the state lasts on average, and how many
             years it has on the most probable path.""",
@@ -243,7 +288,9 @@ def print_soft_and_hard(em: EM, fits: dict[str, Fit]) -> None:
         ]
         for name, found in fits.items()
     ]
-    report.table(["", "steps", "rates (a year)", "stays in its state", "log-likelihood (nats)"], rows)
+    report.table(
+        ["", "steps", "rates (a year)", "stays in its state", "log-likelihood (nats)"], rows
+    )
     differ = YEARS[paths[SOFT] != paths[HARD]]
     probability = smoothed(em, fits[SOFT].params).max(axis=1)
     report.remark(f"""Viterbi training counts one path as if it were known: its states lie further apart and last
@@ -286,20 +333,29 @@ def print_hmmlearn(em: EM) -> None:
     """Print how far hmmlearn's steps are from ours, if it is installed."""
     report.heading("hmmlearn's PoissonHMM from the same start, step by step")
     if find_spec("hmmlearn") is None:
-        report.remark("hmmlearn is not installed (pip install hmmlearn, where it has wheels): left out.")
+        report.remark(
+            "hmmlearn is not installed (pip install hmmlearn, where it has wheels): left out."
+        )
         return
     compared = compare_updates(em, hmmlearn_step, start(NUM_STATES), *data(), NUM_STATES)
     shown = (1, 10, 50)
     report.table(
         ["parameter", *(f"step {step}" for step in shown)],
-        [[name, *(f"{d[step - 1]:.1e}" for step in shown)] for name, d in compared.differences.items()],
+        [
+            [name, *(f"{d[step - 1]:.1e}" for step in shown)]
+            for name, d in compared.differences.items()
+        ],
         caption="Largest absolute difference of each parameter after so many steps.",
     )
 
 
 def draw_states(file: Path, em: EM, found: Fit, trained: Fit) -> None:
     """Draw the series, the decoded states under it, and the smoothed probabilities."""
-    busy = [f"{first}–{last}" for first, last, state in spans(path(em, found.params)) if state == NUM_STATES - 1]
+    busy = [
+        f"{first}–{last}"
+        for first, last, state in spans(path(em, found.params))
+        if state == NUM_STATES - 1
+    ]
     with canvas.figure(
         file,
         f"The earth was busiest in {', '.join(busy[:-1])} and {busy[-1]}",
@@ -321,7 +377,9 @@ def draw_series(axes: Axes, rate: np.ndarray, decoded: np.ndarray) -> None:
     axes.scatter(YEARS, counts(), s=16, c=[COLORS[k] for k in decoded], linewidths=0, zorder=3)
     bar = {"linewidth": 6, "alpha": 0.3, "solid_capstyle": "butt"}
     for first, last, state in spans(decoded):
-        axes.plot([first - 0.5, last + 0.5], [rate[state]] * 2, color=COLORS[state], zorder=2, **bar)
+        axes.plot(
+            [first - 0.5, last + 0.5], [rate[state]] * 2, color=COLORS[state], zorder=2, **bar
+        )
     for name, value, color in zip(STATES, rate, COLORS, strict=True):
         canvas.label(axes, YEARS[-1] + 2, value, f"{name}\n{value:.1f} a year", color, va="center")
     axes.set(ylabel="earthquakes in the year", ylim=(0, 44), xlim=(YEARS[0] - 1, YEARS[-1] + 1))
@@ -333,7 +391,9 @@ def draw_paths(axes: Axes, paths: dict[str, np.ndarray]) -> None:
     """Draw each path as a strip of colors."""
     for row, states in enumerate(paths.values()):
         for first, last, state in spans(states):
-            axes.broken_barh([(first - 0.5, last - first + 1)], (row - 0.38, 0.76), facecolor=COLORS[state])
+            axes.broken_barh(
+                [(first - 0.5, last - first + 1)], (row - 0.38, 0.76), facecolor=COLORS[state]
+            )
     axes.set(yticks=range(len(paths)), yticklabels=list(paths), ylim=(len(paths) - 0.5, -0.5))
     axes.tick_params(length=0)
     for spine in axes.spines.values():

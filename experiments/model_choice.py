@@ -1,9 +1,9 @@
 """How many components? Is BIC bad, and cross-validation what one should use?
 
-So says the lecture. Here AIC, BIC, ICL and 5-fold cross-validation choose the number of components: of the
-chemistry of 178 wines, of earthquakes, and of counts whose truth is known, from 30 samples to 10,000. Which is
-right depends on what one asks for: a good prediction (cross-validation), the clusters (ICL), or the truth where
-it is among the models and the samples are many (BIC).
+So says the lecture. Here AIC, BIC, ICL and 5-fold cross-validation choose the number of components:
+of the chemistry of 178 wines, of earthquakes, and of counts whose truth is known, from 30 samples
+to 10,000. Which is right depends on what one asks for: a good prediction (cross-validation), the
+clusters (ICL), or the truth where it is among the models and the samples are many (BIC).
 """
 
 from collections.abc import Callable
@@ -29,7 +29,9 @@ from experiments import canvas, report
 from experiments.hidden_markov import data as earthquakes
 
 NAMES = ("AIC", "BIC", "ICL", "CV")
-COLORS = dict(zip(NAMES, (canvas.ORANGE, canvas.BLUE, canvas.GREEN, canvas.VERMILLION), strict=True))
+COLORS = dict(
+    zip(NAMES, (canvas.ORANGE, canvas.BLUE, canvas.GREEN, canvas.VERMILLION), strict=True)
+)
 NUM_FOLDS = 5
 VALUES = np.arange(80)  # counts beyond have a probability below 1e-9 in every truth
 LARGEST = 6
@@ -37,7 +39,7 @@ SIZES = (30, 100, 300, 1_000, 3_000, 10_000)
 NUM_STEPS = 400
 
 
-# ── wines ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── wines ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 @cache
@@ -49,29 +51,37 @@ def wines() -> tuple[np.ndarray, np.ndarray]:
 
 def mixture(covariance: str, num_components: int, num_restarts: int) -> EM:
     """Return EM on a Gaussian mixture."""
-    program = partial(gaussian_mixture.program, num_components=num_components, covariance=covariance)
+    program = partial(
+        gaussian_mixture.program, num_components=num_components, covariance=covariance
+    )
     return EM(program, num_restarts=num_restarts, tol=1e-7)
 
 
-def chosen_mixture(covariance: str, nums_components: tuple[int, ...], num_restarts: int = 20) -> Choice:
+def chosen_mixture(
+    covariance: str, nums_components: tuple[int, ...], num_restarts: int = 20
+) -> Choice:
     """Return the mixtures of the wines side by side, by their number of components."""
     candidates = {k: mixture(covariance, k, num_restarts) for k in nums_components}
     return choose(candidates, jax.random.key(0), wines()[0], num_folds=NUM_FOLDS)
 
 
 def agreement(choice: Choice, covariance: str, num_components: int) -> float:
-    """Return the adjusted Rand index of a mixture's components and the cultivars: 1 is the same, 0 is chance."""
+    """Return the adjusted Rand index of a mixture's components and the cultivars: 1 is the same, 0
+    is chance.
+    """
     points, cultivars = wines()
     params = choice.candidates[num_components].result.params
     decoded = mixture(covariance, num_components, 1).decode(params, points)["component"]
     return float(adjusted_rand_score(cultivars, np.asarray(decoded)))
 
 
-# ── counts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── counts ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Truth(NamedTuple):
-    """Where counts come from: the probability of each of `VALUES`, and how many clusters there are."""
+    """Where counts come from: the probability of each of `VALUES`, and how many clusters
+    there are.
+    """
 
     name: str
     probs: np.ndarray
@@ -84,12 +94,16 @@ def poisson_probs(rate: float) -> np.ndarray:
 
 
 def spread_probs(mean: float, concentration: float) -> np.ndarray:
-    """Return the probability of each value if rates vary within the cluster: a negative binomial."""
+    """Return the probability of each value if rates vary within the cluster: a negative
+    binomial.
+    """
     return np.exp(np.asarray(dist.NegativeBinomial2(mean, concentration).log_prob(VALUES)))
 
 
 def truths() -> tuple[Truth, Truth]:
-    """Return a truth that is among the models, and one that is not: clusters wider than a Poisson's."""
+    """Return a truth that is among the models, and one that is not: clusters wider than a
+    Poisson's.
+    """
     poisson = 0.4 * poisson_probs(3.0) + 0.35 * poisson_probs(9.0) + 0.25 * poisson_probs(18.0)
     spread = 0.6 * spread_probs(3.0, 8.0) + 0.4 * spread_probs(26.0, 40.0)
     return (
@@ -99,11 +113,22 @@ def truths() -> tuple[Truth, Truth]:
 
 
 def poisson_mixture(values: np.ndarray, count: np.ndarray, num_components: int) -> None:
-    """A mixture of Poissons of a histogram: `values[i]` was seen `count[i]` times. Rates start at its quantiles."""
+    """A mixture of Poissons of a histogram: `values[i]` was seen `count[i]` times. Rates start at
+    its quantiles.
+    """
     share = jnp.cumsum(count) / jnp.sum(count)
-    start = jnp.interp((jnp.arange(num_components) + 0.5) / num_components, share, jnp.asarray(values, float)) + 0.1
-    weights = numpyro.param("weights", jnp.full(num_components, 1 / num_components), constraint=constraints.simplex)
-    rate = numpyro.param("rate", start + 0.01 * jnp.arange(num_components), constraint=constraints.positive)
+    start = (
+        jnp.interp(
+            (jnp.arange(num_components) + 0.5) / num_components, share, jnp.asarray(values, float)
+        )
+        + 0.1
+    )
+    weights = numpyro.param(
+        "weights", jnp.full(num_components, 1 / num_components), constraint=constraints.simplex
+    )
+    rate = numpyro.param(
+        "rate", start + 0.01 * jnp.arange(num_components), constraint=constraints.positive
+    )
     with numpyro.plate("values", len(values)), scale(scale=count):
         component = numpyro.sample("component", dist.Categorical(weights))
         numpyro.sample("value", dist.Poisson(rate[component]), obs=values)
@@ -111,21 +136,29 @@ def poisson_mixture(values: np.ndarray, count: np.ndarray, num_components: int) 
 
 @cache
 def log_densities(num_components: int) -> Callable:
-    """Return a function that fits histograms (…, value) by EM, to log p(value) and max_z log p(value, z) of each."""
+    """Return a function that fits histograms (…, value) by EM, to log p(value) and max_z log
+    p(value, z) of each.
+    """
     em = EM(partial(poisson_mixture, num_components=num_components))
 
     def fitted(count):
         state = em.init(jax.random.key(0), VALUES, count)
-        state, _ = jax.lax.scan(lambda state, _: em.update(state, VALUES, count), state, length=NUM_STEPS)
-        joint = jnp.log(state.params["weights"]) + dist.Poisson(state.params["rate"]).log_prob(VALUES[:, None])
+        state, _ = jax.lax.scan(
+            lambda state, _: em.update(state, VALUES, count), state, length=NUM_STEPS
+        )
+        joint = jnp.log(state.params["weights"]) + dist.Poisson(state.params["rate"]).log_prob(
+            VALUES[:, None]
+        )
         return logsumexp(joint, axis=1), joint.max(axis=1)
 
     return jax.jit(jnp.vectorize(fitted, signature="(v)->(v),(v)"))
 
 
 class Scores(NamedTuple):
-    """What each criterion says of each model, {name: (data set, size, model)}, the lower the better; and the
-    log-likelihood that new samples truly have, in nats a sample (data set, size, model)."""
+    """What each criterion says of each model, {name: (data set, size, model)}, the lower the
+    better; and the log-likelihood that new samples truly have, in nats a sample (data set, size,
+    model).
+    """
 
     losses: dict[str, np.ndarray]
     prediction: np.ndarray
@@ -135,15 +168,20 @@ class Scores(NamedTuple):
         return self.losses[name].argmin(axis=-1) + 1
 
     def regret(self, name: str) -> np.ndarray:
-        """Return what a choice loses to the best of the models, in nats a sample, (data set, size)."""
-        taken = np.take_along_axis(self.prediction, self.chosen(name)[..., None] - 1, axis=-1)[..., 0]
+        """Return what a choice loses to the best of the models, in nats a sample, (data
+        set, size).
+        """
+        taken = np.take_along_axis(self.prediction, self.chosen(name)[..., None] - 1, axis=-1)[
+            ..., 0
+        ]
         return self.prediction.max(axis=-1) - taken
 
 
 def simulated(truth: Truth, sizes: tuple[int, ...], num_data_sets: int) -> Scores:
     """Return the scores of mixtures of 1 … LARGEST Poissons on data sets of each size.
 
-    A data set is a histogram, and so is what is left of it without a fold: all fits of a model are one call.
+    A data set is a histogram, and so is what is left of it without a fold: all fits of a model are
+    one call.
     """
     rng = np.random.default_rng(0)
     folds = np.array(
@@ -160,16 +198,24 @@ def simulated(truth: Truth, sizes: tuple[int, ...], num_data_sets: int) -> Score
     for num_components in range(1, LARGEST + 1):
         soft, hard = (np.asarray(table) for table in log_densities(num_components)(histograms))
         num_parameters, whole_count = 2 * num_components - 1, whole[:, :, 0]
-        fit, log_size = -2 * (whole_count * soft[:, :, 0]).sum(axis=-1), np.log(whole_count.sum(axis=-1))
+        fit, log_size = (
+            -2 * (whole_count * soft[:, :, 0]).sum(axis=-1),
+            np.log(whole_count.sum(axis=-1)),
+        )
         losses["AIC"].append(fit + 2 * num_parameters)
         losses["BIC"].append(fit + num_parameters * log_size)
-        losses["ICL"].append(-2 * (whole_count * hard[:, :, 0]).sum(axis=-1) + num_parameters * log_size)
+        losses["ICL"].append(
+            -2 * (whole_count * hard[:, :, 0]).sum(axis=-1) + num_parameters * log_size
+        )
         losses["CV"].append(-2 * (folds * soft[:, :, 1:]).sum(axis=(-2, -1)))
         prediction.append((truth.probs * soft[:, :, 0]).sum(axis=-1))
-    return Scores({name: np.stack(own, axis=-1) for name, own in losses.items()}, np.stack(prediction, axis=-1))
+    return Scores(
+        {name: np.stack(own, axis=-1) for name, own in losses.items()},
+        np.stack(prediction, axis=-1),
+    )
 
 
-# ── the experiment ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── the experiment ────────────────────────────────────────────────────────────────────────────────
 
 
 def run(figures: Path, quick: bool) -> None:
@@ -191,7 +237,10 @@ def run(figures: Path, quick: bool) -> None:
 def print_wines(choices: dict[str, Choice]) -> None:
     """Print the mixtures of the wines side by side."""
     points, _ = wines()
-    report.heading(f"{len(points)} wines of three cultivars, {points.shape[1]} measurements: how many Gaussians?")
+    report.heading(
+        f"{len(points)} wines of three cultivars, {points.shape[1]} measurements: how "
+        "many Gaussians?"
+    )
     for covariance, choice in choices.items():
         print(f"{covariance} covariance\n{choice}\n")
         chosen = {name: choice.chosen[name] for name in NAMES if name in choice.chosen}
@@ -202,12 +251,15 @@ def print_wines(choices: dict[str, Choice]) -> None:
         report.table(
             ["criterion", "components", "held-out (nats a wine)", "agreement with cultivars"],
             rows,
-            caption="Agreement: the adjusted Rand index of components and cultivars; 1 is the same, 0 is chance.",
+            caption="Agreement: the adjusted Rand index of components and cultivars; 1 is the "
+            "same, 0 is chance.",
         )
 
 
 def held_out(candidate: Candidate) -> str:
-    """Return the held-out log-likelihood of a wine in nats, or a dash where the EM of a fold failed."""
+    """Return the held-out log-likelihood of a wine in nats, or a dash where the EM of a fold
+    failed.
+    """
     found = candidate.cross_validation
     return "–" if found.has_failed else f"{found.mean:.3f}"
 
@@ -217,11 +269,15 @@ def print_earthquakes() -> None:
     report.heading("107 years of earthquakes: how many states?")
     rows = []
     for num_states in (1, 2, 3, 4):
-        em = EM(partial(hidden_markov.poisson_program, num_states=num_states), num_restarts=5, tol=1e-10)
+        em = EM(
+            partial(hidden_markov.poisson_program, num_states=num_states), num_restarts=5, tol=1e-10
+        )
         result = em.run(jax.random.key(0), *earthquakes())
         values = criteria(em, result.params, *earthquakes(), num_samples=len(earthquakes()[0]))
         scores = (f"{value:.1f}" for value in (values.aic, values.bic, values.icl))
-        rows.append([num_states, f"{float(result.log_likelihood):.3f}", values.num_free_parameters, *scores])
+        rows.append(
+            [num_states, f"{float(result.log_likelihood):.3f}", values.num_free_parameters, *scores]
+        )
     report.table(
         ["states", "log-likelihood (nats)", "parameters", "AIC", "BIC", "ICL"],
         rows,
@@ -252,12 +308,21 @@ def print_simulated(truth: Truth, scores: Scores, sizes: tuple[int, ...]) -> Non
 def verdict(scores: Scores, sizes: tuple[int, ...]) -> str:
     """Return at which sizes BIC's choice predicts worse than that of cross-validation."""
     loses = {name: scores.regret(name).mean(axis=0) for name in NAMES}
-    worse = [f"{n:,}" for n, bic, cv in zip(sizes, loses["BIC"], loses["CV"], strict=True) if bic > cv]
+    worse = [
+        f"{n:,}" for n, bic, cv in zip(sizes, loses["BIC"], loses["CV"], strict=True) if bic > cv
+    ]
     if len(worse) == len(sizes):
-        return "BIC predicts worse than cross-validation at every size: it stops before the density is right."
+        return (
+            "BIC predicts worse than cross-validation at every size: it stops before the "
+            "density is right."
+        )
     if not worse:
         return "BIC predicts at least as well as cross-validation at every size."
-    return f"BIC predicts worse than cross-validation only at {', '.join(worse)} samples, where it stops too early."
+    return (
+        f"BIC predicts worse than cross-validation only at {', '.join(worse)} samples, "
+        "where it "
+        "stops too early."
+    )
 
 
 def draw_wines(path: Path, choices: dict[str, Choice]) -> None:
@@ -275,7 +340,11 @@ def draw_wines(path: Path, choices: dict[str, Choice]) -> None:
             np.atleast_1d(figure.subplots(1, len(choices))), choices.items(), strict=True
         ):
             draw_criteria(axes, choice, len(points))
-            axes.set(title=f"{covariance} covariance", xlabel="components", xticks=list(choice.candidates))
+            axes.set(
+                title=f"{covariance} covariance",
+                xlabel="components",
+                xticks=list(choice.candidates),
+            )
             axes.set_ylabel("nats a wine")
 
 
@@ -283,16 +352,33 @@ def draw_criteria(axes: Axes, choice: Choice, num_samples: int) -> None:
     """Draw the criteria of one family of models, and a dot on each choice."""
     for name in NAMES:
         losses = {
-            k: own.losses[name] / (2 * num_samples) for k, own in choice.candidates.items() if name in own.losses
+            k: own.losses[name] / (2 * num_samples)
+            for k, own in choice.candidates.items()
+            if name in own.losses
         }
         style = {"linewidth": 4, "alpha": 0.5} if name == "BIC" else {}  # ICL often lies on it
         axes.plot(list(losses), list(losses.values()), color=COLORS[name], label=name, **style)
         if name == "CV":
-            errors = [choice.candidates[k].cross_validation.standard_error / num_samples for k in losses]
-            axes.errorbar(list(losses), list(losses.values()), errors, fmt="none", color=COLORS[name], linewidth=1)
+            errors = [
+                choice.candidates[k].cross_validation.standard_error / num_samples for k in losses
+            ]
+            axes.errorbar(
+                list(losses),
+                list(losses.values()),
+                errors,
+                fmt="none",
+                color=COLORS[name],
+                linewidth=1,
+            )
         if name in choice.chosen:
             size = 11 if name == "BIC" else 7
-            axes.plot(choice.chosen[name], losses[choice.chosen[name]], "o", color=COLORS[name], markersize=size)
+            axes.plot(
+                choice.chosen[name],
+                losses[choice.chosen[name]],
+                "o",
+                color=COLORS[name],
+                markersize=size,
+            )
     canvas.light_grid(axes)
     axes.legend()
 
@@ -301,7 +387,8 @@ def draw_simulated(path: Path, found: list[tuple[Truth, Scores]], sizes: tuple[i
     """Draw the mean choice and the mean loss of each criterion over the number of samples."""
     with canvas.figure(
         path,
-        "BIC finds the truth where it is a model; where none is true, it predicts worse than cross-validation",
+        "BIC finds the truth where it is a model; where none is true, it predicts worse than "
+        "cross-validation",
         """Mixtures of Poissons. Left: how many components each criterion chooses on average; dashed, how many
         clusters there are; grey, how many predict best. Right: what the choice loses to the best. A spare component
         of little weight loses next to nothing.
@@ -310,14 +397,30 @@ def draw_simulated(path: Path, found: list[tuple[Truth, Scores]], sizes: tuple[i
     ) as figure:
         for (left, right), (truth, scores) in zip(figure.subplots(2, 2), found, strict=True):
             best = scores.prediction.argmax(axis=-1) + 1
-            left.plot(sizes, best.mean(axis=0), color=canvas.GREY, linewidth=5, alpha=0.4, label="predicts best")
+            left.plot(
+                sizes,
+                best.mean(axis=0),
+                color=canvas.GREY,
+                linewidth=5,
+                alpha=0.4,
+                label="predicts best",
+            )
             left.axhline(truth.num_clusters, color=canvas.GREY, linestyle="--", linewidth=1)
             for name in NAMES:
-                left.plot(sizes, scores.chosen(name).mean(axis=0), "o-", color=COLORS[name], markersize=4, label=name)
+                left.plot(
+                    sizes,
+                    scores.chosen(name).mean(axis=0),
+                    "o-",
+                    color=COLORS[name],
+                    markersize=4,
+                    label=name,
+                )
                 loss = 1000 * scores.regret(name).mean(axis=0)
                 right.plot(sizes, loss, "o-", color=COLORS[name], markersize=4, label=name)
             left.set(xscale="log", ylabel="components", title=f"{truth.name}: the choice")
-            right.set(xscale="log", yscale="log", ylabel="nats for 1,000 samples", title="what it loses")
+            right.set(
+                xscale="log", yscale="log", ylabel="nats for 1,000 samples", title="what it loses"
+            )
             for axes in (left, right):
                 axes.set_xlabel("samples")
                 canvas.light_grid(axes)

@@ -1,7 +1,7 @@
 """Which short pattern do these DNA sequences share, and where does it begin in each of them?
 
-A motif of ten letters is planted in random sequences. First in each of them: EM finds it, but from most starts some
-letters early or late, until it is told to look there. Then in some of them.
+A motif of ten letters is planted in random sequences. First in each of them: EM finds it, but from
+most starts some letters early or late, until it is told to look there. Then in some of them.
 """
 
 from collections import Counter
@@ -19,7 +19,9 @@ from experiments.iterates import Params, as_numpy
 from experiments.logo import draw_logo, information
 
 CONSENSUS = "CGATTACAGT"
-CERTAINTY = np.array([0.55, 0.8, 0.9, 0.85, 0.9, 0.95, 0.8, 0.85, 0.7, 0.55])  # of each letter of the consensus
+CERTAINTY = np.array(
+    [0.55, 0.8, 0.9, 0.85, 0.9, 0.95, 0.8, 0.85, 0.7, 0.55]
+)  # of each letter of the consensus
 WIDTH = len(CONSENSUS)
 BACKGROUND = np.array([0.3, 0.2, 0.2, 0.3])
 LENGTHS = (60, 100)  # of the shortest sequence and of the longest
@@ -31,7 +33,9 @@ SHOWN_SHIFTS = 4
 
 
 class Sequences(NamedTuple):
-    """Letters (sequence, position), −1 past the end, and where each sequence's occurrence begins, −1 for nowhere."""
+    """Letters (sequence, position), −1 past the end, and where each sequence's occurrence begins,
+    −1 for nowhere.
+    """
 
     letters: np.ndarray
     starts: np.ndarray
@@ -43,7 +47,9 @@ class Sequences(NamedTuple):
 
 
 class End(NamedTuple):
-    """Where EM ended: `starts` is p(start | letters), (sequence, start); `log_likelihood` in nats, all sequences."""
+    """Where EM ended: `starts` is p(start | letters), (sequence, start); `log_likelihood` in nats,
+    all sequences.
+    """
 
     params: Params
     starts: np.ndarray
@@ -51,20 +57,28 @@ class End(NamedTuple):
 
 
 def planted_motif() -> np.ndarray:
-    """Return the motif (column, letter): the consensus, and the other three letters equally probable in its place."""
+    """Return the motif (column, letter): the consensus, and the other three letters equally
+    probable in its place.
+    """
     is_consensus = np.array(list(CONSENSUS))[:, None] == np.array(list(motif.LETTERS))
     return np.where(is_consensus, CERTAINTY[:, None], (1 - CERTAINTY[:, None]) / 3)
 
 
 def planted_sequences(seed: int, num_sequences: int, share: float = 1.0) -> Sequences:
-    """Return sequences of background letters in which, with probability `share`, one occurrence of the motif stands."""
+    """Return sequences of background letters in which, with probability `share`, one occurrence of
+    the motif stands.
+    """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(LENGTHS[0], LENGTHS[1] + 1, size=num_sequences)
-    starts = np.where(rng.uniform(size=num_sequences) < share, rng.integers(lengths - WIDTH + 1), -1)
+    starts = np.where(
+        rng.uniform(size=num_sequences) < share, rng.integers(lengths - WIDTH + 1), -1
+    )
     letters = rng.choice(4, p=BACKGROUND, size=(num_sequences, LENGTHS[1]))
     for sequence, start in zip(letters, starts, strict=True):
         if start >= 0:
-            sequence[start : start + WIDTH] = [rng.choice(4, p=column) for column in planted_motif()]
+            sequence[start : start + WIDTH] = [
+                rng.choice(4, p=column) for column in planted_motif()
+            ]
     return Sequences(np.where(np.arange(LENGTHS[1]) < lengths[:, None], letters, -1), starts)
 
 
@@ -90,7 +104,9 @@ def end_at(em: EM, letters: np.ndarray, params: dict) -> End:
 
 
 def word_starts(letters: np.ndarray, how_many: int, seed: int = 1) -> list[dict]:
-    """Return motifs made of words of the data: in each column the word's letter has the probability `PURITY`."""
+    """Return motifs made of words of the data: in each column the word's letter has the probability
+    `PURITY`.
+    """
     rng, starts = np.random.default_rng(seed), []
     for sequence in rng.integers(len(letters), size=how_many):
         first = rng.integers((letters[sequence] >= 0).sum() - WIDTH + 1)
@@ -105,7 +121,8 @@ def planted_params(share: float | None = None) -> dict:
     return params if share is None else params | {"occurrence": share}
 
 
-# ---------------------------------------------------------------- where occurrences are read, and moving them
+# ---------------------------------------------------------------- where occurrences are read, and
+# moving them
 
 
 def places(end: End, letters: np.ndarray) -> np.ndarray:
@@ -115,7 +132,9 @@ def places(end: End, letters: np.ndarray) -> np.ndarray:
 
 
 def shift(end: End, sequences: Sequences) -> int | None:
-    """Return by how many letters most occurrences are read late; None where not even a quarter agrees on a shift."""
+    """Return by how many letters most occurrences are read late; None where not even a quarter
+    agrees on a shift.
+    """
     found = places(end, sequences.letters)
     late = (found - sequences.starts)[sequences.has_one & (found >= 0)]
     ((by, count),) = Counter(late.tolist()).most_common(1) or [(None, 0)]
@@ -123,32 +142,41 @@ def shift(end: End, sequences: Sequences) -> int | None:
 
 
 def profile(end: End, letters: np.ndarray) -> np.ndarray:
-    """Return how often each letter is expected, place by place along the occurrences and beside them.
+    """Return how often each letter is expected, place by place along the occurrences and beside
+    them.
 
     Shape (3 · WIDTH − 2, letter): the occurrences begin at row WIDTH − 1.
     """
     num_starts = letters.shape[1] - WIDTH + 1
     padded = np.pad(letters, ((0, 0), (WIDTH - 1, WIDTH - 1)), constant_values=-1)
-    read = np.lib.stride_tricks.sliding_window_view(padded, num_starts, axis=1)  # (sequence, place, start)
-    return np.stack([np.einsum("ns,nps->p", end.starts[:, :num_starts], read == a) for a in range(4)], axis=1)
+    read = np.lib.stride_tricks.sliding_window_view(
+        padded, num_starts, axis=1
+    )  # (sequence, place, start)
+    return np.stack(
+        [np.einsum("ns,nps->p", end.starts[:, :num_starts], read == a) for a in range(4)], axis=1
+    )
 
 
 def moved(end: End, letters: np.ndarray) -> np.ndarray:
-    """Return the motifs (move, column, letter) that are read where all occurrences are moved by 1 … WIDTH − 1 letters,
-    to either side.
+    """Return the motifs (move, column, letter) that are read where all occurrences are moved by 1 …
+    WIDTH − 1 letters, to either side.
 
     One letter of the background is added to each column: EM never leaves a probability of zero.
     """
     rows = profile(end, letters) + end.params["background"]
     rows /= rows.sum(axis=1, keepdims=True)
-    return np.stack([rows[first : first + WIDTH] for first in range(2 * WIDTH - 1) if first != WIDTH - 1])
+    return np.stack(
+        [rows[first : first + WIDTH] for first in range(2 * WIDTH - 1) if first != WIDTH - 1]
+    )
 
 
 def realigned(em: EM, letters: np.ndarray, end: End) -> End:
-    """Return where EM ends if it goes on from the best of the moves, for as long as that is more likely.
+    """Return where EM ends if it goes on from the best of the moves, for as long as that is more
+    likely.
 
-    Source: Lawrence et al. (1993), "Detecting subtle sequence signals: a Gibbs sampling strategy for multiple
-    alignment", Science 262, where such moves are proposed to a sampler; to take the best of them is ours.
+    Source: Lawrence et al. (1993), "Detecting subtle sequence signals: a Gibbs sampling strategy
+    for multiple alignment", Science 262, where such moves are proposed to a sampler; to take the
+    best of them is ours.
     """
 
     def log_likelihood(moved_motif: jax.Array) -> jax.Array:
@@ -204,7 +232,9 @@ def run(figures: Path, quick: bool) -> None:
 
 
 def by_shift(ends: list[End], sequences: Sequences) -> dict[int | None, list[End]]:
-    """Return the ends by their shift, the most likely shift first, and the most likely end first in each."""
+    """Return the ends by their shift, the most likely shift first, and the most likely end first in
+    each.
+    """
     groups: dict[int | None, list[End]] = {}
     for end in sorted(ends, key=lambda end: -end.log_likelihood):
         groups.setdefault(shift(end, sequences), []).append(end)
@@ -227,7 +257,8 @@ def in_place(end: End, sequences: Sequences) -> float:
 def print_ends(em: EM, sequences: Sequences, ends: Ends) -> None:
     """Print where EM comes to rest, and how often."""
     report.heading(
-        f"One occurrence in each of {len(sequences.letters)} sequences of {LENGTHS[0]} to {LENGTHS[1]} letters"
+        f"One occurrence in each of {len(sequences.letters)} sequences of {LENGTHS[0]} to "
+        f"{LENGTHS[1]} letters"
     )
     best = most_likely(ends.realigned)
     shifts = [Counter(shift(end, sequences) for end in kind) for kind in ends]
@@ -261,7 +292,8 @@ def print_occurrences(em: EM, sequences: Sequences, found: End, diluted: End) ->
     """Print what is found where some sequences have no occurrence."""
     share = sequences.has_one.mean()
     report.heading(
-        f"An occurrence in {sequences.has_one.sum()} of {len(sequences.letters)} sequences, and in the others none"
+        f"An occurrence in {sequences.has_one.sum()} of {len(sequences.letters)} sequences, and in "
+        "the others none"
     )
     truth = end_at(em, sequences.letters, planted_params(share))
     rows = [
@@ -289,7 +321,10 @@ def print_occurrences(em: EM, sequences: Sequences, found: End, diluted: End) ->
 
 def print_comparisons(one: EM, some: EM, letters: np.ndarray, fewer: np.ndarray) -> None:
     """Print how far the generic updates are from those derived by hand."""
-    report.heading(f"Generic EM against the updates derived by hand (models/motif.py), {len(letters)} sequences")
+    report.heading(
+        f"Generic EM against the updates derived by hand (models/motif.py), "
+        f"{len(letters)} sequences"
+    )
     start = {"background": np.full(4, 0.25)} | word_starts(letters, 1)[0]
     print(compare_updates(one, motif.hand_derived_step, start, letters, WIDTH))
     start = {"background": np.full(4, 0.25), "occurrence": 0.5} | word_starts(fewer, 1)[0]
@@ -314,7 +349,9 @@ def draw_shifts(path: Path, sequences: Sequences, ends: Ends) -> None:
     ) as figure:
         left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
         left.supylabel("information (bits)", fontsize=9.5)
-        draw_alignment(left.subplots(len(shown) + 1, 1, sharex=True, sharey=True), ends, groups, shown)
+        draw_alignment(
+            left.subplots(len(shown) + 1, 1, sharex=True, sharey=True), ends, groups, shown
+        )
         draw_counts(right.subplots(), sequences, ends)
 
 
@@ -329,7 +366,12 @@ def draw_alignment(panels: np.ndarray, ends: Ends, groups: dict, shown: list[int
         axes.set_title(f"found {shift_name(by)}" + f", {below:.0f} nats less likely" * (below > 1))
     for axes in panels:
         axes.axvspan(-0.5, WIDTH - 0.5, color=canvas.PALE, alpha=0.4, linewidth=0, zorder=0)
-        axes.set(xlim=(min(shown) - 0.6, WIDTH + max(shown) - 0.4), ylim=(0, 2), yticks=[0, 1, 2], xticks=[])
+        axes.set(
+            xlim=(min(shown) - 0.6, WIDTH + max(shown) - 0.4),
+            ylim=(0, 2),
+            yticks=[0, 1, 2],
+            xticks=[],
+        )
         axes.spines["bottom"].set_color(canvas.PALE)
 
 
@@ -337,17 +379,29 @@ def draw_counts(axes: Axes, sequences: Sequences, ends: Ends) -> None:
     """Draw how many starts end at each shift, before they are realigned and after."""
     counts = [Counter(shift(end, sequences) for end in kind) for kind in ends]
     known = {by for count in counts for by in count if by is not None}
-    shifts = [*range(min(known), max(known) + 1), *([None] if any(None in count for count in counts) else [])]
+    shifts = [
+        *range(min(known), max(known) + 1),
+        *([None] if any(None in count for count in counts) else []),
+    ]
     for count, color, side in zip(counts, (canvas.GREY, canvas.BLUE), (-0.2, 0.2), strict=True):
         heights = [count[by] for by in shifts]
         axes.bar(np.arange(len(shifts)) + side, heights, color=color, width=0.4)
         for place, height in enumerate(heights):
             if height:
-                axes.text(place + side, height, str(height), ha="center", va="bottom", fontsize=8.5, color=color)
+                axes.text(
+                    place + side,
+                    height,
+                    str(height),
+                    ha="center",
+                    va="bottom",
+                    fontsize=8.5,
+                    color=color,
+                )
     axes.set(
         xticks=range(len(shifts)),
         xticklabels=[
-            "else-\nwhere" if by is None else f"{by:+d}".replace("-", "−") if by else "0" for by in shifts
+            "else-\nwhere" if by is None else f"{by:+d}".replace("-", "−") if by else "0"
+            for by in shifts
         ],
         xlabel="letters by which the motif is read late",
         ylabel="starts",
@@ -355,7 +409,9 @@ def draw_counts(axes: Axes, sequences: Sequences, ends: Ends) -> None:
     )
     in_place, top = shifts.index(0), counts[1][0]
     canvas.label(axes, in_place + 0.5, 0.97 * top, "realigned", canvas.BLUE, va="top")
-    canvas.label(axes, in_place - 0.5, 0.97 * counts[0][0], "EM alone", canvas.GREY, ha="right", va="top")
+    canvas.label(
+        axes, in_place - 0.5, 0.97 * counts[0][0], "EM alone", canvas.GREY, ha="right", va="top"
+    )
 
 
 def draw_occurrences(path: Path, sequences: Sequences, end: End) -> None:
@@ -382,20 +438,34 @@ def draw_both_logos(panels: np.ndarray, end: End) -> None:
         panels, (planted_motif(), end.params["motif"]), ("planted", "found"), strict=True
     ):
         draw_logo(axes, probs, first=1)
-        axes.set(xlim=(0.4, WIDTH + 0.6), ylim=(0, 2), yticks=[0, 1, 2], ylabel="information (bits)")
+        axes.set(
+            xlim=(0.4, WIDTH + 0.6), ylim=(0, 2), yticks=[0, 1, 2], ylabel="information (bits)"
+        )
         axes.set(xticks=range(1, WIDTH + 1), title=f"{name}, {information(probs).sum():.1f} bits")
         axes.tick_params(axis="x", length=0)
 
 
 def draw_posterior(axes: Axes, sequences: Sequences, end: End) -> None:
-    """Draw p(start | letters) over each sequence, and beside it the probability that there is none."""
+    """Draw p(start | letters) over each sequence, and beside it the probability that there
+    is none.
+    """
     longest = sequences.letters.shape[1]
     for row, (letters, true_start, probability) in enumerate(
         zip(sequences.letters[:SHOWN_SEQUENCES], sequences.starts, end.starts, strict=False)
     ):
-        somewhere, nowhere = probability[: longest - WIDTH + 1], probability[longest - WIDTH + 1 :].sum()
+        somewhere, nowhere = (
+            probability[: longest - WIDTH + 1],
+            probability[longest - WIDTH + 1 :].sum(),
+        )
         axes.plot([0, (letters >= 0).sum()], [row, row], color=canvas.PALE, linewidth=1.5, zorder=1)
-        axes.bar(np.arange(len(somewhere)), -0.72 * somewhere, bottom=row, width=1.4, color=canvas.BLUE, zorder=2)
+        axes.bar(
+            np.arange(len(somewhere)),
+            -0.72 * somewhere,
+            bottom=row,
+            width=1.4,
+            color=canvas.BLUE,
+            zorder=2,
+        )
         if true_start >= 0:
             axes.plot(true_start, row + 0.15, "^", color=canvas.VERMILLION, markersize=5)
         axes.text(longest + 9, row, f"{nowhere:.2f}", ha="right", va="center", color=canvas.INK)

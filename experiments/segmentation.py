@@ -1,8 +1,8 @@
 """Which pixels of a photograph are foreground, if only their colors are known?
 
-A Gaussian mixture on the colors of every pixel, with M = 2 and M = 5 components. EM does not know what a
-foreground is: components that are commoner in a box on the object than in a box on the background are called
-foreground.
+A Gaussian mixture on the colors of every pixel, with M = 2 and M = 5 components. EM does not know
+what a foreground is: components that are commoner in a box on the object than in a box on the
+background are called foreground.
 """
 
 from pathlib import Path
@@ -19,13 +19,15 @@ from emjax.models import gaussian_mixture, k_means
 from experiments import canvas, report
 
 NUMS_COMPONENTS = (2, 5)
-EM_SOFT = EM(gaussian_mixture.program, tol=1e-7, max_steps=300)  # one for all: each size of picture compiles once
+EM_SOFT = EM(
+    gaussian_mixture.program, tol=1e-7, max_steps=300
+)  # one for all: each size of picture compiles once
 EM_HARD = EM(k_means.program, e_step="hard", num_restarts=3)
 
 
 class Photograph(NamedTuple):
-    """A photograph of scikit-learn, and two boxes in pixels (left, top, right, bottom) that say what is the
-    object.
+    """A photograph of scikit-learn, and two boxes in pixels (left, top, right, bottom) that say
+    what is the object.
     """
 
     name: str
@@ -34,7 +36,9 @@ class Photograph(NamedTuple):
     background: tuple[int, int, int, int]
 
     def image(self, every: int = 1) -> np.ndarray:
-        """Return the picture (row, column, RGB), integers from 0 to 255; every so many rows and columns of it."""
+        """Return the picture (row, column, RGB), integers from 0 to 255; every so many rows and
+        columns of it.
+        """
         from sklearn.datasets import load_sample_image
 
         return load_sample_image(self.name)[::every, ::every]
@@ -57,8 +61,8 @@ PHOTOGRAPHS = (
 
 
 class Segmentation(NamedTuple):
-    """A fitted mixture: `posterior` (row, column, component), components by falling weight, and who is
-    foreground (component).
+    """A fitted mixture: `posterior` (row, column, component), components by falling weight, and who
+    is foreground (component).
     """
 
     posterior: np.ndarray
@@ -83,16 +87,17 @@ class Segmentation(NamedTuple):
 def pixels(image: np.ndarray) -> jax.Array:
     """Return the color of every pixel as (pixel, RGB) between 0 and 1.
 
-    A level v stands for the interval [v, v + 1): each value is drawn uniformly from it. Else a component on
-    saturated pixels, all of them 255, would have variance zero and the likelihood no bound.
+    A level v stands for the interval [v, v + 1): each value is drawn uniformly from it. Else a
+    component on saturated pixels, all of them 255, would have variance zero and the likelihood no
+    bound.
     """
     levels = image.reshape(-1, 3)
     return jnp.asarray((levels + np.random.default_rng(0).random(levels.shape)) / 256)
 
 
 def k_means_start(colors: jax.Array, num_components: int) -> dict:
-    """Return a start for the mixture: means by hard EM on every seventh pixel, the spread of all pixels for
-    each component.
+    """Return a start for the mixture: means by hard EM on every seventh pixel, the spread of all
+    pixels for each component.
     """
     sample = colors[::7]
     hard = EM_HARD.run(jax.random.key(0), sample, num_components)
@@ -111,13 +116,14 @@ def segmentation(photograph: Photograph, num_components: int, every: int = 1) ->
     result = EM_SOFT.run(
         jax.random.key(0), colors, num_components, init_params=k_means_start(colors, num_components)
     )
-    posterior = np.asarray(EM_SOFT.posterior(result.params, colors, num_components)["component"]).reshape(
-        *image.shape[:2], -1
-    )
+    posterior = np.asarray(
+        EM_SOFT.posterior(result.params, colors, num_components)["component"]
+    ).reshape(*image.shape[:2], -1)
     order = np.argsort(-np.asarray(result.params["weights"]))
     posterior = posterior[..., order]
     means = [
-        boxed(posterior, box, every).mean(axis=(0, 1)) for box in (photograph.foreground, photograph.background)
+        boxed(posterior, box, every).mean(axis=(0, 1))
+        for box in (photograph.foreground, photograph.background)
     ]
     return Segmentation(
         posterior,
@@ -148,7 +154,11 @@ def run(figures: Path, quick: bool) -> None:
     print("  on every eighth row and column of the flower:")
     print(
         compare_updates(
-            EM(gaussian_mixture.program), gaussian_mixture.hand_derived_step, k_means_start(colors, 5), colors, 5
+            EM(gaussian_mixture.program),
+            gaussian_mixture.hand_derived_step,
+            k_means_start(colors, 5),
+            colors,
+            5,
         )
     )
 
@@ -206,7 +216,10 @@ def draw(path: Path, photograph: Photograph, found: dict[int, Segmentation], eve
 def draw_photograph(axes: Axes, photograph: Photograph, every: int) -> None:
     """Draw the picture with its two boxes."""
     axes.imshow(photograph.image(every))
-    for (left, top, right, bottom), line in ((photograph.foreground, "-"), (photograph.background, (0, (3, 2)))):
+    for (left, top, right, bottom), line in (
+        (photograph.foreground, "-"),
+        (photograph.background, (0, (3, 2))),
+    ):
         axes.add_patch(
             Rectangle(
                 (left / every, top / every),
@@ -235,7 +248,13 @@ def draw_photograph(axes: Axes, photograph: Photograph, every: int) -> None:
 def draw_components(axes: Axes, result: Segmentation) -> None:
     """Draw a bar for each component, as long as its weight, in its mean color."""
     rows = np.arange(len(result.weights))[::-1]
-    axes.barh(rows, 100 * result.weights, color=np.clip(result.colors, 0, 1), height=0.78, edgecolor=canvas.PALE)
+    axes.barh(
+        rows,
+        100 * result.weights,
+        color=np.clip(result.colors, 0, 1),
+        height=0.78,
+        edgecolor=canvas.PALE,
+    )
     for row, weight, is_foreground in zip(rows, result.weights, result.is_foreground, strict=True):
         axes.text(
             100 * weight + 0.8,

@@ -1,7 +1,8 @@
 """How many labels does a digit take, if EM also reads the digits that have none?
 
-1,797 handwritten digits (scikit-learn's), 500 of them held out. Of the others a few have labels. A classifier learns from these
-alone, or, by EM, from all of them; with one style for each digit (naive Bayes, a model that is wrong) and with four.
+1,797 handwritten digits (scikit-learn's), 500 of them held out. Of the others a few have labels. A
+classifier learns from these alone, or, by EM, from all of them; with one style for each digit
+(naive Bayes, a model that is wrong) and with four.
 """
 
 from pathlib import Path
@@ -18,7 +19,11 @@ from experiments import canvas, report, styles
 NUM_DIGITS, BRIGHTEST, NUM_HELD_OUT = 10, 16, 500
 NUMS_LABELS = (10, 20, 40, 80, 160, 320, 640)
 NUMS_STYLES = (1, 4)
-WEIGHTS = {"labels alone": 0.0, "EM": 1.0, "EM, a tenth": 0.1}  # how much a digit without a label counts
+WEIGHTS = {
+    "labels alone": 0.0,
+    "EM": 1.0,
+    "EM, a tenth": 0.1,
+}  # how much a digit without a label counts
 COLORS = dict(zip(WEIGHTS, (canvas.GREY, canvas.BLUE, canvas.VERMILLION), strict=True))
 
 
@@ -39,7 +44,9 @@ def split() -> tuple[Digits, Digits]:
 
 
 def some_labels(truth: np.ndarray, num_labels: int, seed: int) -> np.ndarray:
-    """Return the labels of so many digits drawn at random, as many of each as can be, and −1 for the others."""
+    """Return the labels of so many digits drawn at random, as many of each as can be, and −1 for
+    the others.
+    """
     order = np.random.default_rng(seed).permutation(len(truth))
     turn = np.zeros(len(truth), int)  # how many of the same digit come earlier
     for digit in range(NUM_DIGITS):
@@ -64,27 +71,47 @@ def arguments(digits: Digits, labels: np.ndarray, weight: float, num_styles: int
 def accuracy(em: EM, params: dict, digits: Digits, num_styles: int) -> float:
     """Return the share of digits whose most probable class is right."""
     nothing = arguments(digits, np.full(len(digits.truth), -1), 1.0, num_styles)
-    return float((np.asarray(em.posterior(params, *nothing)["label"]).argmax(1) == digits.truth).mean())
+    return float(
+        (np.asarray(em.posterior(params, *nothing)["label"]).argmax(1) == digits.truth).mean()
+    )
 
 
 def start(em: EM, digits: Digits, labels: np.ndarray, num_styles: int, seed: int) -> dict:
-    """Return a start: what naive Bayes learns from the labels alone; of several styles, each a quarter of the way to pixels drawn at random."""
+    """Return a start: what naive Bayes learns from the labels alone; of several styles, each a
+    quarter of the way to pixels drawn at random.
+    """
     key, num_pixels = jax.random.key(seed), digits.counts.shape[1]
-    one = em.run(key, *arguments(digits, labels, 0.0, 1), init_params=styles.start(key, NUM_DIGITS, 1, num_pixels)).params
+    one = em.run(
+        key,
+        *arguments(digits, labels, 0.0, 1),
+        init_params=styles.start(key, NUM_DIGITS, 1, num_pixels),
+    ).params
     away = 0.25 if num_styles > 1 else 0.0
     drawn = jax.random.uniform(key, (NUM_DIGITS, num_styles, num_pixels))
-    return {"prevalence": one["prevalence"], "styles": jnp.full((NUM_DIGITS, num_styles), 1 / num_styles), "probs": (1 - away) * one["probs"] + away * drawn}
+    return {
+        "prevalence": one["prevalence"],
+        "styles": jnp.full((NUM_DIGITS, num_styles), 1 / num_styles),
+        "probs": (1 - away) * one["probs"] + away * drawn,
+    }
 
 
 def fits(em: EM, digits: Digits, labels: np.ndarray, num_styles: int, seed: int) -> dict[str, dict]:
     """Return the parameters by method, from one start."""
     begin = start(em, digits, labels, num_styles, seed)
-    return {method: em.run(jax.random.key(0), *arguments(digits, labels, weight, num_styles), init_params=begin).params
-            for method, weight in WEIGHTS.items()}
+    return {
+        method: em.run(
+            jax.random.key(0), *arguments(digits, labels, weight, num_styles), init_params=begin
+        ).params
+        for method, weight in WEIGHTS.items()
+    }
 
 
-def accuracies(em: EM, num_seeds: int, nums_labels=NUMS_LABELS, nums_styles=NUMS_STYLES) -> dict[tuple[int, int, str], np.ndarray]:
-    """Return the accuracy on held-out digits for each draw of labels (seed,), by number of styles, number of labels, method."""
+def accuracies(
+    em: EM, num_seeds: int, nums_labels=NUMS_LABELS, nums_styles=NUMS_STYLES
+) -> dict[tuple[int, int, str], np.ndarray]:
+    """Return the accuracy on held-out digits for each draw of labels (seed,), by number of styles,
+    number of labels, method.
+    """
     learned, held_out = split()
     found: dict[tuple[int, int, str], list[float]] = {}
     for num_styles in nums_styles:
@@ -117,7 +144,10 @@ def print_accuracies(found: dict, num_styles: int, nums_labels: tuple, num_seeds
     """Print the mean accuracies of one model, and where the digits without a label help."""
     report.heading(f"{num_styles} style{'s' * (num_styles > 1)} for each digit")
     rows = [
-        [num_labels, *(f"{100 * found[num_styles, num_labels, method].mean():.1f}%" for method in WEIGHTS)]
+        [
+            num_labels,
+            *(f"{100 * found[num_styles, num_labels, method].mean():.1f}%" for method in WEIGHTS),
+        ]
         for num_labels in nums_labels
     ]
     report.table(
@@ -129,12 +159,17 @@ def print_accuracies(found: dict, num_styles: int, nums_labels: tuple, num_seeds
     gains = [gain(found, num_styles, num_labels) for num_labels in nums_labels]
     helps = [num for num, own in zip(nums_labels, gains, strict=True) if own > 0]
     hurts = [num for num, own in zip(nums_labels, gains, strict=True) if own < 0]
-    report.remark(f"""EM on all digits beats labels alone with {listed(helps)} labels, and is beaten with {listed(hurts)}.""")
+    report.remark(
+        f"""EM on all digits beats labels alone with {listed(helps)} labels, and is beaten with {listed(hurts)}."""
+    )
 
 
 def gain(found: dict, num_styles: int, num_labels: int, method: str = "EM") -> float:
     """Return by how much the mean accuracy of a method exceeds that of labels alone."""
-    return found[num_styles, num_labels, method].mean() - found[num_styles, num_labels, "labels alone"].mean()
+    return (
+        found[num_styles, num_labels, method].mean()
+        - found[num_styles, num_labels, "labels alone"].mean()
+    )
 
 
 def listed(numbers: list[int]) -> str:
@@ -146,7 +181,8 @@ def draw(path: Path, found: dict, nums_labels: tuple, num_seeds: int) -> None:
     """Draw accuracy against the number of labels: means, and the range of all draws."""
     with canvas.figure(
         path,
-        "Digits without labels help where labels are few; counted in full, they mislead where labels are many",
+        "Digits without labels help where labels are few; counted in full, they mislead where "
+        "labels are many",
         f"""Held-out digits put right, against the number of digits with a label, of 1,297 to learn from. Lines: mean of {num_seeds} draws
         of labels; bands: its standard error, twice. "EM" learns from all digits; in "EM, a tenth" one without a label counts a tenth.""",
         height=3.6,
@@ -154,11 +190,25 @@ def draw(path: Path, found: dict, nums_labels: tuple, num_seeds: int) -> None:
         panels = figure.subplots(1, len(NUMS_STYLES), sharey=True)
         for axes, num_styles in zip(panels, NUMS_STYLES, strict=True):
             for method, color in COLORS.items():
-                values = 100 * np.array([found[num_styles, num_labels, method] for num_labels in nums_labels])
+                values = 100 * np.array(
+                    [found[num_styles, num_labels, method] for num_labels in nums_labels]
+                )
                 mean, error = values.mean(1), values.std(1, ddof=1) / np.sqrt(num_seeds)
-                axes.fill_between(nums_labels, mean - 2 * error, mean + 2 * error, color=color, alpha=0.12, linewidth=0)
+                axes.fill_between(
+                    nums_labels,
+                    mean - 2 * error,
+                    mean + 2 * error,
+                    color=color,
+                    alpha=0.12,
+                    linewidth=0,
+                )
                 axes.semilogx(nums_labels, mean, "o-", color=color, markersize=4, label=method)
-            axes.set(xlabel="labels", title="one style: naive Bayes" if num_styles == 1 else f"{num_styles} styles for each digit")
+            axes.set(
+                xlabel="labels",
+                title="one style: naive Bayes"
+                if num_styles == 1
+                else f"{num_styles} styles for each digit",
+            )
             axes.set_xticks(nums_labels, [str(number) for number in nums_labels])
             axes.minorticks_off()
             canvas.light_grid(axes)

@@ -1,7 +1,8 @@
 """What are the sections of the Constitution about, and the modules of Python's standard library?
 
-One topic a document (a mixture of multinomials), and one topic a word (pLSA), on word counts without stop
-words. Words that nearly every document has, such as "shall", say nothing of its topic and are left out too.
+One topic a document (a mixture of multinomials), and one topic a word (pLSA), on word counts
+without stop words. Words that nearly every document has, such as "shall", say nothing of its topic
+and are left out too.
 """
 
 import re
@@ -27,7 +28,9 @@ TOLERANCE = 1e-6  # of the log-likelihood: the topics no longer change to the ey
 
 
 class Topics(NamedTuple):
-    """Fitted topics: `words` (topic, word) and `shares` (document, topic), distributions in their last axis."""
+    """Fitted topics: `words` (topic, word) and `shares` (document, topic), distributions in their
+    last axis.
+    """
 
     words: np.ndarray
     shares: np.ndarray
@@ -37,12 +40,16 @@ class Topics(NamedTuple):
 
 
 def constitution_counts() -> WordCounts:
-    """Return the words of the Constitution that two sections or more, and at most a quarter of them, hold."""
+    """Return the words of the Constitution that two sections or more, and at most a quarter of
+    them, hold.
+    """
     return word_counts(constitution(), min_documents=2, max_share=0.25)
 
 
 def library_counts() -> WordCounts:
-    """Return the words that five modules or more, and at most three in ten, have in their docstrings."""
+    """Return the words that five modules or more, and at most three in ten, have in their
+    docstrings.
+    """
     return word_counts(standard_library(), min_documents=5, max_share=0.3)
 
 
@@ -58,7 +65,9 @@ def plsa_arguments(corpus: WordCounts, num_topics: int) -> tuple:
 
 
 def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
-    """Return the best mixture, one topic a document; `shares` is the posterior of each document's topic."""
+    """Return the best mixture, one topic a document; `shares` is the posterior of each document's
+    topic.
+    """
     em = EM(topics.mixture_program, tol=TOLERANCE, num_restarts=num_restarts)
     arguments = jnp.asarray(corpus.counts, float), num_topics
     result = em.run(jax.random.key(0), *arguments)
@@ -67,7 +76,9 @@ def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
 
 
 def plsa(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
-    """Return the best pLSA, one topic a word; `shares` are the proportions of the topics in each document."""
+    """Return the best pLSA, one topic a word; `shares` are the proportions of the topics in each
+    document.
+    """
     em = EM(topics.plsa_program, tol=TOLERANCE, num_restarts=num_restarts)
     result = em.run(jax.random.key(0), *plsa_arguments(corpus, num_topics))
     return fitted(result, result.params["words"], result.params["theta"])
@@ -78,13 +89,19 @@ def fitted(result, words, shares) -> Topics:
     words, shares = np.asarray(words), np.asarray(shares)
     order = np.argsort(-shares.sum(axis=0))
     return Topics(
-        words[order], shares[:, order], float(result.log_likelihood), int(result.num_steps), report.outcome(result)
+        words[order],
+        shares[:, order],
+        float(result.log_likelihood),
+        int(result.num_steps),
+        report.outcome(result),
     )
 
 
-def characteristic_words(corpus: WordCounts, words: np.ndarray, num: int = SHOWN_WORDS) -> np.ndarray:
-    """Return the indices (topic, num) of the words that tell a topic most: p(w | topic) log [p(w | topic) /
-    p(w)].
+def characteristic_words(
+    corpus: WordCounts, words: np.ndarray, num: int = SHOWN_WORDS
+) -> np.ndarray:
+    """Return the indices (topic, num) of the words that tell a topic most: p(w | topic) log [p(w |
+    topic) / p(w)].
     """
     overall = corpus.counts.sum(axis=0) / corpus.counts.sum()
     weight = np.where(words > 0, words * np.log(np.where(words > 0, words / overall, 1)), 0)
@@ -117,7 +134,9 @@ def run(figures: Path, quick: bool) -> None:
 
 def print_constitution(corpus: WordCounts, quick: bool) -> None:
     """Print what is in the text, and its topics by section."""
-    report.heading(f"The Constitution of the United States with its amendments: {describe(corpus, 'sections')}")
+    report.heading(
+        f"The Constitution of the United States with its amendments: {describe(corpus, 'sections')}"
+    )
     by_section = mixture(corpus, NUM_TOPICS, num_restarts=10 if quick else 100)
     print_topics(
         corpus,
@@ -129,7 +148,10 @@ def print_constitution(corpus: WordCounts, quick: bool) -> None:
 
 def describe(corpus: WordCounts, kind: str) -> str:
     """Return the size of a corpus in words."""
-    return f"{len(corpus.documents)} {kind}, {len(corpus.words):,} different words, {corpus.counts.sum():,} in all"
+    return (
+        f"{len(corpus.documents)} {kind}, {len(corpus.words):,} different words, "
+        f"{corpus.counts.sum():,} in all"
+    )
 
 
 def print_topics(corpus: WordCounts, found: Topics, model: str, num_documents: int) -> None:
@@ -154,7 +176,9 @@ def print_topics(corpus: WordCounts, found: Topics, model: str, num_documents: i
 
 def print_comparisons(corpus: WordCounts) -> None:
     """Print how far the generic updates are from those derived by hand."""
-    report.heading("Generic EM against the updates derived by hand (models/topics.py), on the Constitution")
+    report.heading(
+        "Generic EM against the updates derived by hand (models/topics.py), on the Constitution"
+    )
     counts = jnp.asarray(corpus.counts, float)
     rng = np.random.default_rng(0)
     words = jnp.asarray(rng.dirichlet(np.ones(counts.shape[1]), NUM_TOPICS))
@@ -183,7 +207,9 @@ def print_comparisons(corpus: WordCounts) -> None:
 
 def short_name(document: str) -> str:
     """Return `Art. I.8` for `Article I, Section 8`, `Am. XIV.2` for `Amendment XIV, Section 2`."""
-    return re.sub(r", Section ", ".", document).replace("Article", "Art.").replace("Amendment", "Am.")
+    return (
+        re.sub(r", Section ", ".", document).replace("Article", "Art.").replace("Amendment", "Am.")
+    )
 
 
 def draw_constitution(path: Path, corpus: WordCounts, found: Topics) -> None:
@@ -210,9 +236,18 @@ def draw_words(panels: np.ndarray, corpus: WordCounts, found: Topics, colors) ->
     ):
         axes.barh(range(len(words)), probabilities[words], color=color, height=0.7)
         for row, probability in enumerate(probabilities[words]):
-            axes.text(probability, row, f" {100 * probability:.1f}%", va="center", fontsize=7.5, color=canvas.GREY)
+            axes.text(
+                probability,
+                row,
+                f" {100 * probability:.1f}%",
+                va="center",
+                fontsize=7.5,
+                color=canvas.GREY,
+            )
         axes.set(
-            yticks=range(len(words)), yticklabels=[corpus.words[w] for w in words], ylim=(len(words) - 0.5, -0.5)
+            yticks=range(len(words)),
+            yticklabels=[corpus.words[w] for w in words],
+            ylim=(len(words) - 0.5, -0.5),
         )
         axes.set(xticks=[], xlim=(0, 1.3 * probabilities[words].max()))
         axes.spines[["bottom", "left"]].set_visible(False)
@@ -239,10 +274,13 @@ def draw_shares(axes: Axes, corpus: WordCounts, found: Topics) -> None:
 
 
 def draw_library(path: Path, corpus: WordCounts, found: Topics) -> None:
-    """Draw the words of each topic of the standard library under the modules that have most of it."""
+    """Draw the words of each topic of the standard library under the modules that have most
+    of it.
+    """
     with canvas.figure(
         path,
-        "From their docstrings alone, the modules of Python's standard library sort themselves by subject",
+        "From their docstrings alone, the modules of Python's standard library sort themselves "
+        "by subject",
         f"""pLSA with {NUM_LIBRARY_TOPICS} topics on {describe(corpus, "modules")}. Bars: the words that tell a
         topic most, with p(word | topic); above them the modules with most words of it.
         """,

@@ -1,26 +1,55 @@
 """Exact expectation-maximization for NumPyro programs with discrete latent variables."""
 
 from emjax import conjugate, distributions
-from emjax.compare import Comparison, compare_updates
-from emjax.refits.cross_validation import CrossValidation, cross_validate
 from emjax.certificates.diagnosis import Diagnosis
-from emjax.program.handlers.compress import Compressed, compress
+from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.families import Family, register
-from emjax.report.inference_data import to_arviz
-from emjax.refits.information_criteria import Criteria, criteria
-from emjax.program.handlers.labels import labeled
-from emjax.run.loop import EMState, Status
-from emjax.refits.model_choice import Candidate, Choice, choose
 from emjax.plan import Plan
+from emjax.program.handlers.compress import Compressed, compress
+from emjax.program.handlers.labels import labeled
+from emjax.program.handlers.weights import weighted
+from emjax.refits.cross_validation import CrossValidation, cross_validate
+from emjax.refits.information_criteria import Criteria, criteria
+from emjax.refits.model_choice import Candidate, Choice, choose
+from emjax.refits.reweighted import pointwise_log_likelihood
+from emjax.refits.uncertainty import StandardErrors, standard_errors
+from emjax.report.inference_data import to_arviz
+from emjax.report.summary_table import Summary, summary
+from emjax.run.loop import EMState, Status
 from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
-from emjax.refits.reweighted import pointwise_log_likelihood
-from emjax.report.summary_table import Summary, summary
-from emjax.refits.uncertainty import StandardErrors, standard_errors
-from emjax.program.handlers.weights import weighted
 
-__all__ = ["EM", "Candidate", "Choice", "Comparison", "Compressed", "Criteria", "CrossValidation", "Diagnosis", "EMResult", "EMState", "Family",
-           "Optimum", "Plan", "Restarts", "StandardErrors", "Status", "Summary", "choose", "compare_updates", "compress", "conjugate", "criteria",
-           "cross_validate", "distributions", "labeled", "pointwise_log_likelihood", "register", "standard_errors", "summary", "to_arviz",
-           "weighted"]
+__all__ = [
+    "EM",
+    "Candidate",
+    "Choice",
+    "Comparison",
+    "Compressed",
+    "Criteria",
+    "CrossValidation",
+    "Diagnosis",
+    "EMResult",
+    "EMState",
+    "Family",
+    "Optimum",
+    "Plan",
+    "Restarts",
+    "StandardErrors",
+    "Status",
+    "Summary",
+    "choose",
+    "compare_updates",
+    "compress",
+    "conjugate",
+    "criteria",
+    "cross_validate",
+    "distributions",
+    "labeled",
+    "pointwise_log_likelihood",
+    "register",
+    "standard_errors",
+    "summary",
+    "to_arviz",
+    "weighted",
+]

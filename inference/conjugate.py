@@ -1,4 +1,6 @@
-"""Shapes of conjugacy, for `emjax.Family`: arguments of a distribution whose maximizer has a closed form."""
+"""Shapes of conjugacy, for `emjax.Family`: arguments of a distribution whose maximizer has a closed
+form.
+"""
 
 from emjax.families.conjugate import (
     COVARIANCE,

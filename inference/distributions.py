@@ -1,4 +1,6 @@
-"""Distributions that NumPyro lacks: one that an index chooses, and a normal whose vector is partly observed."""
+"""Distributions that NumPyro lacks: one that an index chooses, and a normal whose vector is partly
+observed.
+"""
 
 from emjax.families.distributions import PartiallyObserved, Select
 

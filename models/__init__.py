@@ -1,5 +1,6 @@
 """Models as pages of a lecture, one a file: graph and formulas, program, update derived by hand.
 
-`program(...)` is plain NumPyro, for `emjax.EM`. `hand_derived_step(params, ...)` takes the same arguments
-after the parameters, and is one EM step in float64 with NumPy alone: evidence for the engine, not a caller of it.
+`program(...)` is plain NumPyro, for `emjax.EM`. `hand_derived_step(params, ...)` takes the same
+arguments after the parameters, and is one EM step in float64 with NumPy alone: evidence for the
+engine, not a caller of it.
 """

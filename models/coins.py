@@ -8,24 +8,29 @@ Somebody picks a coin, tosses it `flips` times, writes down the number of heads,
     z_n ~ Categorical(w)                 latent `coin`
     h_n ~ Binomial(m, b_{z_n})           `heads` out of m = `flips`
 
-with b = `bias`, the probability of heads of each coin. In `program` there are two coins, equally often
-picked: w = (1/2, 1/2) is known. In `weighted_program` there are K, and w = `weights` is estimated too.
+with b = `bias`, the probability of heads of each coin. In `program` there are two coins, equally
+often picked: w = (1/2, 1/2) is known. In `weighted_program` there are K, and w = `weights` is
+estimated too.
 
 E-step. The binomial coefficient is the same for every coin and cancels:
 
-    r_nk = w_k b_k^h_n (1 − b_k)^(m − h_n) / Σ_j w_j b_j^h_n (1 − b_j)^(m − h_n)                          (1)
+    r_nk = w_k b_k^h_n (1 − b_k)^(m − h_n) / Σ_j w_j b_j^h_n (1 − b_j)^(m − h_n)
+    (1)
 
-The hard E-step puts r_nk = 1 on the most probable coin (the first of several) and 0 on the others.     (1')
+The hard E-step puts r_nk = 1 on the most probable coin (the first of several) and 0 on the others.
+(1')
 
 M-step. Q(θ) = Σ_nk r_nk [log w_k + h_n log b_k + (m − h_n) log(1 − b_k)] + constant, hence
 
-    b_k = Σ_n r_nk h_n / (m Σ_n r_nk)           expected heads over expected flips                       (2)
-    w_k = mean_n r_nk                                                                                    (3)
+    b_k = Σ_n r_nk h_n / (m Σ_n r_nk)           expected heads over expected flips
+    (2) w_k = mean_n r_nk
+    (3)
 
-From b = (0.6, 0.5) the sets (5, 9, 8, 4, 7) of 10 flips lead to b = (0.80, 0.52): the numbers in print.
+From b = (0.6, 0.5) the sets (5, 9, 8, 4, 7) of 10 flips lead to b = (0.80, 0.52): the numbers in
+print.
 
-Source: Do & Batzoglou (2008), "What is the expectation maximization algorithm?", Nature Biotechnology 26,
-figure 1; hard assignment: the classification EM of Celeux & Govaert (1992).
+Source: Do & Batzoglou (2008), "What is the expectation maximization algorithm?", Nature
+Biotechnology 26, figure 1; hard assignment: the classification EM of Celeux & Govaert (1992).
 """
 
 from collections.abc import Mapping
@@ -54,10 +59,12 @@ def program(heads: Real[ArrayLike, "set"], flips: int = 10) -> None:
 def weighted_program(heads: Real[ArrayLike, "set"], flips: int, num_coins: int) -> None:
     """`num_coins` coins, picked with unknown probabilities. `heads` counts from 0 to `flips`.
 
-    Parameters: `weights` (coin,) on the simplex, `bias` (coin,) probabilities, which start at random
-    between 1/4 and 3/4.
+    Parameters: `weights` (coin,) on the simplex, `bias` (coin,) probabilities, which start at
+    random between 1/4 and 3/4.
     """
-    weights = numpyro.param("weights", jnp.full(num_coins, 1 / num_coins), constraint=constraints.simplex)
+    weights = numpyro.param(
+        "weights", jnp.full(num_coins, 1 / num_coins), constraint=constraints.simplex
+    )
     bias = numpyro.param(
         "bias",
         lambda rng_key: jax.random.uniform(rng_key, (num_coins,), minval=0.25, maxval=0.75),
@@ -69,7 +76,11 @@ def weighted_program(heads: Real[ArrayLike, "set"], flips: int, num_coins: int) 
 
 
 def hand_derived_step(
-    params: Mapping[str, ArrayLike], heads: Real[ArrayLike, "set"], flips: int = 10, *, hard: bool = False
+    params: Mapping[str, ArrayLike],
+    heads: Real[ArrayLike, "set"],
+    flips: int = 10,
+    *,
+    hard: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return the parameters of `program` after one EM step, by (1), or (1') if `hard`, and (2).
 
@@ -88,7 +99,8 @@ def weighted_hand_derived_step(
     *,
     hard: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `weighted_program` after one EM step, by (1), or (1') if `hard`, (2) and (3).
+    """Return the parameters of `weighted_program` after one EM step, by (1), or (1') if `hard`, (2)
+    and (3).
 
     A coin with no responsibility at all keeps its `bias`, and its weight is 0.
     """
@@ -129,4 +141,6 @@ def _maximal_bias(
 ) -> Float[np.ndarray, "coin"]:
     """Return b_k by (2)."""
     expected_flips = flips * responsibilities.sum(axis=0)
-    return np.divide(heads @ responsibilities, expected_flips, out=bias.copy(), where=expected_flips > 0)
+    return np.divide(
+        heads @ responsibilities, expected_flips, out=bias.copy(), where=expected_flips > 0
+    )

@@ -18,26 +18,31 @@ Data of shape (N,) have D = 1: `loc` is (K,) and σ is `scale`, of shape (K,), o
 
 E-step, in logarithms, with Σ_k = L_k L_kᵀ (Cholesky):
 
-    log p(x_n, z_n = k) = log w_k − ½ [D log 2π + 2 Σ_d log (L_k)_dd + ‖L_k⁻¹ (x_n − m_k)‖²]              (1)
-    r_nk = p(x_n, z_n = k) / Σ_j p(x_n, z_n = j)                                                         (2)
+    log p(x_n, z_n = k) = log w_k − ½ [D log 2π + 2 Σ_d log (L_k)_dd + ‖L_k⁻¹ (x_n − m_k)‖²]
+    (1) r_nk = p(x_n, z_n = k) / Σ_j p(x_n, z_n = j)
+    (2)
 
 M-step. Q(θ) = Σ_nk r_nk log p(x_n, z_n = k | θ). With R_k = Σ_n r_nk its maximum is at
 
-    w_k = R_k / N                                                                                        (3)
-    m_k = Σ_n r_nk x_n / R_k                         whatever Σ_k is                                     (4)
-    S_k = Σ_n r_nk (x_n − m_k)(x_n − m_k)ᵀ           scatter about the new mean                          (5)
-    full       Σ_k   = S_k / R_k                                                                         (6)
-    tied       Σ     = Σ_k S_k / N                                                                       (7)
-    diagonal   σ_kd² = (S_k)_dd / R_k                                                                    (8)
-    spherical  σ_k²  = tr S_k / (D R_k)                                                                  (9)
+    w_k = R_k / N
+    (3) m_k = Σ_n r_nk x_n / R_k                         whatever Σ_k is
+    (4) S_k = Σ_n r_nk (x_n − m_k)(x_n − m_k)ᵀ           scatter about the new mean
+    (5) full       Σ_k   = S_k / R_k
+    (6) tied       Σ     = Σ_k S_k / N
+    (7) diagonal   σ_kd² = (S_k)_dd / R_k
+    (8) spherical  σ_k²  = tr S_k / (D R_k)
+    (9)
 
-The likelihood has no upper bound: a component on a single point with σ → 0. A floor, σ ≥ `scale_floor`, bounds it.
-In a single σ, Q is −R log σ − S / 2σ²: it rises up to √(S/R) and falls after it, so under the floor the maximum is
+The likelihood has no upper bound: a component on a single point with σ → 0. A floor, σ ≥
+`scale_floor`, bounds it. In a single σ, Q is −R log σ − S / 2σ²: it rises up to √(S/R) and falls
+after it, so under the floor the maximum is
 
-    σ = max(σ of (8) or (9), floor)                                                                      (10)
+    σ = max(σ of (8) or (9), floor)
+    (10)
 
-Source: Dempster, Laird & Rubin (1977), section 4.3; Bishop (2006), Pattern Recognition and Machine Learning,
-(9.23)–(9.27); the unbounded likelihood and constraints that bound it: Hathaway (1985), Annals of Statistics 13.
+Source: Dempster, Laird & Rubin (1977), section 4.3; Bishop (2006), Pattern Recognition and Machine
+Learning, (9.23)–(9.27); the unbounded likelihood and constraints that bound it: Hathaway (1985),
+Annals of Statistics 13.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,18 +67,22 @@ def program(
 ) -> None:
     """The generative program, for data of shape (N, D) or (N,).
 
-    Parameters: `weights` (K,) on the simplex, `loc` (K, D) or (K,), and `scale` or `covariance` as in the
-    table above, in the unit of the data and in its square. The start: equal weights, means at random points of the
-    data, and the spread of all the data for each component.
+    Parameters: `weights` (K,) on the simplex, `loc` (K, D) or (K,), and `scale` or `covariance` as
+    in the table above, in the unit of the data and in its square. The start: equal weights, means
+    at random points of the data, and the spread of all the data for each component.
 
-    Raises ValueError for an unknown `covariance`, and for a `scale_floor` where there is no `scale`.
+    Raises ValueError for an unknown `covariance`, and for a `scale_floor` where there is no
+    `scale`.
     """
     _check(covariance, scale_floor, data.ndim)
     weights = numpyro.param(
         "weights", jnp.full(num_components, 1 / num_components), constraint=constraints.simplex
     )
     loc = numpyro.param(
-        "loc", lambda rng_key: jax.random.choice(rng_key, jnp.asarray(data), (num_components,), replace=False)
+        "loc",
+        lambda rng_key: jax.random.choice(
+            rng_key, jnp.asarray(data), (num_components,), replace=False
+        ),
     )
     cloud = _cloud(data, num_components, covariance, scale_floor)
     with numpyro.plate("samples", len(data)):
@@ -82,9 +91,14 @@ def program(
 
 
 def _cloud(
-    data: Float[ArrayLike, "sample *feature"], num_components: int, covariance: str, scale_floor: int | float
+    data: Float[ArrayLike, "sample *feature"],
+    num_components: int,
+    covariance: str,
+    scale_floor: int | float,
 ) -> Callable[..., dist.Distribution]:
-    """Declare the spread as the table above says; return the distribution of x given `loc` and z."""
+    """Declare the spread as the table above says; return the distribution of x given `loc`
+    and z.
+    """
 
     def scale_param(start: Callable, *shape: int) -> Float[ArrayLike, "..."]:
         return numpyro.param(
@@ -96,7 +110,9 @@ def _cloud(
     def covariance_param(*copies: int) -> Float[ArrayLike, "..."]:
         return numpyro.param(
             "covariance",
-            lambda rng_key: jnp.tile(jnp.atleast_2d(jnp.cov(data, rowvar=False, bias=True)), (*copies, 1, 1)),
+            lambda rng_key: jnp.tile(
+                jnp.atleast_2d(jnp.cov(data, rowvar=False, bias=True)), (*copies, 1, 1)
+            ),
             constraint=constraints.positive_definite,
         )
 
@@ -130,13 +146,17 @@ def hand_derived_step(
 ) -> dict[str, np.ndarray]:
     """Return the parameters after one EM step, by equations (1) to (10).
 
-    A component with no responsibility at all keeps its `loc`, `scale` and `covariance`, and its weight is 0.
+    A component with no responsibility at all keeps its `loc`, `scale` and `covariance`, and its
+    weight is 0.
 
-    Raises ValueError as `program` does, and np.linalg.LinAlgError for a covariance that is not positive definite.
+    Raises ValueError as `program` does, and np.linalg.LinAlgError for a covariance that is not
+    positive definite.
     """
     _check(covariance, scale_floor, np.ndim(data))
     start = {name: np.asarray(value, np.float64) for name, value in params.items()}
-    x = np.asarray(data, np.float64).reshape(len(data), -1)  # (sample, feature): D = 1 is a single column
+    x = np.asarray(data, np.float64).reshape(
+        len(data), -1
+    )  # (sample, feature): D = 1 is a single column
     num_samples, num_features = x.shape
     loc = start["loc"].reshape(num_components, num_features)
 
@@ -190,11 +210,17 @@ def _covariances(
 
 
 def _check(covariance: str, scale_floor: int | float, num_dimensions: int) -> None:
-    """Raise ValueError for a kind of covariance that does not exist, or that has no scale to bound."""
+    """Raise ValueError for a kind of covariance that does not exist, or that has no scale
+    to bound.
+    """
     if covariance not in COVARIANCES:
-        raise ValueError(f"covariance={covariance!r} is unknown: choose one of {', '.join(COVARIANCES)}.")
+        raise ValueError(
+            f"covariance={covariance!r} is unknown: choose one of {', '.join(COVARIANCES)}."
+        )
     if num_dimensions not in (1, 2):
-        raise ValueError(f"data have {num_dimensions} dimensions: pass an array of shape (N,) or (N, D).")
+        raise ValueError(
+            f"data have {num_dimensions} dimensions: pass an array of shape (N,) or (N, D)."
+        )
     if scale_floor > 0 and num_dimensions == 2 and covariance in ("full", "tied"):
         raise ValueError(
             f"scale_floor bounds a `scale`, and covariance={covariance!r} has none. Either\n"

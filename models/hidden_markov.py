@@ -14,31 +14,38 @@
     Gaussian, full        Normal(m_k, Σ_k)             `loc`, `covariance` (state, feature, feature)
     Poisson               Poisson(λ_k)                 `rate` (state,)
 
-with π = `initial` (state,) and A = `transition` (state, next state). Sequence n has T_n = `lengths[n]` steps, and the data have
-the time first, (time, sequence[, feature]), as a scan reads them. What stands beyond the end of a sequence counts nothing.
+with π = `initial` (state,) and A = `transition` (state, next state). Sequence n has T_n =
+`lengths[n]` steps, and the data have the time first, (time, sequence[, feature]), as a scan reads
+them. What stands beyond the end of a sequence counts nothing.
 
 E-step: forward and backward over each sequence, with b_tk = p(x_t | z_t = k), in logarithms.
 
-    α_1k = π_k b_1k,        α_{t+1,k} = Σ_j α_tj A_jk b_{t+1,k}         p(x_1 … x_t, z_t = k)            (1)
-    β_Tk = 1,               β_tj = Σ_k A_jk b_{t+1,k} β_{t+1,k}         p(x_{t+1} … x_T | z_t = j)       (2)
-    r_tk = α_tk β_tk / Σ_j α_Tj                                         p(z_t = k | x)                   (3)
-    ξ_tjk = α_tj A_jk b_{t+1,k} β_{t+1,k} / Σ_j α_Tj                    p(z_t = j, z_{t+1} = k | x)      (4)
+    α_1k = π_k b_1k,        α_{t+1,k} = Σ_j α_tj A_jk b_{t+1,k}         p(x_1 … x_t, z_t = k)
+    (1) β_Tk = 1,               β_tj = Σ_k A_jk b_{t+1,k} β_{t+1,k}         p(x_{t+1} … x_T | z_t =
+    j)       (2) r_tk = α_tk β_tk / Σ_j α_Tj                                         p(z_t = k | x)
+    (3) ξ_tjk = α_tj A_jk b_{t+1,k} β_{t+1,k} / Σ_j α_Tj                    p(z_t = j, z_{t+1} = k |
+    x)      (4)
 
-M-step, sums over every sequence: each probability is an expected count, normalized, and with R_k = Σ_t r_tk
+M-step, sums over every sequence: each probability is an expected count, normalized, and with R_k =
+Σ_t r_tk
 
-    π_k  ∝ r_1k                                                                                          (5)
-    A_jk ∝ Σ_{t<T} ξ_tjk                               normalized over k                                 (6)
-    categorical      B_kv ∝ Σ_{t: x_t = v} r_tk        normalized over v                                 (7)
-    Gaussian         m_k  = Σ_t r_tk x_t / R_k                                                           (8)
-      full           Σ_k  = Σ_t r_tk (x_t − m_k)(x_t − m_k)ᵀ / R_k      about the new mean               (9)
-      diagonal       σ_k² = the diagonal of (9)                                                         (10)
-    Poisson          λ_k  = Σ_t r_tk x_t / R_k                                                          (11)
+    π_k  ∝ r_1k
+    (5) A_jk ∝ Σ_{t<T} ξ_tjk                               normalized over k
+    (6) categorical      B_kv ∝ Σ_{t: x_t = v} r_tk        normalized over v
+    (7) Gaussian         m_k  = Σ_t r_tk x_t / R_k
+    (8)
+      full           Σ_k  = Σ_t r_tk (x_t − m_k)(x_t − m_k)ᵀ / R_k      about the new mean
+      (9) diagonal       σ_k² = the diagonal of (9)
+      (10)
+    Poisson          λ_k  = Σ_t r_tk x_t / R_k
+    (11)
 
 Hard EM, in which the most probable path stands for the posterior, is Viterbi training.
 
-Source: Baum, Petrie, Soules & Weiss (1970), Annals of Mathematical Statistics 41; Rabiner (1989), "A tutorial on hidden
-Markov models", Proceedings of the IEEE 77, (19)–(20), (24)–(25), (27) and (37) for (1) to (4), (40) for (5) to (7), (109)–(110)
-for several sequences; Zucchini, MacDonald & Langrock (2016), Hidden Markov Models for Time Series, chapter 4, for (11).
+Source: Baum, Petrie, Soules & Weiss (1970), Annals of Mathematical Statistics 41; Rabiner (1989),
+"A tutorial on hidden Markov models", Proceedings of the IEEE 77, (19)–(20), (24)–(25), (27) and
+(37) for (1) to (4), (40) for (5) to (7), (109)–(110) for several sequences; Zucchini, MacDonald &
+Langrock (2016), Hidden Markov Models for Time Series, chapter 4, for (11).
 """
 
 from collections.abc import Callable, Mapping
@@ -57,12 +64,16 @@ COVARIANCES = ("diagonal", "full")
 
 
 def categorical_program(
-    data: Int[ArrayLike, "time sequence"], lengths: Int[ArrayLike, "sequence"], num_states: int, num_symbols: int
+    data: Int[ArrayLike, "time sequence"],
+    lengths: Int[ArrayLike, "sequence"],
+    num_states: int,
+    num_symbols: int,
 ) -> None:
     """Symbols 0 … num_symbols − 1. `lengths[n]` says how many steps sequence n has.
 
-    Parameters: `initial`, each row of `transition` and each row of `emission` (state, symbol) on the simplex. The
-    states start equally probable and last two steps or more; the rows of `emission` start uniformly at random.
+    Parameters: `initial`, each row of `transition` and each row of `emission` (state, symbol) on
+    the simplex. The states start equally probable and last two steps or more; the rows of
+    `emission` start uniformly at random.
     """
     emission = numpyro.param(
         "emission",
@@ -80,8 +91,9 @@ def gaussian_program(
 ) -> None:
     """Points in D dimensions, in the unit of the data. `covariance` is "diagonal" or "full".
 
-    Parameters: `initial` and `transition` as in `categorical_program`, `loc` (K, D), and `scale` (K, D) or
-    `covariance` (K, D, D). The means start at random points of the data, every state with the spread of all of them.
+    Parameters: `initial` and `transition` as in `categorical_program`, `loc` (K, D), and `scale`
+    (K, D) or `covariance` (K, D, D). The means start at random points of the data, every state with
+    the spread of all of them.
 
     Raises ValueError for an unknown `covariance`.
     """
@@ -96,9 +108,16 @@ def gaussian_program(
     everyone = jnp.atleast_2d(jnp.cov(points, rowvar=False, aweights=observed, bias=True))
     if covariance == "full":
         matrix = numpyro.param(
-            "covariance", jnp.tile(everyone, (num_states, 1, 1)), constraint=constraints.positive_definite
+            "covariance",
+            jnp.tile(everyone, (num_states, 1, 1)),
+            constraint=constraints.positive_definite,
         )
-        _chain(data, lengths, num_states, lambda z: dist.MultivariateNormal(loc[z], covariance_matrix=matrix[z]))
+        _chain(
+            data,
+            lengths,
+            num_states,
+            lambda z: dist.MultivariateNormal(loc[z], covariance_matrix=matrix[z]),
+        )
     else:
         start = jnp.tile(jnp.sqrt(jnp.diagonal(everyone)), (num_states, 1))
         scale = numpyro.param("scale", start, constraint=constraints.positive)
@@ -110,8 +129,9 @@ def poisson_program(
 ) -> None:
     """Counts. `lengths[n]` says how many steps sequence n has.
 
-    Parameters: `initial` and `transition` as in `categorical_program`, and `rate` (state,), positive, in events
-    per step. The rates start at random between one half and three halves of the mean of the data.
+    Parameters: `initial` and `transition` as in `categorical_program`, and `rate` (state,),
+    positive, in events per step. The rates start at random between one half and three halves of the
+    mean of the data.
     """
     mean = jnp.average(data, weights=_observed(data, lengths))
     rate = numpyro.param(
@@ -128,8 +148,12 @@ def _chain(
     num_states: int,
     emission: Callable[..., dist.Distribution],
 ) -> None:
-    """Declare π and A, and sample every sequence; `emission(state)` is the distribution of what is seen."""
-    initial = numpyro.param("initial", jnp.full(num_states, 1 / num_states), constraint=constraints.simplex)
+    """Declare π and A, and sample every sequence; `emission(state)` is the distribution of what is
+    seen.
+    """
+    initial = numpyro.param(
+        "initial", jnp.full(num_states, 1 / num_states), constraint=constraints.simplex
+    )
     mostly_stays = (jnp.eye(num_states) + 1 / num_states) / 2
     transition = numpyro.param("transition", mostly_stays, constraint=constraints.simplex)
     num_steps, num_sequences = data.shape[:2]
@@ -137,7 +161,9 @@ def _chain(
     def step(previous: Int[ArrayLike, "sequence"], now: tuple) -> tuple:
         t, x = now
         with numpyro.plate("sequences", num_sequences), numpyro.handlers.mask(mask=t < lengths):
-            state = numpyro.sample("state", dist.Categorical(jnp.where(t == 0, initial, transition[previous])))
+            state = numpyro.sample(
+                "state", dist.Categorical(jnp.where(t == 0, initial, transition[previous]))
+            )
             numpyro.sample("data", emission(state), obs=x)
         return state, None
 
@@ -160,9 +186,13 @@ def categorical_hand_derived_step(
 ) -> dict[str, np.ndarray]:
     """Return the parameters of `categorical_program` after one EM step, by equations (1) to (7).
 
-    A state that is never expected keeps its row of `emission`, and one that is never left that of `transition`.
+    A state that is never expected keeps its row of `emission`, and one that is never left that of
+    `transition`.
     """
-    x, start = np.asarray(data), {name: np.asarray(value, np.float64) for name, value in params.items()}
+    x, start = (
+        np.asarray(data),
+        {name: np.asarray(value, np.float64) for name, value in params.items()},
+    )
     maximum, r = _baum_welch(start, _log(start["emission"]).T[x], lengths)
     counts = np.zeros((num_symbols, num_states))
     np.add.at(counts, x, r)
@@ -176,27 +206,37 @@ def gaussian_hand_derived_step(
     num_states: int,
     covariance: str = "diagonal",
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `gaussian_program` after one EM step, by equations (1) to (6) and (8) to (10).
+    """Return the parameters of `gaussian_program` after one EM step, by equations (1) to (6) and
+    (8) to (10).
 
-    A state that is never expected keeps its mean and its spread, and one that is never left its row of `transition`.
+    A state that is never expected keeps its mean and its spread, and one that is never left its row
+    of `transition`.
 
-    Raises ValueError as the program does, and np.linalg.LinAlgError for a covariance that is not positive definite.
+    Raises ValueError as the program does, and np.linalg.LinAlgError for a covariance that is not
+    positive definite.
     """
     _check(covariance)
     x = np.asarray(data, np.float64)
     start = {name: np.asarray(value, np.float64) for name, value in params.items()}
     identity = np.eye(x.shape[-1])
-    matrices = start["covariance"] if covariance == "full" else start["scale"][..., None] ** 2 * identity
+    matrices = (
+        start["covariance"] if covariance == "full" else start["scale"][..., None] ** 2 * identity
+    )
 
-    # log b: with Σ_k = L Lᵀ, the quadratic form is ‖L⁻¹ (x − m_k)‖² and half the log-determinant Σ_d log L_dd.
+    # log b: with Σ_k = L Lᵀ, the quadratic form is ‖L⁻¹ (x − m_k)‖² and half the log-determinant
+    # Σ_d log L_dd.
     factors = np.linalg.cholesky(matrices)
     whitened = np.einsum("kde,tnke->tnkd", np.linalg.inv(factors), x[:, :, None] - start["loc"])
     log_scales = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-    log_density = -0.5 * (len(identity) * np.log(2 * np.pi) + (whitened**2).sum(axis=-1)) - log_scales
+    log_density = (
+        -0.5 * (len(identity) * np.log(2 * np.pi) + (whitened**2).sum(axis=-1)) - log_scales
+    )
     maximum, r = _baum_welch(start, log_density, lengths)
 
     totals = r.sum(axis=(0, 1))[:, None]
-    loc = np.divide(np.einsum("tnk,tnd->kd", r, x), totals, out=start["loc"].copy(), where=totals > 0)  # (8)
+    loc = np.divide(
+        np.einsum("tnk,tnd->kd", r, x), totals, out=start["loc"].copy(), where=totals > 0
+    )  # (8)
     deviations = x[:, :, None] - loc
     scatter = np.einsum("tnk,tnkd,tnke->kde", r, deviations, deviations)
     after = np.divide(scatter, totals[..., None], out=matrices.copy(), where=totals[..., None] > 0)
@@ -211,9 +251,11 @@ def poisson_hand_derived_step(
     lengths: Int[ArrayLike, "sequence"],
     num_states: int,
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `poisson_program` after one EM step, by equations (1) to (6) and (11).
+    """Return the parameters of `poisson_program` after one EM step, by equations (1) to (6) and
+    (11).
 
-    A state that is never expected keeps its rate, and one that is never left its row of `transition`.
+    A state that is never expected keeps its rate, and one that is never left its row of
+    `transition`.
     """
     x = np.asarray(data, np.float64)[..., None]
     start = {name: np.asarray(value, np.float64) for name, value in params.items()}
@@ -231,9 +273,11 @@ def _baum_welch(
     log_density: Float[np.ndarray, "time sequence state"],
     lengths: Int[ArrayLike, "sequence"],
 ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "time sequence state"]]:
-    """Return `initial` and `transition` after one step, and the responsibilities, by equations (1) to (6).
+    """Return `initial` and `transition` after one step, and the responsibilities, by equations (1)
+    to (6).
 
-    Beyond its end a sequence goes on unseen, b = 1, which leaves β at one; its responsibilities there are zero.
+    Beyond its end a sequence goes on unseen, b = 1, which leaves β at one; its responsibilities
+    there are zero.
     """
     observed = (np.arange(len(log_density))[:, None] < np.asarray(lengths))[..., None]
     log_b = np.where(observed, log_density, 0.0)
@@ -252,7 +296,9 @@ def _baum_welch(
     log_likelihood = np.logaddexp.reduce(log_alpha[-1], axis=-1)[:, None]  # of each sequence
 
     r = observed * np.exp(log_alpha + log_beta - log_likelihood)  # (3)
-    log_pairs = log_alpha[:-1, :, :, None] + log_transition + (log_ahead[1:] - log_likelihood)[:, :, None]
+    log_pairs = (
+        log_alpha[:-1, :, :, None] + log_transition + (log_ahead[1:] - log_likelihood)[:, :, None]
+    )
     pairs = (observed[1:, ..., None] * np.exp(log_pairs)).sum(axis=(0, 1))  # (4)
     return {
         "initial": _normalized(r[0].sum(axis=0), start["initial"]),  # (5)
@@ -277,4 +323,6 @@ def _normalized(
 def _check(covariance: str) -> None:
     """Raise ValueError for a kind of covariance that does not exist."""
     if covariance not in COVARIANCES:
-        raise ValueError(f"covariance={covariance!r} is unknown: choose one of {', '.join(COVARIANCES)}.")
+        raise ValueError(
+            f"covariance={covariance!r} is unknown: choose one of {', '.join(COVARIANCES)}."
+        )

@@ -12,18 +12,21 @@ with m = `loc`. Hard EM maximizes the complete data log-likelihood over z and ov
 
 E-step. All mass on the most probable component, which is the nearest mean (the first of several):
 
-    z_n = argmin_k ‖x_n − m_k‖²                                                                          (1)
+    z_n = argmin_k ‖x_n − m_k‖²
+    (1)
 
 M-step. The mean of the points that chose the component:
 
-    m_k = Σ_n 1{z_n = k} x_n / Σ_n 1{z_n = k}                                                            (2)
+    m_k = Σ_n 1{z_n = k} x_n / Σ_n 1{z_n = k}
+    (2)
 
-This is Lloyd's algorithm, so `EM(program, e_step="hard")` is k-means, and its objective is, up to the constant,
-−½ times what scikit-learn calls inertia. With the soft E-step the same program is the mixture itself, whose means
-blend; k-means is its limit as the variance goes to 0.
+This is Lloyd's algorithm, so `EM(program, e_step="hard")` is k-means, and its objective is, up to
+the constant, −½ times what scikit-learn calls inertia. With the soft E-step the same program is the
+mixture itself, whose means blend; k-means is its limit as the variance goes to 0.
 
-Source: Lloyd (1982), IEEE Transactions on Information Theory 28; Celeux & Govaert (1992), "A classification EM
-algorithm for clustering and two stochastic versions"; Bishop (2006), section 9.3.2.
+Source: Lloyd (1982), IEEE Transactions on Information Theory 28; Celeux & Govaert (1992), "A
+classification EM algorithm for clustering and two stochastic versions"; Bishop (2006), section
+9.3.2.
 """
 
 from collections.abc import Mapping
@@ -40,13 +43,19 @@ from jaxtyping import Float
 def program(data: Float[ArrayLike, "sample feature"], num_components: int) -> None:
     """The generative program, for `EM(program, e_step="hard")`.
 
-    Parameters: `loc` (component, feature), in the unit of the data, which starts at random points of the data.
+    Parameters: `loc` (component, feature), in the unit of the data, which starts at random points
+    of the data.
     """
     loc = numpyro.param(
-        "loc", lambda rng_key: jax.random.choice(rng_key, jnp.asarray(data), (num_components,), replace=False)
+        "loc",
+        lambda rng_key: jax.random.choice(
+            rng_key, jnp.asarray(data), (num_components,), replace=False
+        ),
     )
     with numpyro.plate("samples", len(data)):
-        component = numpyro.sample("component", dist.Categorical(jnp.full(num_components, 1 / num_components)))
+        component = numpyro.sample(
+            "component", dist.Categorical(jnp.full(num_components, 1 / num_components))
+        )
         numpyro.sample("data", dist.Normal(loc[component], 1.0).to_event(1), obs=data)
 
 

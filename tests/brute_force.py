@@ -1,17 +1,20 @@
-"""The joint table of a NumPyro program, by enumeration: the oracle that every other result answers to.
+"""The joint table of a NumPyro program, by enumeration: the oracle that every other result answers
+to.
 
-Every element of every unobserved discrete site takes every value of its support (`itertools.product`), the
-program runs at each joint assignment as it runs in simulation, and NumPyro's own `log_prob` is summed over its
-sites. Nothing of emjax is imported. What the words mean here:
+Every element of every unobserved discrete site takes every value of its support
+(`itertools.product`), the program runs at each joint assignment as it runs in simulation, and
+NumPyro's own `log_prob` is summed over its sites. Nothing of emjax is imported. What the words mean
+here:
 
-- `handlers.mask`: a masked observation contributes 0; a masked latent element contributes -log(support size), so
-  that it sums to one, as if it were not there.
-- `handlers.scale` is a multiplicity: c copies of the row, latents included. A table of one copy cannot say
-  that, so a scaled latent is refused: repeat the row. Where only observations are scaled, c copies given the same
-  latents are c times the log-probability.
-- An unobserved continuous site is a parameter. Its density is the prior's and no part of the likelihood.
-- NumPyro's `scan` is the Python loop that it stands for: entry t of a site's values belongs to entry t of `xs`, also
-  under `reverse=True`.
+- `handlers.mask`: a masked observation contributes 0; a masked latent element contributes
+  -log(support size), so that it sums to one, as if it were not there.
+- `handlers.scale` is a multiplicity: c copies of the row, latents included. A table of one copy
+  cannot say that, so a scaled latent is refused: repeat the row. Where only observations are
+  scaled, c copies given the same latents are c times the log-probability.
+- An unobserved continuous site is a parameter. Its density is the prior's and no part of the
+  likelihood.
+- NumPyro's `scan` is the Python loop that it stands for: entry t of a site's values belongs to
+  entry t of `xs`, also under `reverse=True`.
 """
 
 import itertools
@@ -25,7 +28,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from numpyro import handlers
-from numpyro.distributions import Distribution, ExpandedDistribution, Independent, MaskedDistribution
+from numpyro.distributions import (
+    Distribution,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+)
 from numpyro.primitives import Messenger
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a table is evaluated once
@@ -52,7 +60,8 @@ class JointTable:
     """log p(x, z | params) in nats at every joint assignment z.
 
     - `latents`: the latent sites, in program order.
-    - `index`: for each latent, (assignment, *shape): the place in its support of each element's value.
+    - `index`: for each latent, (assignment, *shape): the place in its support of each element's
+      value.
     - `complete_log_likelihood`: (assignment,).
     - `log_prior`: log density of the continuous sample sites, zero where there is none.
     """
@@ -73,7 +82,9 @@ class JointTable:
     def probability(self) -> np.ndarray:
         """p(z | x, params) of each joint assignment."""
         if self.log_likelihood == -np.inf:
-            raise ValueError("the data have probability zero under these parameters: there is no posterior")
+            raise ValueError(
+                "the data have probability zero under these parameters: there is no posterior"
+            )
         return np.exp(self.complete_log_likelihood - self.log_likelihood)
 
     @property
@@ -81,23 +92,34 @@ class JointTable:
         """p(z_site = k | x, params) for each element: (*shape, support size)."""
         return {
             name: np.stack(
-                [np.tensordot(self.probability, self.index[name] == k, 1) for k in range(len(latent.support))], -1
+                [
+                    np.tensordot(self.probability, self.index[name] == k, 1)
+                    for k in range(len(latent.support))
+                ],
+                -1,
             )
             for name, latent in self.latents.items()
         }
 
     def pairwise_posterior(self, name: str) -> np.ndarray:
-        """p(z_t = i, z_{t+1} = j | x, params) of neighbors along a site's first axis: (T - 1, *rest, support, support)."""
+        """p(z_t = i, z_{t+1} = j | x, params) of neighbors along a site's first axis: (T - 1,
+        *rest, support, support).
+        """
         now, then = self.index[name][:, :-1], self.index[name][:, 1:]
         values = range(len(self.latents[name].support))
-        rows = [[np.tensordot(self.probability, (now == i) & (then == j), 1) for j in values] for i in values]
+        rows = [
+            [np.tensordot(self.probability, (now == i) & (then == j), 1) for j in values]
+            for i in values
+        ]
         return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
     @property
     def mode(self) -> dict[str, np.ndarray]:
         """The most probable joint assignment; the first of several."""
         best = int(np.argmax(self.complete_log_likelihood))
-        return {name: latent.support[self.index[name][best]] for name, latent in self.latents.items()}
+        return {
+            name: latent.support[self.index[name][best]] for name, latent in self.latents.items()
+        }
 
     @property
     def mode_log_likelihood(self) -> float:
@@ -118,18 +140,23 @@ class JointTable:
         for name, latent in self.latents.items():
             value = np.asarray(values[name])
             if value.shape != latent.shape:
-                raise ValueError(f"site {name!r} has shape {latent.shape}; the assignment gives it {value.shape}")
+                raise ValueError(
+                    f"site {name!r} has shape {latent.shape}; the assignment gives it {value.shape}"
+                )
             row &= (latent.support[self.index[name]] == value).reshape(len(row), -1).all(-1)
         if row.sum() != 1:
             raise ValueError(f"not one joint assignment of this program: {values}")
         return float(self.complete_log_likelihood[row][0])
 
 
-def joint_table(model: Callable, params: dict, *args, vectorize: bool = True, **kwargs) -> JointTable:
+def joint_table(
+    model: Callable, params: dict, *args, vectorize: bool = True, **kwargs
+) -> JointTable:
     """Return log p(x, z | params) for every z.
 
-    `params` holds the constrained value of each `numpyro.param` and each unobserved continuous sample site.
-    With `vectorize=False` the program runs once for each assignment on concrete values, which is slow.
+    `params` holds the constrained value of each `numpyro.param` and each unobserved continuous
+    sample site. With `vectorize=False` the program runs once for each assignment on concrete
+    values, which is slow.
     """
     if not jax.config.jax_enable_x64:
         raise ValueError("the oracle needs float64: jax.config.update('jax_enable_x64', True)")
@@ -143,12 +170,19 @@ def joint_table(model: Callable, params: dict, *args, vectorize: bool = True, **
     if not latents:
         log_likelihood, log_prior = (np.asarray(x)[None] for x in at({}))
     elif vectorize:
-        log_likelihood, log_prior = map(np.asarray, jax.jit(jax.vmap(at), compiler_options=FAST_COMPILATION)(values))
+        log_likelihood, log_prior = map(
+            np.asarray, jax.jit(jax.vmap(at), compiler_options=FAST_COMPILATION)(values)
+        )
     else:
-        rows = [at(jax.tree.map(lambda v: v[i], values)) for i in range(len(next(iter(values.values()))))]
+        rows = [
+            at(jax.tree.map(lambda v: v[i], values))
+            for i in range(len(next(iter(values.values()))))
+        ]
         log_likelihood, log_prior = (np.asarray(column, float) for column in zip(*rows))
     if not np.allclose(log_prior, log_prior[0], rtol=1e-12, atol=1e-12):
-        raise ValueError("the prior of a continuous site depends on a latent: it is no prior of a parameter")
+        raise ValueError(
+            "the prior of a continuous site depends on a latent: it is no prior of a parameter"
+        )
     return JointTable(latents, index, log_likelihood, float(log_prior[0]))
 
 
@@ -175,12 +209,16 @@ def latent_sites(model: Callable, params: dict, *args, **kwargs) -> dict[str, La
     found = jax.jit(supports_and_scales, compiler_options=FAST_COMPILATION)()
     for name, (_, scale) in found.items():
         if np.any(np.asarray(scale) != 1):
-            raise ValueError(f"latent site {name!r} is scaled: its copies differ, so repeat the rows instead")
+            raise ValueError(
+                f"latent site {name!r} is scaled: its copies differ, so repeat the rows instead"
+            )
     return {name: Latent(np.asarray(found[name][0]), shape) for name, shape in shapes.items()}
 
 
 def complete_log_likelihood(model: Callable, params: dict, latents: dict, *args, **kwargs) -> tuple:
-    """Return log p(x, z | params) and log p(params), in nats, at concrete values of the latents z."""
+    """Return log p(x, z | params) and log p(params), in nats, at concrete values of the
+    latents z.
+    """
     likelihood, prior = jnp.zeros(()), jnp.zeros(())
     for name, site in _trace(model, {**params, **latents}, *args, **kwargs).items():
         if site["type"] != "sample":
@@ -196,16 +234,31 @@ def complete_log_likelihood(model: Callable, params: dict, latents: dict, *args,
 
 
 def expected_log_likelihood(model: Callable, params: dict, table: JointTable, *args, **kwargs):
-    """Return Q(params | table's params) = Σ_z p(z | x) log p(x, z | params), in nats: a differentiable function."""
-    values = {name: jnp.asarray(latent.support)[table.index[name]] for name, latent in table.latents.items()}
-    likelihood = jax.vmap(lambda z: complete_log_likelihood(model, params, z, *args, **kwargs)[0])(values)
+    """Return Q(params | table's params) = Σ_z p(z | x) log p(x, z | params), in nats: a
+    differentiable function.
+    """
+    values = {
+        name: jnp.asarray(latent.support)[table.index[name]]
+        for name, latent in table.latents.items()
+    }
+    likelihood = jax.vmap(lambda z: complete_log_likelihood(model, params, z, *args, **kwargs)[0])(
+        values
+    )
     possible = table.probability > 0  # 0 · log 0 is 0
-    return jnp.sum(jnp.where(possible, table.probability * jnp.where(possible, likelihood, 0.0), 0.0))
+    return jnp.sum(
+        jnp.where(possible, table.probability * jnp.where(possible, likelihood, 0.0), 0.0)
+    )
 
 
 def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
-    choices = [range(len(latent.support)) for latent in latents.values() for _ in range(latent.num_elements)]
-    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(math.prod(map(len, choices)), len(choices))
+    choices = [
+        range(len(latent.support))
+        for latent in latents.values()
+        for _ in range(latent.num_elements)
+    ]
+    table = np.array(list(itertools.product(*choices)), dtype=int).reshape(
+        math.prod(map(len, choices)), len(choices)
+    )
     index, start = {}, 0
     for name, latent in latents.items():
         stop = start + latent.num_elements
@@ -222,7 +275,11 @@ def _trace(model, values, *args, **kwargs):
 
 
 def _first_of_support(site):
-    if site["type"] == "sample" and not site["is_observed"] and _element_law(site["fn"]).has_enumerate_support:
+    if (
+        site["type"] == "sample"
+        and not site["is_observed"]
+        and _element_law(site["fn"]).has_enumerate_support
+    ):
         support = jnp.ravel(_element_law(site["fn"]).enumerate_support(expand=False))
         return jnp.full(site["fn"].shape(), support[0])
 
@@ -250,13 +307,16 @@ def _latent_log_prob(law, value):
     return law.log_prob(value)
 
 
-# Scans ---------------------------------------------------------------------------------------------------------------
+# Scans
+# ---------------------------------------------------------------------------------------------------------------
 
 
 class Unrolled(Messenger):
-    """Run each `scan` of a program as a Python loop, outside every handler that gives sites their values.
+    """Run each `scan` of a program as a Python loop, outside every handler that gives sites their
+    values.
 
-    As in NumPyro, the handlers inside the body see one step, and those outside see each site once, its steps stacked.
+    As in NumPyro, the handlers inside the body see one step, and those outside see each site once,
+    its steps stacked.
     """
 
     def process_message(self, msg):
@@ -274,8 +334,13 @@ class Unrolled(Messenger):
                 carry, y = step(carry, jax.tree.map(lambda x: x[t], xs))
             steps[t] = trace, y
         traces, ys = zip(*steps)
-        ys = jax.tree.map(lambda *entries: jnp.stack([jnp.asarray(entry) for entry in entries]), *ys)
-        msg["value"] = (length, None, carry), (_Trace({name: _stacked(traces, name) for name in traces[0]}), ys)
+        ys = jax.tree.map(
+            lambda *entries: jnp.stack([jnp.asarray(entry) for entry in entries]), *ys
+        )
+        msg["value"] = (
+            (length, None, carry),
+            (_Trace({name: _stacked(traces, name) for name in traces[0]}), ys),
+        )
 
 
 class Steps(Distribution):
@@ -299,7 +364,9 @@ class _Trace:
 
 
 def _values_at(values, t: int) -> Callable:
-    """A substitution of step t: entry t of a site's values, the parameters, or what a function says of the step's site."""
+    """A substitution of step t: entry t of a site's values, the parameters, or what a function says
+    of the step's site.
+    """
 
     def at(site):
         if callable(values):

@@ -1,15 +1,17 @@
 """Random NumPyro programs with a `scan` over discrete latents, small enough for the joint table.
 
-A `Chain` is a program as text, with its parameters and data. `print(chain)` is a script that runs as it stands:
+A `Chain` is a program as text, with its parameters and data. `print(chain)` is a script that runs
+as it stands:
 
     chain = chain_from_seed(3)
     print(chain)
     joint_table(chain.model, chain.params, chain.data)
 
-Programs vary in their length and number of states; in how the first step is said (row 0 of the table, a `where` inside the
-step, a latent before the scan); in how sequences lie side by side (one alone, a plate, a batch dimension without a plate);
-in what a transition reads (the other chain, inputs, the previous observation, a state two steps back, a cluster of the
-sequence); in the direction; in masks, multiplicities and emissions; in what reads the chain after the scan.
+Programs vary in their length and number of states; in how the first step is said (row 0 of the
+table, a `where` inside the step, a latent before the scan); in how sequences lie side by side (one
+alone, a plate, a batch dimension without a plate); in what a transition reads (the other chain,
+inputs, the previous observation, a state two steps back, a cluster of the sequence); in the
+direction; in masks, multiplicities and emissions; in what reads the chain after the scan.
 `repeated` rewrites the multiplicities of sequences as repeated sequences.
 """
 
@@ -48,7 +50,8 @@ from emjax import EM
 nan = float("nan")
 """
 
-# Record --------------------------------------------------------------------------------------------------------------
+# Record
+# --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Chain:
 
     - `values`, `constants`: of the parameters, and of tables that the program knows.
     - `arrays`: the data; a dictionary of them is the program's only argument.
-    - `sequence_axis`: for each array of data, and each latent, the axis of the sequences; None where there is none.
+    - `sequence_axis`: for each array of data, and each latent, the axis of the sequences; None
+      where there is none.
     - `chained`: the latents of the scan that later steps read.
     - `num_assignments`: of all latents together.
     """
@@ -81,7 +85,11 @@ class Chain:
 
     @functools.cached_property
     def model(self) -> Callable:
-        scope = {**SCOPE, "params": self.params, **{k: jnp.asarray(v) for k, v in self.constants.items()}}
+        scope = {
+            **SCOPE,
+            "params": self.params,
+            **{k: jnp.asarray(v) for k, v in self.constants.items()},
+        }
         exec(self.source, scope)
         return scope["model"]
 
@@ -89,8 +97,14 @@ class Chain:
         lines = [IMPORTS]
         lines += [f"{name} = {_array_text(value)}" for name, value in self.constants.items()]
         for title, arrays in (("params", self.values), ("data", self.arrays)):
-            lines += [f"{title} = {{"] + [f'    "{k}": {_array_text(v)},' for k, v in arrays.items()] + ["}"]
-        return "\n".join([*lines, "", self.source, "", "print(EM(model).log_likelihood(params, data))"])
+            lines += (
+                [f"{title} = {{"]
+                + [f'    "{k}": {_array_text(v)},' for k, v in arrays.items()]
+                + ["}"]
+            )
+        return "\n".join(
+            [*lines, "", self.source, "", "print(EM(model).log_likelihood(params, data))"]
+        )
 
     __repr__ = __str__
 
@@ -102,10 +116,14 @@ def _array_text(value) -> str:
 
 
 def repeated(chain: Chain) -> tuple[Chain, np.ndarray | None]:
-    """Return the chain in which a sequence of multiplicity c is written c times, and which sequence each one copies."""
+    """Return the chain in which a sequence of multiplicity c is written c times, and which sequence
+    each one copies.
+    """
     if "counts" not in chain.arrays:
         return chain, None
-    copies = np.repeat(np.arange(chain.arrays["counts"].size), chain.arrays["counts"].ravel().astype(int))
+    copies = np.repeat(
+        np.arange(chain.arrays["counts"].size), chain.arrays["counts"].ravel().astype(int)
+    )
     arrays = {}
     for name, value in chain.arrays.items():
         axis = chain.sequence_axis[name]
@@ -114,11 +132,14 @@ def repeated(chain: Chain) -> tuple[Chain, np.ndarray | None]:
     return replace(chain, arrays=arrays), copies
 
 
-# Random chains -------------------------------------------------------------------------------------------------------
+# Random chains
+# -------------------------------------------------------------------------------------------------------
 
 
 def chain_from_seed(seed: int, max_assignments: int = 20_000) -> Chain:
-    """Return a random chain whose joint table, multiplicities written out, has at most so many assignments."""
+    """Return a random chain whose joint table, multiplicities written out, has at most so many
+    assignments.
+    """
     numbers = np.random.default_rng(seed)
     choices = Choices(lambda low, high: int(numbers.integers(low, high + 1)), numbers)
     enough = choices.pick([1, 32, 256, 1024])  # most small programs are too small to be interesting
@@ -130,7 +151,9 @@ def chain_from_seed(seed: int, max_assignments: int = 20_000) -> Chain:
 
 @dataclass(frozen=True)
 class _Index:
-    """Something to look a table up by: its source, its number of values, and whether it has the sequences' shape."""
+    """Something to look a table up by: its source, its number of values, and whether it has the
+    sequences' shape.
+    """
 
     source: str
     size: int
@@ -144,10 +167,14 @@ class _Builder:
         self.kinds: dict[str, tuple] = {}
         self.data: dict[str, np.ndarray] = {}
         self.axis: dict[str, int | None] = {}
-        self.elements: list[tuple[int, int]] = []  # of each latent: its number of values, and of elements
+        self.elements: list[
+            tuple[int, int]
+        ] = []  # of each latent: its number of values, and of elements
         self.xs: dict[str, str] = {}
         self.before, self.step, self.after = [], [], []
-        self.carry: dict[str, tuple[str, str]] = {}  # name in the step: start, what the next step gets
+        self.carry: dict[
+            str, tuple[str, str]
+        ] = {}  # name in the step: start, what the next step gets
         self._choose_layout()
         self._choose_copies()
         self._add_cluster()
@@ -162,7 +189,8 @@ class _Builder:
     def chain(self) -> Chain:
         names = self.params
         declared = [
-            f'    {p} = numpyro.param("{p}", params["{p}"], constraint={CONSTRAINTS[self.constraint[p]]})'
+            f'    {p} = numpyro.param("{p}", params["{p}"], '
+            f"constraint={CONSTRAINTS[self.constraint[p]]})"
             for p in names
         ]
         return Chain(
@@ -217,9 +245,15 @@ class _Builder:
         self.reads_by_time = choices.chance(0.15)  # data[name][t] in place of xs
         self.stacked = "None"
         self.batch = (
-            () if not self.num_sequences else (self.num_sequences, 1) if self.has_unit else (self.num_sequences,)
+            ()
+            if not self.num_sequences
+            else (self.num_sequences, 1)
+            if self.has_unit
+            else (self.num_sequences,)
         )
-        self.batch_source = "()" if not self.num_sequences else "(n, 1)" if self.has_unit else "(n,)"
+        self.batch_source = (
+            "()" if not self.num_sequences else "(n, 1)" if self.has_unit else "(n,)"
+        )
         if self.is_masked_outside:
             self._array("kept", choices.numbers.random(self.batch) < 0.6, 0)
 
@@ -232,7 +266,9 @@ class _Builder:
             self._array("counts", counts, 0)
         self.asks_lengths = self.masks == "lengths" and choices.chance(0.4)
         if self.masks == "lengths":
-            lengths = choices.numbers.integers(0 if choices.chance(0.1) else 1, self.length + 1, size=self.batch)
+            lengths = choices.numbers.integers(
+                0 if choices.chance(0.1) else 1, self.length + 1, size=self.batch
+            )
             seen = np.arange(self.length).reshape((-1,) + (1,) * len(self.batch)) < lengths
             self._array(*(("lengths", lengths, 0) if self.asks_lengths else ("seen", seen, 1)))
         if self.masks == "anywhere":
@@ -280,7 +316,11 @@ class _Builder:
     def _latent(self, name: str, size: int, num_steps: int = 1, is_global: bool = False):
         self.elements.append((size, num_steps * (1 if is_global else self.copy_total)))
         self.axis[name] = (
-            None if is_global or not self.num_sequences else 1 if num_steps > 1 or name in self.stepwise else 0
+            None
+            if is_global or not self.num_sequences
+            else 1
+            if num_steps > 1 or name in self.stepwise
+            else 0
         )
 
     def _add_cluster(self):
@@ -302,7 +342,10 @@ class _Builder:
         choices = self.choices
         self.chained = ["z0"] + (["z1"] if choices.chance(0.35) else [])
         self.stepwise = {"z0", "z1", "local"}
-        self.sizes = {name: choices.pick([2, 2, 3, 4, 1] if name == "z0" else [2, 2, 3, 1]) for name in self.chained}
+        self.sizes = {
+            name: choices.pick([2, 2, 3, 4, 1] if name == "z0" else [2, 2, 3, 1])
+            for name in self.chained
+        }
         self.start = choices.pick(["row", "inside", "before"])
         self.is_second_order = choices.chance(0.12)
         self.carries_row = self.start == "row" and choices.chance(0.15)
@@ -368,7 +411,10 @@ class _Builder:
         self.carry["row"] = (start, f"{self.table(kind, (size, size))}[z0]")
         self._latent("z0", size, self.length)
         self.current.append(_Index("z0", size))
-        return f'z0 = numpyro.sample("z0", dist.Categorical({"logits" if kind == "real" else "probs"}=row))'
+        return (
+            f'z0 = numpyro.sample("z0", '
+            f"dist.Categorical({'logits' if kind == 'real' else 'probs'}=row))"
+        )
 
     def _local_latent(self) -> str:
         choices, size = self.choices, self.choices.pick([2, 3])
@@ -384,7 +430,9 @@ class _Builder:
         return f'local = numpyro.sample("local", {law})'
 
     def _known_index(self) -> _Index:
-        """What picks a row of a table without being latent: the time, an input of this step, or one for each sequence."""
+        """What picks a row of a table without being latent: the time, an input of this step, or one
+        for each sequence.
+        """
         if self.choices.chance(0.2):
             return _Index(self._time(), self.length, False)
         if "u" not in self.data:
@@ -395,7 +443,9 @@ class _Builder:
 
     def _covariate(self) -> str:
         if "v" not in self.data:
-            self._array("v", self.choices.numbers.normal(size=(self.length, *self.batch)).round(2), 1)
+            self._array(
+                "v", self.choices.numbers.normal(size=(self.length, *self.batch)).round(2), 1
+            )
         return self._input("v")
 
     # Emissions
@@ -405,7 +455,9 @@ class _Builder:
         lines = [self._emission(i) for i in range(choices.pick([1, 1, 2]))]
         together = choices.chance(0.8)
         masked = self._contexts(True)
-        for block in [self.latent_lines + sum(lines, [])] if together else [self.latent_lines, *lines]:
+        for block in (
+            [self.latent_lines + sum(lines, [])] if together else [self.latent_lines, *lines]
+        ):
             self.step += self._within(masked, block)
 
     def _emission(self, number: int) -> list[str]:
@@ -416,7 +468,13 @@ class _Builder:
             size = self.sizes["z0"]
             jump = _Index("(z0 == z0_prev).astype(int)", 2)
             parents.append(
-                choices.pick([_Index("z0_prev", size), jump, _Index(f"z0 - z0_prev + {size - 1}", 2 * size - 1)])
+                choices.pick(
+                    [
+                        _Index("z0_prev", size),
+                        jump,
+                        _Index(f"z0 - z0_prev + {size - 1}", 2 * size - 1),
+                    ]
+                )
             )
         if self.cluster and choices.chance(0.3):
             parents.append(self.cluster)
@@ -424,7 +482,9 @@ class _Builder:
             parents.append(self._known_index())
         reads_previous = number == 0 and self.reads_observation
         in_features = self.has_features and choices.chance(0.6)
-        family = choices.pick(["Normal", "Categorical", "Bernoulli", "Poisson", "to_event", "MultivariateNormal"])
+        family = choices.pick(
+            ["Normal", "Categorical", "Bernoulli", "Poisson", "to_event", "MultivariateNormal"]
+        )
         if reads_previous:
             family = "Normal" if self.previous_family == "real" else "Categorical"
             zeros = f"jnp.zeros({self.batch_source})" if self.num_sequences else "0.0"
@@ -436,7 +496,11 @@ class _Builder:
                 parents.append(_Index(f"{name}_prev", 3))
         if in_features:
             parents.append(_Index("feature", 2, False))
-        shift = f" + {self.table('real', ())} * {name}_prev" if reads_previous and family == "Normal" else ""
+        shift = (
+            f" + {self.table('real', ())} * {name}_prev"
+            if reads_previous and family == "Normal"
+            else ""
+        )
         law, event, draw = self._emission_law(family, parents, shift)
         shape = (self.length, *self.batch)
         if in_features:
@@ -459,18 +523,28 @@ class _Builder:
             lines = self._within('numpyro.plate("features", 2, dim=-1) as feature', lines)
         return lines
 
-    def _emission_law(self, family: str, parents: list[_Index], shift: str) -> tuple[str, tuple, Callable]:
+    def _emission_law(
+        self, family: str, parents: list[_Index], shift: str
+    ) -> tuple[str, tuple, Callable]:
         numbers = self.choices.numbers
         if family == "to_event":
-            law = f"dist.Normal({self.argument('real', (2,), parents)}, {self.table('positive', ())}).to_event(1)"
+            law = (
+                f"dist.Normal({self.argument('real', (2,), parents)}, "
+                f"{self.table('positive', ())}).to_event(1)"
+            )
             return law, (2,), lambda shape: numbers.normal(size=(*shape, 2)).round(2)
         if family == "MultivariateNormal":
             covariance = self.table("covariance", (2, 2))
-            law = f"dist.MultivariateNormal({self.argument('real', (2,), parents)}, covariance_matrix={covariance})"
+            law = (
+                f"dist.MultivariateNormal({self.argument('real', (2,), parents)}, "
+                f"covariance_matrix={covariance})"
+            )
             return law, (2,), lambda shape: numbers.normal(size=(*shape, 2)).round(2)
         if family == "Normal":
             spread = (
-                self.argument("positive", (), parents[:1]) if self.choices.chance(0.3) else self.table("positive", ())
+                self.argument("positive", (), parents[:1])
+                if self.choices.chance(0.3)
+                else self.table("positive", ())
             )
             law = f"dist.Normal({self.argument('real', (), parents)}{shift}, {spread})"
             return law, (), lambda shape: numbers.normal(size=shape).round(2)
@@ -493,7 +567,10 @@ class _Builder:
     # After the scan
 
     def _add_what_reads_the_scan(self):
-        choices, form = self.choices, self.choices.pick(["nothing"] * 5 + ["last", "tail", "stacked", "first"])
+        choices, form = (
+            self.choices,
+            self.choices.pick(["nothing"] * 5 + ["last", "tail", "stacked", "first"]),
+        )
         size = self.sizes["z0"]
         last = _Index("z0_prev", size)
         contexts = self._contexts(False)
@@ -503,8 +580,13 @@ class _Builder:
             self._array("end", choices.numbers.normal(size=self.batch).round(2), 0)
         if form == "tail":
             tail = f"dist.Categorical({self.argument('simplex', (2,), [last], is_after=True)})"
-            law = f"dist.Poisson({self.argument('positive', (), [_Index('tail', 2)], is_after=True)})"
-            lines = [f'tail = numpyro.sample("tail", {tail})', f'numpyro.sample("end", {law}, obs=data["end"])']
+            law = (
+                f"dist.Poisson({self.argument('positive', (), [_Index('tail', 2)], is_after=True)})"
+            )
+            lines = [
+                f'tail = numpyro.sample("tail", {tail})',
+                f'numpyro.sample("end", {law}, obs=data["end"])',
+            ]
             self.after += self._within(contexts, lines)
             self._array("end", choices.numbers.poisson(1.5, self.batch), 0)
             self._latent("tail", 2)
@@ -518,12 +600,16 @@ class _Builder:
                 time = f'numpyro.plate("time", {self.length}, dim={-1 - len(self.batch)})'
                 contexts = f"{time}, {contexts}" if contexts else time
             self.after += self._within(contexts, [f'numpyro.sample("end", {law}, obs=data["end"])'])
-            self._array("end", choices.numbers.normal(size=shape).round(2), len(shape) - len(self.batch))
+            self._array(
+                "end", choices.numbers.normal(size=shape).round(2), len(shape) - len(self.batch)
+            )
 
     # Tables
 
     def argument(self, kind, event, parents, is_transition=False, is_after=False) -> str:
-        """Return the source of an argument that the parents determine, in one of the ways that people write it."""
+        """Return the source of an argument that the parents determine, in one of the ways that
+        people write it.
+        """
         choices, forms = self.choices, ["index", "index"]
         if not any(parent.is_latent for parent in parents) and self.layout == "bare":
             parents = [*parents, self.current[0]]
@@ -545,9 +631,14 @@ class _Builder:
         if form == "Vindex":
             return f"Vindex({self.table(kind, (*sizes, *event))})[{at}{trailing}]"
         if form == "one hot" and "feature" not in sources:
-            return f"jax.nn.one_hot({sources[0]}, {sizes[0]}) @ {self.table(kind, (sizes[0], *event))}"
+            return (
+                f"jax.nn.one_hot({sources[0]}, {sizes[0]}) @ {self.table(kind, (sizes[0], *event))}"
+            )
         if form == "sum":
-            return " + ".join(f"{self.table('real', (size, *event))}[{source}]" for size, source in zip(sizes, sources))
+            return " + ".join(
+                f"{self.table('real', (size, *event))}[{source}]"
+                for size, source in zip(sizes, sources)
+            )
         if form == "affine" and "feature" not in sources:
             slope = self.table("real", (*sizes, *event))
             covariate = self._covariate() + ("[..., None]" if event else "")
@@ -557,7 +648,11 @@ class _Builder:
             stay, size = self.table("probability", ()), event[0]
             return f"{stay} * jax.nn.one_hot({sources[0]}, {size}) + (1 - {stay}) / {size}"
         if form == "link":
-            link = {"positive": "jnp.exp", "probability": "jax.nn.sigmoid", "simplex": "jax.nn.softmax"}[kind]
+            link = {
+                "positive": "jnp.exp",
+                "probability": "jax.nn.sigmoid",
+                "simplex": "jax.nn.softmax",
+            }[kind]
             return f"{link}({self.table('real', (*sizes, *event))}[{at}])"
         if is_transition and choices.chance(0.12):
             table = self.table(kind, (self.length, *sizes, *event))
@@ -566,7 +661,9 @@ class _Builder:
         return f"{self.table(kind, (*sizes, *event), may_be_zero=is_transition)}[{at}]"
 
     def table(self, kind, shape, may_be_zero=False) -> str:
-        """Return the name of a table: a parameter, new or shared with another place, or a constant."""
+        """Return the name of a table: a parameter, new or shared with another place, or a
+        constant.
+        """
         choices, shape = self.choices, tuple(shape)
         tied = [name for name, known in self.kinds.items() if known == (kind, shape)]
         if tied and choices.chance(0.15):

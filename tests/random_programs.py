@@ -1,15 +1,17 @@
 """Random NumPyro programs with discrete latents, small enough for the joint table.
 
-A `Program` is a record of plates, sites, parameters and data. `program.model` is an ordinary NumPyro program,
-made by running `program.source`, so that a failing example is read, and pasted, as the program that it is:
+A `Program` is a record of plates, sites, parameters and data. `program.model` is an ordinary
+NumPyro program, made by running `program.source`, so that a failing example is read, and pasted, as
+the program that it is:
 
     program = program_from_seed(3)
     print(program)                                   # source, parameters, data
     joint_table(program.model, program.params, program.data)
 
-Plates form a tree, with dims given explicitly. A site depends on latents of the plates that it lives in, or, in a
-plate of rows, on `z[item]` of the plate that its rows point to. Data are drawn as the program runs, so that they are
-possible. `expanded` rewrites multiplicities (`handlers.scale`) as repeated rows.
+Plates form a tree, with dims given explicitly. A site depends on latents of the plates that it
+lives in, or, in a plate of rows, on `z[item]` of the plate that its rows point to. Data are drawn
+as the program runs, so that they are possible. `expanded` rewrites multiplicities
+(`handlers.scale`) as repeated rows.
 """
 
 import functools
@@ -30,7 +32,8 @@ from numpyro.ops.indexing import Vindex
 MAX_TRIALS = 4  # of any Binomial or Multinomial below
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # every program is run once
 
-# Record --------------------------------------------------------------------------------------------------------------
+# Record
+# --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Plate:
 
 @dataclass(frozen=True)
 class Array:
-    """Data aligned with the dims of the plates that it varies over: a plate of dim d is axis d - event_ndim."""
+    """Data aligned with the dims of the plates that it varies over: a plate of dim d is axis d -
+    event_ndim.
+    """
 
     values: np.ndarray
     plates: tuple[str, ...]
@@ -61,7 +66,9 @@ class Array:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: the value it is evaluated at, the one it is declared with, and its declaration."""
+    """A parameter: the value it is evaluated at, the one it is declared with, and its
+    declaration.
+    """
 
     value: np.ndarray
     initial: np.ndarray
@@ -89,7 +96,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Program:
-    """A NumPyro program with its parameters and data. `counts`: for each plate with multiplicities, their array."""
+    """A NumPyro program with its parameters and data. `counts`: for each plate with multiplicities,
+    their array.
+    """
 
     plates: dict[str, Plate]
     sites: tuple[Site, ...]
@@ -139,7 +148,9 @@ class Program:
         lines = ["def model(data):"]
         lines += [f"    {p.declaration}" for p in self.parameters.values()]
         if self.plates_are_reused:
-            lines += [f"    {p.name} = {_plate_call(p)}" for p in self.plates.values() if not p.is_bare]
+            lines += [
+                f"    {p.name} = {_plate_call(p)}" for p in self.plates.values() if not p.is_bare
+            ]
         for site in self.sites:
             contexts = self._contexts(site)
             if contexts:
@@ -150,7 +161,9 @@ class Program:
 
     def describe(self) -> str:
         def listing(title, values):
-            return [title] + [f"    {name} = {_array_text(value)}" for name, value in values.items()]
+            return [title] + [
+                f"    {name} = {_array_text(value)}" for name, value in values.items()
+            ]
 
         lines = [self.source, f"{self.num_assignments} joint assignments"]
         lines += listing("params:", {name: p.value for name, p in self.parameters.items()})
@@ -165,8 +178,12 @@ class Program:
 
     def _contexts(self, site: Site) -> list[str]:
         plates = [self.plates[name] for name in site.plates]
-        named = [p.name if self.plates_are_reused else _plate_call(p) for p in plates if not p.is_bare]
-        scales = [f'scale(scale=data["{self.counts[p.name]}"])' for p in plates if p.name in self.counts]
+        named = [
+            p.name if self.plates_are_reused else _plate_call(p) for p in plates if not p.is_bare
+        ]
+        scales = [
+            f'scale(scale=data["{self.counts[p.name]}"])' for p in plates if p.name in self.counts
+        ]
         if site.weight:
             scales.append(f'scale(scale=data["{site.weight}"])')
         masks = [f'mask(mask=data["{site.mask}"])'] if site.mask else []
@@ -199,15 +216,17 @@ def _array_text(value: np.ndarray) -> str:
     return " ".join(np.array2string(np.asarray(value), separator=", ").split())
 
 
-# Multiplicities as repeated rows -------------------------------------------------------------------------------------
+# Multiplicities as repeated rows
+# -------------------------------------------------------------------------------------
 
 
 def expanded(program: Program) -> Program:
     """Return the program in which a row of multiplicity c is written c times.
 
-    Where the counts of an inner plate differ from one outer row to the next, the missing rows are masked: observations and
-    latents alike, so that they change nothing. `origin[site]` gives for each element of a latent the flat index of
-    the element that it is a copy of, and -1 where it is masked filler.
+    Where the counts of an inner plate differ from one outer row to the next, the missing rows are
+    masked: observations and latents alike, so that they change nothing. `origin[site]` gives for
+    each element of a latent the flat index of the element that it is a copy of, and -1 where it is
+    masked filler.
     """
     origin = {}
     for site in program.latents:
@@ -225,7 +244,10 @@ def _expand_plate(program: Program, name: str) -> Program:
     shape = np.broadcast_shapes(counts_array.values.shape, aligned_shape([plate]))
     counts = np.moveaxis(np.broadcast_to(counts_array.values, shape), plate.dim, -1)
     size = int(counts.sum(-1).max())
-    row, valid = np.zeros(counts.shape[:-1] + (size,), int), np.zeros(counts.shape[:-1] + (size,), bool)
+    row, valid = (
+        np.zeros(counts.shape[:-1] + (size,), int),
+        np.zeros(counts.shape[:-1] + (size,), bool),
+    )
     for outer in np.ndindex(counts.shape[:-1]):
         copies = np.repeat(np.arange(plate.size), counts[outer].astype(int))
         row[outer][: len(copies)], valid[outer][: len(copies)] = copies, True
@@ -240,7 +262,9 @@ def _expand_plate(program: Program, name: str) -> Program:
         if name in site.plates and not valid.values.all():
             if site.mask:
                 both = arrays[site.mask].values & valid.values
-                arrays[site.mask] = Array(both, tuple(dict.fromkeys(arrays[site.mask].plates + varies)))
+                arrays[site.mask] = Array(
+                    both, tuple(dict.fromkeys(arrays[site.mask].plates + varies))
+                )
             elif not site.is_deterministic:
                 site = replace(site, mask=f"valid_{name}")
                 arrays[site.mask] = valid
@@ -284,11 +308,14 @@ def _chain(plates: dict[str, Plate], name: str | None) -> tuple[str, ...]:
     return _chain(plates, plates[name].parent) + (name,)
 
 
-# Choices -------------------------------------------------------------------------------------------------------------
+# Choices
+# -------------------------------------------------------------------------------------------------------------
 
 
 class Choices:
-    """Structure from `integer(low, high)`, inclusive, where a smaller number is a simpler program; numbers from NumPy."""
+    """Structure from `integer(low, high)`, inclusive, where a smaller number is a simpler program;
+    numbers from NumPy.
+    """
 
     def __init__(self, integer: Callable[[int, int], int], numbers: np.random.Generator):
         self.integer, self.numbers = integer, numbers
@@ -303,19 +330,25 @@ class Choices:
 def program_from_seed(seed: int, **options) -> Program:
     """Return a random program. Options: those of `random_program`."""
     numbers = np.random.default_rng(seed)
-    return random_program(Choices(lambda low, high: int(numbers.integers(low, high + 1)), numbers), **options)
+    return random_program(
+        Choices(lambda low, high: int(numbers.integers(low, high + 1)), numbers), **options
+    )
 
 
 @st.composite
 def programs(draw, **options) -> Program:
     """The Hypothesis strategy of random programs. Options: those of `random_program`."""
     numbers = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return random_program(Choices(lambda low, high: draw(st.integers(low, high)), numbers), **options)
+    return random_program(
+        Choices(lambda low, high: draw(st.integers(low, high)), numbers), **options
+    )
 
 
-# Random programs -----------------------------------------------------------------------------------------------------
+# Random programs
+# -----------------------------------------------------------------------------------------------------
 
-# Arguments of each observed family: (kind of value, event shape). `D` stands for a vector of two or three.
+# Arguments of each observed family: (kind of value, event shape). `D` stands for a vector of two or
+# three.
 OBSERVED_FAMILIES = {
     "dist.Normal({}, {})": [("real", ""), ("positive", "")],
     "dist.Categorical(probs={})": [("simplex", "D")],
@@ -372,8 +405,10 @@ def random_program(
     """Return a random program and data drawn from it.
 
     - `is_rooted`: every site lives in the plate `rows`, so that all rows are alike and independent.
-    - `has_multiplicities`: some plate carries counts; `max_assignments` then bounds the expanded program too.
-    - `is_crossed`: an observation couples two plates, or sums over the latents of one: a loopy graph.
+    - `has_multiplicities`: some plate carries counts; `max_assignments` then bounds the expanded
+      program too.
+    - `is_crossed`: an observation couples two plates, or sums over the latents of one: a loopy
+      graph.
     """
     builder = _Builder(choices, max_assignments, is_rooted, is_crossed, has_multiplicities)
     builder.add_plates()
@@ -393,7 +428,11 @@ class _Builder:
     def __init__(self, choices, max_assignments, is_rooted, is_crossed, has_multiplicities):
         self.choices = choices
         self.max_assignments = max_assignments
-        self.is_rooted, self.is_crossed, self.has_multiplicities = is_rooted, is_crossed, has_multiplicities
+        self.is_rooted, self.is_crossed, self.has_multiplicities = (
+            is_rooted,
+            is_crossed,
+            has_multiplicities,
+        )
         self.plates: dict[str, Plate] = {}
         self.sites: list[Site] = []
         self.parameters: dict[str, Parameter] = {}
@@ -423,7 +462,11 @@ class _Builder:
                 continue
             roots = ["rows"] if self.is_rooted else [*self.plates, None]
             self._add_plate(name, choices.pick(roots))
-        targets = [p.name for p in self.plates.values() if p.parent is None and not p.is_bare and not p.rows_of]
+        targets = [
+            p.name
+            for p in self.plates.values()
+            if p.parent is None and not p.is_bare and not p.rows_of
+        ]
         if targets and not self.is_rooted and choices.chance(0.3):
             target = self.plates[choices.pick(targets)]
             labels = Plate("labels", choices.integer(1, 4), target.dim, rows_of=target.name)
@@ -443,20 +486,30 @@ class _Builder:
         if len(chain) == 3:
             return
         if dim is None:
-            dim = choices.pick([d for d in (-1, -2, -3) if d not in {self.plates[p].dim for p in chain}])
+            dim = choices.pick(
+                [d for d in (-1, -2, -3) if d not in {self.plates[p].dim for p in chain}]
+            )
         is_bare = name != "rows" and choices.chance(0.15)
         self.plates[name] = Plate(name, choices.pick([2, 3, 2, 1]), dim, parent, is_bare=is_bare)
 
     def _place(self, below_a_latent=False) -> tuple[str, ...]:
         options = [] if self.is_rooted else [()]
-        around = {p.parent for p in self.plates.values()} | {p.rows_of for p in self.plates.values()}
+        around = {p.parent for p in self.plates.values()} | {
+            p.rows_of for p in self.plates.values()
+        }
         for name, plate in self.plates.items():
             chain = _chain(self.plates, name)
-            options += [chain] * (len(chain) + 2 * (name in around) + 3 * (plate.rows_of is not None))
+            options += [chain] * (
+                len(chain) + 2 * (name in around) + 3 * (plate.rows_of is not None)
+            )
         if below_a_latent:
             outer = {z.plates for z in self.latents if z.plates}
-            below = [chain for chain in options if any(set(plates) < set(chain) for plates in outer)]
-            below += [chain for chain in options if any((self.plates[p].rows_of,) in outer for p in chain)]
+            below = [
+                chain for chain in options if any(set(plates) < set(chain) for plates in outer)
+            ]
+            below += [
+                chain for chain in options if any((self.plates[p].rows_of,) in outer for p in chain)
+            ]
             options = below or options
         return self.choices.pick(options[::-1])
 
@@ -473,7 +526,9 @@ class _Builder:
         if name is None:
             return
         parents = self._parents(plates, minimum=choices.integer(0, 1))
-        family = choices.pick(["Categorical", "Categorical", "DiscreteUniform", "Bernoulli", "Binomial"])
+        family = choices.pick(
+            ["Categorical", "Categorical", "DiscreteUniform", "Bernoulli", "Binomial"]
+        )
         support = tuple(range(size))
         if family == "DiscreteUniform":
             low = choices.pick([1, 2, -1])
@@ -481,20 +536,37 @@ class _Builder:
             law = f"dist.DiscreteUniform({low}, {low + size - 1})"
         elif family == "Bernoulli" and size == 2:
             law = choices.pick(["dist.Bernoulli(probs={})", "dist.Bernoulli(logits={})"])
-            law = law.format(self.argument("probability" if "probs" in law else "real", (), parents, plates))
+            law = law.format(
+                self.argument("probability" if "probs" in law else "real", (), parents, plates)
+            )
         elif family == "Binomial" and size > 1:
-            law = f"dist.Binomial({size - 1}, probs={self.argument('probability', (), parents, plates)})"
+            law = (
+                f"dist.Binomial({size - 1}, "
+                f"probs={self.argument('probability', (), parents, plates)})"
+            )
         elif choices.chance(0.3):
             law = f"dist.Categorical(logits={self.argument('real', (size,), parents, plates)})"
         else:
             law = f"dist.Categorical(probs={self.argument('simplex', (size,), parents, plates)})"
         mask = self._boolean("mask", plates) if plates and choices.chance(0.12) else None
-        known = self._boolean("known", plates) if plates and not mask and choices.chance(0.12) else None
+        known = (
+            self._boolean("known", plates) if plates and not mask and choices.chance(0.12) else None
+        )
         self.sites.append(
-            Site(name, plates, law, support, mask, choices.chance(0.5) if mask else False, known=known)
+            Site(
+                name,
+                plates,
+                law,
+                support,
+                mask,
+                choices.chance(0.5) if mask else False,
+                known=known,
+            )
         )
         if choices.chance(0.1):
-            self.sites.append(Site(f"d{len(self.sites)}", plates, f"{name} * 2", is_deterministic=True))
+            self.sites.append(
+                Site(f"d{len(self.sites)}", plates, f"{name} * 2", is_deterministic=True)
+            )
 
     def _room_for_a_latent(self) -> tuple:
         """A place and a support size that keep the joint table small; nothing if there is none."""
@@ -525,16 +597,22 @@ class _Builder:
         mask = self._boolean("mask", plates) if plates and choices.chance(0.2) else None
         weight = self._counts("weight", plates) if plates and choices.chance(0.08) else None
         is_outside = choices.chance(0.5) if mask else False
-        self.sites.append(Site(name, plates, family.format(*arguments), None, mask, is_outside, weight))
+        self.sites.append(
+            Site(name, plates, family.format(*arguments), None, mask, is_outside, weight)
+        )
 
     def add_crossed_observation(self):
-        """Couple latents of two plates, neither inside the other, or all elements of one latent by their sum."""
+        """Couple latents of two plates, neither inside the other, or all elements of one latent by
+        their sum.
+        """
         choices = self.choices
         for across in (("across",), ("rows",)):
             if not any(z.plates == across for z in self.latents):
                 latent = Site(f"z{len(self.latents)}", across, "dist.Bernoulli(probs=0.3)", (0, 1))
                 self.sites.append(latent)
-        ends = [next(z for z in self.latents if z.plates == (plate,)) for plate in ("rows", "across")]
+        ends = [
+            next(z for z in self.latents if z.plates == (plate,)) for plate in ("rows", "across")
+        ]
         if choices.chance(0.3):
             table = self.table("real", (2,))
             law = f"dist.Normal({table}[0] * {ends[0].name}.sum() + {table}[1], 1.2)"
@@ -543,7 +621,9 @@ class _Builder:
             self.add_observation(("across", "rows"), ends)
 
     def _num_assignments(self):
-        sizes = [len(z.support) ** math.prod(self.plates[p].size for p in z.plates) for z in self.latents]
+        sizes = [
+            len(z.support) ** math.prod(self.plates[p].size for p in z.plates) for z in self.latents
+        ]
         return math.prod(sizes)
 
     def _parents(self, plates, minimum=0) -> list[Site]:
@@ -552,7 +632,9 @@ class _Builder:
         chosen = []
         for _ in range(wanted):
             left = [z for z in reversed(scope) if z not in chosen]
-            outer = [z for z in left if z.plates and z.plates != plates]  # another plate's: the interesting case
+            outer = [
+                z for z in left if z.plates and z.plates != plates
+            ]  # another plate's: the interesting case
             chosen.append(self.choices.pick(left + 3 * outer))
         return chosen
 
@@ -568,7 +650,9 @@ class _Builder:
 
     def _counts(self, name, plates) -> str:
         shape = aligned_shape([self.plates[p] for p in plates])
-        return self._array(name, self.choices.numbers.integers(1, 4, size=shape).astype(float), plates)
+        return self._array(
+            name, self.choices.numbers.integers(1, 4, size=shape).astype(float), plates
+        )
 
     def _array(self, name, values, plates, event_ndim=0) -> str:
         name = f"{name}{len(self.arrays)}"
@@ -578,7 +662,9 @@ class _Builder:
     # Arguments of distributions
 
     def argument(self, kind, event, parents, plates) -> str:
-        """Return the source of an argument that depends on the parents, in one of the ways that people write it."""
+        """Return the source of an argument that depends on the parents, in one of the ways that
+        people write it.
+        """
         choices = self.choices
         forms = ["index"]
         trailing = len(event)
@@ -629,23 +715,37 @@ class _Builder:
             return f"jnp.moveaxis({self.table(kind, (sizes[0], *event))}.T[:, {index[0]}], 0, -1)"
         if form == "where":
             table, low = self.table(kind, (2, *event)), parents[0].support[0]
-            test = f"({self._value(parents[0], plates)} == {low})" + (f"[...{expand}]" if expand else "")
+            test = f"({self._value(parents[0], plates)} == {low})" + (
+                f"[...{expand}]" if expand else ""
+            )
             return f"jnp.where({test}, {table}[0], {table}[1])"
         if form == "one hot":
-            return f"jax.nn.one_hot({index[0]}, {sizes[0]}) @ {self.table(kind, (sizes[0], *event))}"
+            return (
+                f"jax.nn.one_hot({index[0]}, {sizes[0]}) @ {self.table(kind, (sizes[0], *event))}"
+            )
         if form == "affine":
-            return f"{self.table('real', ())} + {self.table('real', ())} * {self._value(parents[0], plates)}"
+            return (
+                f"{self.table('real', ())} + {self.table('real', ())} * "
+                f"{self._value(parents[0], plates)}"
+            )
         if form == "regression":
             x = "1.5"
             if plates:
                 shape = aligned_shape([self.plates[p] for p in plates])
                 x = f'data["{self._array("covariate", choices.numbers.normal(size=shape).round(3), plates)}"]'
             at = f"[{', '.join(index)}]"
-            return f"{self.table('real', tuple(sizes))}{at} + {self.table('real', tuple(sizes))}{at} * {x}"
+            return (
+                f"{self.table('real', tuple(sizes))}{at} + "
+                f"{self.table('real', tuple(sizes))}{at} * {x}"
+            )
         if form == "sum":
             first, second = (self.table("real", (size, *event)) for size in sizes)
             return f"{first}[{index[0]}] + {second}[{index[1]}]"
-        link = {"positive": "jnp.exp", "probability": "jax.nn.sigmoid", "simplex": "jax.nn.softmax"}[kind]
+        link = {
+            "positive": "jnp.exp",
+            "probability": "jax.nn.sigmoid",
+            "simplex": "jax.nn.softmax",
+        }[kind]
         return f"{link}({self.table('real', (*sizes, *event))}[{', '.join(index)}])"
 
     def _value(self, latent: Site, plates) -> str:
@@ -659,7 +759,9 @@ class _Builder:
         return f"{latent.name}[{item}]"
 
     def _position(self, latent: Site, plates) -> tuple[str, int]:
-        """The source of an index into a table for this latent, and the length of that table's axis."""
+        """The source of an index into a table for this latent, and the length of that
+        table's axis.
+        """
         value, low, size = self._value(latent, plates), latent.support[0], len(latent.support)
         if low == 0:
             return value, size
@@ -668,7 +770,9 @@ class _Builder:
         return f"{value} - {low}" if low > 0 else f"{value} + {-low}", size
 
     def table(self, kind, shape) -> str:
-        """Return the name of a table: a parameter, new or shared with another site, or a constant."""
+        """Return the name of a table: a parameter, new or shared with another site, or a
+        constant.
+        """
         choices = self.choices
         shape = tuple(shape)
         if kind == "point":
@@ -693,7 +797,10 @@ class _Builder:
                 event = f".expand({leading}).to_event({len(leading)})" if leading else ""
                 declaration = f'{name} = numpyro.sample("{name}", {prior}{event})'
         else:
-            declaration = f'{name} = numpyro.param("{name}", initial["{name}"], constraint={CONSTRAINTS[kind]})'
+            declaration = (
+                f'{name} = numpyro.param("{name}", initial["{name}"], '
+                f"constraint={CONSTRAINTS[kind]})"
+            )
         value, initial = (random_value(choices.numbers, kind, shape) for _ in range(2))
         self.parameters[name] = Parameter(value, initial, declaration)
         self.kinds[name] = (kind, shape)
@@ -715,13 +822,19 @@ def random_value(numbers: np.random.Generator, kind: str, shape: tuple[int, ...]
         return numbers.uniform(0.05, 0.95, size=shape).round(3)
     if kind == "simplex":
         return numbers.dirichlet(np.full(shape[-1], 1.5), size=shape[:-1])
-    root = np.tril(numbers.normal(size=shape), -1) + np.eye(shape[-1]) * (0.5 + numbers.random((*shape[:-1], 1)))
+    root = np.tril(numbers.normal(size=shape), -1) + np.eye(shape[-1]) * (
+        0.5 + numbers.random((*shape[:-1], 1))
+    )
     return root if kind == "scale_tril" else root @ np.swapaxes(root, -1, -2)
 
 
 def _with_drawn_data(program: Program, numbers: np.random.Generator) -> Program:
     """Return the program with each observation, and each label, drawn as the program runs."""
-    drawn = [site for site in program.sites if not site.is_deterministic and (site.support is None or site.known)]
+    drawn = [
+        site
+        for site in program.sites
+        if not site.is_deterministic and (site.support is None or site.known)
+    ]
     data = program.data | {site.name: None for site in drawn}
 
     def values():
@@ -737,7 +850,9 @@ def _with_drawn_data(program: Program, numbers: np.random.Generator) -> Program:
 
 
 class _DrawWithNumPy(numpyro.primitives.Messenger):
-    """Give each site a possible value, from noise drawn by NumPy: NumPyro's own samplers take seconds to compile."""
+    """Give each site a possible value, from noise drawn by NumPy: NumPyro's own samplers take
+    seconds to compile.
+    """
 
     def __init__(self, fn, numbers):
         super().__init__(fn)
@@ -759,12 +874,18 @@ def possible_value(law: dist.Distribution, numbers: np.random.Generator) -> jax.
     if name.startswith("Bernoulli"):
         return (numbers.random(shape) < law.probs).astype(int)
     if name.startswith("Binomial"):
-        return sum((numbers.random(shape) < law.probs) & (trial < law.total_count) for trial in range(MAX_TRIALS))
+        return sum(
+            (numbers.random(shape) < law.probs) & (trial < law.total_count)
+            for trial in range(MAX_TRIALS)
+        )
     if name.startswith("Multinomial"):
         below = jnp.cumsum(law.probs, -1)[..., :-1]
         drawn = [(numbers.random((*shape[:-1], 1)) > below).sum(-1) for _ in range(MAX_TRIALS)]
         counted = [(trial < jnp.asarray(law.total_count))[..., None] for trial in range(MAX_TRIALS)]
-        return sum(jax.nn.one_hot(k, shape[-1], dtype=int) * is_counted for k, is_counted in zip(drawn, counted))
+        return sum(
+            jax.nn.one_hot(k, shape[-1], dtype=int) * is_counted
+            for k, is_counted in zip(drawn, counted)
+        )
     if name == "DiscreteUniform":
         return jnp.floor(law.low + numbers.random(shape) * (law.high - law.low + 1)).astype(int)
     if name == "Delta":
@@ -786,8 +907,8 @@ def possible_value(law: dist.Distribution, numbers: np.random.Generator) -> jax.
 def _with_counts(program: Program, choices: Choices, max_assignments: int) -> Program:
     """Return the program with multiplicities on some of its plates.
 
-    Counts vary over the plate, and over the plates around it too or only. A plate that rows point to has none. At least
-    one plate has counts where the bound allows.
+    Counts vary over the plate, and over the plates around it too or only. A plate that rows point
+    to has none. At least one plate has counts where the bound allows.
     """
     targets = {plate.rows_of for plate in program.plates.values()}
     names = [p.name for p in program.plates.values() if not p.is_bare and p.name not in targets]

@@ -12,8 +12,8 @@ from numpyro.distributions import constraints
 from emjax import EM
 from emjax.e_step import blocks
 from emjax.e_step.blocks import blocks_of
-from emjax.run.compiled import Compiled
 from emjax.e_step.e_step import e_step, log_partition_of, problem
+from emjax.run.compiled import Compiled
 
 RNG = np.random.default_rng(3)
 X, XY = RNG.normal(size=23), RNG.normal(size=(23, 3))
@@ -38,7 +38,11 @@ def one_dimension(x):
 
 
 def full_covariance(x):
-    covariance = numpyro.param("covariance", jnp.stack([jnp.eye(3), 2 * jnp.eye(3) + 0.3]), constraint=constraints.positive_definite)
+    covariance = numpyro.param(
+        "covariance",
+        jnp.stack([jnp.eye(3), 2 * jnp.eye(3) + 0.3]),
+        constraint=constraints.positive_definite,
+    )
     mean = loc(2, 3)
     with numpyro.plate("samples", len(x)):
         z = numpyro.sample("z", dist.Categorical(weights()))
@@ -49,13 +53,21 @@ def masked_elements(x):
     mean = loc(2, 3)
     with numpyro.plate("samples", len(x), dim=-2):
         z = numpyro.sample("z", dist.Categorical(weights()))
-        with numpyro.plate("features", 3), numpyro.handlers.mask(mask=jnp.abs(x) < 1), numpyro.handlers.scale(scale=1.0 + jnp.arange(len(x))[:, None] % 3):
+        with (
+            numpyro.plate("features", 3),
+            numpyro.handlers.mask(mask=jnp.abs(x) < 1),
+            numpyro.handlers.scale(scale=1.0 + jnp.arange(len(x))[:, None] % 3),
+        ):
             numpyro.sample("x", dist.Normal(mean[z, jnp.arange(3)], 1.0), obs=x)
 
 
 def nested_latents(words):
-    topic = numpyro.param("topic", jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(4), 2)), constraint=SIMPLEX)
-    share = numpyro.param("share", jnp.asarray(np.random.default_rng(1).dirichlet(np.ones(2), 2)), constraint=SIMPLEX)
+    topic = numpyro.param(
+        "topic", jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(4), 2)), constraint=SIMPLEX
+    )
+    share = numpyro.param(
+        "share", jnp.asarray(np.random.default_rng(1).dirichlet(np.ones(2), 2)), constraint=SIMPLEX
+    )
     with numpyro.plate("documents", words.shape[0], dim=-2):
         kind = numpyro.sample("kind", dist.Categorical(weights()))
         with numpyro.plate("words", words.shape[1], dim=-1):
@@ -88,12 +100,20 @@ def no_family(x):
 
 
 PROGRAMS = {
-    one_dimension: (X,), full_covariance: (XY,), masked_elements: (XY,), nested_latents: (WORDS,), parameters_of_each_row: (X,),
-    rows_of_a_table: (X, GROUP), no_family: (X,),
+    one_dimension: (X,),
+    full_covariance: (XY,),
+    masked_elements: (XY,),
+    nested_latents: (WORDS,),
+    parameters_of_each_row: (X,),
+    rows_of_a_table: (X, GROUP),
+    no_family: (X,),
 }
 
 
-@pytest.mark.parametrize(("program", "rows"), [*((program, 4) for program in PROGRAMS), (full_covariance, 1), (nested_latents, 22)])
+@pytest.mark.parametrize(
+    ("program", "rows"),
+    [*((program, 4) for program in PROGRAMS), (full_covariance, 1), (nested_latents, 22)],
+)
 def test_blocks_add_up_to_one_pass(program, rows, monkeypatch):
     args = tuple(map(jnp.asarray, PROGRAMS[program]))
     compiled = Compiled(EM(program), args, {}, False)
@@ -101,7 +121,9 @@ def test_blocks_add_up_to_one_pass(program, rows, monkeypatch):
     constants = compiled.prepare(list(args))
 
     def evaluated():
-        """Return the blocks that the data are cut into, log Z twice, and the expected statistics."""
+        """Return the blocks that the data are cut into, log Z twice, and the expected
+        statistics.
+        """
         found = []
 
         def evaluate(params, constants):
@@ -120,7 +142,9 @@ def test_blocks_add_up_to_one_pass(program, rows, monkeypatch):
     found, log_partition, value, statistics = evaluated()
     assert found is not None and found.size == 23
     np.testing.assert_allclose(value, whole, rtol=1e-13)
-    np.testing.assert_allclose(ravel_pytree(statistics)[0], ravel_pytree(of_whole)[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        ravel_pytree(statistics)[0], ravel_pytree(of_whole)[0], rtol=1e-12, atol=1e-12
+    )
     np.testing.assert_allclose(log_partition, whole, rtol=1e-13)
 
 

@@ -1,4 +1,6 @@
-"""The oracle against formulas written by hand, and against funsor's enumeration where both define the same thing."""
+"""The oracle against formulas written by hand, and against funsor's enumeration where both define
+the same thing.
+"""
 
 import itertools
 import math
@@ -34,7 +36,9 @@ MIXTURE_PARAMS = {"weights": np.array([0.3, 0.7]), "loc": np.array([-1.0, 1.3])}
 
 def mixture_densities():
     """p(x_n, component = k): (sample, component)."""
-    return MIXTURE_PARAMS["weights"] * stats.norm.pdf(MIXTURE_DATA[:, None], MIXTURE_PARAMS["loc"], 1.5)
+    return MIXTURE_PARAMS["weights"] * stats.norm.pdf(
+        MIXTURE_DATA[:, None], MIXTURE_PARAMS["loc"], 1.5
+    )
 
 
 def test_float64_is_on():
@@ -78,7 +82,9 @@ def hmm_by_loop():
     state = numpyro.sample("state_0", dist.Categorical(INITIAL))
     for time, symbol in enumerate(SYMBOLS):
         if time > 0:
-            state = numpyro.sample(f"state_{time}", dist.Categorical(jnp.asarray(TRANSITION)[state]))
+            state = numpyro.sample(
+                f"state_{time}", dist.Categorical(jnp.asarray(TRANSITION)[state])
+            )
         numpyro.sample(f"symbol_{time}", dist.Categorical(jnp.asarray(EMISSION)[state]), obs=symbol)
 
 
@@ -123,7 +129,9 @@ def topics(words):
     """An outer latent for each document, an inner one for each word."""
     num_documents, num_words = words.shape
     theme_table = jnp.array([[0.9, 0.1], [0.2, 0.8]])
-    word_table = jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.3, 0.3, 0.4], [0.0, 0.4, 0.6]]])
+    word_table = jnp.array(
+        [[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.3, 0.3, 0.4], [0.0, 0.4, 0.6]]]
+    )
     with numpyro.plate("documents", num_documents, dim=-2):
         theme = numpyro.sample("theme", dist.DiscreteUniform(1, 2))
         with numpyro.plate("words", num_words, dim=-1):
@@ -134,11 +142,15 @@ def topics(words):
 def test_two_plates_are_their_formula():
     words = np.array([[0, 2], [1, 1]])
     theme_table = np.array([[0.9, 0.1], [0.2, 0.8]])
-    word_table = np.array([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.3, 0.3, 0.4], [0.0, 0.4, 0.6]]])
+    word_table = np.array(
+        [[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.3, 0.3, 0.4], [0.0, 0.4, 0.6]]]
+    )
     joint = 0.5 * np.ones((2, 2))  # (document, theme)
     for d, (a, b) in enumerate(words):
         for h in range(2):
-            joint[d, h] *= (theme_table[h] @ word_table[h, :, a]) * (theme_table[h] @ word_table[h, :, b])
+            joint[d, h] *= (theme_table[h] @ word_table[h, :, a]) * (
+                theme_table[h] @ word_table[h, :, b]
+            )
     table = joint_table(topics, {}, words)
     close(table.log_likelihood, np.log(joint.sum(1)).sum())
     close(table.posterior["theme"], (joint / joint.sum(1, keepdims=True))[:, None])
@@ -148,9 +160,13 @@ def test_two_plates_are_their_formula():
 
 def two_plates_for_funsor(x):
     with numpyro.plate("outer", 2, dim=-2):
-        z = numpyro.sample("z", dist.Categorical(jnp.array([0.2, 0.5, 0.3])), infer={"enumerate": "parallel"})
+        z = numpyro.sample(
+            "z", dist.Categorical(jnp.array([0.2, 0.5, 0.3])), infer={"enumerate": "parallel"}
+        )
         with numpyro.plate("inner", 3, dim=-1):
-            w = numpyro.sample("w", dist.Bernoulli(jnp.array([0.1, 0.4, 0.8])[z]), infer={"enumerate": "parallel"})
+            w = numpyro.sample(
+                "w", dist.Bernoulli(jnp.array([0.1, 0.4, 0.8])[z]), infer={"enumerate": "parallel"}
+            )
             numpyro.sample("x", dist.Normal(jnp.array([-1.0, 0.0, 2.0])[z] + w, 0.7), obs=x)
 
 
@@ -159,7 +175,10 @@ def test_funsor_agrees():
 
     x = np.array([[0.1, 1.7, -0.4], [2.2, 2.9, 1.8]])
     enumerated = enum(config_enumerate(two_plates_for_funsor), first_available_dim=-3)
-    close(joint_table(two_plates_for_funsor, {}, x).log_likelihood, log_density(enumerated, (x,), {}, {})[0])
+    close(
+        joint_table(two_plates_for_funsor, {}, x).log_likelihood,
+        log_density(enumerated, (x,), {}, {})[0],
+    )
 
 
 def test_masked_observation_contributes_nothing():
@@ -169,7 +188,10 @@ def test_masked_observation_contributes_nothing():
 
     seen = np.array([True, False, True, True])
     table = joint_table(masked, MIXTURE_PARAMS, MIXTURE_DATA, seen)
-    close(table.log_likelihood, joint_table(gaussian_mixture, MIXTURE_PARAMS, MIXTURE_DATA[seen]).log_likelihood)
+    close(
+        table.log_likelihood,
+        joint_table(gaussian_mixture, MIXTURE_PARAMS, MIXTURE_DATA[seen]).log_likelihood,
+    )
     close(table.posterior["component"][1], [0.5, 0.5])
 
 
@@ -183,7 +205,11 @@ def test_masked_latent_is_uniform_wherever_the_mask_stands(wrap):
             with handlers.mask(mask=seen), numpyro.plate("rows", 2):
                 numpyro.sample("z", law)
         elif wrap == "inside":
-            with numpyro.plate("columns", 2, dim=-2), numpyro.plate("rows", 2, dim=-1), handlers.mask(mask=seen):
+            with (
+                numpyro.plate("columns", 2, dim=-2),
+                numpyro.plate("rows", 2, dim=-1),
+                handlers.mask(mask=seen),
+            ):
                 numpyro.sample("z", law)
         elif wrap == "event":
             numpyro.sample("z", law.expand([2]).mask(seen).to_event(1))
@@ -205,8 +231,12 @@ def test_half_labelled_rows():
 
     def model():
         with numpyro.plate("samples", 4):
-            z = numpyro.sample("z", dist.Categorical(MIXTURE_PARAMS["weights"]), obs=labels, obs_mask=known)
-            numpyro.sample("x", dist.Normal(jnp.asarray(MIXTURE_PARAMS["loc"])[z], 1.5), obs=MIXTURE_DATA)
+            z = numpyro.sample(
+                "z", dist.Categorical(MIXTURE_PARAMS["weights"]), obs=labels, obs_mask=known
+            )
+            numpyro.sample(
+                "x", dist.Normal(jnp.asarray(MIXTURE_PARAMS["loc"])[z], 1.5), obs=MIXTURE_DATA
+            )
 
     density = mixture_densities()
     per_row = np.where(known, density[np.arange(4), labels], density.sum(1))
@@ -219,7 +249,9 @@ def test_half_labelled_rows():
 def test_batch_dimension_without_plate_is_independent_elements():
     def model():
         z = numpyro.sample("z", dist.Categorical(MIXTURE_PARAMS["weights"]).expand([4]))
-        numpyro.sample("x", dist.Normal(jnp.asarray(MIXTURE_PARAMS["loc"])[z], 1.5), obs=MIXTURE_DATA)
+        numpyro.sample(
+            "x", dist.Normal(jnp.asarray(MIXTURE_PARAMS["loc"])[z], 1.5), obs=MIXTURE_DATA
+        )
 
     close(joint_table(model, {}).log_likelihood, np.log(mixture_densities().sum(1)).sum())
 
@@ -239,7 +271,9 @@ def test_binomial_latent():
             z = numpyro.sample("z", dist.Binomial(2, 0.3))
             numpyro.sample("x", dist.Normal(z, 1.0), obs=jnp.array([0.2, 3.0]))
 
-    density = stats.binom.pmf(np.arange(3), 2, 0.3) * stats.norm.pdf(np.array([[0.2], [3.0]]), np.arange(3))
+    density = stats.binom.pmf(np.arange(3), 2, 0.3) * stats.norm.pdf(
+        np.array([[0.2], [3.0]]), np.arange(3)
+    )
     table = joint_table(model, {})
     close(table.log_likelihood, np.log(density.sum(1)).sum())
     close(table.posterior["z"], density / density.sum(1, keepdims=True))
@@ -263,11 +297,18 @@ def test_scaled_observation_is_copies_given_the_same_latents():
         with numpyro.plate("samples", 4):
             z = numpyro.sample("z", dist.Categorical(MIXTURE_PARAMS["weights"]))
             with handlers.scale(scale=counts):
-                numpyro.sample("x", dist.Normal(jnp.asarray(MIXTURE_PARAMS["loc"])[z], 1.5), obs=MIXTURE_DATA)
+                numpyro.sample(
+                    "x", dist.Normal(jnp.asarray(MIXTURE_PARAMS["loc"])[z], 1.5), obs=MIXTURE_DATA
+                )
 
     counts = np.array([1, 2, 3, 1])
-    likelihood = stats.norm.pdf(MIXTURE_DATA[:, None], MIXTURE_PARAMS["loc"], 1.5) ** counts[:, None]
-    close(joint_table(model, {}, counts).log_likelihood, np.log(likelihood @ MIXTURE_PARAMS["weights"]).sum())
+    likelihood = (
+        stats.norm.pdf(MIXTURE_DATA[:, None], MIXTURE_PARAMS["loc"], 1.5) ** counts[:, None]
+    )
+    close(
+        joint_table(model, {}, counts).log_likelihood,
+        np.log(likelihood @ MIXTURE_PARAMS["weights"]).sum(),
+    )
 
 
 def test_scaled_latent_is_refused():

@@ -1,7 +1,8 @@
-"""Scans over discrete latents against the joint table: random chains by seed, and the special cases by name.
+"""Scans over discrete latents against the joint table: random chains by seed, and the special cases
+by name.
 
-`HYPOTHESIS_PROFILE=thorough pytest tests/test_chains.py` runs 200 random chains; the default, the first of them. A failure
-prints the program as a script.
+`HYPOTHESIS_PROFILE=thorough pytest tests/test_chains.py` runs 200 random chains; the default, the
+first of them. A failure prints the program as a script.
 """
 
 import itertools
@@ -20,12 +21,11 @@ from numpyro.distributions import biject_to, constraints
 from random_chains import CONSTRAINTS, Chain, chain_from_seed, repeated
 
 from emjax import EM
-from emjax.elimination import crossed
-from emjax.elimination import log_partition
-from emjax.numerics import guards
-from emjax.graph import symbols
 from emjax.distributions import Select
 from emjax.e_step.e_step import e_step, problem
+from emjax.elimination import crossed, log_partition
+from emjax.graph import symbols
+from emjax.numerics import guards
 
 NUM_CHAINS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 8
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
@@ -53,7 +53,9 @@ compiled = itertools.count(1)
 
 
 def chain_and_table(seed: int) -> tuple[Chain, JointTable, np.ndarray | None]:
-    """A random chain, the joint table with its multiplicities written out, and which sequence each copy is of."""
+    """A random chain, the joint table with its multiplicities written out, and which sequence each
+    copy is of.
+    """
     if next(compiled) % 25 == 0:
         jax.clear_caches()
     chain = chain_from_seed(seed)
@@ -81,13 +83,24 @@ def test_random_chain_is_brute_force(seed):
     posterior, decoded = em.posterior(*at), em.decode(*at)
     assert set(posterior) == set(decoded) == set(table.latents)
     for name, expected in table.posterior.items():
-        close(of_copies(posterior[name], chain, name, origin), expected, **failing(chain, f"posterior of {name}"))
+        close(
+            of_copies(posterior[name], chain, name, origin),
+            expected,
+            **failing(chain, f"posterior of {name}"),
+        )
     mode = {name: of_copies(value, chain, name, origin) for name, value in decoded.items()}
-    close(table.complete_log_likelihood_at(mode), table.mode_log_likelihood, **failing(chain, "decode"))
+    close(
+        table.complete_log_likelihood_at(mode),
+        table.mode_log_likelihood,
+        **failing(chain, "decode"),
+    )
     pairwise = em.pairwise_posterior(*at)
     assert set(pairwise) >= {name for name in chain.chained if len(posterior[name]) > 1}
     for name in pairwise:
-        actual, expected = of_copies(pairwise[name], chain, name, origin), table.pairwise_posterior(name)
+        actual, expected = (
+            of_copies(pairwise[name], chain, name, origin),
+            table.pairwise_posterior(name),
+        )
         close(actual, expected, **failing(chain, f"pairwise posterior of {name}"))
 
 
@@ -95,7 +108,10 @@ def log_likelihood_and_gradient(chain: Chain):
     """log p(x | params) by brute force, and its gradient in unconstrained coordinates."""
     copies, _ = repeated(chain)
     table = joint_table(copies.model, copies.params, copies.data)
-    latents = {name: jnp.asarray(latent.support)[table.index[name]] for name, latent in table.latents.items()}
+    latents = {
+        name: jnp.asarray(latent.support)[table.index[name]]
+        for name, latent in table.latents.items()
+    }
 
     def function(unconstrained):
         params = constrained(chain, unconstrained)
@@ -106,14 +122,20 @@ def log_likelihood_and_gradient(chain: Chain):
 
 
 def expected_statistics_times_tables(chain: Chain, chains: str):
-    """log p(x | params) by an E-step, and the gradient of what its expected statistics make of the tables: Fisher's identity."""
-    compiled, params, constants = EM(chain.model, chains=chains)._at(chain.params, (chain.data,), {})
+    """log p(x | params) by an E-step, and the gradient of what its expected statistics make of the
+    tables: Fisher's identity.
+    """
+    compiled, params, constants = EM(chain.model, chains=chains)._at(
+        chain.params, (chain.data,), {}
+    )
     graph = compiled.graph
 
     def expected(unconstrained):
         log_z, statistics = e_step(graph, graph.arrays(params, constants))
         tables = problem(graph, graph.arrays(constrained(chain, unconstrained), constants)).tables
-        products = jax.tree.map(lambda t, table: jnp.sum(jax.lax.stop_gradient(t) * table), statistics, tables)
+        products = jax.tree.map(
+            lambda t, table: jnp.sum(jax.lax.stop_gradient(t) * table), statistics, tables
+        )
         return sum(jax.tree.leaves(products)), log_z
 
     gradient, log_z = jax.jit(jax.grad(expected, has_aux=True))(unconstrained(chain))
@@ -146,12 +168,15 @@ def test_expected_statistics_of_a_random_chain_are_brute_force(seed, monkeypatch
         close(gradient[name], value, **failing(chain, f"gradient of {name}"))
 
 
-# What a chain costs --------------------------------------------------------------------------------------------------
+# What a chain costs
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def orders(monkeypatch) -> list[int]:
-    """The orders of the chains that are summed out over time. What is exact only for few elements is refused."""
+    """The orders of the chains that are summed out over time. What is exact only for few elements
+    is refused.
+    """
     monkeypatch.setattr(symbols, "LARGEST_JOINT", 0)
     monkeypatch.setattr(crossed, "MOST_ELEMENTS_TAKEN_ONE_BY_ONE", 0)
     found = []
@@ -229,13 +254,18 @@ def test_a_chain_that_goes_on_in_a_second_scan_is_summed_out_over_time(orders):
     assert orders == [1, 1]
 
 
-# Special cases -------------------------------------------------------------------------------------------------------
+# Special cases
+# -------------------------------------------------------------------------------------------------------
 
 INITIAL = np.array([0.6, 0.1, 0.3])
 TRANSITION = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.25, 0.0, 0.75]])
 EMISSION = np.array([[0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
 SYMBOLS = np.array([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0]]).T  # (time, sequence)
-HMM_PARAMS = {"initial": jnp.array(INITIAL), "transition": jnp.array(TRANSITION), "emission": jnp.array(EMISSION)}
+HMM_PARAMS = {
+    "initial": jnp.array(INITIAL),
+    "transition": jnp.array(TRANSITION),
+    "emission": jnp.array(EMISSION),
+}
 
 
 def tables():
@@ -265,7 +295,9 @@ def hmm(symbols, seen=None, reverse=False):
 
 
 def forward_backward(symbols):
-    """log p(symbols), p(state_t | symbols), p(state_t, state_t+1 | symbols) of one sequence, by matrix products."""
+    """log p(symbols), p(state_t | symbols), p(state_t, state_t+1 | symbols) of one sequence, by
+    matrix products.
+    """
     forward, backward = [INITIAL * EMISSION[:, symbols[0]]], [np.ones(3)]
     for symbol in symbols[1:]:
         forward.append(forward[-1] @ TRANSITION * EMISSION[:, symbol])
@@ -276,11 +308,17 @@ def forward_backward(symbols):
         forward[t][:, None] * TRANSITION * (EMISSION[:, symbols[t + 1]] * backward[t + 1]) / total
         for t in range(len(symbols) - 1)
     ]
-    return np.log(total), np.array(forward) * np.array(backward) / total, np.reshape(pairs, (-1, 3, 3))
+    return (
+        np.log(total),
+        np.array(forward) * np.array(backward) / total,
+        np.reshape(pairs, (-1, 3, 3)),
+    )
 
 
 def assert_brute_force(model, params, *args):
-    """The engine's log-likelihood, posterior and mode are those of the joint table; return the table."""
+    """The engine's log-likelihood, posterior and mode are those of the joint table; return the
+    table.
+    """
     table = joint_table(model, params, *args)
     em = EM(model)
     close(em.log_likelihood(params, *args), table.log_likelihood)
@@ -297,15 +335,27 @@ def test_hmm_is_its_matrix_products(num_steps):
     symbols = SYMBOLS[:num_steps]
     em = EM(hmm)
     by_hand = [forward_backward(sequence) for sequence in symbols.T]
-    close(em.log_likelihood(HMM_PARAMS, symbols), sum(log_likelihood for log_likelihood, *_ in by_hand))
-    close(em.posterior(HMM_PARAMS, symbols)["state"], np.stack([posterior for _, posterior, _ in by_hand], 1))
+    close(
+        em.log_likelihood(HMM_PARAMS, symbols),
+        sum(log_likelihood for log_likelihood, *_ in by_hand),
+    )
+    close(
+        em.posterior(HMM_PARAMS, symbols)["state"],
+        np.stack([posterior for _, posterior, _ in by_hand], 1),
+    )
     if num_steps > 1:
-        close(em.pairwise_posterior(HMM_PARAMS, symbols)["state"], np.stack([pairs for *_, pairs in by_hand], 1))
+        close(
+            em.pairwise_posterior(HMM_PARAMS, symbols)["state"],
+            np.stack([pairs for *_, pairs in by_hand], 1),
+        )
 
 
 def test_an_em_step_of_an_hmm_is_baum_welch():
     by_hand = [forward_backward(sequence) for sequence in SYMBOLS.T]
-    posterior, pairs = np.stack([p for _, p, _ in by_hand], 1), np.stack([p for *_, p in by_hand], 1).sum((0, 1))
+    posterior, pairs = (
+        np.stack([p for _, p, _ in by_hand], 1),
+        np.stack([p for *_, p in by_hand], 1).sum((0, 1)),
+    )
     emitted = np.stack([posterior[SYMBOLS == symbol].sum(0) for symbol in range(2)], 1)
     em = EM(hmm)
     state, _ = jax.jit(em.update)(em.init(jax.random.key(0), SYMBOLS), SYMBOLS)
@@ -320,13 +370,17 @@ def test_masked_steps_change_nothing():
     seen = np.arange(5)[:, None] < length
     em = EM(hmm)
     short = forward_backward(SYMBOLS[:2, 1])
-    close(em.log_likelihood(HMM_PARAMS, SYMBOLS, seen), forward_backward(SYMBOLS[:, 0])[0] + short[0])
+    close(
+        em.log_likelihood(HMM_PARAMS, SYMBOLS, seen), forward_backward(SYMBOLS[:, 0])[0] + short[0]
+    )
     posterior = em.posterior(HMM_PARAMS, SYMBOLS, seen)["state"]
     close(posterior[:2, 1], short[1])
     close(posterior[2:, 1], np.full((3, 3), 1 / 3))
     other = np.where(seen, SYMBOLS, 1 - SYMBOLS)
     update = jax.jit(em.update)
-    step = [update(em.init(jax.random.key(0), x, seen), x, seen)[0].params for x in (SYMBOLS, other)]
+    step = [
+        update(em.init(jax.random.key(0), x, seen), x, seen)[0].params for x in (SYMBOLS, other)
+    ]
     for name in step[0]:
         close(step[0][name], step[1][name])
 
@@ -334,7 +388,9 @@ def test_masked_steps_change_nothing():
 def test_a_reversed_scan_is_a_scan_of_reversed_data():
     em = EM(hmm)
     forth = em.posterior(HMM_PARAMS, SYMBOLS)["state"]
-    back = EM(lambda symbols: hmm(symbols, reverse=True)).posterior(HMM_PARAMS, SYMBOLS[::-1])["state"]
+    back = EM(lambda symbols: hmm(symbols, reverse=True)).posterior(HMM_PARAMS, SYMBOLS[::-1])[
+        "state"
+    ]
     close(back, forth[::-1])
 
 
@@ -344,18 +400,25 @@ def test_sequences_without_a_plate_are_those_of_a_plate():
 
         def step(previous, inputs):
             time, symbol = inputs
-            state = numpyro.sample("state", dist.Categorical(jnp.where(time == 0, initial, transition[previous])))
+            state = numpyro.sample(
+                "state", dist.Categorical(jnp.where(time == 0, initial, transition[previous]))
+            )
             numpyro.sample("symbol", dist.Categorical(emission[state]), obs=symbol)
             return state, None
 
         scan(step, jnp.zeros(symbols.shape[1], int), (jnp.arange(len(symbols)), symbols))
 
     close(EM(bare).log_likelihood(HMM_PARAMS, SYMBOLS), EM(hmm).log_likelihood(HMM_PARAMS, SYMBOLS))
-    close(EM(bare).posterior(HMM_PARAMS, SYMBOLS)["state"], EM(hmm).posterior(HMM_PARAMS, SYMBOLS)["state"])
+    close(
+        EM(bare).posterior(HMM_PARAMS, SYMBOLS)["state"],
+        EM(hmm).posterior(HMM_PARAMS, SYMBOLS)["state"],
+    )
 
 
 def test_a_long_chain_with_an_outlier_is_exact():
-    """Scaling by the largest emission loses the only state that can explain the next step: a left-to-right chain."""
+    """Scaling by the largest emission loses the only state that can explain the next step: a
+    left-to-right chain.
+    """
     num_states, num_steps = 12, 300
     transition = 0.9 * np.eye(num_states) + 0.1 * np.eye(num_states, k=1)
     transition[-1, -1] = 1.0
@@ -377,7 +440,9 @@ def test_a_long_chain_with_an_outlier_is_exact():
         scan(step, 0, (jnp.arange(len(x)), x))
 
     def forward(density):
-        log_transition = np.log(np.where(transition > 0, transition, 1e-320) * (transition > 0) + 0.0)
+        log_transition = np.log(
+            np.where(transition > 0, transition, 1e-320) * (transition > 0) + 0.0
+        )
         message = np.where(np.arange(num_states) == 0, 0.0, -np.inf) + density[0]
         for own in density[1:]:
             message = np.logaddexp.reduce(message[:, None] + log_transition, 0) + own
@@ -442,7 +507,11 @@ def factorial(x):
 
 @pytest.mark.parametrize("given", [("a",), ("b",), ("c",), ("a", "c"), ("a", "b", "c")])
 def test_conditioning_on_part_of_a_chain_is_observing_it(given):
-    values = {"a": jnp.array([0, 1, 1, 0]), "b": jnp.array([1, 1, 0, 0]), "c": jnp.array([0, 0, 1, 1])}
+    values = {
+        "a": jnp.array([0, 1, 1, 0]),
+        "b": jnp.array([1, 1, 0, 0]),
+        "c": jnp.array([0, 0, 1, 1]),
+    }
     x = jnp.array([0.3, 1.2, 2.0, -0.4])
     model = handlers.condition(factorial, {name: values[name] for name in given})
     table = assert_brute_force(model, {}, x)
@@ -457,7 +526,9 @@ def test_states_known_at_some_steps():
 
         def step(previous, inputs):
             symbol, label, is_known = inputs
-            state = numpyro.sample("state", dist.Categorical(transition[previous]), obs=label, obs_mask=is_known)
+            state = numpyro.sample(
+                "state", dist.Categorical(transition[previous]), obs=label, obs_mask=is_known
+            )
             numpyro.sample("symbol", dist.Categorical(emission[state]), obs=symbol)
             return state, None
 
@@ -485,7 +556,10 @@ def test_a_scan_without_a_carry_is_a_plate():
             z = numpyro.sample("z", dist.Categorical(jnp.array([0.3, 0.7])))
             numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
 
-    updated = [jax.jit(em.update)(em.init(jax.random.key(0), x), x) for em in (EM(with_scan), EM(with_plate))]
+    updated = [
+        jax.jit(em.update)(em.init(jax.random.key(0), x), x)
+        for em in (EM(with_scan), EM(with_plate))
+    ]
     close(updated[0][1], updated[1][1])
     close(updated[0][0].params["loc"], updated[1][0].params["loc"])
 
@@ -511,7 +585,9 @@ def test_a_chain_that_goes_on_in_a_second_scan():
 def test_a_scan_over_the_states_of_another():
     def model(symbols):
         _, transition, emission = tables()
-        slow = jnp.array([[[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], [[0.2, 0.8], [0.6, 0.4], [0.1, 0.9]]])
+        slow = jnp.array(
+            [[[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]], [[0.2, 0.8], [0.6, 0.4], [0.1, 0.9]]]
+        )
 
         def below(previous, _):
             state = numpyro.sample("state", dist.Categorical(transition[previous]))
@@ -596,7 +672,9 @@ def test_a_continuous_latent_of_every_step_is_estimated_under_its_prior():
 
 def test_a_latent_of_every_word_of_every_step():
     """Chains of documents; within a step each word has a topic of its own."""
-    words = jnp.array([[[0, 1], [2, 2]], [[1, 1], [0, 2]], [[2, 0], [0, 0]]])  # (time, document, word)
+    words = jnp.array(
+        [[[0, 1], [2, 2]], [[1, 1], [0, 2]], [[2, 0], [0, 0]]]
+    )  # (time, document, word)
 
     def model(words):
         theme_table = jnp.array([[0.9, 0.1], [0.2, 0.8]])
@@ -690,7 +768,9 @@ def test_an_emission_that_an_input_picks(chains):
         def step(previous, inputs):
             value, kind = inputs
             with numpyro.plate("sequences", 2):
-                z = numpyro.sample("z", dist.Categorical(jnp.array([[0.9, 0.1], [0.3, 0.7]])[previous]))
+                z = numpyro.sample(
+                    "z", dist.Categorical(jnp.array([[0.9, 0.1], [0.3, 0.7]])[previous])
+                )
                 numpyro.sample("x", dist.Normal(loc[z, kind], 1.0), obs=value)
             return z, None
 
@@ -711,7 +791,9 @@ def test_copies_of_one_sequence(chains):
 
         def step(previous, value):
             with numpyro.plate("sequences", x.shape[1]), handlers.scale(scale=counts):
-                z = numpyro.sample("z", dist.Categorical(jnp.array([[0.9, 0.1], [0.3, 0.7]])[previous]))
+                z = numpyro.sample(
+                    "z", dist.Categorical(jnp.array([[0.9, 0.1], [0.3, 0.7]])[previous])
+                )
                 numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=value)
             return z, None
 
@@ -726,7 +808,9 @@ def test_an_observation_of_the_first_and_the_last_state():
     def model(x, y):
         def step(previous, value):
             with numpyro.plate("sequences", 2):
-                z = numpyro.sample("z", dist.Categorical(jnp.array([[0.9, 0.1], [0.3, 0.7]])[previous]))
+                z = numpyro.sample(
+                    "z", dist.Categorical(jnp.array([[0.9, 0.1], [0.3, 0.7]])[previous])
+                )
                 numpyro.sample("x", dist.Normal(1.0 * z, 1.0), obs=value)
             return z, z
 
@@ -738,7 +822,8 @@ def test_an_observation_of_the_first_and_the_last_state():
     assert_brute_force(model, {}, x, jnp.array([1.7, 0.3]))
 
 
-# Errors --------------------------------------------------------------------------------------------------------------
+# Errors
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_carry_that_accumulates_a_latent_is_refused():
@@ -778,7 +863,10 @@ def test_a_missing_plate_is_named():
 
         scan(step, 0, x)
 
-    message = r"Site 'x': .* A plate is missing: put 'z' and 'x' inside\n    with numpyro.plate\('rows', 2\)"
+    message = (
+        r"Site 'x': .* A plate is missing: put 'z' and 'x' inside\n    with "
+        r"numpyro.plate\('rows', 2\)"
+    )
     with pytest.raises(ValueError, match=message):
         EM(model).log_likelihood({}, jnp.zeros((3, 2)))
 

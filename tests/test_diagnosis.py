@@ -1,4 +1,6 @@
-"""Certificates: a maximum is called one, and a saddle, a ridge, an early stop, an empty value and a duplicate by their names."""
+"""Certificates: a maximum is called one, and a saddle, a ridge, an early stop, an empty value and a
+duplicate by their names.
+"""
 
 from dataclasses import replace
 
@@ -8,14 +10,15 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import scan
+from numpyro.distributions import constraints
+
 from emjax import EM
 from emjax.certificates import diagnosis
 from emjax.certificates.coordinates import coordinates
 from emjax.certificates.curvature import check_finite, largest_eigenvalues
-from emjax.e_step.e_step import e_step, problem
 from emjax.certificates.occupancy import duplicates, expected_counts
-from numpyro.contrib.control_flow import scan
-from numpyro.distributions import constraints
+from emjax.e_step.e_step import e_step, problem
 
 KEY = jax.random.key(0)
 
@@ -27,7 +30,9 @@ def free_compiled_programs():
 
 
 def mixture(x, num_values=2):
-    weights = numpyro.param("weights", jnp.full(num_values, 1 / num_values), constraint=constraints.simplex)
+    weights = numpyro.param(
+        "weights", jnp.full(num_values, 1 / num_values), constraint=constraints.simplex
+    )
     loc = numpyro.param("loc", jnp.linspace(-1.0, 1.0, num_values))
     scale = numpyro.param("scale", jnp.ones(num_values), constraint=constraints.positive)
     with numpyro.plate("rows", len(x)):
@@ -47,38 +52,60 @@ def two():
     return em, result, em.diagnose(result, X)
 
 
-# ── a maximum ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── a maximum ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_maximum_is_one_and_every_certificate_says_so(two):
     _, result, found = two
     assert found.is_local_maximum and found.verdict == "local maximum"
     assert found.gradient_norm < 1e-3 and found.distance < 1e-4 and found.fisher_residual < 1e-10
-    assert (found.eigenvalues < 0).all() and len(found.eigenvalues) == len(found.coordinates) == 5 and found.is_dense
+    assert (
+        (found.eigenvalues < 0).all()
+        and len(found.eigenvalues) == len(found.coordinates) == 5
+        and found.is_dense
+    )
     np.testing.assert_allclose(found.objective, result.objective[-1], rtol=1e-12)
-    assert found.empty == {"z": ()} and found.duplicates == {"z": ()} and not any(where.any() for where in found.on_boundary.values())
+    assert (
+        found.empty == {"z": ()}
+        and found.duplicates == {"z": ()}
+        and not any(where.any() for where in found.on_boundary.values())
+    )
     text = str(found)
-    for part in ("local maximum: the gradient is zero", "standard errors", "Fisher's identity", "% of the distance", "5 coordinates", "z: expected counts"):
+    for part in (
+        "local maximum: the gradient is zero",
+        "standard errors",
+        "Fisher's identity",
+        "% of the distance",
+        "5 coordinates",
+        "z: expected counts",
+    ):
         assert part in text
 
 
 def test_counts_are_the_posteriors_sum(two):
     em, result, found = two
-    np.testing.assert_allclose(found.counts["z"], em.posterior(result.params, X)["z"].sum(0), rtol=1e-10)
+    np.testing.assert_allclose(
+        found.counts["z"], em.posterior(result.params, X)["z"].sum(0), rtol=1e-10
+    )
 
 
 def test_the_rate_is_the_ratio_of_successive_differences(two):
     em, _, found = two
     state, update = em.init(KEY, X), jax.jit(lambda state: em.update(state, X)[0])
     path = [state := update(state) for _ in range(51)]
-    steps = np.diff([np.concatenate([np.ravel(value) for value in state.params.values()]) for state in path], axis=0)
+    steps = np.diff(
+        [np.concatenate([np.ravel(value) for value in state.params.values()]) for state in path],
+        axis=0,
+    )
     ratio = np.linalg.norm(steps[49]) / np.linalg.norm(steps[48])
     assert 0.7 < found.rate < 1
     np.testing.assert_allclose(found.rate, ratio, atol=1e-4)
 
 
 def test_the_derivative_of_em_is_one_less_the_part_of_the_information_that_is_observed(two):
-    """DM = I − I_c⁻¹ I_o, Dempster, Laird & Rubin (1977), and the derivative of `em.update` itself."""
+    """DM = I − I_c⁻¹ I_o, Dempster, Laird & Rubin (1977), and the derivative of `em.update`
+    itself.
+    """
     em, result, found = two
     compiled, params, constants = em._at(result.params, (X,), {})
     own = coordinates(compiled.graph, compiled.maximizers, params)
@@ -88,20 +115,29 @@ def test_the_derivative_of_em_is_one_less_the_part_of_the_information_that_is_ob
     state = em.init(KEY, X)
 
     def updated(vector):
-        return own.flatten(em.update(replace(state, params=own.unflatten(vector, params)), X)[0].params)
+        return own.flatten(
+            em.update(replace(state, params=own.unflatten(vector, params)), X)[0].params
+        )
 
-    np.testing.assert_allclose(jax.jit(jax.jacfwd(updated))(own.flatten(params)), seen["derivative of EM"].T, atol=1e-10)
+    np.testing.assert_allclose(
+        jax.jit(jax.jacfwd(updated))(own.flatten(params)), seen["derivative of EM"].T, atol=1e-10
+    )
     np.testing.assert_allclose(np.linalg.eigvalsh(seen["hessian"]), found.eigenvalues, rtol=1e-6)
 
 
 def test_what_is_not_in_closed_form_converges_at_its_own_rate():
-    """A mixture of logistic regressions: Newton's method climbs Q, and the derivative is that of the maximum it reaches."""
+    """A mixture of logistic regressions: Newton's method climbs Q, and the derivative is that of
+    the maximum it reaches.
+    """
     rng = np.random.default_rng(1)
     covariate, slope = rng.normal(size=60), np.where(rng.uniform(size=60) < 0.5, 2.5, -2.0)
     y = rng.binomial(6, 1 / (1 + np.exp(-slope * covariate))).astype(float)
 
     def regressions(covariate, y):
-        slope, weight = numpyro.param("slope", jnp.array([-1.0, 1.0])), numpyro.param("weight", 0.4, constraint=constraints.unit_interval)
+        slope, weight = (
+            numpyro.param("slope", jnp.array([-1.0, 1.0])),
+            numpyro.param("weight", 0.4, constraint=constraints.unit_interval),
+        )
         with numpyro.plate("rows", len(y)):
             z = numpyro.sample("z", dist.Bernoulli(weight))
             numpyro.sample("y", dist.Binomial(6, logits=slope[z] * covariate), obs=y)
@@ -109,19 +145,33 @@ def test_what_is_not_in_closed_form_converges_at_its_own_rate():
     em = EM(regressions, tol=0.0, max_steps=400)
     assert em.plan(covariate, y).method("slope") == "Newton"
     found = em.diagnose(em.run(KEY, covariate, y), covariate, y)
-    state, update = em.init(KEY, covariate, y), jax.jit(lambda state: em.update(state, covariate, y)[0])
+    state, update = (
+        em.init(KEY, covariate, y),
+        jax.jit(lambda state: em.update(state, covariate, y)[0]),
+    )
     path = [state := update(state) for _ in range(16)]
-    steps = np.diff([np.append(state.params["slope"], state.params["weight"]) for state in path], axis=0)
+    steps = np.diff(
+        [np.append(state.params["slope"], state.params["weight"]) for state in path], axis=0
+    )
     assert found.is_local_maximum
-    np.testing.assert_allclose(found.rate, np.linalg.norm(steps[14]) / np.linalg.norm(steps[13]), atol=1e-4)
-    np.testing.assert_allclose(found.counts["z"], em.posterior(state.params, covariate, y)["z"].sum(0), rtol=1e-4)  # Bernoulli: no table of its own values
+    np.testing.assert_allclose(
+        found.rate, np.linalg.norm(steps[14]) / np.linalg.norm(steps[13]), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        found.counts["z"], em.posterior(state.params, covariate, y)["z"].sum(0), rtol=1e-4
+    )  # Bernoulli: no table of its own values
 
 
 def test_many_coordinates_are_diagnosed_without_their_matrices(two, monkeypatch):
     em, result, dense = two
     monkeypatch.setattr(diagnosis, "LARGEST_DENSE", 4)
     found = EM(mixture, tol=0.0).diagnose(result.params, X)  # params in place of a result
-    assert found.is_local_maximum and not found.is_dense and "of those that Lanczos's method sees" in str(found) and "no direction of increase was found" in found.reason
+    assert (
+        found.is_local_maximum
+        and not found.is_dense
+        and "of those that Lanczos's method sees" in str(found)
+        and "no direction of increase was found" in found.reason
+    )
     np.testing.assert_allclose(found.eigenvalues[[0, -1]], dense.eigenvalues[[0, -1]], rtol=1e-6)
     np.testing.assert_allclose(found.rate, dense.rate, rtol=1e-4)
     assert found.distance < 1e-3
@@ -134,17 +184,24 @@ def test_lanczos_finds_the_outermost_eigenvalues():
     values, top = largest_eigenvalues(lambda v: matrix @ v, 80, 50)
     np.testing.assert_allclose(values[[0, -1]], expected[[0, -1]], rtol=1e-8)
     np.testing.assert_allclose(abs(top @ vectors[:, -1]), 1, atol=1e-6)
-    all_of_them, _ = largest_eigenvalues(lambda v: np.diag([3.0, 1.0, 1.0]) @ v, 3, 10)  # an invariant subspace ends it
+    all_of_them, _ = largest_eigenvalues(
+        lambda v: np.diag([3.0, 1.0, 1.0]) @ v, 3, 10
+    )  # an invariant subspace ends it
     np.testing.assert_allclose(all_of_them, [1, 3], rtol=1e-10)
 
 
-# ── what is none ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── what is none ──────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_symmetric_start_is_a_saddle_along_the_difference_of_its_components(two):
     em, _, _ = two
     found = em.diagnose({"weights": [0.5, 0.5], "loc": [X.mean()] * 2, "scale": [X.std()] * 2}, X)
-    assert found.verdict == "saddle" and not found.is_local_maximum and found.eigenvalues[-1] > 0 and found.rate > 1
+    assert (
+        found.verdict == "saddle"
+        and not found.is_local_maximum
+        and found.eigenvalues[-1] > 0
+        and found.rate > 1
+    )
     assert "+1 loc" in found.reason and "-1 loc" in found.reason
     assert found.duplicates == {"z": ((0, 1),)} and "duplicates: 0 and 1" in str(found)
 
@@ -155,7 +212,11 @@ def test_a_run_that_stopped_early_is_not_stationary(two):
     found = em.diagnose(near, X)
     assert found.verdict == "not stationary" and found.distance > 0.1
     far = em.diagnose({"weights": [0.5, 0.5], "loc": [-0.1, 0.1], "scale": [3.0, 3.0]}, X)
-    assert far.verdict == "not stationary" and "still moving" in far.reason and "of the complete data" in str(far)
+    assert (
+        far.verdict == "not stationary"
+        and "still moving" in far.reason
+        and "of the complete data" in str(far)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -166,46 +227,81 @@ def three():
 def test_a_planted_duplicate_and_an_empty_component_are_named(two, three):
     _, result, _ = two
     weights, loc, scale = (np.asarray(result.params[name]) for name in ("weights", "loc", "scale"))
-    split = {"weights": [weights[0] / 3, 2 * weights[0] / 3, weights[1]], "loc": loc[[0, 0, 1]], "scale": scale[[0, 0, 1]]}
+    split = {
+        "weights": [weights[0] / 3, 2 * weights[0] / 3, weights[1]],
+        "loc": loc[[0, 0, 1]],
+        "scale": scale[[0, 0, 1]],
+    }
     found = three.diagnose(split, X, num_values=3)
     assert found.duplicates == {"z": ((0, 1),)} and found.empty == {"z": ()}
-    # the objective has the same value whatever the two share, to first order: a ridge, or a saddle if a third component helps
+    # the objective has the same value whatever the two share, to first order: a ridge, or a saddle
+    # if a third component helps
     assert found.verdict in ("ridge", "saddle")
-    lonely = {"weights": [weights[0] * 0.999, 0.001, weights[1] * 0.999], "loc": [loc[0], 0.1, loc[1]], "scale": [scale[0], 0.3, scale[1]]}
+    lonely = {
+        "weights": [weights[0] * 0.999, 0.001, weights[1] * 0.999],
+        "loc": [loc[0], 0.1, loc[1]],
+        "scale": [scale[0], 0.3, scale[1]],
+    }
     lonely["weights"] = np.array(lonely["weights"]) / np.sum(lonely["weights"])
     found = three.diagnose(lonely, X, num_values=3)
-    assert found.empty == {"z": (1,)} and "empty (less than one element): 1" in str(found) and found.duplicates == {"z": ()}
+    assert (
+        found.empty == {"z": (1,)}
+        and "empty (less than one element): 1" in str(found)
+        and found.duplicates == {"z": ()}
+    )
 
 
 def test_an_entry_on_the_boundary_is_named_and_whether_the_objective_would_leave_it(two, three):
     _, result, _ = two
     weights, loc, scale = (np.asarray(result.params[name]) for name in ("weights", "loc", "scale"))
-    helpful = X[np.argmax(np.abs(X - X.mean()))]  # a component for the outlier would help; one where no datum is would not
+    helpful = X[
+        np.argmax(np.abs(X - X.mean()))
+    ]  # a component for the outlier would help; one where no datum is would not
     found = {}
     for name, place in (("helpful", helpful), ("useless", 30.0)):
-        found[name] = three.diagnose({"weights": np.append(weights, 0.0), "loc": np.append(loc, place), "scale": np.append(scale, 0.05)}, X, num_values=3)
+        found[name] = three.diagnose(
+            {
+                "weights": np.append(weights, 0.0),
+                "loc": np.append(loc, place),
+                "scale": np.append(scale, 0.05),
+            },
+            X,
+            num_values=3,
+        )
         np.testing.assert_array_equal(found[name].on_boundary["weights"], [False, False, True])
         assert "on the boundary      weights[2]" in str(found[name])
-    assert found["helpful"].inward["weights"].tolist() == [False, False, True] and "would increase inward from weights[2]" in str(found["helpful"])
+    assert found["helpful"].inward["weights"].tolist() == [
+        False,
+        False,
+        True,
+    ] and "would increase inward from weights[2]" in str(found["helpful"])
     assert not found["useless"].inward["weights"].any()
 
 
 def test_equal_states_of_a_chain_are_duplicates():
     def chain(y):
         start = numpyro.param("start", jnp.full(3, 1 / 3), constraint=constraints.simplex)
-        transition = numpyro.param("transition", jnp.full((3, 3), 1 / 3), constraint=constraints.simplex)
+        transition = numpyro.param(
+            "transition", jnp.full((3, 3), 1 / 3), constraint=constraints.simplex
+        )
         rate = numpyro.param("rate", jnp.ones(3), constraint=constraints.positive)
 
         def step(before, t_y):
             t, y = t_y
-            now = numpyro.sample("state", dist.Categorical(jnp.where(t == 0, start, transition[before])))
+            now = numpyro.sample(
+                "state", dist.Categorical(jnp.where(t == 0, start, transition[before]))
+            )
             numpyro.sample("y", dist.Poisson(rate[now]), obs=y)
             return now, None
 
         scan(step, 0, (jnp.arange(len(y)), y))
 
     y = np.array([0.0, 1, 6, 8, 5, 0, 1, 0, 7, 9, 0, 2])
-    params = {"start": [0.5, 0.2, 0.3], "transition": [[0.6, 0.2, 0.2], [0.3, 0.2, 0.5], [0.3, 0.2, 0.5]], "rate": [1.0, 7.0, 7.0]}
+    params = {
+        "start": [0.5, 0.2, 0.3],
+        "transition": [[0.6, 0.2, 0.2], [0.3, 0.2, 0.5], [0.3, 0.2, 0.5]],
+        "rate": [1.0, 7.0, 7.0],
+    }
     em = EM(chain)
     compiled, _, constants = em._at(params, (y,), {})
     graph = compiled.graph
@@ -217,17 +313,21 @@ def test_equal_states_of_a_chain_are_duplicates():
         return problem(graph, arrays).tables, statistics, expected_counts(graph, arrays, statistics)
 
     def found(params):
-        tables, statistics, counts = jax.device_get(expected({name: jnp.asarray(value) for name, value in params.items()}))
+        tables, statistics, counts = jax.device_get(
+            expected({name: jnp.asarray(value) for name, value in params.items()})
+        )
         return duplicates(graph, tables, statistics, counts), counts
 
     pairs, counts = found(params)
     assert pairs == {"state": ((1, 2),)}
     np.testing.assert_allclose(counts["state"], em.posterior(params, y)["state"].sum(0), rtol=1e-10)
     # the same emissions, but not the same states to follow
-    assert found(params | {"transition": [[0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.6, 0.1, 0.3]]})[0] == {"state": ()}
+    assert found(params | {"transition": [[0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.6, 0.1, 0.3]]})[
+        0
+    ] == {"state": ()}
 
 
-# ── bad input ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── bad input ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_what_cannot_be_diagnosed_is_an_error(two):
@@ -236,7 +336,10 @@ def test_what_cannot_be_diagnosed_is_an_error(two):
         EM(mixture, e_step="hard").diagnose(result, X)
     with pytest.raises(ValueError, match="The objective is not finite at these parameters"):
         em.diagnose(dict(result.params) | {"scale": jnp.array([1e-200, 1e-200])}, X)
-    with pytest.raises(ValueError, match=r"derivatives of the objective are not finite along loc\[1\].*needs a floor"):
+    with pytest.raises(
+        ValueError,
+        match=r"derivatives of the objective are not finite along loc\[1\].*needs a floor",
+    ):
         check_finite(np.array([[1.0, 0.0], [0.0, np.nan]]), np.zeros(2), ("loc[0]", "loc[1]"))
     with pytest.raises(ValueError, match="params lacks 'loc'"):
         em.diagnose({"weights": [0.5, 0.5]}, X)

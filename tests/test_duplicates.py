@@ -15,7 +15,11 @@ ANSWERS = np.random.default_rng(0).integers(2, size=(200, 4))
 
 def program(answers, count=1.0):
     weights = numpyro.param("weights", jnp.array([0.4, 0.6]), constraint=constraints.simplex)
-    probs = numpyro.param("probs", jnp.asarray(np.random.default_rng(1).uniform(0.3, 0.7, (2, 4))), constraint=constraints.unit_interval)
+    probs = numpyro.param(
+        "probs",
+        jnp.asarray(np.random.default_rng(1).uniform(0.3, 0.7, (2, 4))),
+        constraint=constraints.unit_interval,
+    )
     with numpyro.plate("subjects", len(answers)), numpyro.handlers.scale(scale=count):
         kind = numpyro.sample("kind", dist.Categorical(weights))
         numpyro.sample("answer", dist.Bernoulli(probs[kind]).to_event(1), obs=answers)
@@ -60,13 +64,23 @@ def test_em_on_distinct_rows_takes_the_same_steps():
     np.testing.assert_allclose(short.objective, whole.objective, rtol=1e-12)
     for name, value in whole.params.items():
         np.testing.assert_allclose(short.params[name], value, atol=1e-11)
-    posterior = em.posterior(short.params, jnp.asarray(answers), count=jnp.asarray(count, float))["kind"]
-    np.testing.assert_allclose(posterior[rows], em.posterior(whole.params, jnp.asarray(ANSWERS))["kind"], atol=1e-10)
+    posterior = em.posterior(short.params, jnp.asarray(answers), count=jnp.asarray(count, float))[
+        "kind"
+    ]
+    np.testing.assert_allclose(
+        posterior[rows], em.posterior(whole.params, jnp.asarray(ANSWERS))["kind"], atol=1e-10
+    )
 
 
-@pytest.mark.parametrize(("arrays", "weight", "message"), [
-    ((), None, "one or more arrays"), ((np.array(3.0),), None, "one or more arrays"), ((np.ones(3), np.ones(4)), None, "3, 4"), ((np.ones(3),), np.ones(2), "3, 2"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "weight", "message"),
+    [
+        ((), None, "one or more arrays"),
+        ((np.array(3.0),), None, "one or more arrays"),
+        ((np.ones(3), np.ones(4)), None, "3, 4"),
+        ((np.ones(3),), np.ones(2), "3, 2"),
+    ],
+)
 def test_bad_input_is_an_error(arrays, weight, message):
     with pytest.raises(ValueError, match=message):
         compress(*arrays, weight=weight)

@@ -1,7 +1,7 @@
 """The driver: what it returns, when it stops, and how often it compiles."""
 
-from collections import Counter
 import dataclasses
+from collections import Counter
 
 import jax
 import jax.monitoring
@@ -10,13 +10,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from brute_force import joint_table
 from numpyro.distributions import constraints
 
 from emjax import EM, Comparison, Status, compare_updates, register
 from emjax.families.families import FAMILIES
 from emjax.models import coins, grades
-
-from brute_force import joint_table
 
 KEY = jax.random.key(0)
 HEADS = jnp.array([5.0, 9.0, 8.0, 4.0, 7.0])
@@ -65,7 +64,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-# ── what a result says ─────────────────────────────────────────────────────────────────────────────────────────
+# ── what a result says ────────────────────────────────────────────────────────────────────────────
 
 
 def test_objective_is_at_the_parameters_entering_each_step():
@@ -77,7 +76,9 @@ def test_objective_is_at_the_parameters_entering_each_step():
         state, objective = update(state, HEADS)
         np.testing.assert_allclose(objective, entered[-1], rtol=1e-14)
     assert result.status == Status.MAX_STEPS and result.num_steps == 4
-    np.testing.assert_allclose(result.objective, [*entered, em.log_likelihood(result.params, HEADS)], rtol=1e-14)
+    np.testing.assert_allclose(
+        result.objective, [*entered, em.log_likelihood(result.params, HEADS)], rtol=1e-14
+    )
     np.testing.assert_allclose(result.params["bias"], state.params["bias"], rtol=1e-14)
 
 
@@ -131,9 +132,13 @@ class Odd(dist.Poisson):
 
 
 def test_decrease_is_told_apart_from_convergence():
-    """A family whose natural parameters are not linear in its features has no such closed form: rate 1 is best, 3 is proposed."""
+    """A family whose natural parameters are not linear in its features has no such closed form:
+    rate 1 is best, 3 is proposed.
+    """
     right = next(family for family in FAMILIES[dist.Poisson])
-    register(Odd, dataclasses.replace(right, naturals=lambda rate: (rate[0], -rate[1] - rate[1] ** 2)))
+    register(
+        Odd, dataclasses.replace(right, naturals=lambda rate: (rate[0], -rate[1] - rate[1] ** 2))
+    )
 
     def program(n):
         rate = numpyro.param("rate", jnp.array(1.0), constraint=constraints.positive)
@@ -149,7 +154,9 @@ def test_decrease_is_told_apart_from_convergence():
 
 
 def test_update_of_the_user_that_would_decrease_the_objective_is_not_taken():
-    result = EM(coins.program, m_step={"bias": lambda value, objective: jnp.array([0.01, 0.99])}).run(KEY, HEADS)
+    result = EM(
+        coins.program, m_step={"bias": lambda value, objective: jnp.array([0.01, 0.99])}
+    ).run(KEY, HEADS)
     np.testing.assert_array_equal(result.params["bias"], [0.6, 0.5])
     assert result.status == Status.CONVERGED
 
@@ -169,7 +176,7 @@ def test_result_prints_why_it_stopped_and_what_it_found():
     assert "converged" in text and "nats" in text and "bias = [0.7968 0.5196]" in text
 
 
-# ── starts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── starts ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_some_parameters_may_be_given():
@@ -202,7 +209,11 @@ def test_restarts_return_the_best_of_them():
     assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
 
 
-@pytest.mark.parametrize("law", [lambda a: dist.Uniform(0.0, a), lambda a: dist.Normal(0.0, a - 5.0)], ids=["impossible data", "negative scale"])
+@pytest.mark.parametrize(
+    "law",
+    [lambda a: dist.Uniform(0.0, a), lambda a: dist.Normal(0.0, a - 5.0)],
+    ids=["impossible data", "negative scale"],
+)
 def test_restarts_skip_starts_that_the_program_excludes(law):
     def program(x):
         a = numpyro.sample("a", dist.Uniform(0.0, 10.0))
@@ -224,7 +235,7 @@ def test_restarts_skip_starts_that_the_program_excludes(law):
         EM(program, num_restarts=2).run(KEY, x, init_params={"a": 3.0})
 
 
-# ── pure functions ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── pure functions ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_init_and_update_can_be_jitted_vmapped_and_scanned():
@@ -256,7 +267,7 @@ def test_log_likelihood_is_differentiable_and_fishers_identity_holds():
     np.testing.assert_allclose(slope, by_hand, rtol=1e-10)
 
 
-# ── compilation ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── compilation ───────────────────────────────────────────────────────────────────────────────────
 
 
 def test_second_run_compiles_nothing_and_the_program_is_traced_once(compilations):
@@ -322,10 +333,18 @@ def test_mutated_table_is_not_mistaken_for_its_former_self():
     em, table = EM(program, max_steps=1), Frame(HEADS)
     em.run(KEY, table)
     table.values = np.ceil(np.asarray(HEADS)[::-1] / 2)
-    np.testing.assert_allclose(em.run(KEY, table).params["bias"], em.run(KEY, np.ceil(HEADS[::-1] / 2)).params["bias"], rtol=1e-12)
+    np.testing.assert_allclose(
+        em.run(KEY, table).params["bias"],
+        em.run(KEY, np.ceil(HEADS[::-1] / 2)).params["bias"],
+        rtol=1e-12,
+    )
 
 
-@pytest.mark.parametrize("data", [np.asarray(HEADS), np.asarray(HEADS, np.int32), np.asarray(HEADS, np.uint8)], ids=["float", "int32", "uint8"])
+@pytest.mark.parametrize(
+    "data",
+    [np.asarray(HEADS), np.asarray(HEADS, np.int32), np.asarray(HEADS, np.uint8)],
+    ids=["float", "int32", "uint8"],
+)
 def test_numpy_arrays_and_keyword_arguments_work(data):
     em = EM(coins.program, max_steps=3)
     result = em.run(KEY, heads=data, flips=10)
@@ -333,7 +352,7 @@ def test_numpy_arrays_and_keyword_arguments_work(data):
     assert em.posterior(result.params, heads=data)["coin"].shape == (5, 2)
 
 
-# ── progress ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── progress ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "numbers"])
@@ -354,7 +373,9 @@ def test_random_key_may_be_an_argument_of_the_program(make, looks_at_data):
         np.testing.assert_allclose(em.log_likelihood(params, rng_key, X), expected, rtol=1e-12)
         traced = em.model.count
     assert em.run(KEY, rng_key, X).status == Status.CONVERGED
-    assert em.model.count == traced and (looks_at_data or traced == 2)  # for its parameters, and with them
+    assert em.model.count == traced and (
+        looks_at_data or traced == 2
+    )  # for its parameters, and with them
 
 
 def test_progress_is_written_to_stderr_and_changes_nothing(capsys):
@@ -368,7 +389,7 @@ def test_progress_is_written_to_stderr_and_changes_nothing(capsys):
     np.testing.assert_array_equal(quiet.params["bias"], loud.params["bias"])
 
 
-# ── posteriors ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── posteriors ────────────────────────────────────────────────────────────────────────────────────
 
 
 def coupled(x, y):
@@ -389,7 +410,11 @@ def test_posterior_and_decoding_of_coupled_latents_are_brute_force():
     params = {"loc": jnp.array([[0.0, 1.0], [2.0, 4.5]])}
     em, table = EM(coupled), joint_table(coupled, params, x, y)
     posterior, decoded = em.posterior(params, x, y), em.decode(params, x, y)
-    assert {name: value.shape for name, value in posterior.items()} == {"group": (2, 2), "z": (2, 2, 2), "flip": (2, 2, 2)}
+    assert {name: value.shape for name, value in posterior.items()} == {
+        "group": (2, 2),
+        "z": (2, 2, 2),
+        "flip": (2, 2, 2),
+    }
     assert table.mode_gap > 1e-3
     for name in table.latents:
         np.testing.assert_allclose(posterior[name], table.posterior[name], atol=1e-12)
@@ -397,11 +422,13 @@ def test_posterior_and_decoding_of_coupled_latents_are_brute_force():
     assert em.log_likelihood(params, x, y) == pytest.approx(table.log_likelihood, rel=1e-12)
 
 
-# ── comparison ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── comparison ────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_comparison_with_a_right_derivation_agrees():
-    comparison = compare_updates(EM(coins.program), coins.hand_derived_step, {"bias": [0.6, 0.5]}, HEADS, num_steps=20)
+    comparison = compare_updates(
+        EM(coins.program), coins.hand_derived_step, {"bias": [0.6, 0.5]}, HEADS, num_steps=20
+    )
     assert comparison.largest < 1e-12
     assert comparison.differences["bias"].shape == (20,)
     assert "they agree" in str(comparison)
@@ -412,12 +439,20 @@ def test_comparison_says_where_a_wrong_derivation_parts():
         after = coins.hand_derived_step(params, heads)
         return after if np.max(params["bias"]) < 0.75 else {"bias": after["bias"] + 0.01}
 
-    comparison = compare_updates(EM(coins.program), wrong, {"bias": [0.6, 0.5]}, HEADS, num_steps=10)
+    comparison = compare_updates(
+        EM(coins.program), wrong, {"bias": [0.6, 0.5]}, HEADS, num_steps=10
+    )
     assert "they part at step 4, in 'bias' (by 1.0e-02)" in str(comparison)
 
 
 def test_comparison_with_nan_is_nan():
-    comparison = compare_updates(EM(grades.program), lambda params, counts: {"theta": np.nan}, {"theta": 0.3}, jnp.array([1.0, 2.0, 3.0]), num_steps=2)
+    comparison = compare_updates(
+        EM(grades.program),
+        lambda params, counts: {"theta": np.nan},
+        {"theta": 0.3},
+        jnp.array([1.0, 2.0, 3.0]),
+        num_steps=2,
+    )
     assert np.isnan(comparison.largest)
     assert np.isnan(Comparison({"a": np.array([0.1]), "b": np.array([np.nan])}, {}, {}).largest)
     assert Comparison({"a": np.array([])}, {}, {}).largest == 0

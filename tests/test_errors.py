@@ -9,14 +9,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from brute_force import joint_table
 from numpyro.contrib.control_flow import cond, scan
 from numpyro.distributions import constraints
 
 from emjax import EM, Status
 from emjax.distributions import Select
 from emjax.models import annotators, coins
-
-from brute_force import joint_table
 
 KEY = jax.random.key(0)
 HALF = jnp.array([0.5, 0.5])
@@ -46,21 +45,25 @@ def weighted(x, start=HALF):
     mixture(x, numpyro.param("weights", start, constraint=constraints.simplex))
 
 
-# ── data ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("at", ["run", "log_likelihood"])
 def test_nan_in_the_data_is_an_error(at):
     data = X.at[2].set(jnp.nan)
     with pytest.raises(ValueError, match=r"Site 'x'.*NaN at index \(2,\)(?s:.*)obs_mask"):
-        run(mixture, data) if at == "run" else EM(mixture).log_likelihood({"loc": X[:2], "scale": 1.0}, data)
+        run(mixture, data) if at == "run" else EM(mixture).log_likelihood(
+            {"loc": X[:2], "scale": 1.0}, data
+        )
 
 
 def test_nan_under_a_mask_is_a_missing_value():
     def program(x):
         loc = numpyro.param("loc", 0.0)
         with numpyro.plate("rows", len(x)):
-            numpyro.sample("x", dist.Normal(loc, 1.0), obs=jnp.nan_to_num(x), obs_mask=~jnp.isnan(x))
+            numpyro.sample(
+                "x", dist.Normal(loc, 1.0), obs=jnp.nan_to_num(x), obs_mask=~jnp.isnan(x)
+            )
 
     assert run(program, X.at[2].set(jnp.nan)).params["loc"] == pytest.approx(5.5 / 3)
 
@@ -90,17 +93,25 @@ def test_category_under_a_mask_need_not_exist(missing, is_argument):
 
 @pytest.mark.parametrize("value", [11.0, -1.0, 0.5])
 def test_observation_outside_the_support_is_an_error(value):
-    with pytest.raises(ValueError, match=r"Site 'heads'.*index \(1,\).*outside the support of Binomial(?s:.*)mask"):
+    with pytest.raises(
+        ValueError, match=r"Site 'heads'.*index \(1,\).*outside the support of Binomial(?s:.*)mask"
+    ):
         run(coins.program, HEADS.at[1].set(value))
 
 
 def test_category_out_of_range_is_an_error():
     def program(y):
-        probs = numpyro.param("probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex)
+        probs = numpyro.param(
+            "probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex
+        )
         with numpyro.plate("rows", len(y)):
-            numpyro.sample("y", dist.Categorical(probs[numpyro.sample("z", dist.Categorical(HALF))]), obs=y)
+            numpyro.sample(
+                "y", dist.Categorical(probs[numpyro.sample("z", dist.Categorical(HALF))]), obs=y
+            )
 
-    with pytest.raises(ValueError, match=r"Site 'y'.*index \(2,\).*outside the support of Categorical"):
+    with pytest.raises(
+        ValueError, match=r"Site 'y'.*index \(2,\).*outside the support of Categorical"
+    ):
         run(program, jnp.array([0, 1, 2]))
 
 
@@ -117,11 +128,15 @@ def test_value_that_one_component_of_a_select_excludes_teaches_it_nothing():
         scale = numpyro.param("scale", 1.0, constraint=constraints.positive)
         with numpyro.plate("rows", len(x)):
             z = numpyro.sample("z", dist.Bernoulli(0.5))
-            numpyro.sample("x", Select(z, [dist.Normal(-3.0, 1.0), dist.Weibull(scale, 1.5)]), obs=x)
+            numpyro.sample(
+                "x", Select(z, [dist.Normal(-3.0, 1.0), dist.Weibull(scale, 1.5)]), obs=x
+            )
 
     seen = np.array([4.0, 5.0, 6.0])
     result = run(program, jnp.array([-3.0, -2.5, *seen]), max_steps=50)
-    assert result.params["scale"] == pytest.approx(np.mean(seen**1.5) ** (1 / 1.5), rel=1e-6)  # the others are almost surely normal
+    assert result.params["scale"] == pytest.approx(
+        np.mean(seen**1.5) ** (1 / 1.5), rel=1e-6
+    )  # the others are almost surely normal
 
 
 def test_value_that_every_component_of_a_select_excludes_is_an_error():
@@ -144,7 +159,9 @@ def test_support_that_depends_on_a_latent_excludes_values_of_the_latent():
     em, params = EM(program), {"width": jnp.array([0.5, 2.0])}
     x = jnp.array([0.1, 1.5])
     np.testing.assert_allclose(em.posterior(params, x)["z"], [[0.8, 0.2], [0, 1]], atol=1e-12)
-    assert em.log_likelihood(params, x) == pytest.approx(np.log(0.5 * 2 + 0.5 * 0.5) + np.log(0.5 * 0.5))
+    assert em.log_likelihood(params, x) == pytest.approx(
+        np.log(0.5 * 2 + 0.5 * 0.5) + np.log(0.5 * 0.5)
+    )
     with pytest.raises(ValueError, match=r"(site|Site) 'x' at index \(1"):
         run(program, jnp.array([0.1, 2.5]))
 
@@ -156,16 +173,24 @@ def chosen(index, x, seen=True):
 
 @pytest.mark.parametrize("index", [[1, 2, 2, 1], [0, 1, -1, 0]])
 def test_index_that_chooses_no_component_is_an_error(index):
-    with pytest.raises(ValueError, match=r"Site 'x'.*out of range at position \([12],\).*none of the components of Select"):
+    with pytest.raises(
+        ValueError,
+        match=r"Site 'x'.*out of range at position \([12],\).*none of the components of Select",
+    ):
         run(chosen, jnp.array(index), X)
-    with pytest.raises(ValueError, match=r"Site 'x'.*index of Select takes values that choose none of its components"):
+    with pytest.raises(
+        ValueError,
+        match=r"Site 'x'.*index of Select takes values that choose none of its components",
+    ):
         run(lambda x: chosen(np.array(index), x), X)
 
 
 def test_index_that_chooses_no_component_is_harmless_under_a_mask():
     index = jnp.array([0, 1, 2, 1])
     found = EM(chosen).log_likelihood({}, index, X, index < 2)
-    assert found == pytest.approx(EM(chosen).log_likelihood({}, jnp.array([0, 1, 1]), X[jnp.array([0, 1, 3])]))
+    assert found == pytest.approx(
+        EM(chosen).log_likelihood({}, jnp.array([0, 1, 1]), X[jnp.array([0, 1, 3])])
+    )
 
 
 def test_latent_with_more_values_than_select_has_components_is_an_error():
@@ -174,14 +199,18 @@ def test_latent_with_more_values_than_select_has_components_is_an_error():
             chosen_by = numpyro.sample("z", dist.Categorical(jnp.ones(3) / 3))
         chosen(chosen_by, x)
 
-    with pytest.raises(ValueError, match=r"Site 'x': the index of Select, latent 'z',.*a component for every value"):
+    with pytest.raises(
+        ValueError, match=r"Site 'x': the index of Select, latent 'z',.*a component for every value"
+    ):
         run(program, X)
 
 
-# ── latents ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── latents ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("law", [dist.Poisson(3.0), dist.Geometric(0.3), dist.NegativeBinomial2(3.0, 2.0)])
+@pytest.mark.parametrize(
+    "law", [dist.Poisson(3.0), dist.Geometric(0.3), dist.NegativeBinomial2(3.0, 2.0)]
+)
 def test_latent_of_infinite_support_is_an_error(law):
     def program(x):
         with numpyro.plate("rows", len(x)):
@@ -189,7 +218,11 @@ def test_latent_of_infinite_support_is_an_error(law):
             numpyro.sample("x", dist.Normal(visits, 1.0), obs=x)
 
     kind = type(law).__name__.removesuffix("Probs")
-    with pytest.raises(ValueError, match=rf"Site 'visits' is latent and {kind}(?s:.*)obs=value(?s:.*)dist.Categorical\(logits=dist.{kind}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"Site 'visits' is latent and "
+        rf"{kind}(?s:.*)obs=value(?s:.*)dist.Categorical\(logits=dist.{kind}",
+    ):
         run(program, X)
 
 
@@ -214,13 +247,17 @@ def test_continuous_latent_with_as_many_values_as_data_is_map_with_a_warning():
     np.testing.assert_allclose(result.params["t"], (X + 1) / 2, rtol=1e-12)
 
 
-@pytest.mark.parametrize("read", [lambda: numpyro.sample("z", dist.Bernoulli(0.3)), lambda: numpyro.param("weight", 1.0)])
+@pytest.mark.parametrize(
+    "read", [lambda: numpyro.sample("z", dist.Bernoulli(0.3)), lambda: numpyro.param("weight", 1.0)]
+)
 def test_multiplicity_that_is_not_known_is_an_error(read):
     def program(x):
         with numpyro.plate("rows", len(x)), numpyro.handlers.scale(scale=1.0 + read()):
             numpyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
 
-    with pytest.raises(ValueError, match="Site 'x': its multiplicity depends on a parameter or a latent"):
+    with pytest.raises(
+        ValueError, match="Site 'x': its multiplicity depends on a parameter or a latent"
+    ):
         run(program, X)
 
 
@@ -231,19 +268,27 @@ def test_missing_plate_is_an_error(shape):
         z = numpyro.sample("z", dist.Categorical(HALF))
         numpyro.sample("x", dist.Normal(loc[z], 1.0).to_event(len(shape) - 1), obs=x)
 
-    with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
+    with pytest.raises(
+        ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"
+    ):
         run(program, jnp.ones(shape))
 
 
-@pytest.mark.parametrize("law", [
-    lambda z: Select(z, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
-    lambda z: dist.Normal(0.0, 1.0).mask(z == 1),
-], ids=["index of Select", "mask"])
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda z: Select(z, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
+        lambda z: dist.Normal(0.0, 1.0).mask(z == 1),
+    ],
+    ids=["index of Select", "mask"],
+)
 def test_missing_plate_is_an_error_however_the_latent_is_read(law):
     def program(x):
         numpyro.sample("x", law(numpyro.sample("z", dist.Bernoulli(0.3))), obs=x)
 
-    with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"):
+    with pytest.raises(
+        ValueError, match=r"Site 'x'(?s:.*)latent 'z'(?s:.*)with numpyro.plate\('rows', 4\)"
+    ):
         run(program, X)
 
 
@@ -292,7 +337,7 @@ def test_prior_that_depends_on_a_latent_is_map_or_a_clear_error():
         assert np.isfinite(result.params["loc"])
 
 
-# ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── memory ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def mixed(x, num_elements):
@@ -334,7 +379,7 @@ def test_latents_of_many_values_whose_table_does_not_fit_are_an_error_with_its_s
         EM(program).log_likelihood({}, jnp.array(2.0))
 
 
-# ── weights and starts ─────────────────────────────────────────────────────────────────────────────────────────
+# ── weights and starts ────────────────────────────────────────────────────────────────────────────
 
 
 def test_constant_weights_that_do_not_sum_to_one_are_an_error():
@@ -375,7 +420,9 @@ def test_nan_in_the_start_is_an_error():
 
 def test_start_with_zero_likelihood_names_the_first_offending_datum():
     heads = jnp.array([10.0, 0.0, 3.0, 4.0])
-    with pytest.raises(ValueError, match=r"zero likelihood.*'heads' at index \(2.*value 3.*init_params"):
+    with pytest.raises(
+        ValueError, match=r"zero likelihood.*'heads' at index \(2.*value 3.*init_params"
+    ):
         run(coins.program, heads, init_params={"bias": [0.0, 1.0]})
 
 
@@ -383,7 +430,9 @@ def test_start_with_zero_likelihood_names_the_first_offending_datum_though_no_la
     def program(x):
         high = numpyro.param("high", 3.0, constraint=constraints.positive)
         with numpyro.plate("rows", 4):
-            numpyro.sample("x", dist.Uniform(jnp.zeros(x.shape[1:]), high).to_event(x.ndim - 1), obs=x)
+            numpyro.sample(
+                "x", dist.Uniform(jnp.zeros(x.shape[1:]), high).to_event(x.ndim - 1), obs=x
+            )
 
     with pytest.raises(ValueError, match=r"'x' at index \(2\), value 4\."):
         run(program, X)
@@ -412,7 +461,7 @@ def test_values_that_the_program_itself_makes_equal_are_no_warning():
     run(program, X)  # a warning would be an error here
 
 
-# ── programs with nothing to do ────────────────────────────────────────────────────────────────────────────────
+# ── programs with nothing to do ───────────────────────────────────────────────────────────────────
 
 
 def test_program_without_latent_is_maximum_likelihood_in_one_step():
@@ -468,16 +517,20 @@ def test_program_without_observation_keeps_its_start():
     assert float(result.log_likelihood) == pytest.approx(0.0, abs=1e-14)
 
 
-# ── indices ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── indices ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_latent_with_more_values_than_the_table_has_rows_is_an_error():
-    with pytest.raises(IndexError, match=r"latent 'z'.*takes values from 0 to 2.*there are 2 entries"):
+    with pytest.raises(
+        IndexError, match=r"latent 'z'.*takes values from 0 to 2.*there are 2 entries"
+    ):
         run(mixture, X, jnp.full(3, 1 / 3))
 
 
 def labels(item, y, num_items=3):
-    confusion = numpyro.param("confusion", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex)
+    confusion = numpyro.param(
+        "confusion", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex
+    )
     with numpyro.plate("items", num_items):
         truth = numpyro.sample("truth", dist.Categorical(HALF))
     with numpyro.plate("labels", len(y)):
@@ -501,7 +554,9 @@ def test_constant_index_into_a_latent_out_of_range_is_an_error():
 def test_negative_index_counts_from_the_end():
     em, params = EM(labels), {"confusion": jnp.array([[0.8, 0.2], [0.3, 0.7]])}
     from_the_end = em.posterior(params, jnp.array([0, 1, 2, -1]), Y)["truth"]
-    np.testing.assert_allclose(from_the_end, em.posterior(params, jnp.array([0, 1, 2, 2]), Y)["truth"], rtol=1e-14)
+    np.testing.assert_allclose(
+        from_the_end, em.posterior(params, jnp.array([0, 1, 2, 2]), Y)["truth"], rtol=1e-14
+    )
 
 
 def test_two_lookups_of_one_latent_by_data_are_exact_or_a_clear_error():
@@ -512,7 +567,10 @@ def test_two_lookups_of_one_latent_by_data_are_exact_or_a_clear_error():
         with numpyro.plate("pairs", len(x)):
             numpyro.sample("x", dist.Normal(loc[z[left]] - z[right], 1.0), obs=x)
 
-    params, data = {"loc": jnp.array([0.0, 1.5])}, (jnp.array([0, 1, 2]), jnp.array([1, 2, 0]), X[:3])
+    params, data = (
+        {"loc": jnp.array([0.0, 1.5])},
+        (jnp.array([0, 1, 2]), jnp.array([1, 2, 0]), X[:3]),
+    )
     try:
         log_likelihood = EM(program).log_likelihood(params, *data)
     except ValueError as error:
@@ -523,7 +581,9 @@ def test_two_lookups_of_one_latent_by_data_are_exact_or_a_clear_error():
 
 def test_index_into_a_parameter_out_of_range_is_an_error():
     def program(group, y):
-        probs = numpyro.param("probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.unit_interval)
+        probs = numpyro.param(
+            "probs", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.unit_interval
+        )
         with numpyro.plate("rows", len(y)):
             z = numpyro.sample("z", dist.Categorical(HALF))
             numpyro.sample("y", dist.Bernoulli(probs[group, z]), obs=y)
@@ -568,66 +628,87 @@ def of_covariates(i, x):
 THREE = jnp.arange(3)
 
 
-@pytest.mark.parametrize("program, right, wrong, at", [
-    (added, (THREE, THREE), (jnp.array([0, 1, 12]), THREE), "2,"),
-    (added, (THREE, THREE), (THREE, jnp.array([0, -11, 0])), "1,"),
-    (shifted, (jnp.array(1),), (jnp.array(7),), r"0,(?: 0)?"),
-    (one_for_all, (jnp.array(2),), (jnp.array(7),), ""),
-    (within_rows_of_a_latent, (jnp.array([0, 0, 1]), THREE), (jnp.array([0, 0, 1]), jnp.array([0, 3, 1])), "1,"),
-    (of_covariates, (THREE,), (jnp.array([0, 1, 3]),), "2,"),
-])
+@pytest.mark.parametrize(
+    "program, right, wrong, at",
+    [
+        (added, (THREE, THREE), (jnp.array([0, 1, 12]), THREE), "2,"),
+        (added, (THREE, THREE), (THREE, jnp.array([0, -11, 0])), "1,"),
+        (shifted, (jnp.array(1),), (jnp.array(7),), r"0,(?: 0)?"),
+        (one_for_all, (jnp.array(2),), (jnp.array(7),), ""),
+        (
+            within_rows_of_a_latent,
+            (jnp.array([0, 0, 1]), THREE),
+            (jnp.array([0, 0, 1]), jnp.array([0, 3, 1])),
+            "1,",
+        ),
+        (of_covariates, (THREE,), (jnp.array([0, 1, 3]),), "2,"),
+    ],
+)
 def test_index_out_of_range_is_an_error_wherever_it_goes(program, right, wrong, at):
     run(program, *right, X[:3])
     with pytest.raises(ValueError, match=rf"Site 'x'.*out of range at position \({at}\)"):
         run(program, *wrong, X[:3])
 
 
-# ── arguments and settings ─────────────────────────────────────────────────────────────────────────────────────
+# ── arguments and settings ────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("given, message", [
-    ({"bais": 0.5}, r"no parameter 'bais'.*it has 'bias'"),
-    ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\).*not \(3,\)"),
-    ({"bias": 0.5}, r"'bias' has shape \(2,\).*not \(\)"),
-    ({"bias": "half"}, "bias"),
-])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"bais": 0.5}, r"no parameter 'bais'.*it has 'bias'"),
+        ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\).*not \(3,\)"),
+        ({"bias": 0.5}, r"'bias' has shape \(2,\).*not \(\)"),
+        ({"bias": "half"}, "bias"),
+    ],
+)
 def test_wrong_init_params_are_an_error(given, message):
     with pytest.raises((ValueError, TypeError), match=message):
         run(coins.program, HEADS, init_params=given)
 
 
-@pytest.mark.parametrize("given, message", [
-    ({}, "lacks 'bias'"),
-    ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\)"),
-    ({"bias": jnp.array([0.4, 0.5]), "weights": 1.0}, "no parameter 'weights'"),
-    (None, r"such as result\.params, not NoneType"),
-])
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({}, "lacks 'bias'"),
+        ({"bias": jnp.zeros(3)}, r"'bias' has shape \(2,\)"),
+        ({"bias": jnp.array([0.4, 0.5]), "weights": 1.0}, "no parameter 'weights'"),
+        (None, r"such as result\.params, not NoneType"),
+    ],
+)
 def test_wrong_params_are_an_error(given, message):
-    for method in (EM(coins.program).log_likelihood, EM(coins.program).posterior, EM(coins.program).decode):
+    for method in (
+        EM(coins.program).log_likelihood,
+        EM(coins.program).posterior,
+        EM(coins.program).decode,
+    ):
         with pytest.raises((ValueError, TypeError), match=message):
             method(given, HEADS)
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"e_step": "sfot"}, "e_step must be 'soft', 'hard' or a temperature.*not 'sfot'"),
-    ({"e_step": -1}, "e_step.*not -1"),
-    ({"e_step": float("nan")}, "e_step.*nan"),
-    ({"e_step": None}, "e_step"),
-    ({"tol": -1e-3}, "tol.*at least 0, not -0.001"),
-    ({"tol": "small"}, "tol"),
-    ({"max_steps": -1}, "max_steps.*at least 0, not -1"),
-    ({"max_steps": 2.5}, "max_steps.*not 2.5"),
-    ({"num_restarts": 0}, "num_restarts.*at least 1, not 0"),
-    ({"m_step": "adam"}, "m_step"),
-    ({"m_step": {"bais": None}}, "m_step names 'bais'.*'bias'"),
-    ({"m_step": {"bias": 0.1}}, r"m_step\['bias'\] must be an optax optimizer or a function"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"e_step": "sfot"}, "e_step must be 'soft', 'hard' or a temperature.*not 'sfot'"),
+        ({"e_step": -1}, "e_step.*not -1"),
+        ({"e_step": float("nan")}, "e_step.*nan"),
+        ({"e_step": None}, "e_step"),
+        ({"tol": -1e-3}, "tol.*at least 0, not -0.001"),
+        ({"tol": "small"}, "tol"),
+        ({"max_steps": -1}, "max_steps.*at least 0, not -1"),
+        ({"max_steps": 2.5}, "max_steps.*not 2.5"),
+        ({"num_restarts": 0}, "num_restarts.*at least 1, not 0"),
+        ({"m_step": "adam"}, "m_step"),
+        ({"m_step": {"bais": None}}, "m_step names 'bais'.*'bias'"),
+        ({"m_step": {"bias": 0.1}}, r"m_step\['bias'\] must be an optax optimizer or a function"),
+    ],
+)
 def test_wrong_setting_is_an_error(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         EM(coins.program, **settings).run(KEY, HEADS)
 
 
-# ── programs ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── programs ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_two_sites_of_one_name_are_an_error():
@@ -661,13 +742,21 @@ def test_scan_of_no_steps_is_an_error():
 
 
 def test_unknown_way_to_sum_out_chains_is_an_error():
-    with pytest.raises(ValueError, match="chains must be one of 'sequential', 'checkpointed', 'parallel', not 'fast'"):
+    with pytest.raises(
+        ValueError,
+        match="chains must be one of 'sequential', 'checkpointed', 'parallel', not 'fast'",
+    ):
         EM(mixture, chains="fast")
 
 
 def test_cond_is_an_error():
     def program(x):
-        cond(x[0] > 0, lambda _: numpyro.sample("a", dist.Bernoulli(0.5)), lambda _: numpyro.sample("a", dist.Bernoulli(0.2)), None)
+        cond(
+            x[0] > 0,
+            lambda _: numpyro.sample("a", dist.Bernoulli(0.5)),
+            lambda _: numpyro.sample("a", dist.Bernoulli(0.2)),
+            None,
+        )
 
     with pytest.raises(ValueError, match="`cond`"):
         run(program, X)
@@ -679,7 +768,9 @@ def test_plate_with_a_random_subsample_is_an_error():
         with numpyro.plate("rows", len(x), subsample_size=2) as rows:
             numpyro.sample("x", dist.Normal(loc, 1.0), obs=x[rows])
 
-    with pytest.raises(ValueError, match="Plate 'rows' draws a random subsample.*Remove `subsample_size`"):
+    with pytest.raises(
+        ValueError, match="Plate 'rows' draws a random subsample.*Remove `subsample_size`"
+    ):
         run(program, X)
 
 
@@ -706,7 +797,9 @@ def test_parameter_without_value_is_an_error():
     def program(x):
         numpyro.sample("x", dist.Normal(numpyro.param("loc"), 1.0).expand([4]), obs=x)
 
-    with pytest.raises(ValueError, match=r"'loc' has no initial value.*numpyro.param\('loc', value"):
+    with pytest.raises(
+        ValueError, match=r"'loc' has no initial value.*numpyro.param\('loc', value"
+    ):
         run(program, X)
 
 
@@ -725,15 +818,31 @@ class Frame:
 
 @pytest.mark.parametrize("data", [[0.0, 0.5, 4.0, 5.0], Frame(X)], ids=["list", "data frame"])
 def test_observation_that_is_no_array_works(data):
-    np.testing.assert_allclose(run(mixture, data).params["loc"], run(mixture, X).params["loc"], rtol=1e-14)
+    np.testing.assert_allclose(
+        run(mixture, data).params["loc"], run(mixture, X).params["loc"], rtol=1e-14
+    )
 
 
 COUNTS = jnp.array([1, 2, 4, 5])
 WHOLE_NUMBERS = {
-    "rates": lambda z: [dist.Poisson(z + 1), dist.Poisson(jnp.array([1, 5])[z]), dist.Poisson(COUNTS), dist.Exponential(z + 1), dist.HalfNormal(z + 1)],
-    "concentrations": lambda z: [dist.Gamma(z + 1, 2), dist.Beta(z + 1, 2), dist.Beta(2, jnp.array([3, 1])[z])],
+    "rates": lambda z: [
+        dist.Poisson(z + 1),
+        dist.Poisson(jnp.array([1, 5])[z]),
+        dist.Poisson(COUNTS),
+        dist.Exponential(z + 1),
+        dist.HalfNormal(z + 1),
+    ],
+    "concentrations": lambda z: [
+        dist.Gamma(z + 1, 2),
+        dist.Beta(z + 1, 2),
+        dist.Beta(2, jnp.array([3, 1])[z]),
+    ],
     "probabilities": lambda z: [dist.Categorical(jnp.array([[0, 1], [1, 0]])[z])],
-    "locations": lambda z: [dist.Normal(z, 1), dist.StudentT(3, z, z + 1), dist.MultivariateNormal(jnp.stack([z, z], -1), jnp.eye(2, dtype=int))],
+    "locations": lambda z: [
+        dist.Normal(z, 1),
+        dist.StudentT(3, z, z + 1),
+        dist.MultivariateNormal(jnp.stack([z, z], -1), jnp.eye(2, dtype=int)),
+    ],
 }
 
 
@@ -742,7 +851,9 @@ def test_whole_numbers_are_numbers(laws):
     def value(law):
         if law.support.is_discrete:
             return COUNTS % 2 if law.support == constraints.integer_interval(0, 1) else COUNTS
-        return jnp.ones((4, *law.event_shape)) * (COUNTS / 10.0).reshape(4, *(1,) * len(law.event_shape))
+        return jnp.ones((4, *law.event_shape)) * (COUNTS / 10.0).reshape(
+            4, *(1,) * len(law.event_shape)
+        )
 
     def program():
         weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=constraints.simplex)
@@ -754,7 +865,9 @@ def test_whole_numbers_are_numbers(laws):
     result = run(program, max_steps=1)
     expected = joint_table(program, {"weights": jnp.array([0.3, 0.7])})
     np.testing.assert_allclose(result.objective[0], expected.log_likelihood, rtol=1e-12)
-    np.testing.assert_allclose(result.params["weights"], expected.posterior["z"].mean(0), rtol=1e-10)
+    np.testing.assert_allclose(
+        result.params["weights"], expected.posterior["z"].mean(0), rtol=1e-10
+    )
 
 
 def test_whole_part_of_a_parameter_is_computed():
@@ -763,7 +876,9 @@ def test_whole_part_of_a_parameter_is_computed():
         with numpyro.plate("rows", 4):
             numpyro.sample("x", dist.Poisson(rate.astype(int)), obs=x)
 
-    result = run(program, jnp.array([10, 2, 4, 3]))  # the mean is 4.75, and 5 is likelier than its whole part
+    result = run(
+        program, jnp.array([10, 2, 4, 3])
+    )  # the mean is 4.75, and 5 is likelier than its whole part
     assert result.status == Status.CONVERGED and int(result.params["rate"]) == 5
 
 
@@ -771,7 +886,9 @@ def test_list_that_the_program_makes_an_array_works():
     def program(x):
         mixture(jnp.array(x))
 
-    np.testing.assert_allclose(run(program, [0.0, 0.5, 4.0, 5.0]).params["loc"], run(mixture, X).params["loc"])
+    np.testing.assert_allclose(
+        run(program, [0.0, 0.5, 4.0, 5.0]).params["loc"], run(mixture, X).params["loc"]
+    )
 
 
 def needs_a_number(x):
@@ -824,13 +941,19 @@ def test_plate_of_another_size_than_the_data_is_an_error():
         run(program, X)
 
 
-# ── states that cannot be reached ──────────────────────────────────────────────────────────────────────────────
+# ── states that cannot be reached ─────────────────────────────────────────────────────────────────
 
 
 def test_zero_in_a_simplex_stays_zero_and_leaves_everything_finite():
     def program(counts):
-        weights = numpyro.param("weights", jnp.array([0.6, 0.4, 0.0]), constraint=constraints.simplex)
-        words = numpyro.param("words", jnp.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]]), constraint=constraints.simplex)
+        weights = numpyro.param(
+            "weights", jnp.array([0.6, 0.4, 0.0]), constraint=constraints.simplex
+        )
+        words = numpyro.param(
+            "words",
+            jnp.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.1, 0.1, 0.8]]),
+            constraint=constraints.simplex,
+        )
         with numpyro.plate("documents", len(counts)):
             topic = numpyro.sample("topic", dist.Categorical(weights))
             numpyro.sample("counts", dist.Multinomial(10, words[topic]), obs=counts)
@@ -844,7 +967,9 @@ def test_zero_in_a_simplex_stays_zero_and_leaves_everything_finite():
     np.testing.assert_array_equal(posterior[:, 2], 0)
     np.testing.assert_array_equal(posterior[1, 0], 0)
     np.testing.assert_allclose(posterior.sum(-1), 1, rtol=1e-14)
-    np.testing.assert_array_equal(result.params["words"][2], [0.1, 0.1, 0.8])  # nothing is expected of it
+    np.testing.assert_array_equal(
+        result.params["words"][2], [0.1, 0.1, 0.8]
+    )  # nothing is expected of it
 
 
 def test_transition_that_is_impossible_leaves_everything_finite():

@@ -83,7 +83,9 @@ def test_experiment_prints_its_tables_and_writes_its_figures(tmp_path, capsys):
 
 def test_coins_soft_em_gives_the_published_numbers():
     em = SOFT_COINS
-    np.testing.assert_allclose(coins.responsibilities(em, coins.START), [0.45, 0.80, 0.73, 0.35, 0.65], atol=0.005)
+    np.testing.assert_allclose(
+        coins.responsibilities(em, coins.START), [0.45, 0.80, 0.73, 0.35, 0.65], atol=0.005
+    )
     np.testing.assert_allclose(coins.biases(em, coins.START, 1)[1], [0.713, 0.581], atol=5e-4)
     found = em.run(jax.random.key(0), coins.HEADS, init_params=coins.START)
     np.testing.assert_allclose(found.params["bias"], [0.7968, 0.5196], atol=5e-5)
@@ -101,7 +103,9 @@ def test_coins_known_coins_and_a_new_set():
     bias = np.array([0.7968, 0.5196])
     odds = bias**6 * (1 - bias) ** 4
     np.testing.assert_allclose(
-        coins.responsibilities(SOFT_COINS, found.params, coins.NEW_SET), odds[0] / odds.sum(), atol=1e-4
+        coins.responsibilities(SOFT_COINS, found.params, coins.NEW_SET),
+        odds[0] / odds.sum(),
+        atol=1e-4,
     )
 
 
@@ -115,17 +119,23 @@ def test_annotators_landscape_has_the_optima_of_the_lecture():
     )
     without_4 = annotators.end_of(em, annotators.start_from((0, 1, 2, 3)))
     assert (without_4.name, round(without_4.log_likelihood, 3)) == ("0, 1, 2, 3 good", 13.547)
-    assert annotators.end_of(em, annotators.start_from(annotators.LECTURE)).name == "0, 1, 2, 3 good"
+    assert (
+        annotators.end_of(em, annotators.start_from(annotators.LECTURE)).name == "0, 1, 2, 3 good"
+    )
     assert np.isinf(annotators.end_of(em, annotators.start_from((4,))).log_likelihood)
 
 
 def test_annotators_likelihood_has_no_bound():
     heights = annotators.along_sigma(annotators.lecture_em(), (4,), np.array([1e-3, 1e-4, 1e-5]))
-    np.testing.assert_allclose(np.diff(heights), 3 * np.log(10), rtol=1e-5)  # σ⁻³: a factor for each image
+    np.testing.assert_allclose(
+        np.diff(heights), 3 * np.log(10), rtol=1e-5
+    )  # σ⁻³: a factor for each image
 
 
 def test_starts_of_the_annotators_find_the_optima_of_the_lecture_and_those_without_bound():
-    found = restarts.annotators_landscape(12, kinds=(restarts.OWN, restarts.RANDOM, restarts.PRIORS))
+    found = restarts.annotators_landscape(
+        12, kinds=(restarts.OWN, restarts.RANDOM, restarts.PRIORS)
+    )
     assert [found.total(kind) for kind in found.names] == [1, 12, 12]
     optima = {restarts.end_name(optimum): optimum for optimum in found.optima}
     for name, value in (("all good", 14.074), ("4 good", 13.547)):
@@ -135,7 +145,12 @@ def test_starts_of_the_annotators_find_the_optima_of_the_lecture_and_those_witho
 
 
 def test_starts_needed_find_the_best_with_probability_95():
-    assert [restarts.starts_needed(share) for share in (0.0, 1.0, 0.5, 0.05)] == ["–", "1", "5", "59"]
+    assert [restarts.starts_needed(share) for share in (0.0, 1.0, 0.5, 0.05)] == [
+        "–",
+        "1",
+        "5",
+        "59",
+    ]
 
 
 def test_annotators_are_found_with_enough_images():
@@ -148,7 +163,9 @@ def test_annotators_are_found_with_enough_images():
 def test_simulated_scores_are_close_for_good_annotators_and_random_for_others():
     scores = np.asarray(annotators.simulated(jax.random.key(0), 500, 0.05))
     assert scores.shape == (500, 5)
-    deviations = (scores - scores[:, list(annotators.LECTURE)].mean(axis=1, keepdims=True)).std(axis=0)
+    deviations = (scores - scores[:, list(annotators.LECTURE)].mean(axis=1, keepdims=True)).std(
+        axis=0
+    )
     assert (deviations[[0, 1, 3]] < 0.06).all()
     assert (deviations[[2, 4]] > 0.25).all()
 
@@ -169,7 +186,9 @@ def test_gaussian_mixture_finds_the_three_gaussians():
     clusters = gaussian_mixture.three_gaussians()
     points = jnp.asarray(clusters.points)
     em = METHODS["EM"]
-    path, objective = iterates(em, gaussian_mixture.three_gaussians_start(), points, 3, num_steps=20)
+    path, objective = iterates(
+        em, gaussian_mixture.three_gaussians_start(), points, 3, num_steps=20
+    )
     assert len(points) == 500
     assert np.diff(objective).min() > 0
     labels = np.asarray(em.posterior(path[-1], points, 3)["component"]).argmax(axis=1)
@@ -192,7 +211,9 @@ def test_labels_are_drawn_evenly():
 
 
 def test_digits_without_labels_help_where_labels_are_few_and_mislead_naive_bayes_where_they_are_many():
-    found = semi_supervised.accuracies(semi_supervised.semi_supervised_em(), 2, nums_labels=(20, 320), nums_styles=(1,))
+    found = semi_supervised.accuracies(
+        semi_supervised.semi_supervised_em(), 2, nums_labels=(20, 320), nums_styles=(1,)
+    )
     assert semi_supervised.gain(found, 1, 20) > 0.03
     assert -0.05 < semi_supervised.gain(found, 1, 320) < -0.01
     assert semi_supervised.gain(found, 1, 20, "EM, a tenth") > 0.03
@@ -201,12 +222,27 @@ def test_digits_without_labels_help_where_labels_are_few_and_mislead_naive_bayes
 
 def test_labeled_classes_of_several_styles_follow_the_update_derived_by_hand():
     rng = np.random.default_rng(0)
-    data = rng.integers(0, 4, 12) - 1, rng.integers(0, 6, (12, 3)), rng.uniform(0.1, 1.0, 12), 5, 3, 2
-    comparison = compare_updates(EM(labeled(styles.program, "label")), styles.hand_derived_step, styles.start(jax.random.key(0), 3, 2, 3), *data, num_steps=10)
+    data = (
+        rng.integers(0, 4, 12) - 1,
+        rng.integers(0, 6, (12, 3)),
+        rng.uniform(0.1, 1.0, 12),
+        5,
+        3,
+        2,
+    )
+    comparison = compare_updates(
+        EM(labeled(styles.program, "label")),
+        styles.hand_derived_step,
+        styles.start(jax.random.key(0), 3, 2, 3),
+        *data,
+        num_steps=10,
+    )
     assert comparison.largest < 1e-12, str(comparison)
 
 
-@pytest.mark.parametrize("photograph", segmentation.PHOTOGRAPHS, ids=lambda photograph: photograph.name)
+@pytest.mark.parametrize(
+    "photograph", segmentation.PHOTOGRAPHS, ids=lambda photograph: photograph.name
+)
 def test_segmentation_tells_the_object_from_the_background(photograph):
     found = segmentation.segmentation(photograph, num_components=2, every=8)
     foreground, background = (
@@ -246,7 +282,9 @@ def test_constitution_has_every_section():
     assert sections["Preamble"].startswith(
         "We the People of the United States, in Order to form a more perfect Union"
     )
-    assert sections["Amendment XXVII"].endswith("an election of Representatives shall have intervened.")
+    assert sections["Amendment XXVII"].endswith(
+        "an election of Representatives shall have intervened."
+    )
     assert sum(len(text.split()) for text in sections.values()) == 7292
 
 
@@ -282,9 +320,13 @@ def test_planted_sequences_hold_the_motif_where_they_say():
     lengths = (sequences.letters >= 0).sum(axis=1)
     assert (lengths.min(), lengths.max()) == motif.LENGTHS
     assert (sequences.starts + motif.WIDTH <= lengths).all()
-    read = np.take_along_axis(sequences.letters, sequences.starts[:, None] + np.arange(motif.WIDTH), axis=1)
+    read = np.take_along_axis(
+        sequences.letters, sequences.starts[:, None] + np.arange(motif.WIDTH), axis=1
+    )
     shares = (read[..., None] == np.arange(4)).mean(axis=0)
-    np.testing.assert_allclose(shares, motif.planted_motif(), atol=0.08)  # three standard deviations
+    np.testing.assert_allclose(
+        shares, motif.planted_motif(), atol=0.08
+    )  # three standard deviations
     assert abs(motif.planted_sequences(1, 400, 0.6).has_one.mean() - 0.6) < 0.08
 
 
@@ -296,14 +338,18 @@ def test_motif_is_read_early_or_late_until_it_is_realigned():
     realigned = [motif.realigned(ONE_MOTIF, sequences.letters, end) for end in ends]
     for before, after in zip(ends, realigned, strict=True):
         assert motif.shift(after, sequences) == 0
-        assert (after.log_likelihood > before.log_likelihood + 10) == (motif.shift(before, sequences) != 0)
+        assert (after.log_likelihood > before.log_likelihood + 10) == (
+            motif.shift(before, sequences) != 0
+        )
         assert motif.in_place(after, sequences) > 0.85
         np.testing.assert_allclose(after.params["motif"], motif.planted_motif(), atol=0.15)
 
 
 def test_motif_is_found_where_some_sequences_have_none():
     sequences = motif.planted_sequences(1, 100, motif.SHARE)
-    found = motif.best_of(ONE_MOTIF_OR_NONE, sequences.letters, motif.word_starts(sequences.letters, 2))
+    found = motif.best_of(
+        ONE_MOTIF_OR_NONE, sequences.letters, motif.word_starts(sequences.letters, 2)
+    )
     assert abs(found.params["occurrence"] - sequences.has_one.mean()) < 0.1
     assert ((motif.places(found, sequences.letters) >= 0) == sequences.has_one).mean() > 0.8
     consensus = "".join("ACGT"[letter] for letter in found.params["motif"].argmax(axis=1))
@@ -320,11 +366,15 @@ def test_moved_motifs_are_read_off_the_data():
     expected = [start % 4 for start in range(13 - motif.WIDTH + 1, 13 + motif.WIDTH) if start != 13]
     assert first.tolist() == expected
     np.testing.assert_allclose(motifs.max(axis=2), 1.25 / 2)
-    assert motif.profile(motif.End({}, starts, 0.0), letters).sum() == 3 * motif.WIDTH - 2  # all inside
+    assert (
+        motif.profile(motif.End({}, starts, 0.0), letters).sum() == 3 * motif.WIDTH - 2
+    )  # all inside
 
 
 def test_logo_is_as_high_as_its_information():
-    probs = np.array([[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.2, 0.6, 0.1]])
+    probs = np.array(
+        [[1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0], [0.1, 0.2, 0.6, 0.1]]
+    )
     np.testing.assert_allclose(logo.information(probs)[:3], [2, 0, 1])
     axes = matplotlib.figure.Figure().subplots()
     axes.set(xlim=(0, 6), ylim=(0, 2))
@@ -339,7 +389,9 @@ def test_logo_is_as_high_as_its_information():
 
 
 def test_earthquakes_are_the_series_of_the_book():
-    years, counts = np.loadtxt(hidden_markov.SERIES, delimiter=",", skiprows=1, dtype=int, unpack=True)
+    years, counts = np.loadtxt(
+        hidden_markov.SERIES, delimiter=",", skiprows=1, dtype=int, unpack=True
+    )
     assert years.tolist() == hidden_markov.YEARS.tolist() == list(range(1900, 2007))
     assert counts.tolist() == hidden_markov.counts().tolist()
     assert (counts.sum(), counts.min(), counts.max()) == (2072, 6, 41)
@@ -358,9 +410,16 @@ def test_earthquakes_have_the_rates_and_the_likelihood_of_the_book(num_states, f
 
 
 def test_earthquakes_have_the_criteria_of_the_book():
-    stationary = {n: hidden_markov.criteria(hidden_markov.BOOK_STATIONARY[n].log_likelihood, n**2) for n in (2, 3, 4)}
-    np.testing.assert_allclose([stationary[n][0] for n in (2, 3, 4)], [692.6, 676.9, 687.7], atol=0.06)
-    np.testing.assert_allclose([stationary[n][1] for n in (2, 3, 4)], [703.3, 701.0, 730.4], atol=0.06)
+    stationary = {
+        n: hidden_markov.criteria(hidden_markov.BOOK_STATIONARY[n].log_likelihood, n**2)
+        for n in (2, 3, 4)
+    }
+    np.testing.assert_allclose(
+        [stationary[n][0] for n in (2, 3, 4)], [692.6, 676.9, 687.7], atol=0.06
+    )
+    np.testing.assert_allclose(
+        [stationary[n][1] for n in (2, 3, 4)], [703.3, 701.0, 730.4], atol=0.06
+    )
 
 
 def test_four_states_of_earthquakes_have_several_maxima_and_three_have_one():
@@ -386,22 +445,33 @@ def test_most_probable_path_of_the_earthquakes_is_the_best_of_its_neighbors():
         emissions = counts * np.log(params["rate"])[states] - params["rate"][states]
         return initial[states[0]] + transition[states[:-1], states[1:]].sum() + emissions.sum()
 
-    stretches = [(first, length) for length in (1, 2, 3, 5) for first in range(len(decoded) - length + 1)]
+    stretches = [
+        (first, length) for length in (1, 2, 3, 5) for first in range(len(decoded) - length + 1)
+    ]
     for first, length in stretches:
         for state in range(3):
             other = decoded.copy()
             other[first : first + length] = state
             assert log_joint(other) <= log_joint(decoded)
     spans = hidden_markov.spans(decoded)
-    assert [span for span in spans if span[2] == 2] == [(1905, 1910, 2), (1942, 1950, 2), (1968, 1970, 2)]
-    assert np.concatenate([np.full(last - first + 1, state) for first, last, state in spans]).tolist() == decoded.tolist()
+    assert [span for span in spans if span[2] == 2] == [
+        (1905, 1910, 2),
+        (1942, 1950, 2),
+        (1968, 1970, 2),
+    ]
+    assert (
+        np.concatenate([np.full(last - first + 1, state) for first, last, state in spans]).tolist()
+        == decoded.tolist()
+    )
 
 
 def test_smoothed_probabilities_of_the_earthquakes_give_the_rates_back():
     params, counts = earthquakes(3).params, hidden_markov.counts()
     smoothed = hidden_markov.smoothed(BAUM_WELCH, params)
     np.testing.assert_allclose(smoothed.sum(axis=1), 1)
-    np.testing.assert_allclose(smoothed.T @ counts / smoothed.sum(axis=0), params["rate"], rtol=1e-4)
+    np.testing.assert_allclose(
+        smoothed.T @ counts / smoothed.sum(axis=0), params["rate"], rtol=1e-4
+    )
 
 
 def test_viterbi_training_ends_where_the_rates_are_those_of_its_own_path():
@@ -451,23 +521,32 @@ def test_bic_is_right_where_the_truth_is_a_model_and_costs_where_none_is():
     assert mean["BIC"][0] > mean["CV"][0]  # few samples: too few components
     assert (found.chosen("BIC")[:, 1] == 3).all()
     assert mean["BIC"][1] < mean["CV"][1]
-    assert model_choice.verdict(found, (30, 1_000)).startswith("BIC predicts worse than cross-validation only at 30 samples")
+    assert model_choice.verdict(found, (30, 1_000)).startswith(
+        "BIC predicts worse than cross-validation only at 30 samples"
+    )
     found = model_choice.simulated(none, (30, 1_000), 10)
     mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
     assert (mean["BIC"] > mean["CV"]).all()
     assert "at every size" in model_choice.verdict(found, (30, 1_000))
-    assert found.chosen("ICL")[:, 1].mean() < found.chosen("BIC")[:, 1].mean() < found.chosen("CV")[:, 1].mean()
+    assert (
+        found.chosen("ICL")[:, 1].mean()
+        < found.chosen("BIC")[:, 1].mean()
+        < found.chosen("CV")[:, 1].mean()
+    )
 
 
 def test_short_names_of_sections():
     assert [
-        topics.short_name(name) for name in ("Preamble", "Article I, Section 8", "Amendment XIV, Section 2")
+        topics.short_name(name)
+        for name in ("Preamble", "Article I, Section 8", "Amendment XIV, Section 2")
     ] == ["Preamble", "Art. I.8", "Am. XIV.2"]
 
 
 def test_table_puts_numbers_to_the_right_and_text_to_the_left(capsys):
     report.table(["name", "share"], [["a", "5%"], ["long", "∞"]])
-    assert capsys.readouterr().out == "  name  share\n  ----  -----\n  a        5%\n  long      ∞\n\n"
+    assert (
+        capsys.readouterr().out == "  name  share\n  ----  -----\n  a        5%\n  long      ∞\n\n"
+    )
 
 
 def test_figure_is_saved_where_asked(tmp_path):

@@ -31,11 +31,16 @@ def free_compiled_programs():
 
 def in_float32(value):
     value = np.asarray(value)
-    return jnp.asarray(value, jnp.float32) if np.issubdtype(value.dtype, np.floating) else jnp.asarray(value)
+    return (
+        jnp.asarray(value, jnp.float32)
+        if np.issubdtype(value.dtype, np.floating)
+        else jnp.asarray(value)
+    )
 
 
 def assert_float32_is_float64(program, hand_derived_step, start, args, unit, e_step="soft"):
-    """Compare 20 steps of EM in float32 with the update derived by hand, in float64, which is EM's (test_models.py).
+    """Compare 20 steps of EM in float32 with the update derived by hand, in float64, which is EM's
+    (test_models.py).
 
     `unit`: what the error of a parameter is measured in, where that is not its own largest entry.
     """
@@ -54,7 +59,9 @@ def assert_float32_is_float64(program, hand_derived_step, start, args, unit, e_s
     for name, value in expected.items():
         assert state.params[name].dtype == jnp.float32
         size = unit.get(name, np.abs(value).max())
-        np.testing.assert_allclose(state.params[name], value, rtol=0, atol=TOLERANCE * size, err_msg=name)
+        np.testing.assert_allclose(
+            state.params[name], value, rtol=0, atol=TOLERANCE * size, err_msg=name
+        )
 
 
 RNG = np.random.default_rng(41)
@@ -68,11 +75,23 @@ LABEL = np.where(RNG.uniform(size=len(ITEM)) < 0.7, TRUTH[ITEM], RNG.integers(3,
 ANSWERS = RNG.binomial(1, np.array([[0.2, 0.8, 0.5, 0.3], [0.7, 0.1, 0.6, 0.9]])[np.arange(40) % 2])
 SUBJECT, QUESTION = np.nonzero(RNG.uniform(size=ANSWERS.shape) < 0.8)
 CLASSES = {"weights": np.ones(2) / 2, "probs": RNG.uniform(0.25, 0.75, size=(2, 4))}
-POINTS = np.array([[-3.0, 1.0], [3.0, -1.0], [0.5, 4.0]])[np.arange(90) % 3] + RNG.normal(size=(90, 2))
+POINTS = np.array([[-3.0, 1.0], [3.0, -1.0], [0.5, 4.0]])[np.arange(90) % 3] + RNG.normal(
+    size=(90, 2)
+)
 
 LECTURES = {
-    "annotators": (annotators.program, annotators.hand_derived_step, {"mu": VALUES, "sigma": 0.15, "pi": 0.6}, (SCORES,)),
-    "coins": (coins.program, coins.hand_derived_step, {"bias": np.array([0.6, 0.5])}, (np.array([5.0, 9.0, 8.0, 4.0, 7.0]), 10)),
+    "annotators": (
+        annotators.program,
+        annotators.hand_derived_step,
+        {"mu": VALUES, "sigma": 0.15, "pi": 0.6},
+        (SCORES,),
+    ),
+    "coins": (
+        coins.program,
+        coins.hand_derived_step,
+        {"bias": np.array([0.6, 0.5])},
+        (np.array([5.0, 9.0, 8.0, 4.0, 7.0]), 10),
+    ),
     "weighted coins": (
         coins.weighted_program,
         coins.weighted_hand_derived_step,
@@ -116,8 +135,18 @@ LECTURES = {
         {"weights": np.ones(2) / 2, "probs": RNG.dirichlet(np.ones(2), size=(2, 4))},
         (SUBJECT, QUESTION, ANSWERS[SUBJECT, QUESTION], 40, 4, 2, 2),
     ),
-    "grades": (grades.program, grades.hand_derived_step, {"theta": 0.31}, (np.array([14.0, 6.0, 9.0]),)),
-    "grades, partial": (grades.partial_program, grades.partial_hand_derived_step, {"theta": 0.41}, (np.array(7.0), np.array(30.0))),
+    "grades": (
+        grades.program,
+        grades.hand_derived_step,
+        {"theta": 0.31},
+        (np.array([14.0, 6.0, 9.0]),),
+    ),
+    "grades, partial": (
+        grades.partial_program,
+        grades.partial_hand_derived_step,
+        {"theta": 0.41},
+        (np.array(7.0), np.array(30.0)),
+    ),
 }
 
 
@@ -139,21 +168,33 @@ def spread_of(covariance, num_components):
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 @pytest.mark.parametrize("covariance", gaussian_mixture.COVARIANCES)
 def test_a_gaussian_mixture_far_from_the_origin_needs_no_float64(covariance, mean):
-    # Data that float32 can hold: at 1e4 its grid is 1e-3, and rounding the data is no error of ours.
+    # Data that float32 can hold: at 1e4 its grid is 1e-3, and rounding the data is no error of
+    # ours.
     data = np.asarray(POINTS + mean, np.float32).astype(float)
     name, spread = spread_of(covariance, 3)
     start = {"weights": np.ones(3) / 3, "loc": data[:3], name: spread}
-    # A mean of 1e4 ± 1 is meant in units of the spread; float32 itself resolves 1e-3 / 2 there, and the posteriors, hence the spread,
+    # A mean of 1e4 ± 1 is meant in units of the spread; float32 itself resolves 1e-3 / 2 there, and
+    # the posteriors, hence the spread,
     # see means that are rounded so.
-    unit = {"loc": 1.0, name: 1.0} if mean == 0 else {"loc": 5e-4 / TOLERANCE, name: 5e-4 / TOLERANCE}
-    assert_float32_is_float64(gaussian_mixture.program, gaussian_mixture.hand_derived_step, start, (data, 3, covariance), unit)
+    unit = (
+        {"loc": 1.0, name: 1.0} if mean == 0 else {"loc": 5e-4 / TOLERANCE, name: 5e-4 / TOLERANCE}
+    )
+    assert_float32_is_float64(
+        gaussian_mixture.program,
+        gaussian_mixture.hand_derived_step,
+        start,
+        (data, 3, covariance),
+        unit,
+    )
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 def test_k_means_far_from_the_origin_needs_no_float64(mean):
     data = np.asarray(POINTS + mean, np.float32).astype(float)
     unit = {"loc": 1.0 if mean == 0 else 5e-4 / TOLERANCE}
-    assert_float32_is_float64(k_means.program, k_means.hand_derived_step, {"loc": data[:3]}, (data, 3), unit, "hard")
+    assert_float32_is_float64(
+        k_means.program, k_means.hand_derived_step, {"loc": data[:3]}, (data, 3), unit, "hard"
+    )
 
 
 def test_a_run_in_float32_converges():

@@ -1,8 +1,9 @@
-"""Hidden Markov models: EM beside hmmlearn and beside the forward algorithm, on sequences of several lengths.
+"""Hidden Markov models: EM beside hmmlearn and beside the forward algorithm, on sequences of
+several lengths.
 
-hmmlearn adds priors by default. Its Dirichlet priors of one are none; its Gaussian ones are off where `covars_prior` and
-`covars_weight` are zero. Its `GMMHMM` takes the new variances about the *old* means, which maximizes nothing: they exceed ours by
-the square of what the mean moved.
+hmmlearn adds priors by default. Its Dirichlet priors of one are none; its Gaussian ones are off
+where `covars_prior` and `covars_weight` are zero. Its `GMMHMM` takes the new variances about the
+*old* means, which maximizes nothing: they exceed ours by the square of what the mean moved.
 """
 
 from dataclasses import dataclass, replace
@@ -37,7 +38,9 @@ def free_compiled_programs():
 
 def end_to_end(data):
     """Return the data as hmmlearn reads them: one sequence after the other, (row, feature)."""
-    return np.concatenate([data[:length, n] for n, length in enumerate(LENGTHS)]).reshape(sum(LENGTHS), -1)
+    return np.concatenate([data[:length, n] for n, length in enumerate(LENGTHS)]).reshape(
+        sum(LENGTHS), -1
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +80,9 @@ class Chain:
         if "scale" in found:
             variances = found["scale"]  # of a diagonal GaussianHMM as matrices
             diagonal = variances.ndim == self.start["scale"].ndim
-            found["scale"] = np.sqrt(variances if diagonal else np.diagonal(variances, axis1=-2, axis2=-1))
+            found["scale"] = np.sqrt(
+                variances if diagonal else np.diagonal(variances, axis1=-2, axis2=-1)
+            )
         if "rate" in found:
             found["rate"] = found["rate"][:, 0]
         return found
@@ -86,7 +91,10 @@ class Chain:
 def trajectory(em, start, *args, num_steps=NUM_STEPS):
     """Return the parameters after each of the steps 1 … num_steps."""
     data, lengths, *sizes = args
-    state = replace(em.init(jax.random.key(0), *args), params={name: jnp.asarray(value) for name, value in start.items()})
+    state = replace(
+        em.init(jax.random.key(0), *args),
+        params={name: jnp.asarray(value) for name, value in start.items()},
+    )
     found = []
     for _ in range(num_steps):
         state = compiled_update(em, *sizes)(state, data, lengths)
@@ -103,7 +111,9 @@ def compiled_update(em, *sizes):
 def assert_close(actual, expected, tolerance=1e-8):
     assert set(actual) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(actual[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(
+            actual[name], value, rtol=tolerance, atol=tolerance, err_msg=name
+        )
 
 
 def states_drawn(rng, num_states=NUM_STATES):
@@ -112,7 +122,10 @@ def states_drawn(rng, num_states=NUM_STATES):
 
 
 def start_of(rng, num_states=NUM_STATES):
-    return {"initial": rng.dirichlet(np.ones(num_states)), "transition": rng.dirichlet(np.ones(num_states), size=num_states)}
+    return {
+        "initial": rng.dirichlet(np.ones(num_states)),
+        "transition": rng.dirichlet(np.ones(num_states), size=num_states),
+    }
 
 
 def plain(library, **settings):
@@ -132,7 +145,9 @@ def poisson_chain():
     rng = np.random.default_rng(2)
     data = rng.poisson(np.array([2.0, 6.0, 15.0])[states_drawn(rng)])
     start = start_of(rng) | {"rate": np.array([3.0, 5.0, 12.0])}
-    return Chain(hidden_markov.poisson_program, (data, LENGTHS, NUM_STATES), start, plain(hmm.PoissonHMM))
+    return Chain(
+        hidden_markov.poisson_program, (data, LENGTHS, NUM_STATES), start, plain(hmm.PoissonHMM)
+    )
 
 
 def gaussian_chain(covariance):
@@ -141,12 +156,21 @@ def gaussian_chain(covariance):
     data = centers[states_drawn(rng)] + rng.normal(size=(*SHAPE, 2)) * [0.6, 0.9]
     root = rng.normal(size=(NUM_STATES, 2, 2))
     full = root @ root.swapaxes(-1, -2) + np.eye(2)
-    spread = {"covariance": full} if covariance == "full" else {"scale": rng.uniform(0.5, 2.0, size=(NUM_STATES, 2))}
+    spread = (
+        {"covariance": full}
+        if covariance == "full"
+        else {"scale": rng.uniform(0.5, 2.0, size=(NUM_STATES, 2))}
+    )
     start = start_of(rng) | {"loc": centers + rng.normal(size=(NUM_STATES, 2)), **spread}
     library = plain(
-        hmm.GaussianHMM, covariance_type="full" if covariance == "full" else "diag", covars_prior=0, covars_weight=0
+        hmm.GaussianHMM,
+        covariance_type="full" if covariance == "full" else "diag",
+        covars_prior=0,
+        covars_weight=0,
     )
-    return Chain(hidden_markov.gaussian_program, (data, LENGTHS, NUM_STATES, covariance), start, library)
+    return Chain(
+        hidden_markov.gaussian_program, (data, LENGTHS, NUM_STATES, covariance), start, library
+    )
 
 
 CHAINS = {
@@ -214,17 +238,25 @@ EVERY = CHAINS | {"mixture": MIXTURE}
 @pytest.mark.parametrize("chain", EVERY.values(), ids=EVERY.keys())
 def test_likelihood_posterior_and_best_path_are_those_of_hmmlearn(chain):
     model = chain.hmmlearn()
-    np.testing.assert_allclose(chain.em.log_likelihood(chain.params, *chain.args), model.score(chain.rows, LENGTHS), rtol=1e-12)
+    np.testing.assert_allclose(
+        chain.em.log_likelihood(chain.params, *chain.args),
+        model.score(chain.rows, LENGTHS),
+        rtol=1e-12,
+    )
     posterior = np.asarray(chain.em.posterior(chain.params, *chain.args)["state"])
     assert posterior.shape == (*SHAPE, len(chain.start["initial"]))
-    np.testing.assert_allclose(end_to_end(posterior), model.predict_proba(chain.rows, LENGTHS), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        end_to_end(posterior), model.predict_proba(chain.rows, LENGTHS), rtol=1e-9, atol=1e-12
+    )
 
 
 @every_chain
 def test_decoding_is_the_viterbi_path_of_hmmlearn(chain):
     decoded = np.asarray(chain.em.decode(chain.params, *chain.args)["state"])
     assert decoded.shape == SHAPE
-    np.testing.assert_array_equal(end_to_end(decoded)[:, 0], chain.hmmlearn().decode(chain.rows, LENGTHS)[1])
+    np.testing.assert_array_equal(
+        end_to_end(decoded)[:, 0], chain.hmmlearn().decode(chain.rows, LENGTHS)[1]
+    )
 
 
 def test_hard_em_is_viterbi_training():
@@ -233,7 +265,9 @@ def test_hard_em_is_viterbi_training():
     firsts = np.concatenate([[0], np.cumsum(LENGTHS)[:-1]])
     inside = np.setdiff1d(np.arange(len(data)), firsts)
     params = chain.start
-    for found in trajectory(EM(chain.program, e_step="hard"), chain.start, *chain.args, num_steps=10):
+    for found in trajectory(
+        EM(chain.program, e_step="hard"), chain.start, *chain.args, num_steps=10
+    ):
         _, path = chain.hmmlearn(params).decode(chain.rows, LENGTHS)
         moves = np.zeros((NUM_STATES, NUM_STATES))
         np.add.at(moves, (path[inside - 1], path[inside]), 1)
@@ -256,12 +290,17 @@ def forward_log_likelihood(params, data, lengths):
     def of_one(x, length):
         def step(before, now):
             t, log_b = now
-            moved = jax.scipy.special.logsumexp(before[:, None] + jnp.log(params["transition"]), axis=0) + log_b
+            moved = (
+                jax.scipy.special.logsumexp(before[:, None] + jnp.log(params["transition"]), axis=0)
+                + log_b
+            )
             return jnp.where(t < length, moved, before), None
 
         log_b = jax.vmap(lambda x: log_density(params, x))(x)
         first = jnp.log(params["initial"]) + log_b[0]
-        return jax.scipy.special.logsumexp(jax.lax.scan(step, first, (jnp.arange(1, len(x)), log_b[1:]))[0])
+        return jax.scipy.special.logsumexp(
+            jax.lax.scan(step, first, (jnp.arange(1, len(x)), log_b[1:]))[0]
+        )
 
     return jax.vmap(of_one, in_axes=(1, 0))(data, lengths).sum()
 
@@ -284,20 +323,33 @@ LAWS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("chain", [CHAINS["categorical"], CHAINS["full"], MIXTURE], ids=["categorical", "full", "mixture"])
+@pytest.mark.parametrize(
+    "chain",
+    [CHAINS["categorical"], CHAINS["full"], MIXTURE],
+    ids=["categorical", "full", "mixture"],
+)
 def test_the_likelihood_and_its_slope_are_those_of_the_forward_algorithm(chain):
     bijections = {name: biject_to(LAWS[name]) for name in chain.start}
     rng = np.random.default_rng(5)
-    point = jax.jit(lambda params: {name: bijections[name].inv(value) for name, value in params.items()})(chain.params)
-    point = {name: np.asarray(value) + 0.3 * rng.normal(size=value.shape) for name, value in point.items()}
+    point = jax.jit(
+        lambda params: {name: bijections[name].inv(value) for name, value in params.items()}
+    )(chain.params)
+    point = {
+        name: np.asarray(value) + 0.3 * rng.normal(size=value.shape)
+        for name, value in point.items()
+    }
 
     @jax.jit
     def constrained(unconstrained):
         return {name: bijections[name](value) for name, value in unconstrained.items()}
 
-    actual, slope = jax.value_and_grad(lambda u: chain.em.log_likelihood(constrained(u), *chain.args))(point)
+    actual, slope = jax.value_and_grad(
+        lambda u: chain.em.log_likelihood(constrained(u), *chain.args)
+    )(point)
     data, lengths = map(jnp.asarray, chain.args[:2])
-    expected, forward = jax.jit(jax.value_and_grad(lambda u: forward_log_likelihood(constrained(u), data, lengths)))(point)
+    expected, forward = jax.jit(
+        jax.value_and_grad(lambda u: forward_log_likelihood(constrained(u), data, lengths))
+    )(point)
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     for name, value in forward.items():
         np.testing.assert_allclose(slope[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
@@ -327,7 +379,9 @@ def test_steps_that_no_sequence_has_count_nothing():
     chain = CHAINS["categorical"]
     data, lengths, *sizes = chain.args
     (expected,) = trajectory(chain.em, chain.start, *chain.args, num_steps=1)
-    (actual,) = trajectory(chain.em, chain.start, np.concatenate([data, data[:3]]), lengths, *sizes, num_steps=1)
+    (actual,) = trajectory(
+        chain.em, chain.start, np.concatenate([data, data[:3]]), lengths, *sizes, num_steps=1
+    )
     assert_close(actual, expected, 1e-11)
 
 
@@ -335,9 +389,12 @@ def test_sequences_are_independent():
     chain = CHAINS["Poisson"]
     data, lengths, *sizes = chain.args
     together = chain.em.log_likelihood(chain.params, *chain.args)
-    shown = [1 if length == 1 else len(data) for length in lengths]  # one without any move; the others to the longest's end
+    shown = [
+        1 if length == 1 else len(data) for length in lengths
+    ]  # one without any move; the others to the longest's end
     apart = [
-        chain.em.log_likelihood(chain.params, data[: shown[n], [n]], lengths[[n]], *sizes) for n in range(len(lengths))
+        chain.em.log_likelihood(chain.params, data[: shown[n], [n]], lengths[[n]], *sizes)
+        for n in range(len(lengths))
     ]
     np.testing.assert_allclose(together, sum(apart), rtol=1e-13)
 
@@ -345,14 +402,20 @@ def test_sequences_are_independent():
 def long_sequence():
     """Return 5000 counts, enough for the E-step to take probabilities in place of logarithms."""
     rng = np.random.default_rng(6)
-    return rng.poisson(np.array([2.0, 6.0, 15.0])[np.cumsum(rng.uniform(size=(5000, 1)) < 0.1, axis=0) % 3])
+    return rng.poisson(
+        np.array([2.0, 6.0, 15.0])[np.cumsum(rng.uniform(size=(5000, 1)) < 0.1, axis=0) % 3]
+    )
 
 
 def test_a_long_sequence_neither_underflows_nor_takes_its_square_in_memory():
     chain, data = CHAINS["Poisson"], long_sequence()
     expected = chain.hmmlearn().score(data)
     assert expected < -10_000
-    np.testing.assert_allclose(chain.em.log_likelihood(chain.params, data, np.array([5000]), NUM_STATES), expected, rtol=1e-11)
+    np.testing.assert_allclose(
+        chain.em.log_likelihood(chain.params, data, np.array([5000]), NUM_STATES),
+        expected,
+        rtol=1e-11,
+    )
 
 
 def test_em_on_a_long_sequence_is_the_baum_welch_of_hmmlearn():
@@ -365,7 +428,9 @@ def test_em_on_a_long_sequence_is_the_baum_welch_of_hmmlearn():
 # ---------------------------------------------------------------- where the programs start
 
 
-@pytest.mark.parametrize("name", ["Poisson", "diagonal", "full", "mixture"])  # symbols start without a look at the data
+@pytest.mark.parametrize(
+    "name", ["Poisson", "diagonal", "full", "mixture"]
+)  # symbols start without a look at the data
 def test_the_start_reads_no_step_beyond_the_end_of_a_sequence(name):
     chain = EVERY[name]
     data, lengths, *_ = chain.args
@@ -374,7 +439,11 @@ def test_the_start_reads_no_step_beyond_the_end_of_a_sequence(name):
     if data.dtype.kind == "f":
         inside = {tuple(row) for row in chain.rows}
         assert all(tuple(row) in inside for row in np.asarray(expected["loc"]).reshape(-1, 2))
-    actual = chain.em.init(jax.random.key(1), np.where(beyond, data + 1 if data.dtype.kind == "f" else 0, data), *chain.args[1:]).params
+    actual = chain.em.init(
+        jax.random.key(1),
+        np.where(beyond, data + 1 if data.dtype.kind == "f" else 0, data),
+        *chain.args[1:],
+    ).params
     assert_close(actual, expected, 1e-12)
 
 

@@ -1,4 +1,6 @@
-"""What must hold of the temperature, of multiplicities, of masks and of priors, on one mixture of each kind."""
+"""What must hold of the temperature, of multiplicities, of masks and of priors, on one mixture of
+each kind.
+"""
 
 from dataclasses import replace
 
@@ -8,10 +10,11 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from emjax import EM
 from numpyro import handlers
 from numpyro.distributions import constraints
 from scipy import stats
+
+from emjax import EM
 
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # every step runs a few times
 
@@ -24,7 +27,11 @@ def free_compiled_programs():
 
 RNG = np.random.default_rng(50)
 DATA = np.where(RNG.uniform(size=12) < 0.4, RNG.normal(-1, 0.7, 12), RNG.normal(2, 1.2, 12))
-PARAMS = {"weights": jnp.array([0.3, 0.7]), "loc": jnp.array([-0.4, 1.1]), "scale": jnp.array([0.9, 1.6])}
+PARAMS = {
+    "weights": jnp.array([0.3, 0.7]),
+    "loc": jnp.array([-0.4, 1.1]),
+    "scale": jnp.array([0.9, 1.6]),
+}
 
 
 def declared():
@@ -38,7 +45,10 @@ def declared():
 def mixture(data, multiplicity=None, is_known=None):
     weights, loc, scale = declared()
     ones, known = np.ones(len(data)), np.ones(len(data), bool)
-    with numpyro.plate("rows", len(data)), handlers.scale(scale=ones if multiplicity is None else multiplicity):
+    with (
+        numpyro.plate("rows", len(data)),
+        handlers.scale(scale=ones if multiplicity is None else multiplicity),
+    ):
         with handlers.mask(mask=known if is_known is None else is_known):
             z = numpyro.sample("z", dist.Categorical(weights))
             numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=data)
@@ -52,7 +62,9 @@ def partly_observed(data, is_known):
 
 
 def paired(data):
-    """Two latents that are coupled through what is observed: the posterior is not a product over them."""
+    """Two latents that are coupled through what is observed: the posterior is not a product over
+    them.
+    """
     loc = numpyro.param("loc", jnp.array([[-0.4, 0.8], [1.1, 2.0]]))
     with numpyro.plate("rows", len(data)):
         a = numpyro.sample("a", dist.Bernoulli(0.4))
@@ -69,7 +81,9 @@ def updated(em, params, *args, num_steps=1):
 
 
 def log_joint(params, data=DATA):
-    return np.log(params["weights"]) + stats.norm.logpdf(data[:, None], params["loc"], params["scale"])
+    return np.log(params["weights"]) + stats.norm.logpdf(
+        data[:, None], params["loc"], params["scale"]
+    )
 
 
 def assert_close(actual, expected, rtol=1e-11):
@@ -89,7 +103,9 @@ def softmax(table):
 @pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
 def test_a_tempered_posterior_is_a_power_of_the_posterior(temperature):
     posterior = EM(mixture, e_step=temperature).posterior(PARAMS, DATA)["z"]
-    np.testing.assert_allclose(posterior, softmax(log_joint(PARAMS) / temperature), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(
+        posterior, softmax(log_joint(PARAMS) / temperature), rtol=1e-11, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.25, 3.0])
@@ -104,13 +120,19 @@ def test_a_tempered_posterior_of_coupled_latents_is_a_power_of_their_joint(tempe
 
 
 def test_temperature_one_is_the_soft_e_step_and_zero_the_hard_one():
-    assert_close(updated(EM(mixture, e_step=1.0), PARAMS, DATA)[0], updated(EM(mixture), PARAMS, DATA)[0], 1e-14)
+    assert_close(
+        updated(EM(mixture, e_step=1.0), PARAMS, DATA)[0],
+        updated(EM(mixture), PARAMS, DATA)[0],
+        1e-14,
+    )
     hard = updated(EM(mixture, e_step="hard"), PARAMS, DATA)
     zero = updated(EM(mixture, e_step=0.0), PARAMS, DATA)
     assert_close(zero[0], hard[0], 1e-14)
     np.testing.assert_allclose(hard[1], log_joint(PARAMS).max(axis=1).sum(), rtol=1e-12)
     cold = updated(EM(mixture, e_step=1e-4), PARAMS, DATA)
-    assert np.abs(np.diff(log_joint(PARAMS), axis=1)).min() > 40 * 1e-4  # no datum is torn between the two
+    assert (
+        np.abs(np.diff(log_joint(PARAMS), axis=1)).min() > 40 * 1e-4
+    )  # no datum is torn between the two
     assert_close(cold[0], hard[0])
     np.testing.assert_allclose(cold[1], hard[1], rtol=1e-11)
 
@@ -122,9 +144,13 @@ def test_a_tempered_objective_is_the_free_energy_and_never_decreases(temperature
     update = jax.jit(lambda state: em.update(state, DATA), compiler_options=FAST_COMPILATION)
     objectives = []
     for _ in range(10):
-        expected = temperature * np.logaddexp.reduce(log_joint(state.params) / temperature, axis=1).sum()
+        expected = (
+            temperature * np.logaddexp.reduce(log_joint(state.params) / temperature, axis=1).sum()
+        )
         state, objective = update(state)
-        np.testing.assert_allclose(objective, expected, rtol=1e-12)  # T log Σ p^(1/T): Neal & Hinton (1998)
+        np.testing.assert_allclose(
+            objective, expected, rtol=1e-12
+        )  # T log Σ p^(1/T): Neal & Hinton (1998)
         objectives.append(float(objective))
     assert np.all(np.diff(objectives) >= -1e-12 * np.abs(objectives[:-1]))
     assert objectives[-1] > objectives[0] + 1
@@ -133,7 +159,11 @@ def test_a_tempered_objective_is_the_free_energy_and_never_decreases(temperature
 def test_annealing_from_hot_to_soft_ends_where_soft_em_stays():
     params = PARAMS
     for temperature in (4.0, 2.0, 1.0):
-        params = EM(mixture, e_step=temperature, tol=0.0, max_steps=400).run(jax.random.key(0), DATA, init_params=params).params
+        params = (
+            EM(mixture, e_step=temperature, tol=0.0, max_steps=400)
+            .run(jax.random.key(0), DATA, init_params=params)
+            .params
+        )
     assert_close(updated(EM(mixture), params, DATA)[0], params, 1e-6)
 
 
@@ -147,13 +177,17 @@ def test_a_row_of_weight_two_is_two_rows():
     repeated, expected = updated(em, PARAMS, np.concatenate([DATA, DATA[:4]]))
     np.testing.assert_allclose(objective, expected, rtol=1e-12)
     assert_close(weighted, repeated)
-    np.testing.assert_allclose(em.posterior(PARAMS, DATA, weights)["z"], softmax(log_joint(PARAMS)), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(
+        em.posterior(PARAMS, DATA, weights)["z"], softmax(log_joint(PARAMS)), rtol=1e-11, atol=1e-14
+    )
 
 
 def test_a_fractional_weight_is_a_fraction_of_a_row():
     weights = RNG.uniform(0.1, 3.0, 12)
     arrived, objective = updated(EM(mixture), PARAMS, DATA, weights)
-    np.testing.assert_allclose(objective, weights @ np.logaddexp.reduce(log_joint(PARAMS), axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        objective, weights @ np.logaddexp.reduce(log_joint(PARAMS), axis=1), rtol=1e-12
+    )
     counts = weights[:, None] * softmax(log_joint(PARAMS))
     loc = DATA @ counts / counts.sum(0)
     scale = np.sqrt((counts * (DATA[:, None] - loc) ** 2).sum(0) / counts.sum(0))
@@ -176,7 +210,9 @@ def test_a_row_without_weight_is_a_row_that_is_not_there(how):
 def test_a_masked_row_says_nothing_of_its_latent():
     posterior = EM(mixture).posterior(PARAMS, DATA, None, IS_KNOWN)["z"]
     np.testing.assert_allclose(posterior[~IS_KNOWN], 0.5, rtol=1e-12)
-    np.testing.assert_allclose(posterior[IS_KNOWN], softmax(log_joint(PARAMS))[IS_KNOWN], rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(
+        posterior[IS_KNOWN], softmax(log_joint(PARAMS))[IS_KNOWN], rtol=1e-11, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("e_step", ["soft", "hard", 0.5])
@@ -200,7 +236,9 @@ def test_a_masked_observation_leaves_the_prior_of_its_latent():
     posterior = em.posterior(PARAMS, DATA, IS_KNOWN)["z"]
     np.testing.assert_allclose(posterior[~IS_KNOWN], np.tile(PARAMS["weights"], (4, 1)), rtol=1e-12)
     _, objective = updated(em, PARAMS, DATA, IS_KNOWN)
-    np.testing.assert_allclose(objective, np.logaddexp.reduce(log_joint(PARAMS)[IS_KNOWN], axis=1).sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        objective, np.logaddexp.reduce(log_joint(PARAMS)[IS_KNOWN], axis=1).sum(), rtol=1e-12
+    )
 
 
 # ---------------------------------------------------------------- priors
@@ -231,8 +269,19 @@ def test_the_objective_of_map_is_the_log_likelihood_and_the_log_prior():
     likelihood = np.logaddexp.reduce(log_joint(PARAMS), axis=1).sum()
     np.testing.assert_allclose(result.objective[0], likelihood + log_prior(PARAMS), rtol=1e-12)
     np.testing.assert_allclose(em.log_likelihood(PARAMS, DATA), likelihood, rtol=1e-12)
-    np.testing.assert_allclose(result.objective[-1], result.log_likelihood + log_prior(result.params), rtol=1e-12)
-    np.testing.assert_allclose(result.log_likelihood, np.logaddexp.reduce(log_joint(result.params), axis=1).sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        result.objective[-1], result.log_likelihood + log_prior(result.params), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        result.log_likelihood,
+        np.logaddexp.reduce(log_joint(result.params), axis=1).sum(),
+        rtol=1e-12,
+    )
     assert len(result.objective) == result.num_steps + 1
     assert np.all(np.diff(result.objective) >= -1e-12 * np.abs(result.objective[:-1]))
-    np.testing.assert_allclose(em.posterior(result.params, DATA)["z"], softmax(log_joint(result.params)), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        em.posterior(result.params, DATA)["z"],
+        softmax(log_joint(result.params)),
+        rtol=1e-9,
+        atol=1e-12,
+    )

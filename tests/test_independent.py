@@ -1,8 +1,9 @@
 """The same start, the same parameters: EM beside scikit-learn on the data that it ships.
 
-scikit-learn's `spherical` variance is the mean of a component's variances over features, as in `gaussian_mixture` (9). Its
-`reg_covar` is added to every variance, so that the result maximizes no likelihood; here it is 0 throughout, and a floor of the
-program is one that is stated and never reached.
+scikit-learn's `spherical` variance is the mean of a component's variances over features, as in
+`gaussian_mixture` (9). Its `reg_covar` is added to every variance, so that the result maximizes no
+likelihood; here it is 0 throughout, and a floor of the program is one that is stated and never
+reached.
 """
 
 import warnings
@@ -12,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from emjax import EM
-from emjax.models import gaussian_mixture, k_means
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+
+from emjax import EM
+from emjax.models import gaussian_mixture, k_means
 
 STEPS = (1, 5, 20)
 SKLEARN_NAME = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
@@ -36,7 +38,8 @@ def iris():
 def dithered_digits():
     """Return the digits, each pixel drawn uniformly from the interval that was rounded to it.
 
-    Many pixels are constant within a digit, where no variance is positive and scikit-learn stops with an error.
+    Many pixels are constant within a digit, where no variance is positive and scikit-learn stops
+    with an error.
     """
     data = load_digits().data
     return data + np.random.default_rng(30).uniform(-0.5, 0.5, data.shape)
@@ -70,7 +73,9 @@ def trajectory(em, params, *args):
 
 def sklearn_mixture(data, start, covariance, num_steps):
     """Return scikit-learn's parameters after so many steps, in the words of `gaussian_mixture`."""
-    precisions = np.linalg.inv(start["covariance"]) if "covariance" in start else start["scale"] ** -2.0
+    precisions = (
+        np.linalg.inv(start["covariance"]) if "covariance" in start else start["scale"] ** -2.0
+    )
     mixture = GaussianMixture(
         len(start["loc"]), covariance_type=SKLEARN_NAME[covariance], reg_covar=0.0, tol=0.0, max_iter=num_steps,
         weights_init=start["weights"], means_init=start["loc"], precisions_init=precisions, init_params="random", random_state=0,
@@ -78,7 +83,11 @@ def sklearn_mixture(data, start, covariance, num_steps):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as asked for
         mixture.fit(data)
-    spread = {"covariance": mixture.covariances_} if "covariance" in start else {"scale": np.sqrt(mixture.covariances_)}
+    spread = (
+        {"covariance": mixture.covariances_}
+        if "covariance" in start
+        else {"scale": np.sqrt(mixture.covariances_)}
+    )
     return {"weights": mixture.weights_, "loc": mixture.means_, **spread}
 
 
@@ -95,17 +104,29 @@ def sklearn_mixture(data, start, covariance, num_steps):
 def test_a_gaussian_mixture_is_that_of_scikit_learn(load, num_components, covariance, scale_floor):
     data = load()
     start = start_of(data, num_components, covariance)
-    found = trajectory(EM(gaussian_mixture.program), start, data, num_components, covariance, scale_floor)
+    found = trajectory(
+        EM(gaussian_mixture.program), start, data, num_components, covariance, scale_floor
+    )
     for num_steps in STEPS:
         expected = sklearn_mixture(data, start, covariance, num_steps)
         for name, value in expected.items():
-            np.testing.assert_allclose(found[num_steps - 1][name], value, rtol=1e-8, atol=1e-8, err_msg=f"{name}, {num_steps}")
+            np.testing.assert_allclose(
+                found[num_steps - 1][name],
+                value,
+                rtol=1e-8,
+                atol=1e-8,
+                err_msg=f"{name}, {num_steps}",
+            )
         if scale_floor:
             assert expected["scale"].min() > scale_floor
     assert max(np.abs(found[-1]["loc"] - start["loc"]).max() for _ in STEPS) > 0.1
 
 
-@pytest.mark.parametrize(("load", "num_components"), [(iris, 3), (lambda: load_digits().data, 10)], ids=["iris", "digits"])
+@pytest.mark.parametrize(
+    ("load", "num_components"),
+    [(iris, 3), (lambda: load_digits().data, 10)],
+    ids=["iris", "digits"],
+)
 def test_hard_em_is_scikit_learns_k_means(load, num_components):
     data = load()
     start = {"loc": data[np.linspace(0, len(data) - 1, num_components).astype(int)]}
@@ -115,8 +136,17 @@ def test_hard_em_is_scikit_learns_k_means(load, num_components):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             clusters = KMeans(
-                num_components, init=start["loc"], n_init=1, max_iter=num_steps, tol=0.0, algorithm="lloyd"
+                num_components,
+                init=start["loc"],
+                n_init=1,
+                max_iter=num_steps,
+                tol=0.0,
+                algorithm="lloyd",
             ).fit(data)
-        np.testing.assert_allclose(found[num_steps - 1]["loc"], clusters.cluster_centers_, rtol=1e-8, atol=1e-8)
-    labels = em.decode({"loc": jnp.asarray(clusters.cluster_centers_)}, data, num_components)["component"]
+        np.testing.assert_allclose(
+            found[num_steps - 1]["loc"], clusters.cluster_centers_, rtol=1e-8, atol=1e-8
+        )
+    labels = em.decode({"loc": jnp.asarray(clusters.cluster_centers_)}, data, num_components)[
+        "component"
+    ]
     np.testing.assert_array_equal(labels, clusters.labels_)

@@ -1,4 +1,6 @@
-"""Partial labels: some latents known, for certain or in part, against supervised maximum likelihood, plain EM, and the joint table."""
+"""Partial labels: some latents known, for certain or in part, against supervised maximum
+likelihood, plain EM, and the joint table.
+"""
 
 import itertools
 
@@ -19,8 +21,21 @@ KEY = jax.random.key(0)
 X = np.array([0.3, -1.2, 2.5, 0.9, 4.0, -0.4])
 TRUTH = np.array([1, 0, 2, 1, 2, 0])
 PARTIAL = np.where([True, False, True, False, False, True], TRUTH, -1)
-PARAMS = {"pi": np.array([0.5, 0.2, 0.3]), "loc": np.array([-1.0, 0.5, 3.0]), "scale": np.array([1.0, 0.7, 2.0])}
-EVIDENCE = np.array([[0.2, 0.5, 0.3], [1.0, 1.0, 1.0], [0.0, 0.0, 2.0], [0.6, 0.4, 0.0], [0.1, 0.1, 0.1], [3.0, 0.5, 0.5]])
+PARAMS = {
+    "pi": np.array([0.5, 0.2, 0.3]),
+    "loc": np.array([-1.0, 0.5, 3.0]),
+    "scale": np.array([1.0, 0.7, 2.0]),
+}
+EVIDENCE = np.array(
+    [
+        [0.2, 0.5, 0.3],
+        [1.0, 1.0, 1.0],
+        [0.0, 0.0, 2.0],
+        [0.6, 0.4, 0.0],
+        [0.1, 0.1, 0.1],
+        [3.0, 0.5, 0.5],
+    ]
+)
 
 
 def mixture(x, weight=1.0):
@@ -38,20 +53,28 @@ def masked(labels, x):
     loc = numpyro.param("loc", jnp.asarray(PARAMS["loc"]))
     scale = numpyro.param("scale", jnp.asarray(PARAMS["scale"]), constraint=constraints.positive)
     with numpyro.plate("samples", len(x)):
-        component = numpyro.sample("component", dist.Categorical(pi), obs=labels, obs_mask=labels >= 0)
+        component = numpyro.sample(
+            "component", dist.Categorical(pi), obs=labels, obs_mask=labels >= 0
+        )
         numpyro.sample("x", dist.Normal(loc[component], scale[component]), obs=x)
 
 
 def log_joint(x=X):
     """log p(z = k) p(x | z = k), (sample, component)."""
     residual = (np.asarray(x)[:, None] - PARAMS["loc"]) / PARAMS["scale"]
-    return np.log(PARAMS["pi"]) - 0.5 * residual**2 - np.log(PARAMS["scale"]) - 0.5 * np.log(2 * np.pi)
+    return (
+        np.log(PARAMS["pi"]) - 0.5 * residual**2 - np.log(PARAMS["scale"]) - 0.5 * np.log(2 * np.pi)
+    )
 
 
 def supervised():
     """The maximum-likelihood estimate if every component is known."""
     groups = [X[TRUTH == k] for k in range(3)]
-    return {"pi": np.array([len(g) for g in groups]) / len(X), "loc": np.array([g.mean() for g in groups]), "scale": np.array([g.std() for g in groups])}
+    return {
+        "pi": np.array([len(g) for g in groups]) / len(X),
+        "loc": np.array([g.mean() for g in groups]),
+        "scale": np.array([g.std() for g in groups]),
+    }
 
 
 def steps(em, *args, num_steps=1):
@@ -81,7 +104,7 @@ def soft():
     return EM(labeled(mixture, "component"))
 
 
-# ── oracles ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── oracles ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_labels_for_all_are_supervised_maximum_likelihood_in_one_step(hard, soft):
@@ -89,7 +112,10 @@ def test_labels_for_all_are_supervised_maximum_likelihood_in_one_step(hard, soft
     all_close(steps(hard, jnp.asarray(TRUTH), x)[0], supervised())
     all_close(steps(soft, jnp.eye(3)[TRUTH], x)[0], supervised())
     all_close(steps(EM(masked), jnp.asarray(TRUTH), x)[0], supervised())
-    all_close(steps(EM(handlers.condition(mixture, {"component": jnp.asarray(TRUTH)})), x)[0], supervised())
+    all_close(
+        steps(EM(handlers.condition(mixture, {"component": jnp.asarray(TRUTH)})), x)[0],
+        supervised(),
+    )
 
 
 def test_labels_for_none_are_plain_em(hard, soft):
@@ -138,7 +164,9 @@ def test_a_single_one_is_a_hard_label_and_equal_evidence_is_a_constant(hard, sof
     found, own = steps(soft, jnp.asarray(one_hot), jnp.asarray(X), num_steps=3)
     all_close(found, params)
     close(own, objectives)
-    found, own = steps(soft, jnp.asarray(one_hot / one_hot.sum(1, keepdims=True)), jnp.asarray(X), num_steps=3)
+    found, own = steps(
+        soft, jnp.asarray(one_hot / one_hot.sum(1, keepdims=True)), jnp.asarray(X), num_steps=3
+    )
     all_close(found, params)
     close(own, np.array(objectives) - (PARTIAL < 0).sum() * np.log(3))
 
@@ -147,13 +175,18 @@ def test_a_weight_of_two_is_the_row_and_its_label_twice(hard, soft):
     weight = np.array([1, 2, 1, 2, 2, 1])
     rows = np.repeat(np.arange(6), weight)
     for em, labels in ((hard, PARTIAL), (soft, EVIDENCE)):
-        found, own = steps(EM(labeled(mixture, "component")), jnp.asarray(labels), jnp.asarray(X), jnp.asarray(weight * 1.0))
+        found, own = steps(
+            EM(labeled(mixture, "component")),
+            jnp.asarray(labels),
+            jnp.asarray(X),
+            jnp.asarray(weight * 1.0),
+        )
         expected, objectives = steps(em, jnp.asarray(labels[rows]), jnp.asarray(X[rows]))
         all_close(found, expected)
         close(own, objectives)
 
 
-# ── which latents ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── which latents ─────────────────────────────────────────────────────────────────────────────────
 
 
 def test_labels_are_values_of_a_latent_that_does_not_start_at_zero():
@@ -166,11 +199,16 @@ def test_labels_are_values_of_a_latent_that_does_not_start_at_zero():
     density = -0.5 * (x[:, None] - np.arange(4, 7)) ** 2 - 0.5 * np.log(2 * np.pi) - np.log(3)
     labels = np.array([6, -1, 4])
     expected = density[0, 2] + np.logaddexp.reduce(density[1]) + density[2, 0]
-    close(EM(labeled(program, "z")).log_likelihood({}, jnp.asarray(labels), jnp.asarray(x)), expected)
+    close(
+        EM(labeled(program, "z")).log_likelihood({}, jnp.asarray(labels), jnp.asarray(x)), expected
+    )
     evidence = np.array([[0.0, 0.5, 0.5], [1.0, 1.0, 1.0], [0.2, 0.3, 0.5]])
     with np.errstate(divide="ignore"):
         expected = np.logaddexp.reduce(density + np.log(evidence), axis=1).sum()
-    close(EM(labeled(program, "z")).log_likelihood({}, jnp.asarray(evidence), jnp.asarray(x)), expected)
+    close(
+        EM(labeled(program, "z")).log_likelihood({}, jnp.asarray(evidence), jnp.asarray(x)),
+        expected,
+    )
 
 
 @pytest.mark.parametrize("inside", ["plates", "event"])
@@ -188,9 +226,15 @@ def test_latents_of_several_axes_take_labels_of_their_shape(inside):
                 z = numpyro.sample("z", law.expand([3]).to_event(1))
                 numpyro.sample("x", dist.Normal(2.0 * z, 1.0).to_event(1), obs=x)
 
-    joint = -0.5 * (x[..., None] - np.array([0.0, 2.0])) ** 2 - 0.5 * np.log(2 * np.pi) + np.log([0.7, 0.3])
+    joint = (
+        -0.5 * (x[..., None] - np.array([0.0, 2.0])) ** 2
+        - 0.5 * np.log(2 * np.pi)
+        + np.log([0.7, 0.3])
+    )
     labels = np.array([[1, -1, 0], [-1, -1, 1]])
-    allowed = np.where((labels[..., None] < 0) | (labels[..., None] == np.arange(2)), joint, -np.inf)
+    allowed = np.where(
+        (labels[..., None] < 0) | (labels[..., None] == np.arange(2)), joint, -np.inf
+    )
     total = np.logaddexp.reduce(allowed, axis=-1)
     em, data = EM(labeled(program, "z")), (jnp.asarray(labels), jnp.asarray(x))
     close(em.log_likelihood({}, *data), total.sum())
@@ -200,7 +244,10 @@ def test_latents_of_several_axes_take_labels_of_their_shape(inside):
 def test_two_latents_are_labeled_one_after_the_other():
     def program(x):
         with numpyro.plate("rows", 2):
-            a, b = numpyro.sample("a", dist.Bernoulli(0.3)), numpyro.sample("b", dist.Bernoulli(0.6))
+            a, b = (
+                numpyro.sample("a", dist.Bernoulli(0.3)),
+                numpyro.sample("b", dist.Bernoulli(0.6)),
+            )
             numpyro.sample("x", dist.Normal(a + 2.0 * b, 1.0), obs=x)
 
     both = EM(labeled(labeled(program, "a"), "b"))  # (labels of b, labels of a, x)
@@ -210,7 +257,9 @@ def test_two_latents_are_labeled_one_after_the_other():
 
 
 def chain(x):
-    transition = numpyro.param("transition", jnp.array([[0.7, 0.3], [0.2, 0.8]]), constraint=constraints.simplex)
+    transition = numpyro.param(
+        "transition", jnp.array([[0.7, 0.3], [0.2, 0.8]]), constraint=constraints.simplex
+    )
 
     def step(previous, x):
         state = numpyro.sample("state", dist.Categorical(transition[previous]))
@@ -220,14 +269,33 @@ def chain(x):
     scan(step, 0, x)
 
 
-@pytest.mark.parametrize("labels", [np.array([-1, 1, -1, 0]), np.array([[0.5, 0.5], [0.1, 0.9], [1.0, 1.0], [2.0, 0.0]])], ids=["hard", "soft"])
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([-1, 1, -1, 0]), np.array([[0.5, 0.5], [0.1, 0.9], [1.0, 1.0], [2.0, 0.0]])],
+    ids=["hard", "soft"],
+)
 def test_labels_of_the_states_of_a_chain_are_the_sum_over_its_paths(labels):
     x, transition = np.array([0.3, 1.1, 2.2, 0.9]), np.array([[0.7, 0.3], [0.2, 0.8]])
     evidence = labels if labels.ndim == 2 else np.where(labels[:, None] < 0, 1.0, np.eye(2)[labels])
     weight = evidence * np.exp(-0.5 * (x[:, None] - [0.0, 2.0]) ** 2) / np.sqrt(2 * np.pi)
     paths = list(itertools.product(range(2), repeat=4))
-    mass = np.array([np.prod([transition[k, j] * weight[t, j] for t, (k, j) in enumerate(zip((0, *path), path, strict=False))]) for path in paths])
-    smoothed = np.array([[mass[[path[t] == k for path in paths]].sum() for k in range(2)] for t in range(4)]) / mass.sum()
+    mass = np.array(
+        [
+            np.prod(
+                [
+                    transition[k, j] * weight[t, j]
+                    for t, (k, j) in enumerate(zip((0, *path), path, strict=False))
+                ]
+            )
+            for path in paths
+        ]
+    )
+    smoothed = (
+        np.array(
+            [[mass[[path[t] == k for path in paths]].sum() for k in range(2)] for t in range(4)]
+        )
+        / mass.sum()
+    )
     em, data = EM(labeled(chain, "state")), (jnp.asarray(labels), jnp.asarray(x))
     params = {"transition": transition}
     close(em.log_likelihood(params, *data), np.log(mass.sum()))
@@ -240,21 +308,45 @@ def test_numpyro_runs_the_labeled_program():
     assert drawn["component_label"]["is_observed"]
     expected = log_joint()[np.arange(6), TRUTH].sum()
     close(log_density(program, data, {}, {"component": jnp.asarray(TRUTH)})[0], expected)
-    assert log_density(program, data, {}, {"component": jnp.asarray(TRUTH).at[0].set(2)})[0] == -jnp.inf
-    soft = log_density(program, (jnp.asarray(EVIDENCE), data[1]), {}, {"component": jnp.asarray(TRUTH)})[0]
+    assert (
+        log_density(program, data, {}, {"component": jnp.asarray(TRUTH).at[0].set(2)})[0]
+        == -jnp.inf
+    )
+    soft = log_density(
+        program, (jnp.asarray(EVIDENCE), data[1]), {}, {"component": jnp.asarray(TRUTH)}
+    )[0]
     close(soft, expected + np.log(EVIDENCE[np.arange(6), TRUTH]).sum())
 
 
-# ── bad input ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── bad input ─────────────────────────────────────────────────────────────────────────────────────
 
 
 BAD = {
-    "out of range": (np.where(np.arange(6) == 3, 3, PARTIAL), r"'component_label': the observed value at index \(3,\) lies outside the support of Label"),
-    "below −1": (np.where(np.arange(6) == 3, -2, PARTIAL), r"'component_label': the observed value at index \(3,\) lies outside the support of Label"),
-    "zeros": (EVIDENCE * (np.arange(6) != 2)[:, None], r"'component_label': the observed value at index \(2,\) lies outside the support of SoftLabel"),
-    "negative": (EVIDENCE - 0.05, r"'component_label': .* at index \(2,\) lies outside the support of SoftLabel"),
-    "NaN": (np.where(EVIDENCE == 0.5, np.nan, EVIDENCE), r"'component_label': the observed value is NaN at index \(0,\)"),
-    "infinite": (np.where(EVIDENCE == 3.0, np.inf, EVIDENCE), r"'component_label': .* at index \(5,\) lies outside the support of SoftLabel"),
+    "out of range": (
+        np.where(np.arange(6) == 3, 3, PARTIAL),
+        r"'component_label': the observed value at index \(3,\) lies outside the support of Label",
+    ),
+    "below −1": (
+        np.where(np.arange(6) == 3, -2, PARTIAL),
+        r"'component_label': the observed value at index \(3,\) lies outside the support of Label",
+    ),
+    "zeros": (
+        EVIDENCE * (np.arange(6) != 2)[:, None],
+        r"'component_label': the observed value at index \(2,\) lies outside the support "
+        r"of SoftLabel",
+    ),
+    "negative": (
+        EVIDENCE - 0.05,
+        r"'component_label': .* at index \(2,\) lies outside the support of SoftLabel",
+    ),
+    "NaN": (
+        np.where(EVIDENCE == 0.5, np.nan, EVIDENCE),
+        r"'component_label': the observed value is NaN at index \(0,\)",
+    ),
+    "infinite": (
+        np.where(EVIDENCE == 3.0, np.inf, EVIDENCE),
+        r"'component_label': .* at index \(5,\) lies outside the support of SoftLabel",
+    ),
 }
 
 
@@ -262,17 +354,30 @@ BAD = {
 def test_a_label_that_is_none_is_an_error(case, hard, soft):
     labels, message = BAD[case]
     with pytest.raises(ValueError, match=message):
-        (hard if labels.ndim == 1 else soft).log_likelihood(PARAMS, jnp.asarray(labels), jnp.asarray(X))
+        (hard if labels.ndim == 1 else soft).log_likelihood(
+            PARAMS, jnp.asarray(labels), jnp.asarray(X)
+        )
 
 
-@pytest.mark.parametrize("labels", [PARTIAL[:5], PARTIAL * 1.0, EVIDENCE[:, :2], np.eye(3, dtype=int)[TRUTH]], ids=["short", "floats", "narrow", "one-hot integers"])
+@pytest.mark.parametrize(
+    "labels",
+    [PARTIAL[:5], PARTIAL * 1.0, EVIDENCE[:, :2], np.eye(3, dtype=int)[TRUTH]],
+    ids=["short", "floats", "narrow", "one-hot integers"],
+)
 def test_labels_of_another_shape_are_an_error(labels):
-    with pytest.raises(ValueError, match=r"Latent 'component' has shape \(6,\) and 3 values, its labels have shape .*integers of shape \(6,\), -1 .* \(6, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"Latent 'component' has shape \(6,\) and 3 values, its labels have shape .*integers "
+        r"of shape \(6,\), -1 .* \(6, 3\)",
+    ):
         EM(labeled(mixture, "component")).run(KEY, jnp.asarray(labels), jnp.asarray(X))
 
 
 def test_labels_of_a_chain_of_another_length_are_an_error():
-    with pytest.raises(ValueError, match=r"Latent 'state' has shape \(4,\) and 2 values, its labels have shape \(3,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"Latent 'state' has shape \(4,\) and 2 values, its labels have shape \(3,\)",
+    ):
         EM(labeled(chain, "state")).run(KEY, jnp.array([0, 1, -1]), jnp.zeros(4))
 
 
@@ -297,11 +402,15 @@ class Even(dist.Bernoulli(0.5).__class__):
         return jnp.array([0, 2])
 
 
-@pytest.mark.parametrize(("law", "message"), [
-    (dist.DiscreteUniform(-1, 1), "-1 is a value of latent 'z', and means unknown"),
-    (Even(), "'z' takes values that are not consecutive integers"),
-    (dist.Poisson(2.0), "Site 'z' is latent and Poisson: its support has no end"),
-], ids=["minus one", "even", "unbounded"])
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (dist.DiscreteUniform(-1, 1), "-1 is a value of latent 'z', and means unknown"),
+        (Even(), "'z' takes values that are not consecutive integers"),
+        (dist.Poisson(2.0), "Site 'z' is latent and Poisson: its support has no end"),
+    ],
+    ids=["minus one", "even", "unbounded"],
+)
 def test_a_latent_that_labels_cannot_name_is_an_error(law, message):
     def program(x):
         z = numpyro.sample("z", law)

@@ -1,4 +1,6 @@
-"""What an E-step is lowered to: the same numbers in cheaper forms, no large intermediates, one compilation."""
+"""What an E-step is lowered to: the same numbers in cheaper forms, no large intermediates, one
+compilation.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +12,17 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import constraints
 
 from emjax import EM
-from emjax.e_step import blocks
-from emjax.e_step import e_step
+from emjax.e_step import blocks, e_step
+from emjax.models import gaussian_mixture
 from emjax.numerics import guards
 from emjax.run.compiled import Compiled
-from emjax.models import gaussian_mixture
 
 RNG = np.random.default_rng(5)
-DOCUMENT, WORD, COUNT = RNG.integers(3, size=60), RNG.integers(4, size=60), RNG.integers(1, 4, size=60).astype(float)
+DOCUMENT, WORD, COUNT = (
+    RNG.integers(3, size=60),
+    RNG.integers(4, size=60),
+    RNG.integers(1, 4, size=60).astype(float),
+)
 ANSWERS = RNG.integers(2, size=(40, 5))
 SIMPLEX, UNIT = constraints.simplex, constraints.unit_interval
 
@@ -51,11 +56,33 @@ LAST = np.where(np.arange(5) == 4, 1.0, PROBS)  # item 4: always yes, in both cl
 CASES = {
     "topics": (topics_of_words, (DOCUMENT, WORD, COUNT), {"share": SHARE, "topic": TOPIC}, True),
     # the second document has the topic that the second word has not: their product underflows
-    "topics, near zero": (topics_of_words, (DOCUMENT % 2, WORD % 2, COUNT), {
-        "share": np.array([[1, 1e-300], [1e-300, 1], [0.5, 0.5]]), "topic": np.array([[0.5, 0.5, 0, 0], [1, 1e-300, 0, 0]])}, False),
-    "binary items": (binary_items, (ANSWERS,), {"weights": np.array([0.3, 0.7]), "probs": PROBS}, True),
-    "binary items, one of them certain": (binary_items, (np.where(np.arange(5) == 4, 1, ANSWERS),), {"weights": np.array([0.3, 0.7]), "probs": LAST}, False),
-    "binary items, one of them impossible": (binary_items, (np.where(np.arange(5) == 4, 0, ANSWERS),), {"weights": np.array([0.3, 0.7]), "probs": 1 - LAST}, True),
+    "topics, near zero": (
+        topics_of_words,
+        (DOCUMENT % 2, WORD % 2, COUNT),
+        {
+            "share": np.array([[1, 1e-300], [1e-300, 1], [0.5, 0.5]]),
+            "topic": np.array([[0.5, 0.5, 0, 0], [1, 1e-300, 0, 0]]),
+        },
+        False,
+    ),
+    "binary items": (
+        binary_items,
+        (ANSWERS,),
+        {"weights": np.array([0.3, 0.7]), "probs": PROBS},
+        True,
+    ),
+    "binary items, one of them certain": (
+        binary_items,
+        (np.where(np.arange(5) == 4, 1, ANSWERS),),
+        {"weights": np.array([0.3, 0.7]), "probs": LAST},
+        False,
+    ),
+    "binary items, one of them impossible": (
+        binary_items,
+        (np.where(np.arange(5) == 4, 0, ANSWERS),),
+        {"weights": np.array([0.3, 0.7]), "probs": 1 - LAST},
+        True,
+    ),
     "counted items": (counted_items, (ANSWERS + 1,), {"probs": PROBS}, True),
 }
 
@@ -82,7 +109,11 @@ def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
     constants = compiled.prepare(list(args))
 
     def evaluated():
-        return jax.jit(lambda params, constants: e_step.e_step(compiled.graph, compiled.graph.arrays(params, constants)))(params, constants)
+        return jax.jit(
+            lambda params, constants: e_step.e_step(
+                compiled.graph, compiled.graph.arrays(params, constants)
+            )
+        )(params, constants)
 
     plain, of_plain = evaluated()
     monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
@@ -91,24 +122,32 @@ def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
     jax.effects_barrier()
     assert seen == [is_good]
     np.testing.assert_allclose(value, plain, rtol=1e-13)
-    np.testing.assert_allclose(ravel_pytree(statistics)[0], ravel_pytree(of_plain)[0], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(
+        ravel_pytree(statistics)[0], ravel_pytree(of_plain)[0], rtol=1e-10, atol=1e-11
+    )
 
 
 def test_a_uniform_latent_in_several_copies_sums_to_one():
     def program(count):
         with numpyro.plate("rows", 3), numpyro.handlers.scale(scale=count):
-            numpyro.sample("z", dist.DiscreteUniform(1, 2))  # its probability is a constant, and no table
+            numpyro.sample(
+                "z", dist.DiscreteUniform(1, 2)
+            )  # its probability is a constant, and no table
             numpyro.sample("x", dist.Normal(0.0, 1.0), obs=jnp.zeros(3))
 
     count = jnp.array([2.0, 1.0, 2.0])
-    np.testing.assert_allclose(EM(program).log_likelihood({}, count), -2.5 * np.log(2 * np.pi), rtol=1e-12)
+    np.testing.assert_allclose(
+        EM(program).log_likelihood({}, count), -2.5 * np.log(2 * np.pi), rtol=1e-12
+    )
 
 
 def sizes(jaxpr) -> list[int]:
     """Return the sizes of all arrays in a jaxpr and the jaxprs inside it."""
     found = [int(np.prod(var.aval.shape)) for eqn in jaxpr.eqns for var in eqn.outvars]
     for eqn in jaxpr.eqns:
-        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+        for inner in jax.tree.leaves(
+            list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+        ):
             inner = getattr(inner, "jaxpr", inner)
             found += sizes(inner) if hasattr(inner, "eqns") else []
     return found
@@ -117,14 +156,18 @@ def sizes(jaxpr) -> list[int]:
 def largest_in_a_step(program, args, monkeypatch=None) -> int:
     compiled = Compiled(EM(program), args, {}, False)
     constants = jax.eval_shape(compiled.graph.prepare, list(args))
-    state = jax.eval_shape(lambda key: compiled.loop.state(compiled.initial(key, list(args))), jax.random.key(0))
+    state = jax.eval_shape(
+        lambda key: compiled.loop.state(compiled.initial(key, list(args))), jax.random.key(0)
+    )
     return max(sizes(jax.make_jaxpr(compiled.loop.step)(state, constants).jaxpr))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
 def test_no_array_holds_samples_times_components_times_features(covariance):
     data = jnp.asarray(RNG.normal(size=(500, 8)))
-    largest = largest_in_a_step(lambda data: gaussian_mixture.program(data, 10, covariance), (data,))
+    largest = largest_in_a_step(
+        lambda data: gaussian_mixture.program(data, 10, covariance), (data,)
+    )
     assert largest <= 500 * (8 * 9 // 2 + 8 + 1)  # the statistics: products, values, ones
 
 
@@ -132,7 +175,9 @@ def test_blocks_bound_every_array_of_a_step(monkeypatch):
     data = jnp.asarray(RNG.normal(size=(5000, 2)))
     monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 2**15})
     monkeypatch.setattr(blocks, "BLOCK_TABLES", 0)
-    largest = largest_in_a_step(lambda data: gaussian_mixture.program(data, 10, "diagonal"), (data,))
+    largest = largest_in_a_step(
+        lambda data: gaussian_mixture.program(data, 10, "diagonal"), (data,)
+    )
     assert largest <= 5000 * 2  # the data themselves
 
 
@@ -146,14 +191,18 @@ def test_rows_cost_one_entry_for_each_value():
         with numpyro.plate("labels", 1000):
             numpyro.sample("label", dist.Categorical(confusion[annotator, truth[item]]), obs=label)
 
-    assert largest_in_a_step(program, (items, annotators, labels)) <= 1000 * 4  # rows × classes, never × labels
+    assert (
+        largest_in_a_step(program, (items, annotators, labels)) <= 1000 * 4
+    )  # rows × classes, never × labels
 
 
 def test_a_run_compiles_once_and_a_second_one_not_at_all():
     compiled: list = []
 
     def listen(event, duration, **kwargs):
-        if event.endswith("backend_compile_duration") and kwargs.get("fun_name") != "jit(stage)":  # how JAX itself places a constant, once in a process
+        if (
+            event.endswith("backend_compile_duration") and kwargs.get("fun_name") != "jit(stage)"
+        ):  # how JAX itself places a constant, once in a process
             compiled.append(kwargs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -1,8 +1,9 @@
-"""Each maximizer against the definition: after one update, no nearby parameters have a larger Q(θ | θ₀).
+"""Each maximizer against the definition: after one update, no nearby parameters have a larger Q(θ |
+θ₀).
 
-A case is a mixture of two components, so that its responsibilities and Q are three lines of NumPyro's own `log_prob`
-and nothing of the engine. How far an update is from the maximum of Q is the length of a Newton step from it, in
-unconstrained coordinates.
+A case is a mixture of two components, so that its responsibilities and Q are three lines of
+NumPyro's own `log_prob` and nothing of the engine. How far an update is from the maximum of Q is
+the length of a Newton step from it, in unconstrained coordinates.
 """
 
 from collections.abc import Callable
@@ -16,18 +17,28 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from emjax import EM, EMState, Family, Status, register
-from emjax.conjugate import RATE, SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS
-from emjax.distributions import Select
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer import init_to_value
 from numpyro.ops.indexing import Vindex
 
+from emjax import EM, EMState, Family, Status, register
+from emjax.conjugate import RATE, SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS
+from emjax.distributions import Select
+
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a step of a small program runs once
 NUM_ROWS = 40
-REAL, POSITIVE, UNIT, SIMPLEX = constraints.real, constraints.positive, constraints.unit_interval, constraints.simplex
-VECTOR, DEFINITE, CHOLESKY = constraints.real_vector, constraints.positive_definite, constraints.lower_cholesky
+REAL, POSITIVE, UNIT, SIMPLEX = (
+    constraints.real,
+    constraints.positive,
+    constraints.unit_interval,
+    constraints.simplex,
+)
+VECTOR, DEFINITE, CHOLESKY = (
+    constraints.real_vector,
+    constraints.positive_definite,
+    constraints.lower_cholesky,
+)
 WEIGHTS = {"weights": (np.array([0.4, 0.6]), SIMPLEX)}
 
 
@@ -41,10 +52,12 @@ def free_compiled_programs():
 class Mixture:
     """Rows x ~ law(z, data, **params), z ~ Categorical(weights(params)) in {0, 1}.
 
-    - `start`: for each parameter its start, at which Q is taken, and its constraint; `weights` are added.
+    - `start`: for each parameter its start, at which Q is taken, and its constraint; `weights` are
+      added.
     - `methods`: how the plan says that each is maximized; "closed form" if it is not named.
     - `priors`: for each parameter under a prior, that prior.
-    - `in_turn`: parameters that are maximized one after the other, in this order (ECM); all others jointly.
+    - `in_turn`: parameters that are maximized one after the other, in this order (ECM); all others
+      jointly.
     """
 
     law: Callable
@@ -80,7 +93,10 @@ class Mixture:
         return jnp.log(self.weights(params)) + rows
 
     def log_prior(self, params):
-        return sum((jnp.sum(prior.log_prob(params[name])) for name, prior in self.priors.items()), jnp.zeros(()))
+        return sum(
+            (jnp.sum(prior.log_prob(params[name])) for name, prior in self.priors.items()),
+            jnp.zeros(()),
+        )
 
     def objective(self, params):
         """Return log p(x | params) + log p(params), in nats."""
@@ -93,29 +109,43 @@ class Mixture:
 
     @cached_property
     def oracle(self):
-        """Two functions of unconstrained parameters: the objective, and the slope of Q at the first given the second."""
-        start = {name: biject_to(constraint).inv(jnp.asarray(value)) for name, (value, constraint) in self.start.items()}
+        """Two functions of unconstrained parameters: the objective, and the slope of Q at the first
+        given the second.
+        """
+        start = {
+            name: biject_to(constraint).inv(jnp.asarray(value))
+            for name, (value, constraint) in self.start.items()
+        }
         flat, restore = ravel_pytree(start)
 
         def constrained(vector):
-            return {name: biject_to(self.start[name][1])(value) for name, value in restore(vector).items()}
+            return {
+                name: biject_to(self.start[name][1])(value)
+                for name, value in restore(vector).items()
+            }
 
         @partial(jax.jit, compiler_options=FAST_COMPILATION)
         def oracle(vector):
             with numpyro.validation_enabled(False):
-                slope = jax.grad(lambda v: self.expected_log_likelihood(constrained(v), constrained(flat)))(vector)
+                slope = jax.grad(
+                    lambda v: self.expected_log_likelihood(constrained(v), constrained(flat))
+                )(vector)
                 return self.objective(constrained(vector)), slope
 
         return oracle, restore
 
     def unconstrained(self, params):
         """Return the parameters as one vector, in the order of `oracle`."""
-        return ravel_pytree({name: biject_to(self.start[name][1]).inv(params[name]) for name in self.start})[0]
+        return ravel_pytree(
+            {name: biject_to(self.start[name][1]).inv(params[name]) for name in self.start}
+        )[0]
 
     def distance_to_maximum(self, params, names):
-        """Return the largest entry of the Newton step from `params` to the maximum of Q over `names`, from the start.
+        """Return the largest entry of the Newton step from `params` to the maximum of Q over
+        `names`, from the start.
 
-        Curvature is a difference of slopes, at an error of 1e-10 / 1e-5 relative to it, and so is that of the step.
+        Curvature is a difference of slopes, at an error of 1e-10 / 1e-5 relative to it, and so is
+        that of the step.
         """
         oracle, restore = self.oracle
         vector = np.asarray(self.unconstrained(params))
@@ -123,10 +153,14 @@ class Mixture:
         free = np.concatenate([np.ravel(numbers[name]) for name in names]).astype(int)
         slope = np.asarray(oracle(vector)[1])[free]
         steps = 1e-5 * np.eye(len(vector))[free]
-        curvature = np.stack([np.asarray(oracle(vector + h)[1] - oracle(vector - h)[1])[free] / 2e-5 for h in steps])
+        curvature = np.stack(
+            [np.asarray(oracle(vector + h)[1] - oracle(vector - h)[1])[free] / 2e-5 for h in steps]
+        )
         values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
         assert values.max() <= 1e-6 * abs(values).max(), "Q curves up: this is no maximum"
-        bent = values < -1e-6 * abs(values).max()  # logits may move together without changing anything
+        bent = (
+            values < -1e-6 * abs(values).max()
+        )  # logits may move together without changing anything
         return np.abs(vectors[:, bent] @ ((vectors.T @ slope)[bent] / values[bent])).max(initial=0)
 
 
@@ -134,7 +168,9 @@ def updated(case, **settings):
     """Return the plan of a case, and its parameters after one EM step from its start."""
     em = EM(case.program, init=init_to_value(values=case.params), **settings)
     state = em.init(jax.random.key(0), case.data)
-    state, _ = jax.jit(lambda state: em.update(state, case.data), compiler_options=FAST_COMPILATION)(state)
+    state, _ = jax.jit(
+        lambda state: em.update(state, case.data), compiler_options=FAST_COMPILATION
+    )(state)
     return em.plan(case.data), state.params
 
 
@@ -145,9 +181,15 @@ def data_of(x, **others):
 RNG = np.random.default_rng(20)
 GROUP = RNG.integers(0, 3, NUM_ROWS)
 FEATURES = RNG.normal(size=(NUM_ROWS, 2))
-REALS = np.where(RNG.uniform(size=NUM_ROWS) < 0.4, RNG.normal(-1, 0.7, NUM_ROWS), RNG.normal(2, 1.3, NUM_ROWS))
-POSITIVES = np.where(RNG.uniform(size=NUM_ROWS) < 0.4, RNG.gamma(2, 0.5, NUM_ROWS), RNG.gamma(6, 0.8, NUM_ROWS))
-COUNTS = np.where(RNG.uniform(size=NUM_ROWS) < 0.4, RNG.poisson(1.5, NUM_ROWS), RNG.poisson(5, NUM_ROWS))
+REALS = np.where(
+    RNG.uniform(size=NUM_ROWS) < 0.4, RNG.normal(-1, 0.7, NUM_ROWS), RNG.normal(2, 1.3, NUM_ROWS)
+)
+POSITIVES = np.where(
+    RNG.uniform(size=NUM_ROWS) < 0.4, RNG.gamma(2, 0.5, NUM_ROWS), RNG.gamma(6, 0.8, NUM_ROWS)
+)
+COUNTS = np.where(
+    RNG.uniform(size=NUM_ROWS) < 0.4, RNG.poisson(1.5, NUM_ROWS), RNG.poisson(5, NUM_ROWS)
+)
 FEW = RNG.binomial(6, np.where(RNG.uniform(size=NUM_ROWS) < 0.4, 0.3, 0.8))
 BITS = RNG.integers(0, 2, NUM_ROWS)
 LABELS = RNG.integers(0, 3, NUM_ROWS)
@@ -159,7 +201,11 @@ POINTS = RNG.normal(size=(NUM_ROWS, 2)) @ np.array([[1.0, 0.4], [0.0, 0.8]]) + R
 PROBS, LOGITS = (np.array([0.3, 0.6]), UNIT), (np.array([-0.8, 0.4]), REAL)
 ROWS = (np.array([[0.2, 0.5, 0.3], [0.5, 0.1, 0.4]]), SIMPLEX)
 ROW_LOGITS = (np.array([[0.2, -0.5, 0.3], [0.5, 0.1, -0.4]]), VECTOR)
-RATES, LOCS, SCALES = (np.array([1.0, 3.0]), POSITIVE), (np.array([-0.5, 1.5]), REAL), (np.array([0.8, 1.4]), POSITIVE)
+RATES, LOCS, SCALES = (
+    (np.array([1.0, 3.0]), POSITIVE),
+    (np.array([-0.5, 1.5]), REAL),
+    (np.array([0.8, 1.4]), POSITIVE),
+)
 CENTERS = (np.array([[-0.5, 0.1], [1.5, 1.0]]), VECTOR)
 MATRICES = np.array([[[1.0, 0.2], [0.2, 0.7]], [[1.5, -0.3], [-0.3, 1.1]]])
 FORMS = {
@@ -190,9 +236,12 @@ FAMILIES = {
     "NegativeBinomial, logits": Mixture(
         argument(dist.NegativeBinomialLogits, "logits", total_count=3.5), {"logits": LOGITS}, data_of(COUNTS)
     ),
-    "Categorical, probs": Mixture(argument(dist.Categorical, "probs"), {"probs": ROWS}, data_of(LABELS)),
-    "Categorical, logits": Mixture(argument(dist.Categorical, "logits"), {"logits": ROW_LOGITS}, data_of(LABELS)),
-    "Multinomial, probs": Mixture(argument(dist.Multinomial, "probs", total_count=8), {"probs": ROWS}, data_of(WORDS)),
+    "Categorical, "
+    "probs": Mixture(argument(dist.Categorical, "probs"), {"probs": ROWS}, data_of(LABELS)),
+    "Categorical, "
+    "logits": Mixture(argument(dist.Categorical, "logits"), {"logits": ROW_LOGITS}, data_of(LABELS)),
+    "Multinomial, "
+    "probs": Mixture(argument(dist.Multinomial, "probs", total_count=8), {"probs": ROWS}, data_of(WORDS)),
     "Multinomial, logits": Mixture(
         argument(dist.Multinomial, "logits", total_count=8), {"logits": ROW_LOGITS}, data_of(WORDS)
     ),
@@ -346,20 +395,32 @@ COMPUTED = {
         {"bias": "Newton"},
     ),
     "a linear regression": Mixture(
-        lambda z, data, base, slope, scale, **_: dist.Normal(base[z] + (data["features"] * slope[z]).sum(-1), scale[z]),
+        lambda z, data, base, slope, scale, **_: dist.Normal(
+            base[z] + (data["features"] * slope[z]).sum(-1), scale[z]
+        ),
         {"base": LOCS, "slope": CENTERS, "scale": SCALES},
         data_of(REALS, features=FEATURES),
         {"base": "least squares", "slope": "least squares"},
     ),
     "a logistic regression": Mixture(
-        lambda z, data, base, slope, **_: dist.Bernoulli(logits=base[z] + (data["features"] * slope[z]).sum(-1)),
-        {"base": (np.array([-0.3, 0.4]), REAL), "slope": (np.array([[0.5, -0.5], [-0.2, 0.3]]), VECTOR)},
+        lambda z, data, base, slope, **_: dist.Bernoulli(
+            logits=base[z] + (data["features"] * slope[z]).sum(-1)
+        ),
+        {
+            "base": (np.array([-0.3, 0.4]), REAL),
+            "slope": (np.array([[0.5, -0.5], [-0.2, 0.3]]), VECTOR),
+        },
         data_of(BITS, features=FEATURES),
         {"base": "Newton", "slope": "Newton"},
     ),
     "a Poisson regression": Mixture(
-        lambda z, data, base, slope, **_: dist.Poisson(jnp.exp(base[z] + (data["features"] * slope[z]).sum(-1))),
-        {"base": (np.array([0.3, 1.4]), REAL), "slope": (np.array([[0.1, -0.1], [-0.2, 0.3]]), VECTOR)},
+        lambda z, data, base, slope, **_: dist.Poisson(
+            jnp.exp(base[z] + (data["features"] * slope[z]).sum(-1))
+        ),
+        {
+            "base": (np.array([0.3, 1.4]), REAL),
+            "slope": (np.array([[0.1, -0.1], [-0.2, 0.3]]), VECTOR),
+        },
         data_of(COUNTS, features=FEATURES),
         {"base": "Newton", "slope": "Newton"},
     ),
@@ -469,11 +530,17 @@ def test_an_update_is_the_maximum_of_the_expected_log_likelihood(case):
     assert {name: plan.method(name) for name in case.start} == {
         name: case.methods.get(name, "closed form") for name in case.start
     }
-    before, after = (case.oracle[0](case.unconstrained(params))[0] for params in (case.params, arrived))
+    before, after = (
+        case.oracle[0](case.unconstrained(params))[0] for params in (case.params, arrived)
+    )
     assert after > before
-    iterative = "L-BFGS" in case.methods.values()  # a fixed number of steps of a quasi-Newton method
+    iterative = (
+        "L-BFGS" in case.methods.values()
+    )  # a fixed number of steps of a quasi-Newton method
     tolerance = 1e-4 if iterative else 1e-8
-    together = [name for name in case.start if name not in case.in_turn and plan.method(name) != "held"]
+    together = [
+        name for name in case.start if name not in case.in_turn and plan.method(name) != "held"
+    ]
     assert case.distance_to_maximum(arrived, together) < tolerance
     for i, name in enumerate(case.in_turn):
         not_yet = {later: case.params[later] for later in case.in_turn[i + 1 :]}
@@ -494,7 +561,9 @@ def test_a_mixture_of_regressions_is_weighted_least_squares():
     for k, r in enumerate(responsibilities_of(case).T):
         root = np.sqrt(r)
         coefficients, *_ = np.linalg.lstsq(design * root[:, None], x * root)
-        np.testing.assert_allclose(np.append(arrived["base"][k], arrived["slope"][k]), coefficients, rtol=1e-9)
+        np.testing.assert_allclose(
+            np.append(arrived["base"][k], arrived["slope"][k]), coefficients, rtol=1e-9
+        )
         mean_square = r @ (x - design @ coefficients) ** 2 / r.sum()
         np.testing.assert_allclose(arrived["scale"][k], np.sqrt(mean_square), rtol=1e-9)
 
@@ -502,7 +571,12 @@ def test_a_mixture_of_regressions_is_weighted_least_squares():
 @pytest.mark.parametrize(
     ("name", "x", "mean", "variance"),
     [
-        ("a logistic regression", BITS, lambda eta: 1 / (1 + np.exp(-eta)), lambda mean: mean * (1 - mean)),
+        (
+            "a logistic regression",
+            BITS,
+            lambda eta: 1 / (1 + np.exp(-eta)),
+            lambda mean: mean * (1 - mean),
+        ),
         ("a Poisson regression", COUNTS, np.exp, lambda mean: mean),
     ],
     ids=["logistic", "Poisson"],
@@ -518,18 +592,24 @@ def test_a_mixture_of_generalized_regressions_is_reweighted_least_squares(name, 
             mu = mean(design @ coefficients)
             fisher = design.T @ (design * (r * variance(mu))[:, None])
             coefficients = coefficients + np.linalg.solve(fisher, design.T @ (r * (x - mu)))
-        np.testing.assert_allclose(np.append(arrived["base"][k], arrived["slope"][k]), coefficients, rtol=1e-8)
+        np.testing.assert_allclose(
+            np.append(arrived["base"][k], arrived["slope"][k]), coefficients, rtol=1e-8
+        )
 
 
 def test_conjugate_priors_add_what_the_textbook_says():
-    """The modes of the conjugate posteriors: Gelman et al. (2013), Bayesian Data Analysis, chapter 2."""
+    """The modes of the conjugate posteriors: Gelman et al. (2013), Bayesian Data Analysis, chapter
+    2.
+    """
 
     def parts(name):
         case = CONJUGATE[name]
         return responsibilities_of(case), updated(case)[1]
 
     r, arrived = parts("Beta")
-    np.testing.assert_allclose(arrived["probs"], (FEW @ r + 2 - 1) / (6 * r.sum(0) + 2 + 5 - 2), rtol=1e-12)
+    np.testing.assert_allclose(
+        arrived["probs"], (FEW @ r + 2 - 1) / (6 * r.sum(0) + 2 + 5 - 2), rtol=1e-12
+    )
     r, arrived = parts("Dirichlet")
     counts = r.T @ np.eye(3)[LABELS] + [1.0, 0.5, 2.0]
     np.testing.assert_allclose(arrived["probs"], counts / counts.sum(1, keepdims=True), rtol=1e-12)
@@ -538,14 +618,18 @@ def test_conjugate_priors_add_what_the_textbook_says():
     np.testing.assert_allclose(arrived["rate"], (COUNTS @ r + 3 - 1) / (r.sum(0) + 2), rtol=1e-12)
     r, arrived = parts("Normal")
     precision, prior = r.sum(0) / 1.3**2, 1 / 0.4**2
-    np.testing.assert_allclose(arrived["loc"], (REALS @ r / 1.3**2 + 0.5 * prior) / (precision + prior), rtol=1e-12)
+    np.testing.assert_allclose(
+        arrived["loc"], (REALS @ r / 1.3**2 + 0.5 * prior) / (precision + prior), rtol=1e-12
+    )
 
 
 # ---------------------------------------------------------------- constraints
 
 
 def test_a_bound_that_binds_is_met_exactly_and_one_that_does_not_changes_nothing():
-    free = Mixture(lambda z, data, scale, **_: dist.Normal(0.5, scale[z]), {"scale": SCALES}, data_of(REALS))
+    free = Mixture(
+        lambda z, data, scale, **_: dist.Normal(0.5, scale[z]), {"scale": SCALES}, data_of(REALS)
+    )
     _, unbounded = updated(free)
     low, high = np.sort(unbounded["scale"])
     between = (low + high) / 2
@@ -569,14 +653,27 @@ def pairs_from(table, law):
         numpyro.sample("x", law(table[z]).to_event(1), obs=PAIRS)
 
 
-@pytest.mark.parametrize("constraint", [constraints.interval(LOW, HIGH), constraints.interval(LOW, 8.0), constraints.greater_than(LOW), constraints.less_than(HIGH)],
-                         ids=["both", "an array and a number", "low", "high"])
-@pytest.mark.parametrize("law", [dist.Poisson, lambda loc: dist.Normal(loc, 1.0)], ids=["rate", "location"])
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        constraints.interval(LOW, HIGH),
+        constraints.interval(LOW, 8.0),
+        constraints.greater_than(LOW),
+        constraints.less_than(HIGH),
+    ],
+    ids=["both", "an array and a number", "low", "high"],
+)
+@pytest.mark.parametrize(
+    "law", [dist.Poisson, lambda loc: dist.Normal(loc, 1.0)], ids=["rate", "location"]
+)
 def test_each_column_of_a_table_may_have_bounds_of_its_own(law, constraint):
     def bounded(constraint):
         pairs_from(numpyro.param("table", TABLE, constraint=constraint), law)
 
-    low, high = getattr(constraint, "lower_bound", -np.inf), getattr(constraint, "upper_bound", np.inf)
+    low, high = (
+        getattr(constraint, "lower_bound", -np.inf),
+        getattr(constraint, "upper_bound", np.inf),
+    )
     maximizer = one_step(EM(partial(bounded, POSITIVE)))["table"]
     assert (maximizer != jnp.clip(maximizer, low, high)).any()
     em = EM(partial(bounded, constraint))
@@ -594,22 +691,32 @@ def test_a_uniform_prior_may_have_an_array_for_one_bound_and_a_number_for_the_ot
         pairs_from(table, dist.Poisson)
 
     def as_event():
-        pairs_from(numpyro.sample("table", dist.Uniform(LOW, 8.0).expand([3, 2]).to_event(2)), dist.Poisson)
+        pairs_from(
+            numpyro.sample("table", dist.Uniform(LOW, 8.0).expand([3, 2]).to_event(2)), dist.Poisson
+        )
 
     for program in (in_plates, as_event):
         em = EM(program, init=init_to_value(values={"table": TABLE}))
-        np.testing.assert_allclose(one_step(em)["table"], jnp.clip(one_step(EM(flat))["table"], LOW, 8.0), rtol=1e-12)
+        np.testing.assert_allclose(
+            one_step(em)["table"], jnp.clip(one_step(EM(flat))["table"], LOW, 8.0), rtol=1e-12
+        )
 
 
 def test_a_computed_location_may_have_bounds_for_each_entry():
     def program(x):
-        shift = numpyro.param("shift", jnp.array([2.0, 5.0]), constraint=constraints.greater_than(LOW))
+        shift = numpyro.param(
+            "shift", jnp.array([2.0, 5.0]), constraint=constraints.greater_than(LOW)
+        )
         with numpyro.plate("rows", len(x)):
             numpyro.sample("x", dist.Normal(2.0 * shift, 1.0).to_event(1), obs=x)
 
     em = EM(program)
     assert em.plan(PAIRS).method("shift") == "Newton"
-    np.testing.assert_allclose(em.run(jax.random.key(0), PAIRS).params["shift"], jnp.maximum(PAIRS.mean(0) / 2, LOW), rtol=1e-4)
+    np.testing.assert_allclose(
+        em.run(jax.random.key(0), PAIRS).params["shift"],
+        jnp.maximum(PAIRS.mean(0) / 2, LOW),
+        rtol=1e-4,
+    )
 
 
 # ---------------------------------------------------------------- what is shared, what is missing
@@ -625,7 +732,9 @@ def shared_by_two_sites(x, y):
 
 def one_step(em, *args):
     state = em.init(jax.random.key(0), *args)
-    return jax.jit(lambda state: em.update(state, *args)[0], compiler_options=FAST_COMPILATION)(state).params
+    return jax.jit(lambda state: em.update(state, *args)[0], compiler_options=FAST_COMPILATION)(
+        state
+    ).params
 
 
 def test_a_rate_shared_by_two_families_is_events_over_exposure_of_both():
@@ -678,11 +787,19 @@ def test_rows_read_from_a_table_of_data_count_as_often_as_they_are_read():
     np.testing.assert_allclose(arrived["mu"], 2.6, rtol=1e-12)  # (3 · 1 + 2 · 5) / 5
 
 
-@pytest.mark.parametrize("declare", [
-    lambda low, high: numpyro.sample("loc", dist.Uniform(low, high)),
-    lambda low, high: numpyro.sample("loc", dist.Uniform(low * jnp.ones(1), high).to_event(1))[0],
-    lambda low, high: numpyro.param("loc", 0.5 * (low + high), constraint=constraints.interval(low, high)),
-], ids=["prior", "vector", "param"])
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda low, high: numpyro.sample("loc", dist.Uniform(low, high)),
+        lambda low, high: numpyro.sample("loc", dist.Uniform(low * jnp.ones(1), high).to_event(1))[
+            0
+        ],
+        lambda low, high: numpyro.param(
+            "loc", 0.5 * (low + high), constraint=constraints.interval(low, high)
+        ),
+    ],
+    ids=["prior", "vector", "param"],
+)
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_bounds_may_be_computed_from_data(declare, power):
     def program(x, y):
@@ -691,26 +808,42 @@ def test_bounds_may_be_computed_from_data(declare, power):
             numpyro.sample("y", dist.Normal(loc**power, 1.0), obs=y)
 
     em = EM(program, tol=1e-13)
-    for x, y, expected in (([1.0, 2.0], [2.0, 3.0], 2.5 ** (1 / power) if power > 1 else 2.0), ([2.0, 4.0], [9.0, 8.0], 8.5 ** (1 / power) if power > 1 else 4.0)):
+    for x, y, expected in (
+        ([1.0, 2.0], [2.0, 3.0], 2.5 ** (1 / power) if power > 1 else 2.0),
+        ([2.0, 4.0], [9.0, 8.0], 8.5 ** (1 / power) if power > 1 else 4.0),
+    ):
         result = em.run(jax.random.key(0), jnp.array(x), jnp.array(y))
         np.testing.assert_allclose(np.ravel(result.params["loc"]), expected, rtol=1e-6)
 
 
-# ---------------------------------------------------------------- derivatives that the program defines
+# ---------------------------------------------------------------- derivatives that the program
+# defines
 
 
 def root_by_iteration(a):
     """Return √a by a loop, which has no reverse mode."""
-    return jax.lax.while_loop(lambda y: jnp.any(jnp.abs(y * y - a) > 1e-13 * a), lambda y: 0.5 * (y + a / y), 1.0 + a)
+    return jax.lax.while_loop(
+        lambda y: jnp.any(jnp.abs(y * y - a) > 1e-13 * a), lambda y: 0.5 * (y + a / y), 1.0 + a
+    )
 
 
-root_vjp, root_vjp_once, root_jvp = jax.custom_vjp(root_by_iteration), jax.custom_vjp(root_by_iteration), jax.custom_jvp(root_by_iteration)
+root_vjp, root_vjp_once, root_jvp = (
+    jax.custom_vjp(root_by_iteration),
+    jax.custom_vjp(root_by_iteration),
+    jax.custom_jvp(root_by_iteration),
+)
 root_vjp.defvjp(lambda a: (root_vjp(a),) * 2, lambda y, slope: (slope / (2 * y),))
 root_vjp_once.defvjp(lambda a: (root_by_iteration(a),) * 2, lambda y, slope: (slope / (2 * y),))
-root_jvp.defjvp(lambda primals, tangents: (root_jvp(*primals), tangents[0] / (2 * root_jvp(*primals))))
+root_jvp.defjvp(
+    lambda primals, tangents: (root_jvp(*primals), tangents[0] / (2 * root_jvp(*primals)))
+)
 
 
-@pytest.mark.parametrize("root", [root_vjp, root_vjp_once, root_jvp, lambda a: jax.vmap(root_vjp)(a)], ids=["vjp", "vjp once", "jvp", "vmap"])
+@pytest.mark.parametrize(
+    "root",
+    [root_vjp, root_vjp_once, root_jvp, lambda a: jax.vmap(root_vjp)(a)],
+    ids=["vjp", "vjp once", "jvp", "vmap"],
+)
 def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_defines(root):
     def program():
         squares = numpyro.param("squares", RATES[0] ** 2, constraint=POSITIVE)
@@ -736,13 +869,18 @@ def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_
 
 @pytest.mark.parametrize("infinite", [np.inf, -np.inf])
 def test_features_of_infinite_logits_and_their_gradients_are_finite(infinite):
-    for form, value in ((UNIT_INTERVAL_LOGITS, jnp.array(infinite)), (SIMPLEX_LOGITS, jnp.array([0.3, infinite, -0.5]))):
+    for form, value in (
+        (UNIT_INTERVAL_LOGITS, jnp.array(infinite)),
+        (SIMPLEX_LOGITS, jnp.array([0.3, infinite, -0.5])),
+    ):
         assert all(np.isfinite(feature).all() for feature in form.features(value))
         assert np.isfinite(jax.jacobian(form.features)(value)).all()
 
 
 def of_groups(concentration, kind):
-    """Three entries under a prior: of `group` and `x`, in the second one outcome was never seen, and in the third nothing was."""
+    """Three entries under a prior: of `group` and `x`, in the second one outcome was never seen,
+    and in the third nothing was.
+    """
 
     def program(group, x):
         with numpyro.plate("entries", 3):
@@ -753,19 +891,33 @@ def of_groups(concentration, kind):
             else:
                 value = numpyro.sample("value", dist.Dirichlet(jnp.full(4, concentration)))
         with numpyro.plate("rows", len(x)):
-            numpyro.sample("x", {"rate": dist.Poisson, "probability": dist.Bernoulli, "simplex": dist.Categorical}[kind](value[group]), obs=x)
+            numpyro.sample(
+                "x",
+                {"rate": dist.Poisson, "probability": dist.Bernoulli, "simplex": dist.Categorical}[
+                    kind
+                ](value[group]),
+                obs=x,
+            )
 
     return EM(program)
 
 
-GROUPS, OUTCOMES = jnp.array([0] * 10 + [1] * 4), jnp.array([0, 1, 1, 2, 3, 0, 1, 1, 2, 3, 0, 0, 0, 0])
+GROUPS, OUTCOMES = (
+    jnp.array([0] * 10 + [1] * 4),
+    jnp.array([0, 1, 1, 2, 3, 0, 1, 1, 2, 3, 0, 0, 0, 0]),
+)
 SEEN = {"rate": OUTCOMES, "probability": OUTCOMES % 2, "simplex": OUTCOMES}
 KEPT = {"rate": 2.0, "probability": 0.2, "simplex": np.array([0.1, 0.2, 0.3, 0.4])}
 
 
 def from_kept(em, kind):
-    """Return the state at which each of the three entries is the same, and the objective there and after a step."""
-    start = EMState({"value": jnp.array([KEPT[kind]] * 3)}, em.init(jax.random.key(0), GROUPS, SEEN[kind]).optimizer)
+    """Return the state at which each of the three entries is the same, and the objective there and
+    after a step.
+    """
+    start = EMState(
+        {"value": jnp.array([KEPT[kind]] * 3)},
+        em.init(jax.random.key(0), GROUPS, SEEN[kind]).optimizer,
+    )
     update = jax.jit(em.update)
     state, before = update(start, GROUPS, SEEN[kind])
     return state, before, update(state, GROUPS, SEEN[kind])[1]
@@ -778,23 +930,34 @@ def test_a_prior_is_climbed_within_its_support_even_where_it_is_infinite(kind, c
     state, before, after = from_kept(em, kind)
     support = {"rate": constraints.nonnegative, "probability": UNIT, "simplex": SIMPLEX}[kind]
     assert support(state.params["value"]).all() and after >= before
-    assert np.isposinf(after) == (concentration < 1)  # at the boundary, where no evidence keeps it away
+    assert np.isposinf(after) == (
+        concentration < 1
+    )  # at the boundary, where no evidence keeps it away
     result = em.run(jax.random.key(0), GROUPS, SEEN[kind])
     assert result.status == (Status.NOT_FINITE if concentration < 1 else Status.CONVERGED)
     assert np.isfinite(result.objective).all()
     if kind != "rate":  # a rate of zero is no start
-        assert em.run(jax.random.key(0), GROUPS, SEEN[kind], init_params=state.params).status == result.status
+        assert (
+            em.run(jax.random.key(0), GROUPS, SEEN[kind], init_params=state.params).status
+            == result.status
+        )
 
 
 def test_counts_below_zero_are_zero_and_an_entry_without_any_is_kept():
-    for kind, evidence in (("probability", [5.5 / 9, 0.0]), ("simplex", [np.array([1.5, 3.5, 1.5, 1.5]) / 8, np.eye(4)[0]])):
+    for kind, evidence in (
+        ("probability", [5.5 / 9, 0.0]),
+        ("simplex", [np.array([1.5, 3.5, 1.5, 1.5]) / 8, np.eye(4)[0]]),
+    ):
         state, _, _ = from_kept(of_groups(0.5, kind), kind)
         np.testing.assert_allclose(state.params["value"], [*evidence, KEPT[kind]], rtol=1e-12)
 
 
 def words(counts, by):
-    rows = numpyro.param("rows", jnp.array([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]]), constraint=SIMPLEX) if by == "probs" else \
-        numpyro.param("rows", jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]])))
+    rows = (
+        numpyro.param("rows", jnp.array([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]]), constraint=SIMPLEX)
+        if by == "probs"
+        else numpyro.param("rows", jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.5, 0.4, 0.1]])))
+    )
     with numpyro.plate("documents", len(counts)):
         z = numpyro.sample("z", dist.Bernoulli(0.4))
         numpyro.sample("counts", dist.Multinomial(5, **{by: rows[z]}), obs=counts)
@@ -802,21 +965,31 @@ def words(counts, by):
 
 def test_logits_of_a_category_that_was_never_seen_are_those_of_probability_zero():
     counts = jnp.array([[3, 2, 0], [1, 4, 0], [0, 5, 0]])
-    by_logits, by_probs = (EM(partial(words, by=by)).run(jax.random.key(0), counts) for by in ("logits", "probs"))
+    by_logits, by_probs = (
+        EM(partial(words, by=by)).run(jax.random.key(0), counts) for by in ("logits", "probs")
+    )
     assert by_logits.status == Status.CONVERGED
-    np.testing.assert_allclose(jax.nn.softmax(by_logits.params["rows"]), by_probs.params["rows"], rtol=1e-12)
+    np.testing.assert_allclose(
+        jax.nn.softmax(by_logits.params["rows"]), by_probs.params["rows"], rtol=1e-12
+    )
     np.testing.assert_allclose(by_logits.objective, by_probs.objective, rtol=1e-12)
 
 
 def test_log_odds_of_what_always_happened_are_those_of_certainty():
     def program(x):
-        numpyro.sample("x", dist.Bernoulli(logits=numpyro.param("w", jnp.zeros(2))[:, None]).expand([2, 3]), obs=x)
+        numpyro.sample(
+            "x",
+            dist.Bernoulli(logits=numpyro.param("w", jnp.zeros(2))[:, None]).expand([2, 3]),
+            obs=x,
+        )
 
     em, x = EM(program), jnp.array([[1, 1, 1], [0, 0, 0]])
     result = em.run(jax.random.key(0), x)
     assert result.status == Status.CONVERGED and result.log_likelihood == 0
     np.testing.assert_array_equal(jax.nn.sigmoid(result.params["w"]), [1, 0])
-    np.testing.assert_array_equal(jax.grad(lambda params: em.log_likelihood(params, x))(result.params)["w"], [0, 0])
+    np.testing.assert_array_equal(
+        jax.grad(lambda params: em.log_likelihood(params, x))(result.params)["w"], [0, 0]
+    )
 
 
 # ---------------------------------------------------------------- on request
@@ -847,17 +1020,19 @@ def test_an_optax_optimizer_never_decreases_the_objective(optimizer):
 def test_a_user_s_own_update_is_taken_where_it_helps_and_only_there():
     case = FAMILIES["Poisson"]
     ours = updated(case)[1]
-    plan, halfway = updated(case, m_step={"rate": lambda rate, objective: (rate + ours["rate"]) / 2})
+    plan, halfway = updated(
+        case, m_step={"rate": lambda rate, objective: (rate + ours["rate"]) / 2}
+    )
     assert plan.method("rate") == "user"
-    np.testing.assert_allclose(halfway["rate"], (case.params["rate"] + ours["rate"]) / 2, rtol=1e-12)
+    np.testing.assert_allclose(
+        halfway["rate"], (case.params["rate"] + ours["rate"]) / 2, rtol=1e-12
+    )
     _, stayed = updated(case, m_step={"rate": lambda rate, objective: 100 * rate})
     np.testing.assert_array_equal(stayed["rate"], case.params["rate"])
 
 
 def test_what_nothing_observed_depends_on_is_held():
-    case = replace(
-        FAMILIES["Poisson"], start={"rate": RATES, "idle": (np.array([0.3, 0.7]), UNIT)}
-    )
+    case = replace(FAMILIES["Poisson"], start={"rate": RATES, "idle": (np.array([0.3, 0.7]), UNIT)})
     plan, arrived = updated(case)
     assert plan.method("idle") == "held"
     np.testing.assert_array_equal(arrived["idle"], [0.3, 0.7])
@@ -865,7 +1040,9 @@ def test_what_nothing_observed_depends_on_is_held():
 
 
 def predicts(y):
-    """Beside the data: a new mean, what it predicts, and whether that is large. Nothing observed depends on them."""
+    """Beside the data: a new mean, what it predicts, and whether that is large. Nothing observed
+    depends on them.
+    """
     m = numpyro.param("m", jnp.array(0.0))
     s = numpyro.param("s", jnp.array(1.0), constraint=POSITIVE)
     with numpyro.plate("rows", len(y)):
@@ -880,16 +1057,22 @@ def test_predictions_integrate_to_one_however_long_their_chain():
     em = EM(predicts)
     result = em.run(jax.random.key(0), y)
     np.testing.assert_allclose(result.params["s"], np.std(y), rtol=1e-9)
-    np.testing.assert_allclose(result.log_likelihood, dist.Normal(np.mean(y), np.std(y)).log_prob(y).sum(), rtol=1e-12)
+    np.testing.assert_allclose(
+        result.log_likelihood, dist.Normal(np.mean(y), np.std(y)).log_prob(y).sum(), rtol=1e-12
+    )
     plan = em.plan(y)
     assert plan.method("new") == plan.method("predicted") == "held"
 
 
-@pytest.mark.parametrize("law", [
-    lambda t: Select((t > 0) * 1, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
-    lambda t: dist.Normal(3.0, 1.0).mask(t > 0),
-    lambda t: dist.Uniform(t, 9.0),
-], ids=["index of Select", "mask", "support"])
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda t: Select((t > 0) * 1, [dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)]),
+        lambda t: dist.Normal(3.0, 1.0).mask(t > 0),
+        lambda t: dist.Uniform(t, 9.0),
+    ],
+    ids=["index of Select", "mask", "support"],
+)
 def test_a_latent_that_an_observation_reads_is_no_prediction(law):
     def program(x):
         numpyro.sample("x", law(numpyro.sample("t", dist.Normal(0.5, 1.0))), obs=x)
@@ -898,7 +1081,9 @@ def test_a_latent_that_an_observation_reads_is_no_prediction(law):
     for start in (0.7, -0.3):
         result = em.run(jax.random.key(0), jnp.array(2.0), init_params={"t": start})
         log_prior = dist.Normal(0.5, 1.0).log_prob(start)
-        np.testing.assert_allclose(result.objective[0], law(jnp.array(start)).log_prob(2.0) + log_prior, rtol=1e-12)
+        np.testing.assert_allclose(
+            result.objective[0], law(jnp.array(start)).log_prob(2.0) + log_prior, rtol=1e-12
+        )
         assert np.all(np.diff(result.objective) >= -1e-12) and result.status == Status.CONVERGED
 
 
@@ -916,11 +1101,15 @@ def hierarchical(x, group):
 
 def test_a_hierarchical_prior_is_climbed_to_the_joint_mode():
     em = EM(hierarchical, tol=0.0, max_steps=300)
-    result = em.run(jax.random.key(0), REALS, GROUP, init_params={"center": 0.5, "loc": jnp.zeros(3)})
+    result = em.run(
+        jax.random.key(0), REALS, GROUP, init_params={"center": 0.5, "loc": jnp.zeros(3)}
+    )
     assert np.all(np.diff(result.objective) >= -1e-12 * np.abs(result.objective[:-1]))
     center, loc = result.params["center"], np.asarray(result.params["loc"])
     shift = 2.0 * np.asarray(em.posterior(result.params, REALS, GROUP)["z"])[:, 1]
-    for g in range(3):  # each loc between its rows and the center; the center between the locs and zero
+    for g in range(
+        3
+    ):  # each loc between its rows and the center; the center between the locs and zero
         rows = GROUP == g
         precision = rows.sum() / 1.1**2 + 1 / 0.8**2
         expected = ((REALS - shift)[rows].sum() / 1.1**2 + center / 0.8**2) / precision
@@ -946,7 +1135,12 @@ class Rayleigh(dist.Distribution):
 
 
 def test_a_registered_family_has_the_closed_form_it_states():
-    case = Mixture(argument(Rayleigh, "precision"), {"precision": RATES}, data_of(POSITIVES), {"precision": "L-BFGS"})
+    case = Mixture(
+        argument(Rayleigh, "precision"),
+        {"precision": RATES},
+        data_of(POSITIVES),
+        {"precision": "L-BFGS"},
+    )
     plan, climbed = updated(case)
     assert plan.method("precision") == "L-BFGS"
     register(
@@ -967,7 +1161,8 @@ def test_a_registered_family_has_the_closed_form_it_states():
     np.testing.assert_allclose(climbed["precision"], expected, rtol=1e-4)
 
 
-# Tables whose rows are read out, one for each datum ---------------------------------------------------------------------------------------------
+# Tables whose rows are read out, one for each datum
+# ---------------------------------------------------------------------------------------------
 
 
 def test_entries_are_found_where_two_tables_of_as_many_rows_as_data_meet():
@@ -980,4 +1175,6 @@ def test_entries_are_found_where_two_tables_of_as_many_rows_as_data_meet():
     x, first, second = jnp.array([10.0, 20.0, 31.0]), jnp.array([2, 0, 1]), jnp.array([1, 2, 0])
     em = EM(program, m_step={"loc": lambda value, objective: value})
     state, _ = em.update(em.init(jax.random.key(0), x, first, second), x, first, second)
-    np.testing.assert_allclose(state.params["scale"], [30.0, 8.0, 20.0], rtol=1e-12)  # |x − loc| of the one datum that reads it
+    np.testing.assert_allclose(
+        state.params["scale"], [30.0, 8.0, 20.0], rtol=1e-12
+    )  # |x − loc| of the one datum that reads it

@@ -1,4 +1,6 @@
-"""Free parameters, information criteria, cross-validation, and models side by side: held to formulas, brute force, plain loops and scikit-learn."""
+"""Free parameters, information criteria, cross-validation, and models side by side: held to
+formulas, brute force, plain loops and scikit-learn.
+"""
 
 import itertools
 import math
@@ -22,7 +24,11 @@ KEY = jax.random.key(0)
 IRIS = load_iris().data[::5]
 X = np.array([-2.1, 1.9, -1.6, 2.7, -2.9, 1.2, -2.3, 2.2, -1.1, 3.1, -1.8, 1.6])
 COUNTS = np.array([[1, 5, 0, 7], [0, 6, 2, 3], [4, 1, 2, 8]])
-CHAIN = {"initial": np.array([0.3, 0.7]), "transition": np.array([[0.8, 0.2], [0.4, 0.6]]), "rate": np.array([1.0, 5.0])}
+CHAIN = {
+    "initial": np.array([0.3, 0.7]),
+    "transition": np.array([[0.8, 0.2], [0.4, 0.6]]),
+    "rate": np.array([1.0, 5.0]),
+}
 
 
 def two_normals(x, count=1.0):
@@ -35,7 +41,10 @@ def two_normals(x, count=1.0):
 
 
 def one_normal(x):
-    loc, scale = numpyro.param("loc", jnp.array(0.0)), numpyro.param("scale", jnp.array(1.0), constraint=constraints.positive)
+    loc, scale = (
+        numpyro.param("loc", jnp.array(0.0)),
+        numpyro.param("scale", jnp.array(1.0), constraint=constraints.positive),
+    )
     with numpyro.plate("samples", len(x)):
         numpyro.sample("x", dist.Normal(loc, scale), obs=x)
 
@@ -61,9 +70,17 @@ def log_joint(params, x):
 def log_paths(params, counts):
     """log p(counts, path) of a chain of two states, for every path."""
     rate = params["rate"]
-    emission = counts[:, None] * np.log(rate) - rate - np.array([math.lgamma(count + 1) for count in counts])[:, None]
-    return [np.log(params["initial"][path[0]]) + sum(np.log(params["transition"][a, b]) for a, b in itertools.pairwise(path))
-            + sum(emission[t, state] for t, state in enumerate(path)) for path in itertools.product(range(2), repeat=len(counts))]
+    emission = (
+        counts[:, None] * np.log(rate)
+        - rate
+        - np.array([math.lgamma(count + 1) for count in counts])[:, None]
+    )
+    return [
+        np.log(params["initial"][path[0]])
+        + sum(np.log(params["transition"][a, b]) for a, b in itertools.pairwise(path))
+        + sum(emission[t, state] for t, state in enumerate(path))
+        for path in itertools.product(range(2), repeat=len(counts))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -73,35 +90,58 @@ def normals():
     return em, result, emjax.criteria(em, result.params, jnp.asarray(X))
 
 
-# ── information criteria ───────────────────────────────────────────────────────────────────────────────────────
+# ── information criteria ──────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diagonal", "spherical"])
 def test_aic_and_bic_are_those_of_scikit_learn_on_the_same_parameters(covariance):
-    theirs = GaussianMixture(3, covariance_type={"diagonal": "diag"}.get(covariance, covariance), random_state=0).fit(IRIS)
-    spread = {"covariance": theirs.covariances_} if covariance in ("full", "tied") else {"scale": np.sqrt(theirs.covariances_)}
+    theirs = GaussianMixture(
+        3, covariance_type={"diagonal": "diag"}.get(covariance, covariance), random_state=0
+    ).fit(IRIS)
+    spread = (
+        {"covariance": theirs.covariances_}
+        if covariance in ("full", "tied")
+        else {"scale": np.sqrt(theirs.covariances_)}
+    )
     params = {"weights": theirs.weights_ / theirs.weights_.sum(), "loc": theirs.means_, **spread}
-    ours = emjax.criteria(EM(partial(gaussian_mixture.program, num_components=3, covariance=covariance)), params, IRIS)
+    ours = emjax.criteria(
+        EM(partial(gaussian_mixture.program, num_components=3, covariance=covariance)), params, IRIS
+    )
     assert ours.num_free_parameters == theirs._n_parameters()
-    np.testing.assert_allclose([ours.aic, ours.bic], [theirs.aic(IRIS), theirs.bic(IRIS)], atol=1e-8)
+    np.testing.assert_allclose(
+        [ours.aic, ours.bic], [theirs.aic(IRIS), theirs.bic(IRIS)], atol=1e-8
+    )
     assert (ours.num_samples, ours.plate) == (len(IRIS), "samples")
 
 
 def test_icl_takes_every_latent_at_its_most_probable_value(normals):
     _, result, found = normals
     joint = log_joint(result.params, X)
-    np.testing.assert_allclose(found.log_likelihood, np.logaddexp.reduce(joint, axis=1).sum(), rtol=1e-13)
+    np.testing.assert_allclose(
+        found.log_likelihood, np.logaddexp.reduce(joint, axis=1).sum(), rtol=1e-13
+    )
     np.testing.assert_allclose(found.complete_log_likelihood, joint.max(axis=1).sum(), rtol=1e-13)
     np.testing.assert_allclose(found.icl, -2 * joint.max(axis=1).sum() + 4 * np.log(12), rtol=1e-13)
-    np.testing.assert_allclose([found.aic, found.bic], -2 * float(result.log_likelihood) + 4 * np.array([2, np.log(12)]), rtol=1e-13)
+    np.testing.assert_allclose(
+        [found.aic, found.bic],
+        -2 * float(result.log_likelihood) + 4 * np.array([2, np.log(12)]),
+        rtol=1e-13,
+    )
 
 
 def test_icl_of_a_chain_takes_the_most_probable_path():
     em, lengths = EM(partial(hidden_markov.poisson_program, num_states=2)), np.array([4, 4, 2])
     found = emjax.criteria(em, CHAIN, COUNTS.T, lengths)
-    expected = sum(max(log_paths(CHAIN, counts[:length])) for counts, length in zip(COUNTS, lengths, strict=True))
+    expected = sum(
+        max(log_paths(CHAIN, counts[:length]))
+        for counts, length in zip(COUNTS, lengths, strict=True)
+    )
     np.testing.assert_allclose(found.complete_log_likelihood, expected, rtol=1e-12)
-    assert (found.num_free_parameters, found.num_samples, found.plate) == (1 + 2 + 2, 3, "sequences")
+    assert (found.num_free_parameters, found.num_samples, found.plate) == (
+        1 + 2 + 2,
+        3,
+        "sequences",
+    )
 
 
 def test_multiplicities_count_as_samples(normals):
@@ -109,7 +149,12 @@ def test_multiplicities_count_as_samples(normals):
     count = np.arange(12) % 3 + 0.5
     found = emjax.criteria(em, result.params, jnp.asarray(X), count=jnp.asarray(count))
     np.testing.assert_allclose(found.num_samples, count.sum(), rtol=1e-15)
-    np.testing.assert_allclose(found.bic, -2 * (count * np.logaddexp.reduce(log_joint(result.params, X), axis=1)).sum() + 4 * np.log(count.sum()), rtol=1e-13)
+    np.testing.assert_allclose(
+        found.bic,
+        -2 * (count * np.logaddexp.reduce(log_joint(result.params, X), axis=1)).sum()
+        + 4 * np.log(count.sum()),
+        rtol=1e-13,
+    )
 
 
 def counted(x):
@@ -119,14 +164,23 @@ def counted(x):
     prior = numpyro.sample("prior", dist.Dirichlet(jnp.full(4, 2.0)))
     with numpyro.plate("samples", len(x)):
         z = numpyro.sample("z", dist.Categorical(prior))
-        numpyro.sample("x", dist.Normal(shared[z % 2] + shared[(z + 1) % 2] + matrix[0, 1], 1.0), obs=x)
+        numpyro.sample(
+            "x", dist.Normal(shared[z % 2] + shared[(z + 1) % 2] + matrix[0, 1], 1.0), obs=x
+        )
 
 
 def test_what_is_shared_counts_once_and_what_nothing_observed_depends_on_not_at_all():
-    start = {"shared": np.array([0.3, 0.2]), "matrix": np.eye(3), "idle": np.ones(7), "prior": np.full(4, 0.25)}
+    start = {
+        "shared": np.array([0.3, 0.2]),
+        "matrix": np.eye(3),
+        "idle": np.ones(7),
+        "prior": np.full(4, 0.25),
+    }
     found = emjax.criteria(EM(counted), start, jnp.asarray(X))
     assert found.num_free_parameters == 2 + 3 + 0 + 3
-    np.testing.assert_allclose(found.log_likelihood, log_normal(X, 0.5, 1.0).sum(), rtol=1e-13)  # without its prior
+    np.testing.assert_allclose(
+        found.log_likelihood, log_normal(X, 0.5, 1.0).sum(), rtol=1e-13
+    )  # without its prior
 
 
 def test_criteria_print_what_they_are(normals):
@@ -146,7 +200,11 @@ def test_samples_and_parameters_may_be_given(normals):
 def test_the_plate_of_the_samples_is_asked_for_where_there_are_several():
     em, data = EM(raters), (np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 1, 0]), 3)
     params = {"probs": np.array([0.2, 0.7])}
-    with pytest.raises(ValueError, match=r"several outermost plates.*plate='items' \(or 'labels'\).*'items' \(3\), 'labels' \(5\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"several outermost plates.*plate='items' \(or 'labels'\).*'items' \(3\), "
+        r"'labels' \(5\)",
+    ):
         emjax.criteria(em, params, *data)
     with pytest.raises(ValueError, match=r"no plate 'rows'.*'items' \(3\), 'labels' \(5\)"):
         emjax.criteria(em, params, *data, plate="rows")
@@ -182,30 +240,48 @@ def test_sites_that_count_different_numbers_of_samples_are_an_error():
         emjax.criteria(EM(uneven), {"loc": 0.0}, jnp.asarray(X))
 
 
-# ── single samples ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── single samples ────────────────────────────────────────────────────────────────────────────────
 
 
 def test_log_likelihood_of_every_sample_is_that_of_the_mixture(normals):
     em, result, _ = normals
     found = emjax.pointwise_log_likelihood(em, result.params, jnp.asarray(X))
-    np.testing.assert_allclose(found, np.logaddexp.reduce(log_joint(result.params, X), axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        found, np.logaddexp.reduce(log_joint(result.params, X), axis=1), rtol=1e-12
+    )
 
 
 def test_rows_of_another_plate_count_with_the_element_that_they_belong_to():
-    item, label, probs = np.array([2, 0, 1, 1, 0, 2]), np.array([0, 1, 1, 1, 0, 0]), np.array([0.2, 0.7])
+    item, label, probs = (
+        np.array([2, 0, 1, 1, 0, 2]),
+        np.array([0, 1, 1, 1, 0, 0]),
+        np.array([0.2, 0.7]),
+    )
     em = EM(raters)
-    found = emjax.pointwise_log_likelihood(em, {"probs": probs}, item, label, 3, plate="items", rows={"labels": item})
+    found = emjax.pointwise_log_likelihood(
+        em, {"probs": probs}, item, label, 3, plate="items", rows={"labels": item}
+    )
     each = np.log(np.where(label[:, None] == 1, probs, 1 - probs))
     joint = np.log([0.6, 0.4]) + np.stack([each[item == i].sum(0) for i in range(3)])
     np.testing.assert_allclose(found, np.logaddexp.reduce(joint, axis=1), rtol=1e-12)
     for plate, rows in (("labels", None), ("items", {"labels": np.roll(item, 1)})):
-        with pytest.raises(ValueError, match=rf"elements of plate '{plate}'.* are not independent.*rows="):
-            emjax.pointwise_log_likelihood(em, {"probs": probs}, item, label, 3, plate=plate, rows=rows)
-    with pytest.raises(ValueError, match=r"rows\['labels'\] must say, for each of the 6 elements.*of the 3 elements of 'items'"):
-        emjax.pointwise_log_likelihood(em, {"probs": probs}, item, label, 3, plate="items", rows={"labels": item + 1})
+        with pytest.raises(
+            ValueError, match=rf"elements of plate '{plate}'.* are not independent.*rows="
+        ):
+            emjax.pointwise_log_likelihood(
+                em, {"probs": probs}, item, label, 3, plate=plate, rows=rows
+            )
+    with pytest.raises(
+        ValueError,
+        match=r"rows\['labels'\] must say, for each of the 6 elements.*of the 3 elements "
+        r"of 'items'",
+    ):
+        emjax.pointwise_log_likelihood(
+            em, {"probs": probs}, item, label, 3, plate="items", rows={"labels": item + 1}
+        )
 
 
-# ── cross-validation ───────────────────────────────────────────────────────────────────────────────────────────
+# ── cross-validation ──────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +302,13 @@ def test_cross_validation_is_a_loop_over_folds(folds):
         for name, value in result.params.items():
             np.testing.assert_allclose(found.params[name][fold], value, atol=1e-8)
     np.testing.assert_allclose(found.log_likelihood, np.sum(found.pointwise), rtol=1e-14)
-    np.testing.assert_allclose(found.standard_error, np.sqrt(12) * np.std(found.pointwise, ddof=1), rtol=1e-12)
-    assert f"{found.log_likelihood:.4f} ± {found.standard_error:.4f} nats (12 elements of plate 'samples', 3 folds)" in str(found)
+    np.testing.assert_allclose(
+        found.standard_error, np.sqrt(12) * np.std(found.pointwise, ddof=1), rtol=1e-12
+    )
+    assert (
+        f"{found.log_likelihood:.4f} ± {found.standard_error:.4f} nats (12 elements of plate "
+        "'samples', 3 folds)" in str(found)
+    )
 
 
 def test_leaving_one_normal_out_by_hand():
@@ -238,12 +319,17 @@ def test_leaving_one_normal_out_by_hand():
 
 
 def test_sequences_of_a_chain_are_held_out_whole():
-    em, lengths = EM(partial(hidden_markov.poisson_program, num_states=2), max_steps=5, tol=0), np.array([4, 4, 2])
+    em, lengths = (
+        EM(partial(hidden_markov.poisson_program, num_states=2), max_steps=5, tol=0),
+        np.array([4, 4, 2]),
+    )
     found = emjax.cross_validate(em, KEY, COUNTS.T, lengths, num_folds=3, init_params=CHAIN)
     for n in range(3):
         kept, params = np.delete(np.arange(3), n), CHAIN
         for _ in range(5):
-            params = hidden_markov.poisson_hand_derived_step(params, COUNTS.T[:, kept], lengths[kept], 2)
+            params = hidden_markov.poisson_hand_derived_step(
+                params, COUNTS.T[:, kept], lengths[kept], 2
+            )
         expected = np.logaddexp.reduce(log_paths(params, COUNTS[n, : lengths[n]]))
         np.testing.assert_allclose(found.pointwise[n], expected, atol=1e-10)
     assert list(found.status) == [Status.MAX_STEPS] * 3
@@ -252,19 +338,30 @@ def test_sequences_of_a_chain_are_held_out_whole():
 
 def test_the_best_of_several_starts_is_taken_in_every_fold():
     def program(x):
-        loc = numpyro.param("loc", lambda key: jnp.where(jax.random.bernoulli(key, 0.7), jnp.zeros(2), jnp.array([-1.0, 1.0])))
+        loc = numpyro.param(
+            "loc",
+            lambda key: jnp.where(
+                jax.random.bernoulli(key, 0.7), jnp.zeros(2), jnp.array([-1.0, 1.0])
+            ),
+        )
         with numpyro.plate("samples", len(x)):
             component = numpyro.sample("component", dist.Bernoulli(0.5))
             numpyro.sample("x", dist.Normal(loc[component], 1.0), obs=x)
 
-    found = emjax.cross_validate(EM(program, num_restarts=12), jax.random.key(1), jnp.asarray(X), num_folds=3)
-    assert (np.ptp(np.asarray(found.params["loc"]), axis=1) > 1).all()  # from zeros, they never part
+    found = emjax.cross_validate(
+        EM(program, num_restarts=12), jax.random.key(1), jnp.asarray(X), num_folds=3
+    )
+    assert (
+        np.ptp(np.asarray(found.params["loc"]), axis=1) > 1
+    ).all()  # from zeros, they never part
 
 
 def test_a_fold_whose_em_fails_is_reported_and_not_averaged_away():
     found = emjax.cross_validate(EM(one_normal), KEY, jnp.array([1.0, 1.0, 1.0, 2.0]), num_folds=4)
     failed = int(found.fold[3])  # without the 2, all are equal: the scale shrinks to zero
-    assert [status == Status.NOT_FINITE for status in found.status] == [fold == failed for fold in range(4)]
+    assert [status == Status.NOT_FINITE for status in found.status] == [
+        fold == failed for fold in range(4)
+    ]
     assert np.isnan(found.pointwise).tolist() == [False, False, False, True]
     assert found.has_failed and np.isnan(found.log_likelihood)
     assert f"fold {failed}: the objective became infinite" in str(found)
@@ -305,60 +402,109 @@ def local_effects(x):
         numpyro.sample("x", dist.Normal(effect, 1.0), obs=x)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"num_folds": 1}, "num_folds must be a whole number from 2 to 12"), ({"num_folds": 13}, "num_folds.*not 13"), ({"num_folds": 2.0}, r"num_folds.*not 2\.0"),
-    ({"plate": "rows"}, "no plate 'rows'"), ({"init_params": {"loc": [0.0, np.nan]}}, "'loc' is NaN"), ({"rows": {"labels": X}}, "no plate 'labels'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_folds": 1}, "num_folds must be a whole number from 2 to 12"),
+        ({"num_folds": 13}, "num_folds.*not 13"),
+        ({"num_folds": 2.0}, r"num_folds.*not 2\.0"),
+        ({"plate": "rows"}, "no plate 'rows'"),
+        ({"init_params": {"loc": [0.0, np.nan]}}, "'loc' is NaN"),
+        ({"rows": {"labels": X}}, "no plate 'labels'"),
+    ],
+)
 def test_bad_arguments_of_cross_validation_are_errors(normals, arguments, message):
     with pytest.raises(ValueError, match=message):
         emjax.cross_validate(normals[0], KEY, jnp.asarray(X), **arguments)
 
 
 def test_data_in_place_of_the_key_and_effects_of_single_samples_are_errors(normals):
-    with pytest.raises(ValueError, match=r"second argument is a random key.*emjax\.cross_validate\(em, jax\.random\.key\(0\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"second argument is a random key.*emjax\.cross_validate\(em, jax\.random\.key\(0\)",
+    ):
         emjax.cross_validate(normals[0], jnp.asarray(X))
-    with pytest.raises(ValueError, match="'effect' has a value for each element of plate 'samples'"):
+    with pytest.raises(
+        ValueError, match="'effect' has a value for each element of plate 'samples'"
+    ):
         emjax.cross_validate(EM(local_effects), KEY, jnp.asarray(X))
 
 
-# ── models side by side ────────────────────────────────────────────────────────────────────────────────────────
+# ── models side by side ───────────────────────────────────────────────────────────────────────────
 
 
 def candidate(log_likelihood, num_free_parameters, held_out=None, status=Status.CONVERGED):
-    """A candidate of these numbers: 100 samples, and (mean, standard deviation, ...) of the held-out log-likelihood."""
+    """A candidate of these numbers: 100 samples, and (mean, standard deviation, ...) of the
+    held-out log-likelihood.
+    """
     value = jnp.asarray(float(log_likelihood))
     result = EMResult({}, value, np.array([float(log_likelihood)]), 3, status)
     folds = None
     if held_out is not None:
-        folds = CrossValidation(jnp.asarray(held_out), np.arange(100) % 2, {}, (Status.CONVERGED,) * 2, np.array([3, 3]), "samples")
-    return Candidate(result, Criteria(value, value - 1, num_free_parameters, 100.0, "samples"), folds)
+        folds = CrossValidation(
+            jnp.asarray(held_out),
+            np.arange(100) % 2,
+            {},
+            (Status.CONVERGED,) * 2,
+            np.array([3, 3]),
+            "samples",
+        )
+    return Candidate(
+        result, Criteria(value, value - 1, num_free_parameters, 100.0, "samples"), folds
+    )
 
 
 def test_each_criterion_chooses_its_lowest():
-    found = Choice({"small": candidate(-100, 2), "middle": candidate(-95, 4), "large": candidate(-92, 6)})
+    found = Choice(
+        {"small": candidate(-100, 2), "middle": candidate(-95, 4), "large": candidate(-92, 6)}
+    )
     assert found.chosen == {"AIC": "large", "BIC": "middle", "ICL": "middle"}
     rows = [line.split() for line in str(found).splitlines()[1:4]]
     assert [row[0] for row in rows] == ["small", "middle", "large"]
-    assert [[cell.endswith("*") for cell in row[-3:]] for row in rows] == [[False] * 3, [False, True, True], [True, False, False]]
+    assert [[cell.endswith("*") for cell in row[-3:]] for row in rows] == [
+        [False] * 3,
+        [False, True, True],
+        [True, False, False],
+    ]
     assert rows[0][-3:] == ["204.00", "209.21", "211.21"]
 
 
 def test_the_simplest_within_one_standard_error_of_the_difference_is_chosen():
-    noise = np.where(np.arange(100) % 2 == 0, 1.0, -1.0)  # a difference of mean m and this noise has the standard error 10.05
+    noise = np.where(
+        np.arange(100) % 2 == 0, 1.0, -1.0
+    )  # a difference of mean m and this noise has the standard error 10.05
     best = np.linspace(-3, -1, 100)
     near, far = best - 0.09 + noise, best - 0.11 + noise
-    found = Choice({"far": candidate(-100, 1, far), "near": candidate(-99, 2, near), "best": candidate(-98, 9, best)})
+    found = Choice(
+        {
+            "far": candidate(-100, 1, far),
+            "near": candidate(-99, 2, near),
+            "best": candidate(-98, 9, best),
+        }
+    )
     assert (found.chosen["CV"], found.chosen["CV, 1 SE"]) == ("best", "near")
     cells = [line.split("  ")[-1] for line in str(found).splitlines()[1:4]]
-    assert [(cell.endswith("*"), cell.endswith("°")) for cell in cells] == [(False, False), (False, True), (True, False)]
+    assert [(cell.endswith("*"), cell.endswith("°")) for cell in cells] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
 
 
 def test_a_candidate_that_failed_is_shown_so_and_never_chosen():
     broken = candidate(1e6, 2, np.full(100, 1e6), Status.NOT_FINITE)
     nan_fold = candidate(-50, 3, np.where(np.arange(100) == 0, np.nan, 0.0))
     nan_fold = eqx_replace(nan_fold, (Status.NOT_FINITE, Status.CONVERGED))
-    found = Choice({"broken": broken, "fold": nan_fold, "good": candidate(-90, 3, np.full(100, -1.0))})
-    assert found.chosen == {"AIC": "fold", "BIC": "fold", "ICL": "fold", "CV": "good", "CV, 1 SE": "good"}
+    found = Choice(
+        {"broken": broken, "fold": nan_fold, "good": candidate(-90, 3, np.full(100, -1.0))}
+    )
+    assert found.chosen == {
+        "AIC": "fold",
+        "BIC": "fold",
+        "ICL": "fold",
+        "CV": "good",
+        "CV, 1 SE": "good",
+    }
     lines = str(found).splitlines()
     assert lines[1].split() == ["broken", "not", "finite", "3", "–", "2", "–", "–", "–", "–"]
     assert lines[2].endswith("failed in 1 of 2 folds")
@@ -367,7 +513,9 @@ def test_a_candidate_that_failed_is_shown_so_and_never_chosen():
 
 def eqx_replace(found, status):
     folds = found.cross_validation
-    folds = CrossValidation(folds.pointwise, folds.fold, folds.params, status, folds.num_steps, folds.plate)
+    folds = CrossValidation(
+        folds.pointwise, folds.fold, folds.params, status, folds.num_steps, folds.plate
+    )
     return Candidate(found.result, found.criteria, folds)
 
 
@@ -377,16 +525,26 @@ def test_models_are_compared_on_the_same_folds(normals):
     assert list(found.candidates) == [1, "two"]
     two = found.candidates["two"]
     np.testing.assert_array_equal(two.result.params["loc"], result.params["loc"])
-    np.testing.assert_allclose([two.criteria.aic, two.criteria.icl], [alone.aic, alone.icl], rtol=1e-12)
-    np.testing.assert_allclose(found.candidates[1].criteria.log_likelihood, log_normal(X, X.mean(), X.std()).sum(), rtol=1e-9)
-    np.testing.assert_array_equal(two.cross_validation.fold, found.candidates[1].cross_validation.fold)
+    np.testing.assert_allclose(
+        [two.criteria.aic, two.criteria.icl], [alone.aic, alone.icl], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        found.candidates[1].criteria.log_likelihood,
+        log_normal(X, X.mean(), X.std()).sum(),
+        rtol=1e-9,
+    )
+    np.testing.assert_array_equal(
+        two.cross_validation.fold, found.candidates[1].cross_validation.fold
+    )
     assert found.chosen["AIC"] == "two"
     assert len(str(found).splitlines()) == 5
 
 
 def test_candidates_that_are_none_are_errors(normals):
     for wrong in ({}, [normals[0]]):
-        with pytest.raises(ValueError, match=r"candidates must be a dictionary \{label: EM or program\}"):
+        with pytest.raises(
+            ValueError, match=r"candidates must be a dictionary \{label: EM or program\}"
+        ):
             emjax.choose(wrong, KEY, jnp.asarray(X))
     with pytest.raises(ValueError, match="Candidate 'b' must be an EM or a program, not 3"):
         emjax.choose({"b": 3}, KEY, jnp.asarray(X))
@@ -397,12 +555,18 @@ def test_candidates_that_are_none_are_errors(normals):
 def test_a_fold_does_not_choose_a_start_whose_scale_has_collapsed():
     def mixture(x):
         loc = numpyro.param("loc", jnp.array([0.0, 1.0]))
-        scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.greater_than(1e-7))  # a floor that is none
+        scale = numpyro.param(
+            "scale", jnp.ones(2), constraint=constraints.greater_than(1e-7)
+        )  # a floor that is none
         with numpyro.plate("samples", len(x)):
             z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
             numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
 
     rng = np.random.default_rng(0)
-    x = np.concatenate([rng.normal(-2, 1, 20), rng.normal(2, 1, 20), np.full(8, 9.0)])  # equal data: a component alone with them collapses
-    found = emjax.cross_validate(EM(mixture, init="data", num_restarts=8), jax.random.key(0), x, num_folds=3)
+    x = np.concatenate(
+        [rng.normal(-2, 1, 20), rng.normal(2, 1, 20), np.full(8, 9.0)]
+    )  # equal data: a component alone with them collapses
+    found = emjax.cross_validate(
+        EM(mixture, init="data", num_restarts=8), jax.random.key(0), x, num_folds=3
+    )
     assert np.asarray(found.params["scale"]).min() > 1e-3

@@ -1,4 +1,6 @@
-"""One registry, every property: what docs/design.md promises of EM, for every program in `emjax.models`."""
+"""One registry, every property: what docs/design.md promises of EM, for every program in
+`emjax.models`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -30,7 +32,9 @@ from emjax.models import (
     topics,
 )
 
-FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a step of a small program runs at most 50 times
+FAST_COMPILATION = {
+    "xla_backend_optimization_level": 0
+}  # a step of a small program runs at most 50 times
 NUM_STEPS = 50
 
 
@@ -45,9 +49,11 @@ class Model:
     """A program on small data, from one start.
 
     - `step`: the update derived by hand.
-    - `components`: the axis, or axes, of each parameter that number the values of the latents, where these may be renumbered.
+    - `components`: the axis, or axes, of each parameter that number the values of the latents,
+      where these may be renumbered.
     - `twice`: the arguments for every row of the data repeated.
-    - `parent`: which element of the latent each row of an observed site belongs to, where they are not the same rows.
+    - `parent`: which element of the latent each row of an observed site belongs to, where they are
+      not the same rows.
     - `implied`: the value of any other latent, as a function of the latent's.
     """
 
@@ -113,7 +119,9 @@ def two_coins(e_step="soft"):
 
 def weighted_coins(e_step="soft"):
     def step(params, heads, flips, num_coins):
-        return coins.weighted_hand_derived_step(params, heads, flips, num_coins, hard=e_step == "hard")
+        return coins.weighted_hand_derived_step(
+            params, heads, flips, num_coins, hard=e_step == "hard"
+        )
 
     start = {"weights": np.array([0.3, 0.5, 0.2]), "bias": np.array([0.2, 0.55, 0.8])}
     return Model(
@@ -130,11 +138,17 @@ def mixture(covariance, num_features=2, scale_floor=0.0):
         data, start["loc"] = data[:, 0], start["loc"][:, 0]
     if covariance in ("full", "tied") and num_features:
         root = rng.normal(size=(3, 2, 2))
-        start["covariance"] = (root @ root.swapaxes(-1, -2) + np.eye(2))[slice(None) if covariance == "full" else 0]
+        start["covariance"] = (root @ root.swapaxes(-1, -2) + np.eye(2))[
+            slice(None) if covariance == "full" else 0
+        ]
     else:
         shape = {"diagonal": (3, *data.shape[1:]), "tied": ()}.get(covariance, (3,))
         start["scale"] = scale_floor + rng.uniform(0.5, 2.0, size=shape)
-    components = {name: 0 for name, value in start.items() if covariance != "tied" or name in ("weights", "loc")}
+    components = {
+        name: 0
+        for name, value in start.items()
+        if covariance != "tied" or name in ("weights", "loc")
+    }
     return Model(
         gaussian_mixture.program,
         gaussian_mixture.hand_derived_step,
@@ -165,7 +179,11 @@ def topics_mixture():
 
 def plsa():
     rng = np.random.default_rng(8)
-    document, word, count = np.array([0, 0, 1, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0, 3]), np.array([3, 1, 2, 2, 1, 2, 5])
+    document, word, count = (
+        np.array([0, 0, 1, 1, 2, 2, 2]),
+        np.array([0, 1, 1, 2, 2, 0, 3]),
+        np.array([3, 1, 2, 2, 1, 2, 5]),
+    )
     start = {"theta": rng.dirichlet(np.ones(2), size=3), "words": rng.dirichlet(np.ones(4), size=2)}
     return Model(
         topics.plsa_program, topics.plsa_hand_derived_step, (document, word, count, 3, 4, 2), start, {"theta": 1, "words": 0},
@@ -174,7 +192,9 @@ def plsa():
 
 
 def sparse_topics_mixture():
-    """The documents of `topics_mixture` on rows, one of which is in two parts, with a document without words at the end."""
+    """The documents of `topics_mixture` on rows, one of which is in two parts, with a document
+    without words at the end.
+    """
     (counts, num_topics), start = topics_mixture().args, topics_mixture().start
     document, word = np.nonzero(counts)
     count = counts[document, word]
@@ -187,7 +207,12 @@ def sparse_topics_mixture():
 
 def twice_in_long_form(parent, first, second, num_parents, *sizes):
     """Every element of the latent with its rows a second time. `parent` numbers the elements."""
-    return np.concatenate([parent, parent + num_parents]), *both(first, second), 2 * num_parents, *sizes
+    return (
+        np.concatenate([parent, parent + num_parents]),
+        *both(first, second),
+        2 * num_parents,
+        *sizes,
+    )
 
 
 def dawid_skene_model():
@@ -195,9 +220,17 @@ def dawid_skene_model():
     rng = np.random.default_rng(9)
     truth = np.arange(9) % 3
     item, annotator = np.nonzero(np.append(rng.uniform(size=(8, 4)) < 0.8, [[False] * 4], axis=0))
-    item, annotator = np.append(item, item[0]), np.append(annotator, annotator[0])  # labeled twice by the same annotator
-    label = np.where(rng.uniform(size=len(item)) < 0.7, truth[item], rng.integers(3, size=len(item)))
-    start = {"prevalence": np.array([0.5, 0.2, 0.3]), "confusion": rng.dirichlet(np.ones(3), size=(5, 3))}
+    item, annotator = (
+        np.append(item, item[0]),
+        np.append(annotator, annotator[0]),
+    )  # labeled twice by the same annotator
+    label = np.where(
+        rng.uniform(size=len(item)) < 0.7, truth[item], rng.integers(3, size=len(item))
+    )
+    start = {
+        "prevalence": np.array([0.5, 0.2, 0.3]),
+        "confusion": rng.dirichlet(np.ones(3), size=(5, 3)),
+    }
     return Model(
         dawid_skene.program, dawid_skene.hand_derived_step, (item, annotator, label, 9, 5, 3), start,
         {"prevalence": 0, "confusion": 1}, twice_in_long_form, parent={"label": item},
@@ -205,9 +238,13 @@ def dawid_skene_model():
 
 
 def latent_class_answers(num_answers):
-    """Return the answers (subject, item) and which of them were given: one subject gave none, and nobody answered the last item."""
+    """Return the answers (subject, item) and which of them were given: one subject gave none, and
+    nobody answered the last item.
+    """
     rng = np.random.default_rng(10)
-    answers = rng.binomial(num_answers - 1, np.array([[0.2, 0.8, 0.5, 0.3], [0.7, 0.1, 0.6, 0.9]])[np.arange(12) % 2])
+    answers = rng.binomial(
+        num_answers - 1, np.array([[0.2, 0.8, 0.5, 0.3], [0.7, 0.1, 0.6, 0.9]])[np.arange(12) % 2]
+    )
     given = rng.uniform(size=answers.shape) < 0.7
     given[3], given[:, 3] = False, False
     return answers, given
@@ -254,14 +291,19 @@ def twice_in_sequences(data, lengths, *sizes):
 
 
 def start_of_chain(rng, num_states):
-    return {"initial": rng.dirichlet(np.ones(num_states)), "transition": rng.dirichlet(np.ones(num_states), size=num_states)}
+    return {
+        "initial": rng.dirichlet(np.ones(num_states)),
+        "transition": rng.dirichlet(np.ones(num_states), size=num_states),
+    }
 
 
 STATES = {"initial": 0, "transition": (0, 1)}
 
 
 def hidden_markov_model(emission):
-    """Four sequences of several lengths, one of them a single step. A state lasts about four steps."""
+    """Four sequences of several lengths, one of them a single step. A state lasts about
+    four steps.
+    """
     rng = np.random.default_rng(14)
     state = np.cumsum(rng.uniform(size=(9, 4)) < 0.25, axis=0) % 3
     start = start_of_chain(rng, 3)
@@ -277,7 +319,11 @@ def hidden_markov_model(emission):
             data, sizes = centers[state] + rng.normal(size=(9, 4, 2)) * [0.6, 0.9], (3, emission)
             root = rng.normal(size=(3, 2, 2))
             covariance = root @ root.swapaxes(-1, -2) + np.eye(2)
-            spread = {"covariance": covariance} if emission == "full" else {"scale": rng.uniform(0.5, 2.0, size=(3, 2))}
+            spread = (
+                {"covariance": covariance}
+                if emission == "full"
+                else {"scale": rng.uniform(0.5, 2.0, size=(3, 2))}
+            )
             start |= {"loc": centers + rng.normal(size=(3, 2)), **spread}
     kind = "gaussian" if emission in ("diagonal", "full") else emission.lower()
     return Model(
@@ -303,12 +349,19 @@ def mixture_emission_model():
 
 
 CHAINS = {
-    **{f"hidden Markov, {kind}": hidden_markov_model(kind) for kind in ("categorical", "diagonal", "full", "Poisson")},
+    **{
+        f"hidden Markov, {kind}": hidden_markov_model(kind)
+        for kind in ("categorical", "diagonal", "full", "Poisson")
+    },
     "hidden Markov, mixture": mixture_emission_model(),
 }
 """Their posterior of one latent at a time does not give Q: their slopes are in test_hidden_markov.py."""
+
+
 def padded_sequences():
-    """Return five sequences of 9, 6, 9, 3 and 7 letters: the fourth is as long as the motif of the models, and has one start."""
+    """Return five sequences of 9, 6, 9, 3 and 7 letters: the fourth is as long as the motif of the
+    models, and has one start.
+    """
     letters = np.random.default_rng(17).integers(4, size=(5, 9))
     return np.where(np.arange(9) < np.array([[9], [6], [9], [3], [7]]), letters, -1)
 
@@ -385,13 +438,20 @@ def test_every_program_is_listed():
     modules = (
         annotators, coins, dawid_skene, gaussian_mixture, grades, hidden_markov, k_means, latent_class, mixture_emission_hmm, motif, topics,
     )  # fmt: skip
-    programs = {value for module in modules for name, value in vars(module).items() if name.endswith("program")}
+    programs = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.endswith("program")
+    }
     assert programs == {model.program for model in MODELS.values()}
 
 
 @every(MODELS)
 def test_em_is_the_update_derived_by_hand(model):
-    comparison = compare_updates(model.em, model.step, model.start, *model.args, num_steps=NUM_STEPS)
+    comparison = compare_updates(
+        model.em, model.step, model.start, *model.args, num_steps=NUM_STEPS
+    )
     assert set(comparison.differences) == set(model.start)
     assert all(len(differences) == NUM_STEPS for differences in comparison.differences.values())
     assert comparison.largest <= 1e-10
@@ -429,8 +489,13 @@ def traced(model, params, latents):
 def expected_log_likelihood(model, params, posterior):
     """Return Σ_k p(z = k | x) log p(x, z = k | params) with NumPyro's own densities."""
     if not posterior:
-        return sum(jnp.sum(site["scale"] * site["fn"].log_prob(site["value"])) for site in traced(model, params, {}).values())
-    ((name, probability),) = ((name, p) for name, p in posterior.items() if name not in model.implied)
+        return sum(
+            jnp.sum(site["scale"] * site["fn"].log_prob(site["value"]))
+            for site in traced(model, params, {}).values()
+        )
+    ((name, probability),) = (
+        (name, p) for name, p in posterior.items() if name not in model.implied
+    )
     total = 0.0
     for k in range(probability.shape[-1]):
         weight = probability[..., k]
@@ -441,7 +506,9 @@ def expected_log_likelihood(model, params, posterior):
             of_row = weight[model.parent[observed]] if observed in model.parent else weight
             density = jnp.broadcast_to(of_row, site["fn"].batch_shape) * scale
             log_prob = site["fn"].log_prob(site["value"])
-            total += jnp.where(density > 0, density * jnp.where(density > 0, log_prob, 0.0), 0.0).sum()
+            total += jnp.where(
+                density > 0, density * jnp.where(density > 0, log_prob, 0.0), 0.0
+            ).sum()
     return total
 
 
@@ -457,7 +524,11 @@ CONSTRAINTS = {
 @every({name: model for name, model in SOFT.items() if "floor" not in name and name not in CHAINS})
 def test_fishers_identity(model):
     laws = CONSTRAINTS | ({"theta": constraints.simplex} if "words" in model.start else {})
-    laws |= {"probs": constraints.simplex if model.program is latent_class.categorical_program else constraints.unit_interval}
+    laws |= {
+        "probs": constraints.simplex
+        if model.program is latent_class.categorical_program
+        else constraints.unit_interval
+    }
     bijections = {name: biject_to(laws[name]) for name in model.start}
     start = {name: bijections[name].inv(value) for name, value in model.params.items()}
     rng = np.random.default_rng(12)
@@ -470,12 +541,16 @@ def test_fishers_identity(model):
 
     @partial(jax.jit, compiler_options=FAST_COMPILATION)
     def slopes(point):
-        likelihood = jax.value_and_grad(lambda u: model.em.log_likelihood(constrained(u), *model.args))(point)
+        likelihood = jax.value_and_grad(
+            lambda u: model.em.log_likelihood(constrained(u), *model.args)
+        )(point)
         q = jax.grad(lambda u: expected_log_likelihood(model, constrained(u), posterior))(point)
         return likelihood, q
 
     (log_likelihood, actual), expected = slopes(point)
-    np.testing.assert_allclose(model.update(constrained(point))[1], log_likelihood, rtol=1e-12)  # at what enters
+    np.testing.assert_allclose(
+        model.update(constrained(point))[1], log_likelihood, rtol=1e-12
+    )  # at what enters
     size = max(np.abs(value).max() for value in expected.values())
     assert size > 0.1
     for name, value in expected.items():
@@ -518,7 +593,10 @@ def one_component(name):
         for axis in np.atleast_1d(axes):
             start[key] = np.take(start[key], [0], axis)
     normalized = ("weights", "theta", "initial", "transition")
-    start = {key: value / value.sum(-1, keepdims=True) if key in normalized else value for key, value in start.items()}
+    start = {
+        key: value / value.sum(-1, keepdims=True) if key in normalized else value
+        for key, value in start.items()
+    }
     at = 1 if name.startswith("mixture") else 2 if name in CHAINS else len(model.args) - 1
     args = (*model.args[:at], 1, *model.args[at + 1 :])
     return replace(model, args=args, start=start)
@@ -527,9 +605,13 @@ def one_component(name):
 ONE_COMPONENT = {
     name: one_component(name)
     for name in (
-        "weighted coins", "mixture, full", "mixture, diagonal", "topics, one a document", "topics, one a document, on rows",
-        "topics, one a word", "latent class", "latent class, long form", "latent class, categorical",
-        "hidden Markov, categorical", "hidden Markov, diagonal", "hidden Markov, full", "hidden Markov, Poisson",
+        "weighted coins", "mixture, full", "mixture, diagonal", "topics, one "
+                                                                "a document", "topics, one a "
+                                                                              "document, on rows",
+        "topics, one "
+        "a word", "latent class", "latent class, long form", "latent class, categorical",
+        "hidden Markov, "
+        "categorical", "hidden Markov, diagonal", "hidden Markov, full", "hidden Markov, Poisson",
     )
 }  # fmt: skip
 
@@ -549,19 +631,29 @@ def one_row(name, *args):
 def mixture_of_one_row(covariance):
     """One component: the program itself starts from as many rows. The scale ends at its floor."""
     start = {"weights": np.ones(1), "loc": np.array([[0.0, 1.0]]), "scale": np.ones(1)}
-    return replace(MODELS[f"mixture, {covariance}"], args=(np.array([[0.3, 0.1]]), 1, covariance, 0.7), start=start)
+    return replace(
+        MODELS[f"mixture, {covariance}"],
+        args=(np.array([[0.3, 0.1]]), 1, covariance, 0.7),
+        start=start,
+    )
 
 
 ONE_ROW = {
     "coins": one_row("coins", HEADS[:1], 10),
     "weighted coins": one_row("weighted coins", HEADS[:1], 10, 3),
     "topics, one a document": one_row("topics, one a document", np.array([[3, 0, 1, 2]]), 3),
-    "topics, one a document, on rows": one_row("topics, one a document, on rows", *np.array([[0], [2], [3]]), 1, 4, 3),
+    "topics, one a document, on rows": one_row(
+        "topics, one a document, on rows", *np.array([[0], [2], [3]]), 1, 4, 3
+    ),
     "mixture, spherical": mixture_of_one_row("spherical"),
     "Dawid-Skene": one_row("Dawid-Skene", *np.array([[0], [2], [1]]), 1, 5, 3),
     "latent class": one_row("latent class", np.array([[1, 0, 0, 1]]), 3),
-    "latent class, long form": one_row("latent class, long form", *np.array([[0], [2], [1]]), 1, 4, 3),
-    "hidden Markov, categorical": one_row("hidden Markov, categorical", np.array([[1]]), np.array([1]), 3, 4),
+    "latent class, long form": one_row(
+        "latent class, long form", *np.array([[0], [2], [1]]), 1, 4, 3
+    ),
+    "hidden Markov, categorical": one_row(
+        "hidden Markov, categorical", np.array([[1]]), np.array([1]), 3, 4
+    ),
     "hidden Markov, Poisson": one_row("hidden Markov, Poisson", np.array([[4]]), np.array([1]), 3),
     "motif, one occurrence": one_row("motif, one occurrence", padded_sequences()[:1], 3),
     "motif, zero or one": one_row("motif, zero or one", padded_sequences()[:1], 3),
@@ -603,9 +695,13 @@ def test_motifs_are_brute_force_over_the_starts(model):
     letters, width = model.args
     args = letters[1:4], width
     table = joint_table(model.program, model.params, *args)
-    np.testing.assert_allclose(model.em.log_likelihood(model.params, *args), table.log_likelihood, rtol=1e-12)
+    np.testing.assert_allclose(
+        model.em.log_likelihood(model.params, *args), table.log_likelihood, rtol=1e-12
+    )
     for name, posterior in model.em.posterior(model.params, *args).items():
-        np.testing.assert_allclose(posterior, table.posterior[name], rtol=1e-10, atol=1e-15, err_msg=name)
+        np.testing.assert_allclose(
+            posterior, table.posterior[name], rtol=1e-10, atol=1e-15, err_msg=name
+        )
 
 
 @every(MOTIFS)
@@ -624,8 +720,14 @@ def test_where_every_sequence_has_an_occurrence_zero_or_one_is_one():
 
 
 def test_a_sequence_shorter_than_the_motif_is_an_error():
-    with pytest.raises(ValueError, match="'start': the probs of Categorical must be probabilities that sum to one; they sum to 0"):
-        EM(motif.program).run(jax.random.key(0), padded_sequences(), 4)  # the fourth has three letters
+    with pytest.raises(
+        ValueError,
+        match="'start': the probs of Categorical must be probabilities that sum to one; they "
+        "sum to 0",
+    ):
+        EM(motif.program).run(
+            jax.random.key(0), padded_sequences(), 4
+        )  # the fourth has three letters
 
 
 # ---------------------------------------------------------------- long form
@@ -633,7 +735,11 @@ def test_a_sequence_shorter_than_the_motif_is_an_error():
 
 def trajectory(em, start, *args, num_steps=10):
     """Return the parameters and the objective after each of a few steps."""
-    update, params, visited = update_of(em, args), {name: jnp.asarray(value) for name, value in start.items()}, []
+    update, params, visited = (
+        update_of(em, args),
+        {name: jnp.asarray(value) for name, value in start.items()},
+        [],
+    )
     for _ in range(num_steps):
         params, objective = update(params)
         visited.append(params | {"objective": objective})
@@ -647,8 +753,14 @@ def assert_same_trajectory(actual, expected, constant=0.0):
 
 def masked_latent_class(answers, given, num_classes):
     """Every answer is in the table, and those that were not given are masked."""
-    weights = numpyro.param("weights", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex)
-    probs = numpyro.param("probs", jnp.full((num_classes, answers.shape[1]), 0.5), constraint=constraints.unit_interval)
+    weights = numpyro.param(
+        "weights", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex
+    )
+    probs = numpyro.param(
+        "probs",
+        jnp.full((num_classes, answers.shape[1]), 0.5),
+        constraint=constraints.unit_interval,
+    )
     with numpyro.plate("subjects", len(answers)):
         z = numpyro.sample("z", dist.Categorical(weights))
         numpyro.sample("answers", dist.Bernoulli(probs[z]).mask(given).to_event(1), obs=answers)
@@ -656,8 +768,14 @@ def masked_latent_class(answers, given, num_classes):
 
 def partly_observed_latent_class(answers, given, num_classes):
     """Every answer is in the table, and those that were not given are latent."""
-    weights = numpyro.param("weights", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex)
-    probs = numpyro.param("probs", jnp.full((num_classes, answers.shape[1]), 0.5), constraint=constraints.unit_interval)
+    weights = numpyro.param(
+        "weights", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex
+    )
+    probs = numpyro.param(
+        "probs",
+        jnp.full((num_classes, answers.shape[1]), 0.5),
+        constraint=constraints.unit_interval,
+    )
     with numpyro.plate("subjects", len(answers), dim=-2):
         z = numpyro.sample("z", dist.Categorical(weights))
         with numpyro.plate("items", answers.shape[1], dim=-1):
@@ -667,13 +785,17 @@ def partly_observed_latent_class(answers, given, num_classes):
 def test_an_answer_that_is_absent_is_an_answer_that_is_masked():
     absent = MODELS["latent class, long form"]
     expected = trajectory(absent.em, absent.start, *absent.args)
-    assert_same_trajectory(trajectory(EM(masked_latent_class), absent.start, *latent_class_answers(2), 3), expected)
+    assert_same_trajectory(
+        trajectory(EM(masked_latent_class), absent.start, *latent_class_answers(2), 3), expected
+    )
 
 
 def test_an_answer_that_is_latent_teaches_nothing_and_is_imputed():
     absent, (answers, given) = MODELS["latent class, long form"], latent_class_answers(2)
     em, args = EM(partly_observed_latent_class), (answers, given, 3)
-    assert_same_trajectory(trajectory(em, absent.start, *args), trajectory(absent.em, absent.start, *absent.args))
+    assert_same_trajectory(
+        trajectory(em, absent.start, *args), trajectory(absent.em, absent.start, *absent.args)
+    )
     r = np.asarray(absent.em.posterior(absent.start, *absent.args)["latent_class"])
     imputed = em.posterior(absent.start, *args)["answers_unobserved"][..., 1]
     np.testing.assert_allclose(imputed[~given], (r @ absent.start["probs"])[~given], rtol=1e-10)
@@ -684,7 +806,9 @@ def test_where_every_answer_is_given_the_long_form_is_the_dense_form():
     (answers, num_classes) = dense.args
     subject, item = np.indices(answers.shape).reshape(2, -1)
     args = subject, item, answers.reshape(-1), *answers.shape, num_classes
-    assert_same_trajectory(trajectory(long.em, dense.start, *args), trajectory(dense.em, dense.start, *dense.args))
+    assert_same_trajectory(
+        trajectory(long.em, dense.start, *args), trajectory(dense.em, dense.start, *dense.args)
+    )
 
 
 def test_two_answers_are_the_binary_latent_classes():
@@ -694,16 +818,27 @@ def test_two_answers_are_the_binary_latent_classes():
     start = binary.start | {"probs": np.stack([1 - ones, ones], -1)}
     actual = trajectory(general.em, start, *rows, num_subjects, num_items, 2, num_classes)
     expected = trajectory(binary.em, binary.start, *binary.args)
-    assert_same_trajectory([after | {"probs": after["probs"][..., 1]} for after in actual], expected)
+    assert_same_trajectory(
+        [after | {"probs": after["probs"][..., 1]} for after in actual], expected
+    )
 
 
 def test_an_annotator_is_an_item_of_latent_classes_whose_answers_are_labels():
     by_label, by_answer = MODELS["Dawid-Skene"], MODELS["latent class, categorical"]
     *rows, num_items, num_annotators, num_classes = by_label.args
-    start = {"weights": by_label.start["prevalence"], "probs": by_label.start["confusion"].swapaxes(0, 1)}
-    actual = trajectory(by_answer.em, start, *rows, num_items, num_annotators, num_classes, num_classes)
+    start = {
+        "weights": by_label.start["prevalence"],
+        "probs": by_label.start["confusion"].swapaxes(0, 1),
+    }
+    actual = trajectory(
+        by_answer.em, start, *rows, num_items, num_annotators, num_classes, num_classes
+    )
     expected = [
-        {"weights": after["prevalence"], "probs": after["confusion"].swapaxes(0, 1), "objective": after["objective"]}
+        {
+            "weights": after["prevalence"],
+            "probs": after["confusion"].swapaxes(0, 1),
+            "objective": after["objective"],
+        }
         for after in trajectory(by_label.em, by_label.start, *by_label.args)
     ]
     assert_same_trajectory(actual, expected)
@@ -712,25 +847,36 @@ def test_an_annotator_is_an_item_of_latent_classes_whose_answers_are_labels():
 def masked_labels(labels, given, num_classes):
     """Labels in a table (item, annotator), where those that were not given are masked."""
     num_items, num_annotators = labels.shape
-    prevalence = numpyro.param("prevalence", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex)
+    prevalence = numpyro.param(
+        "prevalence", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex
+    )
     confusion = numpyro.param(
-        "confusion", jnp.full((num_annotators, num_classes, num_classes), 1 / num_classes), constraint=constraints.simplex
+        "confusion",
+        jnp.full((num_annotators, num_classes, num_classes), 1 / num_classes),
+        constraint=constraints.simplex,
     )
     with numpyro.plate("items", num_items, dim=-2):
         truth = numpyro.sample("truth", dist.Categorical(prevalence))
         with numpyro.plate("annotators", num_annotators, dim=-1), handlers.mask(mask=given):
-            numpyro.sample("label", dist.Categorical(confusion[jnp.arange(num_annotators), truth]), obs=labels)
+            numpyro.sample(
+                "label", dist.Categorical(confusion[jnp.arange(num_annotators), truth]), obs=labels
+            )
 
 
 def test_a_label_that_is_absent_is_a_label_that_is_masked():
     model = MODELS["Dawid-Skene"]
     item, annotator, label, num_items, num_annotators, num_classes = model.args
     once = slice(0, -1)  # the table has no room for a second label
-    labels, given = np.zeros((num_items, num_annotators), int), np.zeros((num_items, num_annotators), bool)
+    labels, given = (
+        np.zeros((num_items, num_annotators), int),
+        np.zeros((num_items, num_annotators), bool),
+    )
     labels[item[once], annotator[once]], given[item[once], annotator[once]] = label[once], True
     absent = item[once], annotator[once], label[once], num_items, num_annotators, num_classes
     expected = trajectory(model.em, model.start, *absent)
-    assert_same_trajectory(trajectory(EM(masked_labels), model.start, labels, given, num_classes), expected)
+    assert_same_trajectory(
+        trajectory(EM(masked_labels), model.start, labels, given, num_classes), expected
+    )
 
 
 def test_topics_on_rows_are_topics_on_counts():
@@ -738,7 +884,9 @@ def test_topics_on_rows_are_topics_on_counts():
     counts, num_topics = dense.args
     document, word = np.nonzero(counts)
     args = document, word, counts[document, word], *counts.shape, num_topics
-    orders = sum(lgamma(total + 1) for total in counts.sum(1)) - sum(lgamma(n + 1) for n in counts.ravel())
+    orders = sum(lgamma(total + 1) for total in counts.sum(1)) - sum(
+        lgamma(n + 1) for n in counts.ravel()
+    )
     expected = trajectory(dense.em, dense.start, *dense.args)
     assert_same_trajectory(trajectory(sparse.em, dense.start, *args), expected, -orders)
 
@@ -764,8 +912,12 @@ def test_where_no_label_of_a_class_is_expected_the_row_of_the_annotator_stays():
     after, _ = model.update({name: jnp.asarray(value) for name, value in entering.items()})
     assert_close(after, model.step(entering, *model.args))
     np.testing.assert_allclose(after["prevalence"][1], 0, atol=0)
-    np.testing.assert_allclose(after["confusion"][:, 1], entering["confusion"][:, 1], rtol=1e-15)  # nobody's label
-    np.testing.assert_allclose(after["confusion"][-1], entering["confusion"][-1], rtol=1e-15)  # who labeled nothing
+    np.testing.assert_allclose(
+        after["confusion"][:, 1], entering["confusion"][:, 1], rtol=1e-15
+    )  # nobody's label
+    np.testing.assert_allclose(
+        after["confusion"][-1], entering["confusion"][-1], rtol=1e-15
+    )  # who labeled nothing
 
 
 def test_probabilities_of_an_item_without_answers_stay():
@@ -776,10 +928,16 @@ def test_probabilities_of_an_item_without_answers_stay():
 
 
 def test_the_start_of_dawid_skene_is_a_soft_majority_vote():
-    item, annotator, label = np.array([0, 0, 0, 1, 2]), np.array([0, 1, 2, 0, 1]), np.array([2, 2, 0, 1, 0])
+    item, annotator, label = (
+        np.array([0, 0, 0, 1, 2]),
+        np.array([0, 1, 2, 0, 1]),
+        np.array([2, 2, 0, 1, 0]),
+    )
     em, args = EM(dawid_skene.program), (item, annotator, label, 4, 3, 3)
     start = em.init(jax.random.key(0), *args).params
     votes = np.zeros((4, 3))
     np.add.at(votes, (item, label), 1)
     odds = 4.0**votes
-    np.testing.assert_allclose(em.posterior(start, *args)["truth"], odds / odds.sum(1, keepdims=True), rtol=1e-12)
+    np.testing.assert_allclose(
+        em.posterior(start, *args)["truth"], odds / odds.sum(1, keepdims=True), rtol=1e-12
+    )

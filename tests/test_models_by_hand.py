@@ -1,8 +1,10 @@
-"""Each update derived by hand is held against the definition of EM: brute force over every latent, no engine.
+"""Each update derived by hand is held against the definition of EM: brute force over every latent,
+no engine.
 
-A case states log p(x_row, z_row) in `scipy.stats` terms, apart from the module that it tests. Rows are independent
-given the parameters, so the joint over all of z is a sum over one entry for each row, and `itertools.product` lists every z.
-A row of multiplicity 2 is listed as two rows. A row of a hidden Markov model is a sequence, and its z a path.
+A case states log p(x_row, z_row) in `scipy.stats` terms, apart from the module that it tests. Rows
+are independent given the parameters, so the joint over all of z is a sum over one entry for each
+row, and `itertools.product` lists every z. A row of multiplicity 2 is listed as two rows. A row of
+a hidden Markov model is a sequence, and its z a path.
 """
 
 import itertools
@@ -34,10 +36,14 @@ from emjax.models import (
 DOMAINS = {
     "real": lambda value, direction, size: value + size * direction,
     "positive": lambda value, direction, size: value * np.exp(size * direction),
-    "interval": lambda value, direction, size: value / (value + (1 - value) * np.exp(-size * direction)),
+    "interval": lambda value, direction, size: (
+        value / (value + (1 - value) * np.exp(-size * direction))
+    ),
     "half": lambda value, direction, size: DOMAINS["interval"](2 * value, direction, size) / 2,
     "simplex": lambda value, direction, size: _normalize(value * np.exp(size * direction)),
-    "definite": lambda value, direction, size: _congruent(value, np.eye(value.shape[-1]) + size * direction),
+    "definite": lambda value, direction, size: _congruent(
+        value, np.eye(value.shape[-1]) + size * direction
+    ),
 }
 """How to move a parameter by `size` along `direction` without leaving its domain."""
 
@@ -52,7 +58,9 @@ def _congruent(value, matrix):
 
 @dataclass(frozen=True)
 class Case:
-    """A program on small data, its update derived by hand, and its density written out a second time."""
+    """A program on small data, its update derived by hand, and its density written out a second
+    time.
+    """
 
     module: object
     program: Callable
@@ -65,7 +73,9 @@ class Case:
     log_joint: Callable  # params -> (row, value) table of log p(x_row, z_row = value)
     multiplicity: np.ndarray | None = None
     hard: bool = False
-    latents: Callable | None = None  # value of each row -> {latent: values}, where z is not the one latent itself
+    latents: Callable | None = (
+        None  # value of each row -> {latent: values}, where z is not the one latent itself
+    )
 
     def next(self, params):
         return self.step(params, *self.args)
@@ -90,7 +100,11 @@ def log_likelihood(case, params):
 def posterior_at(case, params):
     """Return p(z | x, params) of every z; one for the most probable z of a hard case."""
     joint = log_joint(case, params)
-    return np.eye(1, len(joint), joint.argmax())[0] if case.hard else np.exp(joint - np.logaddexp.reduce(joint))
+    return (
+        np.eye(1, len(joint), joint.argmax())[0]
+        if case.hard
+        else np.exp(joint - np.logaddexp.reduce(joint))
+    )
 
 
 def expected_log_likelihood(case, params, posterior):
@@ -100,12 +114,18 @@ def expected_log_likelihood(case, params, posterior):
 
 
 def moved(case, params, directions, size):
-    return {name: DOMAINS[case.domains[name]](value, directions[name], size) for name, value in params.items()}
+    return {
+        name: DOMAINS[case.domains[name]](value, directions[name], size)
+        for name, value in params.items()
+    }
 
 
 def directions_from(seed, params, how_many):
     rng = np.random.default_rng(seed)
-    return [{name: rng.normal(size=value.shape) for name, value in params.items()} for _ in range(how_many)]
+    return [
+        {name: rng.normal(size=value.shape) for name, value in params.items()}
+        for _ in range(how_many)
+    ]
 
 
 def log(probability):
@@ -121,7 +141,9 @@ def annotators_case():
     rng = np.random.default_rng(1)
     good = np.array([1, 1, 0, 1, 1, 0, 1, 1, 0])
     values = rng.uniform(0.3, 0.7, size=12)
-    scores = np.where(good, rng.normal(values[:, None], 0.06, size=(12, 9)), rng.uniform(size=(12, 9)))
+    scores = np.where(
+        good, rng.normal(values[:, None], 0.06, size=(12, 9)), rng.uniform(size=(12, 9))
+    )
 
     def table(params):
         bad = np.log(1 - params["pi"]) + stats.uniform.logpdf(scores).sum(axis=0)
@@ -131,7 +153,15 @@ def annotators_case():
     start = {"mu": rng.uniform(0.3, 0.7, size=12), "sigma": np.array(0.15), "pi": np.array(0.6)}
     domains = {"mu": "real", "sigma": "positive", "pi": "interval"}
     return Case(
-        annotators, annotators.program, annotators.hand_derived_step, (scores,), "good", "scores", domains, start, table
+        annotators,
+        annotators.program,
+        annotators.hand_derived_step,
+        (scores,),
+        "good",
+        "scores",
+        domains,
+        start,
+        table,
     )
 
 
@@ -147,7 +177,16 @@ def coins_case(hard):
 
     start = {"bias": np.random.default_rng(2).uniform(size=2)}
     return Case(
-        coins, coins.program, step, (HEADS, 10), "coin", "heads", {"bias": "interval"}, start, table, hard=hard
+        coins,
+        coins.program,
+        step,
+        (HEADS, 10),
+        "coin",
+        "heads",
+        {"bias": "interval"},
+        start,
+        table,
+        hard=hard,
     )
 
 
@@ -164,7 +203,16 @@ def weighted_coins_case(hard):
     start = {"weights": rng.dirichlet(np.ones(3)), "bias": rng.uniform(0.2, 0.8, size=3)}
     domains = {"weights": "simplex", "bias": "interval"}
     return Case(
-        coins, coins.weighted_program, step, (HEADS, 10, 3), "coin", "heads", domains, start, table, hard=hard
+        coins,
+        coins.weighted_program,
+        step,
+        (HEADS, 10, 3),
+        "coin",
+        "heads",
+        domains,
+        start,
+        table,
+        hard=hard,
     )
 
 
@@ -181,7 +229,9 @@ def gaussian_mixture_case(covariance, num_features=2, one_dimensional=False):
     rng = np.random.default_rng(5)
     start = {"weights": rng.dirichlet(5 * np.ones(2)), "loc": rng.normal(size=(2, *data.shape[1:]))}
     if covariance in ("full", "tied") and not one_dimensional:
-        root = rng.normal(size=(2, num_features, num_features))[slice(None) if covariance == "full" else 0]
+        root = rng.normal(size=(2, num_features, num_features))[
+            slice(None) if covariance == "full" else 0
+        ]
         start["covariance"] = root @ root.swapaxes(-1, -2) + np.eye(num_features)
     else:
         shape = {"diagonal": (2, *data.shape[1:]), "tied": ()}.get(covariance, (2,))
@@ -269,7 +319,9 @@ def sparse_topics_mixture_case():
 
     def table(params):
         rows = count[:, None] * log(params["words"][:, word].T)
-        return log(params["weights"]) + np.stack([rows[document == d].sum(axis=0) for d in range(5)])
+        return log(params["weights"]) + np.stack(
+            [rows[document == d].sum(axis=0) for d in range(5)]
+        )
 
     start = {"weights": rng.dirichlet(np.ones(3)), "words": rng.dirichlet(np.ones(3), size=3)}
     return Case(
@@ -279,9 +331,14 @@ def sparse_topics_mixture_case():
 
 
 def dawid_skene_case():
-    """The last item has no label, the first has two of the same annotator, and the last annotator gave none."""
+    """The last item has no label, the first has two of the same annotator, and the last annotator
+    gave none.
+    """
     rng = np.random.default_rng(15)
-    item, annotator = np.array([0, 0, 0, 1, 1, 2, 3, 3, 4, 4]), np.array([0, 0, 1, 0, 2, 1, 1, 2, 0, 1])
+    item, annotator = (
+        np.array([0, 0, 0, 1, 1, 2, 3, 3, 4, 4]),
+        np.array([0, 0, 1, 0, 2, 1, 1, 2, 0, 1]),
+    )
     label = np.array([2, 0, 2, 1, 1, 0, 0, 2, 1, 0])
 
     def table(params):
@@ -290,7 +347,10 @@ def dawid_skene_case():
             log_joint[i] += log(params["confusion"][a, :, said])
         return log_joint
 
-    start = {"prevalence": rng.dirichlet(np.ones(3)), "confusion": rng.dirichlet(np.ones(3), size=(4, 3))}
+    start = {
+        "prevalence": rng.dirichlet(np.ones(3)),
+        "confusion": rng.dirichlet(np.ones(3), size=(4, 3)),
+    }
     return Case(
         dawid_skene, dawid_skene.program, dawid_skene.hand_derived_step, (item, annotator, label, 6, 4, 3), "truth", "label",
         {"prevalence": "simplex", "confusion": "simplex"}, start, table,
@@ -298,7 +358,9 @@ def dawid_skene_case():
 
 
 def latent_class_case(kind):
-    """Five items of six subjects; in long form the last subject answered nothing and nobody answered the last item."""
+    """Five items of six subjects; in long form the last subject answered nothing and nobody
+    answered the last item.
+    """
     rng = np.random.default_rng(16)
     answers = rng.integers(3 if kind == "categorical" else 2, size=(6, 5))
     given = rng.uniform(size=answers.shape) < 0.7
@@ -306,18 +368,32 @@ def latent_class_case(kind):
     start = {"weights": rng.dirichlet(np.ones(3)), "probs": rng.uniform(size=(3, 5))}
 
     def table(params):
-        log_probs = stats.bernoulli.logpmf(answers[:, None], params["probs"])  # (subject, class, item)
-        return log(params["weights"]) + np.where(kind == "dense" or given[:, None], log_probs, 0).sum(axis=2)
+        log_probs = stats.bernoulli.logpmf(
+            answers[:, None], params["probs"]
+        )  # (subject, class, item)
+        return log(params["weights"]) + np.where(
+            kind == "dense" or given[:, None], log_probs, 0
+        ).sum(axis=2)
 
     def categorical_table(params):
         chosen = params["probs"][:, np.arange(5), answers]  # (class, subject, item)
         return log(params["weights"]) + np.where(given, log(chosen), 0).sum(axis=2).T
 
     rows = *np.nonzero(given), answers[given], 6, 5
-    sites, domains = ("latent_class", "answers" if kind == "dense" else "answer"), {"weights": "simplex", "probs": "interval"}
+    sites, domains = (
+        ("latent_class", "answers" if kind == "dense" else "answer"),
+        {"weights": "simplex", "probs": "interval"},
+    )
     if kind == "dense":
         return Case(
-            latent_class, latent_class.program, latent_class.hand_derived_step, (answers, 3), *sites, domains, start, table
+            latent_class,
+            latent_class.program,
+            latent_class.hand_derived_step,
+            (answers, 3),
+            *sites,
+            domains,
+            start,
+            table,
         )
     if kind == "long":
         return Case(
@@ -359,16 +435,22 @@ def paths(num_values, num_steps):
 
 
 def paths_table(params, log_seen, state_of, lengths):
-    """Return log p(x_n, path) (sequence, path) from log p(x_t, z_t = value | state of z_t), (time, sequence, value).
+    """Return log p(x_n, path) (sequence, path) from log p(x_t, z_t = value | state of z_t), (time,
+    sequence, value).
 
-    A sequence that ends early has its paths once each: only those that go on with zeros are possible.
+    A sequence that ends early has its paths once each: only those that go on with zeros are
+    possible.
     """
     rows, every = [], paths(len(state_of), len(log_seen))
     for n, length in enumerate(lengths):
         z, beyond = every[:, :length], every[:, length:]
         state = state_of[z]
         moves = log(params["transition"])[state[:, :-1], state[:, 1:]].sum(axis=1)
-        log_joint = log(params["initial"])[state[:, 0]] + moves + log_seen[np.arange(length), n, z].sum(axis=1)
+        log_joint = (
+            log(params["initial"])[state[:, 0]]
+            + moves
+            + log_seen[np.arange(length), n, z].sum(axis=1)
+        )
         rows.append(np.where((beyond == 0).all(axis=1), log_joint, -np.inf))
     return np.stack(rows)
 
@@ -378,7 +460,9 @@ def chain_start(rng):
 
 
 def hidden_markov_case(emission):
-    """Sequences of five steps, of one and of four; what the data hold beyond their ends counts nothing."""
+    """Sequences of five steps, of one and of four; what the data hold beyond their ends counts
+    nothing.
+    """
     rng = np.random.default_rng(20)
     start, state_of, lengths, shape = chain_start(rng), np.arange(2), np.array([5, 1, 4]), (5, 3)
     match emission:
@@ -393,7 +477,11 @@ def hidden_markov_case(emission):
             start |= {"loc": rng.normal(size=(2, 2))}
             root = rng.normal(size=(2, 2, 2))
             matrix = root @ root.swapaxes(-1, -2) + np.eye(2)
-            start |= {"covariance": matrix} if emission == "full" else {"scale": rng.uniform(0.5, 2.0, size=(2, 2))}
+            start |= (
+                {"covariance": matrix}
+                if emission == "full"
+                else {"scale": rng.uniform(0.5, 2.0, size=(2, 2))}
+            )
             domains = {"loc": "real", "scale": "positive", "covariance": "definite"}
     kind = "gaussian" if emission in ("diagonal", "full") else emission.lower()
 
@@ -404,8 +492,16 @@ def hidden_markov_case(emission):
             case "Poisson":
                 return stats.poisson.logpmf(data[..., None], params["rate"])
             case "diagonal":
-                return stats.norm.logpdf(data[:, :, None], params["loc"], params["scale"]).sum(axis=-1)
-        return np.stack([stats.multivariate_normal(params["loc"][k], params["covariance"][k]).logpdf(data) for k in range(2)], -1)
+                return stats.norm.logpdf(data[:, :, None], params["loc"], params["scale"]).sum(
+                    axis=-1
+                )
+        return np.stack(
+            [
+                stats.multivariate_normal(params["loc"][k], params["covariance"][k]).logpdf(data)
+                for k in range(2)
+            ],
+            -1,
+        )
 
     return Case(
         hidden_markov, getattr(hidden_markov, f"{kind}_program"), getattr(hidden_markov, f"{kind}_hand_derived_step"),
@@ -415,7 +511,9 @@ def hidden_markov_case(emission):
 
 
 def mixture_emission_case():
-    """Sequences of four steps and of three, whose paths go through pairs of a state and a component."""
+    """Sequences of four steps and of three, whose paths go through pairs of a state and a
+    component.
+    """
     rng = np.random.default_rng(29)
     data, lengths = rng.normal(size=(4, 2, 1)), np.array([4, 3])
     start = chain_start(rng) | {
@@ -426,14 +524,24 @@ def mixture_emission_case():
     state, component = np.divmod(np.arange(4), 2)
 
     def table(params):
-        normal = stats.norm.logpdf(data, params["loc"][state, component, 0], params["scale"][state, component, 0])
-        return paths_table(params, log(params["weights"])[state, component] + normal, state, lengths)
+        normal = stats.norm.logpdf(
+            data, params["loc"][state, component, 0], params["scale"][state, component, 0]
+        )
+        return paths_table(
+            params, log(params["weights"])[state, component] + normal, state, lengths
+        )
 
     def latents(z):
         through = paths(4, 4)[z].T
         return {"state": state[through], "component": component[through]}
 
-    domains = {"initial": "simplex", "transition": "simplex", "weights": "simplex", "loc": "real", "scale": "positive"}
+    domains = {
+        "initial": "simplex",
+        "transition": "simplex",
+        "weights": "simplex",
+        "loc": "real",
+        "scale": "positive",
+    }
     return Case(
         mixture_emission_hmm, mixture_emission_hmm.program, mixture_emission_hmm.hand_derived_step, (data, lengths, 2, 2),
         "state", "data", domains, start, table, latents=latents,
@@ -441,7 +549,9 @@ def mixture_emission_case():
 
 
 def motif_case(occurrences):
-    """Sequences of five, three, four and five letters, and a motif of three: every start is written out."""
+    """Sequences of five, three, four and five letters, and a motif of three: every start is written
+    out.
+    """
     sequences = [[0, 2, 1, 1, 3], [2, 1, 0], [3, 2, 1, 0], [2, 2, 3, 1, 1]]
     letters = np.array([sequence + [-1] * (5 - len(sequence)) for sequence in sequences])
     rng = np.random.default_rng(17)
@@ -451,12 +561,19 @@ def motif_case(occurrences):
         outside, inside = log(params["background"]), log(params["motif"])
         places = range(len(sequence) - 2)
         somewhere = [
-            sum(inside[at - start][a] if start <= at < start + 3 else outside[a] for at, a in enumerate(sequence))
+            sum(
+                inside[at - start][a] if start <= at < start + 3 else outside[a]
+                for at, a in enumerate(sequence)
+            )
             + log(params.get("occurrence", 1.0) / len(places))
             for start in places
         ]
         nowhere = log(1 - params.get("occurrence", 1.0)) + sum(outside[a] for a in sequence)
-        return [*somewhere, *[-np.inf] * (3 - len(places)), *([nowhere] if occurrences == "zero or one" else [])]
+        return [
+            *somewhere,
+            *[-np.inf] * (3 - len(places)),
+            *([nowhere] if occurrences == "zero or one" else []),
+        ]
 
     def table(params):
         return np.array([row(sequence, params) for sequence in sequences])
@@ -465,7 +582,15 @@ def motif_case(occurrences):
     domains = {"background": "simplex", "motif": "simplex"}
     if occurrences == "one":
         return Case(
-            motif, motif.program, motif.hand_derived_step, (letters, 3), "start", "letters", domains, start, table
+            motif,
+            motif.program,
+            motif.hand_derived_step,
+            (letters, 3),
+            "start",
+            "letters",
+            domains,
+            start,
+            table,
         )
     return Case(
         motif, motif.zoops_program, motif.zoops_hand_derived_step, (letters, 3), "start", "letters",
@@ -495,7 +620,10 @@ CASES = {
     "motif, zero or one": motif_case("zero or one"),
     "grades": grades_case(),
     "grades, partial": partial_grades_case(),
-    **{f"hidden Markov, {kind}": hidden_markov_case(kind) for kind in ("categorical", "diagonal", "full", "Poisson")},
+    **{
+        f"hidden Markov, {kind}": hidden_markov_case(kind)
+        for kind in ("categorical", "diagonal", "full", "Poisson")
+    },
     "hidden Markov, mixture": mixture_emission_case(),
 }
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -528,8 +656,11 @@ def test_the_expected_log_likelihood_is_flat_and_largest_where_the_step_arrives(
         return expected_log_likelihood(case, moved(case, arrived, directions, size), posterior)
 
     for directions in directions_from(9, arrived, 6):
-        ahead, behind, twice_ahead, twice_behind = (along(directions, size) for size in (1e-4, -1e-4, 2e-4, -2e-4))
-        # Five-point derivative: rounding of 1e-13 / 1e-4, and a fifth derivative (up to 1e7 here) times 1e-16 / 30.
+        ahead, behind, twice_ahead, twice_behind = (
+            along(directions, size) for size in (1e-4, -1e-4, 2e-4, -2e-4)
+        )
+        # Five-point derivative: rounding of 1e-13 / 1e-4, and a fifth derivative (up to 1e7 here)
+        # times 1e-16 / 30.
         assert abs(8 * (ahead - behind) - (twice_ahead - twice_behind)) / 12e-4 < 1e-8
         assert max(along(directions, 0.1), along(directions, -0.1)) < largest
 
@@ -538,29 +669,44 @@ def test_the_expected_log_likelihood_is_flat_and_largest_where_the_step_arrives(
 def test_the_program_has_the_density_of_the_formulas(case):
     table = np.asarray(case.log_joint(case.start))
     multiplicity = np.ones(len(table)) if case.multiplicity is None else case.multiplicity
-    z = np.where(np.isfinite(table), np.random.default_rng(10).uniform(size=table.shape), -1).argmax(axis=1)
+    z = np.where(
+        np.isfinite(table), np.random.default_rng(10).uniform(size=table.shape), -1
+    ).argmax(axis=1)
     expected = multiplicity @ table[np.arange(len(table)), z]
     values = case.latents(z) if case.latents else {} if case.latent is None else {case.latent: z}
     with jax.enable_x64(True):
-        actual = jax.jit(lambda at: log_density(case.program, case.args, {}, at)[0])(jax.tree.map(jnp.asarray, case.start | values))
+        actual = jax.jit(lambda at: log_density(case.program, case.args, {}, at)[0])(
+            jax.tree.map(jnp.asarray, case.start | values)
+        )
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 @every_case
 def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
     def forward():
-        """Return the parameters, whether each is inside its constraint, and the log-density of what was drawn."""
+        """Return the parameters, whether each is inside its constraint, and the log-density of what
+        was drawn.
+        """
         seeded = numpyro.handlers.seed(numpyro.handlers.uncondition(case.program), 11)
         trace = numpyro.handlers.trace(seeded).get_trace(*case.args)
         sites = {name: site for name, site in trace.items() if site["type"] == "param"}
         params = {name: site["value"] for name, site in sites.items()}
-        constraint = {name: site["kwargs"].get("constraint", numpyro.distributions.constraints.real) for name, site in sites.items()}
+        constraint = {
+            name: site["kwargs"].get("constraint", numpyro.distributions.constraints.real)
+            for name, site in sites.items()
+        }
         observed = trace[case.observed]
-        return params, {name: constraint[name](value) for name, value in params.items()}, observed["fn"].log_prob(observed["value"])
+        return (
+            params,
+            {name: constraint[name](value) for name, value in params.items()},
+            observed["fn"].log_prob(observed["value"]),
+        )
 
     is_drawn_in_numbers = case.module is motif  # a multinomial of computed totals
     params, is_inside, log_prob = forward() if is_drawn_in_numbers else jax.jit(forward)()
-    assert {name: value.shape for name, value in params.items()} == {name: value.shape for name, value in case.start.items()}
+    assert {name: value.shape for name, value in params.items()} == {
+        name: value.shape for name, value in case.start.items()
+    }
     assert all(np.all(inside) for inside in is_inside.values())
     assert np.all(np.isfinite(log_prob))
     arrived = case.next(params)
@@ -568,14 +714,20 @@ def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
 
 
 @every_case
-def test_the_step_uses_numpy_alone_in_float64_and_leaves_its_arguments_as_they_were(case, monkeypatch):
+def test_the_step_uses_numpy_alone_in_float64_and_leaves_its_arguments_as_they_were(
+    case, monkeypatch
+):
     entering = {name: value.copy() for name, value in case.start.items()}
     for name in ("jax", "jnp", "numpyro", "dist", "constraints", "scan"):
         monkeypatch.setattr(case.module, name, None, raising=False)
     arrived = case.next(case.start)
     assert list(arrived) == list(case.start)
     for name, value in arrived.items():
-        assert isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == entering[name].shape
+        assert (
+            isinstance(value, np.ndarray)
+            and value.dtype == np.float64
+            and value.shape == entering[name].shape
+        )
         assert np.array_equal(case.start[name], entering[name])
 
 
@@ -585,7 +737,8 @@ def test_the_step_uses_numpy_alone_in_float64_and_leaves_its_arguments_as_they_w
 def test_an_annotator_outside_the_interval_is_good_for_certain():
     scores = np.array([[0.2, 0.9, 1.5], [0.3, 0.1, 0.4]])
     arrived = annotators.hand_derived_step({"mu": np.zeros(2), "sigma": 0.01, "pi": 0.5}, scores)
-    # Columns 0 and 1 lie 20 sd and more from mu on some image: bad. Column 2 is impossible for a bad annotator.
+    # Columns 0 and 1 lie 20 sd and more from mu on some image: bad. Column 2 is impossible for a
+    # bad annotator.
     np.testing.assert_allclose(arrived["mu"], scores[:, 2], rtol=1e-12)
     np.testing.assert_allclose(arrived["pi"], 1 / 3, rtol=1e-12)
 
@@ -607,14 +760,18 @@ def test_coins_follow_the_published_figure():
 
 
 def test_coins_that_never_show_heads_and_long_sets_do_not_underflow():
-    arrived = coins.hand_derived_step({"bias": np.array([0.0, 0.5])}, np.array([0, 50_000]), 100_000)
+    arrived = coins.hand_derived_step(
+        {"bias": np.array([0.0, 0.5])}, np.array([0, 50_000]), 100_000
+    )
     np.testing.assert_allclose(arrived["bias"], [0.0, 0.5], rtol=1e-12)
 
 
 def test_hard_assignments_give_ties_to_the_first():
     arrived = coins.hand_derived_step({"bias": np.array([0.5, 0.5])}, np.array([3, 4]), hard=True)
     np.testing.assert_allclose(arrived["bias"], [0.35, 0.5], rtol=1e-15)
-    arrived = k_means.hand_derived_step({"loc": np.array([[-1.0], [1.0]])}, np.array([[0.0], [3.0]]), 2)
+    arrived = k_means.hand_derived_step(
+        {"loc": np.array([[-1.0], [1.0]])}, np.array([[0.0], [3.0]]), 2
+    )
     np.testing.assert_array_equal(arrived["loc"], [[0.0], [3.0]])
 
 
@@ -644,13 +801,16 @@ def test_a_single_component_is_the_sample_mean_and_covariance_even_far_from_zero
     data = two_clouds(2) + 1e6
     entering = {"weights": np.ones(1), "loc": data[:1], "covariance": np.eye(2)[None]}
     arrived = gaussian_mixture.hand_derived_step(entering, data, 1)
-    # The data themselves are rounded to 1e6 · 1e-16, so their squares about the mean to about 1e-10.
+    # The data themselves are rounded to 1e6 · 1e-16, so their squares about the mean to about
+    # 1e-10.
     np.testing.assert_allclose(arrived["covariance"][0], np.cov(data.T, bias=True), rtol=1e-9)
 
 
 def test_one_dimension_is_the_diagonal_mixture_of_one_column():
     case = CASES["mixture, one-dimensional"]
-    column = {name: value if name == "weights" else value[:, None] for name, value in case.start.items()}
+    column = {
+        name: value if name == "weights" else value[:, None] for name, value in case.start.items()
+    }
     arrived = gaussian_mixture.hand_derived_step(column, case.args[0][:, None], 2, "diagonal")
     for name, value in case.next(case.start).items():
         np.testing.assert_allclose(value, arrived[name].reshape(value.shape), rtol=1e-14)
@@ -679,18 +839,26 @@ def test_the_floor_keeps_a_component_on_a_single_point():
     np.testing.assert_allclose(params["loc"], [1.0, 50.0], rtol=1e-12)
     np.testing.assert_allclose(params["scale"], [np.sqrt(2 / 3), 0.1], rtol=1e-12)
     program = numpyro.handlers.seed(gaussian_mixture.program, 0)
-    constraint = numpyro.handlers.trace(program).get_trace(data, 2, scale_floor=0.1)["scale"]["kwargs"]["constraint"]
+    constraint = numpyro.handlers.trace(program).get_trace(data, 2, scale_floor=0.1)["scale"][
+        "kwargs"
+    ]["constraint"]
     assert constraint.lower_bound == 0.1
 
 
-@pytest.mark.parametrize("step", [gaussian_mixture.hand_derived_step, None], ids=["by hand", "program"])
+@pytest.mark.parametrize(
+    "step", [gaussian_mixture.hand_derived_step, None], ids=["by hand", "program"]
+)
 def test_mixtures_refuse_what_they_cannot_do(step):
     def attempt(*args):
         return step({}, *args) if step else gaussian_mixture.program(*args)
 
-    with pytest.raises(ValueError, match=r"covariance='round' is unknown: choose one of spherical, diagonal"):
+    with pytest.raises(
+        ValueError, match=r"covariance='round' is unknown: choose one of spherical, diagonal"
+    ):
         attempt(np.zeros((3, 2)), 2, "round")
-    with pytest.raises(ValueError, match=r"scale_floor bounds a `scale`, and covariance='full' has none"):
+    with pytest.raises(
+        ValueError, match=r"scale_floor bounds a `scale`, and covariance='full' has none"
+    ):
         attempt(np.zeros((3, 2)), 2, "full", 0.1)
     with pytest.raises(ValueError, match=r"data have 3 dimensions"):
         attempt(np.zeros((3, 2, 2)), 2)
@@ -708,7 +876,9 @@ def test_a_topic_that_lacks_a_word_cannot_have_written_it_and_stays():
     counts = np.array([[0, 1, 3], [2, 2, 1]])
     arrived = topics.mixture_hand_derived_step(entering, counts, 3)
     np.testing.assert_array_equal(arrived["weights"], [0.0, 1.0, 0.0])
-    np.testing.assert_allclose(arrived["words"], [words[0], [2 / 9, 3 / 9, 4 / 9], words[2]], rtol=1e-15)
+    np.testing.assert_allclose(
+        arrived["words"], [words[0], [2 / 9, 3 / 9, 4 / 9], words[2]], rtol=1e-15
+    )
 
 
 def test_topics_on_rows_are_topics_on_counts_by_hand():
@@ -717,9 +887,13 @@ def test_topics_on_rows_are_topics_on_counts_by_hand():
     counts = np.array([[0, 1, 3], [2, 2, 0], [0, 0, 0]])
     expected = topics.mixture_hand_derived_step(entering, counts, 3)
     document, word = np.nonzero(counts)
-    every = tuple(np.indices(counts.shape).reshape(2, -1))  # a count of 0 of a word that a topic lacks
+    every = tuple(
+        np.indices(counts.shape).reshape(2, -1)
+    )  # a count of 0 of a word that a topic lacks
     for rows in ((document, word), every):
-        arrived = topics.sparse_mixture_hand_derived_step(entering, *rows, counts[rows], *counts.shape, 3)
+        arrived = topics.sparse_mixture_hand_derived_step(
+            entering, *rows, counts[rows], *counts.shape, 3
+        )
         for name, value in expected.items():
             np.testing.assert_allclose(arrived[name], value, rtol=1e-14, atol=1e-15)
 
@@ -729,10 +903,13 @@ def test_an_item_that_is_known_and_an_annotator_who_never_saw_its_class():
     confusion = np.array([[[0.9, 0.1], [0.0, 1.0]], [[0.6, 0.4], [0.3, 0.7]]])
     entering = {"prevalence": np.array([0.5, 0.5]), "confusion": confusion}
     arrived = dawid_skene.hand_derived_step(entering, item, annotator, label, 2, 2, 2)
-    # Annotator 0 says 0 of class 0 alone, so item 0 is of class 0; item 1 is of class 1 with odds of 0.7 to 0.1 · 0.4.
+    # Annotator 0 says 0 of class 0 alone, so item 0 is of class 0; item 1 is of class 1 with odds
+    # of 0.7 to 0.1 · 0.4.
     p = 0.7 / 0.74
     np.testing.assert_allclose(arrived["prevalence"], [(2 - p) / 2, p / 2], rtol=1e-14)
-    np.testing.assert_allclose(arrived["confusion"][0], [[1 / (2 - p), (1 - p) / (2 - p)], [0, 1]], rtol=1e-14)
+    np.testing.assert_allclose(
+        arrived["confusion"][0], [[1 / (2 - p), (1 - p) / (2 - p)], [0, 1]], rtol=1e-14
+    )
     np.testing.assert_allclose(arrived["confusion"][1], [[0, 1], [0, 1]], rtol=1e-14)
     certain = {"prevalence": np.array([1.0, 0.0]), "confusion": confusion}
     arrived = dawid_skene.hand_derived_step(certain, item[:1], annotator[:1], label[:1], 1, 2, 2)
@@ -740,16 +917,26 @@ def test_an_item_that_is_known_and_an_annotator_who_never_saw_its_class():
 
 
 def test_a_class_that_never_answers_so_is_ruled_out():
-    entering = {"weights": np.array([0.5, 0.3, 0.2]), "probs": np.array([[0.0, 0.5], [0.5, 0.5], [0.5, 1.0]])}
+    entering = {
+        "weights": np.array([0.5, 0.3, 0.2]),
+        "probs": np.array([[0.0, 0.5], [0.5, 0.5], [0.5, 1.0]]),
+    }
     arrived = latent_class.hand_derived_step(entering, np.array([[1, 0]]), 3)
     np.testing.assert_array_equal(arrived["weights"], [0, 1, 0])
-    np.testing.assert_array_equal(arrived["probs"], [[0.0, 0.5], [1.0, 0.0], [0.5, 1.0]])  # only class 1 could have
+    np.testing.assert_array_equal(
+        arrived["probs"], [[0.0, 0.5], [1.0, 0.0], [0.5, 1.0]]
+    )  # only class 1 could have
 
 
 def test_a_document_without_tokens_and_a_topic_without_words_stay():
-    entering = {"theta": np.array([[1.0, 0.0], [0.3, 0.7]]), "words": np.array([[0.5, 0.5], [0.9, 0.1]])}
+    entering = {
+        "theta": np.array([[1.0, 0.0], [0.3, 0.7]]),
+        "words": np.array([[0.5, 0.5], [0.9, 0.1]]),
+    }
     zeros = np.zeros(2, int)
-    arrived = topics.plsa_hand_derived_step(entering, zeros, np.array([0, 1]), np.array([1, 3]), 2, 2, 2)
+    arrived = topics.plsa_hand_derived_step(
+        entering, zeros, np.array([0, 1]), np.array([1, 3]), 2, 2, 2
+    )
     np.testing.assert_array_equal(arrived["theta"], entering["theta"])
     np.testing.assert_allclose(arrived["words"], [[0.25, 0.75], [0.9, 0.1]], rtol=1e-15)
 
@@ -760,14 +947,18 @@ def test_a_letter_that_the_background_lacks_is_the_motif():
     arrived = motif.hand_derived_step(entering, letters, 1)
     np.testing.assert_allclose(arrived["background"], [0.6, 0.4, 0, 0], rtol=1e-15)
     np.testing.assert_allclose(arrived["motif"], [[0, 0, 0.5, 0.5]], rtol=1e-15)
-    assert motif.zoops_hand_derived_step(entering | {"occurrence": 0.1}, letters, 1)["occurrence"] == 1
+    assert (
+        motif.zoops_hand_derived_step(entering | {"occurrence": 0.1}, letters, 1)["occurrence"] == 1
+    )
 
 
 def test_sequences_as_long_as_the_motif_leave_the_background_alone():
     entering = {"background": np.array([0.1, 0.2, 0.3, 0.4]), "motif": np.full((3, 4), 0.25)}
     arrived = motif.hand_derived_step(entering, np.array([[0, 1, 3], [0, 2, 3]]), 3)
     np.testing.assert_array_equal(arrived["background"], entering["background"])
-    np.testing.assert_allclose(arrived["motif"], [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], rtol=1e-15)
+    np.testing.assert_allclose(
+        arrived["motif"], [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]], rtol=1e-15
+    )
 
 
 def test_grades_that_are_known_take_one_step():
@@ -783,16 +974,20 @@ def test_partial_grades_converge_to_the_closed_form_at_the_predicted_rate(num_c)
         params = grades.partial_hand_derived_step(params, num_c, 100)
         errors.append(abs(params["theta"] - best))
     np.testing.assert_allclose(params["theta"], best, rtol=1e-14)
-    # The ratio approaches the rate as the error vanishes: read it where the error is still far above rounding.
+    # The ratio approaches the rate as the error vanishes: read it where the error is still far
+    # above rounding.
     small = [i for i in range(199) if 1e-10 < errors[i] < 1e-7]
     for i in small:
-        np.testing.assert_allclose(errors[i + 1] / errors[i], grades.convergence_rate(num_c, 100), rtol=1e-4)
+        np.testing.assert_allclose(
+            errors[i + 1] / errors[i], grades.convergence_rate(num_c, 100), rtol=1e-4
+        )
     assert small or num_c in (0, 100)
 
 
 def test_the_rate_is_the_derivative_of_the_step_at_the_maximum():
     ahead, behind = (
-        grades.partial_hand_derived_step({"theta": 0.2 + size}, 20, 100)["theta"] for size in (1e-6, -1e-6)
+        grades.partial_hand_derived_step({"theta": 0.2 + size}, 20, 100)["theta"]
+        for size in (1e-6, -1e-6)
     )
     np.testing.assert_allclose((ahead - behind) / 2e-6, grades.convergence_rate(20, 100), rtol=1e-8)
     assert grades.convergence_rate(50, 100) == 1.0
@@ -802,17 +997,26 @@ def test_the_rate_is_the_derivative_of_the_step_at_the_maximum():
 
 def test_states_that_are_seen_are_counted():
     data, lengths = np.array([[0, 1], [0, 0], [1, 9], [1, 9]]), np.array([4, 2])
-    entering = {"initial": np.full(2, 0.5), "transition": np.array([[0.5, 0.5], [0.2, 0.8]]), "emission": np.eye(2, 10)}
+    entering = {
+        "initial": np.full(2, 0.5),
+        "transition": np.array([[0.5, 0.5], [0.2, 0.8]]),
+        "emission": np.eye(2, 10),
+    }
     arrived = hidden_markov.categorical_hand_derived_step(entering, data, lengths, 2, 10)
     np.testing.assert_allclose(arrived["initial"], [1 / 2, 1 / 2], rtol=1e-15)
-    np.testing.assert_allclose(arrived["transition"], [[1 / 2, 1 / 2], [1 / 2, 1 / 2]], rtol=1e-15)  # 00 01 11, and 10
+    np.testing.assert_allclose(
+        arrived["transition"], [[1 / 2, 1 / 2], [1 / 2, 1 / 2]], rtol=1e-15
+    )  # 00 01 11, and 10
     np.testing.assert_array_equal(arrived["emission"], entering["emission"])
 
 
 @pytest.mark.parametrize("name", ["categorical", "diagonal", "full", "Poisson", "mixture"])
 def test_a_state_that_is_never_reached_stays(name):
     case = CASES[f"hidden Markov, {name}"]
-    entering = case.start | {"initial": np.array([1.0, 0.0]), "transition": np.array([[1.0, 0.0], [0.3, 0.7]])}
+    entering = case.start | {
+        "initial": np.array([1.0, 0.0]),
+        "transition": np.array([[1.0, 0.0], [0.3, 0.7]]),
+    }
     arrived = case.next(entering)
     for parameter in ("initial", "transition"):
         np.testing.assert_array_equal(arrived[parameter], entering[parameter])
@@ -822,15 +1026,27 @@ def test_a_state_that_is_never_reached_stays(name):
 
 
 def test_a_state_that_is_never_left_keeps_its_row():
-    entering = {"initial": np.array([0.4, 0.6]), "transition": np.array([[0.5, 0.5], [0.2, 0.8]]), "rate": np.array([1.0, 2.0])}
-    arrived = hidden_markov.poisson_hand_derived_step(entering, np.array([[3, 0, 1]]), np.array([1, 1, 1]), 2)
+    entering = {
+        "initial": np.array([0.4, 0.6]),
+        "transition": np.array([[0.5, 0.5], [0.2, 0.8]]),
+        "rate": np.array([1.0, 2.0]),
+    }
+    arrived = hidden_markov.poisson_hand_derived_step(
+        entering, np.array([[3, 0, 1]]), np.array([1, 1, 1]), 2
+    )
     np.testing.assert_array_equal(arrived["transition"], entering["transition"])
     assert arrived["initial"].sum() == 1 and arrived["rate"][1] > arrived["rate"][0]
 
 
 def test_a_rate_of_zero_explains_nothing_else():
-    entering = {"initial": np.array([0.5, 0.5]), "transition": np.full((2, 2), 0.5), "rate": np.array([0.0, 2.0])}
-    arrived = hidden_markov.poisson_hand_derived_step(entering, np.array([[0], [3]]), np.array([2]), 2)
+    entering = {
+        "initial": np.array([0.5, 0.5]),
+        "transition": np.full((2, 2), 0.5),
+        "rate": np.array([0.0, 2.0]),
+    }
+    arrived = hidden_markov.poisson_hand_derived_step(
+        entering, np.array([[0], [3]]), np.array([2]), 2
+    )
     p = 1 / (1 + np.exp(-2.0))  # no event at a rate of zero, or of two
     np.testing.assert_allclose(arrived["initial"], [p, 1 - p], rtol=1e-14)
     np.testing.assert_allclose(arrived["rate"], [0, 3 / (2 - p)], rtol=1e-14)
@@ -839,16 +1055,26 @@ def test_a_rate_of_zero_explains_nothing_else():
 def test_one_component_of_a_mixture_is_the_gaussian_itself():
     data, lengths, *_ = CASES["hidden Markov, diagonal"].args
     plain = CASES["hidden Markov, diagonal"].start
-    mixed = plain | {"weights": np.ones((2, 1)), "loc": plain["loc"][:, None], "scale": plain["scale"][:, None]}
+    mixed = plain | {
+        "weights": np.ones((2, 1)),
+        "loc": plain["loc"][:, None],
+        "scale": plain["scale"][:, None],
+    }
     for _ in range(20):
         plain = hidden_markov.gaussian_hand_derived_step(plain, data, lengths, 2)
         mixed = mixture_emission_hmm.hand_derived_step(mixed, data, lengths, 2, 1)
         for name, value in plain.items():
-            np.testing.assert_allclose(mixed[name].reshape(value.shape), value, rtol=1e-11, atol=1e-13)
+            np.testing.assert_allclose(
+                mixed[name].reshape(value.shape), value, rtol=1e-11, atol=1e-13
+            )
 
 
-@pytest.mark.parametrize("step", [hidden_markov.gaussian_hand_derived_step, None], ids=["by hand", "program"])
+@pytest.mark.parametrize(
+    "step", [hidden_markov.gaussian_hand_derived_step, None], ids=["by hand", "program"]
+)
 def test_a_hidden_markov_model_refuses_an_unknown_covariance(step):
     args = np.zeros((3, 1, 2)), np.array([3]), 2, "tied"
-    with pytest.raises(ValueError, match=r"covariance='tied' is unknown: choose one of diagonal, full"):
+    with pytest.raises(
+        ValueError, match=r"covariance='tied' is unknown: choose one of diagonal, full"
+    ):
         step({}, *args) if step else hidden_markov.gaussian_program(*args)

@@ -1,9 +1,11 @@
-"""Programs as NumPyro's users write them for MCMC, with enumerated latents and priors inside plates: EM fits them as MAP.
+"""Programs as NumPyro's users write them for MCMC, with enumerated latents and priors inside
+plates: EM fits them as MAP.
 
-The mixture is that of Pyro's tutorial; the models of annotation are those of Paun et al. (2018), figures 1 to 6, in the idioms of
-NumPyro's example: sizes read off the data, `dim=-2`, `Vindex`, `where` on a latent, `reparam`, padded logits.
-Source: Paun, Carpenter, Chamberlain, Hovy, Kruschwitz & Poesio (2018), "Comparing Bayesian models of annotation", TACL 6;
-Dawid & Skene (1979); Hovy et al. (2013), "Learning whom to trust with MACE".
+The mixture is that of Pyro's tutorial; the models of annotation are those of Paun et al. (2018),
+figures 1 to 6, in the idioms of NumPyro's example: sizes read off the data, `dim=-2`, `Vindex`,
+`where` on a latent, `reparam`, padded logits. Source: Paun, Carpenter, Chamberlain, Hovy,
+Kruschwitz & Poesio (2018), "Comparing Bayesian models of annotation", TACL 6; Dawid & Skene (1979);
+Hovy et al. (2013), "Learning whom to trust with MACE".
 """
 
 from collections.abc import Callable
@@ -44,7 +46,9 @@ def gaussian_mixture(data, num_components=2):
     with numpyro.plate("components", num_components):
         locs = numpyro.sample("locs", dist.Normal(0.0, 10.0))
     with numpyro.plate("data", len(data)):
-        assignment = numpyro.sample("assignment", dist.Categorical(weights), infer={"enumerate": "parallel"})
+        assignment = numpyro.sample(
+            "assignment", dist.Categorical(weights), infer={"enumerate": "parallel"}
+        )
         numpyro.sample("obs", dist.Normal(locs[assignment], scale), obs=data)
 
 
@@ -59,7 +63,9 @@ def pooled(labels):
         confusion = numpyro.sample("confusion", dist.Dirichlet(jnp.ones(num_classes)))
     prevalence = numpyro.sample("prevalence", dist.Dirichlet(jnp.ones(num_classes)))
     with numpyro.plate("item", num_items, dim=-2):
-        truth = numpyro.sample("truth", dist.Categorical(prevalence), infer={"enumerate": "parallel"})
+        truth = numpyro.sample(
+            "truth", dist.Categorical(prevalence), infer={"enumerate": "parallel"}
+        )
         with numpyro.plate("position", num_positions):
             numpyro.sample("label", dist.Categorical(confusion[truth]), obs=labels)
 
@@ -73,7 +79,9 @@ def dawid_skene(annotator, labels):
     with numpyro.plate("item", labels.shape[0], dim=-2):
         truth = numpyro.sample("truth", dist.Categorical(prevalence))
         with numpyro.plate("position", labels.shape[1]):
-            numpyro.sample("label", dist.Categorical(Vindex(confusion)[annotator, truth, :]), obs=labels)
+            numpyro.sample(
+                "label", dist.Categorical(Vindex(confusion)[annotator, truth, :]), obs=labels
+            )
 
 
 def mace(annotator, labels):
@@ -86,7 +94,9 @@ def mace(annotator, labels):
         truth = numpyro.sample("truth", dist.Categorical(logits=jnp.zeros(num_classes)))
         with numpyro.plate("position", labels.shape[1]):
             is_spam = numpyro.sample("is_spam", dist.Bernoulli(1 - trust[annotator]))
-            probs = jnp.where(is_spam[..., None] == 0, nn.one_hot(truth, num_classes), spam[annotator])
+            probs = jnp.where(
+                is_spam[..., None] == 0, nn.one_hot(truth, num_classes), spam[annotator]
+            )
             numpyro.sample("label", dist.Categorical(probs), obs=labels)
 
 
@@ -113,7 +123,9 @@ def hierarchical_dawid_skene(annotator, labels):
     with numpyro.plate("item", labels.shape[0], dim=-2):
         truth = numpyro.sample("truth", dist.Categorical(prevalence))
         with numpyro.plate("position", labels.shape[1]):
-            numpyro.sample("label", dist.Categorical(logits=Vindex(logits)[annotator, truth, :]), obs=labels)
+            numpyro.sample(
+                "label", dist.Categorical(logits=Vindex(logits)[annotator, truth, :]), obs=labels
+            )
 
 
 def item_difficulty(labels):
@@ -150,7 +162,11 @@ def logistic_random_effects(annotator, labels):
             effect = numpyro.sample("effect", dist.Normal(0, item_spread[truth]).to_event(1))
             effect = padded(effect)
         with numpyro.plate("position", labels.shape[1]):
-            numpyro.sample("label", dist.Categorical(logits=Vindex(logits)[annotator, truth, :] - effect), obs=labels)
+            numpyro.sample(
+                "label",
+                dist.Categorical(logits=Vindex(logits)[annotator, truth, :] - effect),
+                obs=labels,
+            )
 
 
 # ---------------------------------------------------------------- the tests
@@ -179,7 +195,9 @@ class Published:
 
 PROGRAMS = {
     # Elsewhere a component may expect less than half a point, where Dirichlet(1/2) has no maximum.
-    "Gaussian mixture": Published(gaussian_mixture, (FIVE_POINTS,), {"locs": np.array([1.0, 8.0]), "scale": 3.0}),
+    "Gaussian mixture": Published(
+        gaussian_mixture, (FIVE_POINTS,), {"locs": np.array([1.0, 8.0]), "scale": 3.0}
+    ),
     "pooled": Published(pooled, (LABELS,)),
     "Dawid-Skene": Published(dawid_skene, (ANNOTATOR, LABELS)),
     "MACE": Published(mace, (ANNOTATOR[1:3], LABELS[:, 1:3])),
@@ -206,14 +224,25 @@ def test_the_program_runs_as_map_and_its_objective_never_decreases(published):
 @every_program
 def test_what_it_finds_is_judged_as_the_joint_table_judges(published):
     result, params = published.result, published.result.params
-    if any(np.any(value == 0) for value in params.values()):  # where NumPyro's Dirichlet(1) says 0 · log 0 = NaN
-        on_simplex = {name for name, value in params.items() if value.ndim and np.allclose(value.sum(-1), 1)}
-        params = {name: 0.9 * v + 0.1 / v.shape[-1] if name in on_simplex else v for name, v in params.items()}
+    if any(
+        np.any(value == 0) for value in params.values()
+    ):  # where NumPyro's Dirichlet(1) says 0 · log 0 = NaN
+        on_simplex = {
+            name for name, value in params.items() if value.ndim and np.allclose(value.sum(-1), 1)
+        }
+        params = {
+            name: 0.9 * v + 0.1 / v.shape[-1] if name in on_simplex else v
+            for name, v in params.items()
+        }
     table = joint_table(published.program, params, *published.args)
-    np.testing.assert_allclose(published.em.log_likelihood(params, *published.args), table.log_likelihood, **TOLERANCE)
+    np.testing.assert_allclose(
+        published.em.log_likelihood(params, *published.args), table.log_likelihood, **TOLERANCE
+    )
     if params is result.params:
         np.testing.assert_allclose(result.log_likelihood, table.log_likelihood, **TOLERANCE)
-        np.testing.assert_allclose(result.objective[-1], table.log_likelihood + table.log_prior, **TOLERANCE)
+        np.testing.assert_allclose(
+            result.objective[-1], table.log_likelihood + table.log_prior, **TOLERANCE
+        )
     posterior = published.em.posterior(params, *published.args)
     assert set(posterior) == set(table.posterior)
     for name, expected in table.posterior.items():
@@ -233,7 +262,10 @@ def test_the_confusion_matrices_of_dawid_and_skene_are_normalized_expected_count
     plan = em.plan(annotator, labels)
     assert plan.method("confusion") == plan.method("prevalence") == "closed form"
     rng = np.random.default_rng(3)
-    params = {"confusion": rng.dirichlet(np.ones(3), (3, 3)), "prevalence": rng.dirichlet(np.ones(3))}
+    params = {
+        "confusion": rng.dirichlet(np.ones(3), (3, 3)),
+        "prevalence": rng.dirichlet(np.ones(3)),
+    }
     params = {name: jnp.asarray(value) for name, value in params.items()}
     truth = np.asarray(em.posterior(params, annotator, labels)["truth"])[:, 0]
     state = replace(em.init(jax.random.key(0), annotator, labels), params=params)
@@ -241,5 +273,9 @@ def test_the_confusion_matrices_of_dawid_and_skene_are_normalized_expected_count
     counts = np.zeros((3, 3, 3))
     for item, position in np.ndindex(labels.shape):
         counts[annotator[position], :, labels[item, position]] += truth[item]
-    np.testing.assert_allclose(arrived["confusion"], counts / counts.sum(-1, keepdims=True), rtol=1e-12)
-    np.testing.assert_allclose(arrived["prevalence"], truth.mean(0), rtol=1e-12)  # Dirichlet(1) adds nothing
+    np.testing.assert_allclose(
+        arrived["confusion"], counts / counts.sum(-1, keepdims=True), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        arrived["prevalence"], truth.mean(0), rtol=1e-12
+    )  # Dirichlet(1) adds nothing

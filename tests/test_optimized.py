@@ -1,4 +1,6 @@
-"""What the other tests compile quickly, compiled as it is for users: some of each kind, in a process of its own."""
+"""What the other tests compile quickly, compiled as it is for users: some of each kind, in a
+process of its own.
+"""
 
 import os
 import subprocess
@@ -16,8 +18,28 @@ OF_EACH_KIND = (
 
 
 def test_what_is_exact_stays_so_under_full_optimization():
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", *(f"{TESTS}/{test}" for test in OF_EACH_KIND)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, env=environment | {"XLA_FLAGS": "--xla_backend_optimization_level=3"})
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:cacheprovider",
+        *(f"{TESTS}/{test}" for test in OF_EACH_KIND),
+    ]
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=TESTS.parent,
+        env=environment | {"XLA_FLAGS": "--xla_backend_optimization_level=3"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(OF_EACH_KIND) + 1} passed" in done.stdout, done.stdout  # one of them at two distances
+    assert f"{len(OF_EACH_KIND) + 1} passed" in done.stdout, (
+        done.stdout
+    )  # one of them at two distances

@@ -1,4 +1,6 @@
-"""What `em.plan` says: which latents are summed out, and how each parameter is maximized, and why."""
+"""What `em.plan` says: which latents are summed out, and how each parameter is maximized,
+and why.
+"""
 
 import jax.numpy as jnp
 import numpyro
@@ -32,21 +34,61 @@ LECTURES = {
     "annotators": (annotators.program, (SCORES,), {"mu", "sigma", "pi"}),
     "coins": (coins.program, (HEADS,), {"bias"}),
     "weighted coins": (coins.weighted_program, (HEADS, 10, 3), {"bias", "weights"}),
-    "Gaussian mixture, full": (gaussian_mixture.program, (POINTS, 2, "full"), {"weights", "loc", "covariance"}),
-    "Gaussian mixture, tied": (gaussian_mixture.program, (POINTS, 2, "tied"), {"weights", "loc", "covariance"}),
-    "Gaussian mixture, diagonal": (gaussian_mixture.program, (POINTS, 2, "diagonal", 0.1), {"weights", "loc", "scale"}),
-    "Gaussian mixture, spherical": (gaussian_mixture.program, (POINTS, 2, "spherical"), {"weights", "loc", "scale"}),
-    "Gaussian mixture, one dimension": (gaussian_mixture.program, (X, 2), {"weights", "loc", "scale"}),
+    "Gaussian mixture, full": (
+        gaussian_mixture.program,
+        (POINTS, 2, "full"),
+        {"weights", "loc", "covariance"},
+    ),
+    "Gaussian mixture, tied": (
+        gaussian_mixture.program,
+        (POINTS, 2, "tied"),
+        {"weights", "loc", "covariance"},
+    ),
+    "Gaussian mixture, diagonal": (
+        gaussian_mixture.program,
+        (POINTS, 2, "diagonal", 0.1),
+        {"weights", "loc", "scale"},
+    ),
+    "Gaussian mixture, spherical": (
+        gaussian_mixture.program,
+        (POINTS, 2, "spherical"),
+        {"weights", "loc", "scale"},
+    ),
+    "Gaussian mixture, one dimension": (
+        gaussian_mixture.program,
+        (X, 2),
+        {"weights", "loc", "scale"},
+    ),
     "k-means": (k_means.program, (POINTS, 2), {"loc"}),
-    "topics": (topics.mixture_program, (jnp.array([[1.0, 2.0], [3.0, 1.0]]), 2), {"weights", "words"}),
-    "pLSA": (topics.plsa_program, (jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), jnp.array([1.0, 2.0, 3.0]), 2, 2, 2), {"theta", "words"}),
+    "topics": (
+        topics.mixture_program,
+        (jnp.array([[1.0, 2.0], [3.0, 1.0]]), 2),
+        {"weights", "words"},
+    ),
+    "pLSA": (
+        topics.plsa_program,
+        (jnp.array([0, 0, 1]), jnp.array([0, 1, 1]), jnp.array([1.0, 2.0, 3.0]), 2, 2, 2),
+        {"theta", "words"},
+    ),
     "topics on rows": (topics.sparse_mixture_program, (*ROWS, 2, 2, 2), {"weights", "words"}),
     "Dawid-Skene": (dawid_skene.program, (*ROWS, 2, 2, 2), {"prevalence", "confusion"}),
-    "latent class": (latent_class.program, (jnp.array([[0, 1, 1], [1, 0, 1]]), 2), {"weights", "probs"}),
+    "latent class": (
+        latent_class.program,
+        (jnp.array([[0, 1, 1], [1, 0, 1]]), 2),
+        {"weights", "probs"},
+    ),
     "latent class, long form": (latent_class.long_program, (*ROWS, 2, 2, 2), {"weights", "probs"}),
-    "latent class, categorical": (latent_class.categorical_program, (*ROWS, 2, 2, 3, 2), {"weights", "probs"}),
+    "latent class, categorical": (
+        latent_class.categorical_program,
+        (*ROWS, 2, 2, 3, 2),
+        {"weights", "probs"},
+    ),
     "motif, one occurrence": (motif.program, (SEQUENCES, 2), {"background", "motif"}),
-    "motif, zero or one": (motif.zoops_program, (SEQUENCES, 2), {"background", "motif", "occurrence"}),
+    "motif, zero or one": (
+        motif.zoops_program,
+        (SEQUENCES, 2),
+        {"background", "motif", "occurrence"},
+    ),
 }
 
 
@@ -58,10 +100,13 @@ def test_every_parameter_of_a_lecture_has_a_closed_form(name):
     assert {p.method for p in plan.parameters} == {"closed form"}, str(plan)
 
 
-@pytest.mark.parametrize("program, args", [
-    (grades.program, (jnp.array([3.0, 2.0, 5.0]),)),
-    (grades.partial_program, (jnp.array(4.0), jnp.array(20.0))),
-])
+@pytest.mark.parametrize(
+    "program, args",
+    [
+        (grades.program, (jnp.array([3.0, 2.0, 5.0]),)),
+        (grades.partial_program, (jnp.array(4.0), jnp.array(20.0))),
+    ],
+)
 def test_grades_enter_affinely_and_go_to_newton(program, args):
     plan = EM(program).plan(*args)
     (theta,) = plan.parameters
@@ -79,7 +124,9 @@ def test_plan_prints_as_a_table():
     ]
 
 
-@pytest.mark.parametrize("e_step, printed", [("soft", "soft"), ("hard", "hard"), (2.5, "temperature 2.5")])
+@pytest.mark.parametrize(
+    "e_step, printed", [("soft", "soft"), ("hard", "hard"), (2.5, "temperature 2.5")]
+)
 def test_plan_prints_the_temperature(e_step, printed):
     assert f"E-step ({printed})" in str(EM(coins.program, e_step=e_step).plan(HEADS))
 
@@ -89,10 +136,17 @@ def test_plan_lists_every_latent_with_its_elements_and_values():
         with numpyro.plate("columns", 2, dim=-1):
             group = numpyro.sample("group", dist.Categorical(jnp.full(3, 1 / 3)))
             with numpyro.plate("rows", len(x), dim=-2):
-                numpyro.sample("x", dist.Normal(numpyro.sample("z", dist.Bernoulli(0.2 + 0.1 * group)), 1.0), obs=x)
+                numpyro.sample(
+                    "x",
+                    dist.Normal(numpyro.sample("z", dist.Bernoulli(0.2 + 0.1 * group)), 1.0),
+                    obs=x,
+                )
 
     latents = EM(program).plan(jnp.zeros((4, 2))).latents
-    assert [(latent.name, latent.shape, latent.num_values) for latent in latents] == [("group", (2,), 3), ("z", (4, 2), 2)]
+    assert [(latent.name, latent.shape, latent.num_values) for latent in latents] == [
+        ("group", (2,), 3),
+        ("z", (4, 2), 2),
+    ]
 
 
 def location(of, extra=None):
@@ -117,7 +171,9 @@ def test_location_that_is_affine_in_a_parameter_is_least_squares():
 def test_location_that_also_scales_a_prior_is_no_least_squares():
     def program(x, is_scale):
         center = numpyro.sample("center", dist.Normal(0.0, 5.0))
-        loc = numpyro.sample("loc", dist.Normal(0.0 if is_scale else 2 * center, 1 + center**2 if is_scale else 0.8))
+        loc = numpyro.sample(
+            "loc", dist.Normal(0.0 if is_scale else 2 * center, 1 + center**2 if is_scale else 0.8)
+        )
         with numpyro.plate("rows", len(x)):
             numpyro.sample("x", dist.Normal(loc + center, 1.0), obs=x)
 
@@ -133,15 +189,20 @@ def test_location_that_is_bounded_is_no_least_squares():
     assert EM(program).plan(X).method("slope") == "Newton"
 
 
-@pytest.mark.parametrize("of, primitive", [
-    (lambda theta, z: jnp.exp(theta)[z], "exp"),
-    (lambda theta, z: jnp.cumsum(theta)[z], "cumsum"),
-    (lambda theta, z: jnp.tanh(theta[z]), "tanh"),
-])
+@pytest.mark.parametrize(
+    "of, primitive",
+    [
+        (lambda theta, z: jnp.exp(theta)[z], "exp"),
+        (lambda theta, z: jnp.cumsum(theta)[z], "cumsum"),
+        (lambda theta, z: jnp.tanh(theta[z]), "tanh"),
+    ],
+)
 def test_reason_names_the_primitive_that_stands_in_the_way(of, primitive):
     plan = EM(location(of)).plan(X)
     assert plan.method("theta") in ("Newton", "least squares")
-    assert f"'{primitive}'" in plan.parameters[0].reason and "loc of 'x'" in plan.parameters[0].reason
+    assert (
+        f"'{primitive}'" in plan.parameters[0].reason and "loc of 'x'" in plan.parameters[0].reason
+    )
 
 
 def test_family_without_a_closed_form_names_its_argument():
@@ -154,7 +215,9 @@ def test_family_without_a_closed_form_names_its_argument():
 
     plan = EM(program).plan(X + 0.5)
     assert plan.method("rate") == plan.method("shape") == "Newton"  # together
-    assert "concentration of Gamma at 'x' has no closed form, and the rate goes with it" in str(plan)
+    assert "concentration of Gamma at 'x' has no closed form, and the rate goes with it" in str(
+        plan
+    )
 
 
 def test_distribution_outside_the_exponential_families_goes_to_lbfgs():
@@ -231,4 +294,8 @@ def test_priors_are_map_in_closed_form_where_they_are_conjugate():
 
 def test_plan_of_a_program_without_latent_and_without_parameter():
     plan = EM(lambda x: numpyro.sample("x", dist.Normal(0.0, 1.0).expand([4]), obs=x)).plan(X)
-    assert str(plan).splitlines()[1:] == ["  no latent", "M-step, in this order:", "  no parameter: nothing to maximize"]
+    assert str(plan).splitlines()[1:] == [
+        "  no latent",
+        "M-step, in this order:",
+        "  no parameter: nothing to maximize",
+    ]

@@ -1,4 +1,6 @@
-"""Latents through the operations of JAX: what a program computes with them, against the joint table."""
+"""Latents through the operations of JAX: what a program computes with them, against the joint
+table.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,8 @@ def assert_brute_force(model, params, *data):
 def program_of(locations, is_joint):
     """Return a program in which each of `locations` is the location of one observed site.
 
-    They share the latent z (four elements, three values), and the noise is wide, so that every site counts.
-    `is_joint`: the location may mix the elements of z.
+    They share the latent z (four elements, three values), and the noise is wide, so that every site
+    counts. `is_joint`: the location may mix the elements of z.
     """
 
     def program(x):
@@ -55,7 +57,9 @@ def clipped_square(x):
     return jnp.minimum(x * x, 3.0)
 
 
-clipped_square.defjvp(lambda primals, tangents: (clipped_square(*primals), 2 * primals[0] * tangents[0]))
+clipped_square.defjvp(
+    lambda primals, tangents: (clipped_square(*primals), 2 * primals[0] * tangents[0])
+)
 
 
 @jax.custom_vjp
@@ -80,14 +84,18 @@ def branch(z):
     return jax.lax.cond(z > 1, lambda: jnp.cos(1.0 * z), lambda: 2.0 * z)
 
 
-MATRICES = jnp.array([[[2.0, 0.3], [0.3, 1.0]], [[1.0, 0.0], [0.0, 3.0]], [[1.5, -0.5], [-0.5, 0.8]]])
+MATRICES = jnp.array(
+    [[[2.0, 0.3], [0.3, 1.0]], [[1.0, 0.0], [0.0, 3.0]], [[1.5, -0.5], [-0.5, 0.8]]]
+)
 
 ONE_ELEMENT = {
     "indexing": {
         "lookup": lambda mu, z: mu[z],
         "jnp.take": lambda mu, z: jnp.take(mu, z),
         "jnp.take that clips": lambda mu, z: jnp.take(mu, z + 1, mode="clip"),
-        "take_along_axis": lambda mu, z: jnp.take_along_axis(jnp.broadcast_to(mu, (len(z), 3)), z[:, None], axis=1)[:, 0],
+        "take_along_axis": lambda mu, z: jnp.take_along_axis(
+            jnp.broadcast_to(mu, (len(z), 3)), z[:, None], axis=1
+        )[:, 0],
         "one-hot matrix product": lambda mu, z: jax.nn.one_hot(z, 3) @ mu,
         "one-hot sum": lambda mu, z: jnp.sum(jax.nn.one_hot(z, 3) * mu, axis=-1),
         "new axis": lambda mu, z: mu[z[..., None]][..., 0],
@@ -128,16 +136,22 @@ ONE_ELEMENT = {
         "repeat and slice": lambda mu, z: jnp.repeat(mu[z], 2)[::2],
         "tile and slice": lambda mu, z: jnp.tile(mu[z], 2)[4:],
         "pad and slice": lambda mu, z: jnp.pad(mu[z], 1)[1:-1],
-        "diagonal": lambda mu, z: jnp.diagonal(jnp.outer(mu, mu)[z][:, :, None] * mu, axis1=1, axis2=2)[:, 1],
+        "diagonal": lambda mu, z: jnp.diagonal(
+            jnp.outer(mu, mu)[z][:, :, None] * mu, axis1=1, axis2=2
+        )[:, 1],
     },
     "rows of a table": {
         "softmax of a row": lambda mu, z: jax.nn.softmax(jnp.outer(mu, mu), -1)[z, 1],
-        "softmax after the lookup": lambda mu, z: jax.nn.softmax(jnp.outer(mu, mu)[z], axis=-1)[:, 0],
+        "softmax after the lookup": lambda mu, z: jax.nn.softmax(jnp.outer(mu, mu)[z], axis=-1)[
+            :, 0
+        ],
         "logsumexp": lambda mu, z: jax.nn.logsumexp(jnp.outer(mu, mu)[z], axis=-1),
         "cumsum of a table": lambda mu, z: jnp.cumsum(mu)[z],
         "cumsum of a row": lambda mu, z: jnp.cumsum(jnp.outer(mu, mu)[z], axis=1)[:, 2],
         "sort of a row": lambda mu, z: jnp.sort(jnp.outer(mu, mu)[z], axis=1)[:, 0],
-        "argmax of a row": lambda mu, z: 1.0 * jnp.argmax(jnp.outer(mu, jnp.array([1.0, -1.0, 0.5]))[z], axis=1),
+        "argmax of a row": lambda mu, z: (
+            1.0 * jnp.argmax(jnp.outer(mu, jnp.array([1.0, -1.0, 0.5]))[z], axis=1)
+        ),
         "dot": lambda mu, z: jnp.outer(mu, mu)[z] @ jnp.array([0.1, 0.2, 0.3]),
         "einsum": lambda mu, z: jnp.einsum("nk,k->n", jnp.outer(mu, mu)[z], mu),
     },
@@ -145,7 +159,9 @@ ONE_ELEMENT = {
         "quadratic form": lambda mu, z: jnp.einsum("i,nij,j->n", mu[:2], MATRICES[z], mu[1:]),
         "determinant": lambda mu, z: mu[0] * jnp.linalg.slogdet(MATRICES[z])[1],
         "Cholesky": lambda mu, z: mu[0] * jnp.linalg.cholesky(MATRICES[z])[:, 1, 0],
-        "solve": lambda mu, z: jnp.linalg.solve(MATRICES[z], jnp.broadcast_to(mu[:2, None], (len(z), 2, 1)))[:, 0, 0],
+        "solve": lambda mu, z: jnp.linalg.solve(
+            MATRICES[z], jnp.broadcast_to(mu[:2, None], (len(z), 2, 1))
+        )[:, 0, 0],
         "eigenvalues": lambda mu, z: mu[1] * jnp.linalg.eigvalsh(MATRICES[z])[:, 0],
     },
     "functions and control flow": {
@@ -172,7 +188,9 @@ MIXED = {
     "sort": lambda mu, z: mu[jnp.sort(z)],
     "maximum": lambda mu, z: mu[jnp.max(z)] * jnp.arange(3.0),
     "product": lambda mu, z: mu[1] * jnp.prod(z + 1) * jnp.arange(3.0),
-    "matrix product": lambda mu, z: jnp.array([[0.2, 0.3, 0.1], [1.0, 0.0, 0.0], [0.0, 0.4, 0.5]]) @ mu[z],
+    "matrix product": lambda mu, z: (
+        jnp.array([[0.2, 0.3, 0.1], [1.0, 0.0, 0.0], [0.0, 0.4, 0.5]]) @ mu[z]
+    ),
     "pairs": lambda mu, z: jnp.sum(jnp.outer(mu[z], mu[z]), axis=1),
     "neighbors": lambda mu, z: jnp.concatenate([mu[z[:1]], mu[z[1:]] - 0.5 * mu[z[:-1]]]),
     "roll": lambda mu, z: mu[z] + 0.3 * mu[jnp.roll(z, 1)],
@@ -192,10 +210,14 @@ def test_operations_on_one_element_are_brute_force(group):
 
 def test_linear_solve_has_its_derivatives():
     def location(theta):
-        return jnp.linalg.solve(jnp.array([[theta, 0.2], [0.2, theta**2]]), jnp.array([theta, 2.0])).sum()
+        return jnp.linalg.solve(
+            jnp.array([[theta, 0.2], [0.2, theta**2]]), jnp.array([theta, 2.0])
+        ).sum()
 
     def program(x):
-        numpyro.sample("x", dist.Normal(location(numpyro.param("theta", jnp.array(1.3))), 1.0), obs=x)
+        numpyro.sample(
+            "x", dist.Normal(location(numpyro.param("theta", jnp.array(1.3))), 1.0), obs=x
+        )
 
     def log_likelihood(theta):
         return dist.Normal(location(theta), 1.0).log_prob(4.0)
@@ -212,14 +234,18 @@ RULES = {
     "jit": lambda theta: jax.jit(lambda t: clipped_square(straight_through(t)))(theta).sum(),
     "vmap": lambda theta: jax.vmap(clipped_square)(theta).sum(),
     "rows": lambda theta: clipped_square(theta[jnp.array([1, 0, 1, 1])]).sum(),
-    "relu": lambda theta: jax.nn.relu(theta - 2.3).sum(),  # at zero its rule says zero, the derivative of a maximum a half
+    "relu": lambda theta: jax.nn.relu(
+        theta - 2.3
+    ).sum(),  # at zero its rule says zero, the derivative of a maximum a half
 }
 
 
 @pytest.mark.parametrize("location", RULES.values(), ids=RULES)
 def test_derivatives_that_a_program_defines_are_those_that_are_used(location):
     def program(x):
-        numpyro.sample("x", dist.Normal(location(numpyro.param("theta", jnp.array([2.3, 0.7]))), 1.0), obs=x)
+        numpyro.sample(
+            "x", dist.Normal(location(numpyro.param("theta", jnp.array([2.3, 0.7]))), 1.0), obs=x
+        )
 
     theta, x = jnp.array([2.3, 0.7]), jnp.array(5.0)
     found = jax.grad(lambda theta: EM(program).log_likelihood({"theta": theta}, x))(theta)
@@ -231,7 +257,7 @@ def test_operations_that_mix_elements_are_brute_force():
     assert_brute_force(program_of(MIXED, is_joint=True), {"mu": LOC}, ROWS[:3])
 
 
-# ── latents of other plates ────────────────────────────────────────────────────────────────────────────────────
+# ── latents of other plates ───────────────────────────────────────────────────────────────────────
 
 NUM_ITEMS = 4
 LEFT, RIGHT = jnp.array([0, 1, 2, 3, 0]), jnp.array([1, 2, 2, 0, 3])
@@ -272,18 +298,26 @@ def chain_of_sites(x):
 
 
 def hierarchy_by_indices(x):
-    """An item belongs to a visit, a visit to a patient: all of them latent, in plates side by side."""
+    """An item belongs to a visit, a visit to a patient: all of them latent, in plates side
+    by side.
+    """
     mu = numpyro.param("mu", TABLE)
     with numpyro.plate("patients", 2):
         sick = numpyro.sample("sick", dist.Bernoulli(0.3))
     with numpyro.plate("visits", 3):
         state = numpyro.sample("state", dist.Categorical(STEP[sick[PATIENT_OF_VISIT]]))
     with numpyro.plate("items", 4):
-        numpyro.sample("x", dist.Normal(mu[sick[PATIENT_OF_VISIT[VISIT_OF_ITEM]], state[VISIT_OF_ITEM]], 1.0), obs=x)
+        numpyro.sample(
+            "x",
+            dist.Normal(mu[sick[PATIENT_OF_VISIT[VISIT_OF_ITEM]], state[VISIT_OF_ITEM]], 1.0),
+            obs=x,
+        )
 
 
 def lookup_of_a_lookup_in_data(group_of, item, x):
-    """A row reads a group's latent through its item, and the item's own latent: each item meets one group."""
+    """A row reads a group's latent through its item, and the item's own latent: each item meets one
+    group.
+    """
     mu = numpyro.param("mu", LOC)
     with numpyro.plate("groups", 2):
         a = numpyro.sample("a", dist.Bernoulli(0.4))
@@ -302,20 +336,30 @@ def hierarchy_by_data(patient_of_visit, visit_of_item, x):
         sick_at_visit = sick[patient_of_visit]
         state = numpyro.sample("state", dist.Categorical(STEP[sick_at_visit]))
     with numpyro.plate("items", 4):
-        numpyro.sample("x", dist.Normal(mu[sick_at_visit[visit_of_item], state[visit_of_item]], 1.0), obs=x)
+        numpyro.sample(
+            "x", dist.Normal(mu[sick_at_visit[visit_of_item], state[visit_of_item]], 1.0), obs=x
+        )
     with numpyro.plate("more items", 4):
-        numpyro.sample("y", dist.Normal(mu[sick[patient_of_visit[visit_of_item]], state[visit_of_item]], 2.0), obs=x)
+        numpyro.sample(
+            "y",
+            dist.Normal(mu[sick[patient_of_visit[visit_of_item]], state[visit_of_item]], 2.0),
+            obs=x,
+        )
 
 
 def part_of_a_plate(item, x, y, w):
-    """Rows read the first two elements of `a` side by side with those of `b`; the rest of `a` has data of its own."""
+    """Rows read the first two elements of `a` side by side with those of `b`; the rest of `a` has
+    data of its own.
+    """
     mu = numpyro.param("mu", LOC)
     with numpyro.plate("four", 4):
         a = numpyro.sample("a", dist.Bernoulli(0.4))
         numpyro.sample("y", dist.Normal(mu[a], 1.0), obs=y)
     with numpyro.plate("two", 2):
         b = numpyro.sample("b", dist.Bernoulli(0.3))
-    with numpyro.plate("six", 6):  # their table is the largest, so that `a` is summed out before `b`
+    with numpyro.plate(
+        "six", 6
+    ):  # their table is the largest, so that `a` is summed out before `b`
         c = numpyro.sample("c", dist.Bernoulli(0.2))
         numpyro.sample("w", dist.Normal(mu[c] - b[jnp.array([0, 1, 0, 1, 0, 1])], 1.0), obs=w)
     with numpyro.plate("rows", len(x)):
@@ -335,9 +379,16 @@ def latents_side_by_side(x):
     """Latents stacked, concatenated and looked up as one array."""
     mu = numpyro.param("mu", LOC)
     with numpyro.plate("pair", 2):
-        a, b = numpyro.sample("a", dist.Categorical(WEIGHTS)), numpyro.sample("b", dist.Categorical(WEIGHTS[::-1]))
+        a, b = (
+            numpyro.sample("a", dist.Categorical(WEIGHTS)),
+            numpyro.sample("b", dist.Categorical(WEIGHTS[::-1])),
+        )
     numpyro.sample("x", dist.Normal(mu[jnp.concatenate([a, b])], 1.0).to_event(1), obs=x)
-    numpyro.sample("y", dist.Normal(jnp.stack([mu[a], mu[b] ** 2], axis=-1).reshape(-1), 2.0).to_event(1), obs=x)
+    numpyro.sample(
+        "y",
+        dist.Normal(jnp.stack([mu[a], mu[b] ** 2], axis=-1).reshape(-1), 2.0).to_event(1),
+        obs=x,
+    )
 
 
 def outer_latent_inner_rows(grid):
@@ -347,7 +398,13 @@ def outer_latent_inner_rows(grid):
         column = numpyro.sample("column", dist.Categorical(WEIGHTS))
         with numpyro.plate("rows", 3, dim=-2):
             cell = numpyro.sample("cell", dist.Bernoulli(0.2 + 0.2 * column))
-            numpyro.sample("x", dist.Normal(mu[cell, column] + mu[:, column].T[None, :, 0] * jnp.arange(3.0)[:, None], 1.0), obs=grid)
+            numpyro.sample(
+                "x",
+                dist.Normal(
+                    mu[cell, column] + mu[:, column].T[None, :, 0] * jnp.arange(3.0)[:, None], 1.0
+                ),
+                obs=grid,
+            )
 
 
 STRUCTURES = {
@@ -355,9 +412,20 @@ STRUCTURES = {
     chain_by_slices: ({"mu": LOC}, ROWS, ROWS[:3]),
     chain_of_sites: ({"mu": LOC}, FIVE),
     hierarchy_by_indices: ({"mu": TABLE}, ROWS),
-    lookup_of_a_lookup_in_data: ({"mu": LOC}, jnp.array([1, 0, 1]), jnp.array([0, 1, 2, 2, 0]), FIVE),
+    lookup_of_a_lookup_in_data: (
+        {"mu": LOC},
+        jnp.array([1, 0, 1]),
+        jnp.array([0, 1, 2, 2, 0]),
+        FIVE,
+    ),
     hierarchy_by_data: ({"mu": TABLE}, PATIENT_OF_VISIT, VISIT_OF_ITEM, ROWS),
-    part_of_a_plate: ({"mu": LOC}, jnp.array([0, 1, 0]), ROWS[:3], ROWS, jnp.array([0.1, 0.5, -0.3, 2.0, 1.0, 0.0])),
+    part_of_a_plate: (
+        {"mu": LOC},
+        jnp.array([0, 1, 0]),
+        ROWS[:3],
+        ROWS,
+        jnp.array([0.1, 0.5, -0.3, 2.0, 1.0, 0.0]),
+    ),
     table_of_two_latents: ({"mu": TABLE}, ROWS[:3]),
     latents_side_by_side: ({"mu": LOC}, ROWS),
     outer_latent_inner_rows: ({"mu": TABLE}, GRID),

@@ -1,8 +1,8 @@
 """The engine against the joint table, on random programs.
 
-`HYPOTHESIS_PROFILE=thorough pytest tests/test_random_programs.py` draws 500 new programs; the default, 18 fixed ones
-(each costs about five seconds of compilation). A profile's examples are shared out among the tests. A failure prints
-the program, its parameters and its data.
+`HYPOTHESIS_PROFILE=thorough pytest tests/test_random_programs.py` draws 500 new programs; the
+default, 18 fixed ones (each costs about five seconds of compilation). A profile's examples are
+shared out among the tests. A failure prints the program, its parameters and its data.
 """
 
 import itertools
@@ -33,7 +33,11 @@ from random_programs import (
 from emjax import EM
 
 SLOW = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-GENERATE = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller failing program costs minutes of compilation
+GENERATE = (
+    Phase.explicit,
+    Phase.reuse,
+    Phase.generate,
+)  # a smaller failing program costs minutes of compilation
 settings.register_profile("quick", max_examples=18, derandomize=True, phases=GENERATE, **SLOW)
 settings.register_profile("thorough", max_examples=500, **SLOW)
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
@@ -66,16 +70,24 @@ def assert_brute_force(program: Program):
     table = table_of(program)
     em = EM(program.model)
     np.testing.assert_allclose(
-        em.log_likelihood(program.params, program.data), table.log_likelihood, **TOLERANCE, err_msg="log_likelihood"
+        em.log_likelihood(program.params, program.data),
+        table.log_likelihood,
+        **TOLERANCE,
+        err_msg="log_likelihood",
     )
     posterior = em.posterior(program.params, program.data)
     assert set(posterior) == set(table.latents)
     for name, expected in table.posterior.items():
-        np.testing.assert_allclose(posterior[name], expected, **TOLERANCE, err_msg=f"posterior of {name}")
+        np.testing.assert_allclose(
+            posterior[name], expected, **TOLERANCE, err_msg=f"posterior of {name}"
+        )
     decoded = em.decode(program.params, program.data)
     assert set(decoded) == set(table.latents)
     np.testing.assert_allclose(
-        table.complete_log_likelihood_at(decoded), table.mode_log_likelihood, **TOLERANCE, err_msg="decode"
+        table.complete_log_likelihood_at(decoded),
+        table.mode_log_likelihood,
+        **TOLERANCE,
+        err_msg="decode",
     )
 
 
@@ -98,7 +110,10 @@ def test_multiplicity_is_repeated_rows(program):
     table = table_of(copies)
     em = EM(program.model)
     np.testing.assert_allclose(
-        em.log_likelihood(program.params, program.data), table.log_likelihood, **TOLERANCE, err_msg="log_likelihood"
+        em.log_likelihood(program.params, program.data),
+        table.log_likelihood,
+        **TOLERANCE,
+        err_msg="log_likelihood",
     )
     posterior = em.posterior(program.params, program.data)
     decoded = em.decode(program.params, program.data)
@@ -110,11 +125,17 @@ def test_multiplicity_is_repeated_rows(program):
         assert posterior[name].shape == program.shape(site.plates) + (len(site.support),)
         of_copies = np.asarray(posterior[name]).reshape(-1, len(site.support))[origin]
         np.testing.assert_allclose(
-            of_copies[is_copy], table.posterior[name][is_copy], **TOLERANCE, err_msg=f"posterior of {name}"
+            of_copies[is_copy],
+            table.posterior[name][is_copy],
+            **TOLERANCE,
+            err_msg=f"posterior of {name}",
         )
         mode[name] = np.where(is_copy, np.asarray(decoded[name]).ravel()[origin], site.support[0])
     np.testing.assert_allclose(
-        table.complete_log_likelihood_at(mode), table.mode_log_likelihood, **TOLERANCE, err_msg="decode"
+        table.complete_log_likelihood_at(mode),
+        table.mode_log_likelihood,
+        **TOLERANCE,
+        err_msg="decode",
     )
 
 
@@ -124,17 +145,23 @@ def test_duplicated_data_double_the_log_likelihood(program):
     table = table_of(program)
     twice = duplicated(program)
     em = EM(twice.model)
-    np.testing.assert_allclose(em.log_likelihood(twice.params, twice.data), 2 * table.log_likelihood, **TOLERANCE)
+    np.testing.assert_allclose(
+        em.log_likelihood(twice.params, twice.data), 2 * table.log_likelihood, **TOLERANCE
+    )
     posterior = em.posterior(twice.params, twice.data)
     for site in program.latents:
         axis = program.plates["rows"].dim - 1
         expected = np.concatenate([table.posterior[site.latent_name]] * 2, axis)
         np.testing.assert_allclose(posterior[site.latent_name], expected, **TOLERANCE)
     plan = em.plan(twice.data).parameters
-    if all(p.method in ("closed form", "held") and not p.is_prior for p in plan):  # others stop within a tolerance
+    if all(
+        p.method in ("closed form", "held") and not p.is_prior for p in plan
+    ):  # others stop within a tolerance
         once_updated = updated(EM(program.model), program)
         for name, value in updated(em, twice).items():
-            np.testing.assert_allclose(value, once_updated[name], rtol=1e-8, err_msg=f"update of {name}")
+            np.testing.assert_allclose(
+                value, once_updated[name], rtol=1e-8, err_msg=f"update of {name}"
+            )
 
 
 def updated(em: EM, program: Program) -> dict:
@@ -152,7 +179,9 @@ def test_an_em_step_never_decreases_the_objective(program):
 
     em = EM(program.model)
     before, after = objective(program.params), objective(updated(em, program))
-    assert not after < before - 1e-9 * (1 + abs(before))  # a likelihood without a maximum may end in NaN
+    assert not after < before - 1e-9 * (
+        1 + abs(before)
+    )  # a likelihood without a maximum may end in NaN
 
 
 def duplicated(program: Program) -> Program:
@@ -161,12 +190,19 @@ def duplicated(program: Program) -> Program:
     arrays = {}
     for name, array in program.arrays.items():
         if "rows" in array.plates:
-            array = replace(array, values=np.concatenate([array.values] * 2, plate.dim - array.event_ndim))
+            array = replace(
+                array, values=np.concatenate([array.values] * 2, plate.dim - array.event_ndim)
+            )
         arrays[name] = array
-    return replace(program, arrays=arrays, plates=program.plates | {"rows": replace(plate, size=2 * plate.size)})
+    return replace(
+        program,
+        arrays=arrays,
+        plates=program.plates | {"rows": replace(plate, size=2 * plate.size)},
+    )
 
 
-# Programs that random ones found: each was wrong, or refused, once ---------------------------------------------------
+# Programs that random ones found: each was wrong, or refused, once
+# ---------------------------------------------------
 
 
 def test_multiplicity_of_a_plate_of_one_row():
@@ -175,7 +211,9 @@ def test_multiplicity_of_a_plate_of_one_row():
         with numpyro.plate("rows", 1), handlers.scale(scale=counts):
             numpyro.sample("w", dist.Bernoulli(probs=jnp.array([0.2, 0.4, 0.9])[z]))
 
-    np.testing.assert_allclose(EM(model).log_likelihood({}, jnp.array([2.0])), 0.0, **TOLERANCE)  # nothing is observed
+    np.testing.assert_allclose(
+        EM(model).log_likelihood({}, jnp.array([2.0])), 0.0, **TOLERANCE
+    )  # nothing is observed
 
 
 def test_copies_declared_before_what_they_are_copies_within():
@@ -189,11 +227,16 @@ def test_copies_declared_before_what_they_are_copies_within():
             numpyro.sample("x", dist.Bernoulli(jnp.array(chance)[z, w]), obs=x)
 
     expected = np.log(weights @ (chance @ [0.6, 0.4]) ** 2)  # two copies of w and x for one z
-    np.testing.assert_allclose(EM(model).log_likelihood({}, jnp.array([2.0]), jnp.array([1])), expected, **TOLERANCE)
+    np.testing.assert_allclose(
+        EM(model).log_likelihood({}, jnp.array([2.0]), jnp.array([1])), expected, **TOLERANCE
+    )
 
 
 def test_transposed_table_beside_another_is_no_loop():
-    loc, scale = jnp.array([[1.0, 2.0, 3.0], [0.5, 1.0, 1.0]]), jnp.array([[1.0, 2.0, 3.0], [0.5, 1.5, 1.0]])
+    loc, scale = (
+        jnp.array([[1.0, 2.0, 3.0], [0.5, 1.0, 1.0]]),
+        jnp.array([[1.0, 2.0, 3.0], [0.5, 1.5, 1.0]]),
+    )
 
     def model(item, x):
         scales = numpyro.param("scales", jnp.ones((2, 3)), constraint=constraints.positive)
@@ -206,19 +249,26 @@ def test_transposed_table_beside_another_is_no_loop():
 
     data = jnp.array([1, 1]), jnp.array([[[1.0, 0.2, 0.4]], [[0.3, 2.0, 1.5]]])
     table = joint_table(model, {"scales": scale}, *data)
-    np.testing.assert_allclose(EM(model).log_likelihood({"scales": scale}, *data), table.log_likelihood, **TOLERANCE)
+    np.testing.assert_allclose(
+        EM(model).log_likelihood({"scales": scale}, *data), table.log_likelihood, **TOLERANCE
+    )
 
 
-# The generator itself: no engine below this line ---------------------------------------------------------------------
+# The generator itself: no engine below this line
+# ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_random_program_samples_and_its_table_is_complete(seed):
     program = program_from_seed(seed)
     unobserved = program.data | {site.name: None for site in program.sites if site.support is None}
-    model = handlers.seed(handlers.substitute(program.model, data=program.params), jax.random.key(seed))
+    model = handlers.seed(
+        handlers.substitute(program.model, data=program.params), jax.random.key(seed)
+    )
     trace = handlers.trace(model)
-    sampled = jax.jit(lambda: {name: site["value"] for name, site in trace.get_trace(unobserved).items()})()
+    sampled = jax.jit(
+        lambda: {name: site["value"] for name, site in trace.get_trace(unobserved).items()}
+    )()
     table = table_of(program)
     assert np.isfinite(table.log_likelihood)
     assert len(table.complete_log_likelihood) == program.num_assignments
@@ -240,7 +290,9 @@ def test_no_repetition_changes_nothing():
         arrays[key] = replace(arrays[key], values=np.ones(arrays[key].values.shape))
     copies = expanded(replace(program, arrays=arrays))
     plain = replace(program, counts={})
-    np.testing.assert_allclose(table_of(copies).log_likelihood, table_of(plain).log_likelihood, rtol=1e-12)
+    np.testing.assert_allclose(
+        table_of(copies).log_likelihood, table_of(plain).log_likelihood, rtol=1e-12
+    )
 
 
 def test_repeated_words_of_repeated_documents_are_powers():
@@ -271,6 +323,10 @@ def test_repeated_words_of_repeated_documents_are_powers():
     copies = expanded(program)
     assert aligned_shape([copies.plates["documents"], copies.plates["words"]]) == (3, 4)
     table = table_of(copies)
-    np.testing.assert_allclose(table.log_likelihood, np.log(of_document) @ document_counts[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(
+        table.log_likelihood, np.log(of_document) @ document_counts[:, 0], rtol=1e-12
+    )
     np.testing.assert_array_equal(copies.origin["theme"].values.ravel(), [0, 0, 1])
-    np.testing.assert_array_equal(copies.origin["topic"].values, [[0, 1, 1, -1]] * 2 + [[2, 2, 2, 3]])
+    np.testing.assert_array_equal(
+        copies.origin["topic"].values, [[0, 1, 1, -1]] * 2 + [[2, 2, 2, 3]]
+    )

@@ -1,4 +1,6 @@
-"""The recursion over time: its two forms agree, one hands over to the other, and memory and compilation do not grow as they should not."""
+"""The recursion over time: its two forms agree, one hands over to the other, and memory and
+compilation do not grow as they should not.
+"""
 
 import itertools
 from dataclasses import replace
@@ -15,9 +17,9 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from emjax import EM
+from emjax.e_step.e_step import log_z, problem, value_and_gradient
 from emjax.elimination.chains import scaled
 from emjax.numerics import guards
-from emjax.e_step.e_step import log_z, problem, value_and_gradient
 
 RANDOM = np.random.default_rng(20261121)
 LENGTHS = jnp.array([7, 4, 1])
@@ -38,7 +40,11 @@ POINTS = jnp.asarray(RANDOM.normal(size=(7, 3)))
 
 
 def plain(symbols):
-    start, transition, emission = probabilities("start", START), probabilities("transition", TRANSITION), probabilities("emission", EMISSION)
+    start, transition, emission = (
+        probabilities("start", START),
+        probabilities("transition", TRANSITION),
+        probabilities("emission", EMISSION),
+    )
 
     def step(carry, x):
         before, t = carry
@@ -51,7 +57,11 @@ def plain(symbols):
 
 
 def masked(symbols):
-    start, transition, emission = probabilities("start", START), probabilities("transition", TRANSITION), probabilities("emission", EMISSION)
+    start, transition, emission = (
+        probabilities("start", START),
+        probabilities("transition", TRANSITION),
+        probabilities("emission", EMISSION),
+    )
 
     def step(carry, x):
         before, t = carry
@@ -64,7 +74,10 @@ def masked(symbols):
 
 
 def with_inputs(symbols):
-    transition, emission = probabilities("by_input", jnp.stack([TRANSITION, TRANSITION[::-1]])), probabilities("emission", EMISSION)
+    transition, emission = (
+        probabilities("by_input", jnp.stack([TRANSITION, TRANSITION[::-1]])),
+        probabilities("emission", EMISSION),
+    )
 
     def step(before, now):
         which, x = now
@@ -105,7 +118,10 @@ def factorial(points):
 
 
 def coupled(points):
-    transition, flip = probabilities("by_second", jnp.stack([TRANSITION, TRANSITION[::-1]])), probabilities("by_first", BOTH)
+    transition, flip = (
+        probabilities("by_second", jnp.stack([TRANSITION, TRANSITION[::-1]])),
+        probabilities("by_first", BOTH),
+    )
     loc = numpyro.param("loc", jnp.array([0.0, 1.0, 2.0]))
 
     def step(carry, x):
@@ -120,7 +136,10 @@ def coupled(points):
 
 
 def clusters(points):
-    share, transition = probabilities("share", simplex(2)), probabilities("by_cluster", jnp.stack([TRANSITION, TRANSITION[::-1]]))
+    share, transition = (
+        probabilities("share", simplex(2)),
+        probabilities("by_cluster", jnp.stack([TRANSITION, TRANSITION[::-1]])),
+    )
     loc = numpyro.param("loc", jnp.array([0.0, 1.0, 2.0]))
     with numpyro.plate("sequences", 3):
         cluster = numpyro.sample("cluster", dist.Categorical(share))
@@ -140,7 +159,10 @@ def weighted(symbols):
 
 
 def backwards(symbols):
-    transition, emission = probabilities("transition", TRANSITION), probabilities("emission", EMISSION)
+    transition, emission = (
+        probabilities("transition", TRANSITION),
+        probabilities("emission", EMISSION),
+    )
 
     def step(before, x):
         with numpyro.plate("sequences", 3):
@@ -153,7 +175,11 @@ def backwards(symbols):
 
 def restarted(symbols):
     """Several sequences end to end: where one starts, data choose the initial distribution."""
-    start, transition, emission = probabilities("start", START), probabilities("transition", TRANSITION), probabilities("emission", EMISSION)
+    start, transition, emission = (
+        probabilities("start", START),
+        probabilities("transition", TRANSITION),
+        probabilities("emission", EMISSION),
+    )
 
     def step(before, now):
         is_first, x = now
@@ -164,8 +190,18 @@ def restarted(symbols):
     scan(step, 0, (FLAGS, symbols[:, 0]))
 
 
-PROGRAMS = [(plain, SYMBOLS), (masked, SYMBOLS), (with_inputs, SYMBOLS), (second_order, SYMBOLS), (factorial, POINTS), (coupled, POINTS), (clusters, POINTS),
-            (weighted, SYMBOLS), (backwards, SYMBOLS), (restarted, SYMBOLS)]
+PROGRAMS = [
+    (plain, SYMBOLS),
+    (masked, SYMBOLS),
+    (with_inputs, SYMBOLS),
+    (second_order, SYMBOLS),
+    (factorial, POINTS),
+    (coupled, POINTS),
+    (clusters, POINTS),
+    (weighted, SYMBOLS),
+    (backwards, SYMBOLS),
+    (restarted, SYMBOLS),
+]
 
 
 def whole_problem(program, *data):
@@ -180,27 +216,44 @@ def plain_form(whole):
 
 
 def scaled_form(whole):
-    return value_and_gradient(lambda tables, cheaper: log_z(whole, tables, cheaper=cheaper), whole.tables)
+    return value_and_gradient(
+        lambda tables, cheaper: log_z(whole, tables, cheaper=cheaper), whole.tables
+    )
 
 
 def evaluated(form, whole):
     return jax.jit(partial(form, whole), compiler_options={"xla_backend_optimization_level": 0})()
 
 
-@pytest.mark.parametrize(("program", "data"), PROGRAMS, ids=lambda value: getattr(value, "__name__", ""))
-def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithms(program, data, monkeypatch):
-    """Step by step and in stretches, in both forms; in rounds; in segments. What the scaled form says is taken whatever its epsilon."""
+@pytest.mark.parametrize(
+    ("program", "data"), PROGRAMS, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithms(
+    program, data, monkeypatch
+):
+    """Step by step and in stretches, in both forms; in rounds; in segments. What the scaled form
+    says is taken whatever its epsilon.
+    """
     monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
     monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
     whole = whole_problem(program, data)
     value, gradient = evaluated(plain_form, whole)
-    ways = [(scaled_form, "sequential", 1), (scaled_form, "sequential", 3), (scaled_form, "checkpointed", 1), (plain_form, "checkpointed", 1),
-            (plain_form, "parallel", 1)]
+    ways = [
+        (scaled_form, "sequential", 1),
+        (scaled_form, "sequential", 3),
+        (scaled_form, "checkpointed", 1),
+        (plain_form, "checkpointed", 1),
+        (plain_form, "parallel", 1),
+    ]
     for form, chains, segments in ways:
-        monkeypatch.setattr(scaled, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1)
+        monkeypatch.setattr(
+            scaled, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1
+        )
         found, found_gradient = evaluated(form, replace(whole, chains=chains))
         np.testing.assert_allclose(found, value, rtol=1e-13)
-        for own, wanted in zip(jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True):
+        for own, wanted in zip(
+            jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True
+        ):
             np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13)
 
 
@@ -215,14 +268,21 @@ def left_to_right(points):
 
     def step(carry, x):
         before, t = carry
-        z = numpyro.sample("z", dist.Categorical(jnp.where(t == 0, jnp.array([1.0, 0.0, 0.0, 0.0]), transition[before])))
+        z = numpyro.sample(
+            "z",
+            dist.Categorical(
+                jnp.where(t == 0, jnp.array([1.0, 0.0, 0.0, 0.0]), transition[before])
+            ),
+        )
         numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
         return (z, t + 1), None
 
     scan(step, (0, 0), points)
 
 
-OUTLIER = np.array([0.0, 1.0, -1.0, 149.0, 0.0, 1.0, 48.0, 51.0, 99.0])  # the fourth is far from all states that can be reached
+OUTLIER = np.array(
+    [0.0, 1.0, -1.0, 149.0, 0.0, 1.0, 48.0, 51.0, 99.0]
+)  # the fourth is far from all states that can be reached
 
 
 def every_path(points):
@@ -231,7 +291,9 @@ def every_path(points):
     stays = np.triu(np.tril(np.full((4, 4), 0.5), 1))
     stays[-1, -1] = 1
     with np.errstate(divide="ignore"):
-        moves = np.log(stays)[paths[:, :-1], paths[:, 1:]].sum(1) + np.where(paths[:, 0] == 0, 0, -np.inf)
+        moves = np.log(stays)[paths[:, :-1], paths[:, 1:]].sum(1) + np.where(
+            paths[:, 0] == 0, 0, -np.inf
+        )
     return moves + dist.Normal(50.0 * paths, 1.0).log_prob(points).sum(1), paths
 
 
@@ -248,17 +310,31 @@ def test_an_outlier_that_no_reachable_state_explains_is_finite_and_right(dtype, 
         state = em.init(jax.random.key(0), points)
         after, objective = jax.jit(em.update)(state, points)
         np.testing.assert_allclose(objective, expected, rtol=tolerance)
-        np.testing.assert_allclose(em.posterior(state.params, points)["z"], posterior, atol=tolerance)
+        np.testing.assert_allclose(
+            em.posterior(state.params, points)["z"], posterior, atol=tolerance
+        )
         loc = (posterior * OUTLIER[:, None]).sum(0)[:3] / posterior.sum(0)[:3]
         np.testing.assert_allclose(after.params["loc"][:3], loc, rtol=tolerance)
 
 
 def absorbing(points):
-    """Two states that are never left: what the first points all but rule out, the last ones need."""
+    """Two states that are never left: what the first points all but rule out, the last ones
+    need.
+    """
+
     def step(carry, x):
         before, t = carry
-        z = numpyro.sample("z", dist.Categorical(jnp.where(t == 0, jnp.array([0.5, 0.5]), jnp.eye(2)[before])))
-        numpyro.sample("x", dist.Normal(jnp.array([0.0, 60.0])[z], numpyro.param("scale", 1.0, constraint=constraints.positive)), obs=x)
+        z = numpyro.sample(
+            "z", dist.Categorical(jnp.where(t == 0, jnp.array([0.5, 0.5]), jnp.eye(2)[before]))
+        )
+        numpyro.sample(
+            "x",
+            dist.Normal(
+                jnp.array([0.0, 60.0])[z],
+                numpyro.param("scale", 1.0, constraint=constraints.positive),
+            ),
+            obs=x,
+        )
         return (z, t + 1), None
 
     scan(step, (0, 0), points)
@@ -266,7 +342,9 @@ def absorbing(points):
 
 def test_what_underflows_and_counts_later_is_not_lost(monkeypatch):
     monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
-    points = jnp.array([0.0, 0.0, 61.0, 62.0, 59.0])  # exp(-1800) after the second, and yet the better state in the end
+    points = jnp.array(
+        [0.0, 0.0, 61.0, 62.0, 59.0]
+    )  # exp(-1800) after the second, and yet the better state in the end
     each = dist.Normal(jnp.array([0.0, 60.0]), 1.0).log_prob(points[:, None]).sum(0)
     em = EM(absorbing)
     _, objective = jax.jit(em.update)(em.init(jax.random.key(0), points), points)

@@ -10,41 +10,53 @@ from numpyro import handlers
 from numpyro.distributions import constraints
 
 from emjax import EM, Restarts, Status
-from emjax.run import batches
 from emjax.models import annotators
+from emjax.run import batches
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 X = np.concatenate([RNG.normal(-2, 1, 20), RNG.normal(2, 1, 20)])
-SCORES = np.array([[0.59, 0.52, 0.50, 0.39, 0.65], [0.88, 0.96, 0.88, 0.94, 0.69], [0.70, 0.71, 0.52, 0.65, 0.46]])  # image, annotator
+SCORES = np.array(
+    [[0.59, 0.52, 0.50, 0.39, 0.65], [0.88, 0.96, 0.88, 0.94, 0.69], [0.70, 0.71, 0.52, 0.65, 0.46]]
+)  # image, annotator
 
 
 def mixture(x, floor=0.0):
     """A mixture whose start is random: its means are data, its proportions too."""
     loc = numpyro.param("loc", lambda key: jax.random.choice(key, x, (2,), replace=False))
-    scale = numpyro.param("scale", jnp.array([1.0, 1.0]), constraint=constraints.greater_than(floor))
+    scale = numpyro.param(
+        "scale", jnp.array([1.0, 1.0]), constraint=constraints.greater_than(floor)
+    )
     weights = numpyro.param("weights", jnp.array([0.5, 0.5]), constraint=constraints.simplex)
     with numpyro.plate("samples", len(x)):
         component = numpyro.sample("component", dist.Categorical(weights))
         numpyro.sample("x", dist.Normal(loc[component], scale[component]), obs=x)
 
 
-# ── restarts ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── restarts ──────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("batch", [1000, 2], ids=["together", "in batches"])
 def test_starts_compiled_together_are_the_runs_one_by_one(batch, monkeypatch):
-    monkeypatch.setattr(batches, "BATCH_BYTES", batch * 16 * len(X) * 4)  # two terms, of two values each
+    monkeypatch.setattr(
+        batches, "BATCH_BYTES", batch * 16 * len(X) * 4
+    )  # two terms, of two values each
     found = EM(mixture, num_restarts=5, short_steps=None).run(KEY, X)
     alone = EM(mixture)
     each = [alone.run(key, X) for key in jax.random.split(KEY, 5)]
-    np.testing.assert_allclose(found.restarts.objective, [r.objective[-1] for r in each], rtol=1e-13)
+    np.testing.assert_allclose(
+        found.restarts.objective, [r.objective[-1] for r in each], rtol=1e-13
+    )
     np.testing.assert_array_equal(found.restarts.num_steps, [r.num_steps for r in each])
     np.testing.assert_array_equal(found.restarts.status, [r.status for r in each])
     for site in found.params:
-        np.testing.assert_allclose(found.restarts.params[site], np.stack([r.params[site] for r in each]), rtol=1e-9)
+        np.testing.assert_allclose(
+            found.restarts.params[site], np.stack([r.params[site] for r in each]), rtol=1e-9
+        )
     best = each[found.restarts.best]
-    assert found.num_steps == best.num_steps and found.objective[-1] == found.restarts.objective.max()
+    assert (
+        found.num_steps == best.num_steps and found.objective[-1] == found.restarts.objective.max()
+    )
     np.testing.assert_allclose(found.objective, best.objective, rtol=1e-13)
 
 
@@ -74,34 +86,63 @@ def test_restarts_of_the_annotators_table_find_its_optima_and_flag_the_singular_
     def program(scores):
         """The annotators' program, with the experiment's random starts."""
         mu = numpyro.param("values", lambda key: jax.random.uniform(key, (3,)))
-        sigma = numpyro.param("noise", lambda key: jnp.exp(jax.random.uniform(key, (), minval=jnp.log(0.02), maxval=jnp.log(0.5))), constraint=constraints.positive)
-        pi = numpyro.param("share", lambda key: jax.random.uniform(key), constraint=constraints.unit_interval)
+        sigma = numpyro.param(
+            "noise",
+            lambda key: jnp.exp(
+                jax.random.uniform(key, (), minval=jnp.log(0.02), maxval=jnp.log(0.5))
+            ),
+            constraint=constraints.positive,
+        )
+        pi = numpyro.param(
+            "share", lambda key: jax.random.uniform(key), constraint=constraints.unit_interval
+        )
         handlers.substitute(annotators.program, data={"mu": mu, "sigma": sigma, "pi": pi})(scores)
 
-    restarts = EM(program, num_restarts=200, short_steps=None, tol=1e-10, max_steps=2000).run(KEY, SCORES).restarts
+    restarts = (
+        EM(program, num_restarts=200, short_steps=None, tol=1e-10, max_steps=2000)
+        .run(KEY, SCORES)
+        .restarts
+    )
     optima = restarts.optima()
     regular = [optimum for optimum in optima if not optimum.degenerate]
-    np.testing.assert_allclose([o.objective for o in regular][:2], [14.073847, 13.546857], atol=1e-6)
+    np.testing.assert_allclose(
+        [o.objective for o in regular][:2], [14.073847, 13.546857], atol=1e-6
+    )
     assert optima[-1].degenerate and len(optima[-1].starts) > 10
     assert "degenerate" in str(restarts)
 
 
 def test_all_starts_given_equal_are_one_optimum():
-    restarts = EM(mixture, num_restarts=4, short_steps=None).run(KEY, X, init_params={"loc": jnp.array([-1.0, 1.0])}).restarts
+    restarts = (
+        EM(mixture, num_restarts=4, short_steps=None)
+        .run(KEY, X, init_params={"loc": jnp.array([-1.0, 1.0])})
+        .restarts
+    )
     (optimum,) = restarts.optima()
     assert len(optimum.starts) == 4 and not optimum.degenerate
 
 
 def test_optima_are_told_apart_by_their_objectives_and_degenerate_ones_come_last():
-    status = np.array([Status.CONVERGED] * 3 + [Status.MAX_STEPS, Status.NOT_FINITE, Status.CONVERGED, Status.NOT_FINITE])
+    status = np.array(
+        [Status.CONVERGED] * 3
+        + [Status.MAX_STEPS, Status.NOT_FINITE, Status.CONVERGED, Status.NOT_FINITE]
+    )
     objective = np.array([-10.0, -10.0 + 1e-9, -12.0, -9.0, 50.0, -12.0, -np.inf])
-    restarts = Restarts(objective, status, np.arange(7), np.array([False, False, False, False, True, False, False]), {"a": jnp.arange(7.0)})
+    restarts = Restarts(
+        objective,
+        status,
+        np.arange(7),
+        np.array([False, False, False, False, True, False, False]),
+        {"a": jnp.arange(7.0)},
+    )
     found = restarts.optima()
     assert [list(o.starts) for o in found] == [[1, 0], [2, 5], [4]]
     assert [o.degenerate for o in found] == [False, False, True] and found[0].params["a"] == 1
     assert restarts.best == 3
     text = str(restarts)
-    assert "1 not converged" in text and "1 excluded by the program" in text and "degenerate" in text
+    assert (
+        "1 not converged" in text and "1 excluded by the program" in text and "degenerate" in text
+    )
 
 
 def test_when_the_program_excludes_every_start_the_error_says_why():
@@ -115,7 +156,7 @@ def test_when_the_program_excludes_every_start_the_error_says_why():
         EM(program, num_restarts=3).run(KEY, X)
 
 
-# ── degeneracy ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── degeneracy ────────────────────────────────────────────────────────────────────────────────────
 
 
 COLLAPSING = {"loc": jnp.array([-1.0, X[7]]), "scale": jnp.array([2.0, 1e-3])}
@@ -131,7 +172,9 @@ def test_a_component_that_collapses_onto_a_point_is_named_with_the_remedies():
 
 
 def test_a_floor_that_the_program_states_is_respected_and_nothing_is_warned_of():
-    found = EM(mixture).run(KEY, X, floor=0.05, init_params=COLLAPSING | {"scale": jnp.array([2.0, 0.06])})
+    found = EM(mixture).run(
+        KEY, X, floor=0.05, init_params=COLLAPSING | {"scale": jnp.array([2.0, 0.06])}
+    )
     assert found.status == Status.CONVERGED and found.warnings == ()
     assert found.params["scale"].min() >= 0.05
 
@@ -139,12 +182,21 @@ def test_a_floor_that_the_program_states_is_respected_and_nothing_is_warned_of()
 def test_a_floor_holds_where_a_cluster_has_no_extent_at_all():
     data = np.concatenate([np.zeros(30), np.random.default_rng(5).normal(3, 1, 60)])
     found = EM(mixture).run(KEY, data, floor=0.05, init_params={"loc": jnp.array([0.0, 3.0])})
-    assert found.status == Status.CONVERGED and found.params["scale"].min() == 0.05 and found.warnings == ()
+    assert (
+        found.status == Status.CONVERGED
+        and found.params["scale"].min() == 0.05
+        and found.warnings == ()
+    )
 
 
 def test_an_estimate_at_its_floor_is_one_in_single_precision_too():
     with jax.enable_x64(False):
-        data = np.concatenate([5 + 1e-3 * np.random.default_rng(5).normal(size=30), np.random.default_rng(6).normal(-2, 1, 60)]).astype(np.float32)
+        data = np.concatenate(
+            [
+                5 + 1e-3 * np.random.default_rng(5).normal(size=30),
+                np.random.default_rng(6).normal(-2, 1, 60),
+            ]
+        ).astype(np.float32)
         em = EM(mixture)
         found = em.run(KEY, data, floor=0.01, init_params={"loc": np.array([5.0, -2.0])})
         assert found.status == Status.CONVERGED and found.params["scale"].min() == np.float32(0.01)
@@ -165,14 +217,24 @@ def test_small_numbers_are_no_collapse_and_what_is_masked_is_no_data():
             numpyro.sample("y", dist.Normal(loc, scale), obs=y)
 
     x, seen = np.linspace(0, 1, 50), np.arange(50) % 5 > 0
-    assert EM(regression).run(KEY, x, (2 * x + RNG.normal(size=50)) * 1e-6, np.ones(50, bool)).warnings == ()
+    assert (
+        EM(regression).run(KEY, x, (2 * x + RNG.normal(size=50)) * 1e-6, np.ones(50, bool)).warnings
+        == ()
+    )
     assert EM(level).run(KEY, np.where(seen, RNG.normal(size=50), 1e9), seen).warnings == ()
 
 
 def test_where_the_best_short_run_collapses_the_next_one_goes_on():
     def program(x):
-        loc = numpyro.param("loc", lambda key: jnp.where(jax.random.uniform(key) < 0.5, jnp.array([0.0, x[-1]]), jnp.array([-2.0, 2.0])))
-        scale = numpyro.param("scale", lambda key: jnp.array([3.0, 1.0]), constraint=constraints.positive)
+        loc = numpyro.param(
+            "loc",
+            lambda key: jnp.where(
+                jax.random.uniform(key) < 0.5, jnp.array([0.0, x[-1]]), jnp.array([-2.0, 2.0])
+            ),
+        )
+        scale = numpyro.param(
+            "scale", lambda key: jnp.array([3.0, 1.0]), constraint=constraints.positive
+        )
         with numpyro.plate("samples", len(x)):
             component = numpyro.sample("component", dist.Categorical(jnp.array([0.97, 0.03])))
             numpyro.sample("x", dist.Normal(loc[component], scale[component]), obs=x)
@@ -183,7 +245,9 @@ def test_where_the_best_short_run_collapses_the_next_one_goes_on():
 
 
 def test_a_start_is_drawn_at_the_values_that_are_given():
-    found = EM(mixture, init="responsibilities", fixed={"loc"}, max_steps=0).run(KEY, X + 1000, init_params={"loc": jnp.array([998.0, 1002.0])})
+    found = EM(mixture, init="responsibilities", fixed={"loc"}, max_steps=0).run(
+        KEY, X + 1000, init_params={"loc": jnp.array([998.0, 1002.0])}
+    )
     np.testing.assert_array_equal(found.params["loc"], [998, 1002])
     assert (found.params["scale"] < 5).all()
 
@@ -191,20 +255,40 @@ def test_a_start_is_drawn_at_the_values_that_are_given():
 def test_a_covariance_without_extent_in_one_direction_is_named():
     def program(x):
         loc = numpyro.param("loc", jnp.array([[0.0, 0.0], [9.0, 9.0]]))
-        covariance = numpyro.param("covariance", jnp.stack([jnp.eye(2)] * 2), constraint=constraints.positive_definite)
+        covariance = numpyro.param(
+            "covariance", jnp.stack([jnp.eye(2)] * 2), constraint=constraints.positive_definite
+        )
         with numpyro.plate("samples", len(x)):
             component = numpyro.sample("component", dist.Categorical(jnp.array([0.9, 0.1])))
-            numpyro.sample("x", dist.MultivariateNormal(loc[component], covariance_matrix=covariance[component]), obs=x)
+            numpyro.sample(
+                "x",
+                dist.MultivariateNormal(loc[component], covariance_matrix=covariance[component]),
+                obs=x,
+            )
 
-    points = np.concatenate([RNG.normal(size=(20, 2)), [[9.0, 9.0], [9.5, 9.2]]])  # two points have a line
+    points = np.concatenate(
+        [RNG.normal(size=(20, 2)), [[9.0, 9.0], [9.5, 9.2]]]
+    )  # two points have a line
     found = EM(program).run(KEY, points)
-    assert any(text.startswith("component 1 of 'component' collapses: 'covariance'[1]") for text in found.warnings)
+    assert any(
+        text.startswith("component 1 of 'component' collapses: 'covariance'[1]")
+        for text in found.warnings
+    )
 
 
 def test_a_component_that_dies_and_probabilities_that_reach_zero_are_named():
-    found = EM(mixture, max_steps=5).run(KEY, X, init_params={"loc": jnp.array([0.0, 500.0]), "scale": jnp.array([2.0, 1.0])})
-    assert any(text.startswith("component 1 of 'component' has died: 'weights' gives it probability 0.0e+00") for text in found.warnings)
-    assert any(text.startswith("'weights' has reached the boundary at (1,)") for text in found.warnings)
+    found = EM(mixture, max_steps=5).run(
+        KEY, X, init_params={"loc": jnp.array([0.0, 500.0]), "scale": jnp.array([2.0, 1.0])}
+    )
+    assert any(
+        text.startswith(
+            "component 1 of 'component' has died: 'weights' gives it probability 0.0e+00"
+        )
+        for text in found.warnings
+    )
+    assert any(
+        text.startswith("'weights' has reached the boundary at (1,)") for text in found.warnings
+    )
 
 
 def test_zeros_that_the_start_states_are_structural_and_stay_without_a_warning():
@@ -213,7 +297,7 @@ def test_zeros_that_the_start_states_are_structural_and_stay_without_a_warning()
     assert not any("boundary" in text for text in found.warnings)
 
 
-# ── fixed parameters ───────────────────────────────────────────────────────────────────────────────────────────
+# ── fixed parameters ──────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_fixed_parameter_stays_and_the_others_are_maximized_as_by_hand():
@@ -226,25 +310,46 @@ def test_a_fixed_parameter_stays_and_the_others_are_maximized_as_by_hand():
     np.testing.assert_allclose(found.params["weights"], r.mean(0), rtol=1e-12)
     np.testing.assert_array_equal(found.params["scale"], [1, 1])
     assert em.plan(X).method("scale") == "held" and "fixed" in str(em.plan(X))
-    by_handler = EM(handlers.substitute(mixture, data={"scale": jnp.array([1.0, 1.0])}), max_steps=1).run(KEY, X, init_params=start)
+    by_handler = EM(
+        handlers.substitute(mixture, data={"scale": jnp.array([1.0, 1.0])}), max_steps=1
+    ).run(KEY, X, init_params=start)
     np.testing.assert_allclose(by_handler.objective, found.objective, rtol=1e-13)
     assert "scale" not in by_handler.params
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"fixed": {"sigma"}}, "fixed names 'sigma', but the program's parameters are 'loc', 'scale', 'weights'"),
-    ({"fixed": {"scale"}, "m_step": {"scale": lambda value, objective: value}}, "'scale' cannot be both fixed and maximized"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"fixed": {"sigma"}},
+            "fixed names 'sigma', but the program's parameters are 'loc', 'scale', 'weights'",
+        ),
+        (
+            {"fixed": {"scale"}, "m_step": {"scale": lambda value, objective: value}},
+            "'scale' cannot be both fixed and maximized",
+        ),
+    ],
+)
 def test_fixed_must_name_parameters_that_are_not_maximized(settings, message):
     with pytest.raises(ValueError, match=message):
         EM(mixture, **settings).plan(X)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"fixed": "scale"}, r"fixed must be a set of parameter names, such as fixed=\{'scale'\}, not 'scale'"),
-    ({"short_steps": 0}, "short_steps must be a whole number of at least 1, not 0"),
-    ({"init": "random"}, "init must be one of 'responsibilities', 'data', 'k-means\\+\\+', 'splitting', or a NumPyro strategy"),
-])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"fixed": "scale"},
+            r"fixed must be a set of parameter names, such as fixed=\{'scale'\}, not 'scale'",
+        ),
+        ({"short_steps": 0}, "short_steps must be a whole number of at least 1, not 0"),
+        (
+            {"init": "random"},
+            "init must be one of 'responsibilities', 'data', 'k-means\\+\\+', 'splitting', or a "
+            "NumPyro strategy",
+        ),
+    ],
+)
 def test_settings_of_starts_that_make_no_sense_are_errors(settings, message):
     with pytest.raises(ValueError, match=message):
         EM(mixture, **settings)
@@ -252,5 +357,8 @@ def test_settings_of_starts_that_make_no_sense_are_errors(settings, message):
 
 def test_a_start_by_name_is_that_of_the_strategy():
     found = EM(mixture, init="data", max_steps=0).run(KEY, X)
-    assert set(np.asarray(found.params["loc"])) <= set(X) and len(set(np.asarray(found.params["loc"]))) == 2
+    assert (
+        set(np.asarray(found.params["loc"])) <= set(X)
+        and len(set(np.asarray(found.params["loc"]))) == 2
+    )
     np.testing.assert_array_equal(found.params["scale"], [1, 1])

@@ -1,4 +1,6 @@
-"""Where EM starts: responsibilities drawn at random, data points, points far apart, clusters found by splitting."""
+"""Where EM starts: responsibilities drawn at random, data points, points far apart, clusters found
+by splitting.
+"""
 
 import itertools
 
@@ -43,22 +45,30 @@ class Starts:
 
 
 def drawn(key, shape, number=0, of=1):
-    """Responsibilities, Dirichlet(1, …, 1) over the last axis, as the starts draw them for latent `number` of `of`."""
+    """Responsibilities, Dirichlet(1, …, 1) over the last axis, as the starts draw them for latent
+    `number` of `of`.
+    """
     return np.array(jax.nn.softmax(-jax.random.gumbel(jax.random.split(key, of)[number], shape)))
 
 
-# Responsibilities ----------------------------------------------------------------------------------------------------
+# Responsibilities
+# ----------------------------------------------------------------------------------------------------
 
 
 NUM_ROWS = 9
 numbers = np.random.default_rng(0)
-X, Y = jnp.asarray(numbers.normal(size=(NUM_ROWS, 2))), jnp.asarray(numbers.lognormal(size=NUM_ROWS))
+X, Y = (
+    jnp.asarray(numbers.normal(size=(NUM_ROWS, 2))),
+    jnp.asarray(numbers.lognormal(size=NUM_ROWS)),
+)
 COUNT = jnp.array([1.0, 2.0, 1.0, 0.0, 3.0, 1.0, 1.0, 2.0, 1.0])
 SEEN = jnp.array([True] * 6 + [False] + [True] * 2)
 
 
 def cloud(x, y, count, seen):
-    """Two sites of one latent: a normal of two coordinates, and a LogNormal that is not always seen."""
+    """Two sites of one latent: a normal of two coordinates, and a LogNormal that is not always
+    seen.
+    """
     weights = numpyro.param("weights", jnp.array([0.2, 0.3, 0.5]), constraint=constraints.simplex)
     loc = numpyro.param("loc", jnp.arange(6.0).reshape(3, 2))
     scale = numpyro.param("scale", jnp.ones((3, 2)), constraint=constraints.positive)
@@ -85,7 +95,11 @@ def test_random_responsibilities_of_a_mixture_are_followed_by_an_m_step(clouds):
     seen = counts * np.asarray(SEEN)[:, None]
     np.testing.assert_allclose(start["weights"], total / total.sum(), **EXACT)
     np.testing.assert_allclose(start["loc"], loc, **EXACT)
-    np.testing.assert_allclose(start["scale"], np.sqrt((counts[..., None] * (np.asarray(X)[:, None] - loc) ** 2).sum(0) / total[:, None]), **EXACT)
+    np.testing.assert_allclose(
+        start["scale"],
+        np.sqrt((counts[..., None] * (np.asarray(X)[:, None] - loc) ** 2).sum(0) / total[:, None]),
+        **EXACT,
+    )
     np.testing.assert_allclose(start["size"], np.log(Y) @ seen / seen.sum(0), **EXACT)
     assert start["unread"] == 2.5
 
@@ -100,9 +114,17 @@ def test_starts_of_many_keys_are_those_of_each(clouds):
 
 
 def test_random_responsibilities_of_long_form_labels_leave_what_is_impossible_impossible():
-    item, annotator, label = jnp.array([0, 0, 1, 1, 2, 2, 2]), jnp.array([0, 1, 0, 1, 0, 1, 0]), jnp.array([0, 0, 1, 0, 1, 1, 1])
-    confusion = np.array([[[1.0, 0.0], [0.4, 0.6]], [[0.7, 0.3], [0.3, 0.7]]])  # annotator 0 never gives label 1 to class 0
-    start = Starts(dawid_skene.program, item, annotator, label, 3, 2, 2)("responsibilities", params={"confusion": jnp.asarray(confusion)})
+    item, annotator, label = (
+        jnp.array([0, 0, 1, 1, 2, 2, 2]),
+        jnp.array([0, 1, 0, 1, 0, 1, 0]),
+        jnp.array([0, 0, 1, 0, 1, 1, 1]),
+    )
+    confusion = np.array(
+        [[[1.0, 0.0], [0.4, 0.6]], [[0.7, 0.3], [0.3, 0.7]]]
+    )  # annotator 0 never gives label 1 to class 0
+    start = Starts(dawid_skene.program, item, annotator, label, 3, 2, 2)(
+        "responsibilities", params={"confusion": jnp.asarray(confusion)}
+    )
     q = drawn(KEY, (3, 2))
     q[1:] = [0.0, 1.0]  # items 1 and 2 got label 1 of annotator 0
     counts = np.zeros((2, 2, 2))
@@ -113,12 +135,16 @@ def test_random_responsibilities_of_long_form_labels_leave_what_is_impossible_im
 
 def chain(x):
     first = numpyro.param("first", jnp.array([0.5, 0.3, 0.2]), constraint=constraints.simplex)
-    transition = numpyro.param("transition", jnp.full((3, 3), 1 / 3), constraint=constraints.simplex)
+    transition = numpyro.param(
+        "transition", jnp.full((3, 3), 1 / 3), constraint=constraints.simplex
+    )
     loc = numpyro.param("loc", jnp.arange(3.0))
 
     def step(carry, x):
         before, t = carry
-        state = numpyro.sample("state", dist.Categorical(jnp.where(t == 0, first, transition[before])))
+        state = numpyro.sample(
+            "state", dist.Categorical(jnp.where(t == 0, first, transition[before]))
+        )
         numpyro.sample("x", dist.Normal(loc[state], 1.0), obs=x)
         return (state, t + 1), None
 
@@ -143,7 +169,10 @@ def test_pairs_of_a_chain_are_products_of_neighbors(chains):
 
 def test_random_responsibilities_take_the_possible_paths_alone(chains):
     forward = np.triu(np.full((3, 3), 1.0))
-    start = chains("responsibilities", params={"transition": jnp.asarray(forward / forward.sum(1, keepdims=True))})
+    start = chains(
+        "responsibilities",
+        params={"transition": jnp.asarray(forward / forward.sum(1, keepdims=True))},
+    )
     q = drawn(KEY, (5, 3))
     paths = [path for path in itertools.product(range(3), repeat=5) if list(path) == sorted(path)]
     weights = np.array([np.prod([q[t, k] for t, k in enumerate(path)]) for path in paths])
@@ -160,7 +189,9 @@ def test_densities_of_the_data_do_not_tilt_the_responsibilities():
         loc = numpyro.param("loc", jnp.array(0.0))
         with numpyro.plate("rows", len(x)):
             inlier = numpyro.sample("inlier", dist.Bernoulli(share))
-            numpyro.sample("x", Select(inlier, [dist.Uniform(-5.0, 5.0), dist.Normal(loc, 0.1)]), obs=x)
+            numpyro.sample(
+                "x", Select(inlier, [dist.Uniform(-5.0, 5.0), dist.Normal(loc, 0.1)]), obs=x
+            )
 
     x = jnp.array([0.0, 1.0, 9.0, -4.0])
     start, q = Starts(program, x)("responsibilities"), drawn(KEY, (4, 2))[:, 1]
@@ -169,12 +200,16 @@ def test_densities_of_the_data_do_not_tilt_the_responsibilities():
     np.testing.assert_allclose(start["loc"], q @ x / q.sum(), **EXACT)
 
 
-# Data points ---------------------------------------------------------------------------------------------------------
+# Data points
+# ---------------------------------------------------------------------------------------------------------
 
 
 def rows_of(start):
     """Which row of the data each location is, exactly."""
-    found = [[np.flatnonzero((np.asarray(X) == loc).all(-1)) for loc in one] for one in np.asarray(start["loc"])]
+    found = [
+        [np.flatnonzero((np.asarray(X) == loc).all(-1)) for loc in one]
+        for one in np.asarray(start["loc"])
+    ]
     assert all(len(rows) == 1 for one in found for rows in one)
     return np.array(found)[..., 0]
 
@@ -185,16 +220,22 @@ def test_locations_are_distinct_data_points_that_count(clouds, name):
     rows = rows_of(starts)
     assert all(len(set(row)) == 3 for row in rows)
     assert set(rows.ravel()) == set(np.flatnonzero(COUNT > 0))
-    own = np.where(SEEN, np.log(Y), (np.log(Y) * SEEN * COUNT).sum() / (SEEN * COUNT).sum())  # sites side by side; where it was not seen, the mean
+    own = np.where(
+        SEEN, np.log(Y), (np.log(Y) * SEEN * COUNT).sum() / (SEEN * COUNT).sum()
+    )  # sites side by side; where it was not seen, the mean
     np.testing.assert_allclose(starts["size"], own[rows], rtol=1e-15)
     for site in ("weights", "scale", "unread"):
-        np.testing.assert_array_equal(starts[site], np.broadcast_to(clouds.own[site], starts[site].shape))
+        np.testing.assert_array_equal(
+            starts[site], np.broadcast_to(clouds.own[site], starts[site].shape)
+        )
 
 
 def test_an_element_is_drawn_as_often_as_it_counts(clouds):
     rows = rows_of(clouds("data", jax.random.split(KEY, 2000)))[:, 0]
     share = np.asarray(COUNT) / COUNT.sum()
-    np.testing.assert_allclose(np.bincount(rows, minlength=NUM_ROWS) / 2000, share, atol=4 * np.sqrt(0.25 / 2000))
+    np.testing.assert_allclose(
+        np.bincount(rows, minlength=NUM_ROWS) / 2000, share, atol=4 * np.sqrt(0.25 / 2000)
+    )
 
 
 def test_points_of_a_chain_are_all_its_steps(chains):
@@ -226,7 +267,11 @@ def test_components_of_a_select_get_a_data_point_each():
         single, pair = numpyro.param("single", jnp.array(0.0)), numpyro.param("pair", jnp.zeros(2))
         with numpyro.plate("rows", len(x)):
             kind = numpyro.sample("kind", dist.Categorical(jnp.full(4, 0.25)))
-            components = [dist.Uniform(-100.0, 100.0), dist.Normal(single, 1.0), dist.Normal(pair[jnp.maximum(kind - 2, 0)], 2.0)]
+            components = [
+                dist.Uniform(-100.0, 100.0),
+                dist.Normal(single, 1.0),
+                dist.Normal(pair[jnp.maximum(kind - 2, 0)], 2.0),
+            ]
             numpyro.sample("x", Select(jnp.minimum(kind, 2), components), obs=x)
 
     x = np.array([0.0, 0.1, 20.0, 20.1, 40.0, 40.1, 60.0, 60.1])
@@ -237,7 +282,9 @@ def test_components_of_a_select_get_a_data_point_each():
     found = starts("splitting")
     loc = [float(found["single"]), *map(float, found["pair"])]
     assert len({int(20 * np.round(value / 20)) for value in loc}) == 3
-    np.testing.assert_allclose(np.abs((np.array(loc) + 10) % 20 - 10), 0.05, rtol=1e-9)  # means of two neighbors
+    np.testing.assert_allclose(
+        np.abs((np.array(loc) + 10) % 20 - 10), 0.05, rtol=1e-9
+    )  # means of two neighbors
 
 
 def test_rows_of_a_subject_are_one_point():
@@ -251,7 +298,9 @@ def test_rows_of_a_subject_are_one_point():
         with numpyro.plate("rows", len(x)):
             numpyro.sample("x", dist.Normal(loc[kind[subject], item], 1.0), obs=x)
 
-    points = np.array([[1.0, 2.0], [5.0, 6.0], [50.0, (2 + 6 + 8) / 3], [-3.0, 8.0]])  # repeated answers: their mean; no answer: all subjects' mean
+    points = np.array(
+        [[1.0, 2.0], [5.0, 6.0], [50.0, (2 + 6 + 8) / 3], [-3.0, 8.0]]
+    )  # repeated answers: their mean; no answer: all subjects' mean
     loc = np.asarray(Starts(program, x)("data", jax.random.split(KEY, 50))["loc"])
     found = np.isclose(loc[:, :, None], points, rtol=1e-14).all(-1)
     assert (found.sum(-1) == 1).all() and found.any((0, 1)).all()
@@ -269,13 +318,19 @@ def test_locations_of_each_group_are_points_of_that_group():
 
     starts = Starts(program, x)
     for loc in np.asarray(starts("data", jax.random.split(KEY, 30))["loc"]):
-        assert all(set(loc[g]) <= set(np.asarray(x[g])) and loc[g, 0] != loc[g, 1] for g in range(2))
-    np.testing.assert_allclose(np.sort(starts("splitting")["loc"]), [[0.05, 9.05], [100.1, 150.0]], rtol=1e-14)
+        assert all(
+            set(loc[g]) <= set(np.asarray(x[g])) and loc[g, 0] != loc[g, 1] for g in range(2)
+        )
+    np.testing.assert_allclose(
+        np.sort(starts("splitting")["loc"]), [[0.05, 9.05], [100.1, 150.0]], rtol=1e-14
+    )
 
 
 def test_points_far_apart_are_drawn_in_proportion_to_squared_distance():
     points, weights = jnp.array([[0.0], [1.0], [3.0], [3.0]]), jnp.array([1.0, 2.0, 1.0, 0.0])
-    pairs = jax.jit(jax.vmap(lambda key: far_apart(key, points, weights, 2)))(jax.random.split(KEY, 20_000))
+    pairs = jax.jit(jax.vmap(lambda key: far_apart(key, points, weights, 2)))(
+        jax.random.split(KEY, 20_000)
+    )
     mass = np.asarray(weights)[:, None] / 4 * weights * (points - points.T) ** 2
     expected = mass / (weights * (points - points.T) ** 2).sum(1, keepdims=True)
     found = np.zeros((4, 4))
@@ -288,7 +343,8 @@ def test_more_clusters_than_distinct_points_are_drawn_all_the_same():
     assert set(np.asarray(far_apart(KEY, points, weights, 4))) == {1, 2}  # two, and again these two
 
 
-# Splitting -----------------------------------------------------------------------------------------------------------
+# Splitting
+# -----------------------------------------------------------------------------------------------------------
 
 CENTERS = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0], [30.0, 30.0], [38.0, 30.0]])
 PLANTED = np.repeat(np.arange(5), 12)
@@ -300,19 +356,40 @@ def test_splitting_finds_planted_clusters():
     assert len(set(zip(labels, PLANTED, strict=True))) == 5
 
 
-@pytest.mark.parametrize(("points", "weights", "clusters"), [
-    ([0.0, 4.0, 10.0], [1.0, 1.0, 1.0], [0, 0, 1]), ([0.0, 4.0, 10.0], [1.0, 1.0, 0.01], [0, 1, 1]), ([0.0, 4.0, 99.0], [1.0, 1.0, 0.0], [0, 1, 1]),
-    ([0.0, 0.1, 10.0, 14.0, 14.1], [1.0] * 5, [0, 0, 1, 2, 2])])
+@pytest.mark.parametrize(
+    ("points", "weights", "clusters"),
+    [
+        ([0.0, 4.0, 10.0], [1.0, 1.0, 1.0], [0, 0, 1]),
+        ([0.0, 4.0, 10.0], [1.0, 1.0, 0.01], [0, 1, 1]),
+        ([0.0, 4.0, 99.0], [1.0, 1.0, 0.0], [0, 1, 1]),
+        ([0.0, 0.1, 10.0, 14.0, 14.1], [1.0] * 5, [0, 0, 1, 2, 2]),
+    ],
+)
 def test_the_widest_cluster_is_split_at_its_weighted_mean(points, weights, clusters):
     labels = np.asarray(split(jnp.array(points)[:, None], jnp.array(weights), max(clusters) + 1))
     np.testing.assert_array_equal(labels[:, None] == labels, np.equal.outer(clusters, clusters))
 
 
 def test_splitting_sets_locations_scales_and_proportions(clouds):
-    x = np.array([[0.0, 1.0], [0.5, 1.5], [9.0, 9.0], [55.0, 55.0], [9.5, 8.0], [0.0, 1.2], [10.0, 9.1], [-20.0, 7.0], [-20.5, 7.0]])
+    x = np.array(
+        [
+            [0.0, 1.0],
+            [0.5, 1.5],
+            [9.0, 9.0],
+            [55.0, 55.0],
+            [9.5, 8.0],
+            [0.0, 1.2],
+            [10.0, 9.1],
+            [-20.0, 7.0],
+            [-20.5, 7.0],
+        ]
+    )
     planted = np.array([0, 0, 1, 3, 1, 0, 1, 2, 2])
     start = clouds("splitting", data=[jnp.asarray(x), jnp.ones(NUM_ROWS), COUNT, SEEN])
-    order = [int(np.argmin(np.abs(np.asarray(start["loc"])[:, 0] - center))) for center in (0.0, 9.0, -20.0)]
+    order = [
+        int(np.argmin(np.abs(np.asarray(start["loc"])[:, 0] - center)))
+        for center in (0.0, 9.0, -20.0)
+    ]
     members = np.where(planted[:, None] == np.arange(3), np.asarray(COUNT)[:, None], 0)
     total = members.sum(0)
     loc = members.T @ x / total[:, None]
@@ -322,7 +399,8 @@ def test_splitting_sets_locations_scales_and_proportions(clouds):
         np.testing.assert_allclose(start[site][jnp.array(order)], expected, rtol=1e-9)
 
 
-# Errors --------------------------------------------------------------------------------------------------------------
+# Errors
+# --------------------------------------------------------------------------------------------------------------
 
 
 def coins(heads):
@@ -342,27 +420,40 @@ def steps(x):
 @pytest.mark.parametrize("name", ["data", "k-means++", "splitting"])
 def test_program_without_locations_is_told_what_to_use(name):
     starts = Starts(coins, jnp.array([5.0, 9.0, 8.0]))
-    with pytest.raises(ValueError, match=r"looked up by a latent, loc\[z\], and this program has none. Use init='responsibilities'") as error:
+    with pytest.raises(
+        ValueError,
+        match=r"looked up by a latent, loc\[z\], and this program has none. Use "
+        r"init='responsibilities'",
+    ) as error:
         starts(name)
     assert f"init='{name}'" in str(error.value)
 
 
 def test_location_that_cannot_be_set_is_named():
-    with pytest.raises(ValueError, match="the loc of 'x': it enters the loc of 'x' affinely, through 'cumsum'"):
+    with pytest.raises(
+        ValueError, match="the loc of 'x': it enters the loc of 'x' affinely, through 'cumsum'"
+    ):
         Starts(steps, jnp.arange(5.0))("data")
 
 
 def test_fewer_elements_than_values_are_an_error():
-    with pytest.raises(ValueError, match="the loc of 'x': latent 'kind' has 2 elements for 3 values"):
+    with pytest.raises(
+        ValueError, match="the loc of 'x': latent 'kind' has 2 elements for 3 values"
+    ):
         Starts(lambda x: cloud(x, jnp.ones(2), jnp.ones(2), jnp.ones(2, bool)), X[:2])("data")
 
 
-# Missing coordinates -------------------------------------------------------------------------------------------------
+# Missing coordinates
+# -------------------------------------------------------------------------------------------------
 
 
 def incomplete(x):
     loc = numpyro.param("loc", jnp.array([[0.0, 1.0], [2.0, -1.0]]))
-    covariance = numpyro.param("covariance", jnp.array([[[1.0, 0.5], [0.5, 2.0]], [[1.5, -0.3], [-0.3, 1.0]]]), constraint=constraints.positive_definite)
+    covariance = numpyro.param(
+        "covariance",
+        jnp.array([[[1.0, 0.5], [0.5, 2.0]], [[1.5, -0.3], [-0.3, 1.0]]]),
+        constraint=constraints.positive_definite,
+    )
     with numpyro.plate("rows", len(x)):
         z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
         complete = dist.MultivariateNormal(loc[z], covariance_matrix=covariance[z])
@@ -377,9 +468,17 @@ def test_missing_coordinates_are_expected_at_the_programs_own_values_and_seeds_h
     expected = np.zeros((NUM_ROWS, 2, 2))  # E[x_n | what is seen, z_n = k]
     for n, k in itertools.product(range(NUM_ROWS), range(2)):
         seen, loc, covariance = ~np.isnan(x[n]), own["loc"][k], own["covariance"][k]
-        expected[n, k] = np.where(seen, x[n], loc + covariance[:, seen] @ np.linalg.solve(covariance[np.ix_(seen, seen)], (x[n] - loc)[seen]))
+        expected[n, k] = np.where(
+            seen,
+            x[n],
+            loc
+            + covariance[:, seen]
+            @ np.linalg.solve(covariance[np.ix_(seen, seen)], (x[n] - loc)[seen]),
+        )
     found = starts("responsibilities")
-    np.testing.assert_allclose(found["loc"], np.einsum("nk,nkd->kd", q, expected) / q.sum(0)[:, None], rtol=1e-11)
+    np.testing.assert_allclose(
+        found["loc"], np.einsum("nk,nkd->kd", q, expected) / q.sum(0)[:, None], rtol=1e-11
+    )
     completed = np.where(np.isnan(x), np.nanmean(x, 0), x)
     for name in ("data", "k-means++"):
         for seed in starts(name)["loc"]:

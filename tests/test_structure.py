@@ -1,4 +1,6 @@
-"""What the code may import, what happens at import, and that every example in the documentation runs."""
+"""What the code may import, what happens at import, and that every example in the documentation
+runs.
+"""
 
 import ast
 import inspect
@@ -17,8 +19,30 @@ from emjax.e_step.e_step import log_partition_of
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "inference").rglob("*.py"))
 MODELS = sorted((ROOT / "models").glob("*.py"))
-TRACKED = [*ENGINE, *MODELS, *sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]
-MODEL_WORDS = {"annotator", "annotators", "coin", "coins", "gaussian_mixture", "gmm", "hmm", "topics", "plsa", "lda", "k_means", "kmeans", "grades", "dawid_skene", "latent_class", "confusion"}
+TRACKED = [
+    *ENGINE,
+    *MODELS,
+    *sorted((ROOT / "experiments").glob("*.py")),
+    *sorted((ROOT / "tests").glob("*.py")),
+]
+MODEL_WORDS = {
+    "annotator",
+    "annotators",
+    "coin",
+    "coins",
+    "gaussian_mixture",
+    "gmm",
+    "hmm",
+    "topics",
+    "plsa",
+    "lda",
+    "k_means",
+    "kmeans",
+    "grades",
+    "dawid_skene",
+    "latent_class",
+    "confusion",
+}
 CODE_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -38,12 +62,18 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-# ── imports ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── imports ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def floors() -> list[list[str]]:
-    """The rooms of the engine, floor by floor, in the order in which data flow through them: the table of the design page."""
-    rows = [line.split("|")[1] for line in (ROOT / "docs" / "design.md").read_text().splitlines() if line.startswith("| `")]
+    """The rooms of the engine, floor by floor, in the order in which data flow through them: the
+    table of the design page.
+    """
+    rows = [
+        line.split("|")[1]
+        for line in (ROOT / "docs" / "design.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
     return [re.findall(r"`([\w/]+)/`", row) for row in rows]
 
 
@@ -57,6 +87,7 @@ def room_of(path: Path) -> str:
 def files_in_order(room: str) -> list[str]:
     """The files of a room, in the order that the docstring of the room states."""
     text = ast.get_docstring(tree(ROOT / "inference" / room / "__init__.py")) or ""
+    text = " ".join(text.split())
     assert "Each file imports only those before it:" in text, room
     return re.findall(r"\w+", text.split("Each file imports only those before it:")[1])
 
@@ -76,17 +107,29 @@ FIRST_BEHIND_THE_FRONT_DOOR = "refits"
 
 def test_imports_between_rooms_point_up_the_table_of_the_design_page():
     assert sorted(ROOMS) == sorted({room_of(path) for path in ENGINE} - {"."})
-    front = next(number for number, rooms in enumerate(floors()) if FIRST_BEHIND_THE_FRONT_DOOR in rooms)
-    floor_of = {room: number + (number >= front) for number, rooms in enumerate(floors()) for room in rooms} | {".": front}
+    front = next(
+        number for number, rooms in enumerate(floors()) if FIRST_BEHIND_THE_FRONT_DOOR in rooms
+    )
+    floor_of = {
+        room: number + (number >= front) for number, rooms in enumerate(floors()) for room in rooms
+    } | {".": front}
     for path in ENGINE:
-        below = {used.as_posix() for used in modules_used(path) if floor_of[room_of(used)] > floor_of[room_of(path)]}
-        assert not below or path == ROOT / "inference" / "__init__.py", f"{path} imports {sorted(below)}, which the table has below it"
+        below = {
+            used.as_posix()
+            for used in modules_used(path)
+            if floor_of[room_of(used)] > floor_of[room_of(path)]
+        }
+        assert not below or path == ROOT / "inference" / "__init__.py", (
+            f"{path} imports {sorted(below)}, which the table has below it"
+        )
 
 
 def test_no_file_imports_itself_by_way_of_others():
     needs = {path: modules_used(path) for path in ENGINE}
     settled: set[Path] = set()
-    while ready := {path for path, others in needs.items() if path not in settled and others <= settled}:
+    while ready := {
+        path for path, others in needs.items() if path not in settled and others <= settled
+    }:
         settled |= ready
     assert settled == set(needs), f"these import each other: {sorted(set(needs) - settled)}"
 
@@ -94,7 +137,9 @@ def test_no_file_imports_itself_by_way_of_others():
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_within_a_room_are_in_the_order_that_it_states(room):
     order = files_in_order(room)
-    files = {path.stem: path for path in ENGINE if room_of(path) == room and path.stem != "__init__"}
+    files = {
+        path.stem: path for path in ENGINE if room_of(path) == room and path.stem != "__init__"
+    }
     assert sorted(order) == sorted(files)
     for name, path in files.items():
         own = {used.stem for used in modules_used(path) if room_of(used) == room}
@@ -106,7 +151,9 @@ def test_engine_knows_no_model():
         assert not any(name.startswith("emjax.models") for name in imported(path)), path.name
         for node in ast.walk(tree(path)):
             used = {getattr(node, field, None) for field in ("id", "attr", "arg", "name")}
-            assert not {str(name).lower() for name in used if name} & MODEL_WORDS, f"{path.name}:{node.lineno}"
+            assert not {str(name).lower() for name in used if name} & MODEL_WORDS, (
+                f"{path.name}:{node.lineno}"
+            )
 
 
 def test_models_use_public_names_only():
@@ -129,7 +176,16 @@ def test_engine_is_imported_as_emjax_alone():
 def test_engine_and_models_never_import_tests_or_experiments():
     for path in [*ENGINE, *MODELS]:
         roots = {name.split(".")[0] for name in imported(path)}
-        assert not roots & {"tests", "experiments", "pytest", "hypothesis", "sklearn", "matplotlib", "funsor", "scipy"}, path.name
+        assert not roots & {
+            "tests",
+            "experiments",
+            "pytest",
+            "hypothesis",
+            "sklearn",
+            "matplotlib",
+            "funsor",
+            "scipy",
+        }, path.name
 
 
 def by_hand(path: Path) -> list[ast.FunctionDef]:
@@ -137,25 +193,41 @@ def by_hand(path: Path) -> list[ast.FunctionDef]:
     functions = {node.name: node for node in tree(path).body if isinstance(node, ast.FunctionDef)}
     reached = [name for name in functions if name.endswith("hand_derived_step")]
     for name in reached:
-        called = {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)} & set(functions)
+        called = {
+            node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)
+        } & set(functions)
         reached += [other for other in sorted(called) if other not in reached]
     return [functions[name] for name in reached]
 
 
-@pytest.mark.parametrize("path", [path for path in MODELS if path.stem != "__init__"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in MODELS if path.stem != "__init__"], ids=lambda path: path.stem
+)
 def test_update_by_hand_uses_numpy_alone(path):
     found = by_hand(path)
     assert any(function.name.endswith("hand_derived_step") for function in found)
     for function in found:
         body = ast.Module(body=function.body, type_ignores=[])  # its annotations may say more
         used = {node.id for node in ast.walk(body) if isinstance(node, ast.Name)}
-        assert not used & {"jax", "jnp", "numpyro", "dist", "constraints", "emjax", "scipy", "sklearn", "program"}, function.name
+        assert not used & {
+            "jax",
+            "jnp",
+            "numpyro",
+            "dist",
+            "constraints",
+            "emjax",
+            "scipy",
+            "sklearn",
+            "program",
+        }, function.name
 
 
-# ── names ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", [*ENGINE, *MODELS], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", [*ENGINE, *MODELS], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_everything_public_has_a_docstring(path):
     module = tree(path)
     assert ast.get_docstring(module), path
@@ -182,7 +254,7 @@ def test_public_names_exist_and_the_package_is_typed():
     assert (Path(emjax.__file__).parent / "py.typed").exists()
 
 
-# ── import ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── import ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_nothing_happens_at_import():
@@ -206,12 +278,18 @@ assert not drawn
 assert 'matplotlib' not in sys.modules and 'sklearn' not in sys.modules
 """
     environment = {key: value for key, value in os.environ.items() if key != "JAX_ENABLE_X64"}
-    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", program], capture_output=True, text=True, env=environment, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
 
 
-# ── types ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── types ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_annotations_are_executed(request):
@@ -223,11 +301,15 @@ def test_annotations_are_executed(request):
         log_partition_of(None, [])
 
 
-# ── documentation ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── documentation ─────────────────────────────────────────────────────────────────────────────────
 
 
 def pages() -> list[Path]:
-    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if CODE_BLOCK.search(path.read_text())]
+    return [
+        path
+        for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        if CODE_BLOCK.search(path.read_text())
+    ]
 
 
 def run_blocks(text: str, where: str, namespace: dict) -> None:
@@ -266,7 +348,11 @@ pi, mu, sigma, score = 0.4, 0.5, 0.1, jnp.array(0.3)
 """
 
 
-@pytest.mark.parametrize("name, text", documented(), ids=lambda value: value if "." in value and "\n" not in value else "")
+@pytest.mark.parametrize(
+    "name, text",
+    documented(),
+    ids=lambda value: value if "." in value and "\n" not in value else "",
+)
 def test_code_of_a_docstring_runs(name, text):
     namespace: dict = {}
     exec(EXAMPLE, namespace)

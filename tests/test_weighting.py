@@ -1,4 +1,6 @@
-"""Weights for the elements of a plate: a weight of two is the row twice, of zero no row; within a scan, too."""
+"""Weights for the elements of a plate: a weight of two is the row twice, of zero no row; within a
+scan, too.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +21,19 @@ WEIGHTS = np.array([1.0, 2.0, 0.0, 3.0, 1.0])
 
 def weather(mood):
     start = numpyro.param("start", jnp.array([0.5, 0.5]), constraint=constraints.simplex)
-    transition = numpyro.param("transition", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex)
-    emission = numpyro.param("emission", jnp.array([[0.7, 0.3], [0.2, 0.8]]), constraint=constraints.simplex)
+    transition = numpyro.param(
+        "transition", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex
+    )
+    emission = numpyro.param(
+        "emission", jnp.array([[0.7, 0.3], [0.2, 0.8]]), constraint=constraints.simplex
+    )
 
     def day(carry, mood):
         yesterday, t = carry
         with numpyro.plate("diaries", len(mood)):
-            today = numpyro.sample("today", dist.Categorical(jnp.where(t == 0, start, transition[yesterday])))
+            today = numpyro.sample(
+                "today", dist.Categorical(jnp.where(t == 0, start, transition[yesterday]))
+            )
             numpyro.sample("mood", dist.Categorical(emission[today]), obs=mood)
         return (today, t + 1), None
 
@@ -33,7 +41,10 @@ def weather(mood):
 
 
 MOOD = np.random.default_rng(0).integers(0, 2, (6, 5))
-PROGRAMS = {"coins": (coins.program, "sets", HEADS, lambda rows: HEADS[rows]), "chains": (weather, "diaries", MOOD, lambda rows: MOOD[:, rows])}
+PROGRAMS = {
+    "coins": (coins.program, "sets", HEADS, lambda rows: HEADS[rows]),
+    "chains": (weather, "diaries", MOOD, lambda rows: MOOD[:, rows]),
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -58,7 +69,13 @@ def test_the_derivative_along_a_weight_is_the_rows_own_log_likelihood_also_at_we
 
 
 def test_weights_that_fit_no_plate_are_errors():
-    with pytest.raises(ValueError, match="no plate 'set' with a sample site in it; its plates are 'sets'"):
+    with pytest.raises(
+        ValueError, match="no plate 'set' with a sample site in it; its plates are 'sets'"
+    ):
         EM(weighted(coins.program, "set")).plan(WEIGHTS, HEADS)
-    with pytest.raises(ValueError, match=r"Plate 'sets' has 5 elements, its weights have shape \(4,\). Pass one weight for each element"):
+    with pytest.raises(
+        ValueError,
+        match=r"Plate 'sets' has 5 elements, its weights have shape \(4,\). Pass one weight for "
+        r"each element",
+    ):
         EM(weighted(coins.program, "sets")).plan(WEIGHTS[:4], HEADS)

@@ -1,4 +1,6 @@
-"""Run the benchmarks: `python -m experiments.benchmarks [--quick] [--only ROW ...] [--repeats R] [--write]`."""
+"""Run the benchmarks: `python -m experiments.benchmarks [--quick] [--only ROW ...] [--repeats R]
+[--write]`.
+"""
 
 import argparse
 import os
@@ -16,8 +18,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks",
-        description="Seconds for each EM step: emjax, hand-written code, and libraries. Without --only: "
-        + ", ".join(row.name for row in TABLE),
+        description="Seconds for each EM step: emjax, hand-written code, and libraries. "
+        "Without --only: " + ", ".join(row.name for row in TABLE),
     )
     parser.add_argument(
         "--quick",
@@ -53,7 +55,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--write", action="store_true", help=f"write what was measured to {PAGE.relative_to(ROOT)}"
     )
     parser.add_argument(
-        "--verbose", action="store_true", help="print the last lines of an implementation that fails"
+        "--verbose",
+        action="store_true",
+        help="print the last lines of an implementation that fails",
     )
     chosen = parser.parse_args(argv)
     if chosen.quick and chosen.write:
@@ -62,7 +66,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def narrowed(row: Row, chosen: argparse.Namespace) -> Row:
-    """Return the row with the implementations that are asked for; if quick, small, in one precision each, without goals."""
+    """Return the row with the implementations that are asked for; if quick, small, in one precision
+    each, without goals.
+    """
     contestants = {
         name: precisions[:1] if chosen.quick else precisions
         for name, precisions in row.contestants.items()

@@ -1,8 +1,9 @@
 """What an expert would write by hand in JAX: EM as the gradient of log Z, for one model at a time.
 
-Each model (`by_hand_gaussian.py`, `by_hand_discrete.py`) has tables η of natural parameters, log Z(η) for the rows of the data, and the M-step as a function of ∂ log Z / ∂η. Where the
-temporaries are large, rows go through in blocks, and the gradients add up. The whole loop is compiled; the number of
-steps is an argument of it.
+Each model (`by_hand_gaussian.py`, `by_hand_discrete.py`) has tables η of natural parameters, log
+Z(η) for the rows of the data, and the M-step as a function of ∂ log Z / ∂η. Where the temporaries
+are large, rows go through in blocks, and the gradients add up. The whole loop is compiled; the
+number of steps is an argument of it.
 """
 
 from collections.abc import Callable
@@ -36,8 +37,8 @@ def runner(step: Callable, start: dict, data) -> Run:
 
 
 def blocks(rows: Float[np.ndarray, "row ..."], width: int) -> Float[Array, "block row ..."]:
-    """Return the rows in blocks of equal size: the largest size that divides them and whose temporaries, `width` numbers a
-    row, stay in the cache.
+    """Return the rows in blocks of equal size: the largest size that divides them and whose
+    temporaries, `width` numbers a row, stay in the cache.
     """
     most = min(MOST_ROWS, len(rows), max(1, CACHE // (rows.itemsize * width)))
     size = next(size for size in range(most, 0, -1) if len(rows) % size == 0)

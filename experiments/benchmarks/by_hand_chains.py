@@ -1,4 +1,5 @@
-"""Hidden Markov models by hand: log Z by a scan over scaled messages; p ∂ log Z / ∂p is the expected count of a probability p.
+"""Hidden Markov models by hand: log Z by a scan over scaled messages; p ∂ log Z / ∂p is the
+expected count of a probability p.
 
 All sequences have one length, so there is no mask.
 """
@@ -28,18 +29,24 @@ def log_z(
         return product / scale, scale
 
     first, scale = scaled(initial * density(seen[0]))
-    _, scales = lax.scan(lambda message, x: scaled((message @ transition) * density(x)), first, seen[1:])
+    _, scales = lax.scan(
+        lambda message, x: scaled((message @ transition) * density(x)), first, seen[1:]
+    )
     return jnp.log(scale).sum() + jnp.log(scales).sum()
 
 
 def categorical_step(params: dict, symbols: Array) -> dict:
-    """One EM step; probabilities of symbols are looked up within the scan, which is faster than before it."""
+    """One EM step; probabilities of symbols are looked up within the scan, which is faster than
+    before it.
+    """
 
     def evidence(params):
         table = params["emission"].T
         return log_z(params["initial"], params["transition"], symbols, lambda now: table[now])
 
-    return jax.tree.map(lambda p, gradient: normalized(p * gradient), params, jax.grad(evidence)(params))
+    return jax.tree.map(
+        lambda p, gradient: normalized(p * gradient), params, jax.grad(evidence)(params)
+    )
 
 
 def categorical(data: dict, start: dict, sizes: dict) -> Run:
@@ -48,10 +55,14 @@ def categorical(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def gaussian_step(params: dict, features: Float[Array, "time sequence statistic"]) -> dict:
-    """One EM step; the densities of all points are one matrix product, features (x², x, 1) by natural parameters."""
+    """One EM step; the densities of all points are one matrix product, features (x², x, 1) by
+    natural parameters.
+    """
     initial, transition, loc = params["initial"], params["transition"], params["loc"]
     num_features, precision = loc.shape[1], 1 / params["scale"] ** 2
-    constant = 0.5 * (jnp.log(precision).sum(1) - (loc**2 * precision).sum(1) - num_features * jnp.log(2 * jnp.pi))
+    constant = 0.5 * (
+        jnp.log(precision).sum(1) - (loc**2 * precision).sum(1) - num_features * jnp.log(2 * jnp.pi)
+    )
     table = jnp.concatenate([-0.5 * precision, loc * precision, constant[:, None]], axis=1).T
 
     def evidence(initial, transition, table):
@@ -63,7 +74,10 @@ def gaussian_step(params: dict, features: Float[Array, "time sequence statistic"
     first, moves, expected = jax.grad(evidence, argnums=(0, 1, 2))(initial, transition, table)
     count = expected[-1][:, None]
     second, loc = expected[:num_features].T / count, expected[num_features:-1].T / count
-    probabilities = {"initial": normalized(initial * first), "transition": normalized(transition * moves)}
+    probabilities = {
+        "initial": normalized(initial * first),
+        "transition": normalized(transition * moves),
+    }
     return probabilities | {"loc": loc, "scale": jnp.sqrt(second - loc**2)}
 
 

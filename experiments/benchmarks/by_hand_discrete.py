@@ -13,7 +13,9 @@ from experiments.benchmarks.contestant import Run
 
 
 def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of Dawid–Skene on rows sorted by item: one row of the table (annotator · label, class) each."""
+    """Return the run of Dawid–Skene on rows sorted by item: one row of the table (annotator ·
+    label, class) each.
+    """
     num_items, num_classes = sizes["num_items"], sizes["num_classes"]
 
     def step(params, rows):
@@ -34,7 +36,9 @@ def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def latent_class(distinct: bool) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of latent classes: logits = (x, 1) @ η, on all rows or on distinct rows with counts."""
+    """Return the set-up of latent classes: logits = (x, 1) @ η, on all rows or on distinct rows
+    with counts.
+    """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         answers, count = data.pop("answers"), None
@@ -63,7 +67,9 @@ def latent_class_step(params: dict, data: tuple) -> dict:
 
 
 def plsa(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of pLSA, each document's rows padded to those of the longest: no gather of its shares."""
+    """Return the run of pLSA, each document's rows padded to those of the longest: no gather of its
+    shares.
+    """
 
     def step(params, rows):
         word, count = rows
@@ -73,7 +79,10 @@ def plsa(data: dict, start: dict, sizes: dict) -> Run:
             return (count * jnp.log(jnp.einsum("dlk,dk->dl", words[word], theta))).sum()
 
         tables = params["theta"], params["words"].T
-        shares, words = (table * gradient for table, gradient in zip(tables, jax.grad(log_z)(tables), strict=True))
+        shares, words = (
+            table * gradient
+            for table, gradient in zip(tables, jax.grad(log_z)(tables), strict=True)
+        )
         return {"theta": normalized(shares), "words": normalized(words.T)}
 
     return runner(step, start, padded(data, sizes["num_documents"]))
@@ -99,13 +108,17 @@ def multinomials(data: dict, start: dict, sizes: dict) -> Run:
 
         def log_z(tables):
             weights, words = tables
-            evidence = segment_sum(count[:, None] * words[word], document, num_documents, indices_are_sorted=True)
+            evidence = segment_sum(
+                count[:, None] * words[word], document, num_documents, indices_are_sorted=True
+            )
             return logsumexp(weights + evidence, axis=1).sum()
 
         weights, words = jax.grad(log_z)((log(params["weights"]), log(params["words"]).T))
         return {"weights": normalized(weights), "words": normalized(words.T)}
 
-    return runner(step, start, tuple(jnp.asarray(data[name]) for name in ("document", "word", "count")))
+    return runner(
+        step, start, tuple(jnp.asarray(data[name]) for name in ("document", "word", "count"))
+    )
 
 
 SETUPS = {

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from experiments.benchmarks.by_hand import blocks, gradient_over_blocks, log, normalized, runner
 from experiments.benchmarks.contestant import Fit, Run
 
-PACKED = 32  # features: above, the products x_i x_j cost more to form than they save in the matrix product
+# features: above, the products x_i x_j cost more to form than they save in the matrix product
+PACKED = 32
 
 
 def centered(data: dict, start: dict) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -50,11 +51,17 @@ def packed_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
     constant = gaussian_constant(params, linear, precision)
     quadratic = -precision[:, i, j] * jnp.where(i == j, 0.5, 1.0)
     table = jnp.concatenate([quadratic, linear, constant[:, None]], axis=1).T
-    expected = gradient_over_blocks(lambda table, x: logsumexp(packed(x) @ table, axis=1).sum(), table, data).T
+    expected = gradient_over_blocks(
+        lambda table, x: logsumexp(packed(x) @ table, axis=1).sum(), table, data
+    ).T
     count = expected[:, -1]
     loc = expected[:, len(i) : -1] / count[:, None]
     second = (
-        jnp.zeros_like(precision).at[:, i, j].set(expected[:, : len(i)]).at[:, j, i].set(expected[:, : len(i)])
+        jnp.zeros_like(precision)
+        .at[:, i, j]
+        .set(expected[:, : len(i)])
+        .at[:, j, i]
+        .set(expected[:, : len(i)])
     )
     covariance = second / count[:, None, None] - loc[:, :, None] * loc[:, None, :]
     return {"weights": normalized(count), "loc": loc, "covariance": covariance}
@@ -97,8 +104,12 @@ def gaussian_full(data: dict, start: dict, sizes: dict) -> Run:
     points, mean, start = centered(data, start)
     num_features, num_components = points.shape[1], sizes["num_components"]
     if num_features <= PACKED:
-        return moved_back(runner(packed_step, start, blocks(points, num_statistics(num_features))), mean)
-    return moved_back(runner(product_step, start, blocks(points, num_features * num_components)), mean)
+        return moved_back(
+            runner(packed_step, start, blocks(points, num_statistics(num_features))), mean
+        )
+    return moved_back(
+        runner(product_step, start, blocks(points, num_features * num_components)), mean
+    )
 
 
 def diagonal_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
@@ -109,10 +120,14 @@ def diagonal_step(params: dict, data: Float[Array, "block row feature"]) -> dict
     constant = log(params["weights"]) + 0.5 * (
         jnp.log(precision).sum(1) - distance - num_features * jnp.log(2 * jnp.pi)
     )
-    table = jnp.concatenate([-0.5 * precision, params["loc"] * precision, constant[:, None]], axis=1).T
+    table = jnp.concatenate(
+        [-0.5 * precision, params["loc"] * precision, constant[:, None]], axis=1
+    ).T
 
     def log_z(table, x):
-        return logsumexp(jnp.concatenate([x * x, x, jnp.ones_like(x[:, :1])], axis=1) @ table, axis=1).sum()
+        return logsumexp(
+            jnp.concatenate([x * x, x, jnp.ones_like(x[:, :1])], axis=1) @ table, axis=1
+        ).sum()
 
     expected = gradient_over_blocks(log_z, table, data).T
     count = expected[:, -1:]
@@ -131,7 +146,9 @@ def gaussian_1d(data: dict, start: dict, sizes: dict) -> Run:
     """Return the run of a mixture on the line: the diagonal one, with one feature."""
     points, mean, start = centered(data, start)
     start = start | {name: start[name][:, None] for name in ("loc", "scale")}
-    run = moved_back(runner(diagonal_step, start, blocks(points[:, None], 2 + sizes["num_components"])), mean)
+    run = moved_back(
+        runner(diagonal_step, start, blocks(points[:, None], 2 + sizes["num_components"])), mean
+    )
 
     def squeezed(num_steps: int) -> Fit:
         params, num_steps = run(num_steps)
@@ -141,7 +158,9 @@ def gaussian_1d(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def matrix_products(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of the two products alone: features (row, statistic) by a table, and their transpose by its result."""
+    """Return the run of the two products alone: features (row, statistic) by a table, and their
+    transpose by its result.
+    """
     points = data.pop("points")
     features = jax.jit(jax.vmap(packed))(blocks(points, num_statistics(points.shape[1])))
     table = jnp.full((features.shape[-1], sizes["num_components"]), 1e-3, features.dtype)

@@ -1,4 +1,6 @@
-"""Draw seconds for a step of a full Gaussian mixture against N, K and D: `python -m experiments.benchmarks.curves`."""
+"""Draw seconds for a step of a full Gaussian mixture against N, K and D: `python -m
+experiments.benchmarks.curves`.
+"""
 
 import argparse
 import json
@@ -30,10 +32,13 @@ def measured(quick: bool) -> Points:
             sizes = CENTER | {name: value}
             key = tuple(sizes.values())
             if key not in points:
-                row = Row("", "", "gaussian_full", sizes, {}, (2, 12), dict.fromkeys(LINES, F64), ())
+                row = Row(
+                    "", "", "gaussian_full", sizes, {}, (2, 12), dict.fromkeys(LINES, F64), ()
+                )
                 points[key] = {m.implementation: m.seconds for m in measure(row, Effort(2, 0.3))}
                 print(
-                    f"  {sizes}: " + ", ".join(f"{name} {seconds:.4g} s" for name, seconds in points[key].items()),
+                    f"  {sizes}: "
+                    + ", ".join(f"{name} {seconds:.4g} s" for name, seconds in points[key].items()),
                     flush=True,
                 )
     return points
@@ -41,8 +46,14 @@ def measured(quick: bool) -> Points:
 
 def line(points: Points, name: str, implementation: str) -> tuple[list[int], list[float]]:
     """Return sizes and seconds along one axis, where timing was above noise."""
-    along = [(value, points.get(tuple((CENTER | {name: value}).values()), {})) for value in AXES[name][1]]
-    kept = [(value, times[implementation]) for value, times in along if times.get(implementation, -1) > 0]
+    along = [
+        (value, points.get(tuple((CENTER | {name: value}).values()), {})) for value in AXES[name][1]
+    ]
+    kept = [
+        (value, times[implementation])
+        for value, times in along
+        if times.get(implementation, -1) > 0
+    ]
     return [value for value, _ in kept], [seconds for _, seconds in kept]
 
 
@@ -57,7 +68,8 @@ def draw(path: Path, points: Points) -> None:
     library, by_hand = ratios(points, "scikit-learn"), ratios(points, "hand-written JAX")
     with canvas.figure(
         path,
-        f"A step of emjax takes {1 / np.median(by_hand):.2g} × the time of hand-written code; scikit-learn's takes "
+        f"A step of emjax takes {1 / np.median(by_hand):.2g} × the time of hand-written code; "
+        "scikit-learn's takes "
         f"{np.median(library):.2g} × that of emjax",
         f"""Full Gaussian mixture, float64, seconds for a step of EM, both axes logarithmic; in each panel the other two sizes are N =
         {CENTER["num_samples"]:,}, K = {CENTER["num_components"]}, D = {CENTER["num_features"]}. The title gives medians over all points;
@@ -65,7 +77,9 @@ def draw(path: Path, points: Points) -> None:
         width=9.5,
         height=3.3,
     ) as figure:
-        for axes, (name, (title, _)) in zip(figure.subplots(1, 3, sharey=True), AXES.items(), strict=True):
+        for axes, (name, (title, _)) in zip(
+            figure.subplots(1, 3, sharey=True), AXES.items(), strict=True
+        ):
             draw_panel(axes, points, name)
             axes.set_xlabel(title)
         figure.axes[0].set_ylabel("seconds a step")
@@ -86,10 +100,16 @@ def draw_panel(axes: Axes, points: Points, name: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure and draw; the numbers are kept beside other figures, and `--again` draws from them."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.curves", description=__doc__)
+    """Measure and draw; the numbers are kept beside other figures, and `--again` draws from
+    them.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmarks.curves", description=__doc__
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks.svg")
-    parser.add_argument("--quick", action="store_true", help="two points a line, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="two points a line, to see that it works"
+    )
     parser.add_argument("--again", action="store_true", help="draw the last measurements again")
     chosen = parser.parse_args(argv)
     kept = ROOT / "figures" / "benchmarks.json"

@@ -1,8 +1,8 @@
 """Data drawn from each model, and one start for every implementation.
 
-A generator takes the sizes of the row and returns `Problem(data, start)`: two dicts of float64 and int32 arrays (the
-points of the largest row are float32: they are never doubled). The components overlap, so that EM is
-still far from convergence after the steps that are timed.
+A generator takes the sizes of the row and returns `Problem(data, start)`: two dicts of float64 and
+int32 arrays (the points of the largest row are float32: they are never doubled). The components
+overlap, so that EM is still far from convergence after the steps that are timed.
 """
 
 from collections.abc import Callable
@@ -21,26 +21,32 @@ class Problem(NamedTuple):
 
 
 def gaussian(covariance: str) -> Callable[..., Problem]:
-    """Return the generator of points from Gaussians whose `covariance` is "full" or "diagonal"; one feature
-    is an array of shape (sample,).
+    """Return the generator of points from Gaussians whose `covariance` is "full" or "diagonal"; one
+    feature is an array of shape (sample,).
     """
 
-    def problem(num_samples: int, num_features: int, num_components: int, single: bool = False) -> Problem:
+    def problem(
+        num_samples: int, num_features: int, num_components: int, single: bool = False
+    ) -> Problem:
         rng = np.random.default_rng(0)
         dtype = np.float32 if single else np.float64
         # two centers are 3 standard deviations apart
         centers = rng.normal(size=(num_components, num_features)) * 3 / np.sqrt(2 * num_features)
-        mixing = np.eye(num_features) + rng.normal(size=(num_components, num_features, num_features)) / (
-            2 * np.sqrt(num_features)
-        )
+        mixing = np.eye(num_features) + rng.normal(
+            size=(num_components, num_features, num_features)
+        ) / (2 * np.sqrt(num_features))
         if covariance == "diagonal" or num_features == 1:
-            mixing = rng.uniform(0.7, 1.3, size=(num_components, num_features, 1)) * np.eye(num_features)
+            mixing = rng.uniform(0.7, 1.3, size=(num_components, num_features, 1)) * np.eye(
+                num_features
+            )
         points = np.empty((num_samples, num_features), dtype)
         for block in np.array_split(points, max(1, num_samples // 10_000)):  # views
             component = np.sort(rng.integers(num_components, size=len(block)))
             noise = rng.standard_normal(block.shape, dtype)
             for k in range(num_components):
-                noise[component == k] = noise[component == k] @ mixing[k].astype(dtype) + centers[k].astype(dtype)
+                noise[component == k] = noise[component == k] @ mixing[k].astype(dtype) + centers[
+                    k
+                ].astype(dtype)
             block[:] = rng.permutation(noise)
         return Problem(
             {"points": points.squeeze(1) if num_features == 1 else points},
@@ -51,9 +57,11 @@ def gaussian(covariance: str) -> Callable[..., Problem]:
 
 
 def gaussian_start(points: np.ndarray, covariance: str, centers: np.ndarray) -> Arrays:
-    """Return equal weights, means half-way to the true ones, and the spread of 10,000 points for every component.
+    """Return equal weights, means half-way to the true ones, and the spread of 10,000 points for
+    every component.
 
-    Means at points of the data would leave a component with fewer points than dimensions, in 64 of them.
+    Means at points of the data would leave a component with fewer points than dimensions, in 64 of
+    them.
     """
     num_components, loc = len(centers), centers / 2
     start = {"weights": np.full(num_components, 1 / num_components), "loc": loc}
@@ -66,7 +74,9 @@ def gaussian_start(points: np.ndarray, covariance: str, centers: np.ndarray) -> 
 
 
 def dawid_skene(num_items: int, num_annotators: int, num_classes: int, labels_each: int) -> Problem:
-    """Return labels of annotators of unequal skill, sorted by item, and the start that the majority votes give."""
+    """Return labels of annotators of unequal skill, sorted by item, and the start that the majority
+    votes give.
+    """
     rng = np.random.default_rng(0)
     skill = rng.uniform(0.2, 0.6, size=(num_annotators, 1, 1))
     confusion = skill * np.eye(num_classes) + (1 - skill) * rng.dirichlet(
@@ -86,9 +96,14 @@ def dawid_skene(num_items: int, num_annotators: int, num_classes: int, labels_ea
     table = np.zeros((num_annotators, num_classes, num_classes))  # (annotator, class, label)
     for c in range(num_classes):
         index = annotator * num_classes + label
-        table[:, c] = np.bincount(index, votes[item, c], num_annotators * num_classes).reshape(num_annotators, -1)
+        table[:, c] = np.bincount(index, votes[item, c], num_annotators * num_classes).reshape(
+            num_annotators, -1
+        )
     table = np.maximum(table, 1e-10)  # as crowd-kit does
-    start = {"prevalence": votes.mean(axis=0), "confusion": table / table.sum(axis=2, keepdims=True)}
+    start = {
+        "prevalence": votes.mean(axis=0),
+        "confusion": table / table.sum(axis=2, keepdims=True),
+    }
     rows = {"item": item, "annotator": annotator, "label": label}
     return Problem({name: values.astype(np.int32) for name, values in rows.items()}, start)
 
@@ -106,14 +121,18 @@ def latent_class(num_people: int, num_items: int, num_classes: int) -> Problem:
     return Problem({"answers": answers}, start)
 
 
-def word_counts(num_documents: int, num_words: int, num_topics: int, document_length: int) -> Arrays:
+def word_counts(
+    num_documents: int, num_words: int, num_topics: int, document_length: int
+) -> Arrays:
     """Return rows (document, word, count), sorted by document and word; every word occurs."""
     rng = np.random.default_rng(0)
     popularity = 1 / (10 + rng.permutation(num_words))
     topics = rng.dirichlet(200 * popularity / popularity.sum(), num_topics)
     shares = rng.dirichlet(np.full(num_topics, 0.2), num_documents)
     lengths = 1 + rng.poisson(document_length - 1, num_documents)
-    counts = np.stack([rng.multinomial(n, share @ topics) for n, share in zip(lengths, shares, strict=True)])
+    counts = np.stack(
+        [rng.multinomial(n, share @ topics) for n, share in zip(lengths, shares, strict=True)]
+    )
     missing = np.flatnonzero(counts.sum(axis=0) == 0)
     np.add.at(counts, (rng.integers(num_documents, size=len(missing)), missing), 1)
     document, word = np.nonzero(counts)
@@ -131,7 +150,9 @@ def plsa(num_documents: int, num_words: int, num_topics: int, document_length: i
     return Problem(word_counts(num_documents, num_words, num_topics, document_length), start)
 
 
-def multinomials(num_documents: int, num_words: int, num_topics: int, document_length: int) -> Problem:
+def multinomials(
+    num_documents: int, num_words: int, num_topics: int, document_length: int
+) -> Problem:
     """Return the same word counts, and random topics of equal weight."""
     start = plsa(num_documents, num_words, num_topics, document_length).start
     weights = np.full(num_topics, 1 / num_topics)
@@ -144,7 +165,9 @@ def multinomials(num_documents: int, num_words: int, num_topics: int, document_l
 def chain_of_states(
     rng: np.random.Generator, num_sequences: int, sequence_length: int, num_states: int
 ) -> np.ndarray:
-    """Return states (time, sequence): four times in five a sequence stays, else it moves on by a random number of states."""
+    """Return states (time, sequence): four times in five a sequence stays, else it moves on by a
+    random number of states.
+    """
     chances = 0.2 * rng.dirichlet(np.ones(num_states))
     chances[0] += 0.8
     moves = rng.choice(num_states, p=chances, size=(sequence_length, num_sequences))
@@ -153,15 +176,21 @@ def chain_of_states(
 
 
 def chain_start(num_states: int) -> Arrays:
-    """Return the start of `emjax.models.hidden_markov`: states equally probable, which last two steps or more."""
+    """Return the start of `emjax.models.hidden_markov`: states equally probable, which last two
+    steps or more.
+    """
     return {
         "initial": np.full(num_states, 1 / num_states),
         "transition": (np.eye(num_states) + 1 / num_states) / 2,
     }
 
 
-def hmm_categorical(num_sequences: int, sequence_length: int, num_states: int, num_symbols: int) -> Problem:
-    """Return symbols (time, sequence), and probabilities of symbols half-way between the true ones and equal ones."""
+def hmm_categorical(
+    num_sequences: int, sequence_length: int, num_states: int, num_symbols: int
+) -> Problem:
+    """Return symbols (time, sequence), and probabilities of symbols half-way between the true ones
+    and equal ones.
+    """
     rng = np.random.default_rng(0)
     emission = rng.dirichlet(np.full(num_symbols, 0.3), num_states)
     state = chain_of_states(rng, num_sequences, sequence_length, num_states)
@@ -171,15 +200,21 @@ def hmm_categorical(num_sequences: int, sequence_length: int, num_states: int, n
     return Problem({"symbols": symbols}, start)
 
 
-def hmm_gaussian(num_sequences: int, sequence_length: int, num_states: int, num_features: int) -> Problem:
-    """Return points (time, sequence, feature), and means half-way to the true ones with the spread of all points."""
+def hmm_gaussian(
+    num_sequences: int, sequence_length: int, num_states: int, num_features: int
+) -> Problem:
+    """Return points (time, sequence, feature), and means half-way to the true ones with the spread
+    of all points.
+    """
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(num_states, num_features)) * 3 / np.sqrt(2 * num_features)
     scale = rng.uniform(0.7, 1.3, size=(num_states, num_features))
     state = chain_of_states(rng, num_sequences, sequence_length, num_states)
     points = centers[state] + scale[state] * rng.normal(size=(*state.shape, num_features))
     spread = np.tile(points.std(axis=(0, 1)), (num_states, 1))
-    return Problem({"points": points}, chain_start(num_states) | {"loc": centers / 2, "scale": spread})
+    return Problem(
+        {"points": points}, chain_start(num_states) | {"loc": centers / 2, "scale": spread}
+    )
 
 
 GENERATORS: dict[str, Callable[..., Problem]] = {

@@ -1,7 +1,8 @@
-"""log p(data | parameters) of each model, in nats, summed over the data, written once in NumPy and float64.
+"""log p(data | parameters) of each model, in nats, summed over the data, written once in NumPy and
+float64.
 
-Every implementation is judged by this function at the parameters that it ends with, not by what it reports of itself.
-The multinomial coefficient is left out everywhere.
+Every implementation is judged by this function at the parameters that it ends with, not by what it
+reports of itself. The multinomial coefficient is left out everywhere.
 """
 
 from collections.abc import Callable
@@ -24,8 +25,13 @@ def log(values: np.ndarray) -> np.ndarray:
 
 
 def gaussian(params: dict, data: dict) -> float:
-    """Gaussian mixture with `covariance` (component, feature, feature) or `scale` (component, feature) or (component,)."""
-    points, loc = data["points"].reshape(len(data["points"]), -1), params["loc"].reshape(len(params["loc"]), -1)
+    """Gaussian mixture with `covariance` (component, feature, feature) or `scale` (component,
+    feature) or (component,).
+    """
+    points, loc = (
+        data["points"].reshape(len(data["points"]), -1),
+        params["loc"].reshape(len(params["loc"]), -1),
+    )
     if "covariance" in params:
         factor = np.linalg.cholesky(params["covariance"])
         whitening = np.linalg.inv(factor).swapaxes(1, 2)  # x ↦ x whitening
@@ -37,7 +43,9 @@ def gaussian(params: dict, data: dict) -> float:
     total = 0.0
     for first in range(0, len(points), BLOCK):
         block = points[first : first + BLOCK].astype(np.float64)
-        distance = [(((block - m) @ w) ** 2).sum(axis=1) for m, w in zip(loc, whitening, strict=True)]
+        distance = [
+            (((block - m) @ w) ** 2).sum(axis=1) for m, w in zip(loc, whitening, strict=True)
+        ]
         total += logsumexp(constant - 0.5 * np.stack(distance, axis=1)).sum()
     return total
 
@@ -46,7 +54,8 @@ def dawid_skene(params: dict, data: dict) -> float:
     """Dawid–Skene with `prevalence` (class,) and `confusion` (annotator, class, label)."""
     table, item = log(params["confusion"]), data["item"]
     evidence = [
-        np.bincount(item, table[data["annotator"], c, data["label"]]) for c in range(len(params["prevalence"]))
+        np.bincount(item, table[data["annotator"], c, data["label"]])
+        for c in range(len(params["prevalence"]))
     ]
     return logsumexp(log(params["prevalence"]) + np.stack(evidence, axis=1)).sum()
 
@@ -60,7 +69,9 @@ def latent_class(params: dict, data: dict) -> float:
 
 def plsa(params: dict, data: dict) -> float:
     """pLSA with `theta` (document, topic) and `words` (topic, word)."""
-    mixed = np.einsum("tk,tk->t", params["theta"][data["document"]], params["words"].T[data["word"]])
+    mixed = np.einsum(
+        "tk,tk->t", params["theta"][data["document"]], params["words"].T[data["word"]]
+    )
     return (data["count"] * np.log(mixed)).sum()
 
 
@@ -71,8 +82,8 @@ def multinomials(params: dict, data: dict) -> float:
 
 
 def hidden_markov(params: dict, log_density: np.ndarray) -> float:
-    """Hidden Markov model with `initial` (state,), `transition` (state, next state), and log p(x_t | z_t) of each
-    (time, sequence, state).
+    """Hidden Markov model with `initial` (state,), `transition` (state, next state), and log p(x_t
+    | z_t) of each (time, sequence, state).
     """
     largest = log_density.max(axis=-1, keepdims=True)
     density = np.exp(log_density - largest)
@@ -93,7 +104,9 @@ def hmm_categorical(params: dict, data: dict) -> float:
 def hmm_gaussian(params: dict, data: dict) -> float:
     """Hidden Markov model of points, with `loc` and `scale` (state, feature)."""
     log_density = np.zeros((*data["points"].shape[:2], len(params["loc"])))
-    for x, m, s in zip(np.moveaxis(data["points"], -1, 0), params["loc"].T, params["scale"].T, strict=True):
+    for x, m, s in zip(
+        np.moveaxis(data["points"], -1, 0), params["loc"].T, params["scale"].T, strict=True
+    ):
         log_density -= 0.5 * ((x[..., None] - m) / s) ** 2 + np.log(s) + 0.5 * np.log(2 * np.pi)
     return hidden_markov(params, log_density)
 

@@ -17,7 +17,9 @@ def entry(path: str, key: str) -> str:
         lines = Path(path).read_text().splitlines()
     except OSError:
         return "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "unknown")
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "unknown"
+    )
 
 
 def processor() -> str:

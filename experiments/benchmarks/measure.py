@@ -1,4 +1,6 @@
-"""Measure a row: one process for each implementation and precision, in turn, rounds alternating between them."""
+"""Measure a row: one process for each implementation and precision, in turn, rounds alternating
+between them.
+"""
 
 import json
 import os
@@ -25,9 +27,10 @@ PATIENCE = 1200  # seconds for an answer
 class Measurement(NamedTuple):
     """One implementation in one precision, at one row.
 
-    `seconds`: for each step, the median over all rounds; `spread`: the quartiles. `compiling`: seconds. `memory`: bytes beyond
-    the data in the implementation's own form, compiling included. `log_likelihood`: in nats, after `num_steps` steps.
-    `problem`: why there are no numbers, or what is odd about them.
+    `seconds`: for each step, the median over all rounds; `spread`: the quartiles. `compiling`:
+    seconds. `memory`: bytes beyond the data in the implementation's own form, compiling included.
+    `log_likelihood`: in nats, after `num_steps` steps. `problem`: why there are no numbers, or what
+    is odd about them.
     """
 
     implementation: str
@@ -50,7 +53,10 @@ class Worker:
     def __init__(self, implementation: str, precision: str):
         self.implementation, self.precision = implementation, precision
         self.errors = tempfile.TemporaryFile("w+")
-        environment = os.environ | {"JAX_ENABLE_X64": str(int(precision == "float64")), "JAX_PLATFORMS": "cpu"}
+        environment = os.environ | {
+            "JAX_ENABLE_X64": str(int(precision == "float64")),
+            "JAX_PLATFORMS": "cpu",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "experiments.benchmarks.worker"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=environment,
@@ -63,7 +69,9 @@ class Worker:
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
         line = self.process.stdout.readline() if ready else ""
         if not line:
-            raise Failure("no answer: " + (f"more than {PATIENCE} s" if not ready else "the process ended"))
+            raise Failure(
+                "no answer: " + (f"more than {PATIENCE} s" if not ready else "the process ended")
+            )
         reply = json.loads(line)
         if reason := reply.get("left_out") or reply.get("failed"):
             raise Failure(reason)
@@ -82,7 +90,9 @@ class Worker:
 
 
 class Effort(NamedTuple):
-    """How long to measure: `rounds`, of `seconds` or more for each implementation; how many may compile at once."""
+    """How long to measure: `rounds`, of `seconds` or more for each implementation; how many may
+    compile at once.
+    """
 
     rounds: int
     seconds: float
@@ -95,7 +105,11 @@ def measure(row: Row, effort: Effort) -> list[Measurement]:
     problem = GENERATORS[row.model](**row.sizes)
     with tempfile.TemporaryDirectory() as directory:
         save(problem, Path(directory))
-        pairs = [(name, precision) for name, precisions in row.contestants.items() for precision in precisions]
+        pairs = [
+            (name, precision)
+            for name, precisions in row.contestants.items()
+            for precision in precisions
+        ]
         return raced(row, problem, Path(directory), pairs, effort)
 
 
@@ -110,7 +124,12 @@ def raced(
     row: Row, problem: Problem, directory: Path, pairs: list[tuple[str, str]], effort: Effort
 ) -> list[Measurement]:
     """Start every worker in turn, run rounds that alternate between them, collect."""
-    start = {"model": row.model, "directory": str(directory), "sizes": row.sizes, "steps": row.steps}
+    start = {
+        "model": row.model,
+        "directory": str(directory),
+        "sizes": row.sizes,
+        "steps": row.steps,
+    }
     workers = {pair: Worker(*pair) for pair in pairs}
     first, seconds, results = {}, {pair: [] for pair in pairs}, {}
 
@@ -155,16 +174,29 @@ class failing:
         return True
 
 
-def collected(row: Row, problem: Problem, pair, first: dict, seconds: list[float], found: dict) -> Measurement:
+def collected(
+    row: Row, problem: Problem, pair, first: dict, seconds: list[float], found: dict
+) -> Measurement:
     """Return the measurement of one worker; its log-likelihood is ours, at its parameters."""
     implementation, precision = pair
     with np.load(found["params"]) as params:
         comparable = implementation not in DIFFERENT or set(params) == set(problem.start)
-        value = LOG_LIKELIHOODS[row.model](dict(params), problem.data) if comparable else float("nan")
+        value = (
+            LOG_LIKELIHOODS[row.model](dict(params), problem.data) if comparable else float("nan")
+        )
     odd = (
-        "" if found["num_steps"] == row.steps[1] else f"stopped after {found['num_steps']} of {row.steps[1]} steps"
+        ""
+        if found["num_steps"] == row.steps[1]
+        else f"stopped after {found['num_steps']} of {row.steps[1]} steps"
     )
     quartiles = tuple(float(q) for q in np.quantile(seconds, (0.25, 0.75)))
     return Measurement(
-        implementation, precision, median(seconds), quartiles, first["compile"], first["memory"], float(value), odd
+        implementation,
+        precision,
+        median(seconds),
+        quartiles,
+        first["compile"],
+        first["memory"],
+        float(value),
+        odd,
     )

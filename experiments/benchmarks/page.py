@@ -51,12 +51,18 @@ def write(path: Path, results: Results, repeats: int) -> None:
     table = [(row, found) for row, found in results if row.name not in SERIES]
     series = [(row, found) for row, found in results if row.name in SERIES]
     names = " ".join(row.name for row, _ in results)
-    facts = {"processor": machine.processor(), "memory": machine.memory(), "versions": machine.versions()}
+    facts = {
+        "processor": machine.processor(),
+        "memory": machine.memory(),
+        "versions": machine.versions(),
+    }
     parts = [INTRODUCTION.format(names=names, repeats=repeats, **facts)]
     if table:
         parts += ["## Results\n", summary(results), overview(table), COLUMNS.strip() + "\n"]
     if (path.parent / FIGURE).exists():
-        parts.append(f"## Against N, K and D\n\n![Seconds for a step of a full Gaussian mixture]({FIGURE})\n")
+        parts.append(
+            f"## Against N, K and D\n\n![Seconds for a step of a full Gaussian mixture]({FIGURE})\n"
+        )
     if series:
         parts.append(growth(series))
     parts.append(DETAILS.strip() + "\n")
@@ -80,13 +86,18 @@ def overview(results: Results) -> str:
 
 def overview_cells(row: Row, measurements: list[Measurement]) -> list[str]:
     """Return the cells of one row."""
-    peers = dict.fromkeys(m.implementation for m in measurements if verdicts.is_peer(m.implementation))
+    peers = dict.fromkeys(
+        m.implementation for m in measurements if verdicts.is_peer(m.implementation)
+    )
     columns = ["<br>".join(times(measurements, name) for name in peers)]
     for kind in ("hand-written JAX", "emjax"):
-        variants = dict.fromkeys(m.implementation for m in measurements if m.implementation.startswith(kind))
+        variants = dict.fromkeys(
+            m.implementation for m in measurements if m.implementation.startswith(kind)
+        )
         columns.append(
             "<br>".join(
-                times(measurements, name).removeprefix(f"{kind} ").removeprefix(f"{kind}, ") for name in variants
+                times(measurements, name).removeprefix(f"{kind} ").removeprefix(f"{kind}, ")
+                for name in variants
             )
         )
     goals = "<br>".join(marked(verdict) for verdict in verdicts.verdicts(row, measurements))
@@ -100,7 +111,9 @@ def marked(verdict: verdicts.Verdict | verdicts.Limit) -> str:
 
 
 def summary(results: Results) -> str:
-    """Return the two numbers that matter most: emjax beside hand-written code, and how many goals are met."""
+    """Return the two numbers that matter most: emjax beside hand-written code, and how many goals
+    are met.
+    """
     ratios = [
         1 / verdicts.ratio(found, "emjax", "hand-written JAX", precision)
         for _, found in results
@@ -108,12 +121,18 @@ def summary(results: Results) -> str:
     ]
     ratios = [value for value in ratios if value > 0]
     goals = [
-        v for row, found in results for v in verdicts.verdicts(row, found) if "not measured" not in v.sentence
+        v
+        for row, found in results
+        for v in verdicts.verdicts(row, found)
+        if "not measured" not in v.sentence
     ]
     text = f"**In short.** {sum(v.met for v in goals)} of {len(goals)} goals are met."
     if ratios:
         low, middle, high = (verdicts.numeral(value) for value in np.quantile(ratios, (0, 0.5, 1)))
-        text += f" A step of emjax takes {low} to {high} times as long as the hand-written code for the same model, {middle} in the median."
+        text += (
+            f" A step of emjax takes {low} to {high} times as long as the hand-written code "
+            f"for the same model, {middle} in the median."
+        )
     return text + "\n"
 
 
@@ -129,19 +148,28 @@ def times(measurements: list[Measurement], implementation: str) -> str:
 
 def growth(series: Results) -> str:
     """Return time and memory of emjax against the number of points, and the exponents."""
-    ours = [(row.sizes["num_samples"], verdicts.found(found, "emjax", "float32")) for row, found in series]
+    ours = [
+        (row.sizes["num_samples"], verdicts.found(found, "emjax", "float32"))
+        for row, found in series
+    ]
     ours = [(n, m) for n, m in ours if m is not None and np.isfinite(m.seconds)]
     lines = [[f"{n:,}", verdicts.time(m.seconds), f"{m.memory / 2**20:,.0f}"] for n, m in ours]
     text = (
-        "## Twenty million points\n\nA full Gaussian mixture of 16 components in 8 dimensions, float32, emjax.\n\n"
+        "## Twenty million points\n\nA full Gaussian mixture of 16 components in 8 dimensions, "
+        "float32, emjax.\n\n"
     )
     text += markdown(["points", "s a step", "MiB beyond the data, peak"], lines, numeric=3)
     large = [(n, m.seconds) for n, m in ours if n >= 100_000]
     if len(large) > 1:
         slope = verdicts.exponent(*map(list, zip(*large, strict=True)))
-        text += f"\nFrom 100,000 points up, time grows as N to the power {slope:.2f} (goal: 0.95 to 1.05)"
+        text += (
+            f"\nFrom 100,000 points up, time grows as N to the power {slope:.2f} (goal: "
+            "0.95 to 1.05)"
+        )
         biggest, limit = ours[-1][1].memory / 2**30, "goal for 20,000,000: under 1 GiB"
-        text += f"; memory beyond the data at {ours[-1][0]:,} points: {biggest:.2f} GiB ({limit}).\n"
+        text += (
+            f"; memory beyond the data at {ours[-1][0]:,} points: {biggest:.2f} GiB ({limit}).\n"
+        )
     return text
 
 

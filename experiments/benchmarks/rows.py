@@ -7,7 +7,9 @@ F64, F32, BOTH = ("float64",), ("float32",), ("float64", "float32")
 
 
 class Goal(NamedTuple):
-    """`subject` is to be at least `factor` times as fast as `peer` (`FASTEST`: any library), in the same precision."""
+    """`subject` is to be at least `factor` times as fast as `peer` (`FASTEST`: any library), in the
+    same precision.
+    """
 
     factor: float
     peer: str
@@ -25,8 +27,8 @@ class Limits(NamedTuple):
 class Row(NamedTuple):
     """One model at one size.
 
-    `sizes` are what its generator takes; `quick` replaces some of them. `steps` are the lengths of the two runs whose difference
-    is timed. `contestants`: implementation → precisions.
+    `sizes` are what its generator takes; `quick` replaces some of them. `steps` are the lengths of
+    the two runs whose difference is timed. `contestants`: implementation → precisions.
     """
 
     name: str
@@ -41,7 +43,10 @@ class Row(NamedTuple):
 
 
 def by_hand(
-    precisions: tuple[str, ...], subject: str = "emjax", peer: str = "hand-written JAX", most: float = 1.1
+    precisions: tuple[str, ...],
+    subject: str = "emjax",
+    peer: str = "hand-written JAX",
+    most: float = 1.1,
 ) -> tuple[Goal, ...]:
     """Return the goal of every row: at most `most` times the time of the hand-written code."""
     return tuple(Goal(1 / most, peer, precision, subject) for precision in precisions)
@@ -86,7 +91,12 @@ TABLE = (
         {"num_samples": 2_000, "num_features": 33, "num_components": 3},
         (2, 12),
         MIXTURES | {"matrix products alone": BOTH},
-        (Goal(3, "scikit-learn", "float64"), Goal(1.5, "pomegranate", "float32"), *by_hand(BOTH), *PRODUCTS),
+        (
+            Goal(3, "scikit-learn", "float64"),
+            Goal(1.5, "pomegranate", "float32"),
+            *by_hand(BOTH),
+            *PRODUCTS,
+        ),
     ),
     Row(
         "diagonal",
@@ -126,7 +136,13 @@ TABLE = (
         {"num_people": 2_000, "num_items": 6, "num_classes": 3},
         (2, 20),
         OURS
-        | {"emjax, compressed": BOTH, DISTINCT: BOTH, "StepMix": F64, "NumPy": F64, "NumPy, distinct rows": F64},
+        | {
+            "emjax, compressed": BOTH,
+            DISTINCT: BOTH,
+            "StepMix": F64,
+            "NumPy": F64,
+            "NumPy, distinct rows": F64,
+        },
         (
             Goal(14, "StepMix", "float64"),
             Goal(4, "NumPy, distinct rows", "float64", "emjax, compressed"),
@@ -183,7 +199,14 @@ def points(name: str, num_samples: int, quick: int, steps: tuple[int, int], *oth
     contestants = dict.fromkeys(("emjax", *others), F32)
     goals = by_hand(F32) if others else ()
     return Row(
-        name, "Gaussian mixture, full", "gaussian_full", sizes, {"num_samples": quick}, steps, contestants, goals
+        name,
+        "Gaussian mixture, full",
+        "gaussian_full",
+        sizes,
+        {"num_samples": quick},
+        steps,
+        contestants,
+        goals,
     )
 
 
@@ -221,7 +244,9 @@ ROWS = {row.name: row for row in (*TABLE, *LARGE)}
 
 
 def named(names: list[str]) -> list[Row]:
-    """Return the rows of these names, or the whole table; `points20m` brings the smaller sizes with it."""
+    """Return the rows of these names, or the whole table; `points20m` brings the smaller sizes with
+    it.
+    """
     chosen = [member for name in names for member in (SERIES if name == "points20m" else (name,))]
     return [ROWS[name] for name in dict.fromkeys(chosen)] if names else list(TABLE)
 

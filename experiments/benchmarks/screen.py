@@ -31,7 +31,9 @@ def print_row(row: Row, measurements: list[Measurement]) -> None:
 def cells(measurements: list[Measurement], m: Measurement) -> list[str]:
     """Return one line of the table."""
     numbers = [verdicts.time(m.seconds), "–".join(verdicts.time(q) for q in m.spread)]
-    relative = verdicts.numeral(verdicts.ratio(measurements, "emjax", m.implementation, m.precision))
+    relative = verdicts.numeral(
+        verdicts.ratio(measurements, "emjax", m.implementation, m.precision)
+    )
     compiling = f"{m.compiling:.2f}" if m.compiling == m.compiling else "–"
     memory = f"{m.memory / 1e6:.0f}" if m.memory == m.memory else "–"
     return [
@@ -47,7 +49,13 @@ def cells(measurements: list[Measurement], m: Measurement) -> list[str]:
 
 def notes(row: Row, measurements: list[Measurement]) -> list[str]:
     """Return what a reader must know of these implementations."""
-    lines = [f"{m.implementation} {verdicts.SHORT[m.precision]}: {m.problem}" for m in measurements if m.problem]
+    lines = [
+        f"{m.implementation} {verdicts.SHORT[m.precision]}: {m.problem}"
+        for m in measurements
+        if m.problem
+    ]
     for name in dict.fromkeys(m.implementation for m in measurements):
-        lines += [f"{name}: {text}" for text in (DIFFERENT.get(name), remark(name, row.model)) if text]
+        lines += [
+            f"{name}: {text}" for text in (DIFFERENT.get(name), remark(name, row.model)) if text
+        ]
     return lines

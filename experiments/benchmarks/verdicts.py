@@ -1,4 +1,6 @@
-"""What the measurements of a row say: ratios, agreement of the log-likelihoods, and whether the goals are met."""
+"""What the measurements of a row say: ratios, agreement of the log-likelihoods, and whether the
+goals are met.
+"""
 
 from typing import NamedTuple
 
@@ -13,7 +15,9 @@ AGREES = {"float64": 1e-6, "float32": 1e-4}  # relative differences of log-likel
 
 
 class Verdict(NamedTuple):
-    """A goal, the ratio that was measured (time of the peer / time of the subject; NaN without both), and whether it is met."""
+    """A goal, the ratio that was measured (time of the peer / time of the subject; NaN without
+    both), and whether it is met.
+    """
 
     goal: Goal
     ratio: float
@@ -52,16 +56,23 @@ class Limit(NamedTuple):
     def sentence(self) -> str:
         """Return the limit and the result in words."""
         return (
-            f"{self.what} under {numeral(self.most)} {self.unit}: {outcome(self.value, f' {self.unit}', self.met)}"
+            f"{self.what} under {numeral(self.most)} {self.unit}: "
+            f"{outcome(self.value, f' {self.unit}', self.met)}"
         )
 
 
 def outcome(value: float, unit: str, met: bool) -> str:
     """Return what was measured, and whether that is enough."""
-    return "not measured" if np.isnan(value) else f"{numeral(value)}{unit}, {'met' if met else 'missed'}"
+    return (
+        "not measured"
+        if np.isnan(value)
+        else f"{numeral(value)}{unit}, {'met' if met else 'missed'}"
+    )
 
 
-def found(measurements: list[Measurement], implementation: str, precision: str) -> Measurement | None:
+def found(
+    measurements: list[Measurement], implementation: str, precision: str
+) -> Measurement | None:
     """Return the measurement of an implementation in a precision, if it took part."""
     pair = implementation, precision
     return next((m for m in measurements if (m.implementation, m.precision) == pair), None)
@@ -70,7 +81,11 @@ def found(measurements: list[Measurement], implementation: str, precision: str) 
 def ratio(measurements: list[Measurement], subject: str, peer: str, precision: str) -> float:
     """Return time of the peer / time of the subject, in the same precision; NaN without both."""
     ours = found(measurements, subject, precision)
-    theirs = fastest(measurements, precision) if peer == FASTEST else found(measurements, peer, precision)
+    theirs = (
+        fastest(measurements, precision)
+        if peer == FASTEST
+        else found(measurements, peer, precision)
+    )
     return theirs.seconds / ours.seconds if ours and theirs else float("nan")
 
 
@@ -81,18 +96,25 @@ def is_peer(implementation: str) -> bool:
 
 def fastest(measurements: list[Measurement], precision: str) -> Measurement | None:
     """Return the peer that takes the least time for a step, in this precision."""
-    peers = [m for m in measurements if is_peer(m.implementation) and m.precision == precision and m.seconds > 0]
+    peers = [
+        m
+        for m in measurements
+        if is_peer(m.implementation) and m.precision == precision and m.seconds > 0
+    ]
     return min(peers, key=lambda m: m.seconds, default=None)
 
 
 def verdicts(row: Row, measurements: list[Measurement]) -> list[Verdict | Limit]:
     """Return what became of each goal and of each limit of the row."""
     results: list[Verdict | Limit] = [
-        Verdict(goal, ratio(measurements, goal.subject, goal.peer, goal.precision)) for goal in row.goals
+        Verdict(goal, ratio(measurements, goal.subject, goal.peer, goal.precision))
+        for goal in row.goals
     ]
     ours = next((m for m in measurements if m.implementation == "emjax"), None)
     if row.limits and ours:
-        results.append(Limit("peak memory beyond the data", "GiB", row.limits.memory, ours.memory / 2**30))
+        results.append(
+            Limit("peak memory beyond the data", "GiB", row.limits.memory, ours.memory / 2**30)
+        )
         if np.isfinite(row.limits.seconds):
             results.append(Limit("a step", "s", row.limits.seconds, ours.seconds))
     return results
@@ -100,8 +122,14 @@ def verdicts(row: Row, measurements: list[Measurement]) -> list[Verdict | Limit]
 
 def difference(measurements: list[Measurement], of: Measurement) -> float:
     """Return (log-likelihood − emjax's) / |emjax's|, emjax in float64 where it took part so."""
-    ours = [m for m in measurements if m.implementation == "emjax" and np.isfinite(m.log_likelihood)]
-    return (of.log_likelihood - ours[0].log_likelihood) / abs(ours[0].log_likelihood) if ours else float("nan")
+    ours = [
+        m for m in measurements if m.implementation == "emjax" and np.isfinite(m.log_likelihood)
+    ]
+    return (
+        (of.log_likelihood - ours[0].log_likelihood) / abs(ours[0].log_likelihood)
+        if ours
+        else float("nan")
+    )
 
 
 def agreement(measurements: list[Measurement], of: Measurement) -> str:
@@ -119,8 +147,16 @@ def exponent(samples: list[int], seconds: list[float]) -> float:
 
 
 def numeral(value: float) -> str:
-    """Return two significant digits or the whole number; a sign that stands for none where timing lost against noise."""
-    return "–" if np.isnan(value) or value <= 0 else f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
+    """Return two significant digits or the whole number; a sign that stands for none where timing
+    lost against noise.
+    """
+    return (
+        "–"
+        if np.isnan(value) or value <= 0
+        else f"{value:.0f}"
+        if value >= 9.95
+        else f"{value:.2g}"
+    )
 
 
 def time(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""Hidden Markov models by libraries: hmmlearn, dynamax, pomegranate; priors and floors off, the start given."""
+"""Hidden Markov models by libraries: hmmlearn, dynamax, pomegranate; priors and floors off, the
+start given.
+"""
 
 from collections.abc import Callable
 
@@ -8,7 +10,9 @@ from experiments.benchmarks.contestant import Fit, LeftOut, Run
 
 
 def hmmlearn(implementation: str) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of hmmlearn's models, whose messages are probabilities ("scaling") or logarithms ("log")."""
+    """Return the set-up of hmmlearn's models, whose messages are probabilities ("scaling") or
+    logarithms ("log").
+    """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         from hmmlearn.hmm import CategoricalHMM, GaussianHMM
@@ -55,21 +59,29 @@ def dynamax_model(start: dict, sizes: dict):
     given = {"initial_probs": start["initial"], "transition_matrix": start["transition"]}
     if "emission" in start:
         chain = CategoricalHMM(
-            sizes["num_states"], 1, sizes["num_symbols"], emission_prior_concentration=flat, **chances
+            sizes["num_states"],
+            1,
+            sizes["num_symbols"],
+            emission_prior_concentration=flat,
+            **chances,
         )
         given["emission_probs"] = start["emission"][:, None, :]
     else:
         # the mode of σ² is scale / (concentration + N / 2 + 3 / 2)
         no_prior = {"mean_concentration": 0.0, "concentration": -1.5, "scale": 0.0}
         no_prior = {f"emission_prior_{name}": value for name, value in no_prior.items()}
-        chain = DiagonalGaussianHMM(sizes["num_states"], sizes["num_features"], **no_prior, **chances)
+        chain = DiagonalGaussianHMM(
+            sizes["num_states"], sizes["num_features"], **no_prior, **chances
+        )
         given |= {"emission_means": start["loc"], "emission_scale_diags": start["scale"]}
     given = {name: jnp.asarray(value) for name, value in given.items()}
     return chain, *chain.initialize(jax.random.key(0), **given)
 
 
 def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of dynamax's models: its `fit_em`, compiled, or its E-step and M-step in a compiled loop."""
+    """Return the set-up of dynamax's models: its `fit_em`, compiled, or its E-step and M-step in a
+    compiled loop.
+    """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         import jax
@@ -77,7 +89,9 @@ def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
 
         chain, params, properties = dynamax_model(start, sizes)
         seen = data.pop("symbols")[..., None] if "emission" in start else data.pop("points")
-        emissions = jnp.asarray(np.ascontiguousarray(seen.swapaxes(0, 1)))  # (sequence, time, feature)
+        emissions = jnp.asarray(
+            np.ascontiguousarray(seen.swapaxes(0, 1))
+        )  # (sequence, time, feature)
 
         def step(params, emissions):
             statistics, _ = jax.vmap(lambda sequence: chain.e_step(params, sequence))(emissions)
@@ -85,21 +99,30 @@ def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
             return chain.m_step(params, properties, statistics, nothing)[0]
 
         def loop(params, emissions, num_steps):
-            return jax.lax.fori_loop(0, num_steps, lambda _, params: step(params, emissions), params)
+            return jax.lax.fori_loop(
+                0, num_steps, lambda _, params: step(params, emissions), params
+            )
 
         def fit(params, emissions, num_steps):
-            return chain.fit_em(params, properties, emissions, num_iters=num_steps, verbose=False)[0]
+            return chain.fit_em(params, properties, emissions, num_iters=num_steps, verbose=False)[
+                0
+            ]
 
         compiled = jax.jit(fit, static_argnums=2) if fit_em else jax.jit(loop)
 
         def run(num_steps: int) -> Fit:
             found = compiled(params, emissions, num_steps)
-            chances = {"initial": found.initial.probs, "transition": found.transitions.transition_matrix}
+            chances = {
+                "initial": found.initial.probs,
+                "transition": found.transitions.transition_matrix,
+            }
             if "emission" in start:
                 own = {"emission": found.emissions.probs[:, 0]}
             else:
                 own = {"loc": found.emissions.means, "scale": found.emissions.scale_diags}
-            return Fit({name: np.asarray(value) for name, value in (chances | own).items()}, num_steps)
+            return Fit(
+                {name: np.asarray(value) for name, value in (chances | own).items()}, num_steps
+            )
 
         return run
 
@@ -107,12 +130,18 @@ def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
 
 
 def pomegranate(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `pomegranate.hmm.DenseHMM`, float32. A chain of its kind may end at every step; here none does."""
+    """Return the run of `pomegranate.hmm.DenseHMM`, float32. A chain of its kind may end at every
+    step; here none does.
+    """
     import torch
     from pomegranate.distributions import Categorical, Normal
     from pomegranate.hmm import DenseHMM
 
-    seen = data.pop("symbols")[..., None].astype(np.int64) if "emission" in start else data.pop("points")
+    seen = (
+        data.pop("symbols")[..., None].astype(np.int64)
+        if "emission" in start
+        else data.pop("points")
+    )
     if start["initial"].dtype != np.float32:
         raise LeftOut("pomegranate casts its weights to float32")
     batch = torch.from_numpy(np.ascontiguousarray(seen.swapaxes(0, 1)))
@@ -140,9 +169,13 @@ def pomegranate(data: dict, start: dict, sizes: dict) -> Run:
         chain.fit(batch)
         params = {"initial": chain.starts.exp().numpy(), "transition": chain.edges.exp().numpy()}
         if "emission" in start:
-            return Fit(params | {"emission": np.concatenate([d.probs.numpy() for d in states])}, num_steps)
+            return Fit(
+                params | {"emission": np.concatenate([d.probs.numpy() for d in states])}, num_steps
+            )
         scale = np.sqrt(np.stack([d.covs.numpy() for d in states]))
-        return Fit(params | {"loc": np.stack([d.means.numpy() for d in states]), "scale": scale}, num_steps)
+        return Fit(
+            params | {"loc": np.stack([d.means.numpy() for d in states]), "scale": scale}, num_steps
+        )
 
     return run
 

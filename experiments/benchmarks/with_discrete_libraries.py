@@ -1,4 +1,6 @@
-"""Discrete models by libraries: crowd-kit, StepMix, enstop, scikit-learn's NMF, tomotopy, dynamax."""
+"""Discrete models by libraries: crowd-kit, StepMix, enstop, scikit-learn's NMF, tomotopy,
+dynamax.
+"""
 
 import warnings
 
@@ -9,11 +11,15 @@ from experiments.benchmarks.contestant import Fit, Run
 
 
 def crowd_kit(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `crowdkit.aggregation.DawidSkene`, whose start is the majority vote, as `start` is."""
+    """Return the run of `crowdkit.aggregation.DawidSkene`, whose start is the majority vote, as
+    `start` is.
+    """
     import pandas
     from crowdkit.aggregation import DawidSkene
 
-    frame = pandas.DataFrame({"task": data["item"], "worker": data["annotator"], "label": data["label"]})
+    frame = pandas.DataFrame(
+        {"task": data["item"], "worker": data["annotator"], "label": data["label"]}
+    )
     classes = range(sizes["num_classes"])
 
     def run(num_steps: int) -> Fit:
@@ -21,7 +27,9 @@ def crowd_kit(data: dict, start: dict, sizes: dict) -> Run:
         index = pandas.MultiIndex.from_product(
             [range(sizes["num_annotators"]), classes], names=["worker", "label"]
         )
-        table = model.errors_.reindex(index)[list(classes)].fillna(0.0).to_numpy()  # (worker · label, class)
+        table = (
+            model.errors_.reindex(index)[list(classes)].fillna(0.0).to_numpy()
+        )  # (worker · label, class)
         confusion = table.reshape(-1, len(classes), len(classes)).transpose(0, 2, 1)
         return Fit(
             {"prevalence": model.priors_[list(classes)].to_numpy(), "confusion": confusion},
@@ -44,7 +52,11 @@ def step_mix(data: dict, start: dict, sizes: dict) -> Run:
         def _initialize_parameters(self, X, random_state):
             measurement = {"pis": start["probs"].copy()}
             self.set_parameters(
-                {"weights": start["weights"], "measurement": measurement, "measurement_in": X.shape[1]}
+                {
+                    "weights": start["weights"],
+                    "measurement": measurement,
+                    "measurement_in": X.shape[1],
+                }
             )
 
     def run(num_steps: int) -> Fit:
@@ -57,13 +69,17 @@ def step_mix(data: dict, start: dict, sizes: dict) -> Run:
             progress_bar=0,
         ).fit(answers)
         found = model.get_parameters()
-        return Fit({"weights": found["weights"], "probs": found["measurement"]["pis"]}, model.n_iter_)
+        return Fit(
+            {"weights": found["weights"], "probs": found["measurement"]["pis"]}, model.n_iter_
+        )
 
     return run
 
 
 def enstop(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `enstop.plsa.plsa_fit`, float32 inside; it looks at the likelihood twice, before the second step."""
+    """Return the run of `enstop.plsa.plsa_fit`, float32 inside; it looks at the likelihood twice,
+    before the second step.
+    """
     from enstop.plsa import plsa_fit
 
     shape = sizes["num_documents"], sizes["num_words"]
@@ -86,7 +102,9 @@ def enstop(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def nmf(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `sklearn.decomposition.non_negative_factorization`, counts ≈ W H under Kullback–Leibler."""
+    """Return the run of `sklearn.decomposition.non_negative_factorization`, counts ≈ W H under
+    Kullback–Leibler.
+    """
     from sklearn.decomposition import non_negative_factorization
 
     warnings.simplefilter("ignore")  # it warns that it has not converged
@@ -131,14 +149,19 @@ def tomotopy(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def dynamax(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `dynamax.MultinomialHMM` on one chain of all documents: each row of its transition matrix, and its
-    initial distribution, are the weights, so that the state of a document does not depend on the one before.
+    """Return the run of `dynamax.MultinomialHMM` on one chain of all documents: each row of its
+    transition matrix, and its initial distribution, are the weights, so that the state of a
+    document does not depend on the one before.
     """
     import jax
     import jax.numpy as jnp
     from dynamax.hidden_markov_model import MultinomialHMM
 
-    num_documents, num_words, num_topics = sizes["num_documents"], sizes["num_words"], sizes["num_topics"]
+    num_documents, num_words, num_topics = (
+        sizes["num_documents"],
+        sizes["num_words"],
+        sizes["num_topics"],
+    )
     counts = np.zeros((num_documents, num_words), data["count"].dtype)
     counts[data["document"], data["word"]] = data["count"]
     emissions = jnp.asarray(counts[:, None, :])
@@ -157,8 +180,12 @@ def dynamax(data: dict, start: dict, sizes: dict) -> Run:
     def step(params, emissions):
         (initial, transitions, emission), _ = hmm.e_step(params, emissions)
         batch = jax.tree.map(lambda value: value[None], emission)
-        found = hmm.emission_component.m_step(params.emissions, properties.emissions, batch, None)[0]
-        return tied(params._replace(emissions=found), (initial + transitions.sum(0)) / num_documents)
+        found = hmm.emission_component.m_step(params.emissions, properties.emissions, batch, None)[
+            0
+        ]
+        return tied(
+            params._replace(emissions=found), (initial + transitions.sum(0)) / num_documents
+        )
 
     @jax.jit
     def loop(params, emissions, num_steps):
@@ -167,7 +194,10 @@ def dynamax(data: dict, start: dict, sizes: dict) -> Run:
     def run(num_steps: int) -> Fit:
         found = loop(tied(params, jnp.asarray(start["weights"])), emissions, num_steps)
         return Fit(
-            {"weights": np.asarray(found.initial.probs), "words": np.asarray(found.emissions.probs)[:, 0]},
+            {
+                "weights": np.asarray(found.initial.probs),
+                "words": np.asarray(found.emissions.probs)[:, 0],
+            },
             num_steps,
         )
 

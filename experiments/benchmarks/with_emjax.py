@@ -23,13 +23,17 @@ def counted_program(
 
 
 def runner(program: Callable, start: dict, *args) -> Run:
-    """Return the run of EM with these arguments; the loop is compiled once for each number of steps."""
+    """Return the run of EM with these arguments; the loop is compiled once for each number of
+    steps.
+    """
     compiled: dict[int, EM] = {}
 
     def run(num_steps: int) -> Fit:
         em = compiled.setdefault(num_steps, EM(program, tol=0, max_steps=num_steps))
         result = em.run(jax.random.key(0), *args, init_params=start)
-        return Fit({name: np.asarray(value) for name, value in result.params.items()}, result.num_steps)
+        return Fit(
+            {name: np.asarray(value) for name, value in result.params.items()}, result.num_steps
+        )
 
     return run
 
@@ -48,13 +52,20 @@ def crowd(data: dict, start: dict, sizes: dict) -> Run:
     """Return the run of Dawid–Skene on rows (item, annotator, label)."""
     rows = [jnp.asarray(data.pop(name)) for name in ("item", "annotator", "label")]
     return runner(
-        dawid_skene.program, start, *rows, sizes["num_items"], sizes["num_annotators"], sizes["num_classes"]
+        dawid_skene.program,
+        start,
+        *rows,
+        sizes["num_items"],
+        sizes["num_annotators"],
+        sizes["num_classes"],
     )
 
 
 def answers(data: dict, start: dict, sizes: dict) -> Run:
     """Return the run of latent classes on all rows."""
-    return runner(latent_class.program, start, jnp.asarray(data.pop("answers")), sizes["num_classes"])
+    return runner(
+        latent_class.program, start, jnp.asarray(data.pop("answers")), sizes["num_classes"]
+    )
 
 
 def patterns(data: dict, start: dict, sizes: dict) -> Run:
@@ -69,17 +80,23 @@ def word_rows(program: Callable) -> Callable[..., Run]:
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         rows = [jnp.asarray(data.pop(name)) for name in ("document", "word", "count")]
-        return runner(program, start, *rows, sizes["num_documents"], sizes["num_words"], sizes["num_topics"])
+        return runner(
+            program, start, *rows, sizes["num_documents"], sizes["num_words"], sizes["num_topics"]
+        )
 
     return setup
 
 
 def chain(program: Callable, seen: str, *names: str) -> Callable[..., Run]:
-    """Return the set-up of a hidden Markov model of what is `seen`; `names` are the sizes that its program takes."""
+    """Return the set-up of a hidden Markov model of what is `seen`; `names` are the sizes that its
+    program takes.
+    """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         lengths = jnp.full(sizes["num_sequences"], sizes["sequence_length"])
-        return runner(program, start, jnp.asarray(data.pop(seen)), lengths, *(sizes[name] for name in names))
+        return runner(
+            program, start, jnp.asarray(data.pop(seen)), lengths, *(sizes[name] for name in names)
+        )
 
     return setup
 
@@ -93,7 +110,9 @@ SETUPS = {
         "latent_class": answers,
         "plsa": word_rows(topics.plsa_program),
         "multinomials": word_rows(topics.sparse_mixture_program),
-        "hmm_categorical": chain(hidden_markov.categorical_program, "symbols", "num_states", "num_symbols"),
+        "hmm_categorical": chain(
+            hidden_markov.categorical_program, "symbols", "num_states", "num_symbols"
+        ),
         "hmm_gaussian": chain(hidden_markov.gaussian_program, "points", "num_states"),
     },
     "emjax, compressed": {"latent_class": patterns},

@@ -1,4 +1,6 @@
-"""Gaussian mixtures by libraries: scikit-learn, gmmx, pomegranate; priors and floors off, the start given."""
+"""Gaussian mixtures by libraries: scikit-learn, gmmx, pomegranate; priors and floors off, the start
+given.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -45,7 +47,9 @@ def scikit_learn(covariance: str) -> Callable[[dict, dict, dict], Run]:
 
 
 def gmmx(covariance: str) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of `gmmx.EMFitter`; points on the line have a full covariance of size one."""
+    """Return the set-up of `gmmx.EMFitter`; points on the line have a full covariance of
+    size one.
+    """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
         import jax.numpy as jnp
@@ -56,18 +60,25 @@ def gmmx(covariance: str) -> Callable[[dict, dict, dict], Run]:
         spread = start["covariance"] if covariance == "full" else start["scale"] ** 2
         mixture = GaussianMixtureModelJax.from_squeezed(
             means=jnp.asarray(start["loc"].reshape(len(start["loc"]), -1)),
-            covariances=jnp.asarray(spread.reshape(len(spread), -1) if covariance == "diag" else spread),
+            covariances=jnp.asarray(
+                spread.reshape(len(spread), -1) if covariance == "diag" else spread
+            ),
             weights=jnp.asarray(start["weights"]),
             covariance_type=covariance,
         )
 
         def run(num_steps: int) -> Fit:
             found = EMFitter(max_iter=num_steps, tol=0.0, reg_covar=0.0).fit(column, mixture)
-            params = {"weights": found.gmm.weights_numpy, "loc": found.gmm.means_numpy.reshape(start["loc"].shape)}
+            params = {
+                "weights": found.gmm.weights_numpy,
+                "loc": found.gmm.means_numpy.reshape(start["loc"].shape),
+            }
             values = found.gmm.covariances.values_numpy
             if covariance == "full":
                 return Fit(params | {"covariance": values}, int(found.n_iter))
-            return Fit(params | {"scale": np.sqrt(values).reshape(start["scale"].shape)}, int(found.n_iter))
+            return Fit(
+                params | {"scale": np.sqrt(values).reshape(start["scale"].shape)}, int(found.n_iter)
+            )
 
         return run
 
@@ -75,8 +86,8 @@ def gmmx(covariance: str) -> Callable[[dict, dict, dict], Run]:
 
 
 def pomegranate(covariance: str) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of `pomegranate.gmm.GeneralMixtureModel`, float32; on the line a full covariance of size one is its
-    fastest.
+    """Return the set-up of `pomegranate.gmm.GeneralMixtureModel`, float32; on the line a full
+    covariance of size one is its fastest.
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
@@ -89,7 +100,9 @@ def pomegranate(covariance: str) -> Callable[[dict, dict, dict], Run]:
             raise LeftOut("pomegranate casts its weights to float32")
         column = torch.from_numpy(points.reshape(len(points), -1))
         loc = start["loc"].reshape(len(start["loc"]), -1)
-        spread = start["covariance"] if "covariance" in start else start["scale"].reshape(loc.shape) ** 2
+        spread = (
+            start["covariance"] if "covariance" in start else start["scale"].reshape(loc.shape) ** 2
+        )
         spread = spread[:, :, None] if points.ndim == 1 else spread
 
         def run(num_steps: int) -> Fit:
@@ -98,10 +111,16 @@ def pomegranate(covariance: str) -> Callable[[dict, dict, dict], Run]:
                 for m, s in zip(loc, spread, strict=True)
             ]
             mixture = GeneralMixtureModel(
-                components, priors=start["weights"].copy(), max_iter=num_steps, tol=-np.inf, check_data=False
+                components,
+                priors=start["weights"].copy(),
+                max_iter=num_steps,
+                tol=-np.inf,
+                check_data=False,
             ).fit(column)
             params = {"weights": mixture.priors.numpy()}
-            params["loc"] = np.stack([d.means.numpy() for d in components]).reshape(start["loc"].shape)
+            params["loc"] = np.stack([d.means.numpy() for d in components]).reshape(
+                start["loc"].shape
+            )
             values = np.stack([d.covs.numpy() for d in components])
             if "covariance" in start:
                 return Fit(params | {"covariance": values}, num_steps)
@@ -118,7 +137,11 @@ SETUPS = {
         "gaussian_diagonal": scikit_learn("diag"),
         "gaussian_1d": scikit_learn("spherical"),
     },
-    "gmmx": {"gaussian_full": gmmx("full"), "gaussian_diagonal": gmmx("diag"), "gaussian_1d": gmmx("diag")},
+    "gmmx": {
+        "gaussian_full": gmmx("full"),
+        "gaussian_diagonal": gmmx("diag"),
+        "gaussian_1d": gmmx("diag"),
+    },
     "pomegranate": {
         "gaussian_full": pomegranate("full"),
         "gaussian_diagonal": pomegranate("diag"),

@@ -1,4 +1,6 @@
-"""EM by hand in NumPy and SciPy, as one writes it without JAX: bincount, matrix products, sparse matrices."""
+"""EM by hand in NumPy and SciPy, as one writes it without JAX: bincount, matrix products, sparse
+matrices.
+"""
 
 from collections.abc import Callable
 
@@ -40,12 +42,21 @@ def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
     index = data["annotator"] * num_classes + data["label"]
 
     def step(params):
-        table = log(params["confusion"]).transpose(1, 0, 2).reshape(num_classes, -1)  # (class, annotator · label)
+        table = (
+            log(params["confusion"]).transpose(1, 0, 2).reshape(num_classes, -1)
+        )  # (class, annotator · label)
         joint = np.stack([np.bincount(item, row[index], num_items) for row in table], axis=1)
         r = posterior(joint + log(params["prevalence"]))
-        labels = [np.bincount(index, r[item, c], num_annotators * num_classes) for c in range(num_classes)]
-        confusion = np.stack(labels).reshape(num_classes, num_annotators, num_classes).transpose(1, 0, 2)
-        return {"prevalence": r.mean(axis=0), "confusion": confusion / confusion.sum(axis=2, keepdims=True)}
+        labels = [
+            np.bincount(index, r[item, c], num_annotators * num_classes) for c in range(num_classes)
+        ]
+        confusion = (
+            np.stack(labels).reshape(num_classes, num_annotators, num_classes).transpose(1, 0, 2)
+        )
+        return {
+            "prevalence": r.mean(axis=0),
+            "confusion": confusion / confusion.sum(axis=2, keepdims=True),
+        }
 
     return runner(step, start)
 
@@ -75,7 +86,9 @@ def latent_class(distinct: bool) -> Callable[[dict, dict, dict], Run]:
 
 
 def plsa(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of pLSA: the mixed probability of each row, then two sparse matrix products."""
+    """Return the run of pLSA: the mixed probability of each row, then two sparse matrix
+    products.
+    """
     document, word, count = data["document"], data["word"], data["count"]
     shape = sizes["num_documents"], sizes["num_words"]
     counts = csr_array((count, (document, word)), shape)

@@ -1,9 +1,9 @@
 """One implementation in a process of its own: answers the parent's JSON lines, one for one.
 
-    {"do": "start", ...}            load the data, set up             → {}
-    {"do": "first"}                 both runs, compiling as they go   → seconds to compile, peak memory
-    {"do": "round", "budget": s}    both runs again, for s seconds    → seconds for each step
-    {"do": "finish"}                save the parameters               → steps done
+    {"do": "start", ...}            load the data, set up             → {} {"do": "first"}
+    both runs, compiling as they go   → seconds to compile, peak memory {"do": "round", "budget": s}
+    both runs again, for s seconds    → seconds for each step {"do": "finish"}                save
+    the parameters               → steps done
 
 JAX's precision is in the environment before this module is imported.
 """
@@ -26,7 +26,13 @@ class Contestant:
     """A set-up implementation, and what its long run found last."""
 
     def __init__(
-        self, model: str, implementation: str, precision: str, directory: str, sizes: dict, steps: list[int]
+        self,
+        model: str,
+        implementation: str,
+        precision: str,
+        directory: str,
+        sizes: dict,
+        steps: list[int],
     ):
         data, start = (loaded(Path(directory), kind, precision) for kind in ("data", "start"))
         self.run: Run = setup(implementation, model)(data, start, sizes)
@@ -34,7 +40,9 @@ class Contestant:
         self.found: Fit | None = None
 
     def first(self) -> dict:
-        """Run both lengths for the first time: how long compiling took, and how much memory beyond the data."""
+        """Run both lengths for the first time: how long compiling took, and how much memory beyond
+        the data.
+        """
         before = reset_peak()
         first, _ = self.timed(self.short)
         _, self.found = self.timed(self.long)
@@ -43,7 +51,9 @@ class Contestant:
         return {"compile": max(first - later, 0.0), "memory": memory}
 
     def round(self, budget: float) -> dict:
-        """Time both lengths until `budget` seconds are over; a pair gives the seconds for each step."""
+        """Time both lengths until `budget` seconds are over; a pair gives the seconds for each
+        step.
+        """
         seconds, end = [], time.perf_counter() + budget
         while not seconds or time.perf_counter() < end:
             short, fewer = self.timed(self.short)
@@ -68,7 +78,9 @@ class Contestant:
 
 def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
     """Return the arrays saved as KIND.NAME.npy, numbers in this precision."""
-    arrays = {path.stem.split(".")[1]: np.load(path) for path in sorted(directory.glob(f"{kind}.*.npy"))}
+    arrays = {
+        path.stem.split(".")[1]: np.load(path) for path in sorted(directory.glob(f"{kind}.*.npy"))
+    }
     for name in arrays:
         if arrays[name].dtype.kind == "f":
             arrays[name] = arrays[name].astype(precision, copy=False)
@@ -76,9 +88,13 @@ def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
 
 
 def reset_peak() -> int:
-    """Let the peak start at what is held now, where Linux lets us; return what is held, in bytes."""
+    """Let the peak start at what is held now, where Linux lets us; return what is held, in
+    bytes.
+    """
     if "jax" in sys.modules:
-        sys.modules["jax"].block_until_ready(sys.modules["jax"].live_arrays())  # copies run in the background
+        sys.modules["jax"].block_until_ready(
+            sys.modules["jax"].live_arrays()
+        )  # copies run in the background
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -118,7 +134,10 @@ def main() -> None:
             reply = {"left_out": str(reason)}
         except Exception as error:
             traceback.print_exc()
-            reply = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            reply = {
+                "failed": f"{type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}"
+            }
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

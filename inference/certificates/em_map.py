@@ -1,4 +1,6 @@
-"""EM as a map from coordinates to coordinates, and its derivative, whose largest eigenvalue is the rate of convergence."""
+"""EM as a map from coordinates to coordinates, and its derivative, whose largest eigenvalue is the
+rate of convergence.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,24 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from emjax.m_step.closed_form import Maximizer
 from emjax.certificates.coordinates import Coordinates
 from emjax.e_step.e_step import e_step
 from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.closed_form import Maximizer
 from emjax.m_step.m_step import expected_log_likelihood
 
-# maximizers that climb until nothing is gained: their derivative is that of the maximum that they reach, not of the way there
+# maximizers that climb until nothing is gained: their derivative is that of the maximum that they
+# reach, not of the way there
 ITERATED = ("Newton", "least squares", "L-BFGS", "optax")
 
 
-def m_step_along(graph: FactorGraph, maximizers: Sequence[Maximizer], coordinates: Coordinates, params, constants) -> Callable:
-    """Return the M-step in coordinates: (coordinates, expected statistics) → coordinates, every maximizer in turn. It has forward derivatives."""
+def m_step_along(
+    graph: FactorGraph, maximizers: Sequence[Maximizer], coordinates: Coordinates, params, constants
+) -> Callable:
+    """Return the M-step in coordinates: (coordinates, expected statistics) → coordinates, every
+    maximizer in turn. It has forward derivatives.
+    """
+
     def stepped(vector, statistics):
         own = coordinates.unflatten(vector, params)
         for maximizer in maximizers:
@@ -34,12 +42,24 @@ def m_step_along(graph: FactorGraph, maximizers: Sequence[Maximizer], coordinate
 
 
 def statistics_along(graph: FactorGraph, coordinates: Coordinates, params, constants) -> Callable:
-    """Return the expected statistics as a function of the coordinates: a plain E-step, which has forward derivatives."""
-    return lambda vector: e_step(graph, graph.arrays(coordinates.unflatten(vector, params), constants), plain=True)[1]
+    """Return the expected statistics as a function of the coordinates: a plain E-step, which has
+    forward derivatives.
+    """
+    return lambda vector: e_step(
+        graph, graph.arrays(coordinates.unflatten(vector, params), constants), plain=True
+    )[1]
 
 
-def _implicit(graph: FactorGraph, maximizer: Maximizer, coordinates: Coordinates, params: Mapping, constants, statistics) -> dict:
-    """Return what an iterated maximizer does, with the derivative that the implicit function theorem gives it.
+def _implicit(
+    graph: FactorGraph,
+    maximizer: Maximizer,
+    coordinates: Coordinates,
+    params: Mapping,
+    constants,
+    statistics,
+) -> dict:
+    """Return what an iterated maximizer does, with the derivative that the implicit function
+    theorem gives it.
 
     Where ∇Q(u; s) = 0, du = (−∇²Q)⁻¹ d∇Q(u; s): the derivative of one Newton step from the maximum.
     """
@@ -48,17 +68,23 @@ def _implicit(graph: FactorGraph, maximizer: Maximizer, coordinates: Coordinates
     found, _ = maximizer.update(held[0], maximizer.init(held[0]), constants, held[1])
 
     def objective(vector, params, statistics):
-        return expected_log_likelihood(graph, own.unflatten(vector, dict(params) | found), constants, statistics)
+        return expected_log_likelihood(
+            graph, own.unflatten(vector, dict(params) | found), constants, statistics
+        )
 
     vector = jax.lax.stop_gradient(own.flatten(found))
     curvature = jax.lax.stop_gradient(-jax.hessian(objective)(vector, *held))
     slope = jax.grad(objective)(vector, params, statistics)
-    moved = own.unflatten(vector + jnp.linalg.pinv(curvature, hermitian=True) @ slope, dict(params) | found)
+    moved = own.unflatten(
+        vector + jnp.linalg.pinv(curvature, hermitian=True) @ slope, dict(params) | found
+    )
     return {name: moved[name] for name in maximizer.names}
 
 
 def largest_multiplier(along: Callable, size: int, num_steps: int, seed: int = 0) -> float:
-    """Return the largest eigenvalue of a linear map, in absolute value, by power iteration: a lower bound until it has converged."""
+    """Return the largest eigenvalue of a linear map, in absolute value, by power iteration: a lower
+    bound until it has converged.
+    """
     vector = jax.random.normal(jax.random.key(seed), (size,))
     length = jnp.zeros(())
     for _ in range(num_steps):

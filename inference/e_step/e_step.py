@@ -1,7 +1,7 @@
 """The E-step: log Z and every posterior expectation, from one reverse pass.
 
-With η the natural-parameter tables of all terms,  ∂ log Z / ∂ η = E[t(x) 1{z = k} | x, θ], the expected statistics.
-Source: Darwiche (2003), J. ACM 50(3), theorem 1; Eisner (2016).
+With η the natural-parameter tables of all terms,  ∂ log Z / ∂ η = E[t(x) 1{z = k} | x, θ], the
+expected statistics. Source: Darwiche (2003), J. ACM 50(3), theorem 1; Eisner (2016).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from emjax.e_step.blocks import Problem, blocks_of, can_be_cut, cut, cut_term
-from emjax.elimination.log_partition import log_partition
+from emjax.e_step.products import cells, inner_product
 from emjax.elimination.factors import Deferred, Factor, Variable
+from emjax.elimination.log_partition import log_partition
 from emjax.graph.factor_graph import (
     FactorGraph,
     Term,
@@ -25,27 +26,48 @@ from emjax.graph.factor_graph import (
     filled_term,
     naturals_of,
 )
+from emjax.graph.statistics import Statistic
+from emjax.numerics.guards import IMPOSSIBLE, Cheaper
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift_events
 from emjax.tables.named import Axis, Named
-from emjax.numerics.guards import IMPOSSIBLE, Cheaper
-from emjax.e_step.products import cells, inner_product
-from emjax.graph.statistics import Statistic
 
 
-def problem(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: ArrayLike = 1.0, predicted: bool = False) -> Problem:
-    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on terms; `predicted`: with the latents that no observation
-    depends on."""
-    terms = [term for term in (*graph.terms, *(graph.predicted if predicted else ())) if which is None or which(term)]
+def problem(
+    graph: FactorGraph,
+    arrays: Sequence,
+    which: Callable | None = None,
+    temperature: ArrayLike = 1.0,
+    predicted: bool = False,
+) -> Problem:
+    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on
+    terms; `predicted`: with the latents that no observation depends on.
+    """
+    terms = [
+        term
+        for term in (*graph.terms, *(graph.predicted if predicted else ()))
+        if which is None or which(term)
+    ]
     left_out = set() if predicted else {term.site.name for term in graph.predicted}
-    latents = {name: _variable(graph, name, order, arrays) for order, name in enumerate(graph.latents) if name not in left_out}
+    latents = {
+        name: _variable(graph, name, order, arrays)
+        for order, name in enumerate(graph.latents)
+        if name not in left_out
+    }
     filled_terms = tuple(filled_term(term, arrays) for term in terms)
-    constant = sum((_constant(term, temperature) for term in filled_terms if term.base_is_constant), jnp.zeros(()))
-    return Problem(filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains)
+    constant = sum(
+        (_constant(term, temperature) for term in filled_terms if term.base_is_constant),
+        jnp.zeros(()),
+    )
+    return Problem(
+        filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains
+    )
 
 
 def _constant(term: Term, temperature: ArrayLike):
-    """Return Σ log h(x). A latent's is −log K for each masked element, of K equal values, which is to make τ log Σ exp zero at any temperature."""
+    """Return Σ log h(x). A latent's is −log K for each masked element, of K equal values, which is
+    to make τ log Σ exp zero at any temperature.
+    """
     base = jnp.asarray(term.base.array).reshape(())
     return temperature * base if term.site.kind == "latent" else base
 
@@ -53,35 +75,74 @@ def _constant(term: Term, temperature: ArrayLike):
 def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
     latent, scale = graph.latents[name], filled(graph.scales[name], arrays)
     is_one = scale.is_static and bool((scale.array == 1).all())
-    array = None if is_one else jnp.asarray(scale.array).reshape((1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape)
-    return Variable(name, latent.support.shape[0], latent.shape, array, graph.scales[name].root, frozenset(latent.plates), order)
+    array = (
+        None
+        if is_one
+        else jnp.asarray(scale.array).reshape(
+            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape
+        )
+    )
+    return Variable(
+        name,
+        latent.support.shape[0],
+        latent.shape,
+        array,
+        graph.scales[name].root,
+        frozenset(latent.plates),
+        order,
+    )
 
 
-def e_step(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0, tables: Sequence | None = None, plain: bool = False):
-    """Return log Z in nats and the expected statistics, arrays of the shapes of the natural-parameter tables.
+def e_step(
+    graph: FactorGraph,
+    arrays: Sequence,
+    temperature: ArrayLike = 1.0,
+    tables: Sequence | None = None,
+    plain: bool = False,
+):
+    """Return log Z in nats and the expected statistics, arrays of the shapes of the
+    natural-parameter tables.
 
-    `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form, since these have no forward derivatives.
+    `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form,
+    since these have no forward derivatives.
     """
     whole = problem(graph, arrays, temperature=temperature)
     if tables is not None:
-        naturals = [[replace(n, array=a) for n, a in zip(named, own, strict=True)] for named, own in zip(whole.naturals, tables, strict=True)]
+        naturals = [
+            [replace(n, array=a) for n, a in zip(named, own, strict=True)]
+            for named, own in zip(whole.naturals, tables, strict=True)
+        ]
         whole = replace(whole, naturals=tuple(naturals))
     return _over_blocks(whole, temperature, with_gradient=True, plain=plain)
 
 
-def log_partition_of(graph: FactorGraph, arrays: Sequence, which: Callable | None = None, temperature: float | int = 1.0):
+def log_partition_of(
+    graph: FactorGraph,
+    arrays: Sequence,
+    which: Callable | None = None,
+    temperature: float | int = 1.0,
+):
     """Return log Z in nats. `which`: a filter on terms."""
-    return _over_blocks(problem(graph, arrays, which, temperature), temperature, with_gradient=False)[0]
+    return _over_blocks(
+        problem(graph, arrays, which, temperature), temperature, with_gradient=False
+    )[0]
 
 
 def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
-    """Return log Z and, if asked for, its gradient with respect to the tables (else None), over blocks of the data."""
+    """Return log Z and, if asked for, its gradient with respect to the tables (else None), over
+    blocks of the data.
+    """
     blocks = blocks_of(whole)
     if blocks is None and not with_gradient:
         total, gradient = log_z(whole, whole.tables, temperature), None
     elif blocks is None:
-        total, gradient = value_and_gradient(lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper), whole.tables, plain)
+        total, gradient = value_and_gradient(
+            lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper),
+            whole.tables,
+            plain,
+        )
     else:
+
         def summed(cheaper: Cheaper | None):
             def function(part: Problem, tables):
                 own = None if cheaper is None else Cheaper()
@@ -93,12 +154,19 @@ def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, pl
             total, margin, gradient = blocks.summed(function, with_gradient)
             return (total, gradient), margin
 
-        total, gradient = _cheaper_first(summed, Cheaper()) if with_gradient and not plain else summed(None)[0]
-    return jnp.where(total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)), gradient
+        total, gradient = (
+            _cheaper_first(summed, Cheaper()) if with_gradient and not plain else summed(None)[0]
+        )
+    return jnp.where(
+        total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)
+    ), gradient
 
 
 def value_and_gradient(function: Callable, argument, plain: bool = False):
-    """Return the value and the gradient of function(argument, cheaper), in the `plain` form (cheaper is None) or in the cheapest that is right."""
+    """Return the value and the gradient of function(argument, cheaper), in the `plain` form
+    (cheaper is None) or in the cheapest that is right.
+    """
+
     def found(cheaper: Cheaper | None):
         if cheaper is None:
             return jax.value_and_grad(lambda argument: function(argument, None))(argument), jnp.inf
@@ -108,14 +176,18 @@ def value_and_gradient(function: Callable, argument, plain: bool = False):
             value = function(argument, cheaper)
             return value, cheaper.margin
 
-        (value, margin), (gradient, lost) = jax.value_and_grad(perturbed, argnums=(0, 1), has_aux=True)(argument, jnp.zeros(()))
+        (value, margin), (gradient, lost) = jax.value_and_grad(
+            perturbed, argnums=(0, 1), has_aux=True
+        )(argument, jnp.zeros(()))
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
     return found(None)[0] if plain else _cheaper_first(found, Cheaper())
 
 
 def _cheaper_first(function: Callable, cheaper: Cheaper):
-    """Return what function(cheaper) = (result, margin) does if no cheaper form loses anything, else what function(None) does."""
+    """Return what function(cheaper) = (result, margin) does if no cheaper form loses anything, else
+    what function(None) does.
+    """
     found, margin = function(cheaper)
     if not cheaper.is_taken:
         return found
@@ -123,7 +195,13 @@ def _cheaper_first(function: Callable, cheaper: Cheaper):
     return jax.lax.cond(margin > limits.tiny / limits.eps, lambda: found, lambda: function(None)[0])
 
 
-def log_z(part: Problem, tables: Sequence, temperature: ArrayLike = 1.0, more: Sequence[Factor] = (), cheaper: Cheaper | None = None):
+def log_z(
+    part: Problem,
+    tables: Sequence,
+    temperature: ArrayLike = 1.0,
+    more: Sequence[Factor] = (),
+    cheaper: Cheaper | None = None,
+):
     """Return log Z in nats as a function of the natural-parameter tables.
 
     `more`: factors beside those of the terms; `cheaper`: see `log_partition`.
@@ -131,54 +209,93 @@ def log_z(part: Problem, tables: Sequence, temperature: ArrayLike = 1.0, more: S
     factors = [*more]
     for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
         dim = _time_axis(term, part) if part.chains == "checkpointed" else None
-        factors.append(term_factor(term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], cheaper, dim))
+        factors.append(
+            term_factor(
+                term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], cheaper, dim
+            )
+        )
     return part.constant + log_partition(factors, part.latents, temperature, cheaper, part.chains)
 
 
 def _time_axis(term: Term, part: Problem) -> int | None:
-    """Return the axis of a term's elements along which all latents that it reads step on by one row of their elements, if it can be cut there."""
+    """Return the axis of a term's elements along which all latents that it reads step on by one row
+    of their elements, if it can be cut there.
+    """
     found = set()
     for axis in term.latent_axes:
         if not isinstance(axis.index, Affine) or axis.source not in part.latents:
             return None
         inner = math.prod(part.latents[axis.source].shape[1:])
-        found |= {d for d, stride in enumerate(axis.index.strides) if abs(stride) == inner and term.elements[d] > 1} or {None}
+        found |= {
+            d
+            for d, stride in enumerate(axis.index.strides)
+            if abs(stride) == inner and term.elements[d] > 1
+        } or {None}
     tables = part.naturals[next(i for i, own in enumerate(part.terms) if own is term)]
-    if len(found) != 1 or found == {None} or any(table.compact[dim] != 1 for dim in found for table in tables):
+    if (
+        len(found) != 1
+        or found == {None}
+        or any(table.compact[dim] != 1 for dim in found for table in tables)
+    ):
         return None
     (dim,) = found
     return dim if can_be_cut(term, tables, dim) else None
 
 
-def term_factor(term: Term, tables: Sequence[Named], cheaper: Cheaper | None = None, defer: int | None = None) -> Factor:
-    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not a constant.
+def term_factor(
+    term: Term, tables: Sequence[Named], cheaper: Cheaper | None = None, defer: int | None = None
+) -> Factor:
+    """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not
+    a constant.
 
-    `cheaper`: see `log_partition`; `defer`: the axis of its elements along which it is to be computed a stretch at a time, if it is no lookup.
+    `cheaper`: see `log_partition`; `defer`: the axis of its elements along which it is to be
+    computed a stretch at a time, if it is no lookup.
     """
     rank, pairs = len(term.elements), products(term, tables)
     if not term.base_is_constant:
         pairs.append((Named(np.ones((1,) * rank), term.base.shape), Statistic(term.base), 0))
-    axes, shape = tuple(axis.placed(term.kept) for axis in term.latent_axes), tuple(term.elements[d] for d in term.kept)
-    found = cells(*pairs[0][:2], term.latent_axes, term.kept, term.elements) if len(pairs) == 1 else None
+    axes, shape = (
+        tuple(axis.placed(term.kept) for axis in term.latent_axes),
+        tuple(term.elements[d] for d in term.kept),
+    )
+    found = (
+        cells(*pairs[0][:2], term.latent_axes, term.kept, term.elements)
+        if len(pairs) == 1
+        else None
+    )
     if found is not None:
         return Factor(axes, shape, found.table, term.per_copy, found.index, found.gate)
     if defer is not None:
-        def part(start, rows: int):
-            return term_factor(cut_term(term, defer, start, rows), [cut(table, defer, start, rows) for table in tables]).array
 
-        return Factor(axes, shape, Deferred(part, term.kept.index(defer), term.elements[defer]), term.per_copy)
-    return Factor(axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy)
+        def part(start, rows: int):
+            return term_factor(
+                cut_term(term, defer, start, rows),
+                [cut(table, defer, start, rows) for table in tables],
+            ).array
+
+        return Factor(
+            axes, shape, Deferred(part, term.kept.index(defer), term.elements[defer]), term.per_copy
+        )
+    return Factor(
+        axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy
+    )
 
 
 def statistics_with(whole: Problem, factors: Sequence[Factor]) -> list:
-    """Return the expected statistics, arrays of the shapes of the natural-parameter tables, under the posterior that these factors take part in, too."""
-    return value_and_gradient(lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables)[1]
+    """Return the expected statistics, arrays of the shapes of the natural-parameter tables, under
+    the posterior that these factors take part in, too.
+    """
+    return value_and_gradient(
+        lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables
+    )[1]
 
 
 def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic, int]]:
-    """Return the pairs η_i, t_i, and the number of their event axes, whose inner products add up to a term.
+    """Return the pairs η_i, t_i, and the number of their event axes, whose inner products add up to
+    a term.
 
-    Where events lack coordinates, that is log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx_missing, and how often it counts.
+    Where events lack coordinates, that is log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx_missing, and how often it
+    counts.
     """
     formed, rank = term.statistics.formed(term.elements), len(term.elements)
     if term.family is None or term.family.lookup:
@@ -195,12 +312,20 @@ def posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
     latents = problem(graph, arrays, predicted=True).latents
     axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
-    return _marginals(graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()})
+    return _marginals(
+        graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()}
+    )
 
 
 def pairwise_posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
-    """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one step), then its support twice."""
-    latents = {name: latent for name, latent in problem(graph, arrays, predicted=True).latents.items() if graph.latents[name].is_series and latent.shape[0] > 1}
+    """Return p(z_t, z_{t+1} | x, θ) for every latent within a scan: (time − 1, its elements at one
+    step), then its support twice.
+    """
+    latents = {
+        name: latent
+        for name, latent in problem(graph, arrays, predicted=True).latents.items()
+        if graph.latents[name].is_series and latent.shape[0] > 1
+    }
     shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}
     axes = {name: (_along(latent, 0), _along(latent, 1)) for name, latent in latents.items()}
     return _marginals(graph, arrays, temperature, axes, shapes)
@@ -209,16 +334,38 @@ def pairwise_posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0)
 def _along(latent: Variable, steps: int) -> Axis:
     """Return the axis that reads every element of a latent, or the one that is some steps later."""
     index = Affine.identity(latent.shape)
-    return Axis(latent.name, latent.size, Affine(steps * math.prod(latent.shape[1:]), index.strides))
+    return Axis(
+        latent.name, latent.size, Affine(steps * math.prod(latent.shape[1:]), index.strides)
+    )
 
 
-def _marginals(graph: FactorGraph, arrays, temperature, axes: Mapping[str, tuple[Axis, ...]], shapes: Mapping[str, tuple[int, ...]]) -> dict:
-    """Return the posterior of latents along `axes`: the derivative of log Z with respect to a factor of their own that is zero."""
+def _marginals(
+    graph: FactorGraph,
+    arrays,
+    temperature,
+    axes: Mapping[str, tuple[Axis, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict:
+    """Return the posterior of latents along `axes`: the derivative of log Z with respect to a
+    factor of their own that is zero.
+    """
     whole = problem(graph, arrays, predicted=True)
-    zeros = {name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float)) for name, own in axes.items()}
+    zeros = {
+        name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float))
+        for name, own in axes.items()
+    }
 
     def function(tables, cheaper):
-        return log_z(whole, whole.tables, temperature, [Factor(own, shapes[name], tables[name]) for name, own in axes.items()], cheaper)
+        return log_z(
+            whole,
+            whole.tables,
+            temperature,
+            [Factor(own, shapes[name], tables[name]) for name, own in axes.items()],
+            cheaper,
+        )
 
     _, found = value_and_gradient(function, zeros)
-    return {name: m / m.sum(tuple(range(m.ndim - len(axes[name]), m.ndim)), keepdims=True) for name, m in found.items()}
+    return {
+        name: m / m.sum(tuple(range(m.ndim - len(axes[name]), m.ndim)), keepdims=True)
+        for name, m in found.items()
+    }

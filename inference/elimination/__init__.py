@@ -1,6 +1,6 @@
 """log Z: every latent summed out of factors, plates and all.
 
-In: `Factor`s, functions of latents' elements, and the latents as `Variable`s.
-Out: log Z in nats, soft, hard or tempered, differentiable with respect to every factor.
-Read first: `log_partition`. Each file imports only those before it: factors, alignment, crossed, log_partition.
+In: `Factor`s, functions of latents' elements, and the latents as `Variable`s. Out: log Z in nats,
+soft, hard or tempered, differentiable with respect to every factor. Read first: `log_partition`.
+Each file imports only those before it: factors, alignment, crossed, log_partition.
 """

@@ -17,8 +17,14 @@ MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
 
 
 def taken_one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Factor], dict]:
-    """Take the smallest coupled latent element by element: its elements become latents of their own."""
-    candidates = sorted((math.prod(v.shape), str(name)) for name, v in remaining.items() if not isinstance(name, tuple))
+    """Take the smallest coupled latent element by element: its elements become latents of their
+    own.
+    """
+    candidates = sorted(
+        (math.prod(v.shape), str(name))
+        for name, v in remaining.items()
+        if not isinstance(name, tuple)
+    )
     names = {str(name): name for name in remaining}
     for count, text in candidates:
         name = names[text]
@@ -27,16 +33,31 @@ def taken_one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Facto
             return _taken_apart(factors, remaining, name)
     coupled = ", ".join(f"'{name}'" for name in remaining)
     raise ValueError(
-        f"Latents {coupled} are coupled in a loop: one element of each meets several elements of another, and no order of elimination "
-        "keeps the table small. Exact EM needs a tree: observe one of them, or let each row depend on one of them.")
+        f"Latents {coupled} are coupled in a loop: one element of each meets several elements of "
+        "another, and no order of elimination "
+        "keeps the table small. Exact EM needs a tree: observe one of them, or let each row depend "
+        "on one of them."
+    )
 
 
 def _taken_apart(factors, remaining, name):
     variable = remaining.pop(name)
     count = math.prod(variable.shape)
     for element in range(count):
-        scale = None if variable.scale is None else jnp.broadcast_to(variable.scale, variable.shape).reshape(-1)[element].reshape(())
-        remaining[(name, element)] = Variable((name, element), variable.size, (), scale, variable.copies, variable.plates, variable.order)
+        scale = (
+            None
+            if variable.scale is None
+            else jnp.broadcast_to(variable.scale, variable.shape).reshape(-1)[element].reshape(())
+        )
+        remaining[(name, element)] = Variable(
+            (name, element),
+            variable.size,
+            (),
+            scale,
+            variable.copies,
+            variable.plates,
+            variable.order,
+        )
     return [piece for factor in factors for piece in _pieces(factor, name)], remaining
 
 
@@ -58,7 +79,11 @@ def _pieces(factor: Factor, name) -> list[Factor]:
                 axes.append(Axis((name, int(element)), axis.size, Affine(0, (0,))))
             else:
                 dense = other.index.dense(shape)
-                dense = (np if isinstance(dense, np.ndarray) else jnp).broadcast_to(dense, shape).reshape(-1)[rows]
+                dense = (
+                    (np if isinstance(dense, np.ndarray) else jnp)
+                    .broadcast_to(dense, shape)
+                    .reshape(-1)[rows]
+                )
                 found = affine(constant(dense)) if isinstance(dense, np.ndarray) else None
                 axes.append(replace(other, index=found or Dense.of(dense)))
         piece = settled(factor.replaced(values[rows], tuple(axes), (len(rows),)))
@@ -73,6 +98,10 @@ def _without_repeats(factor: Factor) -> Factor:
         if key in keys[:i]:
             rank = len(factor.shape)
             first = keys.index(key)
-            array = jnp.moveaxis(jnp.diagonal(factor.array, axis1=rank + first, axis2=rank + i), -1, rank + first)
-            return _without_repeats(factor.replaced(array, factor.axes[:i] + factor.axes[i + 1:], factor.shape))
+            array = jnp.moveaxis(
+                jnp.diagonal(factor.array, axis1=rank + first, axis2=rank + i), -1, rank + first
+            )
+            return _without_repeats(
+                factor.replaced(array, factor.axes[:i] + factor.axes[i + 1 :], factor.shape)
+            )
     return factor

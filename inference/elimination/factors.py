@@ -13,7 +13,9 @@ from emjax.tables.named import Axis
 
 @dataclass(frozen=True, eq=False)
 class Deferred:
-    """A table that is computed a stretch at a time: `part(start, rows)` is its positions start … start + rows − 1 along the axis `dim`, of `size`."""
+    """A table that is computed a stretch at a time: `part(start, rows)` is its positions start …
+    start + rows − 1 along the axis `dim`, of `size`.
+    """
 
     part: Callable
     dim: int
@@ -22,10 +24,13 @@ class Deferred:
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """A function of latents: `array` is (elements…, one axis for each of `axes`), element axes of length 1 where it does not vary.
+    """A function of latents: `array` is (elements…, one axis for each of `axes`), element axes of
+    length 1 where it does not vary.
 
-    A total over the copies of its elements, or what one copy contributes (`per_copy`). With an `index`, an integer for each element,
-    the array is not there yet: it is `table`[index]; the table may be `Deferred`. With a `gate`, true or false for each element, it is zero where that is false.
+    A total over the copies of its elements, or what one copy contributes (`per_copy`). With an
+    `index`, an integer for each element, the array is not there yet: it is `table`[index]; the
+    table may be `Deferred`. With a `gate`, true or false for each element, it is zero where that is
+    false.
     """
 
     axes: tuple[Axis, ...]
@@ -37,7 +42,9 @@ class Factor:
 
     @property
     def array(self):
-        table = self.table.part(0, self.table.size) if isinstance(self.table, Deferred) else self.table
+        table = (
+            self.table.part(0, self.table.size) if isinstance(self.table, Deferred) else self.table
+        )
         return self.gated(self.read(table), 0)
 
     def read(self, table):
@@ -54,9 +61,11 @@ class Factor:
 
 @dataclass(frozen=True)
 class Variable:
-    """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None: one).
+    """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None:
+    one).
 
-    `copies`: what identifies its multiplicity; `plates` and `order`: where it stands in the program.
+    `copies`: what identifies its multiplicity; `plates` and `order`: where it stands in the
+    program.
     """
 
     name: Any
@@ -83,7 +92,9 @@ def settled(factor: Factor) -> Factor:
     if not gone:
         return factor
     array = factor.array
-    array = array.sum(axis=tuple(gone)) * math.prod(factor.shape[d] for d in gone if array.shape[d] == 1)
+    array = array.sum(axis=tuple(gone)) * math.prod(
+        factor.shape[d] for d in gone if array.shape[d] == 1
+    )
     kept = [d for d in range(rank) if d not in gone]
     axes = tuple(axis.placed(kept) for axis in factor.axes)
     return factor.replaced(array, axes, tuple(factor.shape[d] for d in kept))

@@ -1,13 +1,14 @@
 """Arguments whose maximizer has a closed form, by the shape of the objective along them.
 
-Along such an argument v, everything else held, the expected complete-data log-likelihood is linear in a few
-*features* of v,
+Along such an argument v, everything else held, the expected complete-data log-likelihood is linear
+in a few *features* of v,
 
     Q(v) = Σ_j c_j f_j(v) + const,
 
-whatever the family: a Poisson's and an exponential's rate are the same problem, and so is the one that a Gamma
-prior adds to it. The coefficients c are derivatives of Q with respect to the features, which reverse mode
-computes through ties and lookups alike; `maximize` solves for v. Source: ours; Diaconis & Ylvisaker (1979).
+whatever the family: a Poisson's and an exponential's rate are the same problem, and so is the one
+that a Gamma prior adds to it. The coefficients c are derivatives of Q with respect to the features,
+which reverse mode computes through ties and lookups alike; `maximize` solves for v. Source: ours;
+Diaconis & Ylvisaker (1979).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from emjax.numerics.guards import finite_logits, safe_log
 
 @dataclass(frozen=True)
 class Conjugate:
-    """One shape of problem: `features(value, origin)` and `maximize(coefficients, value)`, on arrays whose last
-    `event_dim` axes belong to one entry. An entry that nothing observed depends on keeps its `value`.
-    `origin` is a point about which a location is measured; the others ignore it.
+    """One shape of problem: `features(value, origin)` and `maximize(coefficients, value)`, on
+    arrays whose last `event_dim` axes belong to one entry. An entry that nothing observed depends
+    on keeps its `value`. `origin` is a point about which a location is measured; the others ignore
+    it.
     """
 
     name: str
@@ -45,8 +47,9 @@ def _ratio(numerator, denominator, otherwise, event_dim: int = 0):
 def _counts(coefficients):
     """Return the coefficients of logarithms, zero where they are negative.
 
-    A prior of concentration below 1 takes off up to one count. What is left negative has its maximum at the boundary, where the prior is
-    infinite, and the objective then, too. An entry that no positive count is left of keeps its value.
+    A prior of concentration below 1 takes off up to one count. What is left negative has its
+    maximum at the boundary, where the prior is infinite, and the objective then, too. An entry that
+    no positive count is left of keeps its value.
     """
     return [jnp.maximum(c, 0) for c in coefficients]
 
@@ -68,7 +71,9 @@ def _simplex(coefficients, value):
 
 def _simplex_logits(coefficients, value):
     (c,) = _counts(coefficients)
-    return jnp.where(c.sum(-1, keepdims=True) != 0, safe_log(_simplex(coefficients, jnp.ones_like(value))), value)
+    return jnp.where(
+        c.sum(-1, keepdims=True) != 0, safe_log(_simplex(coefficients, jnp.ones_like(value))), value
+    )
 
 
 def _rate(coefficients, value):
@@ -78,7 +83,9 @@ def _rate(coefficients, value):
 
 def _scale(coefficients, value):
     n, s = coefficients  # n log σ + s / σ², both negative
-    return jnp.sqrt(jnp.maximum(_ratio(2 * s, n, value**2), 0))  # rounding may leave less than nothing of equal data
+    return jnp.sqrt(
+        jnp.maximum(_ratio(2 * s, n, value**2), 0)
+    )  # rounding may leave less than nothing of equal data
 
 
 def _location(coefficients, value):
@@ -91,7 +98,9 @@ def _location_vector(coefficients, value):
     curvature = -(quadratic + quadratic.mT)
     used = jnp.trace(curvature, axis1=-2, axis2=-1) != 0
     curvature = jnp.where(used[..., None, None], curvature, jnp.eye(curvature.shape[-1]))
-    return value + jnp.where(used[..., None], jnp.linalg.solve(curvature, linear[..., None])[..., 0], 0)
+    return value + jnp.where(
+        used[..., None], jnp.linalg.solve(curvature, linear[..., None])[..., 0], 0
+    )
 
 
 def _covariance(coefficients, value):
@@ -142,18 +151,62 @@ def _scale_tril_features(value, origin=None):
     return _log_determinant(value), inverse_of(value)
 
 
-UNIT_INTERVAL = Conjugate("probability", lambda p, origin=None: (safe_log(p), safe_log(1 - p)), _unit_interval,
-                          solution="expected successes / trials")
-UNIT_INTERVAL_LOGITS = Conjugate("log-odds", _log_odds_features, _unit_interval_logits,
-                                 solution="log-odds of expected successes / trials")
-SIMPLEX = Conjugate("probabilities", lambda p, origin=None: (safe_log(p),), _simplex, 1, "normalized expected counts")
-SIMPLEX_LOGITS = Conjugate("log-probabilities", lambda v, origin=None: (jax.nn.log_softmax(finite_logits(v)),), _simplex_logits, 1,
-                           "log of normalized expected counts")
-RATE = Conjugate("rate", lambda r, origin=None: (safe_log(r), r), _rate, solution="expected events / exposure")
-SCALE = Conjugate("scale", lambda s, origin=None: (jnp.log(s), s**-2.0), _scale, solution="root of the expected mean square")
-LOCATION = Conjugate("location", lambda m, origin: (m - origin, (m - origin) ** 2), _location, solution="expected mean")
-LOCATION_VECTOR = Conjugate("location vector", lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
-                            _location_vector, 1, "expected mean")
+UNIT_INTERVAL = Conjugate(
+    "probability",
+    lambda p, origin=None: (safe_log(p), safe_log(1 - p)),
+    _unit_interval,
+    solution="expected successes / trials",
+)
+UNIT_INTERVAL_LOGITS = Conjugate(
+    "log-odds",
+    _log_odds_features,
+    _unit_interval_logits,
+    solution="log-odds of expected successes / trials",
+)
+SIMPLEX = Conjugate(
+    "probabilities",
+    lambda p, origin=None: (safe_log(p),),
+    _simplex,
+    1,
+    "normalized expected counts",
+)
+SIMPLEX_LOGITS = Conjugate(
+    "log-probabilities",
+    lambda v, origin=None: (jax.nn.log_softmax(finite_logits(v)),),
+    _simplex_logits,
+    1,
+    "log of normalized expected counts",
+)
+RATE = Conjugate(
+    "rate", lambda r, origin=None: (safe_log(r), r), _rate, solution="expected events / exposure"
+)
+SCALE = Conjugate(
+    "scale",
+    lambda s, origin=None: (jnp.log(s), s**-2.0),
+    _scale,
+    solution="root of the expected mean square",
+)
+LOCATION = Conjugate(
+    "location",
+    lambda m, origin: (m - origin, (m - origin) ** 2),
+    _location,
+    solution="expected mean",
+)
+LOCATION_VECTOR = Conjugate(
+    "location vector",
+    lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
+    _location_vector,
+    1,
+    "expected mean",
+)
 COVARIANCE = Conjugate("covariance", _covariance_features, _covariance, 2, "expected covariance")
-PRECISION = Conjugate("precision", _precision_features, _precision, 2, "inverse of the expected covariance")
-SCALE_TRIL = Conjugate("Cholesky factor", _scale_tril_features, _scale_tril, 2, "Cholesky factor of the expected covariance")
+PRECISION = Conjugate(
+    "precision", _precision_features, _precision, 2, "inverse of the expected covariance"
+)
+SCALE_TRIL = Conjugate(
+    "Cholesky factor",
+    _scale_tril_features,
+    _scale_tril,
+    2,
+    "Cholesky factor of the expected covariance",
+)

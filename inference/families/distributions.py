@@ -12,9 +12,11 @@ from numpyro.distributions import constraints
 
 
 def feasible(distribution: dist.Distribution, value, counted=True):
-    """Return the value where it is in the distribution's support and `counted`, elsewhere one that is in the support.
+    """Return the value where it is in the distribution's support and `counted`, elsewhere one that
+    is in the support.
 
-    The log-density at what does not count is thrown away, but if it is NaN or infinite, its gradient is not: 0 · ∞ is NaN.
+    The log-density at what does not count is thrown away, but if it is NaN or infinite, its
+    gradient is not: 0 · ∞ is NaN.
     """
     inside = jnp.asarray(distribution.support(value))
     inside = inside.reshape(inside.shape + (1,) * distribution.support.event_dim)
@@ -24,10 +26,10 @@ def feasible(distribution: dist.Distribution, value, counted=True):
 class Select(dist.Distribution):
     """A distribution that an index chooses among components: x | index ~ components[index].
 
-    `index`: integers from 0, of any shape; `components`: distributions with the same event shape whose batch shapes
-    broadcast with the index. Unlike a mixture, the index is a site of the program, so that other sites may share
-    it; EM sums it out where it is latent, and maximizes each component's parameters in closed form where they
-    have one.
+    `index`: integers from 0, of any shape; `components`: distributions with the same event shape
+    whose batch shapes broadcast with the index. Unlike a mixture, the index is a site of the
+    program, so that other sites may share it; EM sums it out where it is latent, and maximizes each
+    component's parameters in closed form where they have one.
 
     Errors: `ValueError` if components differ in event shape or if there is none.
 
@@ -46,34 +48,55 @@ class Select(dist.Distribution):
             raise ValueError("Select needs at least one component.")
         events = {component.event_shape for component in components}
         if len(events) > 1:
-            raise ValueError(f"Select: components differ in event shape: {sorted(events)}. Align them with `.to_event(...)`.")
+            raise ValueError(
+                f"Select: components differ in event shape: {sorted(events)}. Align them with "
+                "`.to_event(...)`."
+            )
         self.index, self.components = index, components
-        batch = lax.broadcast_shapes(jnp.shape(index), *(component.batch_shape for component in components))
+        batch = lax.broadcast_shapes(
+            jnp.shape(index), *(component.batch_shape for component in components)
+        )
         super().__init__(batch, components[0].event_shape, validate_args=validate_args)
 
     @property
     def support(self):
         supports = [component.support for component in self.components]
-        if all(type(support) is type(supports[0]) and support == supports[0] for support in supports):
+        if all(
+            type(support) is type(supports[0]) and support == supports[0] for support in supports
+        ):
             return supports[0]
-        return constraints.independent(constraints.real, len(self.event_shape)) if self.event_shape else constraints.real
+        return (
+            constraints.independent(constraints.real, len(self.event_shape))
+            if self.event_shape
+            else constraints.real
+        )
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
         shape = sample_shape + self.batch_shape
-        draws = [component.expand(self.batch_shape).sample(k, sample_shape)
-                 for component, k in zip(self.components, jax.random.split(key, len(self.components)), strict=True)]
+        draws = [
+            component.expand(self.batch_shape).sample(k, sample_shape)
+            for component, k in zip(
+                self.components, jax.random.split(key, len(self.components)), strict=True
+            )
+        ]
         dtype = jnp.result_type(*draws)
         return self._chosen([draw.astype(dtype) for draw in draws], shape, len(self.event_shape))
 
     def log_prob(self, value):
-        """Return log p(value | index): the log-density of the chosen component, -inf outside its support, NaN if none is chosen."""
+        """Return log p(value | index): the log-density of the chosen component, -inf outside its
+        support, NaN if none is chosen.
+        """
         terms = [self._component_log_prob(component, value) for component in self.components]
-        chosen = self._chosen(terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0)
+        chosen = self._chosen(
+            terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0
+        )
         return jnp.where((self.index >= 0) & (self.index < len(terms)), chosen, jnp.nan)
 
     @staticmethod
     def _component_log_prob(component: dist.Distribution, value):
-        return jnp.where(component.support(value), component.log_prob(feasible(component, value)), -jnp.inf)
+        return jnp.where(
+            component.support(value), component.log_prob(feasible(component, value)), -jnp.inf
+        )
 
     def _chosen(self, values, shape, event_dim):
         index = jnp.broadcast_to(self.index, shape)
@@ -85,14 +108,18 @@ class Select(dist.Distribution):
 
 
 class PartiallyObserved(dist.Distribution):
-    """A multivariate normal of which some coordinates are observed: log p(x) is the marginal log-density of these.
+    """A multivariate normal of which some coordinates are observed: log p(x) is the marginal
+    log-density of these.
 
-    `base`: a `MultivariateNormal`, or one that is expanded; `observed`: booleans (…, D) whose leading axes broadcast with its batch shape. What x holds where it
-    is not observed is not read, and may be NaN. EM integrates the missing coordinates out exactly, and the parameters keep their closed forms
-    (full-information maximum likelihood): right where what is missing depends on nothing but what is observed (missing at random). A row of which nothing is observed
-    adds nothing to the likelihood. `sample` draws all coordinates.
+    `base`: a `MultivariateNormal`, or one that is expanded; `observed`: booleans (…, D) whose
+    leading axes broadcast with its batch shape. What x holds where it is not observed is not read,
+    and may be NaN. EM integrates the missing coordinates out exactly, and the parameters keep their
+    closed forms (full-information maximum likelihood): right where what is missing depends on
+    nothing but what is observed (missing at random). A row of which nothing is observed adds
+    nothing to the likelihood. `sample` draws all coordinates.
 
-    Errors: `ValueError` for another distribution, or for an `observed` that is not boolean or has another number of coordinates.
+    Errors: `ValueError` for another distribution, or for an `observed` that is not boolean or has
+    another number of coordinates.
 
     ```python
     def program(x):                                                            # (sample, 2), NaN where missing
@@ -109,19 +136,30 @@ class PartiallyObserved(dist.Distribution):
     Source: Little & Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
     """
 
-    arg_constraints = {**dist.MultivariateNormal.arg_constraints, "observed": constraints.independent(constraints.boolean, 1)}
+    arg_constraints = {
+        **dist.MultivariateNormal.arg_constraints,
+        "observed": constraints.independent(constraints.boolean, 1),
+    }
     pytree_data_fields = ("base", "observed")
     loc, covariance_matrix, precision_matrix, scale_tril = (
-        property(lambda self, name=name: getattr(self.base, name)) for name in ("loc", "covariance_matrix", "precision_matrix", "scale_tril"))
+        property(lambda self, name=name: getattr(self.base, name))
+        for name in ("loc", "covariance_matrix", "precision_matrix", "scale_tril")
+    )
 
     def __init__(self, base: dist.Distribution, observed, *, validate_args=None):
         inner = base.base_dist if isinstance(base, dist.ExpandedDistribution) else base
         if not isinstance(inner, dist.MultivariateNormal):
-            raise ValueError(f"PartiallyObserved takes a MultivariateNormal, not {type(inner).__name__}. Where coordinates are independent, mask them: "
-                             "dist.Normal(loc, scale).mask(observed).to_event(1).")
+            raise ValueError(
+                f"PartiallyObserved takes a MultivariateNormal, not {type(inner).__name__}. Where "
+                "coordinates are independent, mask them: "
+                "dist.Normal(loc, scale).mask(observed).to_event(1)."
+            )
         if jnp.result_type(observed) != bool or jnp.shape(observed)[-1:] != inner.event_shape:
-            raise ValueError(f"PartiallyObserved: `observed` must be booleans, one for each of {inner.event_shape[0]} coordinates; it is {jnp.result_type(observed)} "
-                             f"of shape {jnp.shape(observed)}. Pass observed=~jnp.isnan(x).")
+            raise ValueError(
+                f"PartiallyObserved: `observed` must be booleans, one for each of "
+                f"{inner.event_shape[0]} coordinates; it is {jnp.result_type(observed)} "
+                f"of shape {jnp.shape(observed)}. Pass observed=~jnp.isnan(x)."
+            )
         self.base, self.observed = inner, observed
         batch = lax.broadcast_shapes(base.batch_shape, jnp.shape(observed)[:-1])
         super().__init__(batch, inner.event_shape, validate_args=validate_args)
@@ -138,7 +176,9 @@ class PartiallyObserved(dist.Distribution):
         return self.base.expand(self.batch_shape).sample(key, sample_shape)
 
     def log_prob(self, value):
-        """Return the log-density of the observed coordinates in nats: that of N(0, Σ) with the identity, and a residual of zero, where one is missing."""
+        """Return the log-density of the observed coordinates in nats: that of N(0, Σ) with the
+        identity, and a residual of zero, where one is missing.
+        """
         both = self.observed[..., :, None] & self.observed[..., None, :]
         cholesky = self.base.scale_tril
         covariance = jnp.where(both, cholesky @ cholesky.mT, jnp.eye(cholesky.shape[-1]))

@@ -1,12 +1,15 @@
 """What is left of a multivariate normal when the coordinates that are missing are integrated out.
 
-With natural parameters b = P μ, −P/2 and c, o the indicator of what is observed, m = 1 − o, and y = o ∘ x,
+With natural parameters b = P μ, −P/2 and c, o the indicator of what is observed, m = 1 − o, and y =
+o ∘ x,
 
-    log ∫ exp(bᵀx − ½ xᵀP x + c) dx_missing  =  bᵀy − ½ yᵀP y + c  +  ½ hᵀ A⁻¹ h − ½ log |A|  +  ½ n_missing log 2π,
+    log ∫ exp(bᵀx − ½ xᵀP x + c) dx_missing  =  bᵀy − ½ yᵀP y + c  +  ½ hᵀ A⁻¹ h − ½ log |A|  +  ½
+    n_missing log 2π,
 
-h = m ∘ (b − P y) and A = P among the missing coordinates, the identity elsewhere. It is no longer linear in the natural parameters, but its derivatives with
-respect to them are still the expected statistics: E[x | y] for b, E[x xᵀ | y] for −P/2. Nothing else of EM changes.
-Source: Little & Rubin (2019), Statistical Analysis with Missing Data, sections 7.5 and 11.2; Ghahramani & Jordan (1994).
+h = m ∘ (b − P y) and A = P among the missing coordinates, the identity elsewhere. It is no longer
+linear in the natural parameters, but its derivatives with respect to them are still the expected
+statistics: E[x | y] for b, E[x xᵀ | y] for −P/2. Nothing else of EM changes. Source: Little & Rubin
+(2019), Statistical Analysis with Missing Data, sections 7.5 and 11.2; Ghahramani & Jordan (1994).
 """
 
 from __future__ import annotations
@@ -17,34 +20,56 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Entries of the matrices A that are worked on at once: enough to keep a core busy, few enough to stay in its cache; an accelerator wants more.
+# Entries of the matrices A that are worked on at once: enough to keep a core busy, few enough to
+# stay in its cache; an accelerator wants more.
 ENTRIES = {"cpu": 2**20}
 ENTRIES_ELSEWHERE = 2**26
 
 
 def log_marginal(linear, quadratic, constant, x, observed):
-    """Return log ∫ exp(⟨b, x⟩ + ⟨Q, x xᵀ⟩ + c) dx_missing − ½ n_missing log 2π in nats, of arrays whose leading axes broadcast.
+    """Return log ∫ exp(⟨b, x⟩ + ⟨Q, x xᵀ⟩ + c) dx_missing − ½ n_missing log 2π in nats, of arrays
+    whose leading axes broadcast.
 
-    `linear`: b (…, D); `quadratic`: Q = −P/2 (…, D, D), whose derivative is symmetric; `constant`: c (…); `x` (…, D), anything finite where it is missing;
-    `observed` (…, D). Where the matrices A of all elements are large, those of some rows after others: memory does not grow with the rows.
+    `linear`: b (…, D); `quadratic`: Q = −P/2 (…, D, D), whose derivative is symmetric; `constant`:
+    c (…); `x` (…, D), anything finite where it is missing; `observed` (…, D). Where the matrices A
+    of all elements are large, those of some rows after others: memory does not grow with the rows.
     """
     arrays, events = (linear, quadratic, constant, x, observed), (1, 2, 0, 1, 1)
-    shapes = [array.shape[: array.ndim - event] for array, event in zip(arrays, events, strict=True)]
+    shapes = [
+        array.shape[: array.ndim - event] for array, event in zip(arrays, events, strict=True)
+    ]
     lead = np.broadcast_shapes(*shapes)
-    size, largest = math.prod(lead) * x.shape[-1] ** 2, ENTRIES.get(jax.default_backend(), ENTRIES_ELSEWHERE)
+    size, largest = (
+        math.prod(lead) * x.shape[-1] ** 2,
+        ENTRIES.get(jax.default_backend(), ENTRIES_ELSEWHERE),
+    )
     if size <= largest or not lead:
         return _log_marginal(*arrays)
     dim = int(np.argmax(lead))
-    arrays = [array.reshape((1,) * (len(lead) - len(shape)) + array.shape) for array, shape in zip(arrays, shapes, strict=True)]
+    arrays = [
+        array.reshape((1,) * (len(lead) - len(shape)) + array.shape)
+        for array, shape in zip(arrays, shapes, strict=True)
+    ]
     varies = [array.shape[dim] > 1 for array in arrays]
 
     @jax.checkpoint
     def of_row(own):
         own = iter(own)
-        return _log_marginal(*(next(own) if varying else jnp.squeeze(array, dim) for array, varying in zip(arrays, varies, strict=True)))
+        return _log_marginal(
+            *(
+                next(own) if varying else jnp.squeeze(array, dim)
+                for array, varying in zip(arrays, varies, strict=True)
+            )
+        )
 
-    rows = [jnp.moveaxis(array, dim, 0) for array, varying in zip(arrays, varies, strict=True) if varying]
-    return jnp.moveaxis(jax.lax.map(of_row, rows, batch_size=max(1, largest * lead[dim] // size)), 0, dim)
+    rows = [
+        jnp.moveaxis(array, dim, 0)
+        for array, varying in zip(arrays, varies, strict=True)
+        if varying
+    ]
+    return jnp.moveaxis(
+        jax.lax.map(of_row, rows, batch_size=max(1, largest * lead[dim] // size)), 0, dim
+    )
 
 
 def _log_marginal(linear, quadratic, constant, x, observed):
@@ -54,14 +79,18 @@ def _log_marginal(linear, quadratic, constant, x, observed):
     known = jnp.where(observed, x, 0)
     pulled = (precision * known).sum(1)
     pull = jnp.where(observed, 0, linear - pulled)
-    identity = jnp.eye(len(x), dtype=precision.dtype).reshape((len(x), len(x)) + (1,) * (precision.ndim - 2))
+    identity = jnp.eye(len(x), dtype=precision.dtype).reshape(
+        (len(x), len(x)) + (1,) * (precision.ndim - 2)
+    )
     among_missing = jnp.where(observed[:, None] | observed[None], identity, precision)
     return ((linear - 0.5 * pulled) * known).sum(0) + constant + log_integral(pull, among_missing)
 
 
 @jax.custom_jvp
 def log_integral(linear, precision):
-    """Return ½ hᵀ A⁻¹ h − ½ log |A|, of h (D, …) and a symmetric A (D, D, …): log ∫ exp(hᵀx − ½ xᵀA x) dx − ½ D log 2π."""
+    """Return ½ hᵀ A⁻¹ h − ½ log |A|, of h (D, …) and a symmetric A (D, D, …): log ∫ exp(hᵀx − ½ xᵀA
+    x) dx − ½ D log 2π.
+    """
     inverse, log_determinant = inverse_of_positive(precision)
     return 0.5 * ((inverse * linear).sum(1) * linear).sum(0) - 0.5 * log_determinant
 
@@ -73,12 +102,15 @@ def _log_integral_jvp(primals, tangents):
     inverse, log_determinant = inverse_of_positive(precision)
     mean = (inverse * linear).sum(1)
     second = inverse + mean[:, None] * mean[None]
-    return 0.5 * (mean * linear).sum(0) - 0.5 * log_determinant, (mean * along).sum(0) - 0.5 * (second * matrix).sum((0, 1))
+    return 0.5 * (mean * linear).sum(0) - 0.5 * log_determinant, (mean * along).sum(0) - 0.5 * (
+        second * matrix
+    ).sum((0, 1))
 
 
 @jax.custom_jvp
 def inverse_of_positive(matrix):
-    """Return A⁻¹ and log |A| of positive definite matrices (D, D, …): all of them are swept on one coordinate after another.
+    """Return A⁻¹ and log |A| of positive definite matrices (D, D, …): all of them are swept on one
+    coordinate after another.
 
     Source: Beaton (1964); Little & Rubin (2019), section 7.4.3.
     """
@@ -90,10 +122,18 @@ def inverse_of_positive(matrix):
         column = matrix[:, k]
         pivot, here = column[k], is_pivot[k]
         row = column / pivot
-        after = jnp.where(here[:, None] | here[None], jnp.where(here[:, None], row[None], row[:, None]), matrix - column[:, None] * row[None])
-        return jnp.where(here[:, None] & here[None], -1 / pivot, after), log_determinant + jnp.log(pivot)
+        after = jnp.where(
+            here[:, None] | here[None],
+            jnp.where(here[:, None], row[None], row[:, None]),
+            matrix - column[:, None] * row[None],
+        )
+        return jnp.where(here[:, None] & here[None], -1 / pivot, after), log_determinant + jnp.log(
+            pivot
+        )
 
-    negative, log_determinant = jax.lax.fori_loop(0, size, swept, (matrix, jnp.zeros(matrix.shape[2:], matrix.dtype)))
+    negative, log_determinant = jax.lax.fori_loop(
+        0, size, swept, (matrix, jnp.zeros(matrix.shape[2:], matrix.dtype))
+    )
     return -negative, log_determinant
 
 

@@ -1,7 +1,6 @@
 """The factor graph: each site of a program as a term ⟨η(θ), t(x)⟩ over named tables.
 
-In: a `Program`.
-Out: a `FactorGraph` whose arrays are slots; `prepare` fills those of data, `arrays` those of parameters.
-Read first: `factor_graph`, then `build`. Each file imports only those before it:
-sites, statistics, symbols, wiring, factor_graph, multiplicity, reading, checks, build.
+In: a `Program`. Out: a `FactorGraph` whose arrays are slots; `prepare` fills those of data,
+`arrays` those of parameters. Read first: `factor_graph`, then `build`. Each file imports only those
+before it: sites, statistics, symbols, wiring, factor_graph, multiplicity, reading, checks, build.
 """

@@ -1,7 +1,8 @@
 """The factor graph of a program: terms ⟨η(θ), t(x)⟩ over named tables, and what is computed once.
 
-A graph is built by one abstract trace. Its named values hold *slots* in place of arrays; `prepare` computes, once, the
-slots that depend on data alone, `arrays` those that depend on parameters as well.
+A graph is built by one abstract trace. Its named values hold *slots* in place of arrays; `prepare`
+computes, once, the slots that depend on data alone, `arrays` those that depend on parameters as
+well.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from emjax.families.families import Family
-from emjax.tables.indices import Dense, Index
+from emjax.graph.statistics import Statistics
+from emjax.graph.wiring import Wire, wires
+from emjax.numerics.guards import as_float, bounded_below
 from emjax.numerics.jaxprs import inlined
 from emjax.program.latents import Latent
+from emjax.program.records import Parameter, Site
+from emjax.tables.indices import Dense, Index
 from emjax.tables.lifting import lift_events
 from emjax.tables.lookup import Lookup, look_up
 from emjax.tables.named import Axis, Named, constant, spread
-from emjax.numerics.guards import as_float, bounded_below
-from emjax.program.records import Parameter, Site
-from emjax.graph.statistics import Statistics
-from emjax.graph.wiring import Wire, wires
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class Slot:
 class Term:
     """One site's contribution Σ_i ⟨η_i, t_i⟩ to the complete-data log-likelihood.
 
-    `elements`: the shape of its elements; `arguments`: the named tables that the η_i are functions of (for a family None,
-    the table of log-densities itself); `statistics`: the t_i, weighted by mask and multiplicity, summed along whatever
-    no table needs, or how they are formed in each step; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are measured;
-    `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each η_i; `kept`: the axes of its elements along which they vary;
-    `prior_arguments`: the arguments of a prior that may be conjugate; `per_copy`: its multiplicity is that of its latents, and is
+    `elements`: the shape of its elements; `arguments`: the named tables that the η_i are functions
+    of (for a family None, the table of log-densities itself); `statistics`: the t_i, weighted by
+    mask and multiplicity, summed along whatever no table needs, or how they are formed in each
+    step; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are
+    measured; `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each
+    η_i; `kept`: the axes of its elements along which they vary; `prior_arguments`: the arguments of
+    a prior that may be conjugate; `per_copy`: its multiplicity is that of its latents, and is
     theirs alone to count; `gate`: where a component of a `Select` is chosen by latents.
     """
 
@@ -71,7 +74,9 @@ class Term:
 
     @property
     def base_is_constant(self) -> bool:
-        """Whether Σ log h(x) is one number, whatever the latents (of a term that has its arrays)."""
+        """Whether Σ log h(x) is one number, whatever the latents (of a term that has its
+        arrays).
+        """
         return not self.base.axes and self.base.array.size == 1 and math.prod(self.base.shape) == 1
 
 
@@ -89,9 +94,11 @@ class Check:
 class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
-    `predicted`: the terms of discrete latents that no observation depends on: they sum to one, and only their posterior reads them.
-    `joint` maps (parameters, floor, data) to all slots; `known` and `unknown` are its two halves; `scales` holds the
-    multiplicity of each latent's elements; `unused` names the continuous latents that no observation depends on; `chains`: how they are summed out.
+    `predicted`: the terms of discrete latents that no observation depends on: they sum to one, and
+    only their posterior reads them. `joint` maps (parameters, floor, data) to all slots; `known`
+    and `unknown` are its two halves; `scales` holds the multiplicity of each latent's elements;
+    `unused` names the continuous latents that no observation depends on; `chains`: how they are
+    summed out.
     """
 
     terms: tuple[Term, ...]
@@ -113,15 +120,26 @@ class FactorGraph:
         return tuple(sorted(self.parameters))
 
     def prepare(self, data: Sequence, floor=0.0) -> list:
-        """Return everything that depends on data alone. `floor`: the least multiplicity that a row is given."""
-        return jax.core.eval_jaxpr(self.known.jaxpr, self.known.consts, jnp.asarray(floor, jnp.result_type(float)), *data)
+        """Return everything that depends on data alone. `floor`: the least multiplicity that a row
+        is given.
+        """
+        return jax.core.eval_jaxpr(
+            self.known.jaxpr, self.known.consts, jnp.asarray(floor, jnp.result_type(float)), *data
+        )
 
     def arrays(self, params: Mapping[str, Any], constants: Sequence) -> list:
         """Return the array of every slot."""
-        return jax.core.eval_jaxpr(self.unknown.jaxpr, self.unknown.consts, *(params[name] for name in self.names), *constants)
+        return jax.core.eval_jaxpr(
+            self.unknown.jaxpr,
+            self.unknown.consts,
+            *(params[name] for name in self.names),
+            *constants,
+        )
 
     def wires(self) -> list[Wire]:
-        """Return what each slot depends on; entries of all parameters are numbered in the order of `names`."""
+        """Return what each slot depends on; entries of all parameters are numbered in the order of
+        `names`.
+        """
         if "wires" not in self.cache:
             shapes = {name: self.parameters[name].shape for name in self.names}
             self.cache["wires"] = wires(inlined(self.joint), self.offsets(), self.names, shapes)
@@ -134,22 +152,36 @@ class FactorGraph:
 
 
 class Slots:
-    """Puts slots in place of traced arrays, and collects these in the order of their numbers. `filled` is the inverse."""
+    """Puts slots in place of traced arrays, and collects these in the order of their numbers.
+    `filled` is the inverse.
+    """
 
     def __init__(self):
         self.arrays: list = []
 
     def stored(self, value: Named) -> Named:
         """Return the value with slots in place of its traced arrays."""
-        axes = tuple(replace(a, index=a.index.with_arrays(self._slot) if isinstance(a.index, Dense) else a.index) for a in value.axes)
+        axes = tuple(
+            replace(
+                a, index=a.index.with_arrays(self._slot) if isinstance(a.index, Dense) else a.index
+            )
+            for a in value.axes
+        )
         return Named(self._slot(value.array), value.shape, axes, value.content)
 
     def stored_term(self, term: Term) -> Term:
         """Return the term with slots in place of its traced arrays."""
-        return replace(term, arguments=self._all(term.arguments), statistics=replace(term.statistics, inputs=self._all(term.statistics.inputs)),
-                       base=self.stored(term.base), origin=None if term.origin is None else self.stored(term.origin), value=self.stored(term.value),
-                       latent_axes=self.stored(Named(np.zeros(()), (), term.latent_axes)).axes, prior_arguments=self._all(term.prior_arguments),
-                       gate=None if term.gate is None else self.stored(term.gate))
+        return replace(
+            term,
+            arguments=self._all(term.arguments),
+            statistics=replace(term.statistics, inputs=self._all(term.statistics.inputs)),
+            base=self.stored(term.base),
+            origin=None if term.origin is None else self.stored(term.origin),
+            value=self.stored(term.value),
+            latent_axes=self.stored(Named(np.zeros(()), (), term.latent_axes)).axes,
+            prior_arguments=self._all(term.prior_arguments),
+            gate=None if term.gate is None else self.stored(term.gate),
+        )
 
     def _all(self, values: Mapping[str, Named]) -> dict[str, Named]:
         return {name: self.stored(value) for name, value in values.items()}
@@ -169,27 +201,43 @@ def filled(value: Named, arrays: Sequence) -> Named:
 
 def filled_axes(axes: Sequence[Axis], arrays: Sequence) -> tuple[Axis, ...]:
     """Return the axes with the arrays of their indices' slots."""
+
     def fill(index: Index) -> Index:
-        return index.with_arrays(lambda array: arrays[array.number] if isinstance(array, Slot) else array) if isinstance(index, Dense) else index
+        return (
+            index.with_arrays(
+                lambda array: arrays[array.number] if isinstance(array, Slot) else array
+            )
+            if isinstance(index, Dense)
+            else index
+        )
 
     return tuple(replace(axis, index=fill(axis.index)) for axis in axes)
 
 
 def filled_term(term: Term, arrays: Sequence) -> Term:
     """Return the term with arrays in place of its slots."""
+
     def all_of(values):
         return {name: filled(value, arrays) for name, value in values.items()}
 
-    return replace(term, arguments=all_of(term.arguments), statistics=replace(term.statistics, inputs=all_of(term.statistics.inputs)),
-                   base=filled(term.base, arrays), origin=None if term.origin is None else filled(term.origin, arrays),
-                   value=filled(term.value, arrays), latent_axes=filled_axes(term.latent_axes, arrays), prior_arguments=all_of(term.prior_arguments),
-                   gate=None if term.gate is None else filled(term.gate, arrays))
+    return replace(
+        term,
+        arguments=all_of(term.arguments),
+        statistics=replace(term.statistics, inputs=all_of(term.statistics.inputs)),
+        base=filled(term.base, arrays),
+        origin=None if term.origin is None else filled(term.origin, arrays),
+        value=filled(term.value, arrays),
+        latent_axes=filled_axes(term.latent_axes, arrays),
+        prior_arguments=all_of(term.prior_arguments),
+        gate=None if term.gate is None else filled(term.gate, arrays),
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features for the cells of one argument's table: `replaced(features, rows)`, where `rows` says which entry of a
-    parameter each cell reads (−1: none)."""
+    """Features for the cells of one argument's table: `replaced(features, rows)`, where `rows` says
+    which entry of a parameter each cell reads (−1: none).
+    """
 
     argument: str
     rows: np.ndarray
@@ -197,20 +245,32 @@ class Features:
 
 
 def term_naturals(term: Term, arrays: Sequence, instead: Features | None = None) -> list[Named]:
-    """Return a term's natural-parameter tables η_i at the parameters that the arrays were computed at."""
+    """Return a term's natural-parameter tables η_i at the parameters that the arrays were computed
+    at.
+    """
     return naturals_of(filled_term(term, arrays), instead)
 
 
 def naturals_of(term: Term, instead: Features | None = None) -> list[Named]:
     """Return the natural-parameter tables η_i of a term that has its arrays."""
-    return natural_tables(term.family, term.arguments, term.origin, term.value, term.elements, instead)
+    return natural_tables(
+        term.family, term.arguments, term.origin, term.value, term.elements, instead
+    )
 
 
-def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin: Named | None, value: Named, elements: tuple[int, ...],
-                   instead: Features | None = None) -> list[Named]:
-    """Return the natural-parameter tables η_i of arguments; `instead` replaces the features of one of them.
+def natural_tables(
+    family: Family | None,
+    arguments: Mapping[str, Named],
+    origin: Named | None,
+    value: Named,
+    elements: tuple[int, ...],
+    instead: Features | None = None,
+) -> list[Named]:
+    """Return the natural-parameter tables η_i of arguments; `instead` replaces the features of one
+    of them.
 
-    A categorical's table is read at the observed `value`: the categories that data pick are rows of it.
+    A categorical's table is read at the observed `value`: the categories that data pick are rows of
+    it.
     """
     rank = len(elements)
     if family is None:
@@ -220,17 +280,30 @@ def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin
     pairs = [(arguments[name], len(arguments[name].shape) - rank) for name in names]
     if family.centered:
         event = len(arguments[family.centered].shape) - rank
-        pairs.append((origin if origin is not None else constant(np.zeros((1,) * (rank + event))), event))
+        pairs.append(
+            (origin if origin is not None else constant(np.zeros((1,) * (rank + event))), event)
+        )
     if instead is not None:
         table = arguments[instead.argument]
-        pairs.append((Named(instead.rows, table.shape[:rank], tuple(axis.fitted(rank) for axis in table.axes)), 0))
+        pairs.append(
+            (
+                Named(
+                    instead.rows,
+                    table.shape[:rank],
+                    tuple(axis.fitted(rank) for axis in table.axes),
+                ),
+                0,
+            )
+        )
 
     def naturals(*arrays):
         inputs = {}
         for name, array in zip(names, arrays, strict=False):
             form = family.arguments[name]
             reference = arrays[len(names)] if name == family.centered else None
-            inputs[name] = as_float(array) if form is None else form.features(as_float(array), reference)
+            inputs[name] = (
+                as_float(array) if form is None else form.features(as_float(array), reference)
+            )
             if instead is not None and name == instead.argument:
                 inputs[name] = instead.replaced(inputs[name], arrays[-1])
         return family.naturals(**inputs)
@@ -240,7 +313,9 @@ def natural_tables(family: Family | None, arguments: Mapping[str, Named], origin
 
 
 def read_at(table: Named, value: Named, elements: tuple[int, ...]) -> Named:
-    """Return table[…, value]: the log-probability of a category at every element, rows that data pick before latents."""
+    """Return table[…, value]: the log-probability of a category at every element, rows that data
+    pick before latents.
+    """
     rank = len(elements)
     table = replace(table.padded(rank + 1), shape=elements + table.shape[-1:])
     lookup = Lookup({d: d for d in range(rank)}, range(rank), rank)

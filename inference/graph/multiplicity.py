@@ -1,4 +1,6 @@
-"""How many copies of each element `handlers.scale` counts, and whether they are copies of its latents."""
+"""How many copies of each element `handlers.scale` counts, and whether they are copies of its
+latents.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,17 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.graph.sites import Outputs
+from emjax.program.records import Site
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift
 from emjax.tables.named import Axis, Named, constant, without_rows
-from emjax.program.records import Site
-from emjax.graph.sites import Outputs
 
 
 class Copies:
-    """The multiplicities of a program's sites, each at least `floor`; equal ones are one value, so that they are known to be equal."""
+    """The multiplicities of a program's sites, each at least `floor`; equal ones are one value, so
+    that they are known to be equal.
+    """
 
     def __init__(self, outputs: Outputs, floor):
         self.outputs, self.floor = outputs, floor
@@ -29,34 +33,51 @@ class Copies:
             return constant(np.ones((1,) * len(site.elements)))
         value = self.outputs.values[number]
         if self.outputs.depends[number] or value.latent_axes:
-            raise ValueError(f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give `handlers.scale` numbers or data.")
+            raise ValueError(
+                f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give "
+                "`handlers.scale` numbers or data."
+            )
         scale = without_rows(value).padded(len(site.elements))
         key = (scale.content, tuple(size for size in scale.compact if size != 1))
         if key not in self.known:
-            self.known[key] = lift(lambda s: _at_least(jnp.asarray(s, jnp.result_type(float)), self.floor), [scale], scale.shape)
+            self.known[key] = lift(
+                lambda s: _at_least(jnp.asarray(s, jnp.result_type(float)), self.floor),
+                [scale],
+                scale.shape,
+            )
         found = self.known[key]
         return Named(found.array.reshape(scale.compact), scale.shape, (), found.content)
 
     def are_those_of(self, scale: Named, axes: Sequence[Axis]) -> bool:
-        """Whether a multiplicity is that of every latent that its site reads, element by element: it then counts within one copy."""
+        """Whether a multiplicity is that of every latent that its site reads, element by element:
+        it then counts within one copy.
+        """
         program = self.outputs.program
         varying = [d for d, size in enumerate(scale.compact) if size != 1]
         for axis in axes:
             latent = program.latents[axis.source] if isinstance(axis.source, str) else None
             if latent is None or not isinstance(axis.index, Affine):
                 return False
-            own = self.of(next(site for site in program.sites if site.name == axis.source)).padded(len(latent.shape))
+            own = self.of(next(site for site in program.sites if site.name == axis.source)).padded(
+                len(latent.shape)
+            )
             distinct = [d for d, size in enumerate(own.compact) if size != 1]
             strides = [Affine.identity(latent.shape).strides[d] for d in distinct]
             if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
                 return False
-            # all else, a step in time for one, must move along axes of the latent that its multiplicity does not vary along
-            moves = [axis.index.offset, *(s for d, s in enumerate(axis.index.strides) if d not in varying)]
-            if distinct and any(move % math.prod(latent.shape[distinct[0]:]) for move in moves):
+            # all else, a step in time for one, must move along axes of the latent that its
+            # multiplicity does not vary along
+            moves = [
+                axis.index.offset,
+                *(s for d, s in enumerate(axis.index.strides) if d not in varying),
+            ]
+            if distinct and any(move % math.prod(latent.shape[distinct[0] :]) for move in moves):
                 return False
         return bool(axes) and bool(varying)
 
 
 def _at_least(scale, floor):
-    """Return max(scale, floor) with the derivative 1 at the floor: that of log Z with respect to a weight of 0 is what the row would add."""
+    """Return max(scale, floor) with the derivative 1 at the floor: that of log Z with respect to a
+    weight of 0 is what the row would add.
+    """
     return jnp.where(scale < floor, floor, scale)

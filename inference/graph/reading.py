@@ -9,10 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.families.families import Family, Prior
-from emjax.tables.lifting import lift, lift_events
-from emjax.tables.named import Named, constant
-from emjax.numerics.guards import LOG_ZERO, infinite_at_zero
-from emjax.program.records import Site
 from emjax.graph.sites import Outputs, written_prior
 from emjax.graph.statistics import (
     Statistic,
@@ -25,14 +21,20 @@ from emjax.graph.statistics import (
     sufficient,
     transformed,
 )
+from emjax.numerics.guards import LOG_ZERO, infinite_at_zero
+from emjax.program.records import Site
+from emjax.tables.lifting import lift, lift_events
+from emjax.tables.named import Named, constant
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A site as its term reads it: family (None: its log-density is the one argument), elements, value, weight.
+    """A site as its term reads it: family (None: its log-density is the one argument), elements,
+    value, weight.
 
-    `possible`: where the value is in the support (None: everywhere); `arguments`: what the natural parameters are functions of; `given`: the
-    arguments that the statistics take, and the number of their event axes.
+    `possible`: where the value is in the support (None: everywhere); `arguments`: what the natural
+    parameters are functions of; `given`: the arguments that the statistics take, and the number of
+    their event axes.
     """
 
     site: Site
@@ -67,15 +69,18 @@ class Reading:
         return self.family is not None and self.family.marginal is not None
 
     def read(self, masks: Sequence[Named | None], given: Mapping[str, Named]) -> list[Named]:
-        """Return where data are read, of the rank of the data: where their elements count, and where their coordinates are observed."""
+        """Return where data are read, of the rank of the data: where their elements count, and
+        where their coordinates are observed.
+        """
         found = [mask.with_event(self.event) for mask in masks if mask is not None]
         return [*found, given["observed"]] if self.is_incomplete else found
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a term takes of its data: the `value` that its tables are read at, how often it `counts`, `base`: log h(x), and the
-    `origin` of its locations."""
+    """What a term takes of its data: the `value` that its tables are read at, how often it
+    `counts`, `base`: log h(x), and the `origin` of its locations.
+    """
 
     value: Named
     counts: Named
@@ -86,20 +91,34 @@ class Data:
 def elements_of(site: Site, value: Named) -> tuple[int, ...]:
     """Return the shape of a site's independent elements, its value's included."""
     try:
-        return tuple(np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - len(site.event)]))
+        return tuple(
+            np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - len(site.event)])
+        )
     except ValueError as error:
-        raise ValueError(f"Site '{site.name}': the value has shape {value.shape}, its distribution {site.elements + site.event}. Give the plate the "
-                         "size of the data, or reshape the data.") from error
+        raise ValueError(
+            f"Site '{site.name}': the value has shape {value.shape}, its distribution "
+            f"{site.elements + site.event}. Give the plate the "
+            "size of the data, or reshape the data."
+        ) from error
 
 
-# ── log-densities ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── log-densities ─────────────────────────────────────────────────────────────────────────────────
 
 
-def log_density(outputs: Outputs, site: Site, elements: tuple[int, ...], mask: Named | None, possible: Named | None) -> Named:
+def log_density(
+    outputs: Outputs,
+    site: Site,
+    elements: tuple[int, ...],
+    mask: Named | None,
+    possible: Named | None,
+) -> Named:
     """Return a site's log-density as the program's distribution computes it, zero where masked."""
     number = site.outputs["log_prob"]
     if number is None:
-        raise ValueError(f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use a distribution that has one.")
+        raise ValueError(
+            f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use "
+            "a distribution that has one."
+        )
     table = replace(outputs.values[number].padded(len(elements)), shape=elements)
     if (prior := written_prior(site)) is not None:
         table = _prior_density(outputs, site, prior, elements)
@@ -114,10 +133,17 @@ def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[i
 
     def density(value, *arrays):
         arguments = dict(zip(prior.arguments, arrays, strict=True))
-        return (infinite_at_zero(prior.log_density(prior.form.features(value), **arguments) + prior.log_constant(**arguments)),)
+        return (
+            infinite_at_zero(
+                prior.log_density(prior.form.features(value), **arguments)
+                + prior.log_constant(**arguments)
+            ),
+        )
 
     value = outputs.values[site.outputs["value"]].padded(rank + event)
-    (table,) = lift_events(density, [(value, event), *outputs.arguments(site, prior.arguments, rank).values()], rank)
+    (table,) = lift_events(
+        density, [(value, event), *outputs.arguments(site, prior.arguments, rank).values()], rank
+    )
     return replace(table, shape=elements)
 
 
@@ -126,18 +152,30 @@ def _log_base(reading: Reading, data: Named) -> Named:
     family, given, possible = reading.family, reading.given, reading.possible
 
     def function(x, *g):
-        return (jnp.asarray(family.base(x, **dict(zip(given, g, strict=True))), jnp.result_type(float)),)
+        return (
+            jnp.asarray(family.base(x, **dict(zip(given, g, strict=True))), jnp.result_type(float)),
+        )
 
     (base,) = lift_events(function, [(data, reading.event), *given.values()], reading.rank)
-    return base if possible is None else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], reading.elements)
+    return (
+        base
+        if possible is None
+        else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], reading.elements)
+    )
 
 
-# ── data and statistics ────────────────────────────────────────────────────────────────────────────────────────
+# ── data and statistics ───────────────────────────────────────────────────────────────────────────
 
 
 def data_of(reading: Reading) -> Data:
     """Return what a site's term takes of its data."""
-    family, value, mask, rank, event = reading.family, reading.value, reading.weight.data_mask, reading.rank, reading.event
+    family, value, mask, rank, event = (
+        reading.family,
+        reading.value,
+        reading.weight.data_mask,
+        reading.rank,
+        reading.event,
+    )
     if family is not None and family.lookup and reading.site.kind == "observed":
         return _categories(value, mask, reading.possible, reading.elements)
     ones = constant(np.ones((1,) * rank))
@@ -145,44 +183,87 @@ def data_of(reading: Reading) -> Data:
         return Data(value, ones, constant(np.zeros((1,) * rank)))
     read = reading.read([mask], {name: one for name, (one, _) in reading.given.items()})
     data = transformed(family, masked_data(value, read), rank, event)
-    origin = mean_of(data, reading.arguments[family.centered], read, rank) if family.centered and not value.latent_axes else None
+    origin = (
+        mean_of(data, reading.arguments[family.centered], read, rank)
+        if family.centered and not value.latent_axes
+        else None
+    )
     return Data(value, ones, _log_base(reading, data), origin)
 
 
-def _categories(value: Named, mask: Named | None, possible: Named | None, elements: tuple[int, ...]) -> Data:
-    """Return categories that exist (0 where one is masked or does not), how often each counts, and log h: whether it exists."""
+def _categories(
+    value: Named, mask: Named | None, possible: Named | None, elements: tuple[int, ...]
+) -> Data:
+    """Return categories that exist (0 where one is masked or does not), how often each counts, and
+    log h: whether it exists.
+    """
     rank = len(elements)
     for exists in (mask, possible):
         if exists is not None:
             value = lift(lambda x, e: jnp.where(e, x, 0), [value, exists], elements)
     if possible is None:
         return Data(value, constant(np.ones((1,) * rank)), constant(np.zeros((1,) * rank)))
-    return Data(value, lift(lambda p: jnp.where(p, 1.0, 0.0), [possible], elements), lift(lambda p: jnp.where(p, 0.0, LOG_ZERO), [possible], elements))
+    return Data(
+        value,
+        lift(lambda p: jnp.where(p, 1.0, 0.0), [possible], elements),
+        lift(lambda p: jnp.where(p, 0.0, LOG_ZERO), [possible], elements),
+    )
 
 
 def statistics_of(reading: Reading, data: Data, weight: Weight) -> Statistics:
     """Return the weighted sufficient statistics of a site as a function of its data."""
     if reading.is_lookup:
-        return computed_once([weight.weighted(Statistic(data.counts, indicator=True), reading.elements)])
+        return computed_once(
+            [weight.weighted(Statistic(data.counts, indicator=True), reading.elements)]
+        )
     family, rank, event = reading.family, reading.rank, reading.event
     events = {name: number for name, (_, number) in reading.given.items()}
-    kept = {"value": reading.value, "origin": data.origin, "scale": weight.scale, "mask": weight.mask, "possible": reading.possible}
-    inputs = {name: v for name, v in kept.items() if v is not None} | {name: v for name, (v, _) in reading.given.items()}
+    kept = {
+        "value": reading.value,
+        "origin": data.origin,
+        "scale": weight.scale,
+        "mask": weight.mask,
+        "possible": reading.possible,
+    }
+    inputs = {name: v for name, v in kept.items() if v is not None} | {
+        name: v for name, (v, _) in reading.given.items()
+    }
 
     def function(inputs, elements):
         own = Weight(inputs["scale"], inputs.get("mask"))
-        data = transformed(family, masked_data(inputs["value"], reading.read([own.data_mask], inputs)), rank, event)
+        data = transformed(
+            family, masked_data(inputs["value"], reading.read([own.data_mask], inputs)), rank, event
+        )
         if reading.is_incomplete:
             return incomplete(data, inputs.get("origin"), inputs["observed"], own, elements, event)
-        found = sufficient(family, data, inputs.get("origin"), [(inputs[name], number) for name, number in events.items()], rank, event)
-        return [own.weighted(_where_possible(s, inputs.get("possible"), elements), elements) for s in found]
+        found = sufficient(
+            family,
+            data,
+            inputs.get("origin"),
+            [(inputs[name], number) for name, number in events.items()],
+            rank,
+            event,
+        )
+        return [
+            own.weighted(_where_possible(s, inputs.get("possible"), elements), elements)
+            for s in found
+        ]
 
     return Statistics(inputs, function)
 
 
-def _where_possible(statistic: Statistic, possible: Named | None, elements: tuple[int, ...]) -> Statistic:
+def _where_possible(
+    statistic: Statistic, possible: Named | None, elements: tuple[int, ...]
+) -> Statistic:
     """Return the statistic, zero where the observation is outside the support."""
     if possible is None:
         return statistic
-    event = statistic.value.shape[len(elements):]
-    return replace(statistic, value=lift(lambda t, p: jnp.where(p, t, 0), [statistic.value, possible.with_event(len(event))], elements + event))
+    event = statistic.value.shape[len(elements) :]
+    return replace(
+        statistic,
+        value=lift(
+            lambda t, p: jnp.where(p, t, 0),
+            [statistic.value, possible.with_event(len(event))],
+            elements + event,
+        ),
+    )

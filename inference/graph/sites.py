@@ -1,4 +1,6 @@
-"""What the factor graph reads of each site: its family, its prior, its outputs, and whether it matters at all."""
+"""What the factor graph reads of each site: its family, its prior, its outputs, and whether it
+matters at all.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +14,35 @@ from jax.extend.core import Literal
 from emjax.families.families import PRIORS, Family, Prior, family_of
 from emjax.numerics.jaxprs import dependencies
 from emjax.program.latents import UnboundedLatent
+from emjax.program.records import Site
+from emjax.program.trace import Program
 from emjax.tables.lifting import lift
 from emjax.tables.named import Named, full
-from emjax.program.trace import Program
-from emjax.program.records import Site
 
 
 def depends_on_parameters(program: Program) -> list[frozenset[str]]:
     """Return, for each output of the traced program, the parameters that it depends on."""
     jaxpr = program.jaxpr.jaxpr
     found = dependencies(jaxpr, dict(zip(jaxpr.invars, sorted(program.parameters), strict=False)))
-    return [frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars]
+    return [
+        frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars
+    ]
 
 
 def chosen_family(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
-    """Return the exponential family that a site is read as; None if its log-density is evaluated instead."""
+    """Return the exponential family that a site is read as; None if its log-density is evaluated
+    instead.
+    """
     family = family_of(site.family, site.outputs["args"])
     if family is None or site.kind == "prior":
         return None
     # what statistics are computed of must not move with the parameters
-    fixed = [site.outputs["value"], *site.outputs["masks"], site.outputs["gate"], *(site.outputs["args"][name] for name in family.given)]
+    fixed = [
+        site.outputs["value"],
+        *site.outputs["masks"],
+        site.outputs["gate"],
+        *(site.outputs["args"][name] for name in family.given),
+    ]
     return None if any(depends[number] for number in fixed if number is not None) else family
 
 
@@ -41,9 +52,17 @@ def registered_prior(site: Site) -> Prior | None:
 
 
 def written_prior(site: Site) -> Prior | None:
-    """Return the prior whose density emjax writes itself: 0 · log 0 is 0 in it, and NaN in NumPyro's."""
+    """Return the prior whose density emjax writes itself: 0 · log 0 is 0 in it, and NaN in
+    NumPyro's.
+    """
     prior = registered_prior(site)
-    return prior if prior is not None and prior.log_constant is not None and set(prior.arguments) <= set(site.outputs["args"]) else None
+    return (
+        prior
+        if prior is not None
+        and prior.log_constant is not None
+        and set(prior.arguments) <= set(site.outputs["args"])
+        else None
+    )
 
 
 def needed_outputs(program: Program, depends: Sequence[frozenset[str]]) -> set[int]:
@@ -51,29 +70,57 @@ def needed_outputs(program: Program, depends: Sequence[frozenset[str]]) -> set[i
     needed: set = set()
     for site in program.sites:
         family, prior, outputs = chosen_family(site, depends), registered_prior(site), site.outputs
-        names = (*family.arguments, *family.given) if family is not None else prior.arguments if prior is not None else ()
+        names = (
+            (*family.arguments, *family.given)
+            if family is not None
+            else prior.arguments
+            if prior is not None
+            else ()
+        )
         needed |= {outputs["args"][name] for name in names if name in outputs["args"]}
-        needed |= {outputs["value"], *outputs["masks"], outputs["scale"], outputs["gate"], outputs["unchosen"], outputs["valid"]}
+        needed |= {
+            outputs["value"],
+            *outputs["masks"],
+            outputs["scale"],
+            outputs["gate"],
+            outputs["unchosen"],
+            outputs["valid"],
+        }
         needed |= {outputs["log_prob"]} if family is None else set()
     return needed - {None}
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """A program's outputs as named values (None where nothing reads them), and the parameters that each depends on."""
+    """A program's outputs as named values (None where nothing reads them), and the parameters that
+    each depends on.
+    """
 
     program: Program
     values: Sequence[Named | None]
     depends: Sequence[frozenset[str]]
 
     def read_by(self, site: Site) -> list[int]:
-        """Return the outputs that a site's distribution consists of: its arguments or its log-density, its masks, its gate."""
-        numbers = [*site.outputs["args"].values(), site.outputs["log_prob"], *site.outputs["masks"], site.outputs["gate"]]
-        return [number for number in numbers if number is not None and self.values[number] is not None]
+        """Return the outputs that a site's distribution consists of: its arguments or its
+        log-density, its masks, its gate.
+        """
+        numbers = [
+            *site.outputs["args"].values(),
+            site.outputs["log_prob"],
+            *site.outputs["masks"],
+            site.outputs["gate"],
+        ]
+        return [
+            number for number in numbers if number is not None and self.values[number] is not None
+        ]
 
     def of(self, site: Site) -> list[int]:
         """Return all outputs that a site's contribution depends on."""
-        return [*self.read_by(site), site.outputs["value"], *([] if site.outputs["scale"] is None else [site.outputs["scale"]])]
+        return [
+            *self.read_by(site),
+            site.outputs["value"],
+            *([] if site.outputs["scale"] is None else [site.outputs["scale"]]),
+        ]
 
     def sources(self, site: Site) -> set[str]:
         """Return the latents and parameters that a site's contribution depends on, itself aside."""
@@ -87,36 +134,57 @@ class Outputs:
         padded = self.values[site.outputs["args"][name]].padded(rank + event)
         return replace(padded, array=full(padded, range(rank, rank + event)))
 
-    def arguments(self, site: Site, names: Sequence[str], rank: int) -> dict[str, tuple[Named, int]]:
+    def arguments(
+        self, site: Site, names: Sequence[str], rank: int
+    ) -> dict[str, tuple[Named, int]]:
         """Return arguments with the number of their event axes."""
-        return {name: (self.argument(site, name, rank), site.arg_constraints[name].event_dim) for name in names}
+        return {
+            name: (self.argument(site, name, rank), site.arg_constraints[name].event_dim)
+            for name in names
+        }
 
     def prior_arguments(self, site: Site) -> dict[str, Named]:
         """Return the arguments of a prior that may be conjugate."""
         prior, numbers = registered_prior(site), site.outputs["args"]
-        return {name: self.values[numbers[name]] for name in (prior.arguments if prior else ()) if name in numbers}
+        return {
+            name: self.values[numbers[name]]
+            for name in (prior.arguments if prior else ())
+            if name in numbers
+        }
 
     def all_of(self, numbers: Sequence[int], rank: int) -> Named | None:
         """Return where all of some outputs are true; None if there are none of them."""
         joint = None
         for one in (self.values[number].padded(rank) for number in numbers):
-            joint = one if joint is None else lift(jnp.logical_and, [joint, one], np.broadcast_shapes(joint.shape, one.shape))
+            joint = (
+                one
+                if joint is None
+                else lift(
+                    jnp.logical_and, [joint, one], np.broadcast_shapes(joint.shape, one.shape)
+                )
+            )
         return joint
 
     def possible(self, site: Site, rank: int) -> Named | None:
-        """Return where an observation is in the support, if that depends on parameters or on latents (None: everywhere).
+        """Return where an observation is in the support, if that depends on parameters or on
+        latents (None: everywhere).
 
         NumPyro's distributions evaluate their formula outside the support, too.
         """
         number = site.outputs["valid"]
-        if number is None or not (self.depends[number] or self.values[number].latent_axes or site.outputs["gate"] is not None):
+        if number is None or not (
+            self.depends[number]
+            or self.values[number].latent_axes
+            or site.outputs["gate"] is not None
+        ):
             return None
         return self.values[number].padded(rank)
 
 
 def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str, ...]]:
-    """Return the sites that matter, those of the discrete latents that no observation depends on, which sum to one, and the names of the continuous ones, which
-    integrate to one."""
+    """Return the sites that matter, those of the discrete latents that no observation depends on,
+    which sum to one, and the names of the continuous ones, which integrate to one.
+    """
     program = outputs.program
     read: dict[str, set[str]] = {}
     for site in program.sites:
@@ -126,8 +194,14 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
         needed |= new
         new = set().union(*(read[name] for name in new if name in read)) - needed
     unused = {name for name, p in program.parameters.items() if p.is_prior and name not in needed}
-    unbounded = {name: latent for name, latent in program.latents.items() if isinstance(latent, UnboundedLatent)}
-    sites = [site for site in program.sites if site.name not in unused and site.name not in unbounded]
+    unbounded = {
+        name: latent
+        for name, latent in program.latents.items()
+        if isinstance(latent, UnboundedLatent)
+    }
+    sites = [
+        site for site in program.sites if site.name not in unused and site.name not in unbounded
+    ]
     for name in sorted(set(unbounded) & set().union(*(read[site.name] for site in sites))):
         raise ValueError(unbounded[name].message)
     predicted = [site for site in sites if site.kind == "latent" and site.name not in needed]

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from emjax.tables.indices import Affine
 from emjax.numerics.jaxprs import dependencies, rearranged
 from emjax.program.latents import Latent, latent_p
-from emjax.tables.named import Axis, Named
 from emjax.program.trace import Program
+from emjax.tables.indices import Affine
+from emjax.tables.named import Axis, Named
 from emjax.tables.propagate import propagate
 
 # entries of the largest table over all elements of a latent jointly
@@ -21,18 +21,33 @@ def propagated(program: Program, jaxpr, split: set[str], inputs):
     """Return what `propagate` does, with the latents' named values in place of their symbols."""
     symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
     latents = [program.latents[eqn.params["name"]] for eqn in symbols]
-    values = [_all_elements(latent) if latent.name in split else _one_element(latent) for latent in latents]
-    opened = rearranged(jaxpr, constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
-                        eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not latent_p])
-    estimated = dependencies(jaxpr, dict.fromkeys(jaxpr.invars[: len(program.parameters)], "parameter"))
+    values = [
+        _all_elements(latent) if latent.name in split else _one_element(latent)
+        for latent in latents
+    ]
+    opened = rearranged(
+        jaxpr,
+        constvars=[],
+        invars=[*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
+        eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not latent_p],
+    )
+    estimated = dependencies(
+        jaxpr, dict.fromkeys(jaxpr.invars[: len(program.parameters)], "parameter")
+    )
     return propagate(opened, [*inputs, *values], estimated)
 
 
 def _one_element(latent: Latent) -> Named:
     """Return a latent's value as its support: position i reads element i."""
     size, event = latent.support.shape[0], latent.support.shape[1:]
-    axis = Axis(latent.name, size, Affine.identity(latent.shape)).fitted(len(latent.shape) + len(event))
-    return Named(latent.support.reshape((size,) + (1,) * len(latent.shape) + event), latent.shape + event, (axis,))
+    axis = Axis(latent.name, size, Affine.identity(latent.shape)).fitted(
+        len(latent.shape) + len(event)
+    )
+    return Named(
+        latent.support.reshape((size,) + (1,) * len(latent.shape) + event),
+        latent.shape + event,
+        (axis,),
+    )
 
 
 def _all_elements(latent: Latent) -> Named:
@@ -40,11 +55,19 @@ def _all_elements(latent: Latent) -> Named:
     size, count, event = latent.support.shape[0], math.prod(latent.shape), latent.support.shape[1:]
     if size**count * count > LARGEST_JOINT:
         raise MemoryError(
-            f"The program mixes the {count} elements of latent '{latent.name}' (a sum, a sort, a product over them), so that all {size}^{count} "
-            f"joint values would be enumerated: a table of {8.0 * size**min(count, 300) * count / 2**30:.2g} GiB. Make the observation of each element depend on "
-            "that element alone, or use fewer elements.")
+            f"The program mixes the {count} elements of latent '{latent.name}' (a sum, a sort, a "
+            f"product over them), so that all {size}^{count} "
+            f"joint values would be enumerated: a table of "
+            f"{8.0 * size ** min(count, 300) * count / 2**30:.2g} GiB. Make the observation of "
+            "each element depend on "
+            "that element alone, or use fewer elements."
+        )
     grids = np.meshgrid(*[np.arange(size)] * count, indexing="ij")
-    values = np.stack([latent.support[grid] for grid in grids], axis=count) if grids else latent.support[:0]
+    values = (
+        np.stack([latent.support[grid] for grid in grids], axis=count)
+        if grids
+        else latent.support[:0]
+    )
     rank = len(latent.shape) + len(event)
     axes = tuple(Axis(latent.name, size, Affine(i, (0,) * rank)) for i in range(count))
     return Named(values.reshape((size,) * count + latent.shape + event), latent.shape + event, axes)

@@ -8,7 +8,9 @@ import optax
 
 
 def ascend(solver, state, objective, start, num_steps: int):
-    """Take some steps of an optax optimizer up the objective; a step that would go down is halved, or not taken."""
+    """Take some steps of an optax optimizer up the objective; a step that would go down is halved,
+    or not taken.
+    """
     solver = optax.with_extra_args_support(solver)
 
     def loss(x):
@@ -26,7 +28,10 @@ def ascend(solver, state, objective, start, num_steps: int):
 
 
 def _shortened(loss, x, change, value, halvings: int = 30):
-    """Return x + change / 2ᵏ for the least k that does not raise the loss (x itself if none does), and its loss."""
+    """Return x + change / 2ᵏ for the least k that does not raise the loss (x itself if none does),
+    and its loss.
+    """
+
     def worse(carry):
         k, _, candidate = carry
         return ~(candidate <= value) & (k < halvings)

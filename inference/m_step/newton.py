@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 
 def newton(objective, start, max_steps: int = 50):
-    """Return a maximizer of `objective`, reached from `start` by damped Newton steps that never go down.
+    """Return a maximizer of `objective`, reached from `start` by damped Newton steps that never go
+    down.
 
-    Curvature of the wrong sign is reflected, and directions without curvature are left alone, so that a step always
-    points up. Near the maximum steps are taken whole, since the objective's rounding says nothing there any more;
-    the error of the last one is quadratic in its length.
+    Curvature of the wrong sign is reflected, and directions without curvature are left alone, so
+    that a step always points up. Near the maximum steps are taken whole, since the objective's
+    rounding says nothing there any more; the error of the last one is quadratic in its length.
     Source: Nocedal & Wright (2006), section 3.4; Boyd & Vandenberghe (2004), section 9.5.
     """
     if start.size == 0:
@@ -35,17 +36,28 @@ def newton(objective, start, max_steps: int = 50):
         x, value, k, _ = carry
         gradient, step = direction(x)
         gain = gradient @ step
-        negligible = gain <= 1e-9 * (1 + jnp.abs(value)) if start.dtype == jnp.float64 else gain <= 1e-4 * (1 + jnp.abs(value))
+        negligible = (
+            gain <= 1e-9 * (1 + jnp.abs(value))
+            if start.dtype == jnp.float64
+            else gain <= 1e-4 * (1 + jnp.abs(value))
+        )
 
         def halve(carry):
             t, _ = carry
             return t / 2, objective(x + t / 2 * step)
 
-        t, reached = jax.lax.while_loop(lambda c: ~(c[1] >= value + 1e-4 * c[0] * gain) & (c[0] > 1e-9) & ~negligible, halve,
-                                        (jnp.ones((), x.dtype), objective(x + step)))
-        accept = (reached >= value) | (negligible & (reached >= value - 100 * eps * (1 + jnp.abs(value))))
+        t, reached = jax.lax.while_loop(
+            lambda c: ~(c[1] >= value + 1e-4 * c[0] * gain) & (c[0] > 1e-9) & ~negligible,
+            halve,
+            (jnp.ones((), x.dtype), objective(x + step)),
+        )
+        accept = (reached >= value) | (
+            negligible & (reached >= value - 100 * eps * (1 + jnp.abs(value)))
+        )
         accept &= jnp.isfinite(step).all()
         done = ~accept | (jnp.abs(t * step).max() <= jnp.sqrt(eps) * (1 + jnp.abs(x).max()))
         return jnp.where(accept, x + t * step, x), jnp.where(accept, reached, value), k + 1, done
 
-    return jax.lax.while_loop(unfinished, iterate, (start, objective(start), 0, jnp.zeros((), bool)))[0]
+    return jax.lax.while_loop(
+        unfinished, iterate, (start, objective(start), 0, jnp.zeros((), bool))
+    )[0]

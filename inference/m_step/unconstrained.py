@@ -28,15 +28,23 @@ class Unconstrained:
     def around(self, params: Mapping[str, Any]) -> tuple[Array, Callable]:
         """Return the vector at params, and the way back: vector → {name: value}.
 
-        A parameter with coordinates that are not finite has zeros in the vector, and stays where it is on the way back.
+        A parameter with coordinates that are not finite has zeros in the vector, and stays where it
+        is on the way back.
         """
         found = self.inverse(params)
         inside = {name: jnp.isfinite(u).all() for name, u in found.items()}
-        flat, unflatten = ravel_pytree({name: jnp.where(inside[name], u, 0) for name, u in found.items()})
+        flat, unflatten = ravel_pytree(
+            {name: jnp.where(inside[name], u, 0) for name, u in found.items()}
+        )
 
         def back(vector):
-            values = {name: self._bijection(name)(u).astype(params[name].dtype) for name, u in unflatten(vector).items()}
-            return {name: jnp.where(inside[name], values[name], params[name]) for name in self.names}
+            values = {
+                name: self._bijection(name)(u).astype(params[name].dtype)
+                for name, u in unflatten(vector).items()
+            }
+            return {
+                name: jnp.where(inside[name], values[name], params[name]) for name in self.names
+            }
 
         return flat, back
 

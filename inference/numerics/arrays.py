@@ -28,7 +28,9 @@ def broadcast(array, shape: Sequence[int]):
 
 def concatenated(arrays: Sequence, axis: int):
     """Return the arrays joined along an axis; known arrays stay known."""
-    return (np if all(isinstance(array, np.ndarray) for array in arrays) else jnp).concatenate(arrays, axis=axis)
+    return (np if all(isinstance(array, np.ndarray) for array in arrays) else jnp).concatenate(
+        arrays, axis=axis
+    )
 
 
 def evaluate(function: Callable, *arrays, **settings):
@@ -44,7 +46,9 @@ def _as_known(array):
 
 
 def in_order(array, order: Sequence[int | None]):
-    """Return the array with its axes in this order: None is a new unit axis; axes left out are units."""
+    """Return the array with its axes in this order: None is a new unit axis; axes left out are
+    units.
+    """
     used = [d for d in order if d is not None]
     rest = [d for d in range(array.ndim) if d not in used]
     if used + rest != list(range(array.ndim)):
@@ -54,22 +58,37 @@ def in_order(array, order: Sequence[int | None]):
 
 
 def rows_of(table, index):
-    """Return table[index], whose indices are known to be in range; the table itself where there is no index."""
-    return table if index is None else table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    """Return table[index], whose indices are known to be in range; the table itself where there is
+    no index.
+    """
+    return (
+        table
+        if index is None
+        else table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    )
 
 
 def gated(gate, array, otherwise):
-    """Return an array (…, *more) where the gate (…) is open, another value elsewhere; the array itself where there is no gate."""
-    return array if gate is None else jnp.where(gate.reshape(gate.shape + (1,) * (array.ndim - gate.ndim)), array, otherwise)
+    """Return an array (…, *more) where the gate (…) is open, another value elsewhere; the array
+    itself where there is no gate.
+    """
+    return (
+        array
+        if gate is None
+        else jnp.where(gate.reshape(gate.shape + (1,) * (array.ndim - gate.ndim)), array, otherwise)
+    )
 
 
 def take(array, labels: list, picks: dict, out: list):
-    """Index an array by labeled axes: axis `l` in `picks` is read at `picks[l] = (index array, its labels)`.
+    """Index an array by labeled axes: axis `l` in `picks` is read at `picks[l] = (index array, its
+    labels)`.
 
-    A label that an index array shares with the array runs along both (a diagonal). The result has the axes
-    `out`, of length 1 where the label is gone.
+    A label that an index array shares with the array runs along both (a diagonal). The result has
+    the axes `out`, of length 1 where the label is gone.
     """
-    running = list(dict.fromkeys(label for _, index_labels in picks.values() for label in index_labels))
+    running = list(
+        dict.fromkeys(label for _, index_labels in picks.values() for label in index_labels)
+    )
     picked = [label for label in labels if label in picks or label in running]
     rest = [label for label in labels if label not in picked]
     sizes: dict = {}
@@ -92,14 +111,20 @@ def take(array, labels: list, picks: dict, out: list):
             indices.append(place(*picks[label]))
         else:
             size = array.shape[labels.index(label)]
-            indices.append(place(np.arange(size, dtype=np.int32) if size > 1 else np.zeros(1, np.int32), [label]))
+            indices.append(
+                place(
+                    np.arange(size, dtype=np.int32) if size > 1 else np.zeros(1, np.int32), [label]
+                )
+            )
     array = transposed(array, [labels.index(label) for label in picked + rest])
     if indices and all(isinstance(a, np.ndarray) for a in (array, *indices)):
         array = array[tuple(indices)]
-    elif indices:  # all in one index: XLA reads and adds up rows of a matrix faster than cells of a table
+    elif (
+        indices
+    ):  # all in one index: XLA reads and adds up rows of a matrix faster than cells of a table
         sizes = array.shape[: len(indices)]
-        flat = sum(index * math.prod(sizes[i + 1:]) for i, index in enumerate(indices))
-        array = jnp.asarray(array).reshape(-1, *array.shape[len(indices):])
+        flat = sum(index * math.prod(sizes[i + 1 :]) for i, index in enumerate(indices))
+        array = jnp.asarray(array).reshape(-1, *array.shape[len(indices) :])
         array = rows_of(array, jnp.asarray(flat))
     current = running + rest
     order = [current.index(label) for label in out if label in current]

@@ -1,4 +1,6 @@
-"""What is a number and has derivatives, logarithms of zero, and sums of exponentials, whose gradients are posteriors and must not be NaN."""
+"""What is a number and has derivatives, logarithms of zero, and sums of exponentials, whose
+gradients are posteriors and must not be NaN.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-# exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0, where -inf · 0 is NaN.
+# exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0,
+# where -inf · 0 is NaN.
 # Larger in magnitude than any log-density; small enough that 1e8 of them still add up in float32.
 LOG_ZERO = -1e30
 # A total below this means that some datum has probability zero.
 IMPOSSIBLE = 0.5 * LOG_ZERO
 # A log-density larger than this is some multiple of `LOG_ZERO`, of a coefficient of at least 1e-10.
 INFINITE = -1e-10 * LOG_ZERO
-# Entries of the smallest array for which a form that is cheaper, and wrong near probability zero, is worth compiling beside the plain one.
+# Entries of the smallest array for which a form that is cheaper, and wrong near probability zero,
+# is worth compiling beside the plain one.
 FEWEST_CHEAPER = 2**14
 
 
@@ -24,8 +28,9 @@ FEWEST_CHEAPER = 2**14
 class Cheaper:
     """Leave to take forms that are cheaper, and wrong where probabilities come near zero.
 
-    Each appends to `margins` what is near zero there, or adds `epsilon` (a zero; None: not to be used) to its probabilities: what they lose is at most the
-    smallest number times the derivative with respect to it.
+    Each appends to `margins` what is near zero there, or adds `epsilon` (a zero; None: not to be
+    used) to its probabilities: what they lose is at most the smallest number times the derivative
+    with respect to it.
     """
 
     epsilon: Any = None
@@ -50,7 +55,9 @@ class Cheaper:
 def as_float(value):
     """Return numbers as floating-point numbers, which have derivatives."""
     value = jnp.asarray(value)
-    return value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
+    return (
+        value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
+    )
 
 
 def is_key(array) -> bool:
@@ -61,7 +68,9 @@ def is_key(array) -> bool:
 def safe_log(x):
     """Return log x, and `LOG_ZERO` for x = 0 (gradient zero there)."""
     positive = x > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, LOG_ZERO, jnp.nan))
+    return jnp.where(
+        positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, LOG_ZERO, jnp.nan)
+    )
 
 
 def bounded_below(log_density):
@@ -70,12 +79,18 @@ def bounded_below(log_density):
 
 
 def infinite_at_zero(log_density):
-    """Return Σ c log p + …, computed with `LOG_ZERO` for log 0: `LOG_ZERO` where a positive c meets it, +inf where a negative one does."""
-    return jnp.where(log_density < -INFINITE, LOG_ZERO, jnp.where(log_density > INFINITE, jnp.inf, log_density))
+    """Return Σ c log p + …, computed with `LOG_ZERO` for log 0: `LOG_ZERO` where a positive c meets
+    it, +inf where a negative one does.
+    """
+    return jnp.where(
+        log_density < -INFINITE, LOG_ZERO, jnp.where(log_density > INFINITE, jnp.inf, log_density)
+    )
 
 
 def finite_logits(logits):
-    """Return logits with ±`LOG_ZERO` in place of ±∞, where log-sigmoid and log-softmax have NaN gradients."""
+    """Return logits with ±`LOG_ZERO` in place of ±∞, where log-sigmoid and log-softmax have NaN
+    gradients.
+    """
     return jnp.clip(logits, LOG_ZERO, -LOG_ZERO)
 
 
@@ -90,10 +105,11 @@ def is_soft(temperature) -> bool:
 
 
 def tempered_logsumexp(x, temperature: ArrayLike, num_axes: int):
-    """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot (first of equals).
+    """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot
+    (first of equals).
 
-    `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf; entries here are never below
-    `LOG_ZERO`, and the gradient is the posterior. Source: Darwiche (2003), theorem 1.
+    `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf; entries here are
+    never below `LOG_ZERO`, and the gradient is the posterior. Source: Darwiche (2003), theorem 1.
     """
     flat = x.reshape(*x.shape[: x.ndim - num_axes], -1)
     if isinstance(temperature, (int, float)) and temperature == 0:

@@ -1,6 +1,7 @@
 """Trace a NumPyro program once, abstractly, with symbols in place of its latents.
 
-In: a model, its arguments, and the values that its parameters start at.
-Out: a `Program`: its latents, its parameters, its sites, and one jaxpr that computes all that they need.
-Read first: `trace`. Each file imports only those before it: arguments, latents, records, scans, messenger, trace.
+In: a model, its arguments, and the values that its parameters start at. Out: a `Program`: its
+latents, its parameters, its sites, and one jaxpr that computes all that they need. Read first:
+`trace`. Each file imports only those before it: arguments, latents, records, scans, messenger,
+trace.
 """

@@ -17,7 +17,9 @@ from emjax.program.latents import unwrapped
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """What EM estimates: a `numpyro.param` site, or an unobserved continuous `sample` site (`is_prior`)."""
+    """What EM estimates: a `numpyro.param` site, or an unobserved continuous `sample` site
+    (`is_prior`).
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -30,8 +32,9 @@ class Parameter:
 class Site:
     """One term of the complete-data log-likelihood.
 
-    `kind` is "observed", "latent" or "prior"; `elements` the shape of its independent elements (batch axes and those
-    that `to_event` declared), `event` that of one element; `outputs` says where its arrays are among the jaxpr's.
+    `kind` is "observed", "latent" or "prior"; `elements` the shape of its independent elements
+    (batch axes and those that `to_event` declared), `event` that of one element; `outputs` says
+    where its arrays are among the jaxpr's.
     """
 
     name: str
@@ -43,7 +46,6 @@ class Site:
     outputs: Mapping[str, Any]
     arg_constraints: Mapping[str, Any]
 
-
     @property
     def arrays(self) -> list[int]:
         """The numbers of all its arrays."""
@@ -54,8 +56,13 @@ class Site:
 
     def ranks(self, rank: int) -> dict[int, int]:
         """Return the number of axes of each of its arrays, `rank` of them its elements'."""
-        events = {self.outputs["args"][name]: self.arg_constraints[name].event_dim for name in self.outputs["args"]}
-        return {number: rank + events.get(number, 0) for number in self.arrays} | {self.outputs["value"]: rank + len(self.event)}
+        events = {
+            self.outputs["args"][name]: self.arg_constraints[name].event_dim
+            for name in self.outputs["args"]
+        }
+        return {number: rank + events.get(number, 0) for number in self.arrays} | {
+            self.outputs["value"]: rank + len(self.event)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +77,9 @@ class Record:
     plates: tuple[str, ...]
 
     def sites(self, outputs: list) -> Iterator[Site]:
-        """Add the statement's arrays to the outputs, and yield its site: one, or one for each component of a `Select`."""
+        """Add the statement's arrays to the outputs, and yield its site: one, or one for each
+        component of a `Select`.
+        """
         inner, masks, reinterpreted = unwrapped(self.fn)
         batch = tuple(self.fn.batch_shape) + tuple(self.fn.event_shape)[:reinterpreted]
         is_select = isinstance(inner, Select)
@@ -84,7 +93,9 @@ class Record:
 
         for number, component in enumerate(inner.components if is_select else [inner]):
             core, own_masks, extra = unwrapped(component)
-            all_masks = [(mask, reinterpreted + extra - depth) for mask, depth in masks] + [(mask, extra - depth) for mask, depth in own_masks]
+            all_masks = [(mask, reinterpreted + extra - depth) for mask, depth in masks] + [
+                (mask, extra - depth) for mask, depth in own_masks
+            ]
             names = registered_arguments(type(core))
             available = core.get_args() if names else {}
             observed = self.kind == "observed"
@@ -93,20 +104,42 @@ class Record:
                 "scale": emit(self.scale, reinterpreted + extra),
                 "masks": [emit(mask, units) for mask, units in all_masks if mask is not True],
                 "gate": emit(inner.index == number, extra) if is_select else None,
-                "unchosen": emit((inner.index < 0) | (inner.index >= len(inner.components)), extra) if is_select and number == 0 else None,
+                "unchosen": emit((inner.index < 0) | (inner.index >= len(inner.components)), extra)
+                if is_select and number == 0
+                else None,
                 "args": {key: emit(available[key]) for key in names if key in available},
-                "log_prob": emit(_log_prob(core, _feasible(core, self.value, all_masks) if observed else self.value)),
+                "log_prob": emit(
+                    _log_prob(
+                        core, _feasible(core, self.value, all_masks) if observed else self.value
+                    )
+                ),
                 "valid": emit(_valid(core, self.value)) if observed else None,
             }
             elements = batch + tuple(component.event_shape)[:extra]
-            yield Site(self.name, self.kind, type(core), elements, tuple(core.event_shape), self.plates, arrays, dict(core.arg_constraints))
+            yield Site(
+                self.name,
+                self.kind,
+                type(core),
+                elements,
+                tuple(core.event_shape),
+                self.plates,
+                arrays,
+                dict(core.arg_constraints),
+            )
 
 
 def _feasible(core, value, masks):
     """Return an observed value with a feasible one where it is masked or outside the support."""
-    counted = [jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (units + len(core.event_shape)))) for mask, units in masks]
+    counted = [
+        jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (units + len(core.event_shape))))
+        for mask, units in masks
+    ]
     try:
-        return value if core.support is None else feasible(core, value, functools.reduce(jnp.logical_and, counted, True))
+        return (
+            value
+            if core.support is None
+            else feasible(core, value, functools.reduce(jnp.logical_and, counted, True))
+        )
     except (NotImplementedError, AttributeError, TypeError):
         return value
 

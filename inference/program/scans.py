@@ -1,9 +1,12 @@
-"""NumPyro's `scan`, written out over time: the sites of its step become ordinary ones with a time axis in front.
+"""NumPyro's `scan`, written out over time: the sites of its step become ordinary ones with a time
+axis in front.
 
-A step is traced once. What its carry holds is of four kinds: constant; *recursive* without latents (the time, a moving average),
-which an ordinary loop computes once; *finite* without latents (the previous observation), which is a shift in time; and *random*,
-a function of the latents of the last steps. All steps then run side by side, under `vmap`: `transition[previous]` reads the latent `state`
-at steps 0 … T − 2, and its distribution draws it at steps 1 … T − 1. Only the first steps, whose random carry is the program's `init`, stand alone.
+A step is traced once. What its carry holds is of four kinds: constant; *recursive* without latents
+(the time, a moving average), which an ordinary loop computes once; *finite* without latents (the
+previous observation), which is a shift in time; and *random*, a function of the latents of the last
+steps. All steps then run side by side, under `vmap`: `transition[previous]` reads the latent
+`state` at steps 0 … T − 2, and its distribution draws it at steps 1 … T − 1. Only the first steps,
+whose random carry is the program's `init`, stand alone.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from emjax.program.records import Site
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A traced step: `jaxpr` maps (time, xs, carry, latents) to (carry, ys, arrays of its sites), all flat; `latents` in the order of its inputs."""
+    """A traced step: `jaxpr` maps (time, xs, carry, latents) to (carry, ys, arrays of its sites),
+    all flat; `latents` in the order of its inputs.
+    """
 
     jaxpr: ClosedJaxpr
     num_xs: int
@@ -36,7 +41,9 @@ class Step:
 
     @staticmethod
     def traced(function: Callable, xs: Sequence, carry: Sequence) -> Step:
-        """Trace `function(time, xs, carry) -> (carry, ys, arrays, latents, sites)` at arrays of the first step."""
+        """Trace `function(time, xs, carry) -> (carry, ys, arrays, latents, sites)` at arrays of the
+        first step.
+        """
         state: dict = {}
 
         def flat(time, xs, carry):
@@ -45,14 +52,31 @@ class Step:
             return [*carry, *ys, *arrays]
 
         def abstract(values):
-            return [jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value)) for value in values]
+            return [
+                jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value)) for value in values
+            ]
 
-        closed = inlined(jax.make_jaxpr(flat)(jax.ShapeDtypeStruct((), jnp.result_type(int)), abstract(xs), abstract(carry)), kept=WITH_DERIVATIVES)
+        closed = inlined(
+            jax.make_jaxpr(flat)(
+                jax.ShapeDtypeStruct((), jnp.result_type(int)), abstract(xs), abstract(carry)
+            ),
+            kept=WITH_DERIVATIVES,
+        )
         symbols = [eqn for eqn in closed.jaxpr.eqns if eqn.primitive is latent_p]
-        opened = rearranged(closed.jaxpr, invars=[*closed.jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
-                            eqns=[eqn for eqn in closed.jaxpr.eqns if eqn.primitive is not latent_p])
+        opened = rearranged(
+            closed.jaxpr,
+            invars=[*closed.jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
+            eqns=[eqn for eqn in closed.jaxpr.eqns if eqn.primitive is not latent_p],
+        )
         latents = tuple(state["latents"][eqn.params["name"]] for eqn in symbols)
-        return Step(ClosedJaxpr(opened, closed.consts), len(xs), len(carry), state["num_ys"], latents, state["sites"])
+        return Step(
+            ClosedJaxpr(opened, closed.consts),
+            len(xs),
+            len(carry),
+            state["num_ys"],
+            latents,
+            state["sites"],
+        )
 
     def carried(self, number: int):
         """Return an input of the jaxpr that is a leaf of the carry."""
@@ -64,16 +88,25 @@ class Step:
 
     @functools.cached_property
     def reads(self) -> list[frozenset]:
-        """Return, for each output, the leaves of the carry (numbers) and the latents (names) that it depends on."""
-        drawn = self.jaxpr.jaxpr.invars[1 + self.num_xs + self.num_carry:]
-        sources = {self.carried(i): i for i in range(self.num_carry)} | {var: latent.name for var, latent in zip(drawn, self.latents, strict=True)}
+        """Return, for each output, the leaves of the carry (numbers) and the latents (names) that
+        it depends on.
+        """
+        drawn = self.jaxpr.jaxpr.invars[1 + self.num_xs + self.num_carry :]
+        sources = {self.carried(i): i for i in range(self.num_carry)} | {
+            var: latent.name for var, latent in zip(drawn, self.latents, strict=True)
+        }
         found = dependencies(self.jaxpr.jaxpr, sources)
-        return [frozenset() if isinstance(var, Literal) else found.get(var, frozenset()) for var in self.jaxpr.jaxpr.outvars]
+        return [
+            frozenset() if isinstance(var, Literal) else found.get(var, frozenset())
+            for var in self.jaxpr.jaxpr.outvars
+        ]
 
 
 @dataclass(frozen=True, eq=False)
 class Carry:
-    """The kinds of a carry's leaves. `order`: of the random ones, how many steps back the latents are that a leaf depends on."""
+    """The kinds of a carry's leaves. `order`: of the random ones, how many steps back the latents
+    are that a leaf depends on.
+    """
 
     constant: frozenset[int]
     recursive: frozenset[int]
@@ -82,20 +115,28 @@ class Carry:
 
     @staticmethod
     def of(step: Step) -> Carry:
-        """Return the kinds of a step's carry. Errors: `ValueError` for a leaf that accumulates latents over all steps."""
+        """Return the kinds of a step's carry. Errors: `ValueError` for a leaf that accumulates
+        latents over all steps.
+        """
         constant = frozenset(i for i, var in enumerate(step.carry_out) if var is step.carried(i))
         reads = [{x for x in read if x not in constant} for read in step.reads[: step.num_carry]]
         reads = [set() if i in constant else read for i, read in enumerate(reads)]
         closure = [set(read) for read in reads]
         for _ in reads:
-            closure = [own.union(*(closure[i] for i in own if isinstance(i, int))) for own in closure]
+            closure = [
+                own.union(*(closure[i] for i in own if isinstance(i, int))) for own in closure
+            ]
         for i, own in enumerate(closure):
             names = [x for x in own if isinstance(x, str)]
             if i in own and names:
                 raise ValueError(
-                    f"The carry of the scan accumulates latent '{names[0]}': its value depends on that of every step before, so that exact sums would grow "
-                    "without bound. Carry the latents of the last steps alone, or make what accumulates a latent of its own: "
-                    "numpyro.sample('total', dist.Delta(...)) has no finite support, dist.Categorical(...) has.")
+                    f"The carry of the scan accumulates latent '{names[0]}': its value depends on "
+                    "that of every step before, so that exact sums would grow "
+                    "without bound. Carry the latents of the last steps alone, or make what "
+                    "accumulates a latent of its own: "
+                    "numpyro.sample('total', dist.Delta(...)) has no finite support, "
+                    "dist.Categorical(...) has."
+                )
         recursive = frozenset(i for i, own in enumerate(closure) if i in own)
         order: dict[int, int] = {}
         finite: list[int] = []
@@ -112,10 +153,12 @@ class Carry:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A scan to write out: its step, the carry's kinds, and arrays in the order in which the steps run.
+    """A scan to write out: its step, the carry's kinds, and arrays in the order in which the steps
+    run.
 
-    `init`: the leaves of the carry before the first step; `xs`: (step, …); `symbols`: (step, …), the latents; `known`: the
-    incoming leaves of all steps, and that after the last, (step + 1, …), of those that are recursive or finite.
+    `init`: the leaves of the carry before the first step; `xs`: (step, …); `symbols`: (step, …),
+    the latents; `known`: the incoming leaves of all steps, and that after the last, (step + 1, …),
+    of those that are recursive or finite.
     """
 
     step: Step
@@ -136,8 +179,12 @@ class Scan:
         return scan
 
     def part(self, outputs: Sequence[int]):
-        """Return what a step does to compute some of its outputs, as a function of a mapping from inputs' numbers; and which inputs it needs."""
-        jaxpr, used = pe.dce_jaxpr(self.step.jaxpr.jaxpr, [i in outputs for i in range(len(self.step.jaxpr.jaxpr.outvars))])
+        """Return what a step does to compute some of its outputs, as a function of a mapping from
+        inputs' numbers; and which inputs it needs.
+        """
+        jaxpr, used = pe.dce_jaxpr(
+            self.step.jaxpr.jaxpr, [i in outputs for i in range(len(self.step.jaxpr.jaxpr.outvars))]
+        )
         needed = [i for i, is_used in enumerate(used) if is_used]
         place = {i: n for n, i in enumerate(sorted(outputs))}
 
@@ -152,21 +199,36 @@ class Scan:
         if not self.carry.recursive:
             return {}
         first = 1 + self.step.num_xs
-        leaves = [i for i in range(self.step.num_carry) if i in self.carry.recursive or i in self.carry.finite]
+        leaves = [
+            i
+            for i in range(self.step.num_carry)
+            if i in self.carry.recursive or i in self.carry.finite
+        ]
         function, needed = self.part(leaves)
 
         def body(own, inputs):
             time, xs = inputs
-            given = {0: time, **dict(enumerate(xs, 1)), **{first + i: self.init[i] for i in self.carry.constant}}
-            return function(given | {first + i: value for i, value in zip(leaves, own, strict=True)}), own
+            given = {
+                0: time,
+                **dict(enumerate(xs, 1)),
+                **{first + i: self.init[i] for i in self.carry.constant},
+            }
+            return function(
+                given | {first + i: value for i, value in zip(leaves, own, strict=True)}
+            ), own
 
         start = [self.init[i] for i in leaves]
         last, incoming = jax.lax.scan(body, start, (jnp.arange(self.length), list(self.xs)))
-        joined = {i: jnp.concatenate([values, end[None]]) for i, values, end in zip(leaves, incoming, last, strict=True)}
+        joined = {
+            i: jnp.concatenate([values, end[None]])
+            for i, values, end in zip(leaves, incoming, last, strict=True)
+        }
         return {i: joined[i] for i in self.carry.recursive}
 
     def run(self, outputs: Sequence[int], start: int, stop: int, random: Mapping[int, Any]) -> list:
-        """Run steps start … stop − 1 side by side, and return some outputs, (step, …). `random`: the incoming random leaves, (step, …)."""
+        """Run steps start … stop − 1 side by side, and return some outputs, (step, …). `random`:
+        the incoming random leaves, (step, …).
+        """
         function, needed = self.part(outputs)
         first_carry, first_latent = 1 + self.step.num_xs, 1 + self.step.num_xs + self.step.num_carry
         fixed, moving = {}, {0: jnp.arange(start, stop)}
@@ -178,29 +240,48 @@ class Scan:
             elif (leaf := i - first_carry) in self.carry.constant:
                 fixed[i] = self.init[leaf]
             else:
-                moving[i] = _between(self.known[leaf], start, stop) if leaf in self.known else random[leaf]
+                moving[i] = (
+                    _between(self.known[leaf], start, stop) if leaf in self.known else random[leaf]
+                )
         return jax.vmap(lambda own: function(own | fixed))(moving)
 
     def incoming(self, depth: int, start: int, stop: int) -> dict[int, Any]:
-        """Return the random leaves of order up to `depth` that steps start … stop − 1 receive, (step, …); start ≥ depth, or it is 0 and stop is 1."""
+        """Return the random leaves of order up to `depth` that steps start … stop − 1 receive,
+        (step, …); start ≥ depth, or it is 0 and stop is 1.
+        """
         leaves = [i for i, order in self.carry.order.items() if order <= depth]
         if not leaves:
             return {}
         if start == 0:
             return {i: self.init[i][None] for i in leaves}
-        before = self.incoming(depth - 1, start - 1, stop - 1) if start >= depth else self.incoming(depth, start - 1, stop - 1)
+        before = (
+            self.incoming(depth - 1, start - 1, stop - 1)
+            if start >= depth
+            else self.incoming(depth, start - 1, stop - 1)
+        )
         return dict(zip(leaves, self.run(leaves, start - 1, stop - 1, before), strict=True))
 
     def depth(self, outputs: Sequence[int]) -> int:
-        """Return how many steps back the latents are that some outputs depend on through the carry."""
-        return max((self.carry.order.get(x, 0) for i in outputs for x in self.step.reads[i]), default=0)
+        """Return how many steps back the latents are that some outputs depend on through
+        the carry.
+        """
+        return max(
+            (self.carry.order.get(x, 0) for i in outputs for x in self.step.reads[i]), default=0
+        )
 
     def pieces(self, outputs: Sequence[int]) -> list[tuple[int, list]]:
-        """Return some outputs at all steps as (first step, arrays): the first steps one by one, all others side by side."""
+        """Return some outputs at all steps as (first step, arrays): the first steps one by one, all
+        others side by side.
+        """
         depth = self.depth(outputs)
         starts = range(min(depth, self.length))
-        spans = [(t, t + 1) for t in starts] + ([(depth, self.length)] if depth < self.length else [])
-        return [(start, self.run(outputs, start, stop, self.incoming(depth, start, stop))) for start, stop in spans]
+        spans = [(t, t + 1) for t in starts] + (
+            [(depth, self.length)] if depth < self.length else []
+        )
+        return [
+            (start, self.run(outputs, start, stop, self.incoming(depth, start, stop)))
+            for start, stop in spans
+        ]
 
     def stacked(self, output: int):
         """Return one output at all steps, (step, …)."""
@@ -216,7 +297,9 @@ class Scan:
         return self.incoming(self.carry.order[leaf], self.length, self.length + 1)[leaf][0]
 
     def sites(self) -> list[tuple[int, Site, list]]:
-        """Return the sites with a time axis in front: (first step, site, its arrays), a site's outputs numbering its own arrays."""
+        """Return the sites with a time axis in front: (first step, site, its arrays), a site's
+        outputs numbering its own arrays.
+        """
         found = []
         offset = self.step.num_carry + self.step.num_ys
         shapes = [var.aval.shape for var in self.step.jaxpr.jaxpr.outvars[offset:]]
@@ -226,11 +309,16 @@ class Scan:
             numbers = sorted(ranks)
             for start, arrays in self.pieces([offset + i for i in numbers]):
                 steps = arrays[0].shape[0]
-                padded = [array.reshape((steps, *(1,) * (ranks[i] + 1 - array.ndim), *array.shape[1:])) for i, array in zip(numbers, arrays, strict=True)]
+                padded = [
+                    array.reshape((steps, *(1,) * (ranks[i] + 1 - array.ndim), *array.shape[1:]))
+                    for i, array in zip(numbers, arrays, strict=True)
+                ]
                 own = replace(site, elements=(steps, *elements)).renumbered(numbers.index)
                 found.append((start, own, padded))
         return found
 
 
 def _between(array, start: int, stop: int):
-    return array if (start, stop) == (0, array.shape[0]) else jax.lax.slice_in_dim(array, start, stop)
+    return (
+        array if (start, stop) == (0, array.shape[0]) else jax.lax.slice_in_dim(array, start, stop)
+    )

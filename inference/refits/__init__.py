@@ -1,7 +1,7 @@
 """The program fitted again: to other weights, other data, other numbers of components.
 
-In: an `EM`, an estimate, and its data.
-Out: standard errors, information criteria, cross-validation, models side by side.
-Read first: `reweighted`. Each file imports only those before it:
-bootstrap, relabeling, reweighted, cross_validation, information_criteria, scores, model_choice, uncertainty.
+In: an `EM`, an estimate, and its data. Out: standard errors, information criteria,
+cross-validation, models side by side. Read first: `reweighted`. Each file imports only those before
+it: bootstrap, relabeling, reweighted, cross_validation, information_criteria, scores, model_choice,
+uncertainty.
 """

@@ -10,17 +10,19 @@ import jax
 from jaxtyping import Array, Float
 
 from emjax.certificates.coordinates import num_free_parameters as num_free
-from emjax.run.compiled import Compiled
 from emjax.e_step.e_step import log_partition_of
 from emjax.em import EM
-from emjax.run.result import EMResult
 from emjax.refits.reweighted import num_samples_of, plate_of
+from emjax.run.compiled import Compiled
+from emjax.run.result import EMResult
 
 
 class Criteria(eqx.Module):
-    """Information criteria of a model at its maximum-likelihood estimate, in nats; of each criterion, the lower the better.
+    """Information criteria of a model at its maximum-likelihood estimate, in nats; of each
+    criterion, the lower the better.
 
-    With ℓ = log p(x | θ), p free parameters, n samples, and ẑ the most probable joint assignment of the latents,
+    With ℓ = log p(x | θ), p free parameters, n samples, and ẑ the most probable joint assignment of
+    the latents,
 
         AIC = −2 ℓ + 2 p        BIC = −2 ℓ + p log n        ICL = −2 log p(x, ẑ | θ) + p log n
 
@@ -32,8 +34,9 @@ class Criteria(eqx.Module):
     - `num_samples`: n, multiplicities included.
     - `plate`: the plate whose elements are the samples; empty if n was given.
 
-    Source: Akaike (1974); Schwarz (1978); Biernacki, Celeux & Govaert (2000), whose ICL takes the latents at their most probable values (McLachlan & Peel
-    (2000) subtract the posterior's entropy instead).
+    Source: Akaike (1974); Schwarz (1978); Biernacki, Celeux & Govaert (2000), whose ICL takes the
+    latents at their most probable values (McLachlan & Peel (2000) subtract the posterior's entropy
+    instead).
     """
 
     log_likelihood: Float[Array, ""]
@@ -44,39 +47,66 @@ class Criteria(eqx.Module):
 
     @property
     def aic(self) -> float:
-        """−2 log p(x | θ) + 2 p: an estimate of −2 × the held-out log-likelihood of as many new samples."""
+        """−2 log p(x | θ) + 2 p: an estimate of −2 × the held-out log-likelihood of as many new
+        samples.
+        """
         return -2 * float(self.log_likelihood) + 2 * self.num_free_parameters
 
     @property
     def bic(self) -> float:
-        """−2 log p(x | θ) + p log n: Laplace's approximation of −2 log p(x), parameters integrated out, up to O(1)."""
-        return -2 * float(self.log_likelihood) + self.num_free_parameters * math.log(self.num_samples)
+        """−2 log p(x | θ) + p log n: Laplace's approximation of −2 log p(x), parameters integrated
+        out, up to O(1).
+        """
+        return -2 * float(self.log_likelihood) + self.num_free_parameters * math.log(
+            self.num_samples
+        )
 
     @property
     def icl(self) -> float:
-        """−2 log p(x, ẑ | θ) + p log n: BIC of data and latents together, which also asks that the latents be told apart."""
-        return -2 * float(self.complete_log_likelihood) + self.num_free_parameters * math.log(self.num_samples)
+        """−2 log p(x, ẑ | θ) + p log n: BIC of data and latents together, which also asks that the
+        latents be told apart.
+        """
+        return -2 * float(self.complete_log_likelihood) + self.num_free_parameters * math.log(
+            self.num_samples
+        )
 
     def __str__(self) -> str:
-        samples = f"{self.num_samples:g} samples" + (f" (the elements of plate '{self.plate}')" if self.plate else "")
-        return "\n".join([
-            f"log-likelihood {float(self.log_likelihood):.6f} nats, {self.num_free_parameters} free parameters, {samples}",
-            "the lower the better:",
-            f"  AIC {self.aic:14.4f}   −2 log p(x | θ) + 2 p",
-            f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
-            f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most probable latents",
-        ])
+        samples = f"{self.num_samples:g} samples" + (
+            f" (the elements of plate '{self.plate}')" if self.plate else ""
+        )
+        return "\n".join(
+            [
+                f"log-likelihood {float(self.log_likelihood):.6f} nats, {self.num_free_parameters} "
+                f"free parameters, {samples}",
+                "the lower the better:",
+                f"  AIC {self.aic:14.4f}   −2 log p(x | θ) + 2 p",
+                f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
+                f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most "
+                "probable latents",
+            ]
+        )
 
 
-def criteria(em: EM, params: Mapping | EMResult, *args, plate: str | None = None, num_samples: float | int | None = None, num_free_parameters: int | None = None,
-             **kwargs) -> Criteria:
-    """Return the information criteria of the program at `params`: those of an estimate are meant, such as `result.params`.
+def criteria(
+    em: EM,
+    params: Mapping | EMResult,
+    *args,
+    plate: str | None = None,
+    num_samples: float | int | None = None,
+    num_free_parameters: int | None = None,
+    **kwargs,
+) -> Criteria:
+    """Return the information criteria of the program at `params`: those of an estimate are meant,
+    such as `result.params`.
 
-    Priors do not enter: the criteria are those of log p(x | θ). A parameter counts as many numbers as its constraint leaves free (K − 1 of a simplex, D (D + 1) / 2 of
-    a covariance), once, however often it is looked up; one that stays where it is counts none.
+    Priors do not enter: the criteria are those of log p(x | θ). A parameter counts as many numbers
+    as its constraint leaves free (K − 1 of a simplex, D (D + 1) / 2 of a covariance), once, however
+    often it is looked up; one that stays where it is counts none.
 
-    `plate`: the plate whose elements are the n samples, masked ones too; default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
-    is counted. Errors: `ValueError` for several outermost plates or none, and for a constraint whose dimension is not known.
+    `plate`: the plate whose elements are the n samples, masked ones too; default: the only
+    outermost one. `num_samples`, `num_free_parameters`: n and p in place of what is counted.
+    Errors: `ValueError` for several outermost plates or none, and for a constraint whose dimension
+    is not known.
 
     ```python
     em = EM(coins)
@@ -90,13 +120,29 @@ def criteria(em: EM, params: Mapping | EMResult, *args, plate: str | None = None
     compiled, checked, constants = em._at(params, args, kwargs)
     n = float(num_samples_of(em, chosen, args, kwargs) if chosen is not None else num_samples)
     if n <= 0:
-        raise ValueError("There are no samples, so that the criteria are not defined. Pass data, or num_samples=...")
-    p = num_free(compiled.graph, compiled.maximizers) if num_free_parameters is None else int(num_free_parameters)
-    soft, hard = jax.jit(lambda params, constants: _log_likelihoods(compiled, params, constants))(checked, constants)
+        raise ValueError(
+            "There are no samples, so that the criteria are not defined. Pass data, or "
+            "num_samples=..."
+        )
+    p = (
+        num_free(compiled.graph, compiled.maximizers)
+        if num_free_parameters is None
+        else int(num_free_parameters)
+    )
+    soft, hard = jax.jit(lambda params, constants: _log_likelihoods(compiled, params, constants))(
+        checked, constants
+    )
     return Criteria(soft, hard, p, n, chosen.name if chosen is not None else "")
 
 
 def _log_likelihoods(compiled: Compiled, params, constants):
-    """Return log p(x | θ) and max_z log p(x, z | θ) in nats: log Z at temperatures one and zero, priors left out."""
+    """Return log p(x | θ) and max_z log p(x, z | θ) in nats: log Z at temperatures one and zero,
+    priors left out.
+    """
     arrays = compiled.graph.arrays(params, constants)
-    return [log_partition_of(compiled.graph, arrays, lambda term: term.site.kind != "prior", temperature) for temperature in (1.0, 0.0)]
+    return [
+        log_partition_of(
+            compiled.graph, arrays, lambda term: term.site.kind != "prior", temperature
+        )
+        for temperature in (1.0, 0.0)
+    ]

@@ -1,7 +1,10 @@
-"""Relabelings: exchanges of a latent's values that leave a program as it is, and draws of its parameters brought to the same labels.
+"""Relabelings: exchanges of a latent's values that leave a program as it is, and draws of its
+parameters brought to the same labels.
 
-Exchanging the values of a latent exchanges rows of its parameters: the components' locations, the states of a transition matrix along both axes. Which axes of
-which parameters these are is found out from the program: every natural-parameter table of the program must be the old one with its rows exchanged.
+Exchanging the values of a latent exchanges rows of its parameters: the components' locations, the
+states of a transition matrix along both axes. Which axes of which parameters these are is found out
+from the program: every natural-parameter table of the program must be the old one with its rows
+exchanged.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from optax import assignment
 
-from emjax.m_step.closed_form import Reader
 from emjax.certificates.coordinates import Coordinates
 from emjax.graph.factor_graph import FactorGraph, Term
+from emjax.m_step.closed_form import Reader
 
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Latents whose values can be exchanged, all in the same way: `size` values, and {parameter: its axes that are exchanged with them}."""
+    """Latents whose values can be exchanged, all in the same way: `size` values, and {parameter:
+    its axes that are exchanged with them}.
+    """
 
     latents: tuple[str, ...]
     size: int
@@ -37,14 +42,20 @@ class Symmetry:
         return values
 
 
-def symmetries(graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], tables_at: Callable) -> list[Symmetry]:
-    """Return how the values of latents can be exchanged: of each alone, or of several with equally many values together.
+def symmetries(
+    graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], tables_at: Callable
+) -> list[Symmetry]:
+    """Return how the values of latents can be exchanged: of each alone, or of several with equally
+    many values together.
 
-    `tables_at(params)`: the natural-parameter tables of all terms; they are compared at parameters drawn at random, where nothing is equal by chance. Two
-    exchanges, of the first two values and of all in a circle, generate all others. Source: ours.
+    `tables_at(params)`: the natural-parameter tables of all terms; they are compared at parameters
+    drawn at random, where nothing is equal by chance. Two exchanges, of the first two values and of
+    all in a circle, generate all others. Source: ours.
     """
     noise = np.random.default_rng(0).normal(0, 0.5, coordinates.size)
-    search = _Search(graph, coordinates, coordinates.unflatten(jnp.asarray(noise), params), tables_at)
+    search = _Search(
+        graph, coordinates, coordinates.unflatten(jnp.asarray(noise), params), tables_at
+    )
     found = [symmetry for name in graph.latents if (symmetry := search.of((name,))) is not None]
     alone = {name for symmetry in found for name in symmetry.latents}
     rest = [name for name in graph.latents if name not in alone]
@@ -58,11 +69,27 @@ def symmetries(graph: FactorGraph, coordinates: Coordinates, params: Mapping[str
 class _Search:
     """Tries axes of parameters, term by term."""
 
-    def __init__(self, graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], tables_at: Callable):
-        self.graph, self.coordinates, self.params, self.tables_at = graph, coordinates, params, tables_at
+    def __init__(
+        self,
+        graph: FactorGraph,
+        coordinates: Coordinates,
+        params: Mapping[str, Any],
+        tables_at: Callable,
+    ):
+        self.graph, self.coordinates, self.params, self.tables_at = (
+            graph,
+            coordinates,
+            params,
+            tables_at,
+        )
         self.tables = tables_at(params)
         reader = Reader(graph)
-        self.reads = [sorted(set().union(*(reader.wire(table).parameters for table in term.arguments.values()))) for term in graph.terms]
+        self.reads = [
+            sorted(
+                set().union(*(reader.wire(table).parameters for table in term.arguments.values()))
+            )
+            for term in graph.terms
+        ]
 
     def of(self, latents: tuple[str, ...]) -> Symmetry | None:
         """Return the symmetry of latents whose values are exchanged together, if there is one."""
@@ -71,22 +98,37 @@ class _Search:
             return None
         partial: list[dict] = [{}]
         for number, names in enumerate(self.reads):
-            partial = [wider for known in partial for wider in self._extended(known, names, size) if self._holds(number, latents, size, wider)]
+            partial = [
+                wider
+                for known in partial
+                for wider in self._extended(known, names, size)
+                if self._holds(number, latents, size, wider)
+            ]
             if not partial:
                 return None
         axes = {name: own for name, own in partial[0].items() if own}
         return Symmetry(latents, size, axes) if axes else None
 
     def _extended(self, known: dict, names: Sequence[str], size: int):
-        """Yield the ways to choose axes of the parameters of a term, those that are known aside: fewest axes first."""
+        """Yield the ways to choose axes of the parameters of a term, those that are known aside:
+        fewest axes first.
+        """
         new = [name for name in names if name not in known]
-        choices = [_subsets(self.graph.parameters[name].shape, size) if name in self.coordinates.charts else [()] for name in new]
+        choices = [
+            _subsets(self.graph.parameters[name].shape, size)
+            if name in self.coordinates.charts
+            else [()]
+            for name in new
+        ]
         for chosen in sorted(itertools.product(*choices), key=lambda own: sum(map(len, own))):
             yield known | dict(zip(new, chosen, strict=True))
 
     def _holds(self, number: int, latents: tuple[str, ...], size: int, axes: dict) -> bool:
         """Whether the tables of a term are the old ones with their rows exchanged."""
-        term, symmetry = self.graph.terms[number], Symmetry(latents, size, {name: own for name, own in axes.items() if own})
+        term, symmetry = (
+            self.graph.terms[number],
+            Symmetry(latents, size, {name: own for name, own in axes.items() if own}),
+        )
         circle, swap = np.roll(np.arange(size), 1), np.array([1, 0, *range(2, size)])
         for order in [swap] if size == 2 else [swap, circle]:
             after = self.tables_at(symmetry.relabeled(self.params, order))[number]
@@ -103,18 +145,24 @@ class _Search:
 
 
 def _counts_by_value(term: Term, latents: tuple[str, ...]) -> bool:
-    """Whether the statistics of a term, not only its tables, vary with the value of a latent: these stay as they are when values are exchanged."""
+    """Whether the statistics of a term, not only its tables, vary with the value of a latent: these
+    stay as they are when values are exchanged.
+    """
     values = [*term.statistics.inputs.values(), term.base]
     return any(axis.source in latents for value in values for axis in value.axes)
 
 
 def _subsets(shape: Sequence[int], size: int) -> list[tuple[int, ...]]:
     axes = [axis for axis, length in enumerate(shape) if length == size]
-    return [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
+    return [
+        chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)
+    ]
 
 
 def best_order(agreement: np.ndarray) -> np.ndarray:
-    """Return the order, one for each k, that maximizes Σ_k agreement[k, order[k]]: linear assignment."""
+    """Return the order, one for each k, that maximizes Σ_k agreement[k, order[k]]: linear
+    assignment.
+    """
     order = np.argmax(agreement, axis=1)
     if len(set(order.tolist())) < len(order):
         rows, columns = assignment.hungarian_algorithm(-jnp.asarray(agreement))
@@ -122,11 +170,17 @@ def best_order(agreement: np.ndarray) -> np.ndarray:
     return order
 
 
-def aligned(symmetry_list: Sequence[Symmetry], draws: Mapping[str, np.ndarray], agreement: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def aligned(
+    symmetry_list: Sequence[Symmetry],
+    draws: Mapping[str, np.ndarray],
+    agreement: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
     """Return draws of the parameters, (draw, …), with the labels of the estimate.
 
-    `agreement`: {latent: (draw, value of the estimate, value of the draw)}, over how many elements the posteriors of the two agree: Σ p(z_i = k | x, θ̂) p(z_i = l | x, θ).
-    The labels are those that agree over most. Source: Stephens (2000), section 4, with this agreement in place of a divergence.
+    `agreement`: {latent: (draw, value of the estimate, value of the draw)}, over how many elements
+    the posteriors of the two agree: Σ p(z_i = k | x, θ̂) p(z_i = l | x, θ). The labels are those
+    that agree over most. Source: Stephens (2000), section 4, with this agreement in place of a
+    divergence.
     """
     values = {name: np.array(value) for name, value in draws.items()}
     for symmetry in symmetry_list:

@@ -8,9 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from emjax.m_step.ascent import ascend
 from emjax.e_step.e_step import log_partition_of
 from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.ascent import ascend
 from emjax.m_step.newton import newton
 from emjax.m_step.unconstrained import Unconstrained
 
@@ -27,10 +27,12 @@ POLISHERS = {"newton": newton, "lbfgs": lbfgs}
 
 
 def polished(graph: FactorGraph, names, params: Mapping[str, Any], constants, method: str) -> dict:
-    """Return params after climbing log p(x | θ) + log p(θ) along the unconstrained coordinates of `names`, by `method`.
+    """Return params after climbing log p(x | θ) + log p(θ) along the unconstrained coordinates of
+    `names`, by `method`.
 
-    Parameters on the boundary stay there. No step goes down; if the end is not finite, params are returned as they are.
-    Source: Nocedal & Wright (2006); after EM: Jamshidian & Jennrich (1997), JRSS B 59(3).
+    Parameters on the boundary stay there. No step goes down; if the end is not finite, params are
+    returned as they are. Source: Nocedal & Wright (2006); after EM: Jamshidian & Jennrich (1997),
+    JRSS B 59(3).
     """
     start, back = Unconstrained(graph.parameters, names).around(params)
 
@@ -39,4 +41,7 @@ def polished(graph: FactorGraph, names, params: Mapping[str, Any], constants, me
 
     end = POLISHERS[method](objective, start)
     is_better = objective(end) >= objective(start)
-    return {**params, **{name: jnp.where(is_better, value, params[name]) for name, value in back(end).items()}}
+    return {
+        **params,
+        **{name: jnp.where(is_better, value, params[name]) for name, value in back(end).items()},
+    }

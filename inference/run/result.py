@@ -17,11 +17,13 @@ class EMResult(eqx.Module):
 
     - `params`: the estimate, constrained, keyed by site.
     - `log_likelihood`: log p(x | params) in nats, summed over the data.
-    - `objective`: log p(x | θ_t) + log p(θ_t) in nats for t = 0 … num_steps; the last entry is at `params`. Where acceleration proposed a point that lies
-      lower, the value before is repeated; a polish is one step.
+    - `objective`: log p(x | θ_t) + log p(θ_t) in nats for t = 0 … num_steps; the last entry is at
+      `params`. Where acceleration proposed a point that lies lower, the value before is repeated; a
+      polish is one step.
     - `num_steps`: how many EM steps led to `params`.
     - `status`: why EM stopped (`Status`).
-    - `warnings`: what is wrong with the estimate, if anything, in words: collapsed scales, dead components, probabilities that have become zero.
+    - `warnings`: what is wrong with the estimate, if anything, in words: collapsed scales, dead
+      components, probabilities that have become zero.
     - `restarts`: where each start came to (`Restarts`); None if there was one.
     """
 
@@ -34,8 +36,14 @@ class EMResult(eqx.Module):
     restarts: Restarts | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.status.message} (after {self.num_steps} steps)", f"log-likelihood {float(self.log_likelihood):.6f} nats"]
-        lines += [f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}" for name, value in self.params.items()]
+        lines = [
+            f"{self.status.message} (after {self.num_steps} steps)",
+            f"log-likelihood {float(self.log_likelihood):.6f} nats",
+        ]
+        lines += [
+            f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}"
+            for name, value in self.params.items()
+        ]
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 

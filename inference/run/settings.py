@@ -14,7 +14,12 @@ from emjax.run.polish import POLISHERS
 from emjax.starts.strategies import START_STRATEGIES
 
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
-CHOICES = {"chains": ("sequential", "checkpointed", "parallel"), "stop": ("gain", "aitken"), "acceleration": (None, *ACCELERATORS), "polish": (None, *POLISHERS)}
+CHOICES = {
+    "chains": ("sequential", "checkpointed", "parallel"),
+    "stop": ("gain", "aitken"),
+    "acceleration": (None, *ACCELERATORS),
+    "polish": (None, *POLISHERS),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,22 +43,40 @@ class Settings:
 
     def __post_init__(self):
         if not _is_number(self.temperature) or not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not {self.e_step!r}.")
+            raise ValueError(
+                f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not "
+                f"{self.e_step!r}."
+            )
         if not _is_number(self.tol) or not self.tol >= 0:
             raise ValueError(f"tol must be a number of at least 0, not {self.tol!r}.")
         for name, least in (("max_steps", 0), ("num_restarts", 1), ("short_steps", 1)):
             value = getattr(self, name)
-            if (name, value) != ("short_steps", None) and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least):
-                raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+            if (name, value) != ("short_steps", None) and (
+                not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least
+            ):
+                raise ValueError(
+                    f"{name} must be a whole number of at least {least}, not {value!r}."
+                )
         if self.m_step is not None and not isinstance(self.m_step, Mapping):
-            raise ValueError(f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}.")
+            raise ValueError(
+                f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}."
+            )
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {getattr(self, name)!r}.")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(repr, choices))}, not "
+                    f"{getattr(self, name)!r}."
+                )
         if isinstance(self.fixed, str) or not all(isinstance(name, str) for name in self.fixed):
-            raise ValueError(f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not {self.fixed!r}.")
+            raise ValueError(
+                f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
+                f"{self.fixed!r}."
+            )
         if isinstance(self.init, str) and self.init not in START_STRATEGIES:
-            raise ValueError(f"init must be one of {', '.join(map(repr, START_STRATEGIES))}, or a NumPyro strategy such as numpyro.infer.init_to_median(), not {self.init!r}.")
+            raise ValueError(
+                f"init must be one of {', '.join(map(repr, START_STRATEGIES))}, or a NumPyro "
+                f"strategy such as numpyro.infer.init_to_median(), not {self.init!r}."
+            )
         self._check_annealing()
         self._check_combinations()
 
@@ -63,14 +86,23 @@ class Settings:
         except (TypeError, ValueError):
             temperatures = np.full((1, 1), np.nan)
         if temperatures.ndim != 1 or not ((temperatures > 0) & (temperatures < np.inf)).all():
-            raise ValueError(f"annealing must be a list of positive temperatures, one for each step, such as np.geomspace(2, 1, 50), not {self.annealing!r}.")
+            raise ValueError(
+                f"annealing must be a list of positive temperatures, one for each step, such as "
+                f"np.geomspace(2, 1, 50), not {self.annealing!r}."
+            )
 
     def _check_combinations(self):
         if self.stop == "aitken" and self.acceleration:
-            raise ValueError(f"stop='aitken' extrapolates the gains of plain EM, which those of acceleration={self.acceleration!r} are not. Use stop='gain'.")
+            raise ValueError(
+                f"stop='aitken' extrapolates the gains of plain EM, which those of "
+                f"acceleration={self.acceleration!r} are not. Use stop='gain'."
+            )
         if self.temperature != 1 and (self.polish or self.stop == "aitken"):
             setting = f"polish={self.polish!r}" if self.polish else "stop='aitken'"
-            raise ValueError(f"{setting} is for a soft E-step: a hard or tempered one does not climb the likelihood. Use e_step='soft'.")
+            raise ValueError(
+                f"{setting} is for a soft E-step: a hard or tempered one does not climb the "
+                "likelihood. Use e_step='soft'."
+            )
 
     @property
     def temperature(self):

@@ -1,8 +1,10 @@
-"""Locations that latents choose between, and the data that each element of a latent has to say of them, as points.
+"""Locations that latents choose between, and the data that each element of a latent has to say of
+them, as points.
 
-Of `Normal(loc[z], …)`, and of `Select(z, [Normal(loc, …), …])`, a *feature* is what reads the same entries of parameters under every value of the latents: one for each coordinate of `loc`,
-also where several sites, the steps of a scan, or repeated measurements read them. The point of an element of the latent is the mean of its data, feature
-by feature.
+Of `Normal(loc[z], …)`, and of `Select(z, [Normal(loc, …), …])`, a *feature* is what reads the same
+entries of parameters under every value of the latents: one for each coordinate of `loc`, also where
+several sites, the steps of a scan, or repeated measurements read them. The point of an element of
+the latent is the mean of its data, feature by feature.
 """
 
 from __future__ import annotations
@@ -15,22 +17,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.m_step.closed_form import LOCATIONS, Reader
 from emjax.elimination.factors import Factor
 from emjax.graph.factor_graph import FactorGraph, Term, filled, filled_axes, filled_term
+from emjax.graph.statistics import transformed
+from emjax.m_step.closed_form import LOCATIONS, Reader
+from emjax.numerics.guards import LOG_ZERO
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, constant, spread, union, without_rows
-from emjax.numerics.guards import LOG_ZERO
-from emjax.graph.statistics import transformed
 
-# of a value of a latent that is not the one asked for: below any log-density, above what the program excludes
+# of a value of a latent that is not the one asked for: below any log-density, above what the
+# program excludes
 UNWANTED = 1e-5 * LOG_ZERO
 
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A term whose location is looked up by latents: its number, their axes (those of one latent in order), the axis that tells the elements apart, and
-    the entry of the parameters that each cell reads: (value, row …, axis of the elements …, event …), −1: none."""
+    """A term whose location is looked up by latents: its number, their axes (those of one latent in
+    order), the axis that tells the elements apart, and the entry of the parameters that each cell
+    reads: (value, row …, axis of the elements …, event …), −1: none.
+    """
 
     term: int
     axes: tuple[Axis, ...]
@@ -45,8 +50,10 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Locations:
-    """What the joint values of some latents choose: `entries` (value, feature) numbers the parameters' entries; `features[i]` is the feature of each cell
-    of looked-up term i, −1: none; `problem_of_feature`, `problem_of_sample`: what belongs to separate problems (`loc[group, z]`), each of its own clusters.
+    """What the joint values of some latents choose: `entries` (value, feature) numbers the
+    parameters' entries; `features[i]` is the feature of each cell of looked-up term i, −1: none;
+    `problem_of_feature`, `problem_of_sample`: what belongs to separate problems (`loc[group, z]`),
+    each of its own clusters.
     """
 
     looked: tuple[Looked, ...]
@@ -69,12 +76,19 @@ class Locations:
 
 
 def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
-    """Return the locations that latents choose between, those of the same latents together; and why others cannot be set."""
+    """Return the locations that latents choose between, those of the same latents together; and why
+    others cannot be set.
+    """
     reader = Reader(graph)
     found: dict[tuple, list[Looked]] = {}
     reasons = []
     for i, term in enumerate(graph.terms):
-        if term.site.kind != "observed" or term.family is None or not term.family.centered or term.value.latent_axes:
+        if (
+            term.site.kind != "observed"
+            or term.family is None
+            or not term.family.centered
+            or term.value.latent_axes
+        ):
             continue
         table = term.arguments[term.family.centered]
         if not table.latent_axes and term.gate is None:
@@ -84,7 +98,9 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
             reasons.append(f"the {term.family.centered} of '{term.site.name}': {looked}")
         else:
             found.setdefault(tuple(axis.source for axis in looked.axes), []).append(looked)
-    return [one for looked in found.values() if (one := _together(graph, looked)) is not None], reasons
+    return [
+        one for looked in found.values() if (one := _together(graph, looked)) is not None
+    ], reasons
 
 
 def _looked(reader: Reader, number: int, term: Term, table: Named) -> Looked | str:
@@ -96,25 +112,39 @@ def _looked(reader: Reader, number: int, term: Term, table: Named) -> Looked | s
     gate = constant(np.ones((1,) * rank, bool)) if term.gate is None else term.gate
     if gate.row_axes or not gate.is_static:
         return "data take part in what chooses a component"
-    table, gate = (replace(value, axes=tuple(axis.fitted(rank) for axis in value.axes)) for value in (replace(table, array=entries), gate))
-    axes = sorted((axis for axis in union([table, gate]) if axis.is_latent), key=lambda axis: str(axis.source))
+    table, gate = (
+        replace(value, axes=tuple(axis.fitted(rank) for axis in value.axes))
+        for value in (replace(table, array=entries), gate)
+    )
+    axes = sorted(
+        (axis for axis in union([table, gate]) if axis.is_latent), key=lambda axis: str(axis.source)
+    )
     varies = np.any([axis.varies for axis in axes], axis=0)
     sample = next((axis for axis in axes if (np.array(axis.varies, bool) == varies).all()), None)
     if sample is None:
         return "its latents cross each other"
-    count, values = math.prod(reader.graph.latents[sample.source].shape), math.prod(axis.size for axis in axes)
+    count, values = (
+        math.prod(reader.graph.latents[sample.source].shape),
+        math.prod(axis.size for axis in axes),
+    )
     if count < values:
         return f"latent '{sample.source}' has {count} elements for {values} values"
     order = (*axes, *table.row_axes)
-    entries = np.where(spread(gate.with_event(len(table.shape) - rank), order), spread(table, order), -1)
-    return Looked(number, tuple(axes), sample, entries.reshape(values, *entries.shape[len(axes):]))
+    entries = np.where(
+        spread(gate.with_event(len(table.shape) - rank), order), spread(table, order), -1
+    )
+    return Looked(number, tuple(axes), sample, entries.reshape(values, *entries.shape[len(axes) :]))
 
 
 def _entries_set(reader: Reader, table: Named) -> tuple[np.ndarray, str]:
-    """Return which entry of a parameter that can be set each cell of a location's table reads, −1: none; and why others cannot be set."""
+    """Return which entry of a parameter that can be set each cell of a location's table reads, −1:
+    none; and why others cannot be set.
+    """
     wire = reader.wire(table)
     if wire.entries is None:
-        return np.full(np.shape(table.array), -1), reader.closed_form(min(wire.parameters))[1] if wire.parameters else "it is no parameter"
+        return np.full(np.shape(table.array), -1), reader.closed_form(min(wire.parameters))[
+            1
+        ] if wire.parameters else "it is no parameter"
     is_set, reason = np.zeros(wire.entries.shape, bool), "it is no parameter"
     for name in sorted(wire.parameters):
         uses, why = reader.closed_form(name)
@@ -122,7 +152,9 @@ def _entries_set(reader: Reader, table: Named) -> tuple[np.ndarray, str]:
             reason = why
             continue
         start = reader.offsets[name]
-        is_set |= (wire.entries >= start) & (wire.entries < start + math.prod(reader.graph.parameters[name].shape))
+        is_set |= (wire.entries >= start) & (
+            wire.entries < start + math.prod(reader.graph.parameters[name].shape)
+        )
     return np.where(is_set, wire.entries, -1), reason
 
 
@@ -137,22 +169,36 @@ def _together(graph: FactorGraph, looked: Sequence[Looked]) -> Locations | None:
     features[is_chosen] = inverse.reshape(-1)
     ends = np.cumsum([one.cells.shape[1] for one in looked])
     features = tuple(np.split(features, ends[:-1]))
-    return Locations(tuple(looked), entries, features, *_problems(graph, looked, features, entries.shape[1]))
+    return Locations(
+        tuple(looked), entries, features, *_problems(graph, looked, features, entries.shape[1])
+    )
 
 
-def _problems(graph: FactorGraph, looked, features, num_features: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which problem each feature and each element of the latent belongs to: those that share no element are separate.
+def _problems(
+    graph: FactorGraph, looked, features, num_features: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which problem each feature and each element of the latent belongs to: those that share
+    no element are separate.
 
     One, unless each element of the latent reads rows of its own that are known beforehand.
     """
-    of_feature, of_sample = np.zeros(num_features, int), np.zeros(math.prod(graph.latents[looked[0].sample.source].shape), int)
+    of_feature, of_sample = (
+        np.zeros(num_features, int),
+        np.zeros(math.prod(graph.latents[looked[0].sample.source].shape), int),
+    )
     pairs = []
     for one, own in zip(looked, features, strict=True):
         term = graph.terms[one.term]
-        if term.arguments[term.family.centered].row_axes or not isinstance(one.sample.index, Affine):
+        if term.arguments[term.family.centered].row_axes or not isinstance(
+            one.sample.index, Affine
+        ):
             return of_feature, of_sample
         pairs.append((_sample_numbers(one.sample, term), _feature_numbers(one, term, own)))
-    if not any(n > 1 and f > 1 for pair in pairs for n, f in zip(*(numbers.shape for numbers in pair), strict=True)):
+    if not any(
+        n > 1 and f > 1
+        for pair in pairs
+        for n, f in zip(*(numbers.shape for numbers in pair), strict=True)
+    ):
         return of_feature, of_sample
     wide = [np.broadcast_arrays(*pair) for pair in pairs]
     samples = np.concatenate([sample[feature >= 0] for sample, feature in wide])
@@ -170,7 +216,9 @@ def _problems(graph: FactorGraph, looked, features, num_features: int) -> tuple[
 
 
 def _sample_numbers(axis: Axis, term: Term):
-    """Return which element of the latent each datum belongs to, over (axis of the elements …, event …)."""
+    """Return which element of the latent each datum belongs to, over (axis of the elements …, event
+    …).
+    """
     index = axis.index.dense(term.elements)
     return index.reshape(index.shape + (1,) * len(term.site.event))
 
@@ -183,16 +231,20 @@ def _feature_numbers(one: Looked, term: Term, features):
     rank, event = len(term.elements), len(term.site.event)
     picks = [jnp.asarray(axis.index.dense(table.shape)) for axis in table.row_axes]
     picks = [pick.reshape(pick.shape[:rank] + (1,) * event) for pick in picks]
-    inner = [np.arange(n).reshape([-1 if i == d else 1 for i in range(rank + event)]) for d, n in enumerate(own.shape[len(picks):])]
+    inner = [
+        np.arange(n).reshape([-1 if i == d else 1 for i in range(rank + event)])
+        for d, n in enumerate(own.shape[len(picks) :])
+    ]
     return jnp.asarray(own)[(*picks, *inner)]
 
 
-# ── points ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── points ────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The data of each element of a latent: their mean, feature by feature (the feature's mean where there is none), and how often the element counts.
+    """The data of each element of a latent: their mean, feature by feature (the feature's mean
+    where there is none), and how often the element counts.
 
     `standardized`: each feature less its mean, over its standard deviation.
     """
@@ -203,17 +255,28 @@ class Points:
 
 
 def points_of(locations: Locations, graph: FactorGraph, arrays: Sequence) -> Points:
-    """Return the points of locations' data; an element that is masked, or of multiplicity 0, has weight 0."""
+    """Return the points of locations' data; an element that is masked, or of multiplicity 0, has
+    weight 0.
+    """
     latent = graph.latents[locations.latent]
     shape = math.prod(latent.shape), locations.entries.shape[1]
-    found = [_data(one, arrays, graph.terms[one.term], own, shape) for one, own in zip(locations.looked, locations.features, strict=True)]
+    found = [
+        _data(one, arrays, graph.terms[one.term], own, shape)
+        for one, own in zip(locations.looked, locations.features, strict=True)
+    ]
     number, value, weight = (jnp.concatenate(part) for part in zip(*found, strict=True))
     size = math.prod(shape)
-    reference = jnp.full(size, -jnp.inf).at[number].max(jnp.where(weight > 0, value, -jnp.inf), mode="drop")
+    reference = (
+        jnp.full(size, -jnp.inf).at[number].max(jnp.where(weight > 0, value, -jnp.inf), mode="drop")
+    )
     total = jnp.zeros(size).at[number].add(weight, mode="drop")
     # deviations from one of them: the mean of one datum is that datum, to the last digit
-    deviation = jnp.where(weight > 0, weight * (value - reference[jnp.minimum(number, size - 1)]), 0)
-    mean = reference + jnp.zeros(size).at[number].add(deviation, mode="drop") / jnp.where(total > 0, total, 1)
+    deviation = jnp.where(
+        weight > 0, weight * (value - reference[jnp.minimum(number, size - 1)]), 0
+    )
+    mean = reference + jnp.zeros(size).at[number].add(deviation, mode="drop") / jnp.where(
+        total > 0, total, 1
+    )
     seen = (total > 0).reshape(shape)
     scale = jnp.asarray(filled(graph.scales[locations.latent], arrays).array)
     weights = jnp.where(seen.any(-1), jnp.broadcast_to(scale, latent.shape).reshape(-1), 0)
@@ -230,8 +293,12 @@ def _completed(values, seen: Bool[Array, "sample feature"], weights) -> Points:
     return Points(values, (values - mean) / jnp.where(deviation > 0, deviation, 1), weights)
 
 
-def _data(one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape: tuple[int, int]) -> list:
-    """Return, for each datum of a term, its number among (sample, feature), its value and its weight."""
+def _data(
+    one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape: tuple[int, int]
+) -> list:
+    """Return, for each datum of a term, its number among (sample, feature), its value and its
+    weight.
+    """
     term, (axis,) = filled_term(term, arrays), filled_axes((one.sample,), arrays)
     rank, event, family = len(term.elements), len(term.site.event), term.family
     statistics = term.statistics.formed(term.elements)
@@ -241,7 +308,9 @@ def _data(one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape
         value = without_rows(transformed(family, term.value, rank, event)).array
     else:  # repeated measurements are added up already
         count = _widened(counted, jnp.sum, event)
-        value = without_rows(term.origin).array + _widened(first, jnp.sum, 0) / jnp.where(count != 0, count, 1)
+        value = without_rows(term.origin).array + _widened(first, jnp.sum, 0) / jnp.where(
+            count != 0, count, 1
+        )
     if family.marginal is not None:  # coordinates that are missing
         observed = without_rows(statistics[1].value).array
         value, weight = jnp.where(observed, value, 0), weight * observed
@@ -252,13 +321,23 @@ def _data(one: Looked, arrays: Sequence, term: Term, features: np.ndarray, shape
 
 
 def _widened(value: Named, reduced: Callable, event: int):
-    """Return an array over elements, and `event` axes of length 1, from one that latents take part in (a gate)."""
+    """Return an array over elements, and `event` axes of length 1, from one that latents take part
+    in (a gate).
+    """
     array = reduced(jnp.asarray(value.array), tuple(range(len(value.axes))))
     return array.reshape(array.shape + (1,) * event)
 
 
-def wanted(locations: Locations, graph: FactorGraph, arrays: Sequence, values: Int[Array, "sample"], weights: Float[Array, "sample"]) -> list[Factor]:
-    """Return factors under which each element of positive weight takes the joint value asked for."""
+def wanted(
+    locations: Locations,
+    graph: FactorGraph,
+    arrays: Sequence,
+    values: Int[Array, "sample"],
+    weights: Float[Array, "sample"],
+) -> list[Factor]:
+    """Return factors under which each element of positive weight takes the joint value
+    asked for.
+    """
     factors = []
     for one in locations.looked:
         term = graph.terms[one.term]
@@ -267,7 +346,11 @@ def wanted(locations: Locations, graph: FactorGraph, arrays: Sequence, values: I
         (sample,) = filled_axes((one.sample,), arrays)
         shape = tuple(term.elements[d] for d in kept)
         number = jnp.broadcast_to(sample.placed(kept).index.dense(shape), shape)
-        is_other = (values[number][..., None] != jnp.arange(locations.num_values)) & (weights[number] > 0)[..., None]
-        table = jnp.where(is_other, UNWANTED, 0.0).reshape(shape + tuple(axis.size for axis in axes))
+        is_other = (values[number][..., None] != jnp.arange(locations.num_values)) & (
+            weights[number] > 0
+        )[..., None]
+        table = jnp.where(is_other, UNWANTED, 0.0).reshape(
+            shape + tuple(axis.size for axis in axes)
+        )
         factors.append(Factor(axes, shape, table, per_copy=True))
     return factors

@@ -1,4 +1,6 @@
-"""Which points of a cloud stand for its clusters: drawn at random, far from one another, or by splitting. Pure geometry."""
+"""Which points of a cloud stand for its clusters: drawn at random, far from one another, or by
+splitting. Pure geometry.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +11,28 @@ from jaxtyping import Array, Float, Int
 LLOYD_STEPS = 100
 
 
-def drawn(rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int) -> Int[Array, "cluster"]:
-    """Return the numbers of `num` points drawn without replacement, one after another, each in proportion to its weight.
+def drawn(
+    rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int
+) -> Int[Array, "cluster"]:
+    """Return the numbers of `num` points drawn without replacement, one after another, each in
+    proportion to its weight.
 
-    The `num` largest of log w + Gumbel noise are such a draw. Points of weight 0 come last. Source: Yellott (1977); Efraimidis & Spirakis (2006).
+    The `num` largest of log w + Gumbel noise are such a draw. Points of weight 0 come last. Source:
+    Yellott (1977); Efraimidis & Spirakis (2006).
     """
-    return jax.lax.top_k(_log(weights) + jax.random.gumbel(rng_key, weights.shape, weights.dtype), num)[1]
+    return jax.lax.top_k(
+        _log(weights) + jax.random.gumbel(rng_key, weights.shape, weights.dtype), num
+    )[1]
 
 
-def far_apart(rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int) -> Int[Array, "cluster"]:
-    """Return the numbers of `num` points drawn by k-means++: each in proportion to weight × squared distance to the nearest one before it.
+def far_apart(
+    rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int
+) -> Int[Array, "cluster"]:
+    """Return the numbers of `num` points drawn by k-means++: each in proportion to weight × squared
+    distance to the nearest one before it.
 
-    A draw of proportions w alone where every point of positive weight is drawn already. Source: Arthur & Vassilvitskii (2007), section 2.2.
+    A draw of proportions w alone where every point of positive weight is drawn already. Source:
+    Arthur & Vassilvitskii (2007), section 2.2.
     """
     first, *others = jax.random.split(rng_key, num)
 
@@ -45,11 +57,15 @@ def _log(mass):
     return jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1)), -jnp.inf)
 
 
-def split(points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int) -> Int[Array, "sample"]:
+def split(
+    points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int
+) -> Int[Array, "sample"]:
     """Return the cluster of each point after splitting one cluster into two, then three, … `num`.
 
-    The cluster with the largest leading eigenvalue of its scatter Σ w (x − m)(x − m)ᵀ is split at its mean m along that direction, and all are refitted by
-    Lloyd's iterations. Deterministic. Takes `num`² eigendecompositions. Source: Linde, Buzo & Gray (1980), section III, with one split at a time; Lloyd (1982).
+    The cluster with the largest leading eigenvalue of its scatter Σ w (x − m)(x − m)ᵀ is split at
+    its mean m along that direction, and all are refitted by Lloyd's iterations. Deterministic.
+    Takes `num`² eigendecompositions. Source: Linde, Buzo & Gray (1980), section III, with one split
+    at a time; Lloyd (1982).
     """
     labels = jnp.zeros(len(points), jnp.int32)
 
@@ -60,7 +76,13 @@ def split(points: Float[Array, "sample feature"], weights: Float[Array, "sample"
         direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))])
         means = _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))
         is_beyond = (labels == worst) & ((points - means[worst]) @ direction > 0)
-        return _refitted(points, weights, jnp.where(is_beyond, number, labels), means.at[number].set(means[worst]), number + 1)
+        return _refitted(
+            points,
+            weights,
+            jnp.where(is_beyond, number, labels),
+            means.at[number].set(means[worst]),
+            number + 1,
+        )
 
     return jax.lax.fori_loop(1, num, step, labels)
 
@@ -79,7 +101,10 @@ def _means(points, weights, labels, otherwise):
 
 def _scatters(points, weights, labels, num: int):
     """Return Σ w (x − m)(x − m)ᵀ of each cluster."""
-    deviations = points - _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))[labels]
+    deviations = (
+        points
+        - _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))[labels]
+    )
 
     def scatter(number):
         return (deviations * jnp.where(labels == number, weights, 0)[:, None]).T @ deviations
@@ -88,10 +113,15 @@ def _scatters(points, weights, labels, num: int):
 
 
 def _refitted(points, weights, labels, means, count):
-    """Return the labels after Lloyd's iterations with the first `count` clusters, until none changes."""
+    """Return the labels after Lloyd's iterations with the first `count` clusters, until none
+    changes.
+    """
+
     def nearest(means):
         distances = (means**2).sum(-1) - 2 * points @ means.T
-        return jnp.argmin(jnp.where(jnp.arange(len(means)) < count, distances, jnp.inf), axis=-1).astype(labels.dtype)
+        return jnp.argmin(
+            jnp.where(jnp.arange(len(means)) < count, distances, jnp.inf), axis=-1
+        ).astype(labels.dtype)
 
     def step(carry):
         labels, means, number, _ = carry
@@ -99,4 +129,6 @@ def _refitted(points, weights, labels, means, count):
         after = nearest(means)
         return after, means, number + 1, (after != labels).any()
 
-    return jax.lax.while_loop(lambda carry: carry[3] & (carry[2] < LLOYD_STEPS), step, (labels, means, 0, True))[0]
+    return jax.lax.while_loop(
+        lambda carry: carry[3] & (carry[2] < LLOYD_STEPS), step, (labels, means, 0, True)
+    )[0]

@@ -1,11 +1,15 @@
-"""Where EM starts, beside the program's own values: strategies for every program, from what its factor graph knows.
+"""Where EM starts, beside the program's own values: strategies for every program, from what its
+factor graph knows.
 
-A strategy is a pure function (graph, maximizers, rng_key, params, constants) → params, where `params` are the program's own values and `constants` what
-depends on data alone: it can be compiled, and vmapped over keys.
+A strategy is a pure function (graph, maximizers, rng_key, params, constants) → params, where
+`params` are the program's own values and `constants` what depends on data alone: it can be
+compiled, and vmapped over keys.
 
-"responsibilities" serves every program. The other three set locations that latents choose between (`Normal(loc[z], …)`, LogNormal, MultivariateNormal):
-"data" and "k-means++" put data points there, and all else, scales and proportions too, keeps the program's own values; "splitting" finds clusters, and
-one M-step then sets everything. EM is known to depend on its start: McLachlan & Peel (2000), section 2.12; Biernacki, Celeux & Govaert (2003).
+"responsibilities" serves every program. The other three set locations that latents choose between
+(`Normal(loc[z], …)`, LogNormal, MultivariateNormal): "data" and "k-means++" put data points there,
+and all else, scales and proportions too, keeps the program's own values; "splitting" finds
+clusters, and one M-step then sets everything. EM is known to depend on its start: McLachlan & Peel
+(2000), section 2.12; Biernacki, Celeux & Govaert (2003).
 """
 
 from __future__ import annotations
@@ -19,50 +23,69 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.e_step.blocks import Problem
-from emjax.m_step.closed_form import Maximizer, Use, bounds
-from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
 from emjax.e_step.e_step import problem, statistics_with
 from emjax.elimination.factors import Factor
+from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
 from emjax.families.families import Family
 from emjax.graph.factor_graph import FactorGraph, Term
-from emjax.tables.indices import Affine
-from emjax.starts.locations import Locations, locations_of, points_of, wanted
+from emjax.m_step.closed_form import Maximizer, Use, bounds
 from emjax.m_step.m_step import stepped
-from emjax.tables.named import Axis
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
+from emjax.starts.locations import Locations, locations_of, points_of, wanted
 from emjax.starts.seeding import drawn, far_apart, split
+from emjax.tables.indices import Affine
+from emjax.tables.named import Axis
 
 
-def random_responsibilities(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key, params: Mapping, constants: Sequence) -> dict:
-    """Return the parameters after one M-step under responsibilities drawn at random: q_n ~ Dirichlet(1, …, 1) for each element n of each latent.
+def random_responsibilities(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key,
+    params: Mapping,
+    constants: Sequence,
+) -> dict:
+    """Return the parameters after one M-step under responsibilities drawn at random: q_n ~
+    Dirichlet(1, …, 1) for each element n of each latent.
 
-    The q_n are independent of one another and of the data, except that what the program excludes at its own values (a probability of zero, a value outside
-    a support) stays impossible. Expected statistics under q are the gradient of log Z of the program whose natural parameters are all zero, with one more
-    factor, q, for each latent. Where N is large, the components all start near the mean of the data. Takes memory for N × K.
-    Source: McLachlan & Peel (2000), section 2.12.2.
+    The q_n are independent of one another and of the data, except that what the program excludes at
+    its own values (a probability of zero, a value outside a support) stays impossible. Expected
+    statistics under q are the gradient of log Z of the program whose natural parameters are all
+    zero, with one more factor, q, for each latent. Where N is large, the components all start near
+    the mean of the data. Takes memory for N × K. Source: McLachlan & Peel (2000), section 2.12.2.
     """
     whole = problem(graph, graph.arrays(params, constants))
     keys = jax.random.split(rng_key, max(len(whole.latents), 1))
     factors = []
     for key, latent in zip(keys, whole.latents.values(), strict=False):
         axis = Axis(latent.name, latent.size, Affine.identity(latent.shape))
-        # minus a Gumbel variable is the logarithm of an exponential one, and K of these over their sum are Dirichlet(1, …, 1)
-        log_q = jax.nn.log_softmax(-jax.random.gumbel(key, (*latent.shape, latent.size), jnp.result_type(float)))
+        # minus a Gumbel variable is the logarithm of an exponential one, and K of these over their
+        # sum are Dirichlet(1, …, 1)
+        log_q = jax.nn.log_softmax(
+            -jax.random.gumbel(key, (*latent.shape, latent.size), jnp.result_type(float))
+        )
         factors.append(Factor((axis,), latent.shape, log_q, per_copy=True))
     return _maximized(maximizers, params, constants, statistics_with(_indifferent(whole), factors))
 
 
 def _indifferent(whole: Problem) -> Problem:
     """Return the problem in which everything that is possible is equally probable."""
+
     def flat(table):
         return replace(table, array=jnp.where(jnp.asarray(table.array) < IMPOSSIBLE, LOG_ZERO, 0.0))
 
     def flat_base(base):  # weighted already
         return replace(base, array=jnp.where(jnp.asarray(base.array) < -INFINITE, LOG_ZERO, 0.0))
 
-    terms = tuple(replace(term, base=flat_base(term.base), family=_flat_family(term.family)) for term in whole.terms)
-    # where coordinates are missing, they are expected at the program's own parameters: at natural parameters of zero they could be anything
-    naturals = tuple([table if _lacks_coordinates(term) else flat(table) for table in tables] for term, tables in zip(terms, whole.naturals, strict=True))
+    terms = tuple(
+        replace(term, base=flat_base(term.base), family=_flat_family(term.family))
+        for term in whole.terms
+    )
+    # where coordinates are missing, they are expected at the program's own parameters: at natural
+    # parameters of zero they could be anything
+    naturals = tuple(
+        [table if _lacks_coordinates(term) else flat(table) for table in tables]
+        for term, tables in zip(terms, whole.naturals, strict=True)
+    )
     return replace(whole, terms=terms, naturals=naturals)
 
 
@@ -85,34 +108,60 @@ def _flat_family(family: Family | None) -> Family | None:
 
 def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, statistics) -> dict:
     params = {name: jnp.asarray(value) for name, value in params.items()}
-    return stepped(maximizers, params, [maximizer.init(params) for maximizer in maximizers], constants, statistics)[0]
+    return stepped(
+        maximizers,
+        params,
+        [maximizer.init(params) for maximizer in maximizers],
+        constants,
+        statistics,
+    )[0]
 
 
-# ── locations ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── locations ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def data_points(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key, params: Mapping, constants: Sequence) -> dict:
-    """Return the parameters with the data of an element of the latent, drawn without replacement, as the location of each value.
+def data_points(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key,
+    params: Mapping,
+    constants: Sequence,
+) -> dict:
+    """Return the parameters with the data of an element of the latent, drawn without replacement,
+    as the location of each value.
 
-    Several latents that a location reads are taken jointly: one draw for each joint value. An element's data are all of its coordinates (`to_event`, rows),
-    each a mean where measurements are repeated; a coordinate that is masked is the mean of all elements' where it is not. An element of multiplicity w is drawn
-    as w elements are; one that is masked or of multiplicity 0 is not drawn. Scales, proportions and all else keep the program's own values.
-    Source: Forgy (1965); McLachlan & Peel (2000), section 2.12.2.
+    Several latents that a location reads are taken jointly: one draw for each joint value. An
+    element's data are all of its coordinates (`to_event`, rows), each a mean where measurements are
+    repeated; a coordinate that is masked is the mean of all elements' where it is not. An element
+    of multiplicity w is drawn as w elements are; one that is masked or of multiplicity 0 is not
+    drawn. Scales, proportions and all else keep the program's own values. Source: Forgy (1965);
+    McLachlan & Peel (2000), section 2.12.2.
     """
     return _at_seeds("data", drawn, graph, rng_key, params, constants)
 
 
-def distant_points(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key, params: Mapping, constants: Sequence) -> dict:
-    """Return the parameters with data points far from one another as locations: what `data_points` does, drawn by k-means++.
+def distant_points(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key,
+    params: Mapping,
+    constants: Sequence,
+) -> dict:
+    """Return the parameters with data points far from one another as locations: what `data_points`
+    does, drawn by k-means++.
 
-    Distances are between standardized coordinates, so that a unit of measurement makes no difference; those of a LogNormal are taken of log x.
-    Source: Arthur & Vassilvitskii (2007).
+    Distances are between standardized coordinates, so that a unit of measurement makes no
+    difference; those of a LogNormal are taken of log x. Source: Arthur & Vassilvitskii (2007).
     """
     return _at_seeds("k-means++", far_apart, graph, rng_key, params, constants)
 
 
-def _at_seeds(name: str, draw: Callable, graph: FactorGraph, rng_key, params: Mapping, constants) -> dict:
-    """Return the parameters with data points as locations; draw(rng_key, points, weights, num) gives their numbers."""
+def _at_seeds(
+    name: str, draw: Callable, graph: FactorGraph, rng_key, params: Mapping, constants
+) -> dict:
+    """Return the parameters with data points as locations; draw(rng_key, points, weights, num)
+    gives their numbers.
+    """
     groups, arrays = _served(name, graph), graph.arrays(params, constants)
     if not groups:
         return dict(params)
@@ -124,8 +173,13 @@ def _at_seeds(name: str, draw: Callable, graph: FactorGraph, rng_key, params: Ma
         def seeds(key, weights, points=points, num=locations.num_values):
             return draw(key, points.standardized, weights, num)
 
-        numbers = jax.vmap(seeds)(jax.random.split(key, locations.num_problems), _weights_of_problems(locations, points.weights))
-        chosen = points.values[numbers[locations.problem_of_feature].T, np.arange(len(locations.problem_of_feature))]
+        numbers = jax.vmap(seeds)(
+            jax.random.split(key, locations.num_problems),
+            _weights_of_problems(locations, points.weights),
+        )
+        chosen = points.values[
+            numbers[locations.problem_of_feature].T, np.arange(len(locations.problem_of_feature))
+        ]
         read = locations.entries >= 0
         total = total.at[locations.entries[read]].add(chosen[read])
         count += np.bincount(locations.entries[read], minlength=size)
@@ -133,23 +187,34 @@ def _at_seeds(name: str, draw: Callable, graph: FactorGraph, rng_key, params: Ma
 
 
 def _served(name: str, graph: FactorGraph) -> list[Locations]:
-    """Return the locations that latents choose between: none where each latent has one value. Errors: `ValueError` where there are none to choose."""
+    """Return the locations that latents choose between: none where each latent has one value.
+    Errors: `ValueError` where there are none to choose.
+    """
     found, reasons = locations_of(graph)
     has_choice = any(latent.support.shape[0] > 1 for latent in graph.latents.values())
     if not found and (has_choice or not graph.latents):
         why = f" ({'; '.join(reasons)})" if reasons else ""
-        raise ValueError(f"init='{name}' sets the location of an observed Normal, LogNormal or MultivariateNormal that is looked up by a latent, loc[z], and "
-                         f"this program has none{why}. Use init='responsibilities', which serves every program.")
+        raise ValueError(
+            f"init='{name}' sets the location of an observed Normal, LogNormal or "
+            "MultivariateNormal that is looked up by a latent, loc[z], and "
+            f"this program has none{why}. Use init='responsibilities', which serves every program."
+        )
     return found
 
 
 def _weights_of_problems(locations: Locations, weights):
-    """Return (problem, sample): the weights of the samples of each problem, 0 for those of the others."""
-    return jnp.where(locations.problem_of_sample == np.arange(locations.num_problems)[:, None], weights, 0)
+    """Return (problem, sample): the weights of the samples of each problem, 0 for those of the
+    others.
+    """
+    return jnp.where(
+        locations.problem_of_sample == np.arange(locations.num_problems)[:, None], weights, 0
+    )
 
 
 def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray):
-    """Return a parameter with the mean of what its entries were given, within its bounds; entries that were given nothing stay."""
+    """Return a parameter with the mean of what its entries were given, within its bounds; entries
+    that were given nothing stay.
+    """
     start, shape, value = graph.offsets()[name], graph.parameters[name].shape, jnp.asarray(value)
     own = slice(start, start + math.prod(shape))
     if not count[own].any():
@@ -157,16 +222,27 @@ def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray):
     given = (total[own] / np.maximum(count[own], 1)).reshape(shape).astype(value.dtype)
     limits = bounds(graph.parameters[name].constraint)
     if limits is not None and not limits.are_none:
-        given = jnp.clip(given, jnp.asarray(limits.low, given.dtype), jnp.asarray(limits.high, given.dtype))
+        given = jnp.clip(
+            given, jnp.asarray(limits.low, given.dtype), jnp.asarray(limits.high, given.dtype)
+        )
     return jnp.where(count[own].reshape(shape) > 0, given, value)
 
 
-def split_clusters(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key, params: Mapping, constants: Sequence) -> dict:
-    """Return the parameters after one M-step in which each element of a latent takes the value of its cluster; the same for every key.
+def split_clusters(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key,
+    params: Mapping,
+    constants: Sequence,
+) -> dict:
+    """Return the parameters after one M-step in which each element of a latent takes the value of
+    its cluster; the same for every key.
 
-    Clusters are found by splitting: one, then two, … as many as the latent has values, in standardized coordinates (`seeding.split`). Latents that choose no
-    location have their posterior at the program's own values, given the clusters. Scales and proportions are set, too; the scale or covariance of a cluster
-    that has no extent (a single point) keeps the program's own value. Source: Linde, Buzo & Gray (1980).
+    Clusters are found by splitting: one, then two, … as many as the latent has values, in
+    standardized coordinates (`seeding.split`). Latents that choose no location have their posterior
+    at the program's own values, given the clusters. Scales and proportions are set, too; the scale
+    or covariance of a cluster that has no extent (a single point) keeps the program's own value.
+    Source: Linde, Buzo & Gray (1980).
     """
     groups, arrays = _served("splitting", graph), graph.arrays(params, constants)
     factors = []
@@ -179,24 +255,40 @@ def split_clusters(graph: FactorGraph, maximizers: Sequence[Maximizer], rng_key,
         labels = jax.vmap(clusters)(_weights_of_problems(locations, points.weights))
         labels = labels[locations.problem_of_sample, np.arange(len(locations.problem_of_sample))]
         factors += wanted(locations, graph, arrays, labels, points.weights)
-    found = _maximized(maximizers, params, constants, statistics_with(problem(graph, arrays), factors))
+    found = _maximized(
+        maximizers, params, constants, statistics_with(problem(graph, arrays), factors)
+    )
     uses = {name: maximizer.uses for maximizer in maximizers for name in maximizer.names}
-    return {name: _with_extent(value, jnp.asarray(params[name]), uses[name]) for name, value in found.items()}
+    return {
+        name: _with_extent(value, jnp.asarray(params[name]), uses[name])
+        for name, value in found.items()
+    }
 
 
 _VARIANCES: dict[Conjugate, Callable] = {
-    SCALE: jnp.square, COVARIANCE: lambda matrix: jnp.linalg.eigvalsh(matrix).min(-1), PRECISION: lambda matrix: 1 / jnp.linalg.eigvalsh(matrix).max(-1),
-    SCALE_TRIL: lambda factor: (jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2).min(-1)}
+    SCALE: jnp.square,
+    COVARIANCE: lambda matrix: jnp.linalg.eigvalsh(matrix).min(-1),
+    PRECISION: lambda matrix: 1 / jnp.linalg.eigvalsh(matrix).max(-1),
+    SCALE_TRIL: lambda factor: (jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2).min(-1),
+}
 
 
 def _with_extent(value, own, uses: Sequence[Use]):
-    """Return a scale or a covariance with its own entries in place of those whose least variance is zero, or rounding beside what it was."""
+    """Return a scale or a covariance with its own entries in place of those whose least variance is
+    zero, or rounding beside what it was.
+    """
     variance = _VARIANCES.get(uses[0].form) if uses else None
     if variance is None:
         return value
     has_extent = variance(value) > 100 * jnp.finfo(value.dtype).eps * variance(own)
-    return jnp.where(has_extent.reshape(has_extent.shape + (1,) * uses[0].form.event_dim), value, own)
+    return jnp.where(
+        has_extent.reshape(has_extent.shape + (1,) * uses[0].form.event_dim), value, own
+    )
 
 
 START_STRATEGIES: dict[str, Callable] = {
-    "responsibilities": random_responsibilities, "data": data_points, "k-means++": distant_points, "splitting": split_clusters}
+    "responsibilities": random_responsibilities,
+    "data": data_points,
+    "k-means++": distant_points,
+    "splitting": split_clusters,
+}

@@ -14,7 +14,9 @@ from emjax.numerics.arrays import in_order, take
 
 @dataclass(frozen=True, eq=False)
 class Root:
-    """The identity of an array's content: known arrays compare by value, traced ones by identity."""
+    """The identity of an array's content: known arrays compare by value, traced ones by
+    identity.
+    """
 
     array: Any
 
@@ -39,7 +41,9 @@ class Affine:
     @staticmethod
     def identity(shape: Sequence[int]) -> Affine:
         """Return the index that numbers the elements of an array in order."""
-        return Affine(0, tuple(math.prod(shape[d + 1:]) if size > 1 else 0 for d, size in enumerate(shape)))
+        return Affine(
+            0, tuple(math.prod(shape[d + 1 :]) if size > 1 else 0 for d, size in enumerate(shape))
+        )
 
     @property
     def is_known(self) -> bool:
@@ -55,7 +59,9 @@ class Affine:
         return ("affine", self.offset, self.strides)
 
     def placed(self, order: Sequence[int | None]) -> Affine:
-        """Return the index with its axes in this order: None is a new axis, along which it does not vary."""
+        """Return the index with its axes in this order: None is a new axis, along which it does not
+        vary.
+        """
         return Affine(self.offset, tuple(0 if d is None else self.strides[d] for d in order))
 
     def dense(self, shape: Sequence[int]) -> np.ndarray:
@@ -72,9 +78,10 @@ class Affine:
 class Dense:
     """An index held as an integer array, of length 1 along axes that it does not vary along.
 
-    It is a composition of maps: the last of `maps` reads a number at every position, each of the others maps numbers to
-    numbers, the first to elements. Indices of equal maps and equal shapes are equal. `partial[k]` is the composition of
-    the first k + 1 maps as an array of one axis, for every k but the last.
+    It is a composition of maps: the last of `maps` reads a number at every position, each of the
+    others maps numbers to numbers, the first to elements. Indices of equal maps and equal shapes
+    are equal. `partial[k]` is the composition of the first k + 1 maps as an array of one axis, for
+    every k but the last.
     """
 
     array: Any
@@ -100,7 +107,9 @@ class Dense:
         return ("dense", self.maps, tuple(self.array.shape))
 
     def placed(self, order: Sequence[int | None]) -> Dense:
-        """Return the index with its axes in this order: None is a new axis; axes left out must not vary."""
+        """Return the index with its axes in this order: None is a new axis; axes left out must not
+        vary.
+        """
         array = in_order(self.array, order)
         kept = [d for d in order if d is not None and self.array.shape[d] != 1]
         return replace(self, array=array) if kept == sorted(kept) else Dense.of(array)
@@ -113,7 +122,9 @@ class Dense:
         return replace(self, array=function(self.array), partial=tuple(map(function, self.partial)))
 
     def before(self, inner: Dense) -> Dense | None:
-        """Return the index `outer` of one axis for which this one is outer ∘ inner, if its maps end with those of `inner`."""
+        """Return the index `outer` of one axis for which this one is outer ∘ inner, if its maps end
+        with those of `inner`.
+        """
         count = len(self.maps) - len(inner.maps)
         if count < 1 or self.maps[count:] != inner.maps or self.array.shape != inner.array.shape:
             return None
@@ -124,7 +135,9 @@ Index = Affine | Dense
 
 
 def composed(outer: Index, size: int, inner: Dense, array) -> Dense:
-    """Return outer ∘ inner. `outer` has one axis, of length `size`; `array` holds what the composition reads."""
+    """Return outer ∘ inner. `outer` has one axis, of length `size`; `array` holds what the
+    composition reads.
+    """
     table = outer.dense((size,))
     if isinstance(table, np.ndarray) and np.array_equal(table, np.arange(size)):
         return replace(inner, array=array)

@@ -1,4 +1,6 @@
-"""Primitives that only move data: they act on a table and on the index of each of its axes alike."""
+"""Primitives that only move data: they act on a table and on the index of each of its axes
+alike.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
     on_array, on_affine = MOVES[name]
 
     def identity_kept(old, new) -> bool:
-        """Whether only unit axes came, went or moved, so that the content is what it was (`old`, `new`: compact)."""
+        """Whether only unit axes came, went or moved, so that the content is what it was (`old`,
+        `new`: compact).
+        """
         if name == "transpose":
             moved = [d for d in params["permutation"] if old[d] != 1]
             return moved == sorted(moved)
@@ -40,7 +44,12 @@ def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
     array = on_array(value.array, len(value.axes), value.shape, shape, params)
     axes = tuple(replace(axis, index=moved(axis.index)) for axis in value.axes)
     lead = len(value.axes)
-    return Named(array, shape, axes, value.content if identity_kept(value.compact, array.shape[lead:]) else None)
+    return Named(
+        array,
+        shape,
+        axes,
+        value.content if identity_kept(value.compact, array.shape[lead:]) else None,
+    )
 
 
 def _broadcast_array(array, lead, shape, new_shape, params):
@@ -66,28 +75,52 @@ def _transpose_affine(index, shape, new_shape, params):
 
 
 def _squeeze_array(array, lead, shape, new_shape, params):
-    return array.reshape([*array.shape[:lead], *(array.shape[lead + d] for d in range(len(shape)) if d not in params["dimensions"])])
+    return array.reshape(
+        [
+            *array.shape[:lead],
+            *(array.shape[lead + d] for d in range(len(shape)) if d not in params["dimensions"]),
+        ]
+    )
 
 
 def _squeeze_affine(index, shape, new_shape, params):
-    return Affine(index.offset, tuple(s for d, s in enumerate(index.strides) if d not in params["dimensions"]))
+    return Affine(
+        index.offset, tuple(s for d, s in enumerate(index.strides) if d not in params["dimensions"])
+    )
 
 
 def _slice_array(array, lead, shape, new_shape, params):
     strides = params["strides"] or (1,) * len(shape)
-    slices = [slice(None) if array.shape[lead + d] == 1 else slice(start, limit, stride)
-              for d, (start, limit, stride) in enumerate(zip(params["start_indices"], params["limit_indices"], strides, strict=True))]
+    slices = [
+        slice(None) if array.shape[lead + d] == 1 else slice(start, limit, stride)
+        for d, (start, limit, stride) in enumerate(
+            zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+        )
+    ]
     return array[(slice(None),) * lead + tuple(slices)]
 
 
 def _slice_affine(index, shape, new_shape, params):
     steps = params["strides"] or (1,) * len(shape)
-    offset = index.offset + sum(s * start for s, start in zip(index.strides, params["start_indices"], strict=True))
-    return Affine(offset, tuple(s * step if size > 1 else 0 for s, step, size in zip(index.strides, steps, new_shape, strict=True)))
+    offset = index.offset + sum(
+        s * start for s, start in zip(index.strides, params["start_indices"], strict=True)
+    )
+    return Affine(
+        offset,
+        tuple(
+            s * step if size > 1 else 0
+            for s, step, size in zip(index.strides, steps, new_shape, strict=True)
+        ),
+    )
 
 
 def _reverse_array(array, lead, shape, new_shape, params):
-    return array[tuple(slice(None, None, -1) if d - lead in params["dimensions"] else slice(None) for d in range(array.ndim))]
+    return array[
+        tuple(
+            slice(None, None, -1) if d - lead in params["dimensions"] else slice(None)
+            for d in range(array.ndim)
+        )
+    ]
 
 
 def _reverse_affine(index, shape, new_shape, params):
@@ -97,7 +130,9 @@ def _reverse_affine(index, shape, new_shape, params):
 
 
 def _groups(shape, new_shape):
-    """Yield the runs of axes (old, new) that a reshape turns into each other; unit axes stand alone."""
+    """Yield the runs of axes (old, new) that a reshape turns into each other; unit axes stand
+    alone.
+    """
     i = j = 0
     while i < len(shape) or j < len(new_shape):
         old, new = [], []
@@ -107,7 +142,9 @@ def _groups(shape, new_shape):
             new, j = [j], j + 1
         else:
             old, new, i, j = [i], [j], i + 1, j + 1
-            while (a := math.prod(shape[d] for d in old)) != (b := math.prod(new_shape[d] for d in new)):
+            while (a := math.prod(shape[d] for d in old)) != (
+                b := math.prod(new_shape[d] for d in new)
+            ):
                 if a < b:
                     old, i = [*old, i], i + 1
                 else:
@@ -167,23 +204,36 @@ def carried_out(value: Named | Joined) -> Named:
     if isinstance(value, Named):
         return value
     dim, shape = value.dim, value.shape
-    pieces = [without_rows(piece) if any(axis.varies[dim] for axis in piece.row_axes) else piece for piece in value.pieces]
+    pieces = [
+        without_rows(piece) if any(axis.varies[dim] for axis in piece.row_axes) else piece
+        for piece in value.pieces
+    ]
     bases = _aligned_by_source(pieces, dim)
     axes = tuple(_joined_axis(entries, pieces, dim) for entries in bases)
     compact = [max(piece.compact[d] for piece in pieces) for d in range(len(shape))]
     arrays = []
     for number, piece in enumerate(pieces):
-        order = [piece.axes.index(entries[number]) if entries[number] is not None else None for entries in bases]
-        array = transposed(piece.array, [i for i in order if i is not None] + list(range(len(piece.axes), piece.array.ndim)))
+        order = [
+            piece.axes.index(entries[number]) if entries[number] is not None else None
+            for entries in bases
+        ]
+        array = transposed(
+            piece.array,
+            [i for i in order if i is not None] + list(range(len(piece.axes), piece.array.ndim)),
+        )
         sizes = [1 if i is None else axis.size for i, axis in zip(order, axes, strict=True)]
-        target = [axis.size for axis in axes] + [piece.shape[d] if d == dim else compact[d] for d in range(len(shape))]
+        target = [axis.size for axis in axes] + [
+            piece.shape[d] if d == dim else compact[d] for d in range(len(shape))
+        ]
         arrays.append(broadcast(array.reshape((*sizes, *piece.compact)), tuple(target)))
     joined = concatenated(arrays, len(axes) + dim)
     return Named(joined, shape, axes)
 
 
 def _aligned_by_source(pieces, dim) -> list[list[Axis | None]]:
-    """Match the axes of the pieces: the n-th axis of a latent in one piece with the n-th in the next."""
+    """Match the axes of the pieces: the n-th axis of a latent in one piece with the n-th in the
+    next.
+    """
     bases: dict = {}
     for number, piece in enumerate(pieces):
         count: dict = {}
@@ -206,17 +256,20 @@ def _joined_axis(entries, pieces, dim) -> Axis:
         if axis is None and index.shape[dim] > 1:
             index = index[(slice(None),) * dim + (slice(0, 1),)]
         arrays.append((index, piece.shape[dim]))
-    common = np.broadcast_shapes(*(tuple(1 if d == dim else s for d, s in enumerate(index.shape)) for index, _ in arrays))
-    arrays = [broadcast(index, (*common[:dim], size, *common[dim + 1:])) for index, size in arrays]
+    common = np.broadcast_shapes(
+        *(tuple(1 if d == dim else s for d, s in enumerate(index.shape)) for index, _ in arrays)
+    )
+    arrays = [broadcast(index, (*common[:dim], size, *common[dim + 1 :])) for index, size in arrays]
     joined = concatenated(arrays, dim)
     return replace(first, index=Dense.of(joined))
 
 
-
-
 def sliced(value: Named, dim: int, i: int) -> Named:
     """Return the slice of length one at `i` along an axis."""
-    params = {"start_indices": [i if d == dim else 0 for d in range(len(value.shape))],
-              "limit_indices": [i + 1 if d == dim else s for d, s in enumerate(value.shape)], "strides": None}
+    params = {
+        "start_indices": [i if d == dim else 0 for d in range(len(value.shape))],
+        "limit_indices": [i + 1 if d == dim else s for d, s in enumerate(value.shape)],
+        "strides": None,
+    }
     shape = tuple(1 if d == dim else s for d, s in enumerate(value.shape))
     return _moved(value, shape, params, "slice")

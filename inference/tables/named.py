@@ -4,10 +4,10 @@ A value of the program, of shape (s₁ … s_d), is kept as a table
 
     value[i₁ … i_d] = table[a(i), …, i₁ or 0, …, i_d or 0]
 
-whose leading axes are *named*: each stands for the value of a latent, or for a row of a table that data
-picks. At position i a named axis reads the latent element, or the row, that its `index` gives. The other
-axes are the program's own, of length 1 where the value does not vary. `loc[component]` for a million rows
-is thus the table `loc` with its first axis renamed, and an index.
+whose leading axes are *named*: each stands for the value of a latent, or for a row of a table that
+data picks. At position i a named axis reads the latent element, or the row, that its `index` gives.
+The other axes are the program's own, of length 1 where the value does not vary. `loc[component]`
+for a million rows is thus the table `loc` with its first axis renamed, and an index.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import jax
 import numpy as np
 
 from emjax.numerics.arrays import broadcast, in_order, take, transposed
-from emjax.tables.indices import Index, Root
 from emjax.numerics.guards import is_key
+from emjax.tables.indices import Index, Root
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A named axis: `source` is a latent's name (or a latent's name and the number of one element), or None for the
-    rows of a table; `index` says which element or row each position reads."""
+    """A named axis: `source` is a latent's name (or a latent's name and the number of one element),
+    or None for the rows of a table; `index` says which element or row each position reads.
+    """
 
     source: str | tuple[str, int] | None
     size: int
@@ -56,7 +57,9 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """A value of the program of shape `shape`; `array` has one axis for each of `axes`, then the compact ones."""
+    """A value of the program of shape `shape`; `array` has one axis for each of `axes`, then the
+    compact ones.
+    """
 
     array: Any
     shape: tuple[int, ...]
@@ -70,7 +73,7 @@ class Named:
 
     @property
     def compact(self) -> tuple[int, ...]:
-        return tuple(self.array.shape[len(self.axes):])
+        return tuple(self.array.shape[len(self.axes) :])
 
     @property
     def latent_axes(self) -> tuple[Axis, ...]:
@@ -86,12 +89,21 @@ class Named:
         return isinstance(self.array, np.ndarray)
 
     def placed(self, order: Sequence[int | None]) -> Named:
-        """Return the value with its own axes in this order: None is a new unit axis; axes left out must be units."""
+        """Return the value with its own axes in this order: None is a new unit axis; axes left out
+        must be units.
+        """
         lead = len(self.axes)
-        array = in_order(self.array, [*range(lead), *(None if d is None else lead + d for d in order)])
+        array = in_order(
+            self.array, [*range(lead), *(None if d is None else lead + d for d in order)]
+        )
         kept = [d for d in order if d is not None and self.compact[d] != 1]
         shape = tuple(1 if d is None else self.shape[d] for d in order)
-        return Named(array, shape, tuple(axis.placed(order) for axis in self.axes), self.content if kept == sorted(kept) else None)
+        return Named(
+            array,
+            shape,
+            tuple(axis.placed(order) for axis in self.axes),
+            self.content if kept == sorted(kept) else None,
+        )
 
     def padded(self, rank: int) -> Named:
         """Return the value with unit axes on the left, as NumPy broadcasting does."""
@@ -118,7 +130,9 @@ def union(values: Sequence[Named]) -> tuple[Axis, ...]:
 
 
 def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
-    """Return the table with `axes` in this order (length 1 where absent), padded on the left to `rank`."""
+    """Return the table with `axes` in this order (length 1 where absent), padded on the left to
+    `rank`.
+    """
     rank = len(value.shape) if rank is None else rank
     position = {axis.key: i for i, axis in enumerate(value.axes)}
     present = [position[axis.key] for axis in axes if axis.key in position]
@@ -133,12 +147,18 @@ def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
 
 def labeled(value: Named) -> tuple[Any, list]:
     """Return a table without its unit positional axes, and the labels of the others."""
-    kept = [(label, size) for label, size in zip(value.labels, value.array.shape, strict=True) if not (isinstance(label, int) and size == 1)]
+    kept = [
+        (label, size)
+        for label, size in zip(value.labels, value.array.shape, strict=True)
+        if not (isinstance(label, int) and size == 1)
+    ]
     return value.array.reshape([size for _, size in kept]), [label for label, _ in kept]
 
 
 def without_rows(value: Named, which: Sequence[Axis] | None = None) -> Named:
-    """Return the value with its row axes read out: one entry for each position instead of one for each row."""
+    """Return the value with its row axes read out: one entry for each position instead of one for
+    each row.
+    """
     rows = value.row_axes if which is None else which
     if not rows:
         return value

@@ -1,9 +1,11 @@
-"""Walk a program's jaxpr with compact named values: which latents and rows does each value depend on?
+"""Walk a program's jaxpr with compact named values: which latents and rows does each value depend
+on?
 
-Data-moving primitives act on a table and on the indices of its axes alike; a gather turns each piece of its
-index into a named axis, so that `confusion[annotator, truth[item]]` stays the table `confusion` however many
-rows there are. Elementwise primitives act on tables. Other primitives are evaluated under `vmap` over the
-named axes. What comes out is exact: the value at every position, for every value of the latents that it reads.
+Data-moving primitives act on a table and on the indices of its axes alike; a gather turns each
+piece of its index into a named axis, so that `confusion[annotator, truth[item]]` stays the table
+`confusion` however many rows there are. Elementwise primitives act on tables. Other primitives are
+evaluated under `vmap` over the named axes. What comes out is exact: the value at every position,
+for every value of the latents that it reads.
 """
 
 from __future__ import annotations
@@ -24,11 +26,30 @@ from emjax.tables.mixing import dot_general, mapped, reduction
 from emjax.tables.moves import MOVES, Joined, carried_out, move
 from emjax.tables.named import Named, constant
 
-REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax",
-              "argmin"}
+REDUCTIONS = {
+    "reduce_sum",
+    "reduce_max",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_and",
+    "reduce_or",
+    "reduce_xor",
+    "argmax",
+    "argmin",
+}
 ALONG_ONE_AXIS = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"}
 LOOKUPS = {"gather", "dynamic_slice"}
-MATRIX = {"cholesky", "triangular_solve", "lu", "eigh", "eig", "svd", "qr", "householder_product", "geqrf"}
+MATRIX = {
+    "cholesky",
+    "triangular_solve",
+    "lu",
+    "eigh",
+    "eig",
+    "svd",
+    "qr",
+    "householder_product",
+    "geqrf",
+}
 ELEMENTWISE = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "cbrt",
     "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc",
@@ -40,12 +61,15 @@ ELEMENTWISE = {
 }  # fmt: skip
 
 
-def propagate(jaxpr: Jaxpr, inputs: Sequence[Named], estimated: Container[Var] = ()) -> tuple[list[Named], dict[Var, list[Reach]]]:
-    """Return the named value of every output of a jaxpr (without constants) for named inputs; and, by the variables that
-    lookups define, where their indices are out of range. `estimated`: the variables that depend on parameters.
+def propagate(
+    jaxpr: Jaxpr, inputs: Sequence[Named], estimated: Container[Var] = ()
+) -> tuple[list[Named], dict[Var, list[Reach]]]:
+    """Return the named value of every output of a jaxpr (without constants) for named inputs; and,
+    by the variables that lookups define, where their indices are out of range. `estimated`: the
+    variables that depend on parameters.
 
-    Equal expressions are computed once. Raises `MixedElements` where a table over single latent elements
-    cannot hold a value.
+    Equal expressions are computed once. Raises `MixedElements` where a table over single latent
+    elements cannot hold a value.
     """
     interpreter = _Interpreter(estimated)
     return interpreter.run(jaxpr, list(inputs)), interpreter.reached
@@ -83,7 +107,11 @@ class _Interpreter:
             return self.linear_solve(eqn, values)
         if name in WITH_DERIVATIVES:
             return self.with_derivatives(eqn, values)
-        key = (name, str(sorted(eqn.params.items(), key=lambda item: item[0])), tuple(id(value) for value in values))
+        key = (
+            name,
+            str(sorted(eqn.params.items(), key=lambda item: item[0])),
+            tuple(id(value) for value in values),
+        )
         if key not in self.seen:
             rows = self.chosen(eqn, values) if name == "select_n" else None
             outputs = apply(eqn, values) if rows is None else rows
@@ -103,20 +131,39 @@ class _Interpreter:
         if not isinstance(predicate, Literal) and predicate in self.estimated:
             return None
         predicate, *cases = map(carried_out, values)
-        return None if known_case(predicate) is not None else chosen(predicate.padded(len(cases[0].shape)), cases, tuple(eqn.outvars[0].aval.shape))
+        return (
+            None
+            if known_case(predicate) is not None
+            else chosen(
+                predicate.padded(len(cases[0].shape)), cases, tuple(eqn.outvars[0].aval.shape)
+            )
+        )
 
     def identified(self, eqn, values: list, output: Named) -> Named:
-        """Give equal functions of equal content equal content, so that indices that a program computes twice are known to be equal."""
+        """Give equal functions of equal content equal content, so that indices that a program
+        computes twice are known to be equal.
+        """
         if any(isinstance(value, Joined) for value in values):
             return output
         large = [value for value in values if value.array.size > 1]
-        if any(value.array.size != output.array.size or [axis.key for axis in value.axes] != [axis.key for axis in output.axes] for value in large):
+        if any(
+            value.array.size != output.array.size
+            or [axis.key for axis in value.axes] != [axis.key for axis in output.axes]
+            for value in large
+        ):
             return output
-        key = (eqn.primitive.name, str(eqn.params), str(output.array.dtype), tuple(value.content for value in values))
+        key = (
+            eqn.primitive.name,
+            str(eqn.params),
+            str(output.array.dtype),
+            tuple(value.content for value in values),
+        )
         return replace(output, root=self.contents.setdefault(key, output.content))
 
     def with_derivatives(self, eqn, values: list) -> list:
-        """Return the results of a call that has derivatives of its own: they are kept, unless a latent takes part, whose table is then compact."""
+        """Return the results of a call that has derivatives of its own: they are kept, unless a
+        latent takes part, whose table is then compact.
+        """
         whole = [carried_out(value) for value in values]
         if any(value.latent_axes for value in whole):
             return self.call(eqn.params["call_jaxpr"], values)
@@ -124,27 +171,36 @@ class _Interpreter:
 
     def call(self, closed: ClosedJaxpr, arguments: list) -> list:
         closed = inlined(closed)
-        jaxpr = rearranged(closed.jaxpr, constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars])
+        jaxpr = rearranged(
+            closed.jaxpr, constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
+        )
         return self.run(jaxpr, [*map(constant, closed.consts), *arguments])
 
     def linear_solve(self, eqn, values: list) -> list:
         """Return x for which A x = b.
 
-        JAX solves with the factors of a constant copy of A, which has no derivative. Each correction x + A⁻¹(b − A x) by such a
-        solver makes one more derivative of x right; Newton's method takes two.
+        JAX solves with the factors of a constant copy of A, which has no derivative. Each
+        correction x + A⁻¹(b − A x) by such a solver makes one more derivative of x right; Newton's
+        method takes two.
         """
         matvec, vecmat, solve, _ = eqn.params["const_lengths"]
-        right = [carried_out(value) for value in values[-len(eqn.outvars):]]
+        right = [carried_out(value) for value in values[-len(eqn.outvars) :]]
 
         def elementwise(function, first: list, second: list) -> list:
             return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
 
         def solved(side: list) -> list:
-            return self.call(eqn.params["jaxprs"].solve, [*values[matvec + vecmat:][:solve], *side])
+            return self.call(
+                eqn.params["jaxprs"].solve, [*values[matvec + vecmat :][:solve], *side]
+            )
 
         found = solved(right)
         for _ in range(2):
-            residual = elementwise(jnp.subtract, right, self.call(eqn.params["jaxprs"].matvec, [*values[:matvec], *found]))
+            residual = elementwise(
+                jnp.subtract,
+                right,
+                self.call(eqn.params["jaxprs"].matvec, [*values[:matvec], *found]),
+            )
             found = elementwise(jnp.add, found, solved(residual))
         return found
 
@@ -153,7 +209,11 @@ def apply(eqn, values: list):
     """Apply one equation to named values."""
     name = eqn.primitive.name
     if name == "concatenate":
-        return Joined(tuple(carried_out(v) for v in values), int(eqn.params["dimension"]), tuple(eqn.outvars[0].aval.shape))
+        return Joined(
+            tuple(carried_out(v) for v in values),
+            int(eqn.params["dimension"]),
+            tuple(eqn.outvars[0].aval.shape),
+        )
     if name == "gather":
         return gather(eqn, carried_out(values[0]), values[1])
     values = [carried_out(value) for value in values]
@@ -178,9 +238,25 @@ def apply(eqn, values: list):
 
 
 # NumPy's own functions, for known arrays: nothing is compiled to learn that 2 < 0 is false
-NUMPY = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal, "add": np.add,
-         "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "not": np.bitwise_not, "neg": np.negative,
-         "max": np.maximum, "min": np.minimum, "copy": np.asarray, "copy_p": np.asarray}
+NUMPY = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "not": np.bitwise_not,
+    "neg": np.negative,
+    "max": np.maximum,
+    "min": np.minimum,
+    "copy": np.asarray,
+    "copy_p": np.asarray,
+}
 
 
 def bind(eqn, *arrays):
@@ -195,16 +271,27 @@ def bind(eqn, *arrays):
             return np.where(arrays[0], arrays[2], arrays[1])
         if name == "iota":
             own = [-1 if d == eqn.params["dimension"] else 1 for d in range(len(shape))]
-            return np.broadcast_to(np.arange(shape[eqn.params["dimension"]], dtype=eqn.params["dtype"]).reshape(own), shape)
+            return np.broadcast_to(
+                np.arange(shape[eqn.params["dimension"]], dtype=eqn.params["dtype"]).reshape(own),
+                shape,
+            )
         if name == "concatenate":
             return np.concatenate(arrays, axis=eqn.params["dimension"])
         if name in MOVES:
-            return np.broadcast_to(MOVES[name][0](arrays[0], 0, arrays[0].shape, shape, eqn.params), shape)
+            return np.broadcast_to(
+                MOVES[name][0](arrays[0], 0, arrays[0].shape, shape, eqn.params), shape
+            )
+
     def function(*arrays):
         return eqn.primitive.bind(*map(jnp.asarray, arrays), **eqn.params)
 
-    # what is known is looked at where it is an index or a choice; a logarithm of a constant can wait
-    return function(*arrays) if jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact) else evaluate(function, *arrays)
+    # what is known is looked at where it is an index or a choice; a logarithm of a constant can
+    # wait
+    return (
+        function(*arrays)
+        if jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.inexact)
+        else evaluate(function, *arrays)
+    )
 
 
 def elementwise(eqn, values: Sequence[Named]) -> Named:
@@ -215,8 +302,14 @@ def elementwise(eqn, values: Sequence[Named]) -> Named:
 
 
 def known_case(predicate: Named) -> int | None:
-    """Return which case a predicate that is known to be the same everywhere selects: `where(t == 0, start, …)` has one after the first step."""
-    if not predicate.is_static or predicate.array.size == 0 or (predicate.array != predicate.array.flat[0]).any():
+    """Return which case a predicate that is known to be the same everywhere selects: `where(t == 0,
+    start, …)` has one after the first step.
+    """
+    if (
+        not predicate.is_static
+        or predicate.array.size == 0
+        or (predicate.array != predicate.array.flat[0]).any()
+    ):
         return None
     return int(predicate.array.flat[0])
 
@@ -224,10 +317,19 @@ def known_case(predicate: Named) -> int | None:
 def gather(eqn, operand: Named, indices) -> Named:
     """Look a table up; gathers of longer slices, and of known arrays, are evaluated."""
     found = as_lookup(eqn, operand.shape)
-    if found is None or (operand.is_static and not operand.axes and isinstance(indices, Named) and indices.is_static and not indices.axes):
+    if found is None or (
+        operand.is_static
+        and not operand.axes
+        and isinstance(indices, Named)
+        and indices.is_static
+        and not indices.axes
+    ):
         return mapped(eqn, [operand, carried_out(indices)], core=None)
     lookup, looked_up = found
     pieces = index_columns(indices, looked_up)
     if eqn.params["mode"] == jax.lax.GatherScatterMode.CLIP:
-        pieces = {d: lift(lambda i, top=operand.shape[d] - 1: i.clip(0, top), [piece], piece.shape) for d, piece in pieces.items()}
+        pieces = {
+            d: lift(lambda i, top=operand.shape[d] - 1: i.clip(0, top), [piece], piece.shape)
+            for d, piece in pieces.items()
+        }
     return look_up(operand, pieces, lookup, tuple(eqn.outvars[0].aval.shape))

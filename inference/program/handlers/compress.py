@@ -13,8 +13,10 @@ class Compressed(NamedTuple):
     """Distinct rows of data.
 
     - `arrays`: the distinct rows of each array, in the order in which they first appear.
-    - `count`: how often each occurs (with weights: their sum), for `numpyro.handlers.scale(scale=count)`.
-    - `rows`: which distinct row each row of the data is: `posterior[rows]` has one entry for each row of the data again.
+    - `count`: how often each occurs (with weights: their sum), for
+      `numpyro.handlers.scale(scale=count)`.
+    - `rows`: which distinct row each row of the data is: `posterior[rows]` has one entry for each
+      row of the data again.
     """
 
     arrays: tuple[Shaped[np.ndarray, "row ..."], ...]
@@ -22,10 +24,14 @@ class Compressed(NamedTuple):
     rows: Int[np.ndarray, "sample"]
 
 
-def compress(*arrays: Shaped[ArrayLike, "..."], weight: Real[ArrayLike, "..."] | None = None) -> Compressed:
-    """Return the distinct rows of the arrays, of shapes (sample, …), taken side by side, and how often each occurs.
+def compress(
+    *arrays: Shaped[ArrayLike, "..."], weight: Real[ArrayLike, "..."] | None = None
+) -> Compressed:
+    """Return the distinct rows of the arrays, of shapes (sample, …), taken side by side, and how
+    often each occurs.
 
-    A program whose plate carries the count as a multiplicity has the same likelihood and the same EM steps as on all rows:
+    A program whose plate carries the count as a multiplicity has the same likelihood and the same
+    EM steps as on all rows:
 
     ```python
     import numpy as np, numpyro, numpyro.distributions as dist
@@ -38,21 +44,30 @@ def compress(*arrays: Shaped[ArrayLike, "..."], weight: Real[ArrayLike, "..."] |
             numpyro.sample("answer", dist.Bernoulli(0.5).expand([2]).to_event(1), obs=answers)
     ```
 
-    `weight`: (sample,), the multiplicities that the rows already have. NaN equals NaN, and 0.0 equals −0.0. Errors: `ValueError` for no array, an
-    array without rows, or arrays and weights of unequal length.
+    `weight`: (sample,), the multiplicities that the rows already have. NaN equals NaN, and 0.0
+    equals −0.0. Errors: `ValueError` for no array, an array without rows, or arrays and weights of
+    unequal length.
     """
     data = [np.asarray(array) for array in arrays]
     if not data or any(array.ndim == 0 for array in data):
-        raise ValueError("compress takes one or more arrays whose first axis are the rows: compress(answers), compress(x, y).")
+        raise ValueError(
+            "compress takes one or more arrays whose first axis are the rows: compress(answers), "
+            "compress(x, y)."
+        )
     lengths = [len(array) for array in data] + ([] if weight is None else [np.size(weight)])
     if len(set(lengths)) > 1:
-        raise ValueError(f"compress takes arrays of as many rows as one another, and a weight for each row; these have {', '.join(map(str, lengths))}.")
+        raise ValueError(
+            f"compress takes arrays of as many rows as one another, and a weight for each row; "
+            f"these have {', '.join(map(str, lengths))}."
+        )
     _, first, inverse = np.unique(_as_bytes(data), return_index=True, return_inverse=True)
     order = np.argsort(first)
     rows = np.empty_like(order)
     rows[order] = np.arange(len(order))
     rows = rows[inverse.reshape(-1)]
-    count = np.bincount(rows, None if weight is None else np.asarray(weight).reshape(-1), minlength=len(order))
+    count = np.bincount(
+        rows, None if weight is None else np.asarray(weight).reshape(-1), minlength=len(order)
+    )
     return Compressed(tuple(array[first[order]] for array in data), count, rows)
 
 
@@ -62,7 +77,17 @@ def _as_bytes(arrays) -> np.ndarray:
     for array in arrays:
         flat = array.reshape(len(array), math.prod(array.shape[1:]))
         if np.issubdtype(flat.dtype, np.inexact):
-            flat = np.where(np.isnan(flat), np.nan, flat + 0.0).astype(flat.dtype)  # one NaN, one zero
-        columns.append(np.ascontiguousarray(flat).view(np.uint8).reshape(len(flat), flat.shape[1] * flat.itemsize))
+            flat = np.where(np.isnan(flat), np.nan, flat + 0.0).astype(
+                flat.dtype
+            )  # one NaN, one zero
+        columns.append(
+            np.ascontiguousarray(flat)
+            .view(np.uint8)
+            .reshape(len(flat), flat.shape[1] * flat.itemsize)
+        )
     joint = np.ascontiguousarray(np.concatenate(columns, axis=1))
-    return joint.view(np.dtype((np.void, max(joint.shape[1], 1)))).reshape(-1) if joint.shape[1] else np.zeros(len(joint), np.uint8)
+    return (
+        joint.view(np.dtype((np.void, max(joint.shape[1], 1)))).reshape(-1)
+        if joint.shape[1]
+        else np.zeros(len(joint), np.uint8)
+    )

@@ -1,6 +1,8 @@
-"""Labels: what is known of a latent, as data. Semi-supervised EM is EM on a program with one more observation for each element.
+"""Labels: what is known of a latent, as data. Semi-supervised EM is EM on a program with one more
+observation for each element.
 
-A hard label is the latent's value; a soft one is evidence q_k for each value k, which multiplies its probability:  log Σ_k q_k p(z = k) p(x | z = k).
+A hard label is the latent's value; a soft one is evidence q_k for each value k, which multiplies
+its probability:  log Σ_k q_k p(z = k) p(x | z = k).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ UNKNOWN = -1
 
 
 class Label(dist.Distribution):
-    """The label of a latent: its value, or −1 where that is not known, of log-density zero; −∞ for another.
+    """The label of a latent: its value, or −1 where that is not known, of log-density zero; −∞ for
+    another.
 
     `value`: the latent's; `low`, `size`: its least value and how many it has.
     """
@@ -42,7 +45,9 @@ class Label(dist.Distribution):
         return jnp.broadcast_to(self.value, sample_shape + self.batch_shape)
 
     def log_prob(self, value):
-        agrees = np.concatenate([np.zeros((1, self.size)), np.where(np.eye(self.size) > 0, 0.0, -np.inf)])
+        agrees = np.concatenate(
+            [np.zeros((1, self.size)), np.where(np.eye(self.size) > 0, 0.0, -np.inf)]
+        )
         row = jnp.where(value == UNKNOWN, 0, jnp.clip(value - self.low, 0, self.size - 1) + 1)
         return jnp.asarray(agrees, jnp.result_type(float))[row, self.value - self.low]
 
@@ -63,11 +68,16 @@ class SoftLabel(dist.Distribution):
         return _Evidence()
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
-        return jnp.broadcast_to(jax.nn.one_hot(self.value - self.low, self.size), sample_shape + self.batch_shape + self.event_shape)
+        return jnp.broadcast_to(
+            jax.nn.one_hot(self.value - self.low, self.size),
+            sample_shape + self.batch_shape + self.event_shape,
+        )
 
     def log_prob(self, value):
         log_evidence = jnp.where(value > 0, jnp.log(jnp.where(value > 0, value, 1)), -jnp.inf)
-        return jnp.take_along_axis(log_evidence, (self.value - self.low)[..., None], axis=-1)[..., 0]
+        return jnp.take_along_axis(log_evidence, (self.value - self.low)[..., None], axis=-1)[
+            ..., 0
+        ]
 
 
 class _LabelOrUnknown(constraints.Constraint):
@@ -100,12 +110,22 @@ class _Evidence(constraints.Constraint):
 
 
 class Labeled(Messenger):
-    """Observe a latent's labels right after it is drawn, within a `scan` as well, where each step takes its own.
+    """Observe a latent's labels right after it is drawn, within a `scan` as well, where each step
+    takes its own.
 
-    `seen`: the discrete latents met so far; `steps`: those of the scan that this is a step of, () outside; `whole`: the shape of the labels of all steps.
+    `seen`: the discrete latents met so far; `steps`: those of the scan that this is a step of, ()
+    outside; `whole`: the shape of the labels of all steps.
     """
 
-    def __init__(self, fn: Callable, site: str, labels, seen: set, steps: tuple[int, ...] = (), whole: tuple[int, ...] | None = None):
+    def __init__(
+        self,
+        fn: Callable,
+        site: str,
+        labels,
+        seen: set,
+        steps: tuple[int, ...] = (),
+        whole: tuple[int, ...] | None = None,
+    ):
         self.site, self.labels, self.seen, self.steps = site, labels, seen, steps
         self.whole = jnp.shape(labels) if whole is None else whole
         super().__init__(fn)
@@ -115,8 +135,16 @@ class Labeled(Messenger):
             return
         step, init, xs, length, reverse = msg["args"]
         steps = (int(length) if length is not None else jnp.shape(jax.tree.leaves(xs)[0])[0],)
-        if jnp.shape(self.labels)[:1] != steps:  # those of a latent outside, or an error once the latent is drawn
-            msg["args"] = (Labeled(step, self.site, self.labels, self.seen, steps), init, xs, length, reverse)
+        if (
+            jnp.shape(self.labels)[:1] != steps
+        ):  # those of a latent outside, or an error once the latent is drawn
+            msg["args"] = (
+                Labeled(step, self.site, self.labels, self.seen, steps),
+                init,
+                xs,
+                length,
+                reverse,
+            )
             return
 
         def labeled_step(carry, both):
@@ -139,12 +167,23 @@ class Labeled(Messenger):
         low, size = _interval(self.site, latent.support)
         kind, own = Label if _are_integers(self.labels) else SoftLabel, (*self.steps, *shape)
         if self.whole != (own if kind is Label else (*own, size)):
-            raise ValueError(f"Latent '{self.site}' has shape {own} and {size} values, its labels have shape {self.whole} and dtype {jnp.result_type(self.labels)}. "
-                             f"Pass integers of shape {own}, {UNKNOWN} for unknown, or evidence for each value: floats of shape {(*own, size)}.")
+            raise ValueError(
+                f"Latent '{self.site}' has shape {own} and {size} values, its labels have shape "
+                f"{self.whole} and dtype {jnp.result_type(self.labels)}. "
+                f"Pass integers of shape {own}, {UNKNOWN} for unknown, or evidence for each value: "
+                f"floats of shape {(*own, size)}."
+            )
         if kind is Label and low <= UNKNOWN:
-            raise ValueError(f"{UNKNOWN} is a value of latent '{self.site}', and means unknown in a label. Pass evidence for each value: floats of shape "
-                             f"{(*own, size)}.")
-        numpyro.sample(f"{self.site}_label", kind(msg["value"], low, size).to_event(fn.event_dim), obs=self.labels)
+            raise ValueError(
+                f"{UNKNOWN} is a value of latent '{self.site}', and means unknown in a label. Pass "
+                "evidence for each value: floats of shape "
+                f"{(*own, size)}."
+            )
+        numpyro.sample(
+            f"{self.site}_label",
+            kind(msg["value"], low, size).to_event(fn.event_dim),
+            obs=self.labels,
+        )
 
 
 def _are_integers(labels) -> bool:
@@ -154,21 +193,28 @@ def _are_integers(labels) -> bool:
 def _interval(site: str, support: np.ndarray) -> tuple[int, int]:
     """Return the least value of a support and the number of its values."""
     if support.ndim != 1 or (np.diff(support) != 1).any():
-        raise ValueError(f"Latent '{site}' takes values that are not consecutive integers, and labels are such. Draw its number from dist.Categorical(...).")
+        raise ValueError(
+            f"Latent '{site}' takes values that are not consecutive integers, and labels are such. "
+            "Draw its number from dist.Categorical(...)."
+        )
     return int(support[0]), len(support)
 
 
 def labeled(model: Callable, site: str) -> Callable:
-    """Return the program (labels, *args, **kwargs) in which some elements of a discrete latent are known, for certain or in part.
+    """Return the program (labels, *args, **kwargs) in which some elements of a discrete latent are
+    known, for certain or in part.
 
-    `labels`: integers of the latent's shape, its values, with −1 where nothing is known (as in scikit-learn); or floats (*its shape, values), evidence
-    q for each value: an element contributes log Σ_k q_k p(z = k) p(x | z = k). Evidence is taken as it stands: a row of ones says nothing, equal entries
-    other than one change the likelihood by a constant and nothing else, and a row with a single 1 is a hard label. A latent within a `scan` takes (steps, *its shape
-    in a step, …). The labels are observed at a site '<site>_label', under the latent's plates, masks and multiplicities. `labeled` can be applied to
-    one latent after another: the labels that were added last come first.
+    `labels`: integers of the latent's shape, its values, with −1 where nothing is known (as in
+    scikit-learn); or floats (*its shape, values), evidence q for each value: an element contributes
+    log Σ_k q_k p(z = k) p(x | z = k). Evidence is taken as it stands: a row of ones says nothing,
+    equal entries other than one change the likelihood by a constant and nothing else, and a row
+    with a single 1 is a hard label. A latent within a `scan` takes (steps, *its shape in a step,
+    …). The labels are observed at a site '<site>_label', under the latent's plates, masks and
+    multiplicities. `labeled` can be applied to one latent after another: the labels that were added
+    last come first.
 
-    Errors: `ValueError` for a latent that the program does not have, labels of another shape, or a label that is none of its values; NaN, negative evidence, or
-    a row of zeros.
+    Errors: `ValueError` for a latent that the program does not have, labels of another shape, or a
+    label that is none of its values; NaN, negative evidence, or a row of zeros.
 
     ```python
     from emjax.models.gaussian_mixture import program
@@ -178,13 +224,18 @@ def labeled(model: Callable, site: str) -> Callable:
     em.run(jax.random.key(0), jnp.array([1, -1, 0, -1, -1, -1]), points, 2)
     ```
 
-    Source: Nigam, McCallum, Thrun & Mitchell (2000), Machine Learning 39, for hard labels; Côme et al. (2009), Pattern Recognition 42, for soft ones.
+    Source: Nigam, McCallum, Thrun & Mitchell (2000), Machine Learning 39, for hard labels; Côme et
+    al. (2009), Pattern Recognition 42, for soft ones.
     """
+
     def program(labels, *args, **kwargs):
         seen: set = set()
         result = Labeled(model, site, jnp.asarray(labels), seen)(*args, **kwargs)
         if site not in seen:
-            raise ValueError(f"The program has no discrete latent '{site}' to label; it has {', '.join(map(repr, sorted(seen))) or 'none'}.")
+            raise ValueError(
+                f"The program has no discrete latent '{site}' to label; it has "
+                f"{', '.join(map(repr, sorted(seen))) or 'none'}."
+            )
         return result
 
     return program
