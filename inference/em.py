@@ -19,7 +19,7 @@ from emjax.program.arguments import signature, split_arguments
 from emjax.program.trace import DependsOnData
 from emjax.run import validation
 from emjax.run.compiled import Compiled, End, Start
-from emjax.run.loop import Carry, EMState, Status
+from emjax.run.loop import EMState, LoopState, Status
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
 
@@ -247,7 +247,9 @@ class EM:
             warnings,
         )
 
-    def _with_progress(self, compiled: Compiled, carry: Carry, constants, violations) -> Carry:
+    def _with_progress(
+        self, compiled: Compiled, carry: LoopState, constants, violations
+    ) -> LoopState:
         from tqdm.auto import tqdm
 
         with tqdm(total=self.settings.max_steps, desc="EM", unit="step") as bar:

@@ -22,7 +22,7 @@ from random_chains import CONSTRAINTS, Chain, chain_from_seed, repeated
 
 from emjax import EM
 from emjax.distributions import Select
-from emjax.e_step.e_step import e_step, problem
+from emjax.e_step.e_step import e_step, instance_of
 from emjax.elimination import crossed, log_partition
 from emjax.graph import symbols
 from emjax.numerics import guards
@@ -132,7 +132,9 @@ def expected_statistics_times_tables(chain: Chain, chains: str):
 
     def expected(unconstrained):
         log_z, statistics = e_step(graph, graph.arrays(params, constants))
-        tables = problem(graph, graph.arrays(constrained(chain, unconstrained), constants)).tables
+        tables = instance_of(
+            graph, graph.arrays(constrained(chain, unconstrained), constants)
+        ).tables
         products = jax.tree.map(
             lambda t, table: jnp.sum(jax.lax.stop_gradient(t) * table), statistics, tables
         )

@@ -18,7 +18,7 @@ from emjax.certificates import diagnosis
 from emjax.certificates.coordinates import coordinates
 from emjax.certificates.curvature import check_finite, largest_eigenvalues
 from emjax.certificates.occupancy import duplicates, expected_counts
-from emjax.e_step.e_step import e_step, problem
+from emjax.e_step.e_step import e_step, instance_of
 
 KEY = jax.random.key(0)
 
@@ -310,7 +310,11 @@ def test_equal_states_of_a_chain_are_duplicates():
     def expected(params):
         arrays = graph.arrays(params, constants)
         _, statistics = e_step(graph, arrays)
-        return problem(graph, arrays).tables, statistics, expected_counts(graph, arrays, statistics)
+        return (
+            instance_of(graph, arrays).tables,
+            statistics,
+            expected_counts(graph, arrays, statistics),
+        )
 
     def found(params):
         tables, statistics, counts = jax.device_get(

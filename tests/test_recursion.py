@@ -17,7 +17,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from emjax import EM
-from emjax.e_step.e_step import log_z, problem, value_and_gradient
+from emjax.e_step.e_step import instance_of, log_z, value_and_gradient
 from emjax.elimination.chains import scaled
 from emjax.numerics import guards
 
@@ -208,7 +208,7 @@ def whole_problem(program, *data):
     em = EM(program)
     compiled, data = em._compiled(data, {})
     params = em.init(jax.random.key(0), *data).params
-    return problem(compiled.graph, compiled.graph.arrays(params, compiled.graph.prepare(data)))
+    return instance_of(compiled.graph, compiled.graph.arrays(params, compiled.graph.prepare(data)))
 
 
 def plain_form(whole):

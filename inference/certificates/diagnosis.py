@@ -32,7 +32,7 @@ from emjax.certificates.em_map import (
     statistics_along,
 )
 from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
-from emjax.e_step.e_step import e_step, problem
+from emjax.e_step.e_step import e_step, instance_of
 from emjax.m_step.m_step import expected_log_likelihood
 from emjax.run.compiled import Compiled
 
@@ -233,7 +233,7 @@ def _compiled(compiled: Compiled, own: Coordinates):
         found = {
             "objective": objective,
             "counts": expected_counts(graph, arrays, statistics),
-            "tables": problem(graph, arrays).tables,
+            "tables": instance_of(graph, arrays).tables,
             "statistics": statistics,
             "gradient": jax.grad(objective_along(graph, own, params, constants))(vector),
             "gradient of Q": slope(vector, statistics),

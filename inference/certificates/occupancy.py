@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.e_step.e_step import posterior, problem
+from emjax.e_step.e_step import instance_of, posterior
 from emjax.graph.factor_graph import FactorGraph, Term
 
 # A value that explains less than one element has no datum of its own to determine anything by.
@@ -39,7 +39,7 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
             missing.append(name)
     if missing:
         latents, posteriors = (
-            problem(graph, arrays, predicted=True).latents,
+            instance_of(graph, arrays, predicted=True).latents,
             posterior(graph, arrays),
         )
         for name in missing:

@@ -42,7 +42,7 @@ FEWEST_BLOCKS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Instance:
     """A factor graph at given parameters and data: terms without slots, their natural-parameter
     tables, the latents to sum out, the part of log Z that depends on neither, and how chains are
     summed out (see `EM`).
@@ -66,24 +66,24 @@ class Blocks:
     for those that are cut; `size` the plate's length, `rows` a block's.
     """
 
-    whole: Problem
+    whole: Instance
     axes: Mapping[int, int]
     size: int
     rows: int
 
     @property
-    def rest(self) -> Problem:
+    def rest(self) -> Instance:
         """The terms that are not cut."""
         numbers = [i for i in range(len(self.whole.terms)) if i not in self.axes]
         own = {axis.source for i in self.axes for axis in self.whole.terms[i].latent_axes}
-        return Problem(
+        return Instance(
             tuple(self.whole.terms[i] for i in numbers),
             tuple(self.whole.naturals[i] for i in numbers),
             {name: v for name, v in self.whole.latents.items() if name not in own},
             self.whole.constant,
         )
 
-    def part(self, start, rows: int) -> Problem:
+    def part(self, start, rows: int) -> Instance:
         """Return the problem on `rows` positions of the plate from `start`."""
         terms, naturals, latents = [], [], {}
         for i, axis in self.axes.items():
@@ -91,7 +91,7 @@ class Blocks:
             terms.append(cut_term(term, axis, start, rows))
             naturals.append([cut(table, axis, start, rows) for table in self.whole.naturals[i]])
             latents |= {a.source: self.whole.latents[a.source] for a in term.latent_axes}
-        return Problem(
+        return Instance(
             tuple(terms),
             tuple(naturals),
             {name: _shortened(v, start, rows) for name, v in latents.items()},
@@ -108,7 +108,7 @@ class Blocks:
             for table in self.whole.naturals[i]
         ]
 
-    def tables_of(self, part: Problem, shared: Sequence, own: Sequence) -> list[list]:
+    def tables_of(self, part: Instance, shared: Sequence, own: Sequence) -> list[list]:
         """Return the tables of a block from those that all blocks share and its own."""
         of_all, of_one = iter(shared), iter(own)
         flat = iter([next(of_all if is_shared else of_one) for is_shared in self.shared])
@@ -189,7 +189,7 @@ class Blocks:
     def in_order(self, shared: Sequence, own: Sequence, rest: Sequence) -> list[list]:
         """Return what belongs to the tables in the order of all terms."""
         cut = self.tables_of(
-            Problem((), tuple(self.whole.naturals[i] for i in self.axes), {}), shared, own
+            Instance((), tuple(self.whole.naturals[i] for i in self.axes), {}), shared, own
         )
         cut, rest = dict(zip(self.axes, cut, strict=True)), iter(rest)
         return [cut[i] if i in cut else next(rest) for i in range(len(self.whole.terms))]
@@ -228,7 +228,7 @@ def _hoisted(function: Callable, own, shared):
     return before, after
 
 
-def blocks_of(whole: Problem) -> Blocks | None:
+def blocks_of(whole: Instance) -> Blocks | None:
     """Return how to cut a problem, or None where nothing is gained or its terms do not run along
     one axis.
     """
@@ -259,7 +259,7 @@ def _rows_of_equal_blocks(size: int, most: int) -> int:
     return next((size // n for n in range(fewest, 2 * fewest) if size % n == 0), -(-size // fewest))
 
 
-def _axes_along(whole: Problem, size: int) -> dict[int, int]:
+def _axes_along(whole: Instance, size: int) -> dict[int, int]:
     """Return, for each term of the latents whose first axis has this length, its own axis that runs
     along it; {} if one has none.
     """
@@ -363,7 +363,7 @@ def _shortened(variable: Variable, start, rows: int) -> Variable:
     return replace(variable, shape=(rows, *variable.shape[1:]), scale=scale)
 
 
-def _bytes_per_row(whole: Problem, number: int, axis: int) -> int:
+def _bytes_per_row(whole: Instance, number: int, axis: int) -> int:
     """Return what a term works on for one position: its statistics, its latents' joint table, that
     one's exponential and derivative (where coordinates are missing, also some matrices for each
     entry of that table).

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from emjax.e_step.blocks import Problem, blocks_of, can_be_cut, cut, cut_term
+from emjax.e_step.blocks import Instance, blocks_of, can_be_cut, cut, cut_term
 from emjax.e_step.products import cells, inner_product
 from emjax.elimination.factors import Deferred, Factor, Variable
 from emjax.elimination.log_partition import log_partition
@@ -33,13 +33,13 @@ from emjax.tables.lifting import lift_events
 from emjax.tables.named import Axis, Named
 
 
-def problem(
+def instance_of(
     graph: FactorGraph,
     arrays: Sequence,
     which: Callable | None = None,
     temperature: ArrayLike = 1.0,
     predicted: bool = False,
-) -> Problem:
+) -> Instance:
     """Return the problem at the parameters that the arrays were computed at. `which`: a filter on
     terms; `predicted`: with the latents that no observation depends on.
     """
@@ -59,7 +59,7 @@ def problem(
         (_constant(term, temperature) for term in filled_terms if term.base_is_constant),
         jnp.zeros(()),
     )
-    return Problem(
+    return Instance(
         filled_terms, tuple(map(naturals_of, filled_terms)), latents, constant, graph.chains
     )
 
@@ -106,7 +106,7 @@ def e_step(
     `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form,
     since these have no forward derivatives.
     """
-    whole = problem(graph, arrays, temperature=temperature)
+    whole = instance_of(graph, arrays, temperature=temperature)
     if tables is not None:
         naturals = [
             [replace(n, array=a) for n, a in zip(named, own, strict=True)]
@@ -124,11 +124,11 @@ def log_partition_of(
 ):
     """Return log Z in nats. `which`: a filter on terms."""
     return _over_blocks(
-        problem(graph, arrays, which, temperature), temperature, with_gradient=False
+        instance_of(graph, arrays, which, temperature), temperature, with_gradient=False
     )[0]
 
 
-def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
+def _over_blocks(whole: Instance, temperature: ArrayLike, with_gradient: bool, plain: bool = False):
     """Return log Z and, if asked for, its gradient with respect to the tables (else None), over
     blocks of the data.
     """
@@ -144,7 +144,7 @@ def _over_blocks(whole: Problem, temperature: ArrayLike, with_gradient: bool, pl
     else:
 
         def summed(cheaper: Cheaper | None):
-            def function(part: Problem, tables):
+            def function(part: Instance, tables):
                 own = None if cheaper is None else Cheaper()
                 value = log_z(part, tables, temperature, cheaper=own)
                 if own is not None:
@@ -196,7 +196,7 @@ def _cheaper_first(function: Callable, cheaper: Cheaper):
 
 
 def log_z(
-    part: Problem,
+    part: Instance,
     tables: Sequence,
     temperature: ArrayLike = 1.0,
     more: Sequence[Factor] = (),
@@ -217,7 +217,7 @@ def log_z(
     return part.constant + log_partition(factors, part.latents, temperature, cheaper, part.chains)
 
 
-def _time_axis(term: Term, part: Problem) -> int | None:
+def _time_axis(term: Term, part: Instance) -> int | None:
     """Return the axis of a term's elements along which all latents that it reads step on by one row
     of their elements, if it can be cut there.
     """
@@ -281,7 +281,7 @@ def term_factor(
     )
 
 
-def statistics_with(whole: Problem, factors: Sequence[Factor]) -> list:
+def statistics_with(whole: Instance, factors: Sequence[Factor]) -> list:
     """Return the expected statistics, arrays of the shapes of the natural-parameter tables, under
     the posterior that these factors take part in, too.
     """
@@ -310,7 +310,7 @@ def products(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic
 
 def posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: its elements' shape, then its support."""
-    latents = problem(graph, arrays, predicted=True).latents
+    latents = instance_of(graph, arrays, predicted=True).latents
     axes = {name: (_along(latent, 0),) for name, latent in latents.items()}
     return _marginals(
         graph, arrays, temperature, axes, {name: latent.shape for name, latent in latents.items()}
@@ -323,7 +323,7 @@ def pairwise_posterior(graph: FactorGraph, arrays, temperature: ArrayLike = 1.0)
     """
     latents = {
         name: latent
-        for name, latent in problem(graph, arrays, predicted=True).latents.items()
+        for name, latent in instance_of(graph, arrays, predicted=True).latents.items()
         if graph.latents[name].is_series and latent.shape[0] > 1
     }
     shapes = {name: (latent.shape[0] - 1, *latent.shape[1:]) for name, latent in latents.items()}
@@ -349,7 +349,7 @@ def _marginals(
     """Return the posterior of latents along `axes`: the derivative of log Z with respect to a
     factor of their own that is zero.
     """
-    whole = problem(graph, arrays, predicted=True)
+    whole = instance_of(graph, arrays, predicted=True)
     zeros = {
         name: jnp.zeros((*shapes[name], *(axis.size for axis in own)), jnp.result_type(float))
         for name, own in axes.items()

@@ -212,7 +212,7 @@ class _Builder:
     def reading(self, site: Site) -> Reading:
         """Return what a site's term reads, checked."""
         outputs, event = self.outputs, len(site.event)
-        value = outputs.values[site.outputs["value"]]
+        value = outputs.values[site.outputs.value]
         elements = elements_of(site, value)
         rank = len(elements)
         value, weight = value.padded(rank + event), self.weight(site, rank)
@@ -238,14 +238,14 @@ class _Builder:
 
     def weight(self, site: Site, rank: int) -> Weight:
         numbers = [
-            *site.outputs["masks"],
-            *([site.outputs["gate"]] if site.outputs["gate"] is not None else []),
+            *site.outputs.masks,
+            *([site.outputs.gate] if site.outputs.gate is not None else []),
         ]
         return Weight(self.copies.of(site).padded(rank), self.outputs.all_of(numbers, rank))
 
     def gate(self, site: Site, rank: int) -> Named | None:
         """Return where a component of a `Select` is chosen, if latents say so."""
-        number = site.outputs["gate"]
+        number = site.outputs.gate
         return (
             None
             if number is None or not self.outputs.values[number].latent_axes
@@ -285,11 +285,11 @@ class _Builder:
         """
         outputs = reading.site.outputs
         numbers = [
-            outputs["value"],
-            *outputs["masks"],
-            outputs["scale"],
-            outputs["gate"],
-            *(outputs["args"][name] for name in statistics.inputs if name in outputs["args"]),
+            outputs.value,
+            *outputs.masks,
+            outputs.multiplicity,
+            outputs.gate,
+            *(outputs.args[name] for name in statistics.inputs if name in outputs.args),
         ]
         if (
             any(number is not None and self.outputs.depends[number] for number in numbers)

@@ -86,8 +86,8 @@ def observation_checks(
     """Return where an observation is NaN or outside the support. `observed`: which of its
     coordinates are read (None: all).
     """
-    number, event = site.outputs["valid"], len(site.event)
-    if site.kind != "observed" or outputs.depends[site.outputs["value"]] or value.latent_axes:
+    number, event = site.outputs.valid, len(site.event)
+    if site.kind != "observed" or outputs.depends[site.outputs.value] or value.latent_axes:
         return []
     if observed is not None and observed.latent_axes:
         raise ValueError(
@@ -114,12 +114,12 @@ def choice_checks(outputs: Outputs, site: Site, rank: int) -> list[Check]:
     """Return where data choose none of the components of a `Select`; raise `ValueError` where its
     index does so whatever the data.
     """
-    number = site.outputs["unchosen"]
+    number = site.outputs.unchosen
     if number is None or outputs.depends[number]:
         return []
     bad = without_rows(outputs.values[number])
     latents = ", ".join(f"'{axis.source}'" for axis in bad.axes)
-    mask = outputs.all_of(site.outputs["masks"], rank)
+    mask = outputs.all_of(site.outputs.masks, rank)
     bad = Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
     bad = _unmasked(bad, mask if mask is None or not mask.latent_axes else None)
     if not bad.is_static:

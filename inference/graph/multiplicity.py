@@ -28,7 +28,7 @@ class Copies:
 
     def of(self, site: Site) -> Named:
         """Return how often each element of a site counts."""
-        number = site.outputs["scale"]
+        number = site.outputs.multiplicity
         if number is None:
             return constant(np.ones((1,) * len(site.elements)))
         value = self.outputs.values[number]

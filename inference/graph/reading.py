@@ -113,7 +113,7 @@ def log_density(
     possible: Named | None,
 ) -> Named:
     """Return a site's log-density as the program's distribution computes it, zero where masked."""
-    number = site.outputs["log_prob"]
+    number = site.outputs.log_prob
     if number is None:
         raise ValueError(
             f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use "
@@ -140,7 +140,7 @@ def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[i
             ),
         )
 
-    value = outputs.values[site.outputs["value"]].padded(rank + event)
+    value = outputs.values[site.outputs.value].padded(rank + event)
     (table,) = lift_events(
         density, [(value, event), *outputs.arguments(site, prior.arguments, rank).values()], rank
     )

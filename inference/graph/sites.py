@@ -33,15 +33,15 @@ def chosen_family(site: Site, depends: Sequence[frozenset[str]]) -> Family | Non
     """Return the exponential family that a site is read as; None if its log-density is evaluated
     instead.
     """
-    family = family_of(site.family, site.outputs["args"])
+    family = family_of(site.family, site.outputs.args)
     if family is None or site.kind == "prior":
         return None
     # what statistics are computed of must not move with the parameters
     fixed = [
-        site.outputs["value"],
-        *site.outputs["masks"],
-        site.outputs["gate"],
-        *(site.outputs["args"][name] for name in family.given),
+        site.outputs.value,
+        *site.outputs.masks,
+        site.outputs.gate,
+        *(site.outputs.args[name] for name in family.given),
     ]
     return None if any(depends[number] for number in fixed if number is not None) else family
 
@@ -60,7 +60,7 @@ def written_prior(site: Site) -> Prior | None:
         prior
         if prior is not None
         and prior.log_constant is not None
-        and set(prior.arguments) <= set(site.outputs["args"])
+        and set(prior.arguments) <= set(site.outputs.args)
         else None
     )
 
@@ -77,16 +77,16 @@ def needed_outputs(program: Program, depends: Sequence[frozenset[str]]) -> set[i
             if prior is not None
             else ()
         )
-        needed |= {outputs["args"][name] for name in names if name in outputs["args"]}
+        needed |= {outputs.args[name] for name in names if name in outputs.args}
         needed |= {
-            outputs["value"],
-            *outputs["masks"],
-            outputs["scale"],
-            outputs["gate"],
-            outputs["unchosen"],
-            outputs["valid"],
+            outputs.value,
+            *outputs.masks,
+            outputs.multiplicity,
+            outputs.gate,
+            outputs.unchosen,
+            outputs.valid,
         }
-        needed |= {outputs["log_prob"]} if family is None else set()
+        needed |= {outputs.log_prob} if family is None else set()
     return needed - {None}
 
 
@@ -105,10 +105,10 @@ class Outputs:
         log-density, its masks, its gate.
         """
         numbers = [
-            *site.outputs["args"].values(),
-            site.outputs["log_prob"],
-            *site.outputs["masks"],
-            site.outputs["gate"],
+            *site.outputs.args.values(),
+            site.outputs.log_prob,
+            *site.outputs.masks,
+            site.outputs.gate,
         ]
         return [
             number for number in numbers if number is not None and self.values[number] is not None
@@ -118,8 +118,8 @@ class Outputs:
         """Return all outputs that a site's contribution depends on."""
         return [
             *self.read_by(site),
-            site.outputs["value"],
-            *([] if site.outputs["scale"] is None else [site.outputs["scale"]]),
+            site.outputs.value,
+            *([] if site.outputs.multiplicity is None else [site.outputs.multiplicity]),
         ]
 
     def sources(self, site: Site) -> set[str]:
@@ -131,7 +131,7 @@ class Outputs:
     def argument(self, site: Site, name: str, rank: int) -> Named:
         """Return an argument with its event axes at their full length."""
         event = site.arg_constraints[name].event_dim
-        padded = self.values[site.outputs["args"][name]].padded(rank + event)
+        padded = self.values[site.outputs.args[name]].padded(rank + event)
         return replace(padded, array=full(padded, range(rank, rank + event)))
 
     def arguments(
@@ -145,7 +145,7 @@ class Outputs:
 
     def prior_arguments(self, site: Site) -> dict[str, Named]:
         """Return the arguments of a prior that may be conjugate."""
-        prior, numbers = registered_prior(site), site.outputs["args"]
+        prior, numbers = registered_prior(site), site.outputs.args
         return {
             name: self.values[numbers[name]]
             for name in (prior.arguments if prior else ())
@@ -171,11 +171,9 @@ class Outputs:
 
         NumPyro's distributions evaluate their formula outside the support, too.
         """
-        number = site.outputs["valid"]
+        number = site.outputs.valid
         if number is None or not (
-            self.depends[number]
-            or self.values[number].latent_axes
-            or site.outputs["gate"] is not None
+            self.depends[number] or self.values[number].latent_axes or site.outputs.gate is not None
         ):
             return None
         return self.values[number].padded(rank)

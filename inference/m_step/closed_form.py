@@ -169,7 +169,7 @@ class Reader:
             or set(prior.arguments) - set(term.prior_arguments)
         ):
             return f"its {kind} prior is not conjugate to a {form.name}"
-        if term.latent_axes or term.site.outputs["masks"]:
+        if term.latent_axes or term.site.outputs.masks:
             return f"its {kind} prior depends on a latent or a mask"
         return ""
 

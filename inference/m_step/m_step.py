@@ -109,7 +109,7 @@ def maximizers(
     return held + locations + between + others
 
 
-def stepped(
+def m_step(
     maximizers: Sequence[Maximizer],
     params: Mapping[str, Any],
     states: Sequence,

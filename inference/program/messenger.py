@@ -357,12 +357,14 @@ class ScannedSite:
         steps its masks and its scale.
         """
         masks = [self._aligned(mask) for mask, _ in unwrapped(fn)[1] if mask is not True]
-        arrays, outputs = [*self.arrays, *masks], dict(self.site.outputs)
-        outputs["masks"] = [*outputs["masks"], *range(len(self.arrays), len(arrays))]
+        arrays, outputs = [*self.arrays, *masks], self.site.outputs
+        masks_of_site = [*outputs.masks, *range(len(self.arrays), len(arrays))]
+        multiplicity = outputs.multiplicity
         if scale is not None:
-            own = 1.0 if outputs["scale"] is None else arrays[outputs["scale"]]
-            outputs["scale"] = len(arrays)
-            arrays.append(own * self._aligned(scale))
+            inner = 1.0 if multiplicity is None else arrays[multiplicity]
+            multiplicity = len(arrays)
+            arrays.append(inner * self._aligned(scale))
+        outputs = replace(outputs, masks=masks_of_site, multiplicity=multiplicity)
         return replace(self, site=replace(self.site, outputs=outputs), arrays=arrays)
 
     def _aligned(self, array):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -28,6 +29,26 @@ class Parameter:
     is_prior: bool
 
 
+class SiteOutputs(eqx.Module):
+    """Where a site's arrays are among the outputs of the traced program; None: there is none.
+
+    - `value`: what is observed or drawn; `valid`: where an observed value is in the support.
+    - `multiplicity`: how often each element counts; `masks`: where the elements count at all.
+    - `args`: the arguments that a family or a prior of the distribution reads, by name.
+    - `log_prob`: the log-density of each element, where NumPyro has one.
+    - `gate`: where this component of a `Select` is chosen; `unchosen`: where none of them is.
+    """
+
+    value: int
+    multiplicity: int | None
+    masks: list[int]
+    gate: int | None
+    unchosen: int | None
+    args: dict[str, int]
+    log_prob: int | None
+    valid: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """One term of the complete-data log-likelihood.
@@ -43,7 +64,7 @@ class Site:
     elements: tuple[int, ...]
     event: tuple[int, ...]
     plates: tuple[str, ...]
-    outputs: Mapping[str, Any]
+    outputs: SiteOutputs
     arg_constraints: Mapping[str, Any]
 
     @property
@@ -57,11 +78,11 @@ class Site:
     def ranks(self, rank: int) -> dict[int, int]:
         """Return the number of axes of each of its arrays, `rank` of them its elements'."""
         events = {
-            self.outputs["args"][name]: self.arg_constraints[name].event_dim
-            for name in self.outputs["args"]
+            self.outputs.args[name]: self.arg_constraints[name].event_dim
+            for name in self.outputs.args
         }
         return {number: rank + events.get(number, 0) for number in self.arrays} | {
-            self.outputs["value"]: rank + len(self.event)
+            self.outputs.value: rank + len(self.event)
         }
 
 
@@ -73,7 +94,7 @@ class Record:
     kind: str
     fn: Any
     value: Any
-    scale: Any
+    multiplicity: Any
     plates: tuple[str, ...]
 
     def sites(self, outputs: list) -> Iterator[Site]:
@@ -99,22 +120,22 @@ class Record:
             names = registered_arguments(type(core))
             available = core.get_args() if names else {}
             observed = self.kind == "observed"
-            arrays = {
-                "value": emit(self.value),
-                "scale": emit(self.scale, reinterpreted + extra),
-                "masks": [emit(mask, units) for mask, units in all_masks if mask is not True],
-                "gate": emit(inner.index == number, extra) if is_select else None,
-                "unchosen": emit((inner.index < 0) | (inner.index >= len(inner.components)), extra)
-                if is_select and number == 0
-                else None,
-                "args": {key: emit(available[key]) for key in names if key in available},
-                "log_prob": emit(
-                    _log_prob(
-                        core, _feasible(core, self.value, all_masks) if observed else self.value
-                    )
-                ),
-                "valid": emit(_valid(core, self.value)) if observed else None,
-            }
+            unchosen = None
+            if is_select and number == 0:
+                unchosen = emit((inner.index < 0) | (inner.index >= len(inner.components)), extra)
+            feasible_value = self.value
+            if observed:
+                feasible_value = _feasible(core, self.value, all_masks)
+            arrays = SiteOutputs(
+                value=emit(self.value),
+                multiplicity=emit(self.multiplicity, reinterpreted + extra),
+                masks=[emit(mask, units) for mask, units in all_masks if mask is not True],
+                gate=emit(inner.index == number, extra) if is_select else None,
+                unchosen=unchosen,
+                args={key: emit(available[key]) for key in names if key in available},
+                log_prob=emit(_log_prob(core, feasible_value)),
+                valid=emit(_valid(core, self.value)) if observed else None,
+            )
             elements = batch + tuple(component.event_shape)[:extra]
             yield Site(
                 self.name,

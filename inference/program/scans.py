@@ -304,7 +304,7 @@ class Scan:
         offset = self.step.num_carry + self.step.num_ys
         shapes = [var.aval.shape for var in self.step.jaxpr.jaxpr.outvars[offset:]]
         for site in self.step.sites:
-            rank = max(len(site.elements), len(shapes[site.outputs["value"]]) - len(site.event))
+            rank = max(len(site.elements), len(shapes[site.outputs.value]) - len(site.event))
             elements, ranks = (1,) * (rank - len(site.elements)) + site.elements, site.ranks(rank)
             numbers = sorted(ranks)
             for start, arrays in self.pieces([offset + i for i in numbers]):

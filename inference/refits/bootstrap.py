@@ -208,7 +208,7 @@ def simulated(em: EM, compiled: Compiled, args, kwargs, concrete: bool) -> tuple
 def redrawn(em: EM, base: Compiled, params, constants, keys, latents, args, kwargs) -> Refits:
     """Return the program refitted to data that it draws itself at `params`."""
     for term in base.graph.terms:
-        if term.site.outputs["scale"] is not None:
+        if term.site.outputs.multiplicity is not None:
             raise ValueError(
                 f"Site '{term.site.name}' counts copies (handlers.scale), and the program draws "
                 "one datum for all copies of a row. Pass the rows one by one, "

@@ -37,9 +37,9 @@ def independent_units(
                 f"'{units.plate}', which no other element says anything of. Use "
                 "method='information', or a plate outside which it stands."
             )
-        if {units.plate, *units.rows} & set(term.site.plates) and term.site.outputs[
-            "scale"
-        ] is not None:
+        if {units.plate, *units.rows} & set(term.site.plates) and (
+            term.site.outputs.multiplicity is not None
+        ):
             raise ValueError(
                 f"Site '{term.site.name}' counts copies (handlers.scale), and a row of several "
                 f"copies is no independent element of plate '{units.plate}'. Pass "

@@ -19,7 +19,7 @@ from emjax.certificates.curvature import (
     inverse_information,
     objective_along,
 )
-from emjax.e_step.e_step import problem
+from emjax.e_step.e_step import instance_of
 from emjax.em import EM, _checked_key
 from emjax.program.handlers.weights import Units
 from emjax.refits.bootstrap import Refits, redrawn, resampled
@@ -434,7 +434,7 @@ def _symmetries(compiled: Compiled, own: Coordinates, params, constants) -> list
     graph = compiled.graph
     if "tables" not in graph.cache:
         graph.cache["tables"] = jax.jit(
-            lambda params, constants: problem(graph, graph.arrays(params, constants)).tables
+            lambda params, constants: instance_of(graph, graph.arrays(params, constants)).tables
         )
     return symmetries(
         graph, own, params, lambda params: jax.device_get(graph.cache["tables"](params, constants))

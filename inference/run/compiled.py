@@ -21,7 +21,7 @@ from emjax.program.trace import initial_values, trace
 from emjax.run import validation
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.degeneracy import Watch
-from emjax.run.loop import Carry, Loop, Status, has_failed
+from emjax.run.loop import Loop, LoopState, Status, has_failed
 from emjax.run.polish import polished
 from emjax.run.restarts import Restarts
 from emjax.run.settings import Settings
@@ -42,7 +42,7 @@ class End(eqx.Module):
     the spread of the data (`degeneracy`).
     """
 
-    carry: Carry
+    carry: LoopState
     log_likelihood: Float[Array, ""]
     spreads: dict
 
@@ -216,7 +216,7 @@ class Compiled:
         )
         return start, self._end(carry, constants)
 
-    def _end(self, carry: Carry, constants) -> End:
+    def _end(self, carry: LoopState, constants) -> End:
         """Return the end of a run: polished, if asked for, and followed by EM's own steps until
         they confirm it.
         """
@@ -256,7 +256,7 @@ class Compiled:
         starts, carries = in_batches(one, (keys, jnp.arange(len(keys))), batch_size(self.graph))
         return starts, carries, self.watch.spreads(constants)
 
-    def _continued(self, params, carry: Carry, data) -> tuple[Start, End]:
+    def _continued(self, params, carry: LoopState, data) -> tuple[Start, End]:
         """Return what `_run` does, of a run that started at params and stands at a carry."""
         constants = self.graph.prepare(data)
         return self._checked(params, constants), self._end(
@@ -285,7 +285,7 @@ class Compiled:
             else end.carry.reported
         )
 
-    def restarts(self, carries: Carry, spreads) -> Restarts:
+    def restarts(self, carries: LoopState, spreads) -> Restarts:
         """Return where several runs came to."""
         params, (carries, spreads) = (
             dict(carries.reported),

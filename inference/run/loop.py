@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.e_step.e_step import e_step, problem
+from emjax.e_step.e_step import e_step, instance_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.closed_form import Maximizer
-from emjax.m_step.m_step import stepped
+from emjax.m_step.m_step import m_step
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import ACCELERATORS, Accelerator
 
@@ -86,7 +86,7 @@ class Leap(eqx.Module):
     image: EMState
 
 
-class Carry(eqx.Module):
+class LoopState(eqx.Module):
     """Where the loop stands: the `state` to be evaluated next; `reported`, the parameters of the
     last value of the objective that counts; the objective at every step so far; and `leap`, None
     without acceleration.
@@ -120,7 +120,7 @@ class Loop:
     def state(self, params) -> EMState:
         return EMState(params, tuple(m.init(params) for m in self.maximizers))
 
-    def start(self, params) -> Carry:
+    def start(self, params) -> LoopState:
         """Return the carry before the first step. (The objective has room for the steps that follow
         a polish.)
         """
@@ -134,7 +134,7 @@ class Loop:
                 state,
             )
         )
-        return Carry(
+        return LoopState(
             state,
             dict(params),
             jnp.zeros(self.max_steps + 3, jnp.result_type(float)),
@@ -143,7 +143,7 @@ class Loop:
             leap,
         )
 
-    def advance(self, carry: Carry, constants, stop_at, limit: int | None = None) -> Carry:
+    def advance(self, carry: LoopState, constants, stop_at, limit: int | None = None) -> LoopState:
         """Run steps until one of the reasons to stop, or until `stop_at` steps. `limit`: the most
         steps, if not `max_steps`.
 
@@ -151,8 +151,8 @@ class Loop:
         them, XLA would fuse them with their lookups, and take a logarithm for each row of the data.
         """
 
-        def tables(carry: Carry):
-            return problem(self.graph, self.graph.arrays(carry.state.params, constants)).tables
+        def tables(carry: LoopState):
+            return instance_of(self.graph, self.graph.arrays(carry.state.params, constants)).tables
 
         def iterate(both):
             carry = self._iterate(*both, constants, self.max_steps if limit is None else limit)
@@ -174,10 +174,10 @@ class Loop:
 
     def _m_step(self, state: EMState, constants, statistics) -> EMState:
         return EMState(
-            *stepped(self.maximizers, state.params, state.optimizer, constants, statistics)
+            *m_step(self.maximizers, state.params, state.optimizer, constants, statistics)
         )
 
-    def _iterate(self, carry: Carry, tables, constants, limit: int) -> Carry:
+    def _iterate(self, carry: LoopState, tables, constants, limit: int) -> LoopState:
         """E-step; has it stopped? M-step; perhaps a leap."""
         state, step = carry.state, carry.step
         objective, statistics = e_step(
@@ -208,9 +208,9 @@ class Loop:
         leap = None
         if carry.leap is not None:
             after, leap = self._leapt(carry.leap, state, after, missed, status)
-        return Carry(after, reported, history, step + (status < 0), status, leap)
+        return LoopState(after, reported, history, step + (status < 0), status, leap)
 
-    def _status(self, objective, carry: Carry, limit: int):
+    def _status(self, objective, carry: LoopState, limit: int):
         eps, step = jnp.finfo(objective.dtype).eps, carry.step
         size = 1 + jnp.abs(objective)
         gain, before = (

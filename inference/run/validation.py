@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.e_step.e_step import problem, term_factor
+from emjax.e_step.e_step import instance_of, term_factor
 from emjax.graph.factor_graph import FactorGraph, Slot, Term, filled, term_naturals
 from emjax.numerics.guards import IMPOSSIBLE, as_float
 from emjax.tables.named import full, without_rows
@@ -207,11 +207,11 @@ def most_favorable(graph: FactorGraph, params, constants) -> list:
     """Return, for each term, the log-density of every element under the most favorable value of its
     latents (along the axes that it keeps, or all axes if it is a table of densities), and its data.
     """
-    whole = problem(graph, graph.arrays(params, constants))
+    whole = instance_of(graph, graph.arrays(params, constants))
     together: dict = {}  # the components of one `Select` are one site
     best: list = [None] * len(graph.terms)
     for i, (term, tables) in enumerate(zip(whole.terms, whole.naturals, strict=True)):
-        if term.family is None and not term.latent_axes and term.site.outputs["gate"] is None:
+        if term.family is None and not term.latent_axes and term.site.outputs.gate is None:
             best[i] = full(without_rows(tables[0]))
             continue
         factor = term_factor(term, tables)

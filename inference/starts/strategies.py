@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.e_step.blocks import Problem
-from emjax.e_step.e_step import problem, statistics_with
+from emjax.e_step.blocks import Instance
+from emjax.e_step.e_step import instance_of, statistics_with
 from emjax.elimination.factors import Factor
 from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
 from emjax.families.families import Family
 from emjax.graph.factor_graph import FactorGraph, Term
 from emjax.m_step.closed_form import Maximizer, Use, bounds
-from emjax.m_step.m_step import stepped
+from emjax.m_step.m_step import m_step
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
 from emjax.starts.locations import Locations, locations_of, points_of, wanted
 from emjax.starts.seeding import drawn, far_apart, split
@@ -53,7 +53,7 @@ def random_responsibilities(
     zero, with one more factor, q, for each latent. Where N is large, the components all start near
     the mean of the data. Takes memory for N × K. Source: McLachlan & Peel (2000), section 2.12.2.
     """
-    whole = problem(graph, graph.arrays(params, constants))
+    whole = instance_of(graph, graph.arrays(params, constants))
     keys = jax.random.split(rng_key, max(len(whole.latents), 1))
     factors = []
     for key, latent in zip(keys, whole.latents.values(), strict=False):
@@ -67,7 +67,7 @@ def random_responsibilities(
     return _maximized(maximizers, params, constants, statistics_with(_indifferent(whole), factors))
 
 
-def _indifferent(whole: Problem) -> Problem:
+def _indifferent(whole: Instance) -> Instance:
     """Return the problem in which everything that is possible is equally probable."""
 
     def flat(table):
@@ -108,7 +108,7 @@ def _flat_family(family: Family | None) -> Family | None:
 
 def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, statistics) -> dict:
     params = {name: jnp.asarray(value) for name, value in params.items()}
-    return stepped(
+    return m_step(
         maximizers,
         params,
         [maximizer.init(params) for maximizer in maximizers],
@@ -256,7 +256,7 @@ def split_clusters(
         labels = labels[locations.problem_of_sample, np.arange(len(locations.problem_of_sample))]
         factors += wanted(locations, graph, arrays, labels, points.weights)
     found = _maximized(
-        maximizers, params, constants, statistics_with(problem(graph, arrays), factors)
+        maximizers, params, constants, statistics_with(instance_of(graph, arrays), factors)
     )
     uses = {name: maximizer.uses for maximizer in maximizers for name in maximizer.names}
     return {

@@ -202,7 +202,7 @@ def multiplicity(
     ]
     totals = {}
     for site in sites:
-        number, size = site.outputs["scale"], max(math.prod(site.elements), 1)
+        number, size = site.outputs.multiplicity, max(math.prod(site.elements), 1)
         if number is None:
             totals[site.name] = float(plate.size)
             continue
