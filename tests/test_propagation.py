@@ -9,7 +9,6 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from brute_force import joint_table
-from numpyro.distributions import constraints
 from numpyro.ops.indexing import Vindex
 
 from emjax import EM

@@ -50,7 +50,7 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
 
 
 def _is_site_of(term: Term, name: str) -> bool:
-    return term.site.kind == "latent" and term.site.name == name
+    return term.site.is_latent and term.site.name == name
 
 
 def _own_axis(term: Term) -> int | None:

@@ -69,11 +69,11 @@ def _constant(term: Term, temperature: ArrayLike):
     to make τ log Σ exp zero at any temperature.
     """
     base = jnp.asarray(term.base.array).reshape(())
-    return temperature * base if term.site.kind == "latent" else base
+    return temperature * base if term.site.is_latent else base
 
 
 def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
-    latent, scale = graph.latents[name], filled(graph.scales[name], arrays)
+    latent, scale = graph.latents[name], filled(graph.multiplicities[name], arrays)
     is_one = scale.is_static and bool((scale.array == 1).all())
     array = (
         None
@@ -87,7 +87,7 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
         latent.support.shape[0],
         latent.shape,
         array,
-        graph.scales[name].root,
+        graph.multiplicities[name].root,
         frozenset(latent.plates),
         order,
     )
@@ -264,7 +264,7 @@ def term_factor(
         else None
     )
     if found is not None:
-        return Factor(axes, shape, found.table, term.per_copy, found.index, found.gate)
+        return Factor(axes, shape, found.table, term.without_multiplicity, found.index, found.gate)
     if defer is not None:
 
         def part(start, rows: int):
@@ -274,10 +274,16 @@ def term_factor(
             ).array
 
         return Factor(
-            axes, shape, Deferred(part, term.kept.index(defer), term.elements[defer]), term.per_copy
+            axes,
+            shape,
+            Deferred(part, term.kept.index(defer), term.elements[defer]),
+            term.without_multiplicity,
         )
     return Factor(
-        axes, shape, inner_product(pairs, term.latent_axes, term.kept, rank, cheaper), term.per_copy
+        axes,
+        shape,
+        inner_product(pairs, term.latent_axes, term.kept, rank, cheaper),
+        term.without_multiplicity,
     )
 
 

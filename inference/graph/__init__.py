@@ -2,5 +2,6 @@
 
 In: a `Program`. Out: a `FactorGraph` whose arrays are slots; `prepare` fills those of data,
 `arrays` those of parameters. Read first: `factor_graph`, then `build`. Each file imports only those
-before it: sites, statistics, symbols, wiring, factor_graph, multiplicity, reading, checks, build.
+before it: sites, statistics, symbols, wiring, factor_graph, multiplicity, site_input, checks,
+build.
 """

@@ -20,25 +20,25 @@ from emjax.graph.checks import (
     observation_checks,
 )
 from emjax.graph.factor_graph import Check, FactorGraph, Slots, Term, natural_tables
-from emjax.graph.multiplicity import Copies
-from emjax.graph.reading import Reading, data_of, elements_of, log_density, statistics_of
+from emjax.graph.multiplicity import Multiplicities
+from emjax.graph.site_input import SiteInput, data_of, elements_of, log_density, statistics_of
 from emjax.graph.sites import (
     Outputs,
-    chosen_family,
     depends_on_parameters,
+    family_for,
     needed_outputs,
     relevant_sites,
 )
 from emjax.graph.statistics import (
     Statistic,
-    Statistics,
+    StatisticsRecipe,
     Weight,
-    computed_once,
     is_cheap,
+    precomputed,
     summed,
     summed_dims,
 )
-from emjax.graph.symbols import propagated
+from emjax.graph.symbols import propagate_program
 from emjax.numerics.jaxprs import split_jaxpr
 from emjax.program.records import Site
 from emjax.program.trace import Program
@@ -86,7 +86,7 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
             for c in program.jaxpr.consts
         ]
         inputs = [Named(x, tuple(x.shape)) for x in (*params, *data)]
-        values, reached = propagated(program, jaxpr, split, [*consts, *inputs])
+        values, reached = propagate_program(program, jaxpr, split, [*consts, *inputs])
         found = iter(values)
         outputs = Outputs(
             program, [next(found) if i in needed else None for i in range(len(depends))], depends
@@ -108,7 +108,11 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
     )
     known, unknown = split_jaxpr(joint, len(names))
     return FactorGraph(
-        parameters=program.parameters, joint=joint, known=known, unknown=unknown, **state["graph"]
+        parameters=program.parameters,
+        full_jaxpr=joint,
+        once_jaxpr=known,
+        step_jaxpr=unknown,
+        **state["graph"],
     )
 
 
@@ -116,7 +120,7 @@ class _Builder:
     """Builds the terms of a program from its named outputs."""
 
     def __init__(self, outputs: Outputs, floor):
-        self.outputs, self.copies = outputs, Copies(outputs, floor)
+        self.outputs, self.multiplicities = outputs, Multiplicities(outputs, floor)
         self.slots = Slots()
         self.checks: list[Check] = []
 
@@ -126,12 +130,12 @@ class _Builder:
         sites = [*relevant, *leaves]
         self.record(index_checks(self.outputs, sites, reached))
         terms, predicted = (tuple(self.term(site) for site in some) for some in (relevant, leaves))
-        drawn = {site.name for site in sites if site.kind == "latent"}
+        drawn = {site.name for site in sites if site.is_latent}
         latents = {
             name: latent for name, latent in self.outputs.program.latents.items() if name in drawn
         }
-        scales = {
-            site.name: self.slots.stored(self.copies.of(site))
+        multiplicities = {
+            site.name: self.slots.stored(self.multiplicities.of(site))
             for site in sites
             if site.name in latents
         }
@@ -139,7 +143,7 @@ class _Builder:
             "terms": terms,
             "predicted": predicted,
             "latents": latents,
-            "scales": scales,
+            "multiplicities": multiplicities,
             "checks": tuple(self.checks),
             "unused": unused,
         }
@@ -153,49 +157,53 @@ class _Builder:
         ]
 
     def term(self, site: Site) -> Term:
-        """Return a site's term: data, origin, natural parameters, copies, statistics, log h(x),
-        slots.
-        """
-        reading = self.reading(site)
-        family, elements, weight = reading.family, reading.elements, reading.weight
-        data = data_of(reading)
-        naturals = natural_tables(family, reading.arguments, data.origin, data.value, elements)
+        """Return a site's term, with slots in place of arrays."""
+        site_input = self.site_input(site)
+        family, elements, weight = site_input.family, site_input.elements, site_input.weight
+        data = data_of(site_input)
+        naturals = natural_tables(family, site_input.arguments, data.origin, data.value, elements)
         read = [
             *naturals,
-            *reading.masks,
-            *(value for value, _ in reading.given.values()),
-            *([] if reading.is_lookup else [data.value]),
+            *site_input.masks,
+            *(value for value, _ in site_input.given.values()),
+            *([] if site_input.is_lookup else [data.value]),
         ]
-        per_copy = self.copies.are_those_of(weight.scale, _latent_axes(read, reading.rank))
-        in_copy = (
-            replace(weight, scale=constant(np.ones((1,) * reading.rank))) if per_copy else weight
+        without_multiplicity = self.multiplicities.is_that_of_latents(
+            weight.multiplicity, _latent_axes(read, site_input.rank)
         )
-        statistics = statistics_of(reading, data, in_copy)
+        of_one = (
+            replace(weight, multiplicity=constant(np.ones((1,) * site_input.rank)))
+            if without_multiplicity
+            else weight
+        )
+        statistics = statistics_of(site_input, data, of_one)
         # a masked latent changes nothing: uniform over its support, it sums to one
         absent = (
             -math.log(self.outputs.program.latents[site.name].support.shape[0])
-            if site.kind == "latent"
+            if site.is_latent
             else 0
         )
-        is_constant = reading.possible is None and not any(
-            v.latent_axes for v in (data.base, *reading.masks)
+        is_constant = site_input.possible is None and not any(
+            v.latent_axes for v in (data.base, *site_input.masks)
         )
-        base = (weight if is_constant else in_copy).applied(data.base, elements, absent)
+        base = (weight if is_constant else of_one).applied(data.base, elements, absent)
         formed = statistics.formed(elements)
         latent_axes = _latent_axes(
-            [*naturals, *(statistic.value for statistic in formed), base], reading.rank
+            [*naturals, *(statistic.value for statistic in formed), base], site_input.rank
         )
-        kept = tuple(d for d in range(reading.rank) if any(axis.varies[d] for axis in latent_axes))
-        statistics = self.reduced(reading, statistics, formed, naturals, kept)
+        kept = tuple(
+            d for d in range(site_input.rank) if any(axis.varies[d] for axis in latent_axes)
+        )
+        statistics = self.reduced(site_input, statistics, formed, naturals, kept)
         base = summed(
             Statistic(without_rows(base)),
-            [d for d in range(reading.rank) if is_constant or d not in kept],
+            [d for d in range(site_input.rank) if is_constant or d not in kept],
         ).value
         term = Term(
             site,
             family,
             elements,
-            reading.arguments,
+            site_input.arguments,
             statistics,
             base,
             data.origin,
@@ -204,12 +212,12 @@ class _Builder:
             tuple(table.axes for table in naturals),
             kept,
             self.outputs.prior_arguments(site),
-            per_copy,
-            self.gate(site, reading.rank),
+            without_multiplicity,
+            self.gate(site, site_input.rank),
         )
         return self.slots.stored_term(term)
 
-    def reading(self, site: Site) -> Reading:
+    def site_input(self, site: Site) -> SiteInput:
         """Return what a site's term reads, checked."""
         outputs, event = self.outputs, len(site.event)
         value = outputs.values[site.outputs.value]
@@ -217,7 +225,7 @@ class _Builder:
         rank = len(elements)
         value, weight = value.padded(rank + event), self.weight(site, rank)
         check_plates(outputs, site, value, elements)
-        family, possible = chosen_family(site, outputs.depends), outputs.possible(site, rank)
+        family, possible = family_for(site, outputs.depends), outputs.possible(site, rank)
         given = {} if family is None else outputs.arguments(site, family.given, rank)
         observed = (
             given["observed"][0] if family is not None and family.marginal is not None else None
@@ -227,21 +235,21 @@ class _Builder:
         if family is None:
             arguments = {"log_prob": log_density(outputs, site, elements, weight.mask, possible)}
             weight = (
-                weight if site.kind == "latent" else Weight(weight.scale, None)
+                weight if site.is_latent else Weight(weight.multiplicity, None)
             )  # masked cells are zeros already
-            return Reading(site, family, elements, value, weight, possible, arguments, {})
+            return SiteInput(site, family, elements, value, weight, possible, arguments, {})
         arguments = {name: outputs.argument(site, name, rank) for name in family.arguments}
         check_elements(
             site, rank, [*arguments.values(), *(one for one, _ in given.values()), value]
         )
-        return Reading(site, family, elements, value, weight, possible, arguments, given)
+        return SiteInput(site, family, elements, value, weight, possible, arguments, given)
 
     def weight(self, site: Site, rank: int) -> Weight:
         numbers = [
             *site.outputs.masks,
             *([site.outputs.gate] if site.outputs.gate is not None else []),
         ]
-        return Weight(self.copies.of(site).padded(rank), self.outputs.all_of(numbers, rank))
+        return Weight(self.multiplicities.of(site).padded(rank), self.outputs.all_of(numbers, rank))
 
     def gate(self, site: Site, rank: int) -> Named | None:
         """Return where a component of a `Select` is chosen, if latents say so."""
@@ -254,22 +262,22 @@ class _Builder:
 
     def reduced(
         self,
-        reading: Reading,
-        statistics: Statistics,
+        site_input: SiteInput,
+        statistics: StatisticsRecipe,
         formed: Sequence[Statistic],
         naturals: Sequence[Named],
         kept: Sequence[int],
-    ) -> Statistics:
+    ) -> StatisticsRecipe:
         """Return the statistics summed along whatever no table needs: once, as they are `formed`
         here, or in every step.
         """
         dims = [
-            [] if reading.is_incomplete else summed_dims(s, n, kept, reading.rank)
+            [] if site_input.is_incomplete else summed_dims(s, n, kept, site_input.rank)
             for s, n in zip(formed, naturals, strict=True)
         ]
         reduced = [summed(s, d) for s, d in zip(formed, dims, strict=True)]
-        if not self.is_formed_in_step(reading, statistics, reduced):
-            return computed_once(reduced)
+        if not self.is_formed_in_step(site_input, statistics, reduced):
+            return precomputed(reduced)
         return replace(
             statistics,
             function=lambda i, e: [
@@ -278,12 +286,12 @@ class _Builder:
         )
 
     def is_formed_in_step(
-        self, reading: Reading, statistics: Statistics, reduced: Sequence[Statistic]
+        self, site_input: SiteInput, statistics: StatisticsRecipe, reduced: Sequence[Statistic]
     ) -> bool:
         """Whether statistics are larger than the data that they are formed from, and nothing but
         sums and products of them.
         """
-        outputs = reading.site.outputs
+        outputs = site_input.site.outputs
         numbers = [
             outputs.value,
             *outputs.masks,
@@ -297,8 +305,8 @@ class _Builder:
         ):
             return False
         kept = sum(math.prod(value.array.shape) for value in statistics.inputs.values())
-        return (reading.is_incomplete or sum(s.size for s in reduced) > kept) and is_cheap(
-            statistics, reading.elements
+        return (site_input.is_incomplete or sum(s.size for s in reduced) > kept) and is_cheap(
+            statistics, site_input.elements
         )
 
 

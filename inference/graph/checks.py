@@ -28,7 +28,7 @@ def check_plates(outputs: Outputs, site: Site, value: Named, elements: tuple[int
         for number in outputs.read_by(site)
         for axis in outputs.values[number].latent_axes
     ]
-    if site.kind == "observed" and latents and elements != site.elements:
+    if site.is_observed and latents and elements != site.elements:
         own = (0,) * (len(elements) - len(site.elements)) + site.elements
         missing = [size for size, known in zip(elements, own, strict=True) if size != known]
         raise ValueError(
@@ -87,7 +87,7 @@ def observation_checks(
     coordinates are read (None: all).
     """
     number, event = site.outputs.valid, len(site.event)
-    if site.kind != "observed" or outputs.depends[site.outputs.value] or value.latent_axes:
+    if not site.is_observed or outputs.depends[site.outputs.value] or value.latent_axes:
         return []
     if observed is not None and observed.latent_axes:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The factor graph of a program: terms ⟨η(θ), t(x)⟩ over named tables, and what is computed once.
+"""The factor graph of a program: terms ⟨η(θ), t(x)⟩ over named tables, and what is computed when.
 
 A graph is built by one abstract trace. Its named values hold *slots* in place of arrays; `prepare`
 computes, once, the slots that depend on data alone, `arrays` those that depend on parameters as
@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from emjax.families.families import Family
-from emjax.graph.statistics import Statistics
+from emjax.graph.statistics import StatisticsRecipe
 from emjax.graph.wiring import Wire, wires
 from emjax.numerics.guards import as_float, bounded_below
 from emjax.numerics.jaxprs import inlined
@@ -47,21 +47,28 @@ class Slot:
 class Term:
     """One site's contribution Σ_i ⟨η_i, t_i⟩ to the complete-data log-likelihood.
 
-    `elements`: the shape of its elements; `arguments`: the named tables that the η_i are functions
-    of (for a family None, the table of log-densities itself); `statistics`: the t_i, weighted by
-    mask and multiplicity, summed along whatever no table needs, or how they are formed in each
-    step; `base`: Σ log h(x), weighted likewise; `origin`: the point about which locations are
-    measured; `latent_axes`: the latents that it touches; `natural_axes`: the named axes of each
-    η_i; `kept`: the axes of its elements along which they vary; `prior_arguments`: the arguments of
-    a prior that may be conjugate; `per_copy`: its multiplicity is that of its latents, and is
-    theirs alone to count; `gate`: where a component of a `Select` is chosen by latents.
+    - `family`: None where the one natural parameter is the table of log-densities itself.
+    - `elements`: the shape of its elements.
+    - `arguments`: the named tables that the η_i are functions of.
+    - `statistics`: how the t_i are formed of what is kept of the data: weighted by mask and
+      multiplicity, summed along whatever no table needs.
+    - `base`: Σ log h(x), weighted and summed likewise.
+    - `origin`: the point about which locations are measured.
+    - `value`: the observed or drawn value, at which a categorical's table is read.
+    - `latent_axes`: the latents that it touches.
+    - `natural_axes`: the named axes of each η_i.
+    - `kept`: the axes of its elements along which its latents vary.
+    - `prior_arguments`: the arguments of a prior that may be conjugate.
+    - `without_multiplicity`: its multiplicity is that of its latents, and theirs to count; its own
+      tables and statistics are those of elements that count once.
+    - `gate`: where a component of a `Select` is chosen, if latents choose it.
     """
 
     site: Site
     family: Family | None
     elements: tuple[int, ...]
     arguments: Mapping[str, Named]
-    statistics: Statistics
+    statistics: StatisticsRecipe
     base: Named
     origin: Named | None
     value: Named
@@ -69,7 +76,7 @@ class Term:
     natural_axes: tuple[tuple[Axis, ...], ...]
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
-    per_copy: bool
+    without_multiplicity: bool
     gate: Named | None = None
 
     @property
@@ -94,23 +101,27 @@ class Check:
 class FactorGraph:
     """Terms whose arrays are slots, and the functions that fill them.
 
-    `predicted`: the terms of discrete latents that no observation depends on: they sum to one, and
-    only their posterior reads them. `joint` maps (parameters, floor, data) to all slots; `known`
-    and `unknown` are its two halves; `scales` holds the multiplicity of each latent's elements;
-    `unused` names the continuous latents that no observation depends on; `chains`: how they are
-    summed out.
+    - `predicted`: the terms of discrete latents that no observation depends on: they sum to one,
+      and only their posterior reads them.
+    - `multiplicities`: how often the elements of each latent count.
+    - `checks`: what must not be true of the data.
+    - `unused`: the names of the continuous latents that no observation depends on.
+    - `full_jaxpr`: (parameters, floor, data) → slots. Its halves are `once_jaxpr`, (floor, data) →
+      constants, and `step_jaxpr`, (parameters, constants) → slots.
+    - `chains`: how latents that are coupled in time are summed out.
+    - `cache`: what is derived from the graph on request.
     """
 
     terms: tuple[Term, ...]
     predicted: tuple[Term, ...]
     latents: Mapping[str, Latent]
-    scales: Mapping[str, Named]
+    multiplicities: Mapping[str, Named]
     parameters: Mapping[str, Parameter]
     checks: tuple[Check, ...]
     unused: tuple[str, ...]
-    joint: ClosedJaxpr
-    known: ClosedJaxpr
-    unknown: ClosedJaxpr
+    full_jaxpr: ClosedJaxpr
+    once_jaxpr: ClosedJaxpr
+    step_jaxpr: ClosedJaxpr
     chains: str = "sequential"
     cache: dict = field(default_factory=dict, repr=False)
 
@@ -124,14 +135,17 @@ class FactorGraph:
         is given.
         """
         return jax.core.eval_jaxpr(
-            self.known.jaxpr, self.known.consts, jnp.asarray(floor, jnp.result_type(float)), *data
+            self.once_jaxpr.jaxpr,
+            self.once_jaxpr.consts,
+            jnp.asarray(floor, jnp.result_type(float)),
+            *data,
         )
 
     def arrays(self, params: Mapping[str, Any], constants: Sequence) -> list:
         """Return the array of every slot."""
         return jax.core.eval_jaxpr(
-            self.unknown.jaxpr,
-            self.unknown.consts,
+            self.step_jaxpr.jaxpr,
+            self.step_jaxpr.consts,
             *(params[name] for name in self.names),
             *constants,
         )
@@ -142,7 +156,9 @@ class FactorGraph:
         """
         if "wires" not in self.cache:
             shapes = {name: self.parameters[name].shape for name in self.names}
-            self.cache["wires"] = wires(inlined(self.joint), self.offsets(), self.names, shapes)
+            self.cache["wires"] = wires(
+                inlined(self.full_jaxpr), self.offsets(), self.names, shapes
+            )
         return self.cache["wires"]
 
     def offsets(self) -> dict[str, int]:

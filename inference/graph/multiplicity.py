@@ -1,6 +1,4 @@
-"""How many copies of each element `handlers.scale` counts, and whether they are copies of its
-latents.
-"""
+"""How often each element counts (`handlers.scale`), and whether its latents count as often."""
 
 from __future__ import annotations
 
@@ -17,14 +15,14 @@ from emjax.tables.lifting import lift
 from emjax.tables.named import Axis, Named, constant, without_rows
 
 
-class Copies:
+class Multiplicities:
     """The multiplicities of a program's sites, each at least `floor`; equal ones are one value, so
     that they are known to be equal.
     """
 
     def __init__(self, outputs: Outputs, floor):
         self.outputs, self.floor = outputs, floor
-        self.known: dict = {}
+        self.distinct: dict = {}
 
     def of(self, site: Site) -> Named:
         """Return how often each element of a site counts."""
@@ -37,23 +35,26 @@ class Copies:
                 f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give "
                 "`handlers.scale` numbers or data."
             )
-        scale = without_rows(value).padded(len(site.elements))
-        key = (scale.content, tuple(size for size in scale.compact if size != 1))
-        if key not in self.known:
-            self.known[key] = lift(
+        multiplicity = without_rows(value).padded(len(site.elements))
+        key = (multiplicity.content, tuple(size for size in multiplicity.compact if size != 1))
+        if key not in self.distinct:
+            self.distinct[key] = lift(
                 lambda s: _at_least(jnp.asarray(s, jnp.result_type(float)), self.floor),
-                [scale],
-                scale.shape,
+                [multiplicity],
+                multiplicity.shape,
             )
-        found = self.known[key]
-        return Named(found.array.reshape(scale.compact), scale.shape, (), found.content)
+        found = self.distinct[key]
+        return Named(
+            found.array.reshape(multiplicity.compact), multiplicity.shape, (), found.content
+        )
 
-    def are_those_of(self, scale: Named, axes: Sequence[Axis]) -> bool:
-        """Whether a multiplicity is that of every latent that its site reads, element by element:
-        it then counts within one copy.
+    def is_that_of_latents(self, multiplicity: Named, axes: Sequence[Axis]) -> bool:
+        """Whether a multiplicity is that of every latent that its site reads, element by element.
+
+        The latents then count for the site, and its term is that of an element that counts once.
         """
         program = self.outputs.program
-        varying = [d for d, size in enumerate(scale.compact) if size != 1]
+        varying = [d for d, size in enumerate(multiplicity.compact) if size != 1]
         for axis in axes:
             latent = program.latents[axis.source] if isinstance(axis.source, str) else None
             if latent is None or not isinstance(axis.index, Affine):
@@ -63,7 +64,10 @@ class Copies:
             )
             distinct = [d for d, size in enumerate(own.compact) if size != 1]
             strides = [Affine.identity(latent.shape).strides[d] for d in distinct]
-            if own.content != scale.content or [axis.index.strides[d] for d in varying] != strides:
+            if (
+                own.content != multiplicity.content
+                or [axis.index.strides[d] for d in varying] != strides
+            ):
                 return False
             # all else, a step in time for one, must move along axes of the latent that its
             # multiplicity does not vary along
@@ -76,8 +80,9 @@ class Copies:
         return bool(axes) and bool(varying)
 
 
-def _at_least(scale, floor):
-    """Return max(scale, floor) with the derivative 1 at the floor: that of log Z with respect to a
-    weight of 0 is what the row would add.
+def _at_least(multiplicity, floor):
+    """Return max(multiplicity, floor), with derivative 1 at the floor.
+
+    The derivative of log Z with respect to a multiplicity of 0 is what the row would add.
     """
-    return jnp.where(scale < floor, floor, scale)
+    return jnp.where(multiplicity < floor, floor, multiplicity)

@@ -29,12 +29,12 @@ def depends_on_parameters(program: Program) -> list[frozenset[str]]:
     ]
 
 
-def chosen_family(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
+def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
     """Return the exponential family that a site is read as; None if its log-density is evaluated
     instead.
     """
     family = family_of(site.family, site.outputs.args)
-    if family is None or site.kind == "prior":
+    if family is None or site.is_prior:
         return None
     # what statistics are computed of must not move with the parameters
     fixed = [
@@ -48,7 +48,7 @@ def chosen_family(site: Site, depends: Sequence[frozenset[str]]) -> Family | Non
 
 def registered_prior(site: Site) -> Prior | None:
     """Return the prior that a site's distribution is registered as."""
-    return PRIORS.get(site.family) if site.kind == "prior" else None
+    return PRIORS.get(site.family) if site.is_prior else None
 
 
 def written_prior(site: Site) -> Prior | None:
@@ -69,7 +69,7 @@ def needed_outputs(program: Program, depends: Sequence[frozenset[str]]) -> set[i
     """Return which outputs of the traced program the factor graph reads."""
     needed: set = set()
     for site in program.sites:
-        family, prior, outputs = chosen_family(site, depends), registered_prior(site), site.outputs
+        family, prior, outputs = family_for(site, depends), registered_prior(site), site.outputs
         names = (
             (*family.arguments, *family.given)
             if family is not None
@@ -187,7 +187,7 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     read: dict[str, set[str]] = {}
     for site in program.sites:
         read.setdefault(site.name, set()).update(outputs.sources(site))
-    needed, new = set(), {site.name for site in program.sites if site.kind == "observed"}
+    needed, new = set(), {site.name for site in program.sites if site.is_observed}
     while new:
         needed |= new
         new = set().union(*(read[name] for name in new if name in read)) - needed
@@ -202,5 +202,5 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     ]
     for name in sorted(set(unbounded) & set().union(*(read[site.name] for site in sites))):
         raise ValueError(unbounded[name].message)
-    predicted = [site for site in sites if site.kind == "latent" and site.name not in needed]
+    predicted = [site for site in sites if site.is_latent and site.name not in needed]
     return [site for site in sites if site not in predicted], predicted, tuple(sorted(unused))

@@ -73,7 +73,7 @@ class Statistic:
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class StatisticsRecipe:
     """The statistics of a term as a function of what it keeps of the data: `function(inputs,
     elements)` is a list.
     """
@@ -85,7 +85,7 @@ class Statistics:
         return self.function(self.inputs, elements)
 
 
-def computed_once(statistics: Sequence[Statistic]) -> Statistics:
+def precomputed(statistics: Sequence[Statistic]) -> StatisticsRecipe:
     def function(inputs, elements):
         return [
             replace(statistic, value=value, total=None)
@@ -98,12 +98,12 @@ def computed_once(statistics: Sequence[Statistic]) -> Statistics:
         replace(statistic, value=constant(np.zeros(())), total=None) for statistic in statistics
     ]
 
-    return Statistics(
+    return StatisticsRecipe(
         {f"statistic {i}": statistic.value for i, statistic in enumerate(statistics)}, function
     )
 
 
-def is_cheap(statistics: Statistics, elements: tuple[int, ...]) -> bool:
+def is_cheap(statistics: StatisticsRecipe, elements: tuple[int, ...]) -> bool:
     """Whether statistics take nothing but sums and products of what is kept."""
     names = list(statistics.inputs)
 
@@ -129,15 +129,19 @@ def is_cheap(statistics: Statistics, elements: tuple[int, ...]) -> bool:
 class Weight:
     """How often each element of a site counts: its multiplicity, and a mask (None: all of them)."""
 
-    scale: Named
+    multiplicity: Named
     mask: Named | None
 
     @property
     def is_one(self) -> bool:
-        return self.mask is None and self.scale.is_static and bool((self.scale.array == 1).all())
+        return (
+            self.mask is None
+            and self.multiplicity.is_static
+            and bool((self.multiplicity.array == 1).all())
+        )
 
     def applied(self, value: Named, elements: tuple[int, ...], otherwise: float | int = 0) -> Named:
-        """Return mask · scale · value, with `otherwise` · scale where masked."""
+        """Return mask · multiplicity · value, with `otherwise` · multiplicity where masked."""
         rank = len(elements)
         event = len(value.shape) - rank
         shape = elements + value.shape[rank:]
@@ -146,14 +150,17 @@ class Weight:
         masks = [] if self.mask is None else [self.mask.with_event(event)]
         return lift(
             lambda t, s, *m: (jnp.where(m[0], t, otherwise) if m else t) * s,
-            [value, self.scale.with_event(event), *masks],
+            [value, self.multiplicity.with_event(event), *masks],
             shape,
         )
 
     def weighted(self, statistic: Statistic, elements: tuple[int, ...]) -> Statistic:
         """Return the statistic times the weight: w x xᵀ is the square of √w x."""
         weight = (
-            replace(self, scale=replace(self.scale, array=jnp.sqrt(self.scale.array)))
+            replace(
+                self,
+                multiplicity=replace(self.multiplicity, array=jnp.sqrt(self.multiplicity.array)),
+            )
             if statistic.square and not self.is_one
             else self
         )
@@ -162,7 +169,7 @@ class Weight:
             if statistic.total is not None and self.is_one
             else None
         )
-        counts_once = self.scale.is_static and bool((self.scale.array == 1).all())
+        counts_once = self.multiplicity.is_static and bool((self.multiplicity.array == 1).all())
         return Statistic(
             weight.applied(statistic.value, elements),
             statistic.square,

@@ -17,7 +17,7 @@ from emjax.tables.propagate import propagate
 LARGEST_JOINT = 2**26
 
 
-def propagated(program: Program, jaxpr, split: set[str], inputs):
+def propagate_program(program: Program, jaxpr, split: set[str], inputs):
     """Return what `propagate` does, with the latents' named values in place of their symbols."""
     symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
     latents = [program.latents[eqn.params["name"]] for eqn in symbols]

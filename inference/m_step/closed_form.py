@@ -88,7 +88,7 @@ class Reader:
         prior).
         """
         return all(
-            self.graph.terms[i].family is not None or self.graph.terms[i].site.kind == "prior"
+            self.graph.terms[i].family is not None or self.graph.terms[i].site.is_prior
             for i in self.terms_of(name)
         )
 
@@ -99,7 +99,7 @@ class Reader:
         uses: list[Use] = []
         for i in self.terms_of(name):
             term = self.graph.terms[i]
-            if term.site.kind == "prior" and term.site.name == name:
+            if term.site.is_prior and term.site.name == name:
                 continue
             use, reason = self.use(name, i, term)
             if use is None:
@@ -175,11 +175,7 @@ class Reader:
 
     def prior_term(self, name: str) -> Term | None:
         return next(
-            (
-                term
-                for term in self.graph.terms
-                if term.site.kind == "prior" and term.site.name == name
-            ),
+            (term for term in self.graph.terms if term.site.is_prior and term.site.name == name),
             None,
         )
 

@@ -129,7 +129,7 @@ def _differentiable_once(graph: FactorGraph) -> set[str]:
     """Return the parameters that enter calls of which the program defines a first derivative, where
     Newton's method takes two.
     """
-    jaxpr = graph.joint.jaxpr
+    jaxpr = graph.full_jaxpr.jaxpr
     found = dependencies(jaxpr, dict(zip(jaxpr.invars, graph.names, strict=False)))
     return {
         name
@@ -195,7 +195,7 @@ def _is_regression(reader: Reader, term: Term, names) -> bool:
     if term.family is not None:
         forms, tables = term.family.arguments, term.arguments
     elif (
-        term.site.kind == "prior"
+        term.site.is_prior
         and (prior := PRIORS.get(term.site.family)) is not None
         and prior.form in LOCATIONS
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def latent_of(name: str, fn, plates) -> Latent:
     """Return the latent that a discrete distribution draws; an `UnboundedLatent` where its support
     has no end.
     """
-    inner, _, _ = unwrapped(fn)
+    inner = layers_of(fn).core
     if not inner.has_enumerate_support:
         kind = type(inner).__name__
         remedy = (
@@ -104,10 +104,22 @@ def _unbounded(name, kind, remedy, fn, plates) -> Latent:
     )
 
 
-def unwrapped(fn) -> tuple[Any, list, int]:
-    """Return the innermost distribution, the masks around it, and how many axes `to_event`
-    declared.
+class Layers(NamedTuple):
+    """What a distribution is made of.
+
+    - `core`: the innermost distribution.
+    - `masks`: the masks around it, each with the number of axes that `to_event` declared outside
+      of it.
+    - `reinterpreted`: how many axes `to_event` declared in all.
     """
+
+    core: Any
+    masks: list[tuple[Any, int]]
+    reinterpreted: int
+
+
+def layers_of(fn) -> Layers:
+    """Return a distribution without masks, `to_event` and `expand`, and what these were."""
     masks, reinterpreted = [], 0
     while isinstance(fn, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):
         if isinstance(fn, dist.Independent):
@@ -115,4 +127,4 @@ def unwrapped(fn) -> tuple[Any, list, int]:
         elif isinstance(fn, dist.MaskedDistribution):
             masks.append((fn._mask, reinterpreted))
         fn = fn.base_dist
-    return fn, masks, reinterpreted
+    return Layers(fn, masks, reinterpreted)

@@ -18,7 +18,7 @@ from numpyro.primitives import Messenger
 
 from emjax.families.distributions import PartiallyObserved
 from emjax.numerics.guards import as_float
-from emjax.program.latents import Latent, latent_of, latent_p, unwrapped
+from emjax.program.latents import Latent, latent_of, latent_p, layers_of
 from emjax.program.records import Parameter, Record, Site
 from emjax.program.scans import Scan, Step
 
@@ -117,7 +117,7 @@ class Tracer(Messenger):
             msg["value"] = latent_p.bind(
                 name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype
             )
-        elif isinstance(unwrapped(fn)[0], PartiallyObserved):
+        elif isinstance(layers_of(fn).core, PartiallyObserved):
             raise ValueError(
                 f"Site '{name}' is PartiallyObserved and has no value. Give it its data, whose "
                 "missing coordinates are not read: "
@@ -182,7 +182,7 @@ class Tracer(Messenger):
         fn, shape = msg["fn"], jnp.shape(msg["value"])
         is_split = msg["name"].endswith("_observed") and fn.event_dim > 0
         if is_split and any(
-            mask is not True and jnp.shape(mask) == shape for mask, _ in unwrapped(fn)[1]
+            mask is not True and jnp.shape(mask) == shape for mask, _ in layers_of(fn).masks
         ):
             raise ValueError(
                 event_mask_message(msg["name"].removesuffix("_observed"), shape, fn.event_shape)
@@ -356,7 +356,7 @@ class ScannedSite:
         """Return the site under the handlers around the scan: those that gave a message for all
         steps its masks and its scale.
         """
-        masks = [self._aligned(mask) for mask, _ in unwrapped(fn)[1] if mask is not True]
+        masks = [self._aligned(mask) for mask, _ in layers_of(fn).masks if mask is not True]
         arrays, outputs = [*self.arrays, *masks], self.site.outputs
         masks_of_site = [*outputs.masks, *range(len(self.arrays), len(arrays))]
         multiplicity = outputs.multiplicity

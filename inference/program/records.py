@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from emjax.families.distributions import Select, feasible
 from emjax.families.families import registered_arguments
-from emjax.program.latents import unwrapped
+from emjax.program.latents import layers_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,18 @@ class Site:
     arg_constraints: Mapping[str, Any]
 
     @property
+    def is_observed(self) -> bool:
+        return self.kind == "observed"
+
+    @property
+    def is_latent(self) -> bool:
+        return self.kind == "latent"
+
+    @property
+    def is_prior(self) -> bool:
+        return self.kind == "prior"
+
+    @property
     def arrays(self) -> list[int]:
         """The numbers of all its arrays."""
         return jax.tree.leaves(self.outputs)
@@ -101,7 +113,7 @@ class Record:
         """Add the statement's arrays to the outputs, and yield its site: one, or one for each
         component of a `Select`.
         """
-        inner, masks, reinterpreted = unwrapped(self.fn)
+        inner, masks, reinterpreted = layers_of(self.fn)
         batch = tuple(self.fn.batch_shape) + tuple(self.fn.event_shape)[:reinterpreted]
         is_select = isinstance(inner, Select)
 
@@ -113,7 +125,7 @@ class Record:
             return len(outputs) - 1
 
         for number, component in enumerate(inner.components if is_select else [inner]):
-            core, own_masks, extra = unwrapped(component)
+            core, own_masks, extra = layers_of(component)
             all_masks = [(mask, reinterpreted + extra - depth) for mask, depth in masks] + [
                 (mask, extra - depth) for mask, depth in own_masks
             ]

@@ -103,7 +103,7 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Carry:
+class CarryKinds:
     """The kinds of a carry's leaves. `order`: of the random ones, how many steps back the latents
     are that a leaf depends on.
     """
@@ -114,7 +114,7 @@ class Carry:
     order: Mapping[int, int]
 
     @staticmethod
-    def of(step: Step) -> Carry:
+    def of(step: Step) -> CarryKinds:
         """Return the kinds of a step's carry. Errors: `ValueError` for a leaf that accumulates
         latents over all steps.
         """
@@ -148,7 +148,7 @@ class Carry:
                     order[i] = 1 + max((order[j] for j in reads[i] if j in order), default=0)
                 else:
                     finite.append(i)
-        return Carry(constant, recursive, tuple(finite), order)
+        return CarryKinds(constant, recursive, tuple(finite), order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ class Scan:
     """
 
     step: Step
-    carry: Carry
+    kinds: CarryKinds
     length: int
     init: Sequence
     xs: Sequence
@@ -171,9 +171,9 @@ class Scan:
 
     @staticmethod
     def of(step: Step, init: Sequence, xs: Sequence, length: int, symbols: Sequence) -> Scan:
-        scan = Scan(step, Carry.of(step), length, init, xs, symbols)
+        scan = Scan(step, CarryKinds.of(step), length, init, xs, symbols)
         scan.known.update(scan.recursive())
-        for leaf in scan.carry.finite:
+        for leaf in scan.kinds.finite:
             (out,) = scan.run([leaf], 0, length, {})
             scan.known[leaf] = jnp.concatenate([init[leaf][None], out])
         return scan
@@ -196,13 +196,13 @@ class Scan:
 
     def recursive(self) -> dict[int, Any]:
         """Return the incoming recursive leaves, computed step by step."""
-        if not self.carry.recursive:
+        if not self.kinds.recursive:
             return {}
         first = 1 + self.step.num_xs
         leaves = [
             i
             for i in range(self.step.num_carry)
-            if i in self.carry.recursive or i in self.carry.finite
+            if i in self.kinds.recursive or i in self.kinds.finite
         ]
         function, needed = self.part(leaves)
 
@@ -211,7 +211,7 @@ class Scan:
             given = {
                 0: time,
                 **dict(enumerate(xs, 1)),
-                **{first + i: self.init[i] for i in self.carry.constant},
+                **{first + i: self.init[i] for i in self.kinds.constant},
             }
             return function(
                 given | {first + i: value for i, value in zip(leaves, own, strict=True)}
@@ -223,7 +223,7 @@ class Scan:
             i: jnp.concatenate([values, end[None]])
             for i, values, end in zip(leaves, incoming, last, strict=True)
         }
-        return {i: joined[i] for i in self.carry.recursive}
+        return {i: joined[i] for i in self.kinds.recursive}
 
     def run(self, outputs: Sequence[int], start: int, stop: int, random: Mapping[int, Any]) -> list:
         """Run steps start … stop − 1 side by side, and return some outputs, (step, …). `random`:
@@ -237,7 +237,7 @@ class Scan:
                 moving[i] = _between(self.xs[i - 1], start, stop)
             elif i >= first_latent:
                 moving[i] = _between(self.symbols[i - first_latent], start, stop)
-            elif (leaf := i - first_carry) in self.carry.constant:
+            elif (leaf := i - first_carry) in self.kinds.constant:
                 fixed[i] = self.init[leaf]
             else:
                 moving[i] = (
@@ -249,7 +249,7 @@ class Scan:
         """Return the random leaves of order up to `depth` that steps start … stop − 1 receive,
         (step, …); start ≥ depth, or it is 0 and stop is 1.
         """
-        leaves = [i for i, order in self.carry.order.items() if order <= depth]
+        leaves = [i for i, order in self.kinds.order.items() if order <= depth]
         if not leaves:
             return {}
         if start == 0:
@@ -266,7 +266,7 @@ class Scan:
         the carry.
         """
         return max(
-            (self.carry.order.get(x, 0) for i in outputs for x in self.step.reads[i]), default=0
+            (self.kinds.order.get(x, 0) for i in outputs for x in self.step.reads[i]), default=0
         )
 
     def pieces(self, outputs: Sequence[int]) -> list[tuple[int, list]]:
@@ -290,11 +290,11 @@ class Scan:
 
     def last(self, leaf: int):
         """Return a leaf of the carry after the last step."""
-        if leaf in self.carry.constant:
+        if leaf in self.kinds.constant:
             return self.init[leaf]
         if leaf in self.known:
             return _between(self.known[leaf], self.length, self.length + 1)[0]
-        return self.incoming(self.carry.order[leaf], self.length, self.length + 1)[leaf][0]
+        return self.incoming(self.kinds.order[leaf], self.length, self.length + 1)[leaf][0]
 
     def sites(self) -> list[tuple[int, Site, list]]:
         """Return the sites with a time axis in front: (first step, site, its arrays), a site's

@@ -21,7 +21,7 @@ from emjax.em import EM
 from emjax.program.arguments import split_arguments
 from emjax.program.handlers.labels import Label, SoftLabel
 from emjax.program.handlers.weights import Units
-from emjax.program.latents import unwrapped
+from emjax.program.latents import layers_of
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.compiled import Compiled
 from emjax.run.loop import Status, has_failed
@@ -169,12 +169,12 @@ class Simulated(Messenger):
         if msg["type"] == "param":
             msg["value"] = self.params[msg["name"]]
         if msg["type"] == "sample" and msg["is_observed"] and not msg.get("_control_flow_done"):
-            if isinstance(unwrapped(msg["fn"])[0], dist.Unit):
+            if isinstance(layers_of(msg["fn"]).core, dist.Unit):
                 raise ValueError(
                     f"Site '{msg['name']}' is a numpyro.factor, from which no data can be drawn. "
                     "Use method='bootstrap' or 'information'."
                 )
-            if isinstance(unwrapped(msg["fn"])[0], Label | SoftLabel):
+            if isinstance(layers_of(msg["fn"]).core, Label | SoftLabel):
                 raise ValueError(
                     f"Site '{msg['name']}' holds labels: which rows have one is not drawn. Use "
                     "method='bootstrap' or 'information'."

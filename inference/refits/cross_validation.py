@@ -197,7 +197,7 @@ def _check_local(whole: Reweighted, rows) -> None:
     """
     inside = {whole.plate.name, *rows}
     for term in whole.compiled.graph.terms:
-        if term.site.kind == "prior" and inside & set(term.site.plates):
+        if term.site.is_prior and inside & set(term.site.plates):
             raise ValueError(
                 f"Continuous latent '{term.site.name}' has a value for each element of plate "
                 f"'{whole.plate.name}'; that of a held-out element cannot "

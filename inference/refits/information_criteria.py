@@ -141,8 +141,6 @@ def _log_likelihoods(compiled: Compiled, params, constants):
     """
     arrays = compiled.graph.arrays(params, constants)
     return [
-        log_partition_of(
-            compiled.graph, arrays, lambda term: term.site.kind != "prior", temperature
-        )
+        log_partition_of(compiled.graph, arrays, lambda term: not term.site.is_prior, temperature)
         for temperature in (1.0, 0.0)
     ]

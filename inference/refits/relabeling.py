@@ -136,7 +136,7 @@ class _Search:
                 old, new = np.asarray(old), np.asarray(new)
                 for axis, own in enumerate(named):
                     old = np.take(old, order, axis) if own.source in latents else old
-                if term.site.kind == "prior":
+                if term.site.is_prior:
                     old, new = old.sum(), new.sum()
                 tolerance = np.sqrt(np.finfo(new.dtype).eps)
                 if not np.allclose(new, old, rtol=tolerance, atol=tolerance, equal_nan=True):

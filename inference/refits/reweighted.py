@@ -20,9 +20,9 @@ from emjax.program.handlers.weights import (
     Plate,
     Plates,
     Units,
-    chosen_plate,
-    multiplicity,
+    plate_named,
     plates,
+    total_multiplicity,
     units_of,
 )
 from emjax.run import validation
@@ -123,7 +123,7 @@ def plate_of(em: EM, plate: str | None, args, kwargs) -> Plate:
     """Return the plate whose elements are the samples: the one named, or the only outermost one
     that holds data.
     """
-    return chosen_plate(plates_of(em, args, kwargs).plates, plate)
+    return plate_named(plates_of(em, args, kwargs).plates, plate)
 
 
 def num_samples_of(em: EM, plate: Plate, args, kwargs) -> float:
@@ -131,7 +131,7 @@ def num_samples_of(em: EM, plate: Plate, args, kwargs) -> float:
     included.
     """
     compiled, data = em._compiled(args, kwargs)
-    return multiplicity(
+    return total_multiplicity(
         em.model,
         compiled.graph.parameters,
         data,

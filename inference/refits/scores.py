@@ -31,7 +31,7 @@ def independent_units(
     """
     units = units_of(plates_of(em, args, kwargs).plates, plate, rows)
     for term in compiled.graph.terms:
-        if {units.plate, *units.rows} & set(term.site.plates) and term.site.kind == "prior":
+        if {units.plate, *units.rows} & set(term.site.plates) and term.site.is_prior:
             raise ValueError(
                 f"Continuous latent '{term.site.name}' has a value for each element of plate "
                 f"'{units.plate}', which no other element says anything of. Use "
@@ -97,7 +97,7 @@ def _log_likelihood(compiled: Compiled):
     return lambda params, weights, data: log_partition_of(
         graph,
         graph.arrays(params, graph.prepare([weights, *data])),
-        lambda term: term.site.kind != "prior",
+        lambda term: not term.site.is_prior,
     )
 
 

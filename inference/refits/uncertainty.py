@@ -336,7 +336,7 @@ def _in_words(compiled: Compiled, units: Units | None) -> str:
             f"standard errors from the sandwich of the observed information and the scores of "
             f"the elements of {units}"
         )
-    is_map = any(term.site.kind == "prior" for term in compiled.graph.terms)
+    is_map = any(term.site.is_prior for term in compiled.graph.terms)
     return (
         "standard deviations of Laplace's approximation of the posterior"
         if is_map

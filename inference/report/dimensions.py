@@ -29,7 +29,7 @@ def parameter_dimensions(graph: FactorGraph) -> dict[str, tuple[str | None, ...]
                 axis.source if isinstance(axis.source, str) else None for axis in table.axes
             ] + [None] * len(table.compact)
             is_own = (
-                term.site.kind == "latent"
+                term.site.is_latent
                 and argument in ("probs", "logits")
                 and term.site.arg_constraints[argument].event_dim == 1
             )

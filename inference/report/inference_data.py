@@ -208,7 +208,7 @@ def _log_likelihood(em: EM, drawn, plate, rows, args, kwargs, plates: Plates) ->
     observed = {
         term.site.name
         for term in whole.compiled.graph.terms
-        if term.site.kind == "observed" and inside & set(term.site.plates)
+        if term.site.is_observed and inside & set(term.site.plates)
     }
     name = next(iter(observed)) if len(observed) == 1 else "observed"
     return {name: (found[None], (*DRAWS, whole.plate.name))}

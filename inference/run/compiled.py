@@ -76,7 +76,7 @@ class Compiled:
         self.watch = Watch(self.graph, self.maximizers)
         # without priors the objective of a soft E-step is the log-likelihood
         self.is_likelihood = settings.temperature == 1 and not any(
-            term.site.kind == "prior" for term in self.graph.terms
+            term.site.is_prior for term in self.graph.terms
         )
         self.initial = jax.jit(self._initial)
         self.update = jax.jit(lambda state, data: self.loop.step(state, self.graph.prepare(data)))
@@ -310,7 +310,7 @@ class Compiled:
 
     def _log_likelihood(self, params, constants):
         arrays = self.graph.arrays(params, constants)
-        return log_partition_of(self.graph, arrays, lambda term: term.site.kind != "prior")
+        return log_partition_of(self.graph, arrays, lambda term: not term.site.is_prior)
 
     def _posterior(self, params, constants, temperature):
         return posterior(self.graph, self.graph.arrays(params, constants), temperature)

@@ -237,14 +237,14 @@ class Watch:
 
     def _is_of(self, use: Use, name: str) -> bool:
         site = self.graph.terms[use.term].site
-        return site.kind == "latent" and site.name == name
+        return site.is_latent and site.name == name
 
     def _says_all(self, name: str, uses: Sequence[Use]) -> bool:
         """Whether every probability of a latent is an entry of these parameters."""
         terms = {
             i
             for i, term in enumerate(self.graph.terms)
-            if term.site.kind == "latent" and term.site.name == name
+            if term.site.is_latent and term.site.name == name
         }
         read = {
             i: np.any([use.rows >= 0 for use in uses if use.term == i], axis=0)

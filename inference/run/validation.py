@@ -278,7 +278,7 @@ def _check_argument(term: Term, name: str, constraint, array: np.ndarray) -> Non
 def _raise_impossible(graph: FactorGraph, found) -> None:
     for term, (best, value) in zip(graph.terms, found, strict=True):
         impossible = (np.asarray(best) < IMPOSSIBLE) | np.isnan(best)
-        if term.site.kind == "observed" and impossible.any():
+        if term.site.is_observed and impossible.any():
             kept = dict(
                 zip(
                     term.kept if impossible.ndim < len(term.elements) else range(impossible.ndim),
@@ -316,7 +316,7 @@ def _equal_values(graph: FactorGraph, seen) -> dict[str, int]:
     for name in graph.latents:
         rows = []
         for term, arrays in zip(graph.terms, seen["naturals"], strict=True):
-            if not (term.site.kind == "latent" and term.site.name == name):
+            if not (term.site.is_latent and term.site.name == name):
                 for axes, array in zip(term.natural_axes, arrays, strict=True):
                     rows += [
                         np.moveaxis(np.asarray(array), i, 0).reshape(axis.size, -1)
@@ -341,7 +341,7 @@ def _warn_of_many_values(graph: FactorGraph) -> None:
         )
 
     for name, parameter in graph.parameters.items():
-        users = [term for term in graph.terms if term.site.kind == "observed" and reads(term, name)]
+        users = [term for term in graph.terms if term.site.is_observed and reads(term, name)]
         size = int(np.prod(parameter.shape, dtype=int))
         if (
             parameter.is_prior

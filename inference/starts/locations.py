@@ -84,7 +84,7 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
     reasons = []
     for i, term in enumerate(graph.terms):
         if (
-            term.site.kind != "observed"
+            not term.site.is_observed
             or term.family is None
             or not term.family.centered
             or term.value.latent_axes
@@ -278,7 +278,7 @@ def points_of(locations: Locations, graph: FactorGraph, arrays: Sequence) -> Poi
         total > 0, total, 1
     )
     seen = (total > 0).reshape(shape)
-    scale = jnp.asarray(filled(graph.scales[locations.latent], arrays).array)
+    scale = jnp.asarray(filled(graph.multiplicities[locations.latent], arrays).array)
     weights = jnp.where(seen.any(-1), jnp.broadcast_to(scale, latent.shape).reshape(-1), 0)
     return _completed(jnp.where(seen, mean.reshape(shape), 0), seen, weights)
 

@@ -17,7 +17,7 @@ from emjax.numerics.arrays import broadcast, concatenated, evaluate, take
 from emjax.tables.indices import Affine, Dense, Index, composed
 from emjax.tables.lifting import lift
 from emjax.tables.moves import Joined, carried_out, sliced
-from emjax.tables.named import Axis, Named, labeled, spread, union, without_rows
+from emjax.tables.named import Axis, Named, spread, table_and_labels, union, without_rows
 
 
 class MixedElements(Exception):
@@ -123,13 +123,13 @@ def look_up(
         }.values()
     )
 
-    array, labels = labeled(operand)
+    array, labels = table_and_labels(operand)
     renamed = {old.key: new.key for old, new in zip(operand.axes, moved, strict=True)}
     renamed |= {
         d: ("read", d) if d in read else lookup.target.get(d) for d in range(len(operand.shape))
     }
     array, labels = _diagonal(array, [renamed[label] for label in labels])
-    picks = {("read", d): labeled(piece) for d, piece in read.items()}
+    picks = {("read", d): table_and_labels(piece) for d, piece in read.items()}
     for key in list(picks):
         name = _plain_name(picks, key, array.shape[labels.index(key)])
         if name is not None and name not in labels:
@@ -146,7 +146,7 @@ def look_up(
     )
 
 
-def chosen(predicate: Named, cases: Sequence[Named], shape: tuple[int, ...]) -> Named | None:
+def select_rows(predicate: Named, cases: Sequence[Named], shape: tuple[int, ...]) -> Named | None:
     """Return where(predicate, …) as rows of a table, one for each case, which the predicate picks;
     None where a case is no smaller than the result.
     """
@@ -299,12 +299,12 @@ def _index_after(axis: Axis, shape, pieces: Mapping[int, Named], lookup: Lookup)
             rest.dense([shape[d] if d is not None else 1 for d in order]),
         )
     else:
-        table, labels = labeled(Named(index.array, tuple(shape)))
+        table, labels = table_and_labels(Named(index.array, tuple(shape)))
         labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
         array = take(
             table,
             labels,
-            {("read", d): labeled(without_rows(pieces[d])) for d in varying},
+            {("read", d): table_and_labels(without_rows(pieces[d])) for d in varying},
             list(range(lookup.rank)),
         )
     dims = [d for d in range(len(shape)) if axis.varies[d]]

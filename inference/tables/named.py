@@ -145,7 +145,7 @@ def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
     return array.reshape((*sizes, *(1,) * (rank - len(value.shape)), *value.compact))
 
 
-def labeled(value: Named) -> tuple[Any, list]:
+def table_and_labels(value: Named) -> tuple[Any, list]:
     """Return a table without its unit positional axes, and the labels of the others."""
     kept = [
         (label, size)
@@ -164,9 +164,12 @@ def without_rows(value: Named, which: Sequence[Axis] | None = None) -> Named:
         return value
     gone = {axis.key for axis in rows}
     kept = tuple(axis for axis in value.axes if axis.key not in gone)
-    picks = {axis.key: labeled(Named(axis.index.dense(value.shape), value.shape)) for axis in rows}
+    picks = {
+        axis.key: table_and_labels(Named(axis.index.dense(value.shape), value.shape))
+        for axis in rows
+    }
     out = [axis.key for axis in kept] + list(range(len(value.shape)))
-    return Named(take(*labeled(value), picks, out), value.shape, kept)
+    return Named(take(*table_and_labels(value), picks, out), value.shape, kept)
 
 
 def full(value: Named, dims: Sequence[int] | None = None):

@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 from emjax.numerics.arrays import evaluate
 from emjax.numerics.jaxprs import WITH_DERIVATIVES, inlined, rearranged
 from emjax.tables.lifting import lift
-from emjax.tables.lookup import Reach, as_lookup, chosen, index_columns, look_up, reach
+from emjax.tables.lookup import Reach, as_lookup, index_columns, look_up, reach, select_rows
 from emjax.tables.mixing import dot_general, mapped, reduction
 from emjax.tables.moves import MOVES, Joined, carried_out, move
 from emjax.tables.named import Named, constant
@@ -113,7 +113,7 @@ class _Interpreter:
             tuple(id(value) for value in values),
         )
         if key not in self.seen:
-            rows = self.chosen(eqn, values) if name == "select_n" else None
+            rows = self.selected_rows(eqn, values) if name == "select_n" else None
             outputs = apply(eqn, values) if rows is None else rows
             if name in ELEMENTWISE and rows is None:
                 outputs = self.identified(eqn, values, outputs)
@@ -125,7 +125,7 @@ class _Interpreter:
             self.reached[eqn.outvars[0]] = found
         return outputs
 
-    def chosen(self, eqn, values: list) -> Named | None:
+    def selected_rows(self, eqn, values: list) -> Named | None:
         """Return a choice that does not move with the parameters as rows of a table."""
         predicate = eqn.invars[0]
         if not isinstance(predicate, Literal) and predicate in self.estimated:
@@ -134,7 +134,7 @@ class _Interpreter:
         return (
             None
             if known_case(predicate) is not None
-            else chosen(
+            else select_rows(
                 predicate.padded(len(cases[0].shape)), cases, tuple(eqn.outvars[0].aval.shape)
             )
         )

@@ -149,7 +149,7 @@ def plates(
     return found
 
 
-def chosen_plate(found: Mapping[str, Plate], plate: str | None) -> Plate:
+def plate_named(found: Mapping[str, Plate], plate: str | None) -> Plate:
     """Return the plate of the given name, or the only outermost one that holds data.
 
     Errors: `ValueError` for a name that the program does not have, and without a name for several
@@ -180,7 +180,7 @@ def chosen_plate(found: Mapping[str, Plate], plate: str | None) -> Plate:
     )
 
 
-def multiplicity(
+def total_multiplicity(
     model: Callable,
     parameters: Mapping,
     data: list,
@@ -197,8 +197,8 @@ def multiplicity(
     """
     program = trace(model, parameters, args, kwargs, concrete)
     inside = [site for site in program.sites if plate.name in site.plates]
-    sites = [site for site in inside if site.kind == "latent"] or [
-        site for site in inside if site.kind == "observed"
+    sites = [site for site in inside if site.is_latent] or [
+        site for site in inside if site.is_observed
     ]
     totals = {}
     for site in sites:
@@ -269,12 +269,12 @@ def units_of(found: Mapping[str, Plate], plate: str | None, rows: Mapping | None
     the rows of other plates: `rows[name]` says which element each of its rows belongs to. Errors:
     `ValueError` for plates that the program does not have, and rows that belong to no element.
     """
-    chosen = chosen_plate(found, plate)
+    chosen = plate_named(found, plate)
     return Units(
         chosen.name,
         chosen.size,
         {
-            other: _checked_rows(index, chosen, chosen_plate(found, other))
+            other: _checked_rows(index, chosen, plate_named(found, other))
             for other, index in dict(rows or {}).items()
         },
     )

@@ -12,12 +12,12 @@ from emjax.families.families import Family, Prior
 from emjax.graph.sites import Outputs, written_prior
 from emjax.graph.statistics import (
     Statistic,
-    Statistics,
+    StatisticsRecipe,
     Weight,
-    computed_once,
     incomplete,
     masked_data,
     mean_of,
+    precomputed,
     sufficient,
     transformed,
 )
@@ -28,7 +28,7 @@ from emjax.tables.named import Named, constant
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class SiteInput:
     """A site as its term reads it: family (None: its log-density is the one argument), elements,
     value, weight.
 
@@ -83,7 +83,7 @@ class Data:
     """
 
     value: Named
-    counts: Named
+    indicator: Named
     base: Named
     origin: Named | None = None
 
@@ -147,48 +147,48 @@ def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[i
     return replace(table, shape=elements)
 
 
-def _log_base(reading: Reading, data: Named) -> Named:
+def _log_base(site_input: SiteInput, data: Named) -> Named:
     """Return log h(x)."""
-    family, given, possible = reading.family, reading.given, reading.possible
+    family, given, possible = site_input.family, site_input.given, site_input.possible
 
     def function(x, *g):
         return (
             jnp.asarray(family.base(x, **dict(zip(given, g, strict=True))), jnp.result_type(float)),
         )
 
-    (base,) = lift_events(function, [(data, reading.event), *given.values()], reading.rank)
+    (base,) = lift_events(function, [(data, site_input.event), *given.values()], site_input.rank)
     return (
         base
         if possible is None
-        else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], reading.elements)
+        else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], site_input.elements)
     )
 
 
 # ── data and statistics ───────────────────────────────────────────────────────────────────────────
 
 
-def data_of(reading: Reading) -> Data:
+def data_of(site_input: SiteInput) -> Data:
     """Return what a site's term takes of its data."""
     family, value, mask, rank, event = (
-        reading.family,
-        reading.value,
-        reading.weight.data_mask,
-        reading.rank,
-        reading.event,
+        site_input.family,
+        site_input.value,
+        site_input.weight.data_mask,
+        site_input.rank,
+        site_input.event,
     )
-    if family is not None and family.lookup and reading.site.kind == "observed":
-        return _categories(value, mask, reading.possible, reading.elements)
+    if family is not None and family.lookup and site_input.site.is_observed:
+        return _categories(value, mask, site_input.possible, site_input.elements)
     ones = constant(np.ones((1,) * rank))
-    if reading.is_lookup:
+    if site_input.is_lookup:
         return Data(value, ones, constant(np.zeros((1,) * rank)))
-    read = reading.read([mask], {name: one for name, (one, _) in reading.given.items()})
+    read = site_input.read([mask], {name: one for name, (one, _) in site_input.given.items()})
     data = transformed(family, masked_data(value, read), rank, event)
     origin = (
-        mean_of(data, reading.arguments[family.centered], read, rank)
+        mean_of(data, site_input.arguments[family.centered], read, rank)
         if family.centered and not value.latent_axes
         else None
     )
-    return Data(value, ones, _log_base(reading, data), origin)
+    return Data(value, ones, _log_base(site_input, data), origin)
 
 
 def _categories(
@@ -210,31 +210,34 @@ def _categories(
     )
 
 
-def statistics_of(reading: Reading, data: Data, weight: Weight) -> Statistics:
+def statistics_of(site_input: SiteInput, data: Data, weight: Weight) -> StatisticsRecipe:
     """Return the weighted sufficient statistics of a site as a function of its data."""
-    if reading.is_lookup:
-        return computed_once(
-            [weight.weighted(Statistic(data.counts, indicator=True), reading.elements)]
+    if site_input.is_lookup:
+        return precomputed(
+            [weight.weighted(Statistic(data.indicator, indicator=True), site_input.elements)]
         )
-    family, rank, event = reading.family, reading.rank, reading.event
-    events = {name: number for name, (_, number) in reading.given.items()}
+    family, rank, event = site_input.family, site_input.rank, site_input.event
+    events = {name: number for name, (_, number) in site_input.given.items()}
     kept = {
-        "value": reading.value,
+        "value": site_input.value,
         "origin": data.origin,
-        "scale": weight.scale,
+        "multiplicity": weight.multiplicity,
         "mask": weight.mask,
-        "possible": reading.possible,
+        "possible": site_input.possible,
     }
     inputs = {name: v for name, v in kept.items() if v is not None} | {
-        name: v for name, (v, _) in reading.given.items()
+        name: v for name, (v, _) in site_input.given.items()
     }
 
     def function(inputs, elements):
-        own = Weight(inputs["scale"], inputs.get("mask"))
+        own = Weight(inputs["multiplicity"], inputs.get("mask"))
         data = transformed(
-            family, masked_data(inputs["value"], reading.read([own.data_mask], inputs)), rank, event
+            family,
+            masked_data(inputs["value"], site_input.read([own.data_mask], inputs)),
+            rank,
+            event,
         )
-        if reading.is_incomplete:
+        if site_input.is_incomplete:
             return incomplete(data, inputs.get("origin"), inputs["observed"], own, elements, event)
         found = sufficient(
             family,
@@ -249,7 +252,7 @@ def statistics_of(reading: Reading, data: Data, weight: Weight) -> Statistics:
             for s in found
         ]
 
-    return Statistics(inputs, function)
+    return StatisticsRecipe(inputs, function)
 
 
 def _where_possible(
