@@ -10,12 +10,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import joint_table
 from numpyro.distributions import constraints
 
 from emjax import EM, Comparison, Status, compare_updates, register
 from emjax.families.families import FAMILIES
 from emjax.models import coins, grades
+from tests.oracles.brute_force import joint_table
 
 KEY = jax.random.key(0)
 HEADS = jnp.array([5.0, 9.0, 8.0, 4.0, 7.0])

@@ -9,13 +9,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import joint_table
 from numpyro.contrib.control_flow import cond, scan
 from numpyro.distributions import constraints
 
 from emjax import EM, Status
 from emjax.distributions import Select
 from emjax.models import annotators, coins
+from tests.oracles.brute_force import joint_table
 
 KEY = jax.random.key(0)
 HALF = jnp.array([0.5, 0.5])

@@ -40,7 +40,7 @@ def in_float32(value):
 
 def assert_float32_is_float64(program, hand_derived_step, start, args, unit, e_step="soft"):
     """Compare 20 steps of EM in float32 with the update derived by hand, in float64, which is EM's
-    (test_models.py).
+    (models/test_models.py).
 
     `unit`: what the error of a parameter is measured in, where that is not its own largest entry.
     """

@@ -9,10 +9,10 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 OF_EACH_KIND = (
-    "test_models.py::test_em_is_the_update_derived_by_hand[annotators]",
-    "test_models.py::test_em_is_the_update_derived_by_hand[mixture, full]",
-    "test_models.py::test_em_is_the_update_derived_by_hand[hidden Markov, diagonal]",
-    "test_chains.py::test_random_chain_is_brute_force[1]",
+    "models/test_models.py::test_em_is_the_update_derived_by_hand[annotators]",
+    "models/test_models.py::test_em_is_the_update_derived_by_hand[mixture, full]",
+    "models/test_models.py::test_em_is_the_update_derived_by_hand[hidden Markov, diagonal]",
+    "elimination/test_chains.py::test_random_chain_is_brute_force[1]",
     "test_float32.py::test_k_means_far_from_the_origin_needs_no_float64",
 )
 
@@ -24,7 +24,7 @@ def test_what_is_exact_stays_so_under_full_optimization():
         "pytest",
         "-q",
         "-o",
-        "addopts=",
+        "addopts=--import-mode=importlib",
         "-p",
         "no:cacheprovider",
         *(f"{TESTS}/{test}" for test in OF_EACH_KIND),

@@ -15,11 +15,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import JointTable, joint_table
 from hypothesis import HealthCheck, Phase, given, settings
 from numpyro import handlers
 from numpyro.distributions import constraints
-from random_programs import (
+
+from emjax import EM
+from tests.oracles.brute_force import JointTable, joint_table
+from tests.oracles.random_programs import (
     Array,
     Plate,
     Program,
@@ -29,8 +31,6 @@ from random_programs import (
     program_from_seed,
     programs,
 )
-
-from emjax import EM
 
 SLOW = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 GENERATE = (

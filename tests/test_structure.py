@@ -18,12 +18,12 @@ from emjax.e_step.e_step import log_partition_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = sorted((ROOT / "inference").rglob("*.py"))
-MODELS = sorted((ROOT / "models").glob("*.py"))
+MODELS = sorted((ROOT / "models").rglob("*.py"))
 TRACKED = [
     *ENGINE,
     *MODELS,
-    *sorted((ROOT / "experiments").glob("*.py")),
-    *sorted((ROOT / "tests").glob("*.py")),
+    *sorted((ROOT / "experiments").rglob("*.py")),
+    *sorted((ROOT / "tests").rglob("*.py")),
 ]
 MODEL_WORDS = {
     "annotator",

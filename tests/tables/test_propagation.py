@@ -8,10 +8,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import joint_table
 from numpyro.ops.indexing import Vindex
 
 from emjax import EM
+from tests.oracles.brute_force import joint_table
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])

@@ -13,11 +13,7 @@ import numpy as np
 import pytest
 
 from emjax import EM, compare_updates, labeled
-
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # `experiments` is run from the checkout and is not installed
-
-from experiments import (  # noqa: E402
+from experiments import (
     annotators,
     canvas,
     coins,
@@ -35,8 +31,10 @@ from experiments import (  # noqa: E402
     styles,
     topics,
 )
-from experiments.__main__ import EXPERIMENTS, main  # noqa: E402
-from experiments.iterates import iterates  # noqa: E402
+from experiments.__main__ import EXPERIMENTS, main
+from experiments.iterates import iterates
+
+ROOT = Path(__file__).parents[2]
 
 # one EM for several tests: each compiles once
 SOFT_COINS = coins.soft_em()

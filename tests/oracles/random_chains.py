@@ -29,7 +29,8 @@ from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 from numpyro.ops.indexing import Vindex
-from random_programs import CONSTRAINTS, Choices
+
+from tests.oracles.random_programs import CONSTRAINTS, Choices
 
 SCOPE = dict(
     jax=jax, jnp=jnp, numpyro=numpyro, dist=dist, constraints=constraints, scan=scan, Vindex=Vindex,

@@ -13,7 +13,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import joint_table
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 
@@ -31,6 +30,7 @@ from emjax.models import (
     motif,
     topics,
 )
+from tests.oracles.brute_force import joint_table
 
 FAST_COMPILATION = {
     "xla_backend_optimization_level": 0

@@ -18,7 +18,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import joint_table
 from jax import nn
 from numpyro import handlers
 from numpyro.infer import init_to_median
@@ -26,6 +25,7 @@ from numpyro.infer.reparam import LocScaleReparam
 from numpyro.ops.indexing import Vindex
 
 from emjax import EM, Status
+from tests.oracles.brute_force import joint_table
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)
 

@@ -11,11 +11,12 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import complete_log_likelihood, expected_log_likelihood, joint_table
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 from scipy import stats
+
+from tests.oracles.brute_force import complete_log_likelihood, expected_log_likelihood, joint_table
 
 
 def close(actual, expected):

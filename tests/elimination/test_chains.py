@@ -1,8 +1,8 @@
 """Scans over discrete latents against the joint table: random chains by seed, and the special cases
 by name.
 
-`HYPOTHESIS_PROFILE=thorough pytest tests/test_chains.py` runs 200 random chains; the default, the
-first of them. A failure prints the program as a script.
+`HYPOTHESIS_PROFILE=thorough pytest tests/elimination/test_chains.py` runs 200 random chains; the
+default, the first of them. A failure prints the program as a script.
 """
 
 import itertools
@@ -14,11 +14,9 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import JointTable, complete_log_likelihood, joint_table
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import biject_to, constraints
-from random_chains import CONSTRAINTS, Chain, chain_from_seed, repeated
 
 from emjax import EM
 from emjax.distributions import Select
@@ -26,6 +24,8 @@ from emjax.e_step.e_step import e_step, instance_of
 from emjax.elimination import crossed, log_partition
 from emjax.graph import symbols
 from emjax.numerics import guards
+from tests.oracles.brute_force import JointTable, complete_log_likelihood, joint_table
+from tests.oracles.random_chains import CONSTRAINTS, Chain, chain_from_seed, repeated
 
 NUM_CHAINS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 8
 TOLERANCE = dict(rtol=1e-10, atol=1e-10)

@@ -8,13 +8,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from brute_force import joint_table
 from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.infer import Predictive
 
 from emjax import EM, compare_updates
 from emjax.distributions import Select
+from tests.oracles.brute_force import joint_table
 
 KEY = jax.random.key(3)
 THREE = [dist.Uniform(0.0, 1.0), dist.Normal(jnp.array(5.0), 0.5), dist.Exponential(2.0)]
