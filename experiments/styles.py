@@ -4,10 +4,10 @@
               │  w_k ──┘          │
               └───────────────────┴── plate "samples"
 
-    c_n  ~ Categorical(π)                              latent `label`, known for some samples s_n  ~
-    Categorical(w_{c_n})                        latent `style`, never known x_nd ~ Binomial(T,
-    p_{c_n s_n d})                  `counts`, 0 … T p_ksd ~ Beta(a, a)
-    the prior that `probs` states, a = `CONCENTRATION`
+    c_n  ~ Categorical(π)                              latent `label`, known for some samples
+    s_n  ~ Categorical(w_{c_n})                        latent `style`, never known
+    x_nd ~ Binomial(T, p_{c_n s_n d})                  `counts`, 0 … T
+    p_ksd ~ Beta(a, a)                                 the prior of `probs`, a = `CONCENTRATION`
 
 With one style this is naive Bayes. A label y_n, −1 where there is none, leaves one class of a
 sample (`emjax.labeled`), and a weight v_n says how much the sample counts: weight 0 for all without
@@ -15,15 +15,13 @@ a label is supervised learning, weight 1 is EM on everything.
 
 E-step, where a labeled sample has no mass outside its class:
 
-    r_nks = π_k w_ks Π_d Binomial(x_nd; T, p_ksd) [y_n ∈ {−1, k}] / Σ_jt …
-    (1)
+    r_nks = π_k w_ks Π_d Binomial(x_nd; T, p_ksd) [y_n ∈ {−1, k}] / Σ_jt …                       (1)
 
 M-step: expected counts, normalized; the prior adds a − 1 successes and as many failures.
 
-    π_k   = Σ_ns v_n r_nks / Σ_n v_n
-    (2) w_ks  = Σ_n v_n r_nks / Σ_nt v_n r_nkt
-    (3) p_ksd = (a − 1 + Σ_n v_n r_nks x_nd) / (2 (a − 1) + T Σ_n v_n r_nks)
-    (4)
+    π_k   = Σ_ns v_n r_nks / Σ_n v_n                                                             (2)
+    w_ks  = Σ_n v_n r_nks / Σ_nt v_n r_nkt                                                       (3)
+    p_ksd = (a − 1 + Σ_n v_n r_nks x_nd) / (2 (a − 1) + T Σ_n v_n r_nks)                         (4)
 
 Source: Nigam, McCallum, Thrun & Mitchell (2000), "Text classification from labeled and unlabeled
 documents using EM", Machine Learning 39: the iteration (1) to (4) with several components for each

@@ -16,15 +16,13 @@ with s = `scores`, μ = `mu`, σ = `sigma`, π = `pi`, latent `good`, and I imag
 E-step. One latent serves the whole column of an annotator, so its log-densities add up over images:
 
     r_a = p(good_a = 1 | s)
-        = π Π_i N(s_ia | μ_i, σ²) / (π Π_i N(s_ia | μ_i, σ²) + (1 − π) Π_i U(s_ia | 0, 1))
-        (1)
+        = π Π_i N(s_ia | μ_i, σ²) / (π Π_i N(s_ia | μ_i, σ²) + (1 − π) Π_i U(s_ia | 0, 1))       (1)
 
 M-step. Q(θ) = Σ_a r_a [log π + Σ_i log N(s_ia | μ_i, σ²)] + (1 − r_a) log(1 − π) + constant, so
 
-    μ_i = Σ_a r_a s_ia / Σ_a r_a
-    (2) σ²  = Σ_a r_a Σ_i (s_ia − μ_i)² / (I Σ_a r_a),   with μ from (2): the joint maximum over (μ,
-    σ)      (3) π   = mean_a r_a
-    (4)
+    μ_i = Σ_a r_a s_ia / Σ_a r_a                                                                 (2)
+    σ²  = Σ_a r_a Σ_i (s_ia − μ_i)² / (I Σ_a r_a)    with μ from (2): the maximum over both      (3)
+    π   = mean_a r_a                                                                             (4)
 
 The likelihood has no upper bound: a single good annotator with μ_i = s_ia and σ → 0. EM finds a
 local maximum away from it from the start used here, where everyone is good: μ_i the mean of row i
@@ -80,8 +78,7 @@ def hand_derived_step(
     s = np.asarray(scores, np.float64)
     mu, sigma, pi = (np.asarray(params[name], np.float64) for name in ("mu", "sigma", "pi"))
 
-    # (1): log-densities summed over the images of each annotator; a probability of 0 is a log of
-    # -inf.
+    # (1): log-densities summed over the images of each annotator; a probability of 0 is -inf.
     log_normal = -0.5 * np.log(2 * np.pi) - np.log(sigma) - 0.5 * ((s - mu[:, None]) / sigma) ** 2
     log_uniform = np.where((s >= 0) & (s <= 1), 0.0, -np.inf)
     with np.errstate(divide="ignore"):

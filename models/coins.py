@@ -14,17 +14,16 @@ estimated too.
 
 E-step. The binomial coefficient is the same for every coin and cancels:
 
-    r_nk = w_k b_k^h_n (1 − b_k)^(m − h_n) / Σ_j w_j b_j^h_n (1 − b_j)^(m − h_n)
-    (1)
+    r_nk = w_k b_k^h_n (1 − b_k)^(m − h_n) / Σ_j w_j b_j^h_n (1 − b_j)^(m − h_n)                 (1)
 
-The hard E-step puts r_nk = 1 on the most probable coin (the first of several) and 0 on the others.
-(1')
+The hard E-step gives each set to its most probable coin, the first of several:
+
+    r_nk = 1{k = argmax_j w_j b_j^h_n (1 − b_j)^(m − h_n)}                                      (1')
 
 M-step. Q(θ) = Σ_nk r_nk [log w_k + h_n log b_k + (m − h_n) log(1 − b_k)] + constant, hence
 
-    b_k = Σ_n r_nk h_n / (m Σ_n r_nk)           expected heads over expected flips
-    (2) w_k = mean_n r_nk
-    (3)
+    b_k = Σ_n r_nk h_n / (m Σ_n r_nk)           expected heads over expected flips               (2)
+    w_k = mean_n r_nk                                                                            (3)
 
 From b = (0.6, 0.5) the sets (5, 9, 8, 4, 7) of 10 flips lead to b = (0.80, 0.52): the numbers in
 print.
@@ -99,8 +98,9 @@ def weighted_hand_derived_step(
     *,
     hard: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `weighted_program` after one EM step, by (1), or (1') if `hard`, (2)
-    and (3).
+    """Return the parameters of `weighted_program` after one EM step, by (1) to (3).
+
+    The E-step is (1') if `hard`.
 
     A coin with no responsibility at all keeps its `bias`, and its weight is 0.
     """

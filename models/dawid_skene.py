@@ -4,8 +4,7 @@ Annotator a answers l for an item of class k with probability π_akl, their conf
 labels come in long form, one row for each: annotator `annotator[n]` gave item `item[n]` the label
 `label[n]`. Nobody labels every item, and an annotator may label an item twice.
 
-      p ──▶ (z_i) ──▶ [l_n] ◀── π_a                    i = i_n and a = a_n, the item and the
-      annotator of row n
+      p ──▶ (z_i) ──▶ [l_n] ◀── π_a         i = i_n and a = a_n: the item and the annotator of row n
               │         └── plate "labels"
               └── plate "items"
 
@@ -16,14 +15,13 @@ with p = `prevalence` (class,) and π = `confusion` (annotator, class, label).
 
 E-step. The labels of an item are independent given its class:
 
-    r_ik = p(z_i = k | l) = p_k Π_{n: i_n = i} π_{a_n k l_n} / Σ_j p_j Π_{n: i_n = i} π_{a_n j l_n}
-    (1)
+    r_ik = p(z_i = k | l)
+         = p_k Π_{n: i_n = i} π_{a_n k l_n} / Σ_j p_j Π_{n: i_n = i} π_{a_n j l_n}               (1)
 
 M-step. As if r_ik items of class k had been counted, of I items:
 
-    p_k   = Σ_i r_ik / I
-    (2) π_akl ∝ Σ_{n: a_n = a, l_n = l} r_{i_n k}           normalized over l
-    (3)
+    p_k   = Σ_i r_ik / I                                                                         (2)
+    π_akl ∝ Σ_{n: a_n = a, l_n = l} r_{i_n k}           normalized over l                        (3)
 
 Renumbering the classes renumbers the columns of r and nothing else: what ties class k to label k is
 the start alone. There the classes are equally common and every annotator answers correctly half of
@@ -92,8 +90,7 @@ def hand_derived_step(
         np.asarray(params[name], np.float64) for name in ("prevalence", "confusion")
     )
 
-    # (1): a sum of logarithms over the labels of each item; a class that its labels rule out has
-    # -inf.
+    # (1): a sum of logarithms over the labels of each item; -inf where they rule a class out.
     with np.errstate(divide="ignore"):
         log_joint = np.tile(np.log(prevalence), (num_items, 1))
         np.add.at(log_joint, item, np.log(confusion)[annotator, :, label])

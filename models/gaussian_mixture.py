@@ -18,27 +18,24 @@ Data of shape (N,) have D = 1: `loc` is (K,) and σ is `scale`, of shape (K,), o
 
 E-step, in logarithms, with Σ_k = L_k L_kᵀ (Cholesky):
 
-    log p(x_n, z_n = k) = log w_k − ½ [D log 2π + 2 Σ_d log (L_k)_dd + ‖L_k⁻¹ (x_n − m_k)‖²]
-    (1) r_nk = p(x_n, z_n = k) / Σ_j p(x_n, z_n = j)
-    (2)
+    log p(x_n, z_n = k) = log w_k − ½ [D log 2π + 2 Σ_d log (L_k)_dd + ‖L_k⁻¹ (x_n − m_k)‖²]     (1)
+    r_nk = p(x_n, z_n = k) / Σ_j p(x_n, z_n = j)                                                 (2)
 
 M-step. Q(θ) = Σ_nk r_nk log p(x_n, z_n = k | θ). With R_k = Σ_n r_nk its maximum is at
 
-    w_k = R_k / N
-    (3) m_k = Σ_n r_nk x_n / R_k                         whatever Σ_k is
-    (4) S_k = Σ_n r_nk (x_n − m_k)(x_n − m_k)ᵀ           scatter about the new mean
-    (5) full       Σ_k   = S_k / R_k
-    (6) tied       Σ     = Σ_k S_k / N
-    (7) diagonal   σ_kd² = (S_k)_dd / R_k
-    (8) spherical  σ_k²  = tr S_k / (D R_k)
-    (9)
+    w_k = R_k / N                                                                                (3)
+    m_k = Σ_n r_nk x_n / R_k                         whatever Σ_k is                             (4)
+    S_k = Σ_n r_nk (x_n − m_k)(x_n − m_k)ᵀ           scatter about the new mean                  (5)
+    full       Σ_k   = S_k / R_k                                                                 (6)
+    tied       Σ     = Σ_k S_k / N                                                               (7)
+    diagonal   σ_kd² = (S_k)_dd / R_k                                                            (8)
+    spherical  σ_k²  = tr S_k / (D R_k)                                                          (9)
 
 The likelihood has no upper bound: a component on a single point with σ → 0. A floor, σ ≥
 `scale_floor`, bounds it. In a single σ, Q is −R log σ − S / 2σ²: it rises up to √(S/R) and falls
 after it, so under the floor the maximum is
 
-    σ = max(σ of (8) or (9), floor)
-    (10)
+    σ = max(σ of (8) or (9), floor)                                                             (10)
 
 Source: Dempster, Laird & Rubin (1977), section 4.3; Bishop (2006), Pattern Recognition and Machine
 Learning, (9.23)–(9.27); the unbounded likelihood and constraints that bound it: Hathaway (1985),
@@ -96,9 +93,7 @@ def _cloud(
     covariance: str,
     scale_floor: int | float,
 ) -> Callable[..., dist.Distribution]:
-    """Declare the spread as the table above says; return the distribution of x given `loc`
-    and z.
-    """
+    """Declare the spread as the table says; return the distribution of x given `loc` and z."""
 
     def scale_param(start: Callable, *shape: int) -> Float[ArrayLike, "..."]:
         return numpyro.param(
@@ -154,9 +149,8 @@ def hand_derived_step(
     """
     _check(covariance, scale_floor, np.ndim(data))
     start = {name: np.asarray(value, np.float64) for name, value in params.items()}
-    x = np.asarray(data, np.float64).reshape(
-        len(data), -1
-    )  # (sample, feature): D = 1 is a single column
+    # (sample, feature): D = 1 is a single column
+    x = np.asarray(data, np.float64).reshape(len(data), -1)
     num_samples, num_features = x.shape
     loc = start["loc"].reshape(num_components, num_features)
 
@@ -210,9 +204,7 @@ def _covariances(
 
 
 def _check(covariance: str, scale_floor: int | float, num_dimensions: int) -> None:
-    """Raise ValueError for a kind of covariance that does not exist, or that has no scale
-    to bound.
-    """
+    """Raise ValueError for an unknown covariance, or one that has no scale to bound."""
     if covariance not in COVARIANCES:
         raise ValueError(
             f"covariance={covariance!r} is unknown: choose one of {', '.join(COVARIANCES)}."

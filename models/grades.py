@@ -8,8 +8,7 @@ In a class the grades A, B and C have the probabilities
 
       θ ──▶ [grade]     plate "grades": one row for each grade, with its multiplicity
 
-    log p = N_B log(1/2 − θ) + N_C log θ + constant,   hence   θ = N_C / (2 (N_B + N_C))
-    (1)
+    log p = N_B log(1/2 − θ) + N_C log θ + constant,   hence   θ = N_C / (2 (N_B + N_C))         (1)
 
 There is nothing latent: one M-step from anywhere is the answer.
 
@@ -21,20 +20,22 @@ what is seen of it is a function of it, c = 1{grade = C}.
 E-step. A student without a C has a B with probability (1/2 − θ) / (1/2 + 1/2 − θ), so the expected
 number of B's is
 
-    N_B = (N − N_C) (1/2 − θ) / (1 − θ)
-    (2)
+    N_B = (N − N_C) (1/2 − θ) / (1 − θ)                                                          (2)
 
 M-step. As if it had been counted:
 
-    M(θ) = N_C / (2 (N_B + N_C))
-    (3)
+    M(θ) = N_C / (2 (N_B + N_C))                                                                 (3)
 
 Rate. Let f = N_C / N. The likelihood θ^N_C (1 − θ)^(N − N_C) is largest at θ̂ = min(f, 1/2). The
-derivative of (2) and (3) is dN_B/dθ = −(N − N_C) / (2 (1 − θ)²) and M'(θ) = N_C (N − N_C) / (4 (1 −
-θ)² (N_B + N_C)²). At θ̂ it is
+derivatives of (2) and (3) are
 
-    f ≤ 1/2:   N_B + N_C = N/2,   M'(θ̂) = f / (1 − f) f ≥ 1/2:   N_B = 0,           M'(θ̂) = (1 −
-    f) / f                                                    (4)
+    dN_B/dθ = −(N − N_C) / (2 (1 − θ)²)
+    M'(θ)   = N_C (N − N_C) / (4 (1 − θ)² (N_B + N_C)²)
+
+and at θ̂
+
+    f ≤ 1/2:   N_B + N_C = N/2,   M'(θ̂) = f / (1 − f)
+    f ≥ 1/2:   N_B = 0,           M'(θ̂) = (1 − f) / f                                           (4)
 
 Near θ̂ the error shrinks by this factor at each step, the share of the information that is missing:
 linear convergence, slower the nearer f is to 1/2, and there sublinear.
@@ -71,12 +72,8 @@ def partial_program(num_c: Real[ArrayLike, ""], num_total: Real[ArrayLike, ""]) 
     Parameters: `theta` () between 0 and 1/2. The latent `grade` is 0 for A, 1 for B, 2 for C.
     """
     theta = _theta()
-    with (
-        numpyro.plate("students", 2),
-        numpyro.handlers.scale(
-            scale=jnp.stack([jnp.asarray(num_total - num_c), jnp.asarray(num_c)])
-        ),
-    ):
+    multiplicity = jnp.stack([jnp.asarray(num_total - num_c), jnp.asarray(num_c)])
+    with numpyro.plate("students", 2), numpyro.handlers.scale(scale=multiplicity):
         grade = numpyro.sample("grade", dist.Categorical(_probabilities(theta)))
         numpyro.sample("is_c", dist.Delta((grade == 2).astype(int)), obs=jnp.arange(2))
 
@@ -94,8 +91,9 @@ def _probabilities(theta: Float[ArrayLike, ""]) -> Float[ArrayLike, "grade"]:
 def hand_derived_step(
     params: Mapping[str, ArrayLike], counts: Real[ArrayLike, "grade=3"]
 ) -> dict[str, np.ndarray]:
-    """Return θ after one step, by (1): the maximum, whatever θ was. Without any B or C, θ stays
-    where it is.
+    """Return θ after one step, by (1): the maximum, whatever θ was.
+
+    Without any B or C, θ stays where it is.
     """
     _, num_b, num_c = np.asarray(counts, np.float64)
     return {"theta": _maximum(num_b, num_c, params)}
@@ -104,8 +102,9 @@ def hand_derived_step(
 def partial_hand_derived_step(
     params: Mapping[str, ArrayLike], num_c: Real[ArrayLike, ""], num_total: Real[ArrayLike, ""]
 ) -> dict[str, np.ndarray]:
-    """Return θ after one EM step, by (2) and (3). Where neither a B nor a C is expected, θ stays
-    where it is.
+    """Return θ after one EM step, by (2) and (3).
+
+    Where neither a B nor a C is expected, θ stays where it is.
     """
     theta = np.asarray(params["theta"], np.float64)
     expected_b = (num_total - num_c) * (0.5 - theta) / (1 - theta)  # (2)
@@ -121,14 +120,15 @@ def _maximum(
 
 
 def convergence_rate(num_c: int | float, num_total: int | float) -> float:
-    """Return lim |θ_{t+1} − θ̂| / |θ_t − θ̂| of EM on (b), by (4): between 0 (one step) and 1
-    (sublinear).
+    """Return lim |θ_{t+1} − θ̂| / |θ_t − θ̂| of EM on (b), by (4).
+
+    It lies between 0 (one step) and 1 (sublinear).
 
     Raises ValueError unless 0 ≤ num_c ≤ num_total and num_total > 0.
     """
     if not (0 <= num_c <= num_total and num_total > 0):
         raise ValueError(
-            f"num_c={num_c} must lie between 0 and num_total={num_total}, and num_total "
-            "be positive."
+            f"num_c={num_c} must lie between 0 and num_total={num_total}, "
+            "and num_total be positive."
         )
     return min(num_c, num_total - num_c) / max(num_c, num_total - num_c)

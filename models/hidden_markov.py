@@ -20,25 +20,21 @@ them. What stands beyond the end of a sequence counts nothing.
 
 E-step: forward and backward over each sequence, with b_tk = p(x_t | z_t = k), in logarithms.
 
-    α_1k = π_k b_1k,        α_{t+1,k} = Σ_j α_tj A_jk b_{t+1,k}         p(x_1 … x_t, z_t = k)
-    (1) β_Tk = 1,               β_tj = Σ_k A_jk b_{t+1,k} β_{t+1,k}         p(x_{t+1} … x_T | z_t =
-    j)       (2) r_tk = α_tk β_tk / Σ_j α_Tj                                         p(z_t = k | x)
-    (3) ξ_tjk = α_tj A_jk b_{t+1,k} β_{t+1,k} / Σ_j α_Tj                    p(z_t = j, z_{t+1} = k |
-    x)      (4)
+    α_1k = π_k b_1k,      α_{t+1,k} = Σ_j α_tj A_jk b_{t+1,k}   p(x_1 … x_t, z_t = k)            (1)
+    β_Tk = 1,             β_tj = Σ_k A_jk b_{t+1,k} β_{t+1,k}   p(x_{t+1} … x_T | z_t = j)       (2)
+    r_tk = α_tk β_tk / Σ_j α_Tj                                 p(z_t = k | x)                   (3)
+    ξ_tjk = α_tj A_jk b_{t+1,k} β_{t+1,k} / Σ_j α_Tj            p(z_t = j, z_{t+1} = k | x)      (4)
 
-M-step, sums over every sequence: each probability is an expected count, normalized, and with R_k =
-Σ_t r_tk
+M-step, sums over every sequence: each probability is an expected count, normalized. With
+R_k = Σ_t r_tk,
 
-    π_k  ∝ r_1k
-    (5) A_jk ∝ Σ_{t<T} ξ_tjk                               normalized over k
-    (6) categorical      B_kv ∝ Σ_{t: x_t = v} r_tk        normalized over v
-    (7) Gaussian         m_k  = Σ_t r_tk x_t / R_k
-    (8)
-      full           Σ_k  = Σ_t r_tk (x_t − m_k)(x_t − m_k)ᵀ / R_k      about the new mean
-      (9) diagonal       σ_k² = the diagonal of (9)
-      (10)
-    Poisson          λ_k  = Σ_t r_tk x_t / R_k
-    (11)
+    π_k  ∝ r_1k                                                                                  (5)
+    A_jk ∝ Σ_{t<T} ξ_tjk                               normalized over k                         (6)
+    categorical      B_kv ∝ Σ_{t: x_t = v} r_tk        normalized over v                         (7)
+    Gaussian         m_k  = Σ_t r_tk x_t / R_k                                                   (8)
+      full           Σ_k  = Σ_t r_tk (x_t − m_k)(x_t − m_k)ᵀ / R_k      about the new mean       (9)
+      diagonal       σ_k² = the diagonal of (9)                                                 (10)
+    Poisson          λ_k  = Σ_t r_tk x_t / R_k                                                  (11)
 
 Hard EM, in which the most probable path stands for the posterior, is Viterbi training.
 
@@ -98,7 +94,8 @@ def gaussian_program(
     Raises ValueError for an unknown `covariance`.
     """
     _check(covariance)
-    points, observed = data.reshape(-1, data.shape[-1]), _observed(data, lengths).reshape(-1)
+    points = data.reshape(-1, data.shape[-1])
+    observed = _observed(data, lengths).reshape(-1)
     loc = numpyro.param(
         "loc",
         lambda rng_key: jax.random.choice(
@@ -112,16 +109,18 @@ def gaussian_program(
             jnp.tile(everyone, (num_states, 1, 1)),
             constraint=constraints.positive_definite,
         )
-        _chain(
-            data,
-            lengths,
-            num_states,
-            lambda z: dist.MultivariateNormal(loc[z], covariance_matrix=matrix[z]),
-        )
+
+        def emission(state: Int[ArrayLike, "sequence"]) -> dist.Distribution:
+            return dist.MultivariateNormal(loc[state], covariance_matrix=matrix[state])
+
     else:
         start = jnp.tile(jnp.sqrt(jnp.diagonal(everyone)), (num_states, 1))
         scale = numpyro.param("scale", start, constraint=constraints.positive)
-        _chain(data, lengths, num_states, lambda z: dist.Normal(loc[z], scale[z]).to_event(1))
+
+        def emission(state: Int[ArrayLike, "sequence"]) -> dist.Distribution:
+            return dist.Normal(loc[state], scale[state]).to_event(1)
+
+    _chain(data, lengths, num_states, emission)
 
 
 def poisson_program(
@@ -148,9 +147,7 @@ def _chain(
     num_states: int,
     emission: Callable[..., dist.Distribution],
 ) -> None:
-    """Declare π and A, and sample every sequence; `emission(state)` is the distribution of what is
-    seen.
-    """
+    """Declare π and A, and sample every sequence; `emission(state)` is p(x | state)."""
     initial = numpyro.param(
         "initial", jnp.full(num_states, 1 / num_states), constraint=constraints.simplex
     )
@@ -189,10 +186,8 @@ def categorical_hand_derived_step(
     A state that is never expected keeps its row of `emission`, and one that is never left that of
     `transition`.
     """
-    x, start = (
-        np.asarray(data),
-        {name: np.asarray(value, np.float64) for name, value in params.items()},
-    )
+    x = np.asarray(data)
+    start = {name: np.asarray(value, np.float64) for name, value in params.items()}
     maximum, r = _baum_welch(start, _log(start["emission"]).T[x], lengths)
     counts = np.zeros((num_symbols, num_states))
     np.add.at(counts, x, r)
@@ -206,8 +201,7 @@ def gaussian_hand_derived_step(
     num_states: int,
     covariance: str = "diagonal",
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `gaussian_program` after one EM step, by equations (1) to (6) and
-    (8) to (10).
+    """Return the parameters of `gaussian_program` after one EM step, by (1) to (6), (8) to (10).
 
     A state that is never expected keeps its mean and its spread, and one that is never left its row
     of `transition`.
@@ -219,24 +213,22 @@ def gaussian_hand_derived_step(
     x = np.asarray(data, np.float64)
     start = {name: np.asarray(value, np.float64) for name, value in params.items()}
     identity = np.eye(x.shape[-1])
-    matrices = (
-        start["covariance"] if covariance == "full" else start["scale"][..., None] ** 2 * identity
-    )
+    if covariance == "full":
+        matrices = start["covariance"]
+    else:
+        matrices = start["scale"][..., None] ** 2 * identity
 
-    # log b: with Σ_k = L Lᵀ, the quadratic form is ‖L⁻¹ (x − m_k)‖² and half the log-determinant
-    # Σ_d log L_dd.
+    # log b, with Σ_k = L Lᵀ: the quadratic form is ‖L⁻¹ (x − m_k)‖², and ½ log det is Σ_d log L_dd.
     factors = np.linalg.cholesky(matrices)
     whitened = np.einsum("kde,tnke->tnkd", np.linalg.inv(factors), x[:, :, None] - start["loc"])
     log_scales = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-    log_density = (
-        -0.5 * (len(identity) * np.log(2 * np.pi) + (whitened**2).sum(axis=-1)) - log_scales
-    )
+    squares = (whitened**2).sum(axis=-1)
+    log_density = -0.5 * (len(identity) * np.log(2 * np.pi) + squares) - log_scales
     maximum, r = _baum_welch(start, log_density, lengths)
 
     totals = r.sum(axis=(0, 1))[:, None]
-    loc = np.divide(
-        np.einsum("tnk,tnd->kd", r, x), totals, out=start["loc"].copy(), where=totals > 0
-    )  # (8)
+    sums = np.einsum("tnk,tnd->kd", r, x)
+    loc = np.divide(sums, totals, out=start["loc"].copy(), where=totals > 0)  # (8)
     deviations = x[:, :, None] - loc
     scatter = np.einsum("tnk,tnkd,tnke->kde", r, deviations, deviations)
     after = np.divide(scatter, totals[..., None], out=matrices.copy(), where=totals[..., None] > 0)
@@ -251,8 +243,7 @@ def poisson_hand_derived_step(
     lengths: Int[ArrayLike, "sequence"],
     num_states: int,
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `poisson_program` after one EM step, by equations (1) to (6) and
-    (11).
+    """Return the parameters of `poisson_program` after one EM step, by (1) to (6) and (11).
 
     A state that is never expected keeps its rate, and one that is never left its row of
     `transition`.
@@ -273,8 +264,7 @@ def _baum_welch(
     log_density: Float[np.ndarray, "time sequence state"],
     lengths: Int[ArrayLike, "sequence"],
 ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "time sequence state"]]:
-    """Return `initial` and `transition` after one step, and the responsibilities, by equations (1)
-    to (6).
+    """Return `initial` and `transition` after one step, and r_tk, by (1) to (6).
 
     Beyond its end a sequence goes on unseen, b = 1, which leaves β at one; its responsibilities
     there are zero.
@@ -286,9 +276,8 @@ def _baum_welch(
     log_alpha, log_beta = np.empty_like(log_b), np.zeros_like(log_b)
     log_alpha[0] = _log(start["initial"]) + log_b[0]
     for t in range(len(log_b) - 1):
-        log_alpha[t + 1] = (
-            np.logaddexp.reduce(log_alpha[t, :, :, None] + log_transition, axis=1) + log_b[t + 1]
-        )  # (1)
+        log_next = np.logaddexp.reduce(log_alpha[t, :, :, None] + log_transition, axis=1)
+        log_alpha[t + 1] = log_next + log_b[t + 1]  # (1)
     log_ahead = log_b + log_beta  # log b β
     for t in reversed(range(len(log_b) - 1)):
         log_beta[t] = np.logaddexp.reduce(log_transition + log_ahead[t + 1, :, None], axis=2)  # (2)
@@ -296,14 +285,12 @@ def _baum_welch(
     log_likelihood = np.logaddexp.reduce(log_alpha[-1], axis=-1)[:, None]  # of each sequence
 
     r = observed * np.exp(log_alpha + log_beta - log_likelihood)  # (3)
-    log_pairs = (
-        log_alpha[:-1, :, :, None] + log_transition + (log_ahead[1:] - log_likelihood)[:, :, None]
-    )
+    log_rest = (log_ahead[1:] - log_likelihood)[:, :, None]
+    log_pairs = log_alpha[:-1, :, :, None] + log_transition + log_rest
     pairs = (observed[1:, ..., None] * np.exp(log_pairs)).sum(axis=(0, 1))  # (4)
-    return {
-        "initial": _normalized(r[0].sum(axis=0), start["initial"]),  # (5)
-        "transition": _normalized(pairs, start["transition"]),  # (6)
-    }, r
+    initial = _normalized(r[0].sum(axis=0), start["initial"])  # (5)
+    transition = _normalized(pairs, start["transition"])  # (6)
+    return {"initial": initial, "transition": transition}, r
 
 
 def _log(probability: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -12,13 +12,11 @@ with m = `loc`. Hard EM maximizes the complete data log-likelihood over z and ov
 
 E-step. All mass on the most probable component, which is the nearest mean (the first of several):
 
-    z_n = argmin_k ‖x_n − m_k‖²
-    (1)
+    z_n = argmin_k ‖x_n − m_k‖²                                                                  (1)
 
 M-step. The mean of the points that chose the component:
 
-    m_k = Σ_n 1{z_n = k} x_n / Σ_n 1{z_n = k}
-    (2)
+    m_k = Σ_n 1{z_n = k} x_n / Σ_n 1{z_n = k}                                                    (2)
 
 This is Lloyd's algorithm, so `EM(program, e_step="hard")` is k-means, and its objective is, up to
 the constant, −½ times what scikit-learn calls inertia. With the soft E-step the same program is the

@@ -12,27 +12,27 @@ with w = `weights` (class,) and p = `probs` (class, item). In long form each ans
 is a row n: subject `subject[n]` answered `answer[n]` to item `item[n]`. A missing answer is an
 absent row.
 
-      w ──▶ (z_i) ──▶ [x_n] ◀── p_kj                   i = i_n and j = j_n, the subject and the item
-      of row n
+      w ──▶ (z_i) ──▶ [x_n] ◀── p_kj          i = i_n and j = j_n: the subject and the item of row n
               │         └── plate "answers"
               └── plate "subjects"
 
     x_n ~ Bernoulli(p_{z_{i_n} j_n})                   `answer`
 
-With C answers instead of two, each class has a distribution over them: x_n ~ Categorical(p_{z_{i_n}
-j_n}), where p has the shape (class, item, answer). Two answers are the case C = 2: p_kj1 = p_kj and
+With C answers instead of two, each class has a distribution over them,
+
+    x_n ~ Categorical(p_{z_{i_n} j_n})                 `answer`, 0 … C − 1
+
+where p has the shape (class, item, answer). Two answers are the case C = 2: p_kj1 = p_kj and
 p_kj0 = 1 − p_kj.
 
 E-step, where the product is over the answers that subject i gave:
 
-    r_ik = w_k Π_{n: i_n = i} p_{k j_n x_n} / Σ_l w_l Π_{n: i_n = i} p_{l j_n x_n}
-    (1)
+    r_ik = w_k Π_{n: i_n = i} p_{k j_n x_n} / Σ_l w_l Π_{n: i_n = i} p_{l j_n x_n}               (1)
 
 M-step: expected counts, normalized, of I subjects.
 
-    w_k   = Σ_i r_ik / I
-    (2) p_kjc = Σ_{n: j_n = j, x_n = c} r_{i_n k} / Σ_{n: j_n = j} r_{i_n k}
-    (3)
+    w_k   = Σ_i r_ik / I                                                                         (2)
+    p_kjc = Σ_{n: j_n = j, x_n = c} r_{i_n k} / Σ_{n: j_n = j} r_{i_n k}                         (3)
 
 Source: Lazarsfeld & Henry (1968), Latent Structure Analysis, for the model; Goodman (1974),
 "Exploratory latent structure analysis using both identifiable and unidentifiable models",
@@ -92,8 +92,7 @@ def categorical_program(
     num_answers: int,
     num_classes: int,
 ) -> None:
-    """Row n says that `subject[n]` answered `answer[n]`, one of 0 … `num_answers` − 1, to
-    `item[n]`.
+    """Row n says that `subject[n]` answered `answer[n]`, from 0 on, to `item[n]`.
 
     Parameters: `weights` (class,) and each row of `probs` (class, item, answer) on the simplex. The
     weights start equal, the rows of `probs` uniformly at random.
@@ -133,8 +132,9 @@ def _probs(num_classes: int, num_items: int) -> Float[ArrayLike, "class item"]:
 def hand_derived_step(
     params: Mapping[str, ArrayLike], answers: Int[ArrayLike, "subject item"], num_classes: int
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `program` after one EM step: that of `long_program` on a row for
-    each answer.
+    """Return the parameters of `program` after one EM step.
+
+    It is that of `long_program` on a row for each answer.
     """
     x = np.asarray(answers)
     subject, item = np.indices(x.shape).reshape(2, -1)
@@ -150,8 +150,9 @@ def long_hand_derived_step(
     num_items: int,
     num_classes: int,
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `long_program` after one EM step: that of `categorical_program` with
-    two answers.
+    """Return the parameters of `long_program` after one EM step.
+
+    It is that of `categorical_program` with two answers.
     """
     ones = np.asarray(params["probs"], np.float64)
     both = {"weights": params["weights"], "probs": np.stack([1 - ones, ones], axis=-1)}
@@ -179,8 +180,7 @@ def categorical_hand_derived_step(
     subject, item, answer = (np.asarray(index) for index in (subject, item, answer))
     weights, probs = (np.asarray(params[name], np.float64) for name in ("weights", "probs"))
 
-    # (1): a sum of logarithms over the answers of each subject; a class that cannot have given one
-    # of them has -inf.
+    # (1): a sum of logarithms over the answers of each subject; -inf where a class cannot give one.
     with np.errstate(divide="ignore"):
         log_joint = np.tile(np.log(weights), (num_subjects, 1))
         np.add.at(log_joint, subject, np.log(probs)[:, item, answer].T)

@@ -1,5 +1,4 @@
-"""Hidden Markov model whose states are clouds of clouds: what each state shows is a Gaussian
-mixture of its own.
+"""Hidden Markov model of clouds of clouds: what a state shows is a Gaussian mixture of its own.
 
       π ──▶ (z_1) ──A──▶ (z_2) ──A──▶ …
               │            │
@@ -23,29 +22,27 @@ sequence counts nothing.
 E-step. The component of a step depends on nothing but its state and what was seen, so it is summed
 out first:
 
-    b_tk = Σ_c w_kc Normal(x_t; m_kc, σ_kc²)                            p(x_t | z_t = k)
-    (1)
+    b_tk = Σ_c w_kc Normal(x_t; m_kc, σ_kc²)                    p(x_t | z_t = k)                 (1)
 
 and what remains is a chain. Forward, the state given the past; backward, given everything:
 
-    g_1k = π_k,             g_{t+1,k} = Σ_j f_tj A_jk                   p(z_t = k | x_1 … x_{t-1})
-    (2) f_tk = g_tk b_tk / Σ_j g_tj b_tj                                    p(z_t = k | x_1 … x_t)
-    (3) ξ_tjk = f_tj A_jk r_{t+1,k} / g_{t+1,k}                             p(z_t = j, z_{t+1} = k |
-    x)      (4) r_Tk = f_Tk,            r_tj = Σ_k ξ_tjk                            p(z_t = j | x)
-    (5) r_tkc = r_tk w_kc Normal(x_t; m_kc, σ_kc²) / b_tk                   p(z_t = k, c_t = c | x)
-    (6)
+    g_1k = π_k,             g_{t+1,k} = Σ_j f_tj A_jk           p(z_t = k | x_1 … x_{t-1})       (2)
+    f_tk = g_tk b_tk / Σ_j g_tj b_tj                            p(z_t = k | x_1 … x_t)           (3)
+    ξ_tjk = f_tj A_jk r_{t+1,k} / g_{t+1,k}                     p(z_t = j, z_{t+1} = k | x)      (4)
+    r_Tk = f_Tk,            r_tj = Σ_k ξ_tjk                    p(z_t = j | x)                   (5)
+    r_tkc = r_tk w_kc Normal(x_t; m_kc, σ_kc²) / b_tk           p(z_t = k, c_t = c | x)          (6)
 
-In (4), the next state tells all that the future knows of this one: p(z_t | z_{t+1}, x) = p(z_t |
-z_{t+1}, x_1 … x_t).
+In (4), the next state tells all that the future knows of this one:
+
+    p(z_t | z_{t+1}, x) = p(z_t | z_{t+1}, x_1 … x_t)
 
 M-step, sums over every sequence:
 
-    π_k   ∝ r_1k
-    (7) A_jk  ∝ Σ_{t<T} ξ_tjk                              normalized over k
-    (8) w_kc  ∝ Σ_t r_tkc                                  normalized over c
-    (9) m_kc  = Σ_t r_tkc x_t / Σ_t r_tkc
-    (10) σ_kc² = Σ_t r_tkc (x_t − m_kc)² / Σ_t r_tkc        each feature apart, about the new mean
-    (11)
+    π_k   ∝ r_1k                                                                                 (7)
+    A_jk  ∝ Σ_{t<T} ξ_tjk                              normalized over k                         (8)
+    w_kc  ∝ Σ_t r_tkc                                  normalized over c                         (9)
+    m_kc  = Σ_t r_tkc x_t / Σ_t r_tkc                                                           (10)
+    σ_kc² = Σ_t r_tkc (x_t − m_kc)² / Σ_t r_tkc        each feature apart, about the new mean   (11)
 
 Source: Rabiner (1989), "A tutorial on hidden Markov models", Proceedings of the IEEE 77, section
 IV.A, for (1) and (9) to (11); Kitagawa (1987), Journal of the American Statistical Association 82,
@@ -78,7 +75,8 @@ def program(
     two steps or more, the means are random points of the data, and every component has the spread
     of all of them.
     """
-    (num_steps, num_sequences, num_features), shape = data.shape, (num_states, num_components)
+    num_steps, num_sequences, num_features = data.shape
+    shape = num_states, num_components
     points = jnp.reshape(data, (-1, num_features))
     observed = (jnp.arange(num_steps)[:, None] < jnp.asarray(lengths)).reshape(-1)
 
@@ -127,30 +125,25 @@ def hand_derived_step(
     A state that is never left keeps its row of `transition`, one that is never expected its row of
     `weights`, and a component that is never expected its mean and its scale.
     """
-    x = np.asarray(data, np.float64)[
-        :, :, None, None
-    ]  # (time, sequence, state, component, feature)
+    points = np.asarray(data, np.float64)
+    x = points[:, :, None, None]  # (time, sequence, state, component, feature)
     start = {name: np.asarray(value, np.float64) for name, value in params.items()}
     observed = (np.arange(len(data))[:, None] < np.asarray(lengths))[..., None]
 
     standardized = (x - start["loc"]) / start["scale"]
-    log_normal = -0.5 * (np.log(2 * np.pi) + standardized**2).sum(axis=-1) - np.log(
-        start["scale"]
-    ).sum(axis=-1)
+    log_normal = -0.5 * (np.log(2 * np.pi) + standardized**2).sum(axis=-1)
+    log_normal = log_normal - np.log(start["scale"]).sum(axis=-1)
     log_joint = _log(start["weights"]) + log_normal
     log_b = np.logaddexp.reduce(log_joint, axis=-1)  # (1)
     r, pairs = _smoothed(start, np.where(observed, log_b, 0.0))
     r, pairs = observed * r, (observed[1:, ..., None] * pairs).sum(axis=(0, 1))
-    possible = log_b[..., None] > -np.inf
-    within = np.exp(
-        np.subtract(
-            log_joint, log_b[..., None], out=np.full_like(log_joint, -np.inf), where=possible
-        )
-    )
-    r_component = r[..., None] * within  # (6)
+    possible = log_b[..., None] > -np.inf  # of an impossible state, -inf − -inf would be NaN
+    nothing = np.full_like(log_joint, -np.inf)
+    log_within = np.subtract(log_joint, log_b[..., None], out=nothing, where=possible)
+    r_component = r[..., None] * np.exp(log_within)  # (6)
 
     totals = r_component.sum(axis=(0, 1))[..., None]
-    sums = np.einsum("tnkc,tnd->kcd", r_component, x[:, :, 0, 0])
+    sums = np.einsum("tnkc,tnd->kcd", r_component, points)
     loc = np.divide(sums, totals, out=start["loc"].copy(), where=totals > 0)  # (10)
     squares = np.einsum("tnkc,tnkcd->kcd", r_component, (x - loc) ** 2)
     variance = np.divide(squares, totals, out=start["scale"] ** 2, where=totals > 0)  # (11)
@@ -168,8 +161,9 @@ def _smoothed(
 ) -> tuple[
     Float[np.ndarray, "time sequence state"], Float[np.ndarray, "pair sequence state state"]
 ]:
-    """Return p(z_t | x) and p(z_t, z_{t+1} | x) by equations (2) to (5), in logarithms until the
-    end.
+    """Return p(z_t | x) and p(z_t, z_{t+1} | x), by (2) to (5).
+
+    In logarithms until the end, since products over a long sequence underflow.
 
     Beyond its end a sequence goes on unseen, b = 1: there the past says all that is known, and r =
     g.
@@ -183,7 +177,8 @@ def _smoothed(
         log_joint = log_g[t] + log_b[t]
         log_f[t] = log_joint - np.logaddexp.reduce(log_joint, axis=-1, keepdims=True)  # (3)
 
-    log_r, log_pairs = log_f.copy(), np.empty((len(log_b) - 1, *log_b.shape[1:], log_b.shape[-1]))
+    log_r = log_f.copy()
+    log_pairs = np.empty((len(log_b) - 1, *log_b.shape[1:], log_b.shape[-1]))
     for t in reversed(range(len(log_b) - 1)):
         impossible = np.full_like(log_g[t], -np.inf)  # a state that cannot come next
         gain = np.subtract(log_r[t + 1], log_g[t + 1], out=impossible, where=log_g[t + 1] > -np.inf)

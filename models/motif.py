@@ -8,8 +8,8 @@ every sequence has one occurrence (OOPS).
                   │         └── plate "positions"
                   └─────────┴── plate "sequences"
 
-    s_n  ~ uniform over 0 … L_n − W                    latent `start`, the places where W of the L_n
-    letters are left x_nl ~ Categorical(m_w)  with w = l − s_n if 0 ≤ l − s_n < W
+    s_n  ~ uniform over 0 … L_n − W                    latent `start`: W of the L_n letters are left
+    x_nl ~ Categorical(m_w)  with w = l − s_n if 0 ≤ l − s_n < W
            Categorical(b)    elsewhere                 `letters`, numbers of A, C, G, T
 
 with b = `background` (letter,) and m = `motif` (W, letter). Or a sequence has zero occurrences or
@@ -17,23 +17,21 @@ one (ZOOPS), one with probability γ = `occurrence`:
 
       γ ──▶ (o_n) ──▶ (s_n) ──▶ [x_nl] ◀── b, m_w
 
-    o_n  ~ Bernoulli(γ)                                latent `occurs` s_n  ~ uniform as above if
-    o_n = 1                 latent `start`, whose last value stands for nowhere
-           nowhere          if o_n = 0
+    o_n  ~ Bernoulli(γ)                                latent `occurs`
+    s_n  ~ uniform as above if o_n = 1                 latent `start`, whose last value means:
+           nowhere          if o_n = 0                 nowhere
 
 E-step, where γ = 1 in OOPS, w = l − s, and nowhere is a start from which no letter is reached:
 
-    r_ns ∝ γ / (L_n − W + 1) Π_{l: 0 ≤ w < W} m_{w x_nl} Π_{other l} b_{x_nl}
-    (1) r_n,nowhere ∝ (1 − γ) Π_l b_{x_nl}                            normalized together, for each
-    sequence
+    r_ns ∝ γ / (L_n − W + 1) Π_{l: 0 ≤ w < W} m_{w x_nl} Π_{other l} b_{x_nl}                    (1)
+    r_n,nowhere ∝ (1 − γ) Π_l b_{x_nl}                        normalized together, in each sequence
 
 M-step: expected counts of each letter a in each column and outside, normalized over letters, of N
 sequences.
 
-    m_wa ∝ Σ_ns r_ns 1{x_{n,s+w} = a}
-    (2) b_a  ∝ Σ_n Σ_{l: x_nl = a} Σ_{s: not 0 ≤ l − s < W} r_ns        s also nowhere
-    (3) γ    = 1 − Σ_n r_n,nowhere / N
-    (4)
+    m_wa ∝ Σ_ns r_ns 1{x_{n,s+w} = a}                                                            (2)
+    b_a  ∝ Σ_n Σ_{l: x_nl = a} Σ_{s: not 0 ≤ l − s < W} r_ns        s also nowhere               (3)
+    γ    = 1 − Σ_n r_n,nowhere / N                                                               (4)
 
 An occurrence read one letter late has all columns but one in common with the motif, and is a local
 maximum: EM comes to rest at shifted motifs (Lawrence et al. 1993 call it phase). Several starts, or
@@ -60,8 +58,9 @@ LETTERS = "ACGT"
 
 
 def program(letters: Int[ArrayLike, "sequence position"], width: int) -> None:
-    """One occurrence in every sequence. `letters` are places in "ACGT", and −1 past the end of a
-    shorter sequence.
+    """One occurrence in every sequence.
+
+    `letters` are places in "ACGT", and −1 past the end of a shorter sequence.
 
     Every sequence has `width` letters or more. Parameters: `background` (letter,) and each row of
     `motif` (width, letter) on the simplex. The background starts uniform, the motif uniformly at
@@ -119,8 +118,7 @@ def _sample_letters(
     start: Int[ArrayLike, "sequence"],
     probs: Float[Array, "column letter"],
 ) -> None:
-    """Observe every letter: a multinomial draw of one from the column that it lies in, and of none
-    past the end.
+    """Observe every letter: one draw from the column that it lies in, and none past the end.
 
     A Categorical has the same density, looked up for each letter and start. Of a multinomial the
     indicators of the letters are statistics, and a sequence is one row of a matrix product with log
@@ -128,9 +126,8 @@ def _sample_letters(
     """
     width, longest = len(probs) - 1, letters.shape[1]
     offset = jnp.arange(longest) - start[:, None]
-    inside = (
-        (0 <= offset) & (offset < width) & (start[:, None] <= longest - width)
-    )  # nowhere is a start beyond
+    somewhere = start[:, None] <= longest - width  # the last start is nowhere
+    inside = somewhere & (offset >= 0) & (offset < width)
     indicators = jax.nn.one_hot(letters, len(LETTERS))  # of −1: all zero
     draws = dist.Multinomial(indicators.sum(axis=-1), probs[jnp.where(inside, offset + 1, 0)])
     numpyro.sample("letters", draws.to_event(1), obs=indicators)
@@ -147,8 +144,7 @@ def hand_derived_step(
 def zoops_hand_derived_step(
     params: Mapping[str, ArrayLike], letters: Int[ArrayLike, "sequence position"], width: int
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `zoops_program` after one EM step, by equations (1) to (4), start by
-    start.
+    """Return the parameters of `zoops_program` after one EM step, by (1) to (4), start by start.
 
     Where no letter is expected in any column of the motif, or none in the background, those
     probabilities stay.
@@ -157,7 +153,8 @@ def zoops_hand_derived_step(
     background, motif, occurrence = (
         np.asarray(params[name], np.float64) for name in ("background", "motif", "occurrence")
     )
-    probs, (num_sequences, longest) = np.vstack([background, motif]), letters.shape
+    probs = np.vstack([background, motif])
+    num_sequences, longest = letters.shape
     sequence, position = np.nonzero(letters >= 0)  # one row for each letter
     letter = letters[sequence, position]
     num_fitting = (letters >= 0).sum(axis=1, keepdims=True) - width + 1
@@ -166,7 +163,7 @@ def zoops_hand_derived_step(
     def column(start: int) -> Int[np.ndarray, "row"]:
         """Return 0 for each letter outside the occurrence, and 1 + w for its w-th letter."""
         offset = position - start
-        inside = (0 <= offset) & (offset < width) & (start < starts[-1])
+        inside = (offset >= 0) & (offset < width) & (start < starts[-1])
         return np.where(inside, offset + 1, 0)
 
     # (1): a sum of logarithms over the letters of each sequence; what cannot be has -inf.
@@ -184,8 +181,5 @@ def zoops_hand_derived_step(
         np.add.at(counts, (column(start), letter), r[sequence, start])  # (2), and in row 0 (3)
     totals = counts.sum(axis=1, keepdims=True)
     background, *motif = np.divide(counts, totals, out=probs, where=totals > 0)
-    return {
-        "background": background,
-        "motif": np.array(motif),
-        "occurrence": np.asarray(1 - r[:, -1].mean()),
-    }  # (4)
+    occurrence = np.asarray(1 - r[:, -1].mean())  # (4)
+    return {"background": background, "motif": np.array(motif), "occurrence": occurrence}

@@ -32,20 +32,15 @@ one row.
 
 E-step of the mixture (on counts the multinomial coefficient cancels; rows have none), and of pLSA:
 
-    r_dk = w_k Π_v φ_kv^n_dv / Σ_j w_j Π_v φ_jv^n_dv,        n_dv = Σ_{t: d_t = d, v_t = v} n_t
-    (1) r_tk = θ_{d_t k} φ_{k v_t} / Σ_j θ_{d_t j} φ_{j v_t}
-    (2)
+    r_dk = w_k Π_v φ_kv^n_dv / Σ_j w_j Π_v φ_jv^n_dv,        n_dv = Σ_{t: d_t = d, v_t = v} n_t  (1)
+    r_tk = θ_{d_t k} φ_{k v_t} / Σ_j θ_{d_t j} φ_{j v_t}                                         (2)
 
 M-step: each probability is an expected count, normalized.
 
-    mixture   w_k  = mean_d r_dk
-    (3)
-              φ_kv ∝ Σ_d r_dk n_dv
-              (4)
-    pLSA      θ_dk ∝ Σ_{t: d_t = d} n_t r_tk
-    (5)
-              φ_kv ∝ Σ_{t: v_t = v} n_t r_tk
-              (6)
+    mixture   w_k  = mean_d r_dk                                                                 (3)
+              φ_kv ∝ Σ_d r_dk n_dv                                                               (4)
+    pLSA      θ_dk ∝ Σ_{t: d_t = d} n_t r_tk                                                     (5)
+              φ_kv ∝ Σ_{t: v_t = v} n_t r_tk                                                     (6)
 
 Source: Nigam, McCallum, Thrun & Mitchell (2000), "Text classification from labeled and unlabeled
 documents using EM", Machine Learning 39, without their prior; Hofmann (2001), "Unsupervised
@@ -85,8 +80,7 @@ def sparse_mixture_program(
     num_words: int,
     num_topics: int,
 ) -> None:
-    """One topic for each document. Row t says that `word[t]` occurs `count[t]` times in
-    `document[t]`.
+    """One topic for each document; `word[t]` occurs `count[t]` times in `document[t]`.
 
     The log-likelihood is that of `mixture_program` less the logarithms of the multinomial
     coefficients. Parameters and start as there.
@@ -106,7 +100,7 @@ def plsa_program(
     num_words: int,
     num_topics: int,
 ) -> None:
-    """One topic for each token. Row t says that `word[t]` occurs `count[t]` times in `document[t]`.
+    """One topic for each token; `word[t]` occurs `count[t]` times in `document[t]`.
 
     Parameters: each row of `theta` (document, topic) and of `words` (topic, word) on the simplex.
     The topic proportions start equal, the rows of `words` uniformly at random.
@@ -148,8 +142,8 @@ def mixture_hand_derived_step(
     n = np.asarray(counts, np.float64)
     weights, words = (np.asarray(params[name], np.float64) for name in ("weights", "words"))
 
-    # (1): log Π_v φ_kv^n_dv as a matrix product, in which 0⁰ = 1, and a word that cannot occur but
-    # did gives -inf.
+    # (1): log Π_v φ_kv^n_dv as a matrix product. There 0⁰ = 1, and a topic without a word that
+    # occurs has -inf: 0 · log 0 would be NaN.
     log_words = np.log(words, where=words > 0, out=np.zeros_like(words))
     cannot = n @ (words == 0).T > 0
     with np.errstate(divide="ignore"):
@@ -168,13 +162,15 @@ def sparse_mixture_hand_derived_step(
     num_words: int,
     num_topics: int,
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of `sparse_mixture_program` after one EM step, by (1), (3) and (4), a
-    sum over rows each.
+    """Return the parameters of `sparse_mixture_program` after one EM step, by (1), (3), (4).
+
+    Each is a sum over rows.
 
     A document without words has the weights for its posterior, and a topic that no word is expected
     from keeps its row of `words`.
     """
-    d, v, n = np.asarray(document), np.asarray(word), np.asarray(count, np.float64)[:, None]
+    d, v = np.asarray(document), np.asarray(word)
+    n = np.asarray(count, np.float64)[:, None]
     weights, words = (np.asarray(params[name], np.float64) for name in ("weights", "words"))
 
     with np.errstate(divide="ignore"):
@@ -202,17 +198,16 @@ def plsa_hand_derived_step(
     A document without tokens keeps its row of `theta`, and a topic that no token is expected from
     its row of `words`.
     """
-    d, v, n = np.asarray(document), np.asarray(word), np.asarray(count, np.float64)
+    d, v = np.asarray(document), np.asarray(word)
+    n = np.asarray(count, np.float64)
     theta, words = (np.asarray(params[name], np.float64) for name in ("theta", "words"))
 
     with np.errstate(divide="ignore"):
         log_joint = np.log(theta)[d] + np.log(words).T[v]  # (row, topic)
     r = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))  # (2)
 
-    document_topic, word_topic = (
-        np.zeros((num_documents, num_topics)),
-        np.zeros((num_words, num_topics)),
-    )
+    document_topic = np.zeros((num_documents, num_topics))
+    word_topic = np.zeros((num_words, num_topics))
     np.add.at(document_topic, d, n[:, None] * r)  # (5)
     np.add.at(word_topic, v, n[:, None] * r)  # (6)
     return {"theta": _normalized(document_topic, theta), "words": _normalized(word_topic.T, words)}

@@ -1,9 +1,9 @@
 """One implementation in a process of its own: answers the parent's JSON lines, one for one.
 
-    {"do": "start", ...}            load the data, set up             → {} {"do": "first"}
-    both runs, compiling as they go   → seconds to compile, peak memory {"do": "round", "budget": s}
-    both runs again, for s seconds    → seconds for each step {"do": "finish"}                save
-    the parameters               → steps done
+    {"do": "start", ...}          load the data, set up            → {}
+    {"do": "first"}               both runs, compiling as they go  → seconds to compile, peak memory
+    {"do": "round", "budget": s}  both runs again, for s seconds   → seconds for each step
+    {"do": "finish"}              save the parameters              → steps done
 
 JAX's precision is in the environment before this module is imported.
 """
