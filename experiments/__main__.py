@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 EXPERIMENTS = (
-    "coins", "annotators", "restarts", "segmentation", "gaussian_mixture", "acceleration", "topics", "motif", "hidden_markov", "semi_supervised",
-    "model_choice", "grades",
+    "coins", "annotators", "restarts", "segmentation", "gaussian_mixture", "acceleration", "topics",
+    "motif", "hidden_markov", "semi_supervised", "model_choice", "grades",
 )  # fmt: skip
 
 
@@ -62,9 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     import jax
 
-    jax.config.update(
-        "jax_enable_x64", True
-    )  # the comparisons with hand-derived updates are to 1e-10
+    # the comparisons with hand-derived updates are to 1e-10
+    jax.config.update("jax_enable_x64", True)
     for name in chosen.names or EXPERIMENTS:
         run(name, chosen.output, chosen.quick)
 

@@ -20,8 +20,11 @@ from experiments import canvas, hidden_markov, report
 
 PLAIN, SQUAREM, ANDERSON, NEWTON = "plain EM", "SQUAREM", "Anderson", "EM, then Newton"
 SETTINGS = {
-    PLAIN: {}, SQUAREM: {"acceleration": "squarem"}, ANDERSON: {"acceleration": "anderson"}, NEWTON: {"tol": 1e-6, "polish": "newton"}
-}  # fmt: skip
+    PLAIN: {},
+    SQUAREM: {"acceleration": "squarem"},
+    ANDERSON: {"acceleration": "anderson"},
+    NEWTON: {"tol": 1e-6, "polish": "newton"},
+}
 COLORS = {
     PLAIN: canvas.GREY,
     SQUAREM: canvas.BLUE,
@@ -113,14 +116,21 @@ def print_races(found: dict[str, dict[str, Race]]) -> None:
     """Print steps, time and what is left to gain, method by method."""
     report.heading("From the same start to the same optimum")
     rows = []
-    for name, own in found.items():
-        top, plain = optimum(own), own[PLAIN]
-        for method, race in own.items():
+    for name, by_method in found.items():
+        top, plain = optimum(by_method), by_method[PLAIN]
+        for method, race in by_method.items():
             steps = steps_to(race, top)
-            rows.append([
-                name if method == PLAIN else "", method, "–" if steps is None else str(steps), str(race.result.num_steps), f"{plain.seconds / race.seconds:.1f}",
-                f"{top - float(race.result.objective[-1]):.0e}", report.outcome(race.result),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    name if method == PLAIN else "",
+                    method,
+                    "–" if steps is None else str(steps),
+                    str(race.result.num_steps),
+                    f"{plain.seconds / race.seconds:.1f}",
+                    f"{top - float(race.result.objective[-1]):.0e}",
+                    report.outcome(race.result),
+                ]
+            )
     columns = [
         "problem",
         "method",
@@ -133,8 +143,8 @@ def print_races(found: dict[str, dict[str, Race]]) -> None:
     report.table(
         columns,
         rows,
-        "Every E-step counts as a step; so does each of Newton's polishes. Times are of "
-        "compiled runs.",
+        "Every E-step counts as a step; so does each of Newton's polishes. Times are of compiled "
+        "runs.",
     )
     report.remark(
         "The last step of plain EM gains less than rounding and yet leaves more to gain than that: "
@@ -148,8 +158,7 @@ def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
         path,
         "Where EM is slow, leaps ahead of its own steps save most of them, and never go down",
         "What is left to gain after each step, in nats. Plain EM gains a constant factor; SQUAREM "
-        "and Anderson's acceleration leap, Newton's method "
-        "finishes.",
+        "and Anderson's acceleration leap, Newton's method finishes.",
         width=10,
         height=3.2,
     ) as figure:

@@ -187,9 +187,9 @@ def print_scores(em: EM) -> None:
         ["image", *(f"annotator {a}" for a in ALL_GOOD)],
         [[str(i), *(f"{s:.2f}" for s in row)] for i, row in enumerate(SCORES)],
     )
-    report.remark("""A good annotator's score is the image's value μ plus noise of standard deviation σ; a bad
-        one's is a random number. π is the share of good annotators. The lecture's start takes everyone for
-        good, and its answer is that 0, 1 and 3 are.""")
+    report.remark("""A good annotator's score is the image's value μ plus noise of standard
+        deviation σ; a bad one's is a random number. π is the share of good annotators. The
+        lecture's start takes everyone for good, and its answer is that 0, 1 and 3 are.""")
     end = end_of(em, start_from(ALL_GOOD))
     print(
         f"\n  EM from the lecture's start ends with {end.name}: σ = {end.sigma:.4f}, π = "
@@ -214,9 +214,10 @@ def print_landscape(em: EM, ends: dict, num_random: int) -> None:
     report.table(
         [*columns, "of 31 starts", f"of {num_random} random"],
         rows,
-        caption="""The 31 starts take each set of annotators for good; the random ones draw μ, σ and π. Where
-            one annotator is left to be good, μ repeats the scores, σ → 0, and the likelihood grows without
-            bound: a maximum that says nothing. Where nobody is, π → 0 and every score has density 1: 0 nats.""",
+        caption="""The 31 starts take each set of annotators for good; the random ones draw μ, σ and
+            π. Where one annotator is left to be good, μ repeats the scores, σ → 0, and the
+            likelihood grows without bound: a maximum that says nothing. Where nobody is, π → 0 and
+            every score has density 1: 0 nats.""",
     )
 
 
@@ -243,9 +244,9 @@ def print_simulated(posteriors: dict[int, np.ndarray]) -> None:
     report.table(
         ["images", *(f"found, σ = {sigma:g}" for sigma in SIGMAS)],
         rows,
-        caption=f"""Scores simulated by the program with annotators 2 and 4 random; how often EM from the
-            lecture's start finds exactly 0, 1 and 3 good, in {num_tables} simulated tables. σ is the noise of a
-            good annotator.""",
+        caption=f"""Scores simulated by the program with annotators 2 and 4 random; how often EM
+            from the lecture's start finds exactly 0, 1 and 3 good, in {num_tables} simulated
+            tables. σ is the noise of a good annotator.""",
     )
     needed = [
         f"{images_needed(posteriors, noise)} images at σ = {sigma:g}"
@@ -267,10 +268,10 @@ def draw_landscape(path: Path, em: EM, ends: dict) -> None:
     with canvas.figure(
         path,
         "Three images cannot tell who is good: the answer depends on the start",
-        """Left: EM from each of the 31 sets of annotators (dots) that one may take for good at the start.
-        Colors are the posterior of being good at the end, from 0 (blue) to 1 (yellow); grey: σ → 0. Right: the
-        log-likelihood as σ varies, with μ the mean score of those taken for good. Any single annotator makes it
-        grow without bound.
+        """Left: EM from each of the 31 sets of annotators (dots) that one may take for good at the
+        start. Colors are the posterior of being good at the end, from 0 (blue) to 1 (yellow); grey:
+        σ → 0. Right: the log-likelihood as σ varies, with μ the mean score of those taken for good.
+        Any single annotator makes it grow without bound.
         """,
         height=5.0,
     ) as figure:
@@ -373,9 +374,9 @@ def draw_simulated(path: Path, posteriors: dict[int, np.ndarray]) -> None:
     with canvas.figure(
         path,
         f"{needed} images suffice to tell the good annotators at the noise of the data",
-        """Scores simulated by the program; annotators 2 and 4 drew random numbers. Left: posterior of being
-        good, averaged over the simulated tables, σ = 0.095. Right: how often EM finds exactly 0, 1 and 3 good,
-        from the lecture's start.
+        """Scores simulated by the program; annotators 2 and 4 drew random numbers. Left: posterior
+        of being good, averaged over the simulated tables, σ = 0.095. Right: how often EM finds
+        exactly 0, 1 and 3 good, from the lecture's start.
         """,
     ) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.4])

@@ -60,8 +60,8 @@ def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figure."""
     soft, hard = soft_em(), hard_em()
     found = soft.run(jax.random.key(0), HEADS, init_params=START)
-    report.remark("""A set ⟨h,t⟩ has h heads and t tails. Each set was tossed with coin A or coin B, either one
-        half of the time. To be estimated: the probability of heads of each coin.""")
+    report.remark("""A set ⟨h,t⟩ has h heads and t tails. Each set was tossed with coin A or coin B,
+        either one half of the time. To be estimated: the probability of heads of each coin.""")
     print_soft(soft, found)
     print_hard(soft, hard)
     print_others(soft, found.params)
@@ -89,13 +89,13 @@ def print_soft(soft: EM, found) -> None:
     report.table(
         ["step", "bias of A", "bias of B", "log-likelihood (nats)"],
         rows,
-        caption="Biases before any step (0) and after each; the log-likelihood is that of the "
-        "same row.",
+        caption="Biases before any step (0) and after each; the log-likelihood is that of the same "
+        "row.",
     )
     print(
         f"  In the end, after {found.num_steps} steps ({report.outcome(found)}): A "
-        f"{found.params['bias'][0]:.4f}, "
-        f"B {found.params['bias'][1]:.4f}, log-likelihood {found.log_likelihood:.4f} nats"
+        f"{found.params['bias'][0]:.4f}, B {found.params['bias'][1]:.4f}, log-likelihood "
+        f"{found.log_likelihood:.4f} nats"
     )
 
 
@@ -112,10 +112,11 @@ def print_hard(soft: EM, hard: EM) -> None:
         for step, (bias, coin) in enumerate(zip(path, assigned, strict=True))
     ]
     report.table(["step", "bias of A", "bias of B", f"coin of each set {' '.join(SETS)}"], rows)
-    report.remark(f"""(0.80, 0.45) is the fixed point, reached in one step. The lecture's slide then gives set
-        4, {SETS[3]}, to coin A and goes on to (0.70, 0.50). By its own formula that set belongs to B: at (0.80,
-        0.45), p(A | {SETS[3]}) = {responsibilities(soft, {"bias": np.array([0.8, 0.45])})[3]:.2f}. From
-        (0.70, 0.50) hard EM comes back to ({", ".join(f"{b:.2f}" for b in biases(hard, SLIDE, 3)[-1])}).""")
+    report.remark(f"""(0.80, 0.45) is the fixed point, reached in one step. The lecture's slide then
+        gives set 4, {SETS[3]}, to coin A and goes on to (0.70, 0.50). By its own formula that set
+        belongs to B: at (0.80, 0.45), p(A | {SETS[3]}) =
+        {responsibilities(soft, {"bias": np.array([0.8, 0.45])})[3]:.2f}. From (0.70, 0.50) hard EM
+        comes back to ({", ".join(f"{b:.2f}" for b in biases(hard, SLIDE, 3)[-1])}).""")
 
 
 def print_others(soft: EM, params: dict) -> None:
@@ -137,9 +138,9 @@ def draw(path: Path, soft: EM, hard: EM, params: dict) -> None:
     with canvas.figure(
         path,
         f"Soft EM climbs to ({a:.2f}, {b:.2f}); hard EM jumps to (0.80, 0.45) and stays",
-        """Five sets of ten flips, two coins. Left: the log-likelihood (darker is higher) has two equal maxima,
-        since the names A and B could be swapped; thin lines are soft EM from other starts. Right: what EM
-        believes about each set.
+        """Five sets of ten flips, two coins. Left: the log-likelihood (darker is higher) has two
+        equal maxima, since the names A and B could be swapped; thin lines are soft EM from other
+        starts. Right: what EM believes about each set.
         """,
         height=4.3,
     ) as figure:

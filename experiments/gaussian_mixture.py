@@ -193,8 +193,8 @@ def print_path(
     )
     right = (responsibilities.argmax(axis=1) == clusters.labels).mean()
     unsure = (responsibilities.max(axis=1) < 0.9).mean()
-    report.remark(f"""After {SHOWN_STEPS[-1]} steps {100 * right:.1f}% of the points are given to the right
-        Gaussian; {100 * unsure:.1f}% are left in doubt (no posterior over 0.9).""")
+    report.remark(f"""After {SHOWN_STEPS[-1]} steps {100 * right:.1f}% of the points are given to
+        the right Gaussian; {100 * unsure:.1f}% are left in doubt (no posterior over 0.9).""")
 
 
 def print_cases(cases: dict) -> None:
@@ -207,9 +207,9 @@ def print_cases(cases: dict) -> None:
     report.table(
         ["clusters", "k-means", "EM"],
         rows,
-        caption="""Points given to the right cluster; each is the best of the same number of random starts.
-            k-means is the same engine: EM with the hard E-step, on a program of unit variances and equal
-            weights.""",
+        caption="""Points given to the right cluster; each is the best of the same number of random
+            starts. k-means is the same engine: EM with the hard E-step, on a program of unit
+            variances and equal weights.""",
     )
 
 
@@ -251,8 +251,8 @@ def draw_three_views(path: Path, clusters: Clusters, responsibilities: np.ndarra
     with canvas.figure(
         path,
         f"Without any label, EM gives {100 * right:.0f}% of the points to the right Gaussian",
-        """500 points of three Gaussians. On the right, a point's color mixes those of the three by its
-        responsibilities: between the clouds EM stays in doubt.
+        """500 points of three Gaussians. On the right, a point's color mixes those of the three by
+        its responsibilities: between the clouds EM stays in doubt.
         """,
         height=2.7,
     ) as figure:
@@ -273,8 +273,8 @@ def draw_path(
     with canvas.figure(
         path,
         "From three round clouds in the wrong place to the right ellipses",
-        """Ellipses are two standard deviations of each component; a point's color mixes theirs by its
-        responsibilities.""",
+        """Ellipses are two standard deviations of each component; a point's color mixes theirs by
+        its responsibilities.""",
         width=11.5,
         height=2.4,
     ) as figure:
@@ -324,8 +324,9 @@ def draw_cases(path: Path, cases: dict) -> None:
     with canvas.figure(
         path,
         "k-means cuts halfway between the means; EM learns each cluster's shape",
-        """Colors: the truth, k-means' assignment, and EM's responsibilities, with its ellipses of two standard
-        deviations. Percentages: points given to the right cluster. Both are the best of several random starts.
+        """Colors: the truth, k-means' assignment, and EM's responsibilities, with its ellipses of
+        two standard deviations. Percentages: points given to the right cluster. Both are the best
+        of several random starts.
         """,
         width=9,
         height=7.0,

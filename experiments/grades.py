@@ -96,13 +96,14 @@ def print_number_of_cs(paths: dict[float, np.ndarray]) -> None:
             "steps to 1e-6",
         ],
         rows,
-        caption="""θ is a probability; EM starts at θ = 0.02 and goes to N_C / N. The rate is the factor by
-            which a step shrinks the error |θ − N_C / N|: seen over the last step above rounding, and predicted,
-            f / (1 − f) with f = N_C / N.""",
+        caption="""θ is a probability; EM starts at θ = 0.02 and goes to N_C / N. The rate is the
+            factor by which a step shrinks the error |θ − N_C / N|: seen over the last step above
+            rounding, and predicted, f / (1 − f) with f = N_C / N.""",
     )
-    report.remark("""In the class of 20 C's, the estimate 0.2 differs from the 0.2083 above since the B's, which
-        are informative, are not seen. The nearer N_C is to N / 2, the slower EM is: a student without a C is
-        then all but surely an A, and the B's that are missing carry the information.""")
+    report.remark("""In the class of 20 C's, the estimate 0.2 differs from the 0.2083 above since
+        the B's, which are informative, are not seen. The nearer N_C is to N / 2, the slower EM is:
+        a student without a C is then all but surely an A, and the B's that are missing carry the
+        information.""")
 
 
 def steps_to(thetas: np.ndarray, num_c: float, error: float) -> int:
@@ -116,9 +117,9 @@ def draw(path: Path, paths: dict[float, np.ndarray]) -> None:
     with canvas.figure(
         path,
         "EM shrinks the error by the same factor at every step, as predicted",
-        f"""A class of 100 students of whom only the number of C's is known. Left: one EM step takes θ to M(θ);
-        the stairs lead to where M meets the diagonal ({DRAWN:.0f} C's). Right: the error of θ in five classes;
-        dots are EM, lines fall by the predicted rate.
+        f"""A class of 100 students of whom only the number of C's is known. Left: one EM step takes
+        θ to M(θ); the stairs lead to where M meets the diagonal ({DRAWN:.0f} C's). Right: the error
+        of θ in five classes; dots are EM, lines fall by the predicted rate.
         """,
     ) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.3])

@@ -226,9 +226,10 @@ def print_fits(fits: dict[int, Fit]) -> None:
     report.table(
         ["states", "fit", "rates (earthquakes a year)", "log-likelihood (nats)", "AIC", "BIC"],
         rows,
-        caption="""Here and in the book's EM the first year's distribution is free; in its other fits it is the
-            stationary one, a maximum over fewer programs and so never higher. With 2 and 3 states EM starts where
-            the book's does; with 4, where the book shows no EM, this is the best of the random starts below.""",
+        caption="""Here and in the book's EM the first year's distribution is free; in its other
+            fits it is the stationary one, a maximum over fewer programs and so never higher. With 2
+            and 3 states EM starts where the book's does; with 4, where the book shows no EM, this
+            is the best of the random starts below.""",
     )
 
 
@@ -238,8 +239,9 @@ def print_steps(found: Fit) -> None:
     report.table(
         ["step", "log-likelihood (nats)"],
         [[step, f"{found.objective[step]:.5f}"] for step in steps],
-        caption=f"""{NUM_STATES} states from rates {report.numbers(RATES[NUM_STATES], 0)}, {found.status}. The book
-            has -342.90781 at the start, -332.12143 after one step, and -328.52748 in the end.""",
+        caption=f"""{NUM_STATES} states from rates {report.numbers(RATES[NUM_STATES], 0)},
+            {found.status}. The book has -342.90781 at the start, -332.12143 after one step, and
+            -328.52748 in the end.""",
     )
 
 
@@ -267,8 +269,8 @@ def print_states(em: EM, found: Fit) -> None:
             "years decoded",
         ],
         rows,
-        caption="""Rate, probabilities of the next year's state, how long the state lasts on average, and how many
-            years it has on the most probable path.""",
+        caption="""Rate, probabilities of the next year's state, how long the state lasts on
+            average, and how many years it has on the most probable path.""",
     )
     ruled = (f"{first}–{last} {STATES[state]}" for first, last, state in spans(decoded))
     report.remark(f"The most probable path: {', '.join(ruled)}.")
@@ -293,10 +295,11 @@ def print_soft_and_hard(em: EM, fits: dict[str, Fit]) -> None:
     )
     differ = YEARS[paths[SOFT] != paths[HARD]]
     probability = smoothed(em, fits[SOFT].params).max(axis=1)
-    report.remark(f"""Viterbi training counts one path as if it were known: its states lie further apart and last
-        longer, and it stops sooner, below the maximum. The two decode {len(differ)} years differently
-        ({", ".join(map(str, differ))}). Soft EM leaves {(probability < 0.9).sum()} of the {len(YEARS)} years in
-        doubt (no smoothed probability over 0.9); a path does not say so.""")
+    report.remark(f"""Viterbi training counts one path as if it were known: its states lie further
+        apart and last longer, and it stops sooner, below the maximum. The two decode {len(differ)}
+        years differently ({", ".join(map(str, differ))}). Soft EM leaves
+        {(probability < 0.9).sum()} of the {len(YEARS)} years in doubt (no smoothed probability over
+        0.9); a path does not say so.""")
 
 
 def print_ends(ends: Ends) -> None:
@@ -316,8 +319,9 @@ def print_ends(ends: Ends) -> None:
     report.table(
         ["states", "", "different ends", "reach the best", "best", "median", "worst"],
         rows,
-        caption="""Log-likelihoods at the ends, in nats; ends that are 0.01 nats apart count as different. Viterbi
-            training is judged by the log-likelihood too, every path summed out.""",
+        caption="""Log-likelihoods at the ends, in nats; ends that are 0.01 nats apart count as
+            different. Viterbi training is judged by the log-likelihood too, every path summed
+            out.""",
     )
     report.table(
         ["log-likelihood (nats)", "starts", "rates (a year)"],
@@ -359,9 +363,10 @@ def draw_states(file: Path, em: EM, found: Fit, trained: Fit) -> None:
     with canvas.figure(
         file,
         f"The earth was busiest in {', '.join(busy[:-1])} and {busy[-1]}",
-        """Earthquakes of magnitude 7 or greater in each year. Top: the counts and, as bars, the rate of the state
-        on the most probable path. Middle: that path, and the one that Viterbi training learns. Bottom: the
-        probability of each state given the whole series; where colors share a year, EM is in doubt.""",
+        """Earthquakes of magnitude 7 or greater in each year. Top: the counts and, as bars, the
+        rate of the state on the most probable path. Middle: that path, and the one that Viterbi
+        training learns. Bottom: the probability of each state given the whole series; where colors
+        share a year, EM is in doubt.""",
         height=5.6,
     ) as figure:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3.2, 0.75, 1.3])
@@ -415,9 +420,10 @@ def draw_ends(file: Path, ends: Ends, three: Fit) -> None:
     with canvas.figure(
         file,
         "With 2 or 3 states soft EM always ends in one place; Viterbi training does not",
-        f"""{num_starts} random starts. Left: the log-likelihood at the end, a dot a start. Right: the rates
-        where soft EM ends with 4 states, the most likely on top, and how many starts lead there; lines are the
-        rates with 3 states. The fourth state has no work of its own: it splits one or another of the three.""",
+        f"""{num_starts} random starts. Left: the log-likelihood at the end, a dot a start. Right:
+        the rates where soft EM ends with 4 states, the most likely on top, and how many starts lead
+        there; lines are the rates with 3 states. The fourth state has no work of its own: it splits
+        one or another of the three.""",
         height=3.9,
     ) as figure:
         left, right = figure.subplots(1, 2)

@@ -238,8 +238,8 @@ def print_wines(choices: dict[str, Choice]) -> None:
     """Print the mixtures of the wines side by side."""
     points, _ = wines()
     report.heading(
-        f"{len(points)} wines of three cultivars, {points.shape[1]} measurements: how "
-        "many Gaussians?"
+        f"{len(points)} wines of three cultivars, {points.shape[1]} measurements: how many "
+        "Gaussians?"
     )
     for covariance, choice in choices.items():
         print(f"{covariance} covariance\n{choice}\n")
@@ -281,8 +281,8 @@ def print_earthquakes() -> None:
     report.table(
         ["states", "log-likelihood (nats)", "parameters", "AIC", "BIC", "ICL"],
         rows,
-        caption="""One sequence is one element of its plate, so that nothing can be held out and what n is in BIC
-            must be said: criteria(..., num_samples=107), the years.""",
+        caption="""One sequence is one element of its plate, so that nothing can be held out and
+            what n is in BIC must be said: criteria(..., num_samples=107), the years.""",
     )
 
 
@@ -298,9 +298,10 @@ def print_simulated(truth: Truth, scores: Scores, sizes: tuple[int, ...]) -> Non
     report.table(
         ["samples", "predicts best", *NAMES, *(f"{name} loses" for name in NAMES)],
         rows,
-        caption=f"""Mixtures of 1 to {LARGEST} Poissons, {len(scores.prediction)} data sets of each size,
-            {truth.num_clusters} clusters in truth. The mean number of components that predicts new samples best, that
-            each criterion chooses, and what its choice loses to the best, in nats for 1,000 new samples.""",
+        caption=f"""Mixtures of 1 to {LARGEST} Poissons, {len(scores.prediction)} data sets of each
+            size, {truth.num_clusters} clusters in truth. The mean number of components that
+            predicts new samples best, that each criterion chooses, and what its choice loses to the
+            best, in nats for 1,000 new samples.""",
     )
     report.remark(verdict(scores, sizes))
 
@@ -313,14 +314,13 @@ def verdict(scores: Scores, sizes: tuple[int, ...]) -> str:
     ]
     if len(worse) == len(sizes):
         return (
-            "BIC predicts worse than cross-validation at every size: it stops before the "
-            "density is right."
+            "BIC predicts worse than cross-validation at every size: it stops before the density "
+            "is right."
         )
     if not worse:
         return "BIC predicts at least as well as cross-validation at every size."
     return (
-        f"BIC predicts worse than cross-validation only at {', '.join(worse)} samples, "
-        "where it "
+        f"BIC predicts worse than cross-validation only at {', '.join(worse)} samples, where it "
         "stops too early."
     )
 
@@ -331,8 +331,9 @@ def draw_wines(path: Path, choices: dict[str, Choice]) -> None:
     with canvas.figure(
         path,
         "Where each component has 105 parameters for 178 wines, AIC takes all that it is offered",
-        """Wines: the criteria of Gaussian mixtures in nats a wine, AIC, BIC and ICL divided by 2n, the lower the
-        better; CV is minus the held-out log-likelihood, ± one standard error. Dots: each choice.
+        """Wines: the criteria of Gaussian mixtures in nats a wine, AIC, BIC and ICL divided by 2n,
+        the lower the better; CV is minus the held-out log-likelihood, ± one standard error. Dots:
+        each choice.
         """,
         height=3.4,
     ) as figure:
@@ -389,9 +390,9 @@ def draw_simulated(path: Path, found: list[tuple[Truth, Scores]], sizes: tuple[i
         path,
         "BIC finds the truth where it is a model; where none is true, it predicts worse than "
         "cross-validation",
-        """Mixtures of Poissons. Left: how many components each criterion chooses on average; dashed, how many
-        clusters there are; grey, how many predict best. Right: what the choice loses to the best. A spare component
-        of little weight loses next to nothing.
+        """Mixtures of Poissons. Left: how many components each criterion chooses on average;
+        dashed, how many clusters there are; grey, how many predict best. Right: what the choice
+        loses to the best. A spare component of little weight loses next to nothing.
         """,
         height=6.2,
     ) as figure:

@@ -212,9 +212,9 @@ class Ends(NamedTuple):
 
 def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
-    report.remark(f"""Letters are drawn at random, A and T more often than C and G, and {CONSENSUS} is planted with
-        misprints: {information(planted_motif()).sum():.1f} bits in ten letters. EM is told how wide the motif is,
-        but neither where it stands nor what it says.""")
+    report.remark(f"""Letters are drawn at random, A and T more often than C and G, and {CONSENSUS}
+        is planted with misprints: {information(planted_motif()).sum():.1f} bits in ten letters. EM
+        is told how wide the motif is, but neither where it stands nor what it says.""")
     one, some = exactly_one(), zero_or_one()
     sequences = planted_sequences(0, 100)
     starts = word_starts(sequences.letters, 16 if quick else 100)
@@ -273,18 +273,20 @@ def print_ends(em: EM, sequences: Sequences, ends: Ends) -> None:
     report.table(
         ["motif found", "nats below the best", "starts", "the same, realigned"],
         rows,
-        caption=f"""Where EM comes to rest, from {len(ends.words)} words of the data. All but a few columns agree
-            with the motif also where it is read some letters early or late, and each reading in the table is a local
-            maximum. Realigned: where the likelihood is higher with all occurrences moved by some letters, EM goes on
-            from there.""",
+        caption=f"""Where EM comes to rest, from {len(ends.words)} words of the data. All but a few
+            columns agree with the motif also where it is read some letters early or late, and each
+            reading in the table is a local maximum. Realigned: where the likelihood is higher with
+            all occurrences moved by some letters, EM goes on from there.""",
     )
     once = shifts[0][0] / len(ends.words)
-    report.remark(f"""One word of the data as a start finds the motif in place with probability {once:.2f}; the best of
-        k words with 1 − {1 - once:.2f}^k, which is 0.99 at k = {np.ceil(np.log(0.01) / np.log1p(-once)):.0f}.""")
+    report.remark(f"""One word of the data as a start finds the motif in place with probability
+        {once:.2f}; the best of k words with 1 − {1 - once:.2f}^k, which is 0.99 at k =
+        {np.ceil(np.log(0.01) / np.log1p(-once)):.0f}.""")
     truth = end_at(em, sequences.letters, planted_params())
-    report.remark(f"""In the end the most probable start is the true one in {in_place(best, sequences):.0%} of the
-        sequences; with the planted parameters themselves it would be in {in_place(truth, sequences):.0%}. The
-        likelihood of the estimate is {best.log_likelihood - truth.log_likelihood:.1f} nats above that of the planted
+    report.remark(f"""In the end the most probable start is the true one in
+        {in_place(best, sequences):.0%} of the sequences; with the planted parameters themselves it
+        would be in {in_place(truth, sequences):.0%}. The likelihood of the estimate is
+        {best.log_likelihood - truth.log_likelihood:.1f} nats above that of the planted
         parameters.""")
 
 
@@ -313,17 +315,18 @@ def print_occurrences(em: EM, sequences: Sequences, found: End, diluted: End) ->
     report.table(
         ["model", "γ", "bits in the motif", "told apart", "in place"],
         rows,
-        caption="""Told apart: sequences that are rightly said to have an occurrence, or to have none. In place:
-            occurrences whose most probable start is the true one. Who must find one in each sequence dilutes the
-            motif; the likeliest motif of few occurrences has more bits than the planted one.""",
+        caption="""Told apart: sequences that are rightly said to have an occurrence, or to have
+            none. In place: occurrences whose most probable start is the true one. Who must find one
+            in each sequence dilutes the motif; the likeliest motif of few occurrences has more bits
+            than the planted one.""",
     )
 
 
 def print_comparisons(one: EM, some: EM, letters: np.ndarray, fewer: np.ndarray) -> None:
     """Print how far the generic updates are from those derived by hand."""
     report.heading(
-        f"Generic EM against the updates derived by hand (models/motif.py), "
-        f"{len(letters)} sequences"
+        f"Generic EM against the updates derived by hand (models/motif.py), {len(letters)} "
+        "sequences"
     )
     start = {"background": np.full(4, 0.25)} | word_starts(letters, 1)[0]
     print(compare_updates(one, motif.hand_derived_step, start, letters, WIDTH))
@@ -337,12 +340,12 @@ def draw_shifts(path: Path, sequences: Sequences, ends: Ends) -> None:
     shown = [by for by in groups if by is not None][:SHOWN_SHIFTS]
     with canvas.figure(
         path,
-        f"""From {len(groups[0])} of {len(ends.words)} words EM finds the motif in place, else it reads it early or
-        late""",
-        """Left: the planted motif, and local maxima of the likelihood: the same motif read at another place, in which
-        the columns that are lost at one end come in as background at the other. The height of a column is its
-        information, at most 2 bits. Right: EM from words of the data, and after it is told to try its occurrences
-        moved by some letters.
+        f"""From {len(groups[0])} of {len(ends.words)} words EM finds the motif in place, else it
+        reads it early or late""",
+        """Left: the planted motif, and local maxima of the likelihood: the same motif read at
+        another place, in which the columns that are lost at one end come in as background at the
+        other. The height of a column is its information, at most 2 bits. Right: EM from words of
+        the data, and after it is told to try its occurrences moved by some letters.
         """,
         width=10,
         height=4.9,
@@ -418,11 +421,11 @@ def draw_occurrences(path: Path, sequences: Sequences, end: End) -> None:
     """Draw the motif under what was planted, and where it is found in some sequences."""
     with canvas.figure(
         path,
-        f"""Planted in {sequences.has_one.sum()} of {len(sequences.letters)} sequences, a motif is found, and where it
-        stands""",
-        f"""Zero or one occurrence in each sequence. Left: the letters of the motif, a column as high as its
-        information. Right: how probable it is that the occurrence begins there, in the first {SHOWN_SEQUENCES}
-        sequences; a triangle is where it was planted.
+        f"""Planted in {sequences.has_one.sum()} of {len(sequences.letters)} sequences, a motif is
+        found, and where it stands""",
+        f"""Zero or one occurrence in each sequence. Left: the letters of the motif, a column as
+        high as its information. Right: how probable it is that the occurrence begins there, in the
+        first {SHOWN_SEQUENCES} sequences; a triangle is where it was planted.
         """,
         width=10,
         height=4.6,

@@ -154,7 +154,8 @@ def print_annotators(found: Landscape) -> None:
     report.heading("Three images, five annotators: where do starts end?")
     explained(
         found,
-        """The parameters are the images' values μ, the noise σ of a good annotator, and the share π of good ones. The starts:""",
+        """The parameters are the images' values μ, the noise σ of a good annotator, and the share π
+            of good ones. The starts:""",
         {
             OWN: "everyone is good",
             RANDOM: "each annotator is good with a probability drawn at random, then one M-step",
@@ -190,8 +191,7 @@ def conclusion(found: Landscape) -> str:
     }
     others = max(share for kind, share in degenerate.items() if kind != PRIORS)
     return (f"Starts drawn from priors end without a bound in {100 * degenerate[PRIORS]:.0f}% of "
-            "the cases; "
-            f"starts that look at the data, in {100 * others:.0f}%.")  # fmt: skip
+            f"the cases; starts that look at the data, in {100 * others:.0f}%.")  # fmt: skip
 
 
 def share_of(found: Landscape, kind: str, optima: list[Optimum]) -> float:
@@ -218,8 +218,9 @@ def draw_annotators(path: Path, found: Landscape) -> None:
         path,
         f"The start decides where EM ends: of those drawn from priors, {unbounded} end where the "
         "likelihood has no bound",
-        """The annotators' table: shares of the starts of each kind that end at each optimum, with its log-likelihood
-        in nats. σ → 0: one annotator is left to be good, μ repeats the scores, and the likelihood grows without bound.
+        """The annotators' table: shares of the starts of each kind that end at each optimum, with
+        its log-likelihood in nats. σ → 0: one annotator is left to be good, μ repeats the scores,
+        and the likelihood grows without bound.
         """,
         height=3.2,
     ) as figure:
@@ -397,11 +398,11 @@ def draw_mixture(path: Path, found: Landscape, shares: Mapping[str, np.ndarray])
     low, high = (100 * of(share.mean() for share in shares.values()) for of in (min, max))
     with canvas.figure(
         path,
-        f"{count} optima on one data set; of the starts of a kind, {low:.0f}% to {high:.0f}% "
-        "find the best",
-        """Five Gaussians, 200 points. Left: the optima of one data set that each kind of start finds; a dot's area is the
-        share of starts that end there. Right: share of starts that end at the best optimum, a dot for each data set, and
-        their mean (bar).
+        f"{count} optima on one data set; of the starts of a kind, {low:.0f}% to {high:.0f}% find "
+        "the best",
+        """Five Gaussians, 200 points. Left: the optima of one data set that each kind of start
+        finds; a dot's area is the share of starts that end there. Right: share of starts that end
+        at the best optimum, a dot for each data set, and their mean (bar).
         """,
         height=3.1,
     ) as figure:
@@ -468,10 +469,10 @@ def draw_optima(path: Path, points: np.ndarray, found: Landscape) -> None:
     shown = [best, *sorted(frequent, key=lambda optimum: -optimum.objective), bounded[-1]]
     with canvas.figure(
         path,
-        "What a local optimum looks like: two clusters under one ellipse, and one cluster "
-        "under two",
-        """Ellipses of two standard deviations: the best optimum, the two others in which most starts end, and the worst.
-        Percentages: starts of all kinds that end there.
+        "What a local optimum looks like: two clusters under one ellipse, and one cluster under "
+        "two",
+        """Ellipses of two standard deviations: the best optimum, the two others in which most
+        starts end, and the worst. Percentages: starts of all kinds that end there.
         """,
         height=2.15,
         width=10.5,

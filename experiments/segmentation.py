@@ -192,9 +192,9 @@ def draw(path: Path, photograph: Photograph, found: dict[int, Segmentation], eve
     with canvas.figure(
         path,
         photograph.finding,
-        f"""Gaussian mixtures on the colors of all {found[2].posterior[..., 0].size:,} pixels. Components
-        commoner in the solid box than in the dashed one are foreground. Middle: pixels in the mean color of
-        their component. Right: posterior of the foreground.
+        f"""Gaussian mixtures on the colors of all {found[2].posterior[..., 0].size:,} pixels.
+        Components commoner in the solid box than in the dashed one are foreground. Middle: pixels
+        in the mean color of their component. Right: posterior of the foreground.
         """,
         width=12,
         height=5.7,

@@ -153,14 +153,16 @@ def print_accuracies(found: dict, num_styles: int, nums_labels: tuple, num_seeds
     report.table(
         ["labels", *WEIGHTS],
         rows,
-        caption=f"""Held-out digits put right, mean of {num_seeds} draws of labels. "EM" also learns from the digits without a
-            label; in "EM, a tenth" each of these counts a tenth of a digit.""",
+        caption=f"""Held-out digits put right, mean of {num_seeds} draws of labels. "EM" also learns
+            from the digits without a label; in "EM, a tenth" each of these counts a tenth of a
+            digit.""",
     )
     gains = [gain(found, num_styles, num_labels) for num_labels in nums_labels]
     helps = [num for num, own in zip(nums_labels, gains, strict=True) if own > 0]
     hurts = [num for num, own in zip(nums_labels, gains, strict=True) if own < 0]
     report.remark(
-        f"""EM on all digits beats labels alone with {listed(helps)} labels, and is beaten with {listed(hurts)}."""
+        f"""EM on all digits beats labels alone with {listed(helps)} labels, and is beaten with
+            {listed(hurts)}."""
     )
 
 
@@ -183,8 +185,9 @@ def draw(path: Path, found: dict, nums_labels: tuple, num_seeds: int) -> None:
         path,
         "Digits without labels help where labels are few; counted in full, they mislead where "
         "labels are many",
-        f"""Held-out digits put right, against the number of digits with a label, of 1,297 to learn from. Lines: mean of {num_seeds} draws
-        of labels; bands: its standard error, twice. "EM" learns from all digits; in "EM, a tenth" one without a label counts a tenth.""",
+        f"""Held-out digits put right, against the number of digits with a label, of 1,297 to learn
+        from. Lines: mean of {num_seeds} draws of labels; bands: its standard error, twice. "EM"
+        learns from all digits; in "EM, a tenth" one without a label counts a tenth.""",
         height=3.6,
     ) as figure:
         panels = figure.subplots(1, len(NUMS_STYLES), sharey=True)

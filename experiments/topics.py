@@ -22,8 +22,8 @@ from experiments.corpora import WordCounts, constitution, standard_library, word
 NUM_TOPICS = 6  # of the Constitution
 NUM_LIBRARY_TOPICS = 12
 SHOWN_WORDS = 8
-MIXTURE = """Mixture of multinomials, one topic a section (its likelihood has the multinomial coefficients, that of
-pLSA has not)"""
+MIXTURE = """Mixture of multinomials, one topic a section (its likelihood has the multinomial
+coefficients, that of pLSA has not)"""
 TOLERANCE = 1e-6  # of the log-likelihood: the topics no longer change to the eye
 
 
@@ -117,8 +117,9 @@ def main_documents(corpus: WordCounts, shares: np.ndarray, num: int) -> list[lis
 def run(figures: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     corpus = constitution_counts()
-    report.remark("""A document is a bag of words: how often it holds each. Words of three letters or more count,
-        without scikit-learn's English stop words, and without those that very many documents hold or very few.""")
+    report.remark("""A document is a bag of words: how often it holds each. Words of three letters
+        or more count, without scikit-learn's English stop words, and without those that very many
+        documents hold or very few.""")
     print_constitution(corpus, quick)
     proportions = plsa(corpus, NUM_TOPICS, num_restarts=5 if quick else 30)
     print_topics(corpus, proportions, "pLSA, one topic a word", num_documents=4)
@@ -170,7 +171,8 @@ def print_topics(corpus: WordCounts, found: Topics, model: str, num_documents: i
         ["share", "characteristic words", "documents with most words of it"],
         rows,
         caption=f"""{model}: the best of its starts took {found.num_steps} steps ({found.status});
-            log-likelihood {found.log_likelihood:,.0f} nats, all words. The share is averaged over documents.""",
+            log-likelihood {found.log_likelihood:,.0f} nats, all words. The share is averaged over
+            documents.""",
     )
 
 
@@ -217,9 +219,9 @@ def draw_constitution(path: Path, corpus: WordCounts, found: Topics) -> None:
     with canvas.figure(
         path,
         "From its words alone: what each section of the Constitution is about",
-        f"""pLSA with {NUM_TOPICS} topics on {describe(corpus, "sections")}. Above: the words that tell each
-        topic most, with p(word | topic). Below: the share of each topic in each section, in the colors of the
-        topics.
+        f"""pLSA with {NUM_TOPICS} topics on {describe(corpus, "sections")}. Above: the words that
+        tell each topic most, with p(word | topic). Below: the share of each topic in each section,
+        in the colors of the topics.
         """,
         width=13,
         height=6.4,
@@ -279,10 +281,10 @@ def draw_library(path: Path, corpus: WordCounts, found: Topics) -> None:
     """
     with canvas.figure(
         path,
-        "From their docstrings alone, the modules of Python's standard library sort themselves "
-        "by subject",
-        f"""pLSA with {NUM_LIBRARY_TOPICS} topics on {describe(corpus, "modules")}. Bars: the words that tell a
-        topic most, with p(word | topic); above them the modules with most words of it.
+        "From their docstrings alone, the modules of Python's standard library sort themselves by "
+        "subject",
+        f"""pLSA with {NUM_LIBRARY_TOPICS} topics on {describe(corpus, "modules")}. Bars: the words
+        that tell a topic most, with p(word | topic); above them the modules with most words of it.
         """,
         width=13,
         height=7.2,

@@ -128,7 +128,7 @@ def convergence_rate(num_c: int | float, num_total: int | float) -> float:
     """
     if not (0 <= num_c <= num_total and num_total > 0):
         raise ValueError(
-            f"num_c={num_c} must lie between 0 and num_total={num_total}, "
-            "and num_total be positive."
+            f"num_c={num_c} must lie between 0 and num_total={num_total}, and num_total be "
+            "positive."
         )
     return min(num_c, num_total - num_c) / max(num_c, num_total - num_c)

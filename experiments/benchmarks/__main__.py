@@ -18,8 +18,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks",
-        description="Seconds for each EM step: emjax, hand-written code, and libraries. "
-        "Without --only: " + ", ".join(row.name for row in TABLE),
+        description="Seconds for each EM step: emjax, hand-written code, and libraries. Without "
+        "--only: " + ", ".join(row.name for row in TABLE),
     )
     parser.add_argument(
         "--quick",

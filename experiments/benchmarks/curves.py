@@ -69,11 +69,11 @@ def draw(path: Path, points: Points) -> None:
     with canvas.figure(
         path,
         f"A step of emjax takes {1 / np.median(by_hand):.2g} × the time of hand-written code; "
-        "scikit-learn's takes "
-        f"{np.median(library):.2g} × that of emjax",
-        f"""Full Gaussian mixture, float64, seconds for a step of EM, both axes logarithmic; in each panel the other two sizes are N =
-        {CENTER["num_samples"]:,}, K = {CENTER["num_components"]}, D = {CENTER["num_features"]}. The title gives medians over all points;
-        scikit-learn's range is {library.min():.2g} to {library.max():.2g} ×.""",
+        f"scikit-learn's takes {np.median(library):.2g} × that of emjax",
+        f"""Full Gaussian mixture, float64, seconds for a step of EM, both axes logarithmic; in each
+        panel the other two sizes are N = {CENTER["num_samples"]:,}, K = {CENTER["num_components"]},
+        D = {CENTER["num_features"]}. The title gives medians over all points; scikit-learn's range
+        is {library.min():.2g} to {library.max():.2g} ×.""",
         width=9.5,
         height=3.3,
     ) as figure:

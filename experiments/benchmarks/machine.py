@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    "emjax", "jax", "numpyro", "numpy", "scipy", "scikit-learn", "gmmx", "pomegranate", "torch", "crowd-kit", "stepmix",
-    "enstop", "tomotopy", "dynamax", "hmmlearn",
+    "emjax", "jax", "numpyro", "numpy", "scipy", "scikit-learn", "gmmx", "pomegranate", "torch",
+    "crowd-kit", "stepmix", "enstop", "tomotopy", "dynamax", "hmmlearn",
 )  # fmt: skip
 
 

@@ -52,15 +52,20 @@ class Worker:
 
     def __init__(self, implementation: str, precision: str):
         self.implementation, self.precision = implementation, precision
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, `close` closes it
         environment = os.environ | {
             "JAX_ENABLE_X64": str(int(precision == "float64")),
             "JAX_PLATFORMS": "cpu",
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "experiments.benchmarks.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, cwd=ROOT, env=environment,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
 
     def ask(self, verb: str, **message) -> dict:
         """Return the worker's answer. Raises Failure if there is none."""

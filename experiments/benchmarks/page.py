@@ -1,5 +1,7 @@
 """The page docs/benchmarks.md, from what was measured in this run and nothing else."""
 
+import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +15,40 @@ FIGURE = "benchmarks.svg"
 
 INTRODUCTION = """# How fast is emjax?
 
-Seconds for one step of EM: emjax on a plain NumPyro program, an EM written by hand for that one model in JAX, and the
-libraries that one would use instead. This page is written by a program, from one run on one machine:
+Seconds for one step of EM: emjax on a plain NumPyro program, an EM written by hand for that one
+model in JAX, and the libraries that one would use instead. This page is written by a program, from
+one run on one machine:
 
 ```bash
 pip install ".[benchmarks]"
-python -m experiments.benchmarks --only {names} --repeats {repeats} --write
+{command}
 ```
 
-Everyone gets the same data, the same start and the same number of steps, with priors and floors switched off; the log-likelihoods
-of the parameters at the end are compared (last column of the details). Each implementation runs in a process of its own; the rounds
-alternate between them, so that a disturbance of the machine hits all alike. The time of a step is the difference between a long run
-and a short one over the difference of their steps: loading, compiling and preparing are not in it. Reported is the median of all
-rounds.
+Everyone gets the same data, the same start and the same number of steps, with priors and floors
+switched off; the log-likelihoods of the parameters at the end are compared (last column of the
+details). Each implementation runs in a process of its own; the rounds alternate between them, so
+that a disturbance of the machine hits all alike. The time of a step is the difference between a
+long run and a short one over the difference of their steps: loading, compiling and preparing are
+not in it. Reported is the median of all rounds.
 
 **Machine.** {processor}; {memory} of memory.<br>
 **Versions.** {versions}.
 """
 
-COLUMNS = """
-Hand-written JAX is what an expert would write for the one model: tables of natural parameters, log Z of the data, its gradient as the
-E-step, blocks that fit the cache, all of it compiled (`experiments/benchmarks/by_hand*.py`). f64 and f32 are double and single precision.
-A goal is a ratio of times in this run.
+COLUMNS = """Hand-written JAX is what an expert would write for the one model: tables of natural
+parameters, log Z of the data, its gradient as the E-step, blocks that fit the cache, all of it
+compiled (`experiments/benchmarks/by_hand*.py`). f64 and f32 are double and single precision. A goal
+is a ratio of times in this run.
 """
 
 DETAILS = """
 ## Details
 
-Time relative to emjax's in the same precision: above 1, emjax is faster. Compiling: what the first call takes longer than the next. Memory: the
-peak beyond the data in the form in which the implementation holds them, compiling included. Δ log-likelihood: the relative difference from
-emjax's after the long run; parameters of every implementation are put into one function, in float64.
+Time relative to emjax's in the same precision: above 1, emjax is faster. Compiling: what the first
+call takes longer than the next. Memory: the peak beyond the data in the form in which the
+implementation holds them, compiling included. Δ log-likelihood: the relative difference from
+emjax's after the long run; parameters of every implementation are put into one function, in
+float64.
 """
 
 
@@ -56,7 +62,7 @@ def write(path: Path, results: Results, repeats: int) -> None:
         "memory": machine.memory(),
         "versions": machine.versions(),
     }
-    parts = [INTRODUCTION.format(names=names, repeats=repeats, **facts)]
+    parts = [INTRODUCTION.format(command=command(names, repeats), **facts)]
     if table:
         parts += ["## Results\n", summary(results), overview(table), COLUMNS.strip() + "\n"]
     if (path.parent / FIGURE).exists():
@@ -67,7 +73,42 @@ def write(path: Path, results: Results, repeats: int) -> None:
         parts.append(growth(series))
     parts.append(DETAILS.strip() + "\n")
     parts += [details(row, found) for row, found in results]
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text(filled("\n".join(parts)), encoding="utf-8")
+
+
+def command(names: str, repeats: int) -> str:
+    """Return the command line that measures and writes the page, over several lines."""
+    line = f"python -m experiments.benchmarks --only {names} --repeats {repeats} --write"
+    return " \\\n    ".join(textwrap.wrap(line, 94, break_on_hyphens=False))
+
+
+def filled(page: str) -> str:
+    """Return the page with its prose in lines of at most 100 columns.
+
+    Tables, headings, pictures and code stay as they are.
+    """
+    blocks = page.split("\n\n")
+    kept = ("|", "#", "!", "```")
+    return "\n\n".join(b if b.lstrip().startswith(kept) else filled_block(b) for b in blocks)
+
+
+def filled_block(block: str) -> str:
+    """Return a paragraph or a list; an item, and what follows a <br>, begins on a line of its own.
+
+    The newline at the end of the page stays.
+    """
+    items = re.split(r"\n(?=- )|(?<=<br>)\n", block.rstrip("\n"))
+    lines = [
+        textwrap.fill(
+            " ".join(item.split()),
+            100,
+            subsequent_indent="  " if item.startswith("- ") else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for item in items
+    ]
+    return "\n".join(lines) + block[len(block.rstrip("\n")) :]
 
 
 def markdown(columns: list[str], rows: list[list[str]], numeric: int = 0) -> str:
@@ -130,8 +171,8 @@ def summary(results: Results) -> str:
     if ratios:
         low, middle, high = (verdicts.numeral(value) for value in np.quantile(ratios, (0, 0.5, 1)))
         text += (
-            f" A step of emjax takes {low} to {high} times as long as the hand-written code "
-            f"for the same model, {middle} in the median."
+            f" A step of emjax takes {low} to {high} times as long as the hand-written code for "
+            f"the same model, {middle} in the median."
         )
     return text + "\n"
 

@@ -162,9 +162,14 @@ def pomegranate(data: dict, start: dict, sizes: dict) -> Run:
     def run(num_steps: int) -> Fit:
         states = emissions()
         chain = Endless(
-            states, start["transition"], start["initial"], np.ones_like(start["initial"]), max_iter=num_steps, tol=0.0,
+            states,
+            start["transition"],
+            start["initial"],
+            np.ones_like(start["initial"]),
+            max_iter=num_steps,
+            tol=0.0,
             check_data=False,
-        )  # fmt: skip
+        )
         chain.ends.frozen = True
         chain.fit(batch)
         params = {"initial": chain.starts.exp().numpy(), "transition": chain.edges.exp().numpy()}
