@@ -43,7 +43,7 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
             posterior(graph, arrays),
         )
         for name in missing:
-            scale, marginal = latents[name].scale, posteriors[name]
+            scale, marginal = latents[name].multiplicity, posteriors[name]
             copies = jnp.ones((1,) * (marginal.ndim - 1)) if scale is None else scale
             found[name] = (copies[..., None] * marginal).reshape(-1, marginal.shape[-1]).sum(0)
     return found

@@ -2,7 +2,7 @@
 stay in the cache.
 
 Terms whose latents all run along one axis with the data are cut along it; the others are added
-once. A block is the same problem with fewer rows, so that everything else in the package is unaware
+once. A block is an instance with fewer rows, so that everything else in the package is unaware
 of it.
 """
 
@@ -62,7 +62,7 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """How a problem is cut: `axes[i]` is the axis of term i's elements that runs along the plate,
+    """How an instance is cut: `axes[i]` is the axis of term i's elements that runs along the plate,
     for those that are cut; `size` the plate's length, `rows` a block's.
     """
 
@@ -84,7 +84,7 @@ class Blocks:
         )
 
     def part(self, start, rows: int) -> Instance:
-        """Return the problem on `rows` positions of the plate from `start`."""
+        """Return the instance on `rows` positions of the plate from `start`."""
         terms, naturals, latents = [], [], {}
         for i, axis in self.axes.items():
             term = self.whole.terms[i]
@@ -115,7 +115,7 @@ class Blocks:
         return [[next(flat) for _ in tables] for tables in part.naturals]
 
     def summed(self, log_z: Callable, with_gradient: bool):
-        """Return, of log_z(problem, tables) = (value, margin) over all blocks, Σ value, the least
+        """Return, of log_z(instance, tables) = (value, margin) over all blocks, Σ value, the least
         margin, and the gradient of Σ value with respect to the tables, if asked for (else None).
         """
         flat = [table for i in self.axes for table in self.whole.tables[i]]
@@ -229,7 +229,7 @@ def _hoisted(function: Callable, own, shared):
 
 
 def blocks_of(whole: Instance) -> Blocks | None:
-    """Return how to cut a problem, or None where nothing is gained or its terms do not run along
+    """Return how to cut an instance, or None where nothing is gained or its terms do not run along
     one axis.
     """
     bytes_per_block = BLOCK_BYTES.get(jax.default_backend(), BLOCK_BYTES_ELSEWHERE)
@@ -273,8 +273,10 @@ def _axes_along(whole: Instance, size: int) -> dict[int, int]:
         if axis is None or not can_be_cut(term, whole.naturals[i], axis):
             return {}
         axes[i] = axis
-    scales = [whole.latents[name].scale for name in along]
-    return axes if all(scale is None or scale.shape[0] in (1, size) for scale in scales) else {}
+    multiplicities = [whole.latents[name].multiplicity for name in along]
+    if any(m is not None and m.shape[0] not in (1, size) for m in multiplicities):
+        return {}
+    return axes
 
 
 def _axis_along(term: Term, latents: Mapping[str, Variable], size: int) -> int | None:
@@ -357,10 +359,10 @@ def cut(value: Named, axis: int, start, rows: int) -> Named:
 
 
 def _shortened(variable: Variable, start, rows: int) -> Variable:
-    scale = variable.scale
-    if scale is not None and scale.shape[0] != 1:
-        scale = jax.lax.dynamic_slice_in_dim(scale, start, rows, 0)
-    return replace(variable, shape=(rows, *variable.shape[1:]), scale=scale)
+    multiplicity = variable.multiplicity
+    if multiplicity is not None and multiplicity.shape[0] != 1:
+        multiplicity = jax.lax.dynamic_slice_in_dim(multiplicity, start, rows, 0)
+    return replace(variable, shape=(rows, *variable.shape[1:]), multiplicity=multiplicity)
 
 
 def _bytes_per_row(whole: Instance, number: int, axis: int) -> int:

@@ -27,7 +27,7 @@ from emjax.graph.factor_graph import (
     naturals_of,
 )
 from emjax.graph.statistics import Statistic
-from emjax.numerics.guards import IMPOSSIBLE, Cheaper
+from emjax.numerics.guards import IMPOSSIBLE, FastForms
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift_events
 from emjax.tables.named import Axis, Named
@@ -40,7 +40,7 @@ def instance_of(
     temperature: ArrayLike = 1.0,
     predicted: bool = False,
 ) -> Instance:
-    """Return the problem at the parameters that the arrays were computed at. `which`: a filter on
+    """Return the instance at the parameters that the arrays were computed at. `which`: a filter on
     terms; `predicted`: with the latents that no observation depends on.
     """
     terms = [
@@ -73,13 +73,13 @@ def _constant(term: Term, temperature: ArrayLike):
 
 
 def _variable(graph: FactorGraph, name: str, order: int, arrays) -> Variable:
-    latent, scale = graph.latents[name], filled(graph.multiplicities[name], arrays)
-    is_one = scale.is_static and bool((scale.array == 1).all())
+    latent, multiplicity = graph.latents[name], filled(graph.multiplicities[name], arrays)
+    is_one = multiplicity.is_static and bool((multiplicity.array == 1).all())
     array = (
         None
         if is_one
-        else jnp.asarray(scale.array).reshape(
-            (1,) * (len(latent.shape) - scale.array.ndim) + scale.array.shape
+        else jnp.asarray(multiplicity.array).reshape(
+            (1,) * (len(latent.shape) - multiplicity.array.ndim) + multiplicity.array.shape
         )
     )
     return Variable(
@@ -103,7 +103,7 @@ def e_step(
     """Return log Z in nats and the expected statistics, arrays of the shapes of the
     natural-parameter tables.
 
-    `tables`: those of the problem at `arrays`, if they are at hand; `plain`: take no cheaper form,
+    `tables`: those of the instance at `arrays`, if they are at hand; `plain`: take no fast form,
     since these have no forward derivatives.
     """
     whole = instance_of(graph, arrays, temperature=temperature)
@@ -137,25 +137,25 @@ def _over_blocks(whole: Instance, temperature: ArrayLike, with_gradient: bool, p
         total, gradient = log_z(whole, whole.tables, temperature), None
     elif blocks is None:
         total, gradient = value_and_gradient(
-            lambda tables, cheaper: log_z(whole, tables, temperature, cheaper=cheaper),
+            lambda tables, fast: log_z(whole, tables, temperature, fast=fast),
             whole.tables,
             plain,
         )
     else:
 
-        def summed(cheaper: Cheaper | None):
+        def summed(fast: FastForms | None):
             def function(part: Instance, tables):
-                own = None if cheaper is None else Cheaper()
-                value = log_z(part, tables, temperature, cheaper=own)
+                own = None if fast is None else FastForms()
+                value = log_z(part, tables, temperature, fast=own)
                 if own is not None:
-                    cheaper.margins.extend(own.margins)
+                    fast.margins.extend(own.margins)
                 return value, jnp.inf if own is None else own.margin
 
             total, margin, gradient = blocks.summed(function, with_gradient)
             return (total, gradient), margin
 
         total, gradient = (
-            _cheaper_first(summed, Cheaper()) if with_gradient and not plain else summed(None)[0]
+            _fast_first(summed, FastForms()) if with_gradient and not plain else summed(None)[0]
         )
     return jnp.where(
         total < IMPOSSIBLE, -jnp.inf, jnp.where(total > -IMPOSSIBLE, jnp.inf, total)
@@ -163,33 +163,33 @@ def _over_blocks(whole: Instance, temperature: ArrayLike, with_gradient: bool, p
 
 
 def value_and_gradient(function: Callable, argument, plain: bool = False):
-    """Return the value and the gradient of function(argument, cheaper), in the `plain` form
-    (cheaper is None) or in the cheapest that is right.
+    """Return the value and the gradient of function(argument, fast), in the `plain` form
+    (fast is None) or in the cheapest that is right.
     """
 
-    def found(cheaper: Cheaper | None):
-        if cheaper is None:
+    def found(fast: FastForms | None):
+        if fast is None:
             return jax.value_and_grad(lambda argument: function(argument, None))(argument), jnp.inf
 
         def perturbed(argument, epsilon):
-            cheaper.epsilon = epsilon
-            value = function(argument, cheaper)
-            return value, cheaper.margin
+            fast.epsilon = epsilon
+            value = function(argument, fast)
+            return value, fast.margin
 
         (value, margin), (gradient, lost) = jax.value_and_grad(
             perturbed, argnums=(0, 1), has_aux=True
         )(argument, jnp.zeros(()))
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
-    return found(None)[0] if plain else _cheaper_first(found, Cheaper())
+    return found(None)[0] if plain else _fast_first(found, FastForms())
 
 
-def _cheaper_first(function: Callable, cheaper: Cheaper):
-    """Return what function(cheaper) = (result, margin) does if no cheaper form loses anything, else
+def _fast_first(function: Callable, fast: FastForms):
+    """Return what function(fast) = (result, margin) does if no fast form loses anything, else
     what function(None) does.
     """
-    found, margin = function(cheaper)
-    if not cheaper.is_taken:
+    found, margin = function(fast)
+    if not fast.is_taken:
         return found
     limits = jnp.finfo(jnp.result_type(float))
     return jax.lax.cond(margin > limits.tiny / limits.eps, lambda: found, lambda: function(None)[0])
@@ -200,21 +200,21 @@ def log_z(
     tables: Sequence,
     temperature: ArrayLike = 1.0,
     more: Sequence[Factor] = (),
-    cheaper: Cheaper | None = None,
+    fast: FastForms | None = None,
 ):
     """Return log Z in nats as a function of the natural-parameter tables.
 
-    `more`: factors beside those of the terms; `cheaper`: see `log_partition`.
+    `more`: factors beside those of the terms; `fast`: see `log_partition`.
     """
     factors = [*more]
     for term, named, own in zip(part.terms, part.naturals, tables, strict=True):
         dim = _time_axis(term, part) if part.chains == "checkpointed" else None
         factors.append(
             term_factor(
-                term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], cheaper, dim
+                term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], fast, dim
             )
         )
-    return part.constant + log_partition(factors, part.latents, temperature, cheaper, part.chains)
+    return part.constant + log_partition(factors, part.latents, temperature, fast, part.chains)
 
 
 def _time_axis(term: Term, part: Instance) -> int | None:
@@ -243,12 +243,12 @@ def _time_axis(term: Term, part: Instance) -> int | None:
 
 
 def term_factor(
-    term: Term, tables: Sequence[Named], cheaper: Cheaper | None = None, defer: int | None = None
+    term: Term, tables: Sequence[Named], fast: FastForms | None = None, defer: int | None = None
 ) -> Factor:
     """Return the factor that a term is on its latents: Σ_i ⟨η_i, t_i⟩, and log h where that is not
     a constant.
 
-    `cheaper`: see `log_partition`; `defer`: the axis of its elements along which it is to be
+    `fast`: see `log_partition`; `defer`: the axis of its elements along which it is to be
     computed a stretch at a time, if it is no lookup.
     """
     rank, pairs = len(term.elements), products(term, tables)
@@ -282,7 +282,7 @@ def term_factor(
     return Factor(
         axes,
         shape,
-        inner_product(pairs, term.latent_axes, term.kept, rank, cheaper),
+        inner_product(pairs, term.latent_axes, term.kept, rank, fast),
         term.without_multiplicity,
     )
 
@@ -292,7 +292,7 @@ def statistics_with(whole: Instance, factors: Sequence[Factor]) -> list:
     the posterior that these factors take part in, too.
     """
     return value_and_gradient(
-        lambda tables, cheaper: log_z(whole, tables, 1.0, factors, cheaper), whole.tables
+        lambda tables, fast: log_z(whole, tables, 1.0, factors, fast), whole.tables
     )[1]
 
 
@@ -361,13 +361,13 @@ def _marginals(
         for name, own in axes.items()
     }
 
-    def function(tables, cheaper):
+    def function(tables, fast):
         return log_z(
             whole,
             whole.tables,
             temperature,
             [Factor(own, shapes[name], tables[name]) for name, own in axes.items()],
-            cheaper,
+            fast,
         )
 
     _, found = value_and_gradient(function, zeros)

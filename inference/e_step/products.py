@@ -18,7 +18,7 @@ import numpy as np
 from emjax.graph.statistics import Statistic
 from emjax.numerics import guards
 from emjax.numerics.arrays import in_order
-from emjax.numerics.guards import Cheaper
+from emjax.numerics.guards import FastForms
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, spread, without_rows
 
@@ -33,16 +33,16 @@ def inner_product(
     axes: Sequence[Axis],
     kept: Sequence[int],
     rank: int,
-    cheaper: Cheaper | None = None,
+    fast: FastForms | None = None,
 ):
     """Return Σ ⟨η, t⟩ over everything but the kept elements and the latents.
 
     `pairs`: a table, its statistic and the number of its event axes. The result has the kept
     element axes first, then one axis for each of `axes`, of length 1 where nothing varies.
-    `cheaper`: see `log_partition`.
+    `fast`: see `log_partition`.
     """
     names = [*kept, *(axis.key for axis in axes)]
-    pairs = pairs if cheaper is None else canonical(pairs, cheaper)
+    pairs = pairs if fast is None else canonical(pairs, fast)
     columns, total = [], jnp.zeros((1,) * len(names))
     for table, statistic, event in pairs:
         operands = _Operands(without_rows(table), statistic, event, names, rank)
@@ -113,7 +113,7 @@ def cells(
 
 
 def canonical(
-    pairs: Sequence[tuple[Named, Statistic, int]], cheaper: Cheaper
+    pairs: Sequence[tuple[Named, Statistic, int]], fast: FastForms
 ) -> list[tuple[Named, Statistic, int]]:
     """Return a ⟨x⟩ + b ⟨n − x⟩ as (a − b) ⟨x⟩ + b n, half the columns, where n is the same for all
     elements.
@@ -122,11 +122,11 @@ def canonical(
     """
     found = list(pairs)
     for i, (table, statistic, event) in enumerate(pairs):
-        if statistic.total is not None and statistic.size >= guards.FEWEST_CHEAPER:
+        if statistic.total is not None and statistic.size >= guards.FEWEST_FAST:
             first, counted, _ = pairs[i - 1]
             found[i - 1] = (replace(first, array=first.array - table.array), counted, event)
             found[i] = (table, Statistic(statistic.total), event)
-            cheaper.margins.append(
+            fast.margins.append(
                 jnp.where(jax.lax.stop_gradient(table.array).min() > guards.IMPOSSIBLE, 1.0, 0.0)
             )
     return found

@@ -47,7 +47,7 @@ def joined(
         return None
     found = []
     for factor, own in touching:
-        one = aligned(factor, own[0], variable, remaining)
+        one = laid_out(factor, own[0], variable, remaining)
         if one is None:
             return None
         found.append(one)
@@ -57,7 +57,7 @@ def joined(
     return Joint(tuple(found), tuple(axes.values()))
 
 
-def aligned(
+def laid_out(
     factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]
 ) -> Factor | None:
     """Return the factor with its elements in the latent's own order, summed where several fall on

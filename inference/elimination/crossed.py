@@ -13,10 +13,10 @@ from emjax.tables.indices import Affine, Dense
 from emjax.tables.lookup import affine
 from emjax.tables.named import Axis, constant
 
-MOST_ELEMENTS_TAKEN_ONE_BY_ONE = 64
+MOST_SPLIT_ELEMENTS = 64
 
 
-def taken_one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Factor], dict]:
+def split_elements(factors: list[Factor], remaining: dict) -> tuple[list[Factor], dict]:
     """Take the smallest coupled latent element by element: its elements become latents of their
     own.
     """
@@ -29,8 +29,8 @@ def taken_one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Facto
     for count, text in candidates:
         name = names[text]
         known = all(axis.index.is_known for f in factors for axis in f.axes if axis.source == name)
-        if known and count <= MOST_ELEMENTS_TAKEN_ONE_BY_ONE:
-            return _taken_apart(factors, remaining, name)
+        if known and count <= MOST_SPLIT_ELEMENTS:
+            return _split(factors, remaining, name)
     coupled = ", ".join(f"'{name}'" for name in remaining)
     raise ValueError(
         f"Latents {coupled} are coupled in a loop: one element of each meets several elements of "
@@ -40,21 +40,23 @@ def taken_one_by_one(factors: list[Factor], remaining: dict) -> tuple[list[Facto
     )
 
 
-def _taken_apart(factors, remaining, name):
+def _split(factors, remaining, name):
     variable = remaining.pop(name)
     count = math.prod(variable.shape)
     for element in range(count):
-        scale = (
+        multiplicity = (
             None
-            if variable.scale is None
-            else jnp.broadcast_to(variable.scale, variable.shape).reshape(-1)[element].reshape(())
+            if variable.multiplicity is None
+            else jnp.broadcast_to(variable.multiplicity, variable.shape)
+            .reshape(-1)[element]
+            .reshape(())
         )
         remaining[(name, element)] = Variable(
             (name, element),
             variable.size,
             (),
-            scale,
-            variable.copies,
+            multiplicity,
+            variable.multiplicity_key,
             variable.plates,
             variable.order,
         )

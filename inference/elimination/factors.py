@@ -64,23 +64,23 @@ class Variable:
     """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None:
     one).
 
-    `copies`: what identifies its multiplicity; `plates` and `order`: where it stands in the
+    `multiplicity_key`: what identifies that; `plates` and `order`: where it stands in the
     program.
     """
 
     name: Any
     size: int
     shape: tuple[int, ...]
-    scale: Any = None
-    copies: Any = None
+    multiplicity: Any = None
+    multiplicity_key: Any = None
     plates: frozenset[str] = frozenset()
     order: int = 0
 
     def encloses(self, other: Variable) -> bool:
         """Whether another latent's copies are copies within each of this one's."""
-        if self.copies == other.copies or other.scale is None:
+        if self.multiplicity_key == other.multiplicity_key or other.multiplicity is None:
             return False
-        if self.scale is None or self.plates < other.plates:
+        if self.multiplicity is None or self.plates < other.plates:
             return True
         return not other.plates < self.plates and self.order < other.order
 

@@ -22,10 +22,10 @@ from emjax.elimination.alignment import Joint, joined
 from emjax.elimination.chains.in_logarithms import log_sum, log_sum_in_parallel
 from emjax.elimination.chains.layout import Chain, chain_among
 from emjax.elimination.chains.scaled import scaled_log_sum
-from emjax.elimination.crossed import taken_one_by_one
+from emjax.elimination.crossed import split_elements
 from emjax.elimination.factors import Factor, Variable, settled
 from emjax.numerics import guards
-from emjax.numerics.guards import Cheaper, is_soft, tempered_logsumexp
+from emjax.numerics.guards import FastForms, is_soft, tempered_logsumexp
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import check_memory
 from emjax.tables.named import Axis
@@ -35,13 +35,13 @@ def log_partition(
     factors: Sequence[Factor],
     variables: Mapping[Any, Variable],
     temperature: ArrayLike,
-    cheaper: Cheaper | None = None,
+    fast: FastForms | None = None,
     chains: str = "sequential",
 ):
     """Return log Z in nats; its gradient with respect to a factor's array is the posterior of its
     latents.
 
-    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. `cheaper`: leave to take
+    `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered. `fast`: leave to take
     forms that are right unless probabilities come near zero; `chains`: how they are summed out (see
     `EM`). Errors: `MemoryError` for a table that would not fit, `ValueError` for a coupling that no
     order of elimination resolves.
@@ -59,13 +59,13 @@ def log_partition(
         orderly = {name: joint for name, joint in ready.items() if not _scatters_steps(joint)}
         if not orderly and (chain := chain_among(factors, remaining)) is not None:
             factors = [f for f in factors if not any(axis.source in chain.names for axis in f.axes)]
-            factors.append(settled(summed_chain(chain, remaining, temperature, cheaper, chains)))
+            factors.append(settled(summed_chain(chain, remaining, temperature, fast, chains)))
             remaining = {
                 name: variable for name, variable in remaining.items() if name not in chain.names
             }
             continue
         if not ready:
-            factors, remaining = taken_one_by_one(factors, remaining)
+            factors, remaining = split_elements(factors, remaining)
             continue
         ready = orderly or ready
         name = min(ready, key=lambda n: _size(ready[n], remaining[n]))
@@ -76,8 +76,8 @@ def log_partition(
         )
         factors = [f for f in factors if all(axis.source != name for axis in f.axes)]
         summed = (
-            log_of_sums(joint, variable, cheaper)
-            if cheaper is not None and is_soft(temperature)
+            log_of_sums(joint, variable, fast)
+            if fast is not None and is_soft(temperature)
             else None
         )
         factors.append(
@@ -113,10 +113,10 @@ def eliminated(joint: Joint, variable: Variable, temperature) -> Factor:
     # a latent whose own probability does not depend on its value (uniform) may touch no factor at
     # all
     table = jnp.zeros((1,) * (rank + len(joint.axes)) + (variable.size,))
-    scale = (
+    multiplicity = (
         None
-        if variable.scale is None
-        else variable.scale.reshape(variable.scale.shape + (1,) * len(joint.axes))
+        if variable.multiplicity is None
+        else variable.multiplicity.reshape(variable.multiplicity.shape + (1,) * len(joint.axes))
     )
     for factor in joint.factors:
         own = [axis.key for axis in factor.axes]
@@ -129,44 +129,44 @@ def eliminated(joint: Joint, variable: Variable, temperature) -> Factor:
         array = array.reshape((*array.shape[:rank], *sizes, variable.size))
         table = table + (
             array
-            if scale is None or factor.per_copy
-            else array / jnp.where(scale == 0, 1, scale)[..., None]
+            if multiplicity is None or factor.per_copy
+            else array / jnp.where(multiplicity == 0, 1, multiplicity)[..., None]
         )
     message = tempered_logsumexp(table, temperature, 1)
-    message = message if scale is None else scale * message
+    message = message if multiplicity is None else multiplicity * message
     return Factor(joint.axes, variable.shape, message)
 
 
 def summed_chain(
-    chain: Chain, remaining: Mapping[Any, Variable], temperature, cheaper: Cheaper | None, how: str
+    chain: Chain, remaining: Mapping[Any, Variable], temperature, fast: FastForms | None, how: str
 ) -> Factor:
     """Return the factor that is left when a chain is summed out over time."""
-    scale = remaining[chain.names[0]].scale
-    scale = None if scale is None else scale[0]
-    chain = chain if scale is None else chain.of_one_copy(scale)
+    multiplicity = remaining[chain.names[0]].multiplicity
+    multiplicity = None if multiplicity is None else multiplicity[0]
+    chain = chain if multiplicity is None else chain.of_one_copy(multiplicity)
     work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
     if how == "parallel":
         message = log_sum_in_parallel(chain, temperature)
     elif (
-        cheaper is not None
-        and cheaper.epsilon is not None
+        fast is not None
+        and fast.epsilon is not None
         and is_soft(temperature)
         and chain.length > chain.order
-        and work >= guards.FEWEST_CHEAPER
+        and work >= guards.FEWEST_FAST
     ):
-        message = scaled_log_sum(chain, cheaper.perturbed(), how == "checkpointed")
+        message = scaled_log_sum(chain, fast.perturbed(), how == "checkpointed")
     else:
         message = log_sum(chain, temperature, how == "checkpointed")
     message = message.reshape(chain.batch + tuple(axis.size for axis in chain.others))
     message = (
         message
-        if scale is None
-        else scale.reshape(scale.shape + (1,) * len(chain.others)) * message
+        if multiplicity is None
+        else multiplicity.reshape(multiplicity.shape + (1,) * len(chain.others)) * message
     )
     return Factor(chain.others, chain.batch, message)
 
 
-def log_of_sums(joint: Joint, variable: Variable, cheaper: Cheaper) -> Factor | None:
+def log_of_sums(joint: Joint, variable: Variable, fast: FastForms) -> Factor | None:
     """Return what `eliminated` does, as log Σ_k Π_f p_f(k) of the factors' exponentials; None where
     these would be no fewer.
 
@@ -175,13 +175,13 @@ def log_of_sums(joint: Joint, variable: Variable, cheaper: Cheaper) -> Factor | 
     """
     entries = math.prod(variable.shape) * variable.size
     if (
-        entries < guards.FEWEST_CHEAPER
+        entries < guards.FEWEST_FAST
         or joint.axes
         or not joint.factors
         or 2 * sum(factor.table.size for factor in joint.factors) > entries
     ):
         return None
-    if variable.scale is not None and not all(factor.per_copy for factor in joint.factors):
+    if variable.multiplicity is not None and not all(factor.per_copy for factor in joint.factors):
         return None
     product: Any = 1.0
     offset: Any = 0.0
@@ -190,8 +190,10 @@ def log_of_sums(joint: Joint, variable: Variable, cheaper: Cheaper) -> Factor | 
         product = product * factor.gated(factor.read(jnp.exp(factor.table - largest)), 1)
         offset = offset + factor.gated(factor.read(largest[..., 0]), 0)
     total = product.sum(-1)
-    cheaper.margins.append(jax.lax.stop_gradient(total).min())
+    fast.margins.append(jax.lax.stop_gradient(total).min())
     message = offset + jnp.log(total)
     return Factor(
-        (), variable.shape, message if variable.scale is None else variable.scale * message
+        (),
+        variable.shape,
+        message if variable.multiplicity is None else variable.multiplicity * message,
     )

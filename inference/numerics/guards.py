@@ -19,18 +19,18 @@ LOG_ZERO = -1e30
 IMPOSSIBLE = 0.5 * LOG_ZERO
 # A log-density larger than this is some multiple of `LOG_ZERO`, of a coefficient of at least 1e-10.
 INFINITE = -1e-10 * LOG_ZERO
-# Entries of the smallest array for which a form that is cheaper, and wrong near probability zero,
-# is worth compiling beside the plain one.
-FEWEST_CHEAPER = 2**14
+# Entries of the smallest array for which a fast form is worth compiling beside the plain one.
+FEWEST_FAST = 2**14
 
 
 @dataclass(eq=False)
-class Cheaper:
-    """Leave to take forms that are cheaper, and wrong where probabilities come near zero.
+class FastForms:
+    """Leave to take forms that need probabilities away from zero, and what says if that was right.
 
-    Each appends to `margins` what is near zero there, or adds `epsilon` (a zero; None: not to be
-    used) to its probabilities: what they lose is at most the smallest number times the derivative
-    with respect to it.
+    - `epsilon`: a zero that a form may add to its probabilities: what it loses is at most the
+      smallest number times the derivative with respect to it. None: no form may do so.
+    - `margins`: what is near zero where a form that was taken is wrong.
+    - `is_perturbed`: whether a form has added `epsilon`.
     """
 
     epsilon: Any = None

@@ -116,7 +116,7 @@ def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
         )(params, constants)
 
     plain, of_plain = evaluated()
-    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1)
+    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
     seen = margins_seen(monkeypatch)
     value, statistics = evaluated()
     jax.effects_barrier()

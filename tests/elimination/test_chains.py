@@ -159,7 +159,7 @@ def constrained(chain: Chain, values: dict) -> dict:
 @pytest.mark.parametrize("seed", range(NUM_CHAINS // 2))
 def test_expected_statistics_of_a_random_chain_are_brute_force(seed, monkeypatch):
     chains, has_probabilities = FORMS[seed % len(FORMS)]
-    monkeypatch.setattr(guards, "FEWEST_CHEAPER", 1 if has_probabilities else 2**60)
+    monkeypatch.setattr(guards, "FEWEST_FAST", 1 if has_probabilities else 2**60)
     if next(compiled) % 25 == 0:
         jax.clear_caches()
     chain = chain_from_seed(1000 + seed)
@@ -180,7 +180,7 @@ def orders(monkeypatch) -> list[int]:
     is refused.
     """
     monkeypatch.setattr(symbols, "LARGEST_JOINT", 0)
-    monkeypatch.setattr(crossed, "MOST_ELEMENTS_TAKEN_ONE_BY_ONE", 0)
+    monkeypatch.setattr(crossed, "MOST_SPLIT_ELEMENTS", 0)
     found = []
 
     def summed_chain(chain, *rest):

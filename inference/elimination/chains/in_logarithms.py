@@ -1,7 +1,7 @@
 """log Z of a chain, by a recursion over time whose cost is T · K² for each sequence.
 
 With e_t the log-densities at step t and A the transition, the messages are  α_t = e_t + log Σ
-exp(α_{t−1} + A):  here in logarithms, at any temperature; in `forward_backward` as probabilities.
+exp(α_{t−1} + A):  here in logarithms, at any temperature; in `scaled` as probabilities.
 """
 
 from __future__ import annotations

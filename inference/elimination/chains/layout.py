@@ -17,7 +17,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from emjax.elimination.alignment import aligned, permutation
+from emjax.elimination.alignment import laid_out, permutation
 from emjax.elimination.factors import Deferred, Factor, Variable
 from emjax.numerics.arrays import gated, in_order, rows_of
 from emjax.tables.indices import Affine
@@ -162,11 +162,13 @@ class Chain:
     def num_states(self) -> int:
         return math.prod(self.sizes[label] for label in self.window)
 
-    def of_one_copy(self, scale) -> Chain:
-        """Return the chain with what one copy contributes in place of totals. `scale`: the
-        multiplicity of each sequence.
+    def of_one_copy(self, multiplicity) -> Chain:
+        """Return the chain with what one copy contributes in place of totals. `multiplicity`:
+        that of each sequence.
         """
-        copies = jnp.broadcast_to(jnp.where(scale == 0, 1, scale), self.batch).reshape(1, -1)
+        copies = jnp.broadcast_to(
+            jnp.where(multiplicity == 0, 1, multiplicity), self.batch
+        ).reshape(1, -1)
 
         def divided(operand: Operand) -> Operand:
             array = operand.array / copies.reshape(copies.shape + (1,) * len(operand.labels))
@@ -233,11 +235,14 @@ def _chain(
     variables = [remaining[name] for name in names]
     first = variables[0]
     if (
-        any(v.shape != first.shape or v.copies != first.copies for v in variables)
+        any(
+            v.shape != first.shape or v.multiplicity_key != first.multiplicity_key
+            for v in variables
+        )
         or len(first.shape) == 0
     ):
         return None
-    if first.scale is not None and first.scale.shape[0] != 1:
+    if first.multiplicity is not None and first.multiplicity.shape[0] != 1:
         raise ValueError(
             f"Latent '{first.name}' is in a scan, and its multiplicity varies in time. Give "
             "`handlers.scale` one number for each sequence."
@@ -272,8 +277,10 @@ def _operand(
     shape = remaining[names[0]].shape
     places = [_place(axis, factor.shape, shape) for axis in own]
     if len(own) == 1 and places[0] is None:
-        laid_out = aligned(factor, own[0], remaining[own[0].source], remaining)
-        return None if laid_out is None else _operand(laid_out, names, remaining)
+        in_order_of_latent = laid_out(factor, own[0], remaining[own[0].source], remaining)
+        return (
+            None if in_order_of_latent is None else _operand(in_order_of_latent, names, remaining)
+        )
     if any(place is None or place[1:] != places[0][1:] for place in places):
         return None
     _, dim, step, order = places[0]
