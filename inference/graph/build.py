@@ -39,15 +39,12 @@ from emjax.graph.statistics import (
     summed_dims,
 )
 from emjax.graph.symbols import propagate_program
+from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
 from emjax.program.records import Site
 from emjax.program.trace import Program
 from emjax.tables.lookup import MixedElements, Reach
 from emjax.tables.named import Axis, Named, constant, union, without_rows
-
-# constants of the program up to this size take part in propagation as known values, larger ones as
-# data
-LARGEST_KNOWN = 4096
 
 
 def factor_graph(program: Program) -> FactorGraph:
@@ -81,7 +78,7 @@ def _factor_graph(program: Program, split: set[str]) -> FactorGraph:
         )
         consts = [
             constant(c)
-            if np.size(c) <= LARGEST_KNOWN
+            if np.size(c) <= LARGEST_KNOWN_CONSTANT
             else Named(jnp.asarray(c), tuple(np.shape(c)))
             for c in program.jaxpr.consts
         ]

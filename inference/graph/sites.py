@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
 from emjax.families.families import PRIORS, Family, Prior, family_of
-from emjax.numerics.jaxprs import dependencies
+from emjax.numerics.jaxprs import output_dependencies
 from emjax.program.latents import UnboundedLatent
 from emjax.program.records import Site
 from emjax.program.trace import Program
@@ -23,10 +22,8 @@ from emjax.tables.named import Named, full
 def depends_on_parameters(program: Program) -> list[frozenset[str]]:
     """Return, for each output of the traced program, the parameters that it depends on."""
     jaxpr = program.jaxpr.jaxpr
-    found = dependencies(jaxpr, dict(zip(jaxpr.invars, sorted(program.parameters), strict=False)))
-    return [
-        frozenset() if isinstance(v, Literal) else found.get(v, frozenset()) for v in jaxpr.outvars
-    ]
+    names = sorted(program.parameters)
+    return output_dependencies(jaxpr, dict(zip(jaxpr.invars, names, strict=False)))
 
 
 def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:

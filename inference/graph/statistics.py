@@ -18,39 +18,9 @@ import numpy as np
 from emjax.families.families import Family
 from emjax.numerics.arrays import evaluate
 from emjax.numerics.guards import as_float
+from emjax.numerics.primitives import traits
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Named, constant, without_rows
-
-# elementwise primitives whose results are cheaper to form again than to keep
-CHEAP = {
-    "add",
-    "sub",
-    "mul",
-    "neg",
-    "integer_pow",
-    "square",
-    "max",
-    "min",
-    "select_n",
-    "and",
-    "or",
-    "not",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "convert_element_type",
-    "broadcast_in_dim",
-    "reshape",
-    "squeeze",
-    "transpose",
-    "reduce_sum",
-    "dot_general",
-    "jit",
-    "copy",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +92,7 @@ def is_cheap(statistics: StatisticsRecipe, elements: tuple[int, ...]) -> bool:
     jaxpr = jax.make_jaxpr(arrays)(
         *(jax.ShapeDtypeStruct(v.array.shape, v.array.dtype) for v in statistics.inputs.values())
     )
-    return all(eqn.primitive.name in CHEAP for eqn in jaxpr.jaxpr.eqns)
+    return all(traits(eqn).is_cheap for eqn in jaxpr.jaxpr.eqns)
 
 
 @dataclass(frozen=True, eq=False)

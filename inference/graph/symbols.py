@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Sequence
 
 import numpy as np
+from jax.extend.core import Jaxpr, Var
 
-from emjax.numerics.jaxprs import dependencies, rearranged
+from emjax.numerics.jaxprs import dependencies, opened
 from emjax.program.latents import Latent, latent_p
 from emjax.program.trace import Program
 from emjax.tables.indices import Affine
+from emjax.tables.lookup import Reach
 from emjax.tables.named import Axis, Named
 from emjax.tables.propagate import propagate
 
@@ -17,24 +20,25 @@ from emjax.tables.propagate import propagate
 LARGEST_JOINT = 2**26
 
 
-def propagate_program(program: Program, jaxpr, split: set[str], inputs):
-    """Return what `propagate` does, with the latents' named values in place of their symbols."""
-    symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is latent_p]
-    latents = [program.latents[eqn.params["name"]] for eqn in symbols]
-    values = [
-        _all_elements(latent) if latent.name in split else _one_element(latent)
-        for latent in latents
-    ]
-    opened = rearranged(
-        jaxpr,
-        constvars=[],
-        invars=[*jaxpr.constvars, *jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
-        eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not latent_p],
-    )
+def propagate_program(
+    program: Program, jaxpr: Jaxpr, jointly: Container[str], inputs: Sequence[Named]
+) -> tuple[list[Named], dict[Var, list[Reach]]]:
+    """Return the named value of every output of a program's jaxpr, and where its lookups reach.
+
+    - `jaxpr`: the program's, or what is left of it.
+    - `jointly`: the latents whose elements are enumerated jointly, since the program mixes them.
+    - `inputs`: the named values of the jaxpr's constants and inputs.
+    """
     estimated = dependencies(
         jaxpr, dict.fromkeys(jaxpr.invars[: len(program.parameters)], "parameter")
     )
-    return propagate(opened, [*inputs, *values], estimated)
+    without_symbols, symbols = opened(jaxpr, latent_p)
+    values = []
+    for eqn in symbols:
+        latent = program.latents[eqn.params["name"]]
+        is_joint = latent.name in jointly
+        values.append(_all_elements(latent) if is_joint else _one_element(latent))
+    return propagate(without_symbols, [*inputs, *values], estimated)
 
 
 def _one_element(latent: Latent) -> Named:

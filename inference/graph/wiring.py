@@ -8,48 +8,35 @@ what the plan names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
+from emjax.numerics.arrays import LARGEST_KNOWN
 from emjax.numerics.guards import is_key
-from emjax.tables.moves import MOVES
-from emjax.tables.propagate import bind
+from emjax.numerics.jaxprs import interpreted
+from emjax.numerics.primitives import Linear, traits
+from emjax.tables.evaluation import evaluated
 
-MOVING = {
-    *MOVES,
-    "concatenate",
-    "gather",
-    "select_n",
-    "copy",
-    "copy_p",
-    "convert_element_type",
-    "dynamic_slice",
-    "stack",
-}
-LINEAR = MOVING | {
-    "add",
-    "add_any",
-    "sub",
-    "neg",
-    "reduce_sum",
-    "mul",
-    "div",
-    "dot_general",
-    "cumsum",
-}
-LARGEST_KNOWN = 2**22
+# the entry that a cell reads which reads no parameter
+NONE = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Wire:
-    """What a table depends on: `parameters`; `entries`, the number of the parameter entry in each
-    cell (−1: none), or None if the table is computed, by `primitive`; whether it is `affine` in the
-    parameters; its `value`, if it is known.
+    """What a table depends on.
+
+    - `parameters`: the parameters that its cells are functions of.
+    - `entries`: the number of the parameter entry that each cell is (−1: none); None if the table
+      is computed.
+    - `primitive`: the first primitive that computes something, "" if there is none.
+    - `affine`: whether the cells are affine functions of the parameters.
+    - `value`: the table itself, if it is known.
     """
 
     parameters: frozenset[str] = frozenset()
@@ -59,111 +46,115 @@ class Wire:
     value: np.ndarray | None = field(default=None, repr=False)
 
 
-def wires(jaxpr: ClosedJaxpr, offsets: Mapping[str, int], names, shapes) -> list[Wire]:
+def wires(
+    closed: ClosedJaxpr,
+    offsets: Mapping[str, int],
+    names: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[Wire]:
     """Return the wire of every output of f(params by name, *data).
 
     `offsets`: the number of each parameter's first entry; entries are numbered consecutively in C
     order.
     """
-    inputs = []
+    params = []
     for name in names:
-        size = int(np.prod(shapes[name], dtype=int))
-        inputs.append(
-            Wire(
-                frozenset({name}), np.asarray(offsets[name] + np.arange(size).reshape(shapes[name]))
-            )
-        )
-    inputs += [Wire()] * (len(jaxpr.jaxpr.invars) - len(inputs))
-    consts = [
-        Wire(value=np.asarray(c)) if np.size(c) <= LARGEST_KNOWN and not is_key(c) else Wire()
-        for c in jaxpr.consts
-    ]
-    return _run(jaxpr.jaxpr, consts, inputs)
+        numbers = offsets[name] + np.arange(math.prod(shapes[name])).reshape(shapes[name])
+        params.append(Wire(frozenset({name}), np.asarray(numbers)))
+    data = [Wire()] * (len(closed.jaxpr.invars) - len(params))
+    consts = [_constant(value) for value in closed.consts]
+    return interpreted(closed.jaxpr, [*consts, *params, *data], _literal, _equation)
 
 
-def _run(jaxpr: Jaxpr, consts, inputs) -> list[Wire]:
-    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-
-    def read(atom) -> Wire:
-        return (
-            Wire(value=np.asarray(atom.val, atom.aval.dtype))
-            if isinstance(atom, Literal)
-            else known[atom]
-        )
-
-    for eqn in jaxpr.eqns:
-        known.update(
-            zip(eqn.outvars, _equation(eqn, [read(atom) for atom in eqn.invars]), strict=True)
-        )
-    return [read(atom) for atom in jaxpr.outvars]
+def _literal(atom: Literal) -> Wire:
+    return Wire(value=np.asarray(atom.val, atom.aval.dtype))
 
 
-def _equation(eqn, values: list[Wire]) -> list[Wire]:
-    name = eqn.primitive.name
-    parameters = frozenset().union(*(value.parameters for value in values))
+def _constant(value) -> Wire:
+    is_known = np.size(value) <= LARGEST_KNOWN and not is_key(value)
+    return Wire(value=np.asarray(value)) if is_known else Wire()
+
+
+def _equation(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
+    parameters = frozenset().union(*(wire.parameters for wire in inputs))
     if not parameters:
-        return _free_of_parameters(eqn, values)
-    first = next((value.primitive for value in values if value.primitive), "")
-    affine = _is_affine(eqn, values)
-    wire = Wire(parameters, None, first or name, affine)
-    if name in MOVING and not first and not _is_rounding(eqn):
-        entries = _moved(eqn, values)
-        wire = Wire(parameters, entries, "" if entries is not None else name, affine)
-    return [wire] * len(eqn.outvars)
+        return _free_of_parameters(eqn, inputs)
+    affine = _is_affine(eqn, inputs)
+    computed_by = next((wire.primitive for wire in inputs if wire.primitive), "")
+    entries = None
+    if not computed_by:
+        entries = _moved_entries(eqn, inputs)
+        computed_by = eqn.primitive.name if entries is None else ""
+    return [Wire(parameters, entries, computed_by, affine)] * len(eqn.outvars)
 
 
-def _free_of_parameters(eqn, values) -> list[Wire]:
-    size = max((int(np.prod(var.aval.shape, dtype=int)) for var in eqn.outvars), default=0)
-    if any(value.value is None for value in values) or size > LARGEST_KNOWN:
-        return [Wire()] * len(eqn.outvars)
-    if (
-        any(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars)
-        and eqn.primitive.name not in MOVING
-    ):
-        return [Wire()] * len(eqn.outvars)  # nothing is looked up at a computed real number
-    results = bind(eqn, *(value.value for value in values))
+def _free_of_parameters(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
+    """Return the wires of what is computed without parameters: known ones, where that is cheap."""
+    unknown = [Wire()] * len(eqn.outvars)
+    if any(wire.value is None for wire in inputs):
+        return unknown
+    if max((_size(var) for var in eqn.outvars), default=0) > LARGEST_KNOWN:
+        return unknown
+    is_real = any(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars)
+    if is_real and not traits(eqn).copies:
+        return unknown  # nothing is looked up at a computed real number
+    results = evaluated(eqn, *(wire.value for wire in inputs))
     results = results if eqn.primitive.multiple_results else [results]
-    return [Wire() if is_key(r) else Wire(value=np.asarray(r)) for r in results]
+    return [Wire() if is_key(result) else Wire(value=np.asarray(result)) for result in results]
 
 
-def _moved(eqn, values: list[Wire]) -> np.ndarray | None:
-    """Run a data-moving primitive on entry numbers; None if where it moves them to depends
-    on data.
+def _moved_entries(eqn: JaxprEqn, inputs: list[Wire]) -> np.ndarray | None:
+    """Return the entries that a data-moving primitive moves.
+
+    None if it is no such primitive, or where it moves them to depends on data.
     """
-    name = eqn.primitive.name
-    moving = {"gather": values[1:], "select_n": values[:1], "dynamic_slice": values[1:]}.get(
-        name, []
-    )
-    if any(value.value is None for value in moving):
+    if not traits(eqn).copies or _is_rounding(eqn):
+        return None
+    places = _places(eqn, inputs)
+    if any(wire.value is None for wire in places):
         return None
     arrays = []
-    for value, atom in zip(values, eqn.invars, strict=True):
-        if any(value is m for m in moving):
-            arrays.append(value.value)
-        elif value.parameters:
-            arrays.append(value.entries)
+    for wire, atom in zip(inputs, eqn.invars, strict=True):
+        if any(wire is place for place in places):
+            arrays.append(wire.value)
+        elif wire.parameters:
+            arrays.append(wire.entries)
+        elif _size(atom) <= LARGEST_KNOWN:
+            arrays.append(np.full(atom.aval.shape, NONE))
         else:
-            if int(np.prod(atom.aval.shape, dtype=int)) > LARGEST_KNOWN:
-                return None
-            arrays.append(np.full(atom.aval.shape, -1))
+            return None
+    if eqn.primitive.name == "convert_element_type":
+        return arrays[0]  # the numbers of entries stay integers
     with jax.ensure_compile_time_eval():
-        return arrays[0] if name == "convert_element_type" else np.asarray(bind(eqn, *arrays))
+        return np.asarray(evaluated(eqn, *arrays))
 
 
-def _is_rounding(eqn) -> bool:
+def _places(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
+    """Return those operands that say which entries of the others a primitive copies."""
+    linear = traits(eqn).linear
+    if linear is Linear.FIRST:
+        return inputs[1:]
+    if linear is Linear.BUT_FIRST:
+        return inputs[:1]
+    return []
+
+
+def _is_rounding(eqn: JaxprEqn) -> bool:
     """Whether an equation takes the whole part of its input."""
-    return eqn.primitive.name == "convert_element_type" and not jnp.issubdtype(
-        eqn.params["new_dtype"], jnp.inexact
-    )
+    is_conversion = eqn.primitive.name == "convert_element_type"
+    return is_conversion and not jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact)
 
 
-def _is_affine(eqn, values: list[Wire]) -> bool:
-    name = eqn.primitive.name
-    dependent = [value for value in values if value.parameters]
-    if name not in LINEAR or _is_rounding(eqn) or not all(value.affine for value in dependent):
+def _is_affine(eqn: JaxprEqn, inputs: list[Wire]) -> bool:
+    """Whether an equation's outputs are affine functions of the parameters."""
+    linear = traits(eqn).linear
+    dependent = [wire for wire in inputs if wire.parameters]
+    if linear is Linear.NONE or _is_rounding(eqn) or not all(w.affine for w in dependent):
         return False
-    if name in ("mul", "dot_general"):
+    if linear is Linear.ANY_ONE:
         return len(dependent) == 1
-    if name in ("div", "gather", "dynamic_slice"):
-        return not any(value.parameters for value in values[1:])
-    return not (name == "select_n" and values[0].parameters)
+    return not any(wire.parameters for wire in _places(eqn, inputs))
+
+
+def _size(atom) -> int:
+    return math.prod(atom.aval.shape)

@@ -22,7 +22,7 @@ from emjax.m_step.ascent import ascend
 from emjax.m_step.closed_form import LOCATIONS, Maximizer, Reader, bounds, closed_form
 from emjax.m_step.newton import newton
 from emjax.m_step.unconstrained import Unconstrained
-from emjax.numerics.jaxprs import dependencies, primitives
+from emjax.numerics.jaxprs import dependencies, primitive_names
 
 LARGEST_NEWTON = 200
 LBFGS_STEPS = 30
@@ -134,7 +134,7 @@ def _differentiable_once(graph: FactorGraph) -> set[str]:
     return {
         name
         for eqn in jaxpr.eqns
-        if "custom_vjp_call" in primitives([eqn])
+        if "custom_vjp_call" in primitive_names([eqn])
         for var in eqn.outvars
         for name in found.get(var, ())
     }

@@ -11,6 +11,13 @@ import numpy as np
 
 from emjax.numerics.guards import is_key
 
+# Entries of the largest array that is evaluated while a program is traced, 32 MB: what is larger
+# is left to the compiled program, which evaluates it faster, and where it need not stay in memory.
+LARGEST_KNOWN = 2**22
+# Entries of the largest constant of a program whose values are looked at while it is traced. What
+# is larger is traced as data are: nothing compares its entries, and no compiled program holds them.
+LARGEST_KNOWN_CONSTANT = 2**12
+
 
 def transposed(array, axes: Sequence[int]):
     """Return the array with its axes in another order; a known array stays known."""

@@ -1,93 +1,112 @@
-"""Small operations on jaxprs: inline their calls, prune, rearrange, split by what depends on
-parameters.
-"""
+"""Small operations on jaxprs: give their equations another meaning, inline calls, prune, split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxprs_in_params
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
 from jax.interpreters import partial_eval as pe
 
-# calls that have derivatives of their own
-WITH_DERIVATIVES = {"custom_jvp_call", "custom_vjp_call"}
-CALLS = WITH_DERIVATIVES | {
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "remat",
-    "remat2",
-    "checkpoint",
-    "custom_lin",
-}
+from emjax.numerics.primitives import Kind, traits
 
 
-def inlined(closed: ClosedJaxpr, kept: Set[str] = frozenset()) -> ClosedJaxpr:
-    """Return a jaxpr with the equations of what its calls call in their place, those `kept`
-    aside.
+def bind(eqn: JaxprEqn, *arrays: Any) -> Any:
+    """Return what an equation's primitive makes of arrays."""
+    params = eqn.primitive.get_bind_params(eqn.params)
+    return eqn.primitive.bind(*map(jnp.asarray, arrays), **params)
+
+
+def interpreted(jaxpr: Jaxpr, inputs: Sequence, literal: Callable, equation: Callable) -> list:
+    """Return the outputs of a jaxpr of which every variable holds something else than an array.
+
+    - `inputs`: what its constants and its inputs hold.
+    - `literal(atom)`: what a literal holds.
+    - `equation(eqn, values)`: the list of what an equation's outputs hold, by what its inputs hold.
     """
-    constants, equations = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True)), []
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
-    def run(jaxpr: Jaxpr, known: dict) -> list:
+    def read(atom):
+        return literal(atom) if isinstance(atom, Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        outputs = equation(eqn, [read(atom) for atom in eqn.invars])
+        known.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def inlined(closed: ClosedJaxpr, keep_derivatives: bool = False) -> ClosedJaxpr:
+    """Return a jaxpr with the equations of what its calls call in their place.
+
+    `keep_derivatives`: whether calls that have derivatives of their own stay.
+    """
+    kinds = (Kind.CALLS,) if keep_derivatives else (Kind.CALLS, Kind.DERIVES)
+    constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    equations: list[JaxprEqn] = []
+
+    def run(jaxpr: Jaxpr, inputs: Sequence) -> list:
         """Add the equations of a jaxpr under new names, and return the new names of its outputs."""
+        return interpreted(jaxpr, inputs, lambda literal: literal, equation)
 
-        def read(atom):
-            return atom if isinstance(atom, Literal) else known[atom]
-
-        for eqn in jaxpr.eqns:
-            arguments = [read(atom) for atom in eqn.invars]
-            if eqn.primitive.name in CALLS - kept:
-                callee = next(
-                    eqn.params[key]
-                    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr")
-                    if key in eqn.params
-                )
-                inner = callee.jaxpr if isinstance(callee, ClosedJaxpr) else callee
-                own = [Var(var.aval) for var in inner.constvars]
-                constants.update(zip(own, callee.consts if own else (), strict=True))
-                outputs = run(
-                    inner,
-                    dict(zip([*inner.constvars, *inner.invars], [*own, *arguments], strict=True)),
-                )
-            else:
-                outputs = [Var(var.aval) for var in eqn.outvars]
-                equations.append(eqn.replace(invars=arguments, outvars=outputs))
-            known.update(zip(eqn.outvars, outputs, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+    def equation(eqn, arguments: list) -> list:
+        if traits(eqn).kind not in kinds:
+            outputs = [Var(var.aval) for var in eqn.outvars]
+            equations.append(eqn.replace(invars=arguments, outvars=outputs))
+            return outputs
+        callee = next(
+            eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params
+        )
+        if not isinstance(callee, ClosedJaxpr):
+            return run(callee, arguments)
+        constvars = [Var(var.aval) for var in callee.jaxpr.constvars]
+        constants.update(zip(constvars, callee.consts, strict=True))
+        return run(callee.jaxpr, [*constvars, *arguments])
 
     outer = closed.jaxpr
-    outputs = run(outer, {var: var for var in (*outer.constvars, *outer.invars)})
+    outputs = run(outer, [*outer.constvars, *outer.invars])
     return ClosedJaxpr(
         rearranged(outer, constvars=list(constants), eqns=equations, outvars=outputs),
         list(constants.values()),
     )
 
 
-def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, object]) -> dict[Var, frozenset]:
-    """Return which of the `sources` {variable: label} each variable depends on; those absent depend
-    on none.
+def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, Any]) -> dict[Var, frozenset]:
+    """Return the labels of the sources that each variable depends on; those of none may be absent.
+
+    `sources`: {variable: its label}.
     """
-    found = {var: frozenset({label}) for var, label in sources.items()}
+    labels = {var: frozenset({label}) for var, label in sources.items()}
     for eqn in jaxpr.eqns:
-        joint = frozenset().union(
-            *(found.get(v, frozenset()) for v in eqn.invars if not isinstance(v, Literal))
-        )
-        found.update({var: joint | found.get(var, frozenset()) for var in eqn.outvars})
-    return found
+        inputs = [var for var in eqn.invars if not isinstance(var, Literal)]
+        read = frozenset().union(*(labels.get(var, frozenset()) for var in inputs))
+        # a source may be the output of an equation itself
+        labels.update({var: read | labels.get(var, frozenset()) for var in eqn.outvars})
+    return labels
 
 
-def primitives(equations: Sequence) -> set[str]:
+def output_dependencies(jaxpr: Jaxpr, sources: Mapping[Var, Any]) -> list[frozenset]:
+    """Return the labels of the sources that each output depends on."""
+    labels = dependencies(jaxpr, sources)
+    return [
+        frozenset() if isinstance(var, Literal) else labels.get(var, frozenset())
+        for var in jaxpr.outvars
+    ]
+
+
+def primitive_names(equations: Sequence[JaxprEqn]) -> set[str]:
     """Return the names of the primitives of equations, and of what they call."""
-    return {eqn.primitive.name for eqn in equations}.union(
-        *(primitives(inner.eqns) for eqn in equations for inner in jaxprs_in_params(eqn.params))
-    )
+    names = set()
+    for eqn in equations:
+        names.add(eqn.primitive.name)
+        for callee in jaxprs_in_params(eqn.params):
+            names |= primitive_names(callee.eqns)
+    return names
 
 
-def rearranged(jaxpr: Jaxpr, **changes) -> Jaxpr:
-    """Return a jaxpr with other inputs, outputs or equations; names of arguments do not survive
-    that.
-    """
+def rearranged(jaxpr: Jaxpr, **changes: Any) -> Jaxpr:
+    """Return a jaxpr with other inputs, outputs or equations."""
+    # names of arguments do not survive that: JAX checks that there are as many as inputs
     return jaxpr.replace(**changes, debug_info=jaxpr.debug_info.with_unknown_names())
 
 
@@ -97,12 +116,28 @@ def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, closed.consts)
 
 
-def split_jaxpr(
-    closed: ClosedJaxpr, num_params: int, stays: Callable = lambda eqn: False
-) -> tuple[ClosedJaxpr, ClosedJaxpr]:
-    """Split f(params, *data) into known(*data) → constants and unknown(params, *constants) →
-    outputs.
+def opened(jaxpr: Jaxpr, primitive: Any) -> tuple[Jaxpr, list[JaxprEqn]]:
+    """Return a jaxpr that takes the outputs of a primitive as more inputs, and its equations.
 
+    The outputs come after all other inputs, in the order of the equations.
+    """
+    symbols = [eqn for eqn in jaxpr.eqns if eqn.primitive is primitive]
+    return (
+        rearranged(
+            jaxpr,
+            invars=[*jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
+            eqns=[eqn for eqn in jaxpr.eqns if eqn.primitive is not primitive],
+        ),
+        symbols,
+    )
+
+
+def split_jaxpr(
+    closed: ClosedJaxpr, num_params: int, stays: Callable[[JaxprEqn], bool] = lambda eqn: False
+) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+    """Return the two halves of f(params, *data): known(*data) and unknown(params, *constants).
+
+    The first returns the constants that the second, which returns what f does, needs of it.
     `stays`: equations that are left in `unknown` though they are free of the params.
     """
     jaxpr = pruned(closed).jaxpr
@@ -110,19 +145,20 @@ def split_jaxpr(
     dependent = set(params)
     known_eqns, unknown_eqns = [], []
     for eqn in jaxpr.eqns:
-        if stays(eqn) or any(not isinstance(v, Literal) and v in dependent for v in eqn.invars):
+        is_unknown = any(not isinstance(var, Literal) and var in dependent for var in eqn.invars)
+        if is_unknown or stays(eqn):
             dependent.update(eqn.outvars)
             unknown_eqns.append(eqn)
         else:
             known_eqns.append(eqn)
+    read = [var for eqn in unknown_eqns for var in eqn.invars] + list(jaxpr.outvars)
+    computed = [var for var in read if not isinstance(var, Literal)]
     constvars = set(jaxpr.constvars)
-    needed = list(
-        dict.fromkeys(
-            v
-            for v in [v for eqn in unknown_eqns for v in eqn.invars] + list(jaxpr.outvars)
-            if not isinstance(v, Literal) and v not in dependent and v not in constvars
-        )
+    constants = [
+        var for var in dict.fromkeys(computed) if var not in dependent and var not in constvars
+    ]
+    known = rearranged(jaxpr, invars=data, outvars=constants, eqns=known_eqns)
+    unknown = rearranged(
+        jaxpr, invars=[*params, *constants], outvars=jaxpr.outvars, eqns=unknown_eqns
     )
-    known = rearranged(jaxpr, invars=data, outvars=needed, eqns=known_eqns)
-    unknown = rearranged(jaxpr, invars=[*params, *needed], outvars=jaxpr.outvars, eqns=unknown_eqns)
     return ClosedJaxpr(known, closed.consts), ClosedJaxpr(unknown, closed.consts)

@@ -18,10 +18,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval as pe
 
-from emjax.numerics.jaxprs import WITH_DERIVATIVES, dependencies, inlined, rearranged
+from emjax.numerics.jaxprs import inlined, opened, output_dependencies
 from emjax.program.latents import Latent, latent_p
 from emjax.program.records import Site
 
@@ -60,17 +60,12 @@ class Step:
             jax.make_jaxpr(flat)(
                 jax.ShapeDtypeStruct((), jnp.result_type(int)), abstract(xs), abstract(carry)
             ),
-            kept=WITH_DERIVATIVES,
+            keep_derivatives=True,
         )
-        symbols = [eqn for eqn in closed.jaxpr.eqns if eqn.primitive is latent_p]
-        opened = rearranged(
-            closed.jaxpr,
-            invars=[*closed.jaxpr.invars, *(eqn.outvars[0] for eqn in symbols)],
-            eqns=[eqn for eqn in closed.jaxpr.eqns if eqn.primitive is not latent_p],
-        )
+        jaxpr, symbols = opened(closed.jaxpr, latent_p)
         latents = tuple(state["latents"][eqn.params["name"]] for eqn in symbols)
         return Step(
-            ClosedJaxpr(opened, closed.consts),
+            ClosedJaxpr(jaxpr, closed.consts),
             len(xs),
             len(carry),
             state["num_ys"],
@@ -95,11 +90,7 @@ class Step:
         sources = {self.carried(i): i for i in range(self.num_carry)} | {
             var: latent.name for var, latent in zip(drawn, self.latents, strict=True)
         }
-        found = dependencies(self.jaxpr.jaxpr, sources)
-        return [
-            frozenset() if isinstance(var, Literal) else found.get(var, frozenset())
-            for var in self.jaxpr.jaxpr.outvars
-        ]
+        return output_dependencies(self.jaxpr.jaxpr, sources)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval as pe
 from numpyro.handlers import seed
 
-from emjax.numerics.jaxprs import WITH_DERIVATIVES, inlined, pruned, rearranged
+from emjax.numerics.jaxprs import inlined, pruned, rearranged
 from emjax.program.arguments import split_arguments
 from emjax.program.latents import Latent
 from emjax.program.messenger import Tracer, event_mask_message
@@ -66,7 +66,7 @@ def trace(
     abstract = [
         jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names
     ]
-    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves), kept=WITH_DERIVATIVES))
+    closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves), keep_derivatives=True))
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 

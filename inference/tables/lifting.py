@@ -10,7 +10,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.numerics.arrays import broadcast
+from emjax.numerics.arrays import LARGEST_KNOWN, broadcast
 from emjax.tables.named import Axis, Named, full, spread, union, without_rows
 
 
@@ -23,16 +23,12 @@ def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
     arrays = [spread(value, axes) for value in values]
     common = np.broadcast_shapes(*(array.shape for array in arrays))
     check_memory(axes, common)
-    if (
-        math.prod(common) > LARGEST_KNOWN
-    ):  # too large to evaluate while tracing: left to the compiled program
+    if math.prod(common) > LARGEST_KNOWN:
         arrays = [jnp.asarray(array) for array in arrays]
     arrays = [broadcast(array, common) for array in arrays]
     return Named(function(*arrays), shape, axes)
 
 
-# entries of the largest table of known values that is evaluated at once
-LARGEST_KNOWN = 2**22
 # a table, its exponentials and its derivative are alive at once
 COPIES = 4
 

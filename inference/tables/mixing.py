@@ -7,12 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from emjax.numerics.arrays import broadcast, evaluate, transposed
+from emjax.numerics.jaxprs import bind
 from emjax.tables.lookup import MixedElements
 from emjax.tables.named import Axis, Named, full, spread, union, without_rows
 
@@ -74,9 +76,7 @@ def mapped(eqn, values: Sequence[Named], core: list[int] | None, dropped: Sequen
             )
             arrays.append(broadcast(value.array, value.array.shape[: len(value.axes)] + shape))
 
-    function = lambda *a: eqn.primitive.bind(
-        *map(jnp.asarray, a), **eqn.primitive.get_bind_params(eqn.params)
-    )  # noqa: E731
+    function = partial(bind, eqn)
     for axis in reversed(axes):
         in_axes = [0 if any(a.key == axis.key for a in value.axes) else None for value in values]
         function = jax.vmap(function, in_axes=in_axes)
