@@ -146,6 +146,11 @@ def test_imports_within_a_room_are_in_the_order_that_it_states(room):
         assert own <= set(order[: order.index(name)]), f"{room}/{name} imports {sorted(own)}"
 
 
+def test_picture_of_the_rooms_shows_the_imports():
+    drawn = [sys.executable, ROOT / "docs" / "rooms.py", "--check"]
+    assert subprocess.run(drawn).returncode == 0, "run `python docs/rooms.py`"
+
+
 def test_engine_knows_no_model():
     for path in ENGINE:
         assert not any(name.startswith("emjax.models") for name in imported(path)), path.name
@@ -307,7 +312,11 @@ def test_annotations_are_executed(request):
 def pages() -> list[Path]:
     return [
         path
-        for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        for path in (
+            ROOT / "README.md",
+            ROOT / "CONTRIBUTING.md",
+            *sorted((ROOT / "docs").glob("*.md")),
+        )
         if CODE_BLOCK.search(path.read_text())
     ]
 
