@@ -4,7 +4,7 @@ from emjax import conjugate, distributions
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
-from emjax.families.families import Family, register
+from emjax.families.family import Family, Prior, register
 from emjax.plan import Plan
 from emjax.program.handlers.compress import Compressed, compress
 from emjax.program.handlers.labels import labeled
@@ -34,6 +34,7 @@ __all__ = [
     "Family",
     "Optimum",
     "Plan",
+    "Prior",
     "Restarts",
     "StandardErrors",
     "Status",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.closed_form import Maximizer
+from emjax.m_step.maximizer import Maximizer
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM, Comparison, Status, compare_updates, register
-from emjax.families.families import FAMILIES
+from emjax.families.family import FAMILIES
 from emjax.models import coins, grades
 from tests.oracles.brute_force import joint_table
 

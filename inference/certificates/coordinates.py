@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints, transforms
 
+from emjax.families.bounds import bounds_of, entry_constraint
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.closed_form import Maximizer, bounds, unwrapped
+from emjax.m_step.m_step import estimated
+from emjax.m_step.maximizer import Maximizer
 from emjax.program.records import Parameter
 
 # An entry is on the boundary if it is nearer to a bound than this part of the interval's width (of
@@ -102,9 +104,8 @@ def coordinates(
     has the logarithm of its ratio to the last entry that is not zero. Source: Aitchison (1982),
     section 2.
     """
-    held = tuple(
-        name for maximizer in maximizers if maximizer.method == "held" for name in maximizer.names
-    )
+    free = estimated(maximizers)
+    held = tuple(name for name in graph.names if name not in free)
     charts, boundary, limits = {}, {}, {}
     for name in graph.names:
         parameter = graph.parameters[name]
@@ -134,10 +135,7 @@ def num_free_parameters(graph: FactorGraph, maximizers: Sequence[Maximizer]) -> 
     """Return how many real numbers EM estimates: the dimension of the parameters under their
     constraints, those that are held aside.
     """
-    names = [
-        name for maximizer in maximizers if maximizer.method != "held" for name in maximizer.names
-    ]
-    return sum(_dimension(graph.parameters[name]) for name in names)
+    return sum(_dimension(graph.parameters[name]) for name in estimated(maximizers))
 
 
 def _dimension(parameter: Parameter) -> int:
@@ -165,7 +163,7 @@ def entry_names(name: str, shape: Sequence[int]) -> list[str]:
 
 
 def _is_simplex(parameter: Parameter) -> bool:
-    return type(unwrapped(parameter.constraint)) is type(constraints.simplex)
+    return type(entry_constraint(parameter.constraint)) is type(constraints.simplex)
 
 
 def _inverse_shape(parameter: Parameter) -> tuple[int, ...]:
@@ -174,7 +172,7 @@ def _inverse_shape(parameter: Parameter) -> tuple[int, ...]:
 
 def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of single entries."""
-    found = bounds(parameter.constraint)
+    found = bounds_of(parameter.constraint)
     low, high = (
         (0.0, 1.0)
         if _is_simplex(parameter)
@@ -194,9 +192,9 @@ def _on_boundary(parameter: Parameter, value: np.ndarray):
         return zero | (
             (zero.sum(-1, keepdims=True) == value.shape[-1] - 1) & (value.shape[-1] > 1)
         )  # a vertex: nothing is free
-    if bounds(parameter.constraint) is None:
+    if bounds_of(parameter.constraint) is None:
         coordinate = np.asarray(biject_to(parameter.constraint).inv(jnp.asarray(value)))
-        event = unwrapped(parameter.constraint).event_dim
+        event = entry_constraint(parameter.constraint).event_dim
         rows = np.isfinite(coordinate).reshape(value.shape[: value.ndim - event] + (-1,)).all(-1)
         return np.broadcast_to(~rows.reshape(rows.shape + (1,) * event), value.shape)
     low, high = _limits(parameter)
@@ -257,7 +255,7 @@ def _bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
     each row that is not on the boundary.
     """
     bijection, shape = biject_to(parameter.constraint), _inverse_shape(parameter)
-    if bounds(parameter.constraint) is not None:
+    if bounds_of(parameter.constraint) is not None:
         inner = bijection
         while isinstance(inner, transforms.IndependentTransform):
             inner = inner.base_transform
@@ -269,7 +267,7 @@ def _bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
             ~boundary,
         )
     else:
-        event = unwrapped(parameter.constraint).event_dim
+        event = entry_constraint(parameter.constraint).event_dim
         lead = parameter.shape[: len(parameter.shape) - event]
         rows = ~boundary.reshape(lead + (-1,)).any(-1) if math.prod(shape) else np.zeros(lead, bool)
         names = [f"unconstrained {entry}" for entry in entry_names(parameter.name, shape)]

@@ -33,7 +33,7 @@ from emjax.certificates.em_map import (
 )
 from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
 from emjax.e_step.e_step import e_step, instance_of
-from emjax.m_step.m_step import expected_log_likelihood
+from emjax.m_step.objective import expected_log_likelihood
 from emjax.run.compiled import Compiled
 
 # coordinates up to which matrices of second derivatives are formed; beyond, products with them are

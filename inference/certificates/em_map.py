@@ -13,12 +13,8 @@ import jax.numpy as jnp
 from emjax.certificates.coordinates import Coordinates
 from emjax.e_step.e_step import e_step
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.closed_form import Maximizer
-from emjax.m_step.m_step import expected_log_likelihood
-
-# maximizers that climb until nothing is gained: their derivative is that of the maximum that they
-# reach, not of the way there
-ITERATED = ("Newton", "least squares", "L-BFGS", "optax")
+from emjax.m_step.maximizer import Maximizer
+from emjax.m_step.objective import expected_log_likelihood
 
 
 def m_step_along(
@@ -31,7 +27,7 @@ def m_step_along(
     def stepped(vector, statistics):
         own = coordinates.unflatten(vector, params)
         for maximizer in maximizers:
-            if maximizer.method in ITERATED:
+            if maximizer.is_iterated:
                 values = _implicit(graph, maximizer, coordinates, own, constants, statistics)
             else:
                 values, _ = maximizer.update(own, maximizer.init(own), constants, statistics)

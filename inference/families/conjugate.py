@@ -18,16 +18,47 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
 
+from emjax.families.bounds import bounds_of, entry_constraint
 from emjax.numerics.guards import finite_logits, safe_log
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conjugate:
-    """One shape of problem: `features(value, origin)` and `maximize(coefficients, value)`, on
-    arrays whose last `event_dim` axes belong to one entry. An entry that nothing observed depends
-    on keeps its `value`. `origin` is a point about which a location is measured; the others ignore
-    it.
+    """One shape of problem, and all that follows from it.
+
+    Values are arrays whose last `event_dim` axes belong to one entry; leading axes are entries.
+
+    - `name`: what `em.plan` calls the argument.
+    - `features(value, origin=None)`: the f_j(v), a tuple of arrays; a location's are measured from
+      `origin`, others ignore it.
+    - `maximize(coefficients, value)`: the v that maximizes Σ_j c_j f_j(v); an entry whose
+      coefficients are all zero, since nothing observed depends on it, keeps its `value`.
+    - `event_dim`: how many axes one entry has.
+    - `solution`: what the maximizer is, in words, for `em.plan`.
+    - `constraints`: constraints that cannot exclude the maximizer of an entry of several numbers.
+      Unconstrained entries always pass; bounds on an entry of one number are met by clipping, since
+      Q has one peak along it.
+    - `moved(features, steps)`: of a location, its features about an origin after a step, from those
+      before it and those of the step itself: linear in the latter. None: it is no location. A
+      location's features are of the first and the second degree in it.
+    - `least_variance(value, unit)`: of a scale, the least variance that each entry stands for, over
+      the square of `unit`, one standard deviation for each coordinate. None: it is no scale.
+    - `boundary`: numbers that an entry never leaves again once EM brings it there.
+
+    A scale b whose data enter as absolute deviations, Q = −n log b − s / b:
+
+    ```python
+    absolute_scale = conjugate.Conjugate(
+        name="scale",
+        features=lambda b, origin=None: (jnp.log(b), 1 / b),
+        maximize=lambda c, b: jnp.where(c[0] != 0, c[1] / jnp.where(c[0] != 0, c[0], 1), b),
+        solution="expected absolute deviation",
+        least_variance=lambda b, unit: 2 * (b / unit) ** 2,
+    )
+    ```
     """
 
     name: str
@@ -35,9 +66,48 @@ class Conjugate:
     maximize: Callable
     event_dim: int = 0
     solution: str = ""
+    constraints: tuple[Constraint, ...] = ()
+    moved: Callable | None = None
+    least_variance: Callable | None = None
+    boundary: tuple[float, ...] = ()
+
+    @property
+    def is_location(self) -> bool:
+        """Whether values are measured from an origin."""
+        return self.moved is not None
+
+    @property
+    def is_scale(self) -> bool:
+        """Whether values stand for variances, which may collapse."""
+        return self.least_variance is not None
+
+    def constraint_problem(self, constraint: Constraint) -> str:
+        """Return why a constraint might exclude the maximizer; empty if it cannot."""
+        limits = bounds_of(constraint)
+        if self.event_dim == 0:
+            is_bounded = limits is not None
+            return (
+                "" if is_bounded else f"its constraint {constraint} ties its entries to one another"
+            )
+        is_free = limits is not None and limits.are_none
+        if is_free or any(_is_same(constraint, allowed) for allowed in self.constraints):
+            return ""
+        return f"its constraint {constraint} may exclude the maximizer"
+
+
+def _is_same(constraint: Constraint, allowed: Constraint) -> bool:
+    """Whether two constraints have the same bounds, or are of one kind that has none."""
+    limits, wanted = bounds_of(constraint), bounds_of(allowed)
+    if limits is None or wanted is None:
+        return type(entry_constraint(constraint)) is type(entry_constraint(allowed))
+    return limits.are(wanted.low, wanted.high)
+
+
+# ── maximizers ────────────────────────────────────────────────────────────────────────────────────
 
 
 def _ratio(numerator, denominator, otherwise, event_dim: int = 0):
+    """Return numerator / denominator, `otherwise` where the denominator is zero."""
     used = denominator != 0
     shaped = used.reshape(used.shape + (1,) * event_dim)
     divisor = jnp.where(used, denominator, 1).reshape(shaped.shape)
@@ -71,9 +141,8 @@ def _simplex(coefficients, value):
 
 def _simplex_logits(coefficients, value):
     (c,) = _counts(coefficients)
-    return jnp.where(
-        c.sum(-1, keepdims=True) != 0, safe_log(_simplex(coefficients, jnp.ones_like(value))), value
-    )
+    probabilities = _simplex(coefficients, jnp.ones_like(value))
+    return jnp.where(c.sum(-1, keepdims=True) != 0, safe_log(probabilities), value)
 
 
 def _rate(coefficients, value):
@@ -83,9 +152,8 @@ def _rate(coefficients, value):
 
 def _scale(coefficients, value):
     n, s = coefficients  # n log σ + s / σ², both negative
-    return jnp.sqrt(
-        jnp.maximum(_ratio(2 * s, n, value**2), 0)
-    )  # rounding may leave less than nothing of equal data
+    # of equal data, rounding may leave less than nothing
+    return jnp.sqrt(jnp.maximum(_ratio(2 * s, n, value**2), 0))
 
 
 def _location(coefficients, value):
@@ -98,9 +166,8 @@ def _location_vector(coefficients, value):
     curvature = -(quadratic + quadratic.mT)
     used = jnp.trace(curvature, axis1=-2, axis2=-1) != 0
     curvature = jnp.where(used[..., None, None], curvature, jnp.eye(curvature.shape[-1]))
-    return value + jnp.where(
-        used[..., None], jnp.linalg.solve(curvature, linear[..., None])[..., 0], 0
-    )
+    step = jnp.linalg.solve(curvature, linear[..., None])[..., 0]
+    return value + jnp.where(used[..., None], step, 0)
 
 
 def _covariance(coefficients, value):
@@ -108,18 +175,24 @@ def _covariance(coefficients, value):
     return _ratio((s + s.mT) / 2, n, value, 2)
 
 
-def _precision(coefficients, value):
+def _from_covariance(coefficients, value, function):
+    """Return a function of the expected covariance, the value where nothing is observed."""
     n, _ = coefficients
-    identity = jnp.eye(value.shape[-1])
-    covariance = _covariance(coefficients, jnp.broadcast_to(identity, value.shape))
-    return jnp.where((n != 0)[..., None, None], jnp.linalg.inv(covariance), value)
+    # the identity in place of the value: a function of it, and its derivative, are finite
+    identity = jnp.broadcast_to(jnp.eye(value.shape[-1]), value.shape)
+    covariance = _covariance(coefficients, identity)
+    return jnp.where((n != 0)[..., None, None], function(covariance), value)
+
+
+def _precision(coefficients, value):
+    return _from_covariance(coefficients, value, jnp.linalg.inv)
 
 
 def _scale_tril(coefficients, value):
-    n, _ = coefficients
-    identity = jnp.eye(value.shape[-1])
-    covariance = _covariance(coefficients, jnp.broadcast_to(identity, value.shape))
-    return jnp.where((n != 0)[..., None, None], jnp.linalg.cholesky(covariance), value)
+    return _from_covariance(coefficients, value, jnp.linalg.cholesky)
+
+
+# ── features ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def _log_odds_features(value, origin=None):
@@ -151,62 +224,121 @@ def _scale_tril_features(value, origin=None):
     return _log_determinant(value), inverse_of(value)
 
 
+def _location_moved(features, steps):
+    (first, second), (step, square) = features, steps
+    return first + step, second + 2 * first * step + square
+
+
+def _location_vector_moved(features, steps):
+    (first, second), (step, square) = features, steps
+    return first + step, second + _outer(first, step) + _outer(step, first) + square
+
+
+def _outer(a, b):
+    return a[..., :, None] * b[..., None, :]
+
+
+# ── variances ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _covariance_variance(covariance, unit):
+    return jnp.linalg.eigvalsh(covariance / _outer(unit, unit))[..., 0]
+
+
+def _precision_variance(precision, unit):
+    # the inverse of a matrix that is nearly singular is not asked for
+    return 1 / jnp.linalg.eigvalsh(precision * _outer(unit, unit))[..., -1]
+
+
+def _scale_tril_variance(cholesky, unit):
+    return _covariance_variance(cholesky @ cholesky.mT, unit)
+
+
+# ── the shapes ────────────────────────────────────────────────────────────────────────────────────
+
 UNIT_INTERVAL = Conjugate(
-    "probability",
-    lambda p, origin=None: (safe_log(p), safe_log(1 - p)),
-    _unit_interval,
+    name="probability",
+    features=lambda p, origin=None: (safe_log(p), safe_log(1 - p)),
+    maximize=_unit_interval,
     solution="expected successes / trials",
+    boundary=(0.0, 1.0),
 )
 UNIT_INTERVAL_LOGITS = Conjugate(
-    "log-odds",
-    _log_odds_features,
-    _unit_interval_logits,
+    name="log-odds",
+    features=_log_odds_features,
+    maximize=_unit_interval_logits,
     solution="log-odds of expected successes / trials",
 )
 SIMPLEX = Conjugate(
-    "probabilities",
-    lambda p, origin=None: (safe_log(p),),
-    _simplex,
-    1,
-    "normalized expected counts",
+    name="probabilities",
+    features=lambda p, origin=None: (safe_log(p),),
+    maximize=_simplex,
+    event_dim=1,
+    solution="normalized expected counts",
+    constraints=(constraints.simplex, constraints.unit_interval, constraints.nonnegative),
+    boundary=(0.0,),
 )
 SIMPLEX_LOGITS = Conjugate(
-    "log-probabilities",
-    lambda v, origin=None: (jax.nn.log_softmax(finite_logits(v)),),
-    _simplex_logits,
-    1,
-    "log of normalized expected counts",
+    name="log-probabilities",
+    features=lambda v, origin=None: (jax.nn.log_softmax(finite_logits(v)),),
+    maximize=_simplex_logits,
+    event_dim=1,
+    solution="log of normalized expected counts",
 )
 RATE = Conjugate(
-    "rate", lambda r, origin=None: (safe_log(r), r), _rate, solution="expected events / exposure"
+    name="rate",
+    features=lambda r, origin=None: (safe_log(r), r),
+    maximize=_rate,
+    solution="expected events / exposure",
+    boundary=(0.0,),
 )
 SCALE = Conjugate(
-    "scale",
-    lambda s, origin=None: (jnp.log(s), s**-2.0),
-    _scale,
+    name="scale",
+    features=lambda s, origin=None: (jnp.log(s), s**-2.0),
+    maximize=_scale,
     solution="root of the expected mean square",
+    least_variance=lambda s, unit: (s / unit) ** 2,
 )
 LOCATION = Conjugate(
-    "location",
-    lambda m, origin: (m - origin, (m - origin) ** 2),
-    _location,
+    name="location",
+    features=lambda m, origin: (m - origin, (m - origin) ** 2),
+    maximize=_location,
     solution="expected mean",
+    moved=_location_moved,
 )
 LOCATION_VECTOR = Conjugate(
-    "location vector",
-    lambda m, origin: (m - origin, (m - origin)[..., :, None] * (m - origin)[..., None, :]),
-    _location_vector,
-    1,
-    "expected mean",
+    name="location vector",
+    features=lambda m, origin: (m - origin, _outer(m - origin, m - origin)),
+    maximize=_location_vector,
+    event_dim=1,
+    solution="expected mean",
+    moved=_location_vector_moved,
 )
-COVARIANCE = Conjugate("covariance", _covariance_features, _covariance, 2, "expected covariance")
+MATRICES = (constraints.positive_definite, constraints.positive_semidefinite)
+COVARIANCE = Conjugate(
+    name="covariance",
+    features=_covariance_features,
+    maximize=_covariance,
+    event_dim=2,
+    solution="expected covariance",
+    constraints=MATRICES,
+    least_variance=_covariance_variance,
+)
 PRECISION = Conjugate(
-    "precision", _precision_features, _precision, 2, "inverse of the expected covariance"
+    name="precision",
+    features=_precision_features,
+    maximize=_precision,
+    event_dim=2,
+    solution="inverse of the expected covariance",
+    constraints=MATRICES,
+    least_variance=_precision_variance,
 )
 SCALE_TRIL = Conjugate(
-    "Cholesky factor",
-    _scale_tril_features,
-    _scale_tril,
-    2,
-    "Cholesky factor of the expected covariance",
+    name="Cholesky factor",
+    features=_scale_tril_features,
+    maximize=_scale_tril,
+    event_dim=2,
+    solution="Cholesky factor of the expected covariance",
+    constraints=(constraints.lower_cholesky,),
+    least_variance=_scale_tril_variance,
 )

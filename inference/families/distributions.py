@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax import lax
+from jax import Array, lax
+from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 
 
-def feasible(distribution: dist.Distribution, value, counted=True):
-    """Return the value where it is in the distribution's support and `counted`, elsewhere one that
-    is in the support.
+def feasible(distribution: dist.Distribution, value: ArrayLike, counted: ArrayLike = True) -> Array:
+    """Return the value where it is in the support and `counted`, elsewhere one that is.
 
     The log-density at what does not count is thrown away, but if it is NaN or infinite, its
     gradient is not: 0 · ∞ is NaN.
@@ -35,7 +35,8 @@ class Select(dist.Distribution):
 
     ```python
     good = numpyro.sample("good", dist.Bernoulli(pi))
-    numpyro.sample("score", Select(good, [dist.Uniform(0.0, 1.0), dist.Normal(mu, sigma)]), obs=score)
+    components = [dist.Uniform(0.0, 1.0), dist.Normal(mu, sigma)]
+    numpyro.sample("score", Select(good, components), obs=score)
     ```
     """
 
@@ -60,56 +61,51 @@ class Select(dist.Distribution):
 
     @property
     def support(self):
-        supports = [component.support for component in self.components]
-        if all(
-            type(support) is type(supports[0]) and support == supports[0] for support in supports
-        ):
-            return supports[0]
-        return (
-            constraints.independent(constraints.real, len(self.event_shape))
-            if self.event_shape
-            else constraints.real
-        )
+        first, *others = [component.support for component in self.components]
+        if all(type(other) is type(first) and other == first for other in others):
+            return first
+        if not self.event_shape:
+            return constraints.real
+        return constraints.independent(constraints.real, len(self.event_shape))
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
-        shape = sample_shape + self.batch_shape
-        draws = [
-            component.expand(self.batch_shape).sample(k, sample_shape)
-            for component, k in zip(
-                self.components, jax.random.split(key, len(self.components)), strict=True
-            )
-        ]
+        keys = jax.random.split(key, len(self.components))
+        draws = []
+        for component, component_key in zip(self.components, keys, strict=True):
+            draws.append(component.expand(self.batch_shape).sample(component_key, sample_shape))
         dtype = jnp.result_type(*draws)
-        return self._chosen([draw.astype(dtype) for draw in draws], shape, len(self.event_shape))
+        draws = [draw.astype(dtype) for draw in draws]
+        return self._by_index(draws, sample_shape + self.batch_shape, len(self.event_shape))
 
     def log_prob(self, value):
-        """Return log p(value | index): the log-density of the chosen component, -inf outside its
-        support, NaN if none is chosen.
+        """Return log p(value | index): the log-density of the component that the index chooses.
+
+        It is -inf outside that component's support, and NaN if the index chooses none.
         """
         terms = [self._component_log_prob(component, value) for component in self.components]
-        chosen = self._chosen(
-            terms, lax.broadcast_shapes(*(jnp.shape(t) for t in terms), jnp.shape(self.index)), 0
-        )
-        return jnp.where((self.index >= 0) & (self.index < len(terms)), chosen, jnp.nan)
+        shape = lax.broadcast_shapes(*map(jnp.shape, terms), jnp.shape(self.index))
+        density = self._by_index(terms, shape, 0)
+        return jnp.where((self.index >= 0) & (self.index < len(terms)), density, jnp.nan)
 
     @staticmethod
     def _component_log_prob(component: dist.Distribution, value):
-        return jnp.where(
-            component.support(value), component.log_prob(feasible(component, value)), -jnp.inf
-        )
+        density = component.log_prob(feasible(component, value))
+        return jnp.where(component.support(value), density, -jnp.inf)
 
-    def _chosen(self, values, shape, event_dim):
+    def _by_index(self, values, shape, event_dim):
+        """Return the value of the component that each element's index chooses."""
         index = jnp.broadcast_to(self.index, shape)
         index = index.reshape(index.shape + (1,) * event_dim)
-        chosen = values[0]
-        for i, value in enumerate(values[1:], start=1):
-            chosen = jnp.where(index == i, value, chosen)
-        return chosen
+        result = values[0]
+        for number, value in enumerate(values[1:], start=1):
+            result = jnp.where(index == number, value, result)
+        return result
 
 
 class PartiallyObserved(dist.Distribution):
-    """A multivariate normal of which some coordinates are observed: log p(x) is the marginal
-    log-density of these.
+    """A multivariate normal of which some coordinates are observed.
+
+    log p(x) is the marginal log-density of these.
 
     `base`: a `MultivariateNormal`, or one that is expanded; `observed`: booleans (…, D) whose
     leading axes broadcast with its batch shape. What x holds where it is not observed is not read,
@@ -122,9 +118,10 @@ class PartiallyObserved(dist.Distribution):
     another number of coordinates.
 
     ```python
-    def program(x):                                                            # (sample, 2), NaN where missing
+    def program(x):                                              # (sample, 2), NaN where missing
         loc = numpyro.param("loc", jnp.zeros(2))
-        covariance = numpyro.param("covariance", jnp.eye(2), constraint=constraints.positive_definite)
+        matrices = constraints.positive_definite
+        covariance = numpyro.param("covariance", jnp.eye(2), constraint=matrices)
         with numpyro.plate("samples", len(x)):
             complete = dist.MultivariateNormal(loc, covariance_matrix=covariance)
             numpyro.sample("x", PartiallyObserved(complete, observed=~jnp.isnan(x)), obs=x)
@@ -141,10 +138,10 @@ class PartiallyObserved(dist.Distribution):
         "observed": constraints.independent(constraints.boolean, 1),
     }
     pytree_data_fields = ("base", "observed")
-    loc, covariance_matrix, precision_matrix, scale_tril = (
-        property(lambda self, name=name: getattr(self.base, name))
-        for name in ("loc", "covariance_matrix", "precision_matrix", "scale_tril")
-    )
+    loc = property(lambda self: self.base.loc)
+    covariance_matrix = property(lambda self: self.base.covariance_matrix)
+    precision_matrix = property(lambda self: self.base.precision_matrix)
+    scale_tril = property(lambda self: self.base.scale_tril)
 
     def __init__(self, base: dist.Distribution, observed, *, validate_args=None):
         inner = base.base_dist if isinstance(base, dist.ExpandedDistribution) else base
@@ -176,8 +173,9 @@ class PartiallyObserved(dist.Distribution):
         return self.base.expand(self.batch_shape).sample(key, sample_shape)
 
     def log_prob(self, value):
-        """Return the log-density of the observed coordinates in nats: that of N(0, Σ) with the
-        identity, and a residual of zero, where one is missing.
+        """Return the log-density of the observed coordinates in nats.
+
+        It is that of N(0, Σ) with the identity, and a residual of zero, where one is missing.
         """
         both = self.observed[..., :, None] & self.observed[..., None, :]
         cholesky = self.base.scale_tril

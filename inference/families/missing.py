@@ -19,6 +19,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 # Entries of the matrices A that are worked on at once: enough to keep a core busy, few enough to
 # stay in its cache; an accelerator wants more.
@@ -26,50 +27,46 @@ ENTRIES = {"cpu": 2**20}
 ENTRIES_ELSEWHERE = 2**26
 
 
-def log_marginal(linear, quadratic, constant, x, observed):
-    """Return log ∫ exp(⟨b, x⟩ + ⟨Q, x xᵀ⟩ + c) dx_missing − ½ n_missing log 2π in nats, of arrays
-    whose leading axes broadcast.
+def log_marginal(
+    linear: Array, quadratic: Array, constant: Array, x: Array, observed: Array
+) -> Array:
+    """Return log ∫ exp(⟨b, x⟩ + ⟨Q, x xᵀ⟩ + c) dx_missing − ½ n_missing log 2π in nats.
 
-    `linear`: b (…, D); `quadratic`: Q = −P/2 (…, D, D), whose derivative is symmetric; `constant`:
-    c (…); `x` (…, D), anything finite where it is missing; `observed` (…, D). Where the matrices A
-    of all elements are large, those of some rows after others: memory does not grow with the rows.
+    Leading axes of the arrays broadcast:
+
+    - `linear`: b (…, D).
+    - `quadratic`: Q = −P/2 (…, D, D), whose derivative is symmetric.
+    - `constant`: c (…).
+    - `x` (…, D): anything finite where it is missing.
+    - `observed` (…, D).
+
+    Where the matrices A of all elements are large, those of some rows are worked on after others:
+    memory does not grow with the rows.
     """
-    arrays, events = (linear, quadratic, constant, x, observed), (1, 2, 0, 1, 1)
-    shapes = [
-        array.shape[: array.ndim - event] for array, event in zip(arrays, events, strict=True)
-    ]
-    lead = np.broadcast_shapes(*shapes)
-    size, largest = (
-        math.prod(lead) * x.shape[-1] ** 2,
-        ENTRIES.get(jax.default_backend(), ENTRIES_ELSEWHERE),
-    )
+    arrays = (linear, quadratic, constant, x, observed)
+    leads = [a.shape[: a.ndim - event] for a, event in zip(arrays, (1, 2, 0, 1, 1), strict=True)]
+    lead = np.broadcast_shapes(*leads)
+    size = math.prod(lead) * x.shape[-1] ** 2
+    largest = ENTRIES.get(jax.default_backend(), ENTRIES_ELSEWHERE)
     if size <= largest or not lead:
         return _log_marginal(*arrays)
     dim = int(np.argmax(lead))
-    arrays = [
-        array.reshape((1,) * (len(lead) - len(shape)) + array.shape)
-        for array, shape in zip(arrays, shapes, strict=True)
-    ]
-    varies = [array.shape[dim] > 1 for array in arrays]
+    padded = []
+    for array, shape in zip(arrays, leads, strict=True):
+        padded.append(array.reshape((1,) * (len(lead) - len(shape)) + array.shape))
+    varies = [array.shape[dim] > 1 for array in padded]
+    rows = [jnp.moveaxis(a, dim, 0) for a, varying in zip(padded, varies, strict=True) if varying]
 
     @jax.checkpoint
-    def of_row(own):
-        own = iter(own)
-        return _log_marginal(
-            *(
-                next(own) if varying else jnp.squeeze(array, dim)
-                for array, varying in zip(arrays, varies, strict=True)
-            )
-        )
+    def of_row(row):
+        rest = iter(row)
+        parts = []
+        for array, varying in zip(padded, varies, strict=True):
+            parts.append(next(rest) if varying else jnp.squeeze(array, dim))
+        return _log_marginal(*parts)
 
-    rows = [
-        jnp.moveaxis(array, dim, 0)
-        for array, varying in zip(arrays, varies, strict=True)
-        if varying
-    ]
-    return jnp.moveaxis(
-        jax.lax.map(of_row, rows, batch_size=max(1, largest * lead[dim] // size)), 0, dim
-    )
+    values = jax.lax.map(of_row, rows, batch_size=max(1, largest * lead[dim] // size))
+    return jnp.moveaxis(values, 0, dim)
 
 
 def _log_marginal(linear, quadratic, constant, x, observed):
@@ -79,17 +76,17 @@ def _log_marginal(linear, quadratic, constant, x, observed):
     known = jnp.where(observed, x, 0)
     pulled = (precision * known).sum(1)
     pull = jnp.where(observed, 0, linear - pulled)
-    identity = jnp.eye(len(x), dtype=precision.dtype).reshape(
-        (len(x), len(x)) + (1,) * (precision.ndim - 2)
-    )
+    identity = jnp.eye(len(x), dtype=precision.dtype)
+    identity = identity.reshape(identity.shape + (1,) * (precision.ndim - 2))
     among_missing = jnp.where(observed[:, None] | observed[None], identity, precision)
     return ((linear - 0.5 * pulled) * known).sum(0) + constant + log_integral(pull, among_missing)
 
 
 @jax.custom_jvp
-def log_integral(linear, precision):
-    """Return ½ hᵀ A⁻¹ h − ½ log |A|, of h (D, …) and a symmetric A (D, D, …): log ∫ exp(hᵀx − ½ xᵀA
-    x) dx − ½ D log 2π.
+def log_integral(linear: Array, precision: Array) -> Array:
+    """Return log ∫ exp(hᵀx − ½ xᵀA x) dx − ½ D log 2π, of h (D, …) and a symmetric A (D, D, …).
+
+    It is ½ hᵀ A⁻¹ h − ½ log |A|.
     """
     inverse, log_determinant = inverse_of_positive(precision)
     return 0.5 * ((inverse * linear).sum(1) * linear).sum(0) - 0.5 * log_determinant
@@ -102,15 +99,15 @@ def _log_integral_jvp(primals, tangents):
     inverse, log_determinant = inverse_of_positive(precision)
     mean = (inverse * linear).sum(1)
     second = inverse + mean[:, None] * mean[None]
-    return 0.5 * (mean * linear).sum(0) - 0.5 * log_determinant, (mean * along).sum(0) - 0.5 * (
-        second * matrix
-    ).sum((0, 1))
+    value = 0.5 * (mean * linear).sum(0) - 0.5 * log_determinant
+    return value, (mean * along).sum(0) - 0.5 * (second * matrix).sum((0, 1))
 
 
 @jax.custom_jvp
-def inverse_of_positive(matrix):
-    """Return A⁻¹ and log |A| of positive definite matrices (D, D, …): all of them are swept on one
-    coordinate after another.
+def inverse_of_positive(matrix: Array) -> tuple[Array, Array]:
+    """Return A⁻¹ and log |A| of positive definite matrices A (D, D, …).
+
+    All of them are swept on one coordinate after another, so that the work runs along elements.
 
     Source: Beaton (1964); Little & Rubin (2019), section 7.4.3.
     """
@@ -122,18 +119,15 @@ def inverse_of_positive(matrix):
         column = matrix[:, k]
         pivot, here = column[k], is_pivot[k]
         row = column / pivot
-        after = jnp.where(
-            here[:, None] | here[None],
-            jnp.where(here[:, None], row[None], row[:, None]),
-            matrix - column[:, None] * row[None],
-        )
-        return jnp.where(here[:, None] & here[None], -1 / pivot, after), log_determinant + jnp.log(
-            pivot
-        )
+        in_row, in_column = here[:, None], here[None]
+        crossing = jnp.where(in_row, row[None], row[:, None])
+        elsewhere = matrix - column[:, None] * row[None]
+        after = jnp.where(in_row | in_column, crossing, elsewhere)
+        after = jnp.where(in_row & in_column, -1 / pivot, after)
+        return after, log_determinant + jnp.log(pivot)
 
-    negative, log_determinant = jax.lax.fori_loop(
-        0, size, swept, (matrix, jnp.zeros(matrix.shape[2:], matrix.dtype))
-    )
+    start = matrix, jnp.zeros(matrix.shape[2:], matrix.dtype)
+    negative, log_determinant = jax.lax.fori_loop(0, size, swept, start)
     return -negative, log_determinant
 
 

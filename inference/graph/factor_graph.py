@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from emjax.families.families import Family
+from emjax.families.family import Family
 from emjax.graph.statistics import StatisticsRecipe
 from emjax.graph.wiring import Wire, wires
 from emjax.numerics.guards import as_float, bounded_below

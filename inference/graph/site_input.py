@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.families import Family, Prior
+from emjax.families.family import Family, Prior
 from emjax.graph.sites import Outputs, written_prior
 from emjax.graph.statistics import (
     Statistic,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.families import PRIORS, Family, Prior, family_of
+from emjax.families.family import Family, Prior, family_of, prior_of
 from emjax.numerics.jaxprs import output_dependencies
 from emjax.program.latents import UnboundedLatent
 from emjax.program.records import Site
@@ -45,7 +45,7 @@ def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
 
 def registered_prior(site: Site) -> Prior | None:
     """Return the prior that a site's distribution is registered as."""
-    return PRIORS.get(site.family) if site.is_prior else None
+    return prior_of(site.family) if site.is_prior else None
 
 
 def written_prior(site: Site) -> Prior | None:

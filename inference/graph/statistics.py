@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.families import Family
+from emjax.families.family import Family
 from emjax.numerics.arrays import evaluate
 from emjax.numerics.guards import as_float
 from emjax.numerics.primitives import traits

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 
-def ascend(solver, state, objective, start, num_steps: int):
-    """Take some steps of an optax optimizer up the objective; a step that would go down is halved,
-    or not taken.
+def ascend(
+    solver: optax.GradientTransformation,
+    state: Any,
+    objective: Callable,
+    start: Array,
+    num_steps: int,
+) -> tuple[Array, Any]:
+    """Return where steps of an optax optimizer lead, and its state then.
+
+    A step that would go down is halved, or not taken.
     """
-    solver = optax.with_extra_args_support(solver)
+    extended = optax.with_extra_args_support(solver)
 
     def loss(x):
         return -objective(x)
@@ -19,7 +30,7 @@ def ascend(solver, state, objective, start, num_steps: int):
     def step(_, carry):
         x, state, value = carry
         slope = jax.grad(loss)(x)
-        change, state = solver.update(slope, state, x, value=value, grad=slope, value_fn=loss)
+        change, state = extended.update(slope, state, x, value=value, grad=slope, value_fn=loss)
         x_new, value_new = _shortened(loss, x, change, value)
         return x_new, state, value_new
 
@@ -27,12 +38,19 @@ def ascend(solver, state, objective, start, num_steps: int):
     return x, state
 
 
+def lbfgs(objective: Callable, start: Array, num_steps: int) -> Array:
+    """Return where steps of L-BFGS lead, none of which goes down."""
+    solver = optax.lbfgs()
+    return ascend(solver, solver.init(start), objective, start, num_steps)[0]
+
+
 def _shortened(loss, x, change, value, halvings: int = 30):
-    """Return x + change / 2ᵏ for the least k that does not raise the loss (x itself if none does),
-    and its loss.
+    """Return x + change / 2ᵏ for the least k that does not raise the loss, and its loss.
+
+    It is x itself if none does.
     """
 
-    def worse(carry):
+    def is_worse(carry):
         k, _, candidate = carry
         return ~(candidate <= value) & (k < halvings)
 
@@ -40,6 +58,6 @@ def _shortened(loss, x, change, value, halvings: int = 30):
         k, change, _ = carry
         return k + 1, change / 2, loss(x + change / 2)
 
-    _, change, candidate = jax.lax.while_loop(worse, halve, (0, change, loss(x + change)))
-    better = candidate <= value
-    return jnp.where(better, x + change, x), jnp.where(better, candidate, value)
+    _, change, candidate = jax.lax.while_loop(is_worse, halve, (0, change, loss(x + change)))
+    is_better = candidate <= value
+    return jnp.where(is_better, x + change, x), jnp.where(is_better, candidate, value)

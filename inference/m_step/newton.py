@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 
-def newton(objective, start, max_steps: int = 50):
-    """Return a maximizer of `objective`, reached from `start` by damped Newton steps that never go
-    down.
+def newton(objective: Callable, start: Array, max_steps: int = 50) -> Array:
+    """Return a maximizer of `objective`, reached from `start` by damped Newton steps.
 
-    Curvature of the wrong sign is reflected, and directions without curvature are left alone, so
-    that a step always points up. Near the maximum steps are taken whole, since the objective's
-    rounding says nothing there any more; the error of the last one is quadratic in its length.
-    Source: Nocedal & Wright (2006), section 3.4; Boyd & Vandenberghe (2004), section 9.5.
+    None goes down: curvature of the wrong sign is reflected, and directions without curvature are
+    left alone, so that a step always points up. Near the maximum steps are taken whole, since the
+    objective's rounding says nothing there any more; the error of the last one is quadratic in its
+    length. Source: Nocedal & Wright (2006), section 3.4; Boyd & Vandenberghe (2004), section 9.5.
     """
     if start.size == 0:
         return start
     eps = jnp.finfo(start.dtype).eps
+    # a gain below this part of the objective is rounding
+    negligible_gain = 1e-9 if start.dtype == jnp.float64 else 1e-4
     slope, curvature = jax.grad(objective), jax.hessian(objective)
 
     def direction(x):
@@ -28,7 +32,7 @@ def newton(objective, start, max_steps: int = 50):
         step = vectors @ jnp.where(flat, 0, (vectors.T @ gradient) / jnp.where(flat, 1, size))
         return gradient, step
 
-    def unfinished(carry):
+    def is_unfinished(carry):
         _, _, k, done = carry
         return ~done & (k < max_steps)
 
@@ -36,28 +40,24 @@ def newton(objective, start, max_steps: int = 50):
         x, value, k, _ = carry
         gradient, step = direction(x)
         gain = gradient @ step
-        negligible = (
-            gain <= 1e-9 * (1 + jnp.abs(value))
-            if start.dtype == jnp.float64
-            else gain <= 1e-4 * (1 + jnp.abs(value))
-        )
+        negligible = gain <= negligible_gain * (1 + jnp.abs(value))
+
+        def is_too_long(carry):
+            t, reached = carry
+            return ~(reached >= value + 1e-4 * t * gain) & (t > 1e-9) & ~negligible
 
         def halve(carry):
             t, _ = carry
             return t / 2, objective(x + t / 2 * step)
 
-        t, reached = jax.lax.while_loop(
-            lambda c: ~(c[1] >= value + 1e-4 * c[0] * gain) & (c[0] > 1e-9) & ~negligible,
-            halve,
-            (jnp.ones((), x.dtype), objective(x + step)),
-        )
-        accept = (reached >= value) | (
-            negligible & (reached >= value - 100 * eps * (1 + jnp.abs(value)))
-        )
+        first = jnp.ones((), x.dtype), objective(x + step)
+        t, reached = jax.lax.while_loop(is_too_long, halve, first)
+        within_rounding = reached >= value - 100 * eps * (1 + jnp.abs(value))
+        accept = (reached >= value) | (negligible & within_rounding)
         accept &= jnp.isfinite(step).all()
-        done = ~accept | (jnp.abs(t * step).max() <= jnp.sqrt(eps) * (1 + jnp.abs(x).max()))
-        return jnp.where(accept, x + t * step, x), jnp.where(accept, reached, value), k + 1, done
+        is_short = jnp.abs(t * step).max() <= jnp.sqrt(eps) * (1 + jnp.abs(x).max())
+        after = jnp.where(accept, x + t * step, x)
+        return after, jnp.where(accept, reached, value), k + 1, ~accept | is_short
 
-    return jax.lax.while_loop(
-        unfinished, iterate, (start, objective(start), 0, jnp.zeros((), bool))
-    )[0]
+    carry = start, objective(start), 0, jnp.zeros((), bool)
+    return jax.lax.while_loop(is_unfinished, iterate, carry)[0]

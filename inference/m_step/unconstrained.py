@@ -31,20 +31,18 @@ class Unconstrained:
         A parameter with coordinates that are not finite has zeros in the vector, and stays where it
         is on the way back.
         """
-        found = self.inverse(params)
-        inside = {name: jnp.isfinite(u).all() for name, u in found.items()}
+        coordinates = self.inverse(params)
+        is_inside = {name: jnp.isfinite(u).all() for name, u in coordinates.items()}
         flat, unflatten = ravel_pytree(
-            {name: jnp.where(inside[name], u, 0) for name, u in found.items()}
+            {name: jnp.where(is_inside[name], u, 0) for name, u in coordinates.items()}
         )
 
         def back(vector):
-            values = {
-                name: self._bijection(name)(u).astype(params[name].dtype)
-                for name, u in unflatten(vector).items()
-            }
-            return {
-                name: jnp.where(inside[name], values[name], params[name]) for name in self.names
-            }
+            values = {}
+            for name, u in unflatten(vector).items():
+                value = self._bijection(name)(u).astype(params[name].dtype)
+                values[name] = jnp.where(is_inside[name], value, params[name])
+            return {name: values[name] for name in self.names}
 
         return flat, back
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from emjax.families.distributions import Select, feasible
-from emjax.families.families import registered_arguments
+from emjax.families.family import registered_arguments
 from emjax.program.latents import layers_of
 
 

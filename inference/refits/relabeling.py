@@ -20,7 +20,7 @@ from optax import assignment
 
 from emjax.certificates.coordinates import Coordinates
 from emjax.graph.factor_graph import FactorGraph, Term
-from emjax.m_step.closed_form import Reader
+from emjax.m_step.wiring_view import WiringView
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,9 @@ class _Search:
             tables_at,
         )
         self.tables = tables_at(params)
-        reader = Reader(graph)
+        view = WiringView(graph)
         self.reads = [
-            sorted(
-                set().union(*(reader.wire(table).parameters for table in term.arguments.values()))
-            )
+            sorted(set().union(*(view.wire(table).parameters for table in term.arguments.values())))
             for term in graph.terms
         ]
 

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from emjax.e_step.e_step import log_partition_of, pairwise_posterior, posterior
 from emjax.graph.build import factor_graph
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.closed_form import Maximizer
 from emjax.m_step.m_step import maximizers
+from emjax.m_step.maximizer import Maximizer
 from emjax.program.trace import initial_values, trace
 from emjax.run import validation
 from emjax.run.batches import batch_size, in_batches

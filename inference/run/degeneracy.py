@@ -10,17 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.conjugate import (
-    COVARIANCE,
-    PRECISION,
-    RATE,
-    SCALE,
-    SCALE_TRIL,
-    SIMPLEX,
-    UNIT_INTERVAL,
-)
+from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, SIMPLEX
 from emjax.graph.factor_graph import FactorGraph, Term, filled_term
-from emjax.m_step.closed_form import Maximizer, Use
+from emjax.m_step.maximizer import Maximizer
+from emjax.m_step.wiring_view import Use
 from emjax.tables.named import full, without_rows
 
 REMEDIES = "state a floor (constraints.greater_than(...)), or a prior, or use fewer components"
@@ -257,11 +250,12 @@ class Watch:
         which EM never leaves again.
         """
         found = {}
-        for name, use in self._of(SIMPLEX, UNIT_INTERVAL, RATE):
+        uses = [(name, use) for name, uses in self.uses.items() for use in uses]
+        for name, use in uses:
             old, new = np.asarray(before[name]), np.asarray(after[name])
-            gone = (new == 0) & (old != 0) | (
-                (new == 1) & (old != 1) if use.form is UNIT_INTERVAL else False
-            )
+            gone = np.zeros(new.shape, bool)
+            for bound in use.form.boundary:
+                gone |= (new == bound) & (old != bound)
             if gone.any():
                 indices = (
                     ", ".join(str(tuple(map(int, index))) for index in np.argwhere(gone)[:SHOWN])

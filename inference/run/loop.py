@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emjax.e_step.e_step import e_step, instance_of
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.closed_form import Maximizer
-from emjax.m_step.m_step import m_step
+from emjax.m_step.m_step import estimated, m_step
+from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import ACCELERATORS, Accelerator
 
@@ -237,7 +237,7 @@ class Loop:
     @property
     def estimated(self) -> list[str]:
         """The parameters that do not stay at their start."""
-        return [name for m in self.maximizers if m.method != "held" for name in m.names]
+        return estimated(self.maximizers)
 
     @property
     def _accelerator(self) -> Accelerator | None:

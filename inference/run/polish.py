@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
-import optax
+from jax import Array
 
 from emjax.e_step.e_step import log_partition_of
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.ascent import ascend
+from emjax.m_step.ascent import lbfgs
 from emjax.m_step.newton import newton
 from emjax.m_step.unconstrained import Unconstrained
 
 LBFGS_STEPS = 100
+POLISHERS: dict[str, Callable] = {"newton": newton, "lbfgs": partial(lbfgs, num_steps=LBFGS_STEPS)}
 
 
-def lbfgs(objective, start):
-    """Return where L-BFGS arrives in 100 steps, none of which goes down."""
-    solver = optax.lbfgs()
-    return ascend(solver, solver.init(start), objective, start, LBFGS_STEPS)[0]
+def polished(
+    graph: FactorGraph,
+    names: Sequence[str],
+    params: Mapping[str, Any],
+    constants: Sequence,
+    method: str,
+) -> dict[str, Array]:
+    """Return params after climbing log p(x | θ) + log p(θ) along some of them, by `method`.
 
-
-POLISHERS = {"newton": newton, "lbfgs": lbfgs}
-
-
-def polished(graph: FactorGraph, names, params: Mapping[str, Any], constants, method: str) -> dict:
-    """Return params after climbing log p(x | θ) + log p(θ) along the unconstrained coordinates of
-    `names`, by `method`.
-
-    Parameters on the boundary stay there. No step goes down; if the end is not finite, params are
-    returned as they are. Source: Nocedal & Wright (2006); after EM: Jamshidian & Jennrich (1997),
-    JRSS B 59(3).
+    It climbs along the unconstrained coordinates of `names`. Parameters on the boundary stay there.
+    No step goes down; if the end is not finite, params are returned as they are. Source: Nocedal &
+    Wright (2006); after EM: Jamshidian & Jennrich (1997), JRSS B 59(3).
     """
     start, back = Unconstrained(graph.parameters, names).around(params)
 
@@ -41,7 +39,5 @@ def polished(graph: FactorGraph, names, params: Mapping[str, Any], constants, me
 
     end = POLISHERS[method](objective, start)
     is_better = objective(end) >= objective(start)
-    return {
-        **params,
-        **{name: jnp.where(is_better, value, params[name]) for name, value in back(end).items()},
-    }
+    climbed = {name: jnp.where(is_better, v, params[name]) for name, v in back(end).items()}
+    return {**params, **climbed}

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from emjax.elimination.factors import Factor
 from emjax.graph.factor_graph import FactorGraph, Term, filled, filled_axes, filled_term
 from emjax.graph.statistics import transformed
-from emjax.m_step.closed_form import LOCATIONS, Reader
+from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import LOG_ZERO
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, constant, spread, union, without_rows
@@ -79,7 +79,7 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
     """Return the locations that latents choose between, those of the same latents together; and why
     others cannot be set.
     """
-    reader = Reader(graph)
+    view = WiringView(graph)
     found: dict[tuple, list[Looked]] = {}
     reasons = []
     for i, term in enumerate(graph.terms):
@@ -93,7 +93,7 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
         table = term.arguments[term.family.centered]
         if not table.latent_axes and term.gate is None:
             continue
-        looked = _looked(reader, i, term, table)
+        looked = _looked(view, i, term, table)
         if isinstance(looked, str):
             reasons.append(f"the {term.family.centered} of '{term.site.name}': {looked}")
         else:
@@ -103,9 +103,9 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
     ], reasons
 
 
-def _looked(reader: Reader, number: int, term: Term, table: Named) -> Looked | str:
+def _looked(view: WiringView, number: int, term: Term, table: Named) -> Looked | str:
     """Return how a term looks its location up, or why it cannot be set."""
-    entries, reason = _entries_set(reader, table)
+    entries, reason = _entries_set(view, table)
     if (entries < 0).all():
         return reason
     rank = len(term.elements)
@@ -124,7 +124,7 @@ def _looked(reader: Reader, number: int, term: Term, table: Named) -> Looked | s
     if sample is None:
         return "its latents cross each other"
     count, values = (
-        math.prod(reader.graph.latents[sample.source].shape),
+        math.prod(view.graph.latents[sample.source].shape),
         math.prod(axis.size for axis in axes),
     )
     if count < values:
@@ -136,24 +136,25 @@ def _looked(reader: Reader, number: int, term: Term, table: Named) -> Looked | s
     return Looked(number, tuple(axes), sample, entries.reshape(values, *entries.shape[len(axes) :]))
 
 
-def _entries_set(reader: Reader, table: Named) -> tuple[np.ndarray, str]:
+def _entries_set(view: WiringView, table: Named) -> tuple[np.ndarray, str]:
     """Return which entry of a parameter that can be set each cell of a location's table reads, −1:
     none; and why others cannot be set.
     """
-    wire = reader.wire(table)
+    wire = view.wire(table)
     if wire.entries is None:
-        return np.full(np.shape(table.array), -1), reader.closed_form(min(wire.parameters))[
-            1
-        ] if wire.parameters else "it is no parameter"
+        none = np.full(np.shape(table.array), -1)
+        if not wire.parameters:
+            return none, "it is no parameter"
+        return none, view.uses(min(wire.parameters))[1]
     is_set, reason = np.zeros(wire.entries.shape, bool), "it is no parameter"
     for name in sorted(wire.parameters):
-        uses, why = reader.closed_form(name)
-        if uses is None or uses[0].form not in LOCATIONS:
+        uses, why = view.uses(name)
+        if uses is None or not uses[0].form.is_location:
             reason = why
             continue
-        start = reader.offsets[name]
+        start = view.offsets[name]
         is_set |= (wire.entries >= start) & (
-            wire.entries < start + math.prod(reader.graph.parameters[name].shape)
+            wire.entries < start + math.prod(view.graph.parameters[name].shape)
         )
     return np.where(is_set, wire.entries, -1), reason
 

@@ -25,11 +25,12 @@ import numpy as np
 from emjax.e_step.blocks import Instance
 from emjax.e_step.e_step import instance_of, statistics_with
 from emjax.elimination.factors import Factor
-from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, Conjugate
-from emjax.families.families import Family
+from emjax.families.bounds import bounds_of
+from emjax.families.family import Family
 from emjax.graph.factor_graph import FactorGraph, Term
-from emjax.m_step.closed_form import Maximizer, Use, bounds
 from emjax.m_step.m_step import m_step
+from emjax.m_step.maximizer import Maximizer
+from emjax.m_step.wiring_view import Use
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
 from emjax.starts.locations import Locations, locations_of, points_of, wanted
 from emjax.starts.seeding import drawn, far_apart, split
@@ -220,11 +221,8 @@ def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray):
     if not count[own].any():
         return value
     given = (total[own] / np.maximum(count[own], 1)).reshape(shape).astype(value.dtype)
-    limits = bounds(graph.parameters[name].constraint)
-    if limits is not None and not limits.are_none:
-        given = jnp.clip(
-            given, jnp.asarray(limits.low, given.dtype), jnp.asarray(limits.high, given.dtype)
-        )
+    limits = bounds_of(graph.parameters[name].constraint)
+    given = given if limits is None else limits.clipped(given)
     return jnp.where(count[own].reshape(shape) > 0, given, value)
 
 
@@ -265,25 +263,17 @@ def split_clusters(
     }
 
 
-_VARIANCES: dict[Conjugate, Callable] = {
-    SCALE: jnp.square,
-    COVARIANCE: lambda matrix: jnp.linalg.eigvalsh(matrix).min(-1),
-    PRECISION: lambda matrix: 1 / jnp.linalg.eigvalsh(matrix).max(-1),
-    SCALE_TRIL: lambda factor: (jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2).min(-1),
-}
-
-
 def _with_extent(value, own, uses: Sequence[Use]):
     """Return a scale or a covariance with its own entries in place of those whose least variance is
     zero, or rounding beside what it was.
     """
-    variance = _VARIANCES.get(uses[0].form) if uses else None
-    if variance is None:
+    if not uses or not uses[0].form.is_scale:
         return value
-    has_extent = variance(value) > 100 * jnp.finfo(value.dtype).eps * variance(own)
-    return jnp.where(
-        has_extent.reshape(has_extent.shape + (1,) * uses[0].form.event_dim), value, own
-    )
+    form = uses[0].form
+    unit = jnp.ones(value.shape[value.ndim - 1 :] if form.event_dim else (), value.dtype)
+    least, before = form.least_variance(value, unit), form.least_variance(own, unit)
+    has_extent = least > 100 * jnp.finfo(value.dtype).eps * before
+    return jnp.where(has_extent.reshape(has_extent.shape + (1,) * form.event_dim), value, own)
 
 
 START_STRATEGIES: dict[str, Callable] = {

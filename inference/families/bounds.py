@@ -1,0 +1,69 @@
+"""What a NumPyro constraint allows: the constraint on one entry, and the bounds on its numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
+
+
+def entry_constraint(constraint: Constraint) -> Constraint:
+    """Return the constraint on one entry, without the `independent` around it."""
+    while hasattr(constraint, "base_constraint"):
+        constraint = constraint.base_constraint
+    return constraint
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The lowest and the highest value that a constraint on single numbers allows.
+
+    - `low`, `high`: a number each, or an array along the last axes of the value.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def are(self, low: float | int, high: float | int) -> bool:
+        """Whether the bounds are these numbers."""
+        return bool((self.low == low).all() and (self.high == high).all())
+
+    @property
+    def are_none(self) -> bool:
+        """Whether every number is allowed."""
+        return self.are(-math.inf, math.inf)
+
+    def clipped(self, value: Array) -> Array:
+        """Return the nearest value that the bounds allow."""
+        if self.are_none:
+            return value
+        return jnp.clip(
+            value, jnp.asarray(self.low, value.dtype), jnp.asarray(self.high, value.dtype)
+        )
+
+    def __str__(self) -> str:
+        return f"[{_number(self.low)}, {_number(self.high)}]"
+
+
+def _number(bound: np.ndarray) -> str:
+    if bound.ndim == 0:
+        return f"{bound:g}"
+    return np.array2string(bound, precision=4, threshold=8)
+
+
+def bounds_of(constraint: Constraint) -> Bounds | None:
+    """Return the bounds of a constraint on single numbers, or None if it is of another kind."""
+    constraint = entry_constraint(constraint)
+    low = getattr(constraint, "lower_bound", None)
+    high = getattr(constraint, "upper_bound", None)
+    is_real = type(constraint) is type(constraints.real)
+    if low is None and high is None and not is_real:
+        return None
+    low = -math.inf if low is None else low
+    high = math.inf if high is None else high
+    return Bounds(np.asarray(low, float), np.asarray(high, float))

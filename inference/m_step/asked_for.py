@@ -1,0 +1,102 @@
+"""Parameters of which the user says what is to become of them: held, or maximized by her own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import optax
+from numpyro.distributions import biject_to
+
+from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.ascent import ascend
+from emjax.m_step.maximizer import Maximizer, Request, Turn
+from emjax.m_step.objective import along_unconstrained, expected_log_likelihood
+
+
+def held(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
+    """Return what stays at its start: parameters that the user fixes, or nothing depends on."""
+    maximizers, rest = [], {}
+    for name, reason in left.items():
+        if name in request.fixed:
+            maximizers.append(_held(name, "fixed: it stays at its start"))
+        elif name in request.graph.unused or not request.view.terms_of(name):
+            why = "nothing observed depends on it: it stays where it is"
+            maximizers.append(_held(name, why))
+        else:
+            rest[name] = reason
+    return maximizers, rest
+
+
+def _held(name: str, reason: str) -> Maximizer:
+    def update(params, state, constants, statistics):
+        return {name: params[name]}, state
+
+    return Maximizer((name,), "held", reason, update, turn=Turn.FIXED, is_fixed=True)
+
+
+def asked_for(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
+    """Return the user's own maximizers, and what is left.
+
+    Each is an optax optimizer, or a function (value, objective) → value that must not decrease
+    objective(value).
+    """
+    maximizers, rest = [], {}
+    for name, reason in left.items():
+        if name not in request.overrides:
+            rest[name] = reason
+            continue
+        override, terms = request.overrides[name], request.view.terms_of(name)
+        if isinstance(override, optax.GradientTransformation):
+            maximizers.append(_by_optax(request.graph, name, terms, override))
+        elif callable(override):
+            maximizers.append(_by_function(request.graph, name, terms, override))
+        else:
+            raise ValueError(
+                f"m_step['{name}'] must be an optax optimizer or a function (value, objective) -> "
+                f"new value, not {override!r}."
+            )
+    return maximizers, rest
+
+
+def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) -> Maximizer:
+    def init(params):
+        bijection = biject_to(graph.parameters[name].constraint)
+        return optimizer.init(jnp.ravel(bijection.inv(params[name])))
+
+    def update(params, state, constants, statistics):
+        start, rebuild, objective = along_unconstrained(
+            graph, (name,), params, constants, statistics, terms
+        )
+        end, state = ascend(optimizer, state, objective, start, 1)
+        return rebuild(end), state
+
+    return Maximizer(
+        (name,),
+        "optax",
+        "asked for: one step of the given optimizer, shortened if it would decrease Q",
+        update,
+        init,
+        turn=Turn.ASKED_FOR,
+        is_iterated=True,
+    )
+
+
+def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: Callable):
+    def update(params, state, constants, statistics):
+        def objective(value):
+            there = {**params, name: value}
+            return expected_log_likelihood(graph, there, constants, statistics, terms)
+
+        value = params[name]
+        proposal = jnp.asarray(function(value, objective), value.dtype)
+        is_no_worse = objective(proposal) >= objective(value)
+        return {name: jnp.where(is_no_worse, proposal, value)}, state
+
+    return Maximizer(
+        (name,),
+        "user",
+        "asked for: the given function; a proposal that would decrease Q is not taken",
+        update,
+        turn=Turn.ASKED_FOR,
+    )

@@ -1,0 +1,128 @@
+"""Maximizers of what the program computes with: Newton's method, or L-BFGS in its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+
+from emjax.families.bounds import bounds_of
+from emjax.families.conjugate import Conjugate
+from emjax.families.family import prior_of
+from emjax.graph.factor_graph import FactorGraph, Term
+from emjax.m_step.ascent import lbfgs
+from emjax.m_step.maximizer import Maximizer, Request, Turn
+from emjax.m_step.newton import newton
+from emjax.m_step.objective import along_unconstrained
+from emjax.m_step.wiring_view import WiringView
+from emjax.numerics.jaxprs import dependencies, primitive_names
+from emjax.tables.named import Named
+
+# Newton's method solves with a dense Hessian: more unknowns than that go to L-BFGS
+LARGEST_NEWTON = 200
+LBFGS_STEPS = 30
+
+
+def by_newton(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
+    """Return Newton's method for all parameters that are smooth in tables, and what is left."""
+    graph, once = request.graph, _differentiable_once(request.graph)
+    smooth, rest = {}, {}
+    for name, reason in left.items():
+        if not request.view.is_tabular(name):
+            rest[name] = reason
+        elif name in once:
+            rest[name] = (
+                f"{reason}; of its custom_vjp, Newton's method would need a second derivative"
+            )
+        else:
+            smooth[name] = reason
+    size = sum(math.prod(graph.parameters[name].shape) for name in smooth)
+    if size > LARGEST_NEWTON:
+        too_many = f"{size} unknowns are too many for Newton's method"
+        return [], rest | {name: f"{reason}; {too_many}" for name, reason in smooth.items()}
+    is_quadratic = all(
+        _is_regression(request.view, graph.terms[number], set(smooth))
+        for number in _terms_of(request.view, smooth)
+    )
+    method = "least squares" if is_quadratic else "Newton"
+    return _together(request.view, smooth, method, newton), rest
+
+
+def by_lbfgs(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
+    """Return L-BFGS for all parameters that are left."""
+
+    def climb(objective, start):
+        return lbfgs(objective, start, LBFGS_STEPS)
+
+    return _together(request.view, left, "L-BFGS", climb), {}
+
+
+def _together(
+    view: WiringView, reasons: Mapping[str, str], method: str, climb: Callable
+) -> list[Maximizer]:
+    """Return one maximizer of all these parameters, or none if there are none."""
+    if not reasons:
+        return []
+    graph, names, terms = view.graph, tuple(reasons), _terms_of(view, reasons)
+
+    def update(params, state, constants, statistics):
+        start, rebuild, objective = along_unconstrained(
+            graph, names, params, constants, statistics, terms
+        )
+        return rebuild(climb(objective, start)), state
+
+    if len(names) > 1:
+        reason = "; ".join(f"'{name}': {reasons[name]}" for name in names)
+    else:
+        reason = reasons[names[0]]
+    return [Maximizer(names, method, reason, update, turn=Turn.COMPUTED, is_iterated=True)]
+
+
+def _terms_of(view: WiringView, names: Collection[str]) -> list[int]:
+    numbers: set[int] = set()
+    for name in names:
+        numbers.update(view.terms_of(name))
+    return sorted(numbers)
+
+
+def _differentiable_once(graph: FactorGraph) -> set[str]:
+    """Return the parameters of which the program defines no second derivative.
+
+    They enter calls of which it defines the first one, by `custom_vjp`.
+    """
+    jaxpr = graph.full_jaxpr.jaxpr
+    parameters_of = dependencies(jaxpr, dict(zip(jaxpr.invars, graph.names, strict=False)))
+    names: set[str] = set()
+    for eqn in jaxpr.eqns:
+        if "custom_vjp_call" in primitive_names([eqn]):
+            for var in eqn.outvars:
+                names.update(parameters_of.get(var, ()))
+    return names
+
+
+def _is_regression(view: WiringView, term: Term, names: Collection[str]) -> bool:
+    """Whether Q of a term is quadratic in some parameters.
+
+    It is where they are unbounded and enter the locations of normals alone, and affinely.
+    """
+    for name in names:
+        limits = bounds_of(view.graph.parameters[name].constraint)
+        if limits is None or not limits.are_none:
+            return False
+    for table, form in _arguments(term):
+        wire = view.wire(table)
+        is_location = form is not None and form.is_location
+        if wire.parameters & set(names) and not (wire.affine and is_location):
+            return False
+    return True
+
+
+def _arguments(term: Term) -> list[tuple[Named, Conjugate | None]]:
+    """Return the tables of a term's arguments, and their shapes."""
+    if term.family is not None:
+        return [(table, term.family.arguments[name]) for name, table in term.arguments.items()]
+    prior = prior_of(term.site.family) if term.site.is_prior else None
+    if prior is None or prior.form is None or not prior.form.is_location:
+        # a density that is its own table: no argument of it is a location
+        return [(table, None) for table in term.arguments.values()]
+    shapes = {prior.centered: prior.form}
+    return [(table, shapes.get(name)) for name, table in term.prior_arguments.items()]

@@ -1,0 +1,81 @@
+"""A maximizer: how an M-step sets some of the parameters; and what is known where one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.wiring_view import Use, WiringView
+
+
+class Turn(IntEnum):
+    """When a maximizer runs within an M-step.
+
+    The maximizer of a scale depends on the location, the location's seldom on the scale: locations
+    go first, scales and all other closed forms last.
+    """
+
+    FIXED = 0
+    LOCATION = 1
+    COMPUTED = 2
+    ASKED_FOR = 3
+    OTHER = 4
+
+
+def _no_state(params: Mapping[str, Any]) -> tuple:
+    return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Maximizer:
+    """How some parameters are maximized together.
+
+    - `names`: the parameters.
+    - `method`: what `em.plan` calls it: "closed form", "least squares", "Newton", "L-BFGS",
+      "optax", "user" or "held".
+    - `reason`: why these parameters are maximized so, in words.
+    - `update(params, state, constants, statistics)`: pure; returns new values of `names`, and the
+      new state.
+    - `init(params)`: the state that it starts with; most have none.
+    - `turn`: when it runs, among the others.
+    - `is_fixed`: it leaves its parameters where they are, so that they are not estimated.
+    - `is_iterated`: it climbs until nothing is gained, so that its derivative is that of the
+      maximum that it reaches, and not of the way there.
+    - `uses`: where a parameter with a closed form enters.
+    """
+
+    names: tuple[str, ...]
+    method: str
+    reason: str
+    update: Callable
+    init: Callable = _no_state
+    turn: Turn = Turn.OTHER
+    is_fixed: bool = False
+    is_iterated: bool = False
+    uses: Sequence[Use] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is to be maximized.
+
+    - `view`: the wiring of the program.
+    - `overrides`: the user's own maximizers, by parameter.
+    - `fixed`: the parameters that the user holds at their start.
+    """
+
+    view: WiringView
+    overrides: Mapping[str, Any]
+    fixed: Collection[str]
+
+    @property
+    def graph(self) -> FactorGraph:
+        return self.view.graph
+
+
+# Of some parameters, {name: why no kind before took it}: the maximizers of those that this kind of
+# maximizer serves, and those that it leaves, with its own reason.
+Kind = Callable[[Request, dict[str, str]], tuple[list[Maximizer], dict[str, str]]]

@@ -1,0 +1,65 @@
+"""Q(θ), what an M-step climbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from emjax.graph.factor_graph import FactorGraph, term_naturals
+from emjax.m_step.unconstrained import Unconstrained
+
+
+def expected_log_likelihood(
+    graph: FactorGraph,
+    params: Mapping[str, Any],
+    constants: Sequence,
+    statistics: Sequence,
+    terms: Sequence[int] | None = None,
+) -> Array:
+    """Return Q(θ) = Σ ⟨T, η(θ)⟩ in nats, up to what does not depend on θ.
+
+    `terms`: the numbers of those that are summed (None: all). Impossible cells, of which T = 0 are
+    expected, count 0.
+    """
+    arrays = graph.arrays(params, constants)
+    total = jnp.zeros(())
+    for number in range(len(graph.terms)) if terms is None else terms:
+        tables = term_naturals(graph.terms[number], arrays)
+        total = total + _inner(statistics[number], tables)
+    return total
+
+
+def _inner(statistics: Sequence, naturals: Sequence):
+    products = []
+    for expected, table in zip(statistics, naturals, strict=True):
+        products.append(jnp.where(expected == 0, 0, expected * table.array).sum())
+    return sum(products)
+
+
+def along_unconstrained(
+    graph: FactorGraph,
+    names: Sequence[str],
+    params: Mapping[str, Any],
+    constants: Sequence,
+    statistics: Sequence,
+    terms: Sequence[int],
+) -> tuple[Array, Callable, Callable]:
+    """Return the unconstrained vector of some parameters, its way back, and Q as a function of it.
+
+    The way back leaves the parameters where they are if the vector is not finite.
+    """
+    start, back = Unconstrained(graph.parameters, names).around(params)
+
+    def rebuild(vector):
+        is_number = jnp.isfinite(vector).all()
+        values = back(vector)
+        return {name: jnp.where(is_number, values[name], params[name]) for name in values}
+
+    def objective(vector):
+        there = {**params, **back(vector)}
+        return expected_log_likelihood(graph, there, constants, statistics, terms)
+
+    return start, rebuild, objective

@@ -1,0 +1,154 @@
+"""Which parameters have a closed form: those whose entries are looked up by arguments that have
+one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from emjax.families.conjugate import Conjugate
+from emjax.families.family import prior_of
+from emjax.graph.factor_graph import FactorGraph, Slot, Term
+from emjax.graph.wiring import Wire
+from emjax.tables.named import Named
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """Where a parameter enters: an argument of a term, by lookup.
+
+    - `term`: the number of the term.
+    - `argument`: its argument, of the shape `form`.
+    - `rows`: which entry of the parameter each cell of the argument's table reads; −1: none.
+    """
+
+    term: int
+    argument: str
+    form: Conjugate
+    rows: np.ndarray
+
+
+class WiringView:
+    """The wiring of a factor graph, seen from its parameters."""
+
+    def __init__(self, graph: FactorGraph):
+        self.graph = graph
+        self.wires = graph.wires()
+        self.offsets = graph.offsets()
+
+    def wire(self, table: Named) -> Wire:
+        """Return what a table depends on."""
+        if isinstance(table.array, Slot):
+            return self.wires[table.array.number]
+        return Wire(value=np.asarray(table.array))
+
+    def reads(self, table: Named, name: str) -> bool:
+        """Whether a table depends on a parameter."""
+        return name in self.wire(table).parameters
+
+    def terms_of(self, name: str) -> list[int]:
+        """Return the numbers of the terms that depend on a parameter."""
+        numbers = []
+        for number, term in enumerate(self.graph.terms):
+            if any(self.reads(table, name) for table in term.arguments.values()):
+                numbers.append(number)
+        return numbers
+
+    def prior_number(self, name: str) -> int | None:
+        """Return the number of the term that is the prior of a parameter."""
+        for number, term in enumerate(self.graph.terms):
+            if _is_prior_of(term, name):
+                return number
+        return None
+
+    def is_tabular(self, name: str) -> bool:
+        """Whether every term that depends on a parameter is an exponential family or a prior."""
+        terms = [self.graph.terms[number] for number in self.terms_of(name)]
+        return all(term.family is not None or term.site.is_prior for term in terms)
+
+    def uses(self, name: str) -> tuple[list[Use] | None, str]:
+        """Return every use of a parameter with a closed form, or None and why it has none."""
+        uses: list[Use] = []
+        for number in self.terms_of(name):
+            term = self.graph.terms[number]
+            if _is_prior_of(term, name):
+                continue
+            use, reason = self._use(name, number, term)
+            if use is None:
+                return None, reason
+            uses.append(use)
+        if not uses:
+            return None, "only its prior depends on it"
+        names = sorted({use.form.name for use in uses})
+        if len({use.form for use in uses}) > 1:
+            return None, f"it is a {' and a '.join(names)} at once"
+        form, constraint = uses[0].form, self.graph.parameters[name].constraint
+        problem = self._prior_problem(name, form) or form.constraint_problem(constraint)
+        return (None, problem) if problem else (uses, "")
+
+    def _use(self, name: str, number: int, term: Term) -> tuple[Use | None, str]:
+        """Return how a term uses a parameter, or None and why that is no lookup of a shape."""
+        site, kind = term.site.name, term.site.family.__name__
+        if term.family is None:
+            return None, (
+                f"{kind} at '{site}' is not an exponential family that emjax knows with these "
+                "arguments"
+            )
+        reading = [a for a, table in term.arguments.items() if self.reads(table, name)]
+        if len(reading) > 1:
+            return None, f"'{site}' reads it in {' and '.join(reading)} at once"
+        (argument,) = reading
+        for other, table in term.arguments.items():
+            if term.family.arguments[other] is None and self.wire(table).parameters:
+                too = "" if other == argument else f", and the {argument} goes with it"
+                return None, f"the {other} of {kind} at '{site}' has no closed form{too}"
+        form, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
+        if wire.entries is None:
+            how = "affinely, through" if wire.affine else "through"
+            return None, f"it enters the {argument} of '{site}' {how} '{wire.primitive}'"
+        rows = self._rows(name, wire.entries, form)
+        if rows is None:
+            return None, f"the {argument} of '{site}' reads parts of its {form.name}"
+        return Use(number, argument, form, rows), ""
+
+    def _rows(self, name: str, numbers: np.ndarray, form: Conjugate) -> np.ndarray | None:
+        """Return which entry of a parameter each cell of a table reads, −1 where none.
+
+        `numbers`: of the single numbers that are read, of all parameters. None: a cell reads parts
+        of entries, or numbers in another order.
+        """
+        shape, event = self.graph.parameters[name].shape, form.event_dim
+        event_shape = shape[len(shape) - event :]
+        if event_shape != numbers.shape[numbers.ndim - event :]:
+            return None
+        size = math.prod(event_shape)
+        local = numbers - self.offsets[name]
+        local = np.where((local >= 0) & (local < math.prod(shape)), local, -1)
+        cells = local.reshape(local.shape[: local.ndim - event] + (size,))
+        first = cells[..., :1]
+        in_order = np.where(first >= 0, first + np.arange(size), -1)
+        starts_an_entry = (first[first >= 0] % size == 0).all()
+        if not ((cells == in_order).all() and starts_an_entry):
+            return None
+        return np.asarray(np.where(first >= 0, first // size, -1)[..., 0])
+
+    def _prior_problem(self, name: str, form: Conjugate) -> str:
+        """Return why a parameter's prior rules a closed form out; empty if it does not."""
+        number = self.prior_number(name)
+        if number is None:
+            return ""
+        term = self.graph.terms[number]
+        prior, kind = prior_of(term.site.family), term.site.family.__name__
+        is_conjugate = prior is not None and prior.form in (None, form)
+        if not is_conjugate or set(prior.arguments) - set(term.prior_arguments):
+            return f"its {kind} prior is not conjugate to a {form.name}"
+        if term.latent_axes or term.site.outputs.masks:
+            return f"its {kind} prior depends on a latent or a mask"
+        return ""
+
+
+def _is_prior_of(term: Term, name: str) -> bool:
+    return term.site.is_prior and term.site.name == name
