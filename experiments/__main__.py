@@ -13,11 +13,14 @@ EXPERIMENTS = (
 
 
 def question(name: str) -> str:
-    """Return what the experiment asks: the first line of its docstring, read without
-    importing it.
+    """Return what the experiment asks: the first sentence of its docstring.
+
+    It is read without importing it, which would take seconds. A large experiment is a folder.
     """
-    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).split("\n", 1)[0]
+    folder = Path(__file__).parent / name
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return " ".join(docstring.split("\n\n", 1)[0].split())
 
 
 def listing() -> str:

@@ -16,7 +16,8 @@ import numpy as np
 
 from emjax import EM, EMResult
 from emjax.models import gaussian_mixture, latent_class
-from experiments import canvas, hidden_markov, report
+from experiments import canvas, report
+from experiments.hidden_markov import earthquakes
 
 PLAIN, SQUAREM, ANDERSON, NEWTON = "plain EM", "SQUAREM", "Anderson", "EM, then Newton"
 SETTINGS = {
@@ -70,7 +71,7 @@ def problems(quick: bool) -> dict[str, Problem]:
     classes = {"weights": np.array([0.5, 0.5]), "probs": np.array([[0.6] * 5, [0.4] * 5])}
     found = {
         "earthquakes, 3 states": Problem(
-            hidden_markov.soft_em().model, (*hidden_markov.data(), 3), hidden_markov.start(3)
+            earthquakes.soft_em().model, (*earthquakes.data(), 3), earthquakes.start(3)
         ),
         "overlapping Gaussians": Problem(gaussian_mixture.program, (overlapping, 2), mixture),
         "two latent classes": Problem(latent_class.program, (answers, 2), classes),
@@ -105,11 +106,11 @@ def steps_to(race: Race, height: float) -> int | None:
     return int(near[0]) if len(near) else None
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the table, draw the figure."""
     found = {name: races(problem) for name, problem in problems(quick).items()}
     print_races(found)
-    draw_gaps(figures / "gaps.png", found)
+    draw_gaps(output / "gaps.png", found)
 
 
 def print_races(found: dict[str, dict[str, Race]]) -> None:

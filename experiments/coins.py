@@ -56,7 +56,7 @@ def supervised() -> np.ndarray:
     return np.asarray(EM(program).run(jax.random.key(0), HEADS).params["bias"])
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figure."""
     soft, hard = soft_em(), hard_em()
     found = soft.run(jax.random.key(0), HEADS, init_params=START)
@@ -65,7 +65,7 @@ def run(figures: Path, quick: bool) -> None:
     print_soft(soft, found)
     print_hard(soft, hard)
     print_others(soft, found.params)
-    draw(figures / "coins.png", soft, hard, found.params)
+    draw(output / "coins.png", soft, hard, found.params)
     report.heading("Generic EM against the update derived by hand (models/coins.py)")
     print(compare_updates(soft, coins.hand_derived_step, START, HEADS))
 

@@ -135,7 +135,7 @@ def methods(num_restarts: int) -> dict[str, EM]:
     }
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     clusters, both = three_gaussians(), methods(num_restarts=4 if quick else 20)
     em = both["EM"]
@@ -149,15 +149,15 @@ def run(figures: Path, quick: bool) -> None:
     path = [{name: value[order] for name, value in params.items()} for params in path]
 
     print_path(clusters, path, objective, posterior[-1])
-    draw_three_views(figures / "three_views.png", clusters, posterior[-1])
-    draw_path(figures / "path.png", clusters, path, posterior)
-    draw_objective(figures / "objective.png", objective)
+    draw_three_views(output / "three_views.png", clusters, posterior[-1])
+    draw_path(output / "path.png", clusters, path, posterior)
+    draw_objective(output / "objective.png", objective)
     cases = {
         name: (case, {method: fit(em, case) for method, em in both.items()})
         for name, case in hard_cases().items()
     }
     print_cases(cases)
-    draw_cases(figures / "k_means.png", cases)
+    draw_cases(output / "k_means.png", cases)
     report.heading(
         "Generic EM against the updates derived by hand (models/gaussian_mixture.py, "
         "models/k_means.py)"

@@ -47,13 +47,13 @@ def rate_seen(thetas: np.ndarray, num_c: float) -> float:
     return error[last] / error[last - 1]
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figure."""
     print_all_grades()
     em = EM(grades.partial_program)
     paths = {num_c: from_number_of_cs(em, num_c) for num_c in NUMS_C}
     print_number_of_cs(paths)
-    draw(figures / "convergence.png", paths)
+    draw(output / "convergence.png", paths)
     report.heading("Generic EM against the updates derived by hand (models/grades.py)")
     print(compare_updates(EM(grades.program), grades.hand_derived_step, START, COUNTS, num_steps=5))
     counts = np.array(DRAWN), np.array(NUM_TOTAL)

@@ -142,13 +142,13 @@ def boxed(picture: np.ndarray, box: tuple[int, int, int, int], every: int) -> np
     return picture[top:bottom, left:right]
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the tables, draw a figure for each photograph."""
     every = 3 if quick else 1
     for photograph in PHOTOGRAPHS:
         found = {num: segmentation(photograph, num, every) for num in NUMS_COMPONENTS}
         print_segmentations(photograph, found, every)
-        draw(figures / f"{Path(photograph.name).stem}.png", photograph, found, every)
+        draw(output / f"{Path(photograph.name).stem}.png", photograph, found, every)
     report.heading("Generic EM against the update derived by hand (models/gaussian_mixture.py)")
     colors = pixels(PHOTOGRAPHS[0].image(8))
     print("  on every eighth row and column of the flower:")

@@ -124,7 +124,7 @@ def accuracies(
     return {key: np.array(values) for key, values in found.items()}
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figure."""
     em = semi_supervised_em()
     num_seeds = 3 if quick else 10
@@ -132,7 +132,7 @@ def run(figures: Path, quick: bool) -> None:
     found = accuracies(em, num_seeds, nums_labels)
     for num_styles in NUMS_STYLES:
         print_accuracies(found, num_styles, nums_labels, num_seeds)
-    draw(figures / "accuracy.png", found, nums_labels, num_seeds)
+    draw(output / "accuracy.png", found, nums_labels, num_seeds)
     report.heading("Generic EM against the update derived by hand (experiments/styles.py)")
     learned, _ = split()
     begin = styles.start(jax.random.key(0), NUM_DIGITS, 4, learned.counts.shape[1])

@@ -114,7 +114,7 @@ def main_documents(corpus: WordCounts, shares: np.ndarray, num: int) -> list[lis
     return [[corpus.documents[d] for d in np.argsort(-column)[:num]] for column in words_of.T]
 
 
-def run(figures: Path, quick: bool) -> None:
+def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     corpus = constitution_counts()
     report.remark("""A document is a bag of words: how often it holds each. Words of three letters
@@ -123,13 +123,13 @@ def run(figures: Path, quick: bool) -> None:
     print_constitution(corpus, quick)
     proportions = plsa(corpus, NUM_TOPICS, num_restarts=5 if quick else 30)
     print_topics(corpus, proportions, "pLSA, one topic a word", num_documents=4)
-    draw_constitution(figures / "constitution.png", corpus, proportions)
+    draw_constitution(output / "constitution.png", corpus, proportions)
 
     library = library_counts()
     report.heading(f"Docstrings of Python's standard library: {describe(library, 'modules')}")
     modules = plsa(library, NUM_LIBRARY_TOPICS, num_restarts=1 if quick else 5)
     print_topics(library, modules, "pLSA, one topic a word", num_documents=4)
-    draw_library(figures / "standard_library.png", library, modules)
+    draw_library(output / "standard_library.png", library, modules)
     print_comparisons(corpus)
 
 

@@ -39,15 +39,15 @@ ROOT = Path(__file__).parents[2]
 # one EM for several tests: each compiles once
 SOFT_COINS = coins.soft_em()
 PARTIAL_GRADES = EM(grades.grades.partial_program)
-ONE_MOTIF, ONE_MOTIF_OR_NONE = motif.exactly_one(), motif.zero_or_one()
+ONE_MOTIF, ONE_MOTIF_OR_NONE = motif.search.exactly_one(), motif.search.zero_or_one()
 METHODS = gaussian_mixture.methods(num_restarts=4)
-BAUM_WELCH = hidden_markov.soft_em()
+BAUM_WELCH = hidden_markov.earthquakes.soft_em()
 
 
 @cache
 def earthquakes(num_states):
     """Where EM ends from the book's start."""
-    return hidden_markov.fit(BAUM_WELCH, num_states)
+    return hidden_markov.earthquakes.fit(BAUM_WELCH, num_states)
 
 
 def command(*arguments):
@@ -108,42 +108,49 @@ def test_coins_known_coins_and_a_new_set():
 
 
 def test_annotators_landscape_has_the_optima_of_the_lecture():
-    em = annotators.lecture_em()
-    everyone = annotators.end_of(em, annotators.start_from(annotators.ALL_GOOD))
+    em = annotators.scores.lecture_em()
+    everyone = annotators.scores.end_of(
+        em, annotators.scores.start_from(annotators.scores.ALL_GOOD)
+    )
     assert (everyone.name, round(everyone.sigma, 4), round(everyone.log_likelihood, 3)) == (
         "all good",
         0.0947,
         14.074,
     )
-    without_4 = annotators.end_of(em, annotators.start_from((0, 1, 2, 3)))
+    without_4 = annotators.scores.end_of(em, annotators.scores.start_from((0, 1, 2, 3)))
     assert (without_4.name, round(without_4.log_likelihood, 3)) == ("0, 1, 2, 3 good", 13.547)
     assert (
-        annotators.end_of(em, annotators.start_from(annotators.LECTURE)).name == "0, 1, 2, 3 good"
+        annotators.scores.end_of(em, annotators.scores.start_from(annotators.scores.LECTURE)).name
+        == "0, 1, 2, 3 good"
     )
-    assert np.isinf(annotators.end_of(em, annotators.start_from((4,))).log_likelihood)
+    assert np.isinf(annotators.scores.end_of(em, annotators.scores.start_from((4,))).log_likelihood)
 
 
 def test_annotators_likelihood_has_no_bound():
-    heights = annotators.along_sigma(annotators.lecture_em(), (4,), np.array([1e-3, 1e-4, 1e-5]))
+    heights = annotators.scores.along_sigma(
+        annotators.scores.lecture_em(), (4,), np.array([1e-3, 1e-4, 1e-5])
+    )
     np.testing.assert_allclose(
         np.diff(heights), 3 * np.log(10), rtol=1e-5
     )  # σ⁻³: a factor for each image
 
 
 def test_starts_of_the_annotators_find_the_optima_of_the_lecture_and_those_without_bound():
-    found = restarts.annotators_landscape(
-        12, kinds=(restarts.OWN, restarts.RANDOM, restarts.PRIORS)
+    found = restarts.annotators.ends_of_starts(
+        12, kinds=(restarts.landscape.OWN, restarts.landscape.RANDOM, restarts.landscape.PRIORS)
     )
     assert [found.total(kind) for kind in found.names] == [1, 12, 12]
-    optima = {restarts.end_name(optimum): optimum for optimum in found.optima}
+    optima = {restarts.annotators.end_name(optimum): optimum for optimum in found.optima}
     for name, value in (("all good", 14.074), ("4 good", 13.547)):
         assert round(optima[name].objective, 3) == value
-        assert found.counts(optima[name])[restarts.RANDOM] > 0
-    assert optima["σ → 0"].degenerate and set(found.counts(optima["σ → 0"])) == {restarts.PRIORS}
+        assert found.counts(optima[name])[restarts.landscape.RANDOM] > 0
+    assert optima["σ → 0"].degenerate and set(found.counts(optima["σ → 0"])) == {
+        restarts.landscape.PRIORS
+    }
 
 
 def test_starts_needed_find_the_best_with_probability_95():
-    assert [restarts.starts_needed(share) for share in (0.0, 1.0, 0.5, 0.05)] == [
+    assert [restarts.gaussians.starts_needed(share) for share in (0.0, 1.0, 0.5, 0.05)] == [
         "–",
         "1",
         "5",
@@ -152,18 +159,21 @@ def test_starts_needed_find_the_best_with_probability_95():
 
 
 def test_annotators_are_found_with_enough_images():
-    posteriors = annotators.simulated_posteriors(num_images=30, num_tables=20)
+    posteriors = annotators.simulation.simulated_posteriors(num_images=30, num_tables=20)
     assert posteriors.shape == (3, 20, 5)
-    assert (annotators.share_found(posteriors)[:2] >= 0.95).all()
-    assert annotators.images_needed({3: np.zeros((3, 4, 5)), 30: posteriors}, noise=0) == "30"
+    assert (annotators.simulation.share_found(posteriors)[:2] >= 0.95).all()
+    assert (
+        annotators.simulation.images_needed({3: np.zeros((3, 4, 5)), 30: posteriors}, noise=0)
+        == "30"
+    )
 
 
 def test_simulated_scores_are_close_for_good_annotators_and_random_for_others():
-    scores = np.asarray(annotators.simulated(jax.random.key(0), 500, 0.05))
+    scores = np.asarray(annotators.simulation.simulated(jax.random.key(0), 500, 0.05))
     assert scores.shape == (500, 5)
-    deviations = (scores - scores[:, list(annotators.LECTURE)].mean(axis=1, keepdims=True)).std(
-        axis=0
-    )
+    deviations = (
+        scores - scores[:, list(annotators.scores.LECTURE)].mean(axis=1, keepdims=True)
+    ).std(axis=0)
     assert (deviations[[0, 1, 3]] < 0.06).all()
     assert (deviations[[2, 4]] > 0.25).all()
 
@@ -314,58 +324,67 @@ def test_topics_of_the_constitution_are_distributions_that_tell_words_apart():
 
 
 def test_planted_sequences_hold_the_motif_where_they_say():
-    sequences = motif.planted_sequences(0, 400)
+    sequences = motif.sequences.planted_sequences(0, 400)
     lengths = (sequences.letters >= 0).sum(axis=1)
-    assert (lengths.min(), lengths.max()) == motif.LENGTHS
-    assert (sequences.starts + motif.WIDTH <= lengths).all()
+    assert (lengths.min(), lengths.max()) == motif.sequences.LENGTHS
+    assert (sequences.starts + motif.sequences.WIDTH <= lengths).all()
     read = np.take_along_axis(
-        sequences.letters, sequences.starts[:, None] + np.arange(motif.WIDTH), axis=1
+        sequences.letters, sequences.starts[:, None] + np.arange(motif.sequences.WIDTH), axis=1
     )
     shares = (read[..., None] == np.arange(4)).mean(axis=0)
     np.testing.assert_allclose(
-        shares, motif.planted_motif(), atol=0.08
+        shares, motif.sequences.planted_motif(), atol=0.08
     )  # three standard deviations
-    assert abs(motif.planted_sequences(1, 400, 0.6).has_one.mean() - 0.6) < 0.08
+    assert abs(motif.sequences.planted_sequences(1, 400, 0.6).has_one.mean() - 0.6) < 0.08
 
 
 def test_motif_is_read_early_or_late_until_it_is_realigned():
-    sequences = motif.planted_sequences(0, 100)
-    starts = motif.word_starts(sequences.letters, 4)
-    ends = [motif.end_of(ONE_MOTIF, sequences.letters, start) for start in starts]
-    assert {-1, 0} <= {motif.shift(end, sequences) for end in ends}
-    realigned = [motif.realigned(ONE_MOTIF, sequences.letters, end) for end in ends]
+    sequences = motif.sequences.planted_sequences(0, 100)
+    starts = motif.search.word_starts(sequences.letters, 4)
+    ends = [motif.search.end_of(ONE_MOTIF, sequences.letters, start) for start in starts]
+    assert {-1, 0} <= {motif.search.shift(end, sequences) for end in ends}
+    realigned = [motif.search.realigned(ONE_MOTIF, sequences.letters, end) for end in ends]
     for before, after in zip(ends, realigned, strict=True):
-        assert motif.shift(after, sequences) == 0
+        assert motif.search.shift(after, sequences) == 0
         assert (after.log_likelihood > before.log_likelihood + 10) == (
-            motif.shift(before, sequences) != 0
+            motif.search.shift(before, sequences) != 0
         )
-        assert motif.in_place(after, sequences) > 0.85
-        np.testing.assert_allclose(after.params["motif"], motif.planted_motif(), atol=0.15)
+        assert motif.search.in_place(after, sequences) > 0.85
+        np.testing.assert_allclose(
+            after.params["motif"], motif.sequences.planted_motif(), atol=0.15
+        )
 
 
 def test_motif_is_found_where_some_sequences_have_none():
-    sequences = motif.planted_sequences(1, 100, motif.SHARE)
-    found = motif.best_of(
-        ONE_MOTIF_OR_NONE, sequences.letters, motif.word_starts(sequences.letters, 2)
+    sequences = motif.sequences.planted_sequences(1, 100, motif.sequences.SHARE)
+    found = motif.search.best_of(
+        ONE_MOTIF_OR_NONE, sequences.letters, motif.search.word_starts(sequences.letters, 2)
     )
     assert abs(found.params["occurrence"] - sequences.has_one.mean()) < 0.1
-    assert ((motif.places(found, sequences.letters) >= 0) == sequences.has_one).mean() > 0.8
+    assert ((motif.search.places(found, sequences.letters) >= 0) == sequences.has_one).mean() > 0.8
     consensus = "".join("ACGT"[letter] for letter in found.params["motif"].argmax(axis=1))
-    assert consensus == motif.CONSENSUS
+    assert consensus == motif.sequences.CONSENSUS
 
 
 def test_moved_motifs_are_read_off_the_data():
     letters = np.full((1, 40), -1)
     letters[0, :36] = np.arange(36) % 4
-    starts = np.zeros((1, 40 - motif.WIDTH + 1))
+    starts = np.zeros((1, 40 - motif.sequences.WIDTH + 1))
     starts[0, 13] = 1
-    motifs = motif.moved(motif.End({"background": np.full(4, 0.25)}, starts, 0.0), letters)
+    motifs = motif.search.moved(
+        motif.search.End({"background": np.full(4, 0.25)}, starts, 0.0), letters
+    )
     first = motifs[:, 0].argmax(axis=1)
-    expected = [start % 4 for start in range(13 - motif.WIDTH + 1, 13 + motif.WIDTH) if start != 13]
+    expected = [
+        start % 4
+        for start in range(13 - motif.sequences.WIDTH + 1, 13 + motif.sequences.WIDTH)
+        if start != 13
+    ]
     assert first.tolist() == expected
     np.testing.assert_allclose(motifs.max(axis=2), 1.25 / 2)
     assert (
-        motif.profile(motif.End({}, starts, 0.0), letters).sum() == 3 * motif.WIDTH - 2
+        motif.search.profile(motif.search.End({}, starts, 0.0), letters).sum()
+        == 3 * motif.sequences.WIDTH - 2
     )  # all inside
 
 
@@ -388,10 +407,10 @@ def test_logo_is_as_high_as_its_information():
 
 def test_earthquakes_are_the_series_of_the_book():
     years, counts = np.loadtxt(
-        hidden_markov.SERIES, delimiter=",", skiprows=1, dtype=int, unpack=True
+        hidden_markov.earthquakes.SERIES, delimiter=",", skiprows=1, dtype=int, unpack=True
     )
-    assert years.tolist() == hidden_markov.YEARS.tolist() == list(range(1900, 2007))
-    assert counts.tolist() == hidden_markov.counts().tolist()
+    assert years.tolist() == hidden_markov.earthquakes.YEARS.tolist() == list(range(1900, 2007))
+    assert counts.tolist() == hidden_markov.earthquakes.counts().tolist()
     assert (counts.sum(), counts.min(), counts.max()) == (2072, 6, 41)
     np.testing.assert_allclose([counts.mean(), counts.var(ddof=1)], [19.36, 51.57], atol=0.005)
 
@@ -400,7 +419,7 @@ def test_earthquakes_are_the_series_of_the_book():
     ("num_states", "first_steps"), [(2, [-413.27542, -343.76023]), (3, [-342.90781, -332.12143])]
 )
 def test_earthquakes_have_the_rates_and_the_likelihood_of_the_book(num_states, first_steps):
-    found, book = earthquakes(num_states), hidden_markov.BOOK[num_states]
+    found, book = earthquakes(num_states), hidden_markov.earthquakes.BOOK[num_states]
     np.testing.assert_allclose(found.params["rate"], book.rate, atol=6e-4)
     np.testing.assert_allclose(found.log_likelihood, book.log_likelihood, atol=6e-5)
     np.testing.assert_allclose(found.objective[:2], first_steps, atol=6e-6)
@@ -409,7 +428,9 @@ def test_earthquakes_have_the_rates_and_the_likelihood_of_the_book(num_states, f
 
 def test_earthquakes_have_the_criteria_of_the_book():
     stationary = {
-        n: hidden_markov.criteria(hidden_markov.BOOK_STATIONARY[n].log_likelihood, n**2)
+        n: hidden_markov.earthquakes.criteria(
+            hidden_markov.earthquakes.BOOK_STATIONARY[n].log_likelihood, n**2
+        )
         for n in (2, 3, 4)
     }
     np.testing.assert_allclose(
@@ -421,21 +442,28 @@ def test_earthquakes_have_the_criteria_of_the_book():
 
 
 def test_four_states_of_earthquakes_have_several_maxima_and_three_have_one():
-    assert len(hidden_markov.maxima(hidden_markov.from_random_starts(BAUM_WELCH, 3, 4))) == 1
-    ends = hidden_markov.from_random_starts(BAUM_WELCH, 4, 12)
-    found = hidden_markov.maxima(ends)
+    assert (
+        len(
+            hidden_markov.earthquakes.maxima(
+                hidden_markov.earthquakes.from_random_starts(BAUM_WELCH, 3, 4)
+            )
+        )
+        == 1
+    )
+    ends = hidden_markov.earthquakes.from_random_starts(BAUM_WELCH, 4, 12)
+    found = hidden_markov.earthquakes.maxima(ends)
     heights = [end.log_likelihood for end, _ in found]
     assert len(found) > 2
     assert sum(count for _, count in found) == 12
     assert heights == sorted(heights, reverse=True)
     assert np.diff(heights).max() < -0.01
     assert earthquakes(3).log_likelihood < heights[-1] < heights[0] < -326.2
-    assert heights[0] > hidden_markov.BOOK_STATIONARY[4].log_likelihood
+    assert heights[0] > hidden_markov.earthquakes.BOOK_STATIONARY[4].log_likelihood
 
 
 def test_most_probable_path_of_the_earthquakes_is_the_best_of_its_neighbors():
-    params, counts = earthquakes(3).params, hidden_markov.counts()
-    decoded = hidden_markov.path(BAUM_WELCH, params)
+    params, counts = earthquakes(3).params, hidden_markov.earthquakes.counts()
+    decoded = hidden_markov.earthquakes.path(BAUM_WELCH, params)
     with np.errstate(divide="ignore"):
         initial, transition = np.log(params["initial"]), np.log(params["transition"])
 
@@ -451,7 +479,7 @@ def test_most_probable_path_of_the_earthquakes_is_the_best_of_its_neighbors():
             other = decoded.copy()
             other[first : first + length] = state
             assert log_joint(other) <= log_joint(decoded)
-    spans = hidden_markov.spans(decoded)
+    spans = hidden_markov.earthquakes.spans(decoded)
     assert [span for span in spans if span[2] == 2] == [
         (1905, 1910, 2),
         (1942, 1950, 2),
@@ -464,8 +492,8 @@ def test_most_probable_path_of_the_earthquakes_is_the_best_of_its_neighbors():
 
 
 def test_smoothed_probabilities_of_the_earthquakes_give_the_rates_back():
-    params, counts = earthquakes(3).params, hidden_markov.counts()
-    smoothed = hidden_markov.smoothed(BAUM_WELCH, params)
+    params, counts = earthquakes(3).params, hidden_markov.earthquakes.counts()
+    smoothed = hidden_markov.earthquakes.smoothed(BAUM_WELCH, params)
     np.testing.assert_allclose(smoothed.sum(axis=1), 1)
     np.testing.assert_allclose(
         smoothed.T @ counts / smoothed.sum(axis=0), params["rate"], rtol=1e-4
@@ -473,8 +501,11 @@ def test_smoothed_probabilities_of_the_earthquakes_give_the_rates_back():
 
 
 def test_viterbi_training_ends_where_the_rates_are_those_of_its_own_path():
-    hard = hidden_markov.fit(hidden_markov.hard_em(), 3)
-    decoded, counts = hidden_markov.path(BAUM_WELCH, hard.params), hidden_markov.counts()
+    hard = hidden_markov.earthquakes.fit(hidden_markov.earthquakes.hard_em(), 3)
+    decoded, counts = (
+        hidden_markov.earthquakes.path(BAUM_WELCH, hard.params),
+        hidden_markov.earthquakes.counts(),
+    )
     np.testing.assert_allclose([counts[decoded == k].mean() for k in range(3)], hard.params["rate"])
     np.testing.assert_allclose(hard.log_likelihood, -329.40206, atol=6e-6)
     assert hard.log_likelihood < earthquakes(3).log_likelihood
@@ -482,22 +513,22 @@ def test_viterbi_training_ends_where_the_rates_are_those_of_its_own_path():
 
 def test_a_step_of_hmmlearn_is_that_derived_by_hand():
     pytest.importorskip("hmmlearn")
-    args = hidden_markov.start(3), *hidden_markov.data(), 3
-    expected = hidden_markov.hidden_markov.poisson_hand_derived_step(*args)
-    actual = hidden_markov.hmmlearn_step(*args)
+    args = hidden_markov.earthquakes.start(3), *hidden_markov.earthquakes.data(), 3
+    expected = hidden_markov.earthquakes.hidden_markov.poisson_hand_derived_step(*args)
+    actual = hidden_markov.tables.hmmlearn_step(*args)
     assert set(actual) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(actual[name], value, rtol=1e-10, err_msg=name)
 
 
 def test_without_hmmlearn_the_experiment_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(hidden_markov, "find_spec", lambda name: None)
-    hidden_markov.print_hmmlearn(BAUM_WELCH)
+    monkeypatch.setattr(hidden_markov.tables, "find_spec", lambda name: None)
+    hidden_markov.tables.print_hmmlearn(BAUM_WELCH)
     assert "hmmlearn is not installed (pip install hmmlearn" in capsys.readouterr().out
 
 
 def test_rates_of_the_earthquakes_are_printed_beside_those_of_the_book(capsys):
-    hidden_markov.print_fits({num_states: earthquakes(num_states) for num_states in (2, 3)})
+    hidden_markov.tables.print_fits({num_states: earthquakes(num_states) for num_states in (2, 3)})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["3", "here", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
     assert ["3", "book,", "EM", "13.134", "19.713", "29.710", "-328.5275", "679.1", "708.5"] in rows
@@ -505,27 +536,27 @@ def test_rates_of_the_earthquakes_are_printed_beside_those_of_the_book(capsys):
 
 
 def test_one_poisson_of_counts_is_the_one_of_their_mean():
-    count = np.bincount([3, 5, 5, 9], minlength=len(model_choice.VALUES)).astype(float)
-    soft, hard = model_choice.log_densities(1)(count)
-    expected = np.log(model_choice.poisson_probs(5.5))
+    count = np.bincount([3, 5, 5, 9], minlength=len(model_choice.counts.VALUES)).astype(float)
+    soft, hard = model_choice.counts.log_densities(1)(count)
+    expected = np.log(model_choice.counts.poisson_probs(5.5))
     np.testing.assert_allclose(soft, expected, rtol=1e-10)
     np.testing.assert_allclose(hard, soft, rtol=1e-12)
 
 
 def test_bic_is_right_where_the_truth_is_a_model_and_costs_where_none_is():
-    among, none = model_choice.truths()
-    found = model_choice.simulated(among, (30, 1_000), 10)
-    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
+    among, none = model_choice.counts.truths()
+    found = model_choice.counts.simulated(among, (30, 1_000), 10)
+    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.criteria.NAMES}
     assert mean["BIC"][0] > mean["CV"][0]  # few samples: too few components
     assert (found.chosen("BIC")[:, 1] == 3).all()
     assert mean["BIC"][1] < mean["CV"][1]
-    assert model_choice.verdict(found, (30, 1_000)).startswith(
+    assert model_choice.counts.verdict(found, (30, 1_000)).startswith(
         "BIC predicts worse than cross-validation only at 30 samples"
     )
-    found = model_choice.simulated(none, (30, 1_000), 10)
-    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.NAMES}
+    found = model_choice.counts.simulated(none, (30, 1_000), 10)
+    mean = {name: found.regret(name).mean(axis=0) for name in model_choice.criteria.NAMES}
     assert (mean["BIC"] > mean["CV"]).all()
-    assert "at every size" in model_choice.verdict(found, (30, 1_000))
+    assert "at every size" in model_choice.counts.verdict(found, (30, 1_000))
     assert (
         found.chosen("ICL")[:, 1].mean()
         < found.chosen("BIC")[:, 1].mean()
