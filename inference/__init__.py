@@ -16,12 +16,16 @@ from emjax.refits.reweighted import pointwise_log_likelihood
 from emjax.refits.uncertainty import StandardErrors, standard_errors
 from emjax.report.inference_data import to_arviz
 from emjax.report.summary_table import Summary, summary
+from emjax.run.acceleration import Accelerator
+from emjax.run.bound import Bound
 from emjax.run.loop import EMState, Status
 from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
 
 __all__ = [
     "EM",
+    "Accelerator",
+    "Bound",
     "Candidate",
     "Choice",
     "Comparison",

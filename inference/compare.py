@@ -83,7 +83,8 @@ def compare_updates(
     `hand_derived_step(params, *args, **kwargs)` takes and returns {parameter: array}; it gets the
     model's own arguments. Errors: `ValueError` if its parameters are not the program's.
     """
-    compiled, _ = em._compiled(args, kwargs)
+    bound = em.on(*args, **kwargs)
+    compiled = bound.compiled
     expected = set(compiled.graph.names)
     by_hand = {name: np.asarray(value) for name, value in params.items()}
     if set(by_hand) != expected:
@@ -91,7 +92,7 @@ def compare_updates(
             f"params must have exactly the program's parameters {sorted(expected)}, not "
             f"{sorted(by_hand)}."
         )
-    state = compiled.loop.state(
+    state = compiled.pure.loop.state(
         {
             name: jnp.asarray(by_hand[name], compiled.graph.parameters[name].dtype)
             for name in compiled.graph.names
@@ -99,7 +100,7 @@ def compare_updates(
     )
     differences: dict[str, list[float]] = {name: [] for name in compiled.graph.names}
     for _ in range(num_steps):
-        state, _ = em.update(state, *args, **kwargs)
+        state, _ = bound.update(state)
         by_hand = hand_derived_step(by_hand, *args, **kwargs)
         if set(by_hand) != expected:
             raise ValueError(

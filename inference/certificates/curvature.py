@@ -17,6 +17,7 @@ import numpy as np
 from emjax.certificates.coordinates import NEAR, Coordinates
 from emjax.e_step.e_step import log_partition_of
 from emjax.graph.factor_graph import FactorGraph
+from emjax.run.compiled import CompiledProgram
 
 # rows of a matrix of derivatives that are computed side by side: more need more memory, fewer more
 # passes over the data
@@ -63,7 +64,10 @@ def gradient_and_hessian(objective: Callable, vector):
 
 
 def increases_inward(
-    graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], constants: Sequence
+    compiled: CompiledProgram,
+    coordinates: Coordinates,
+    params: Mapping[str, Any],
+    constants: Sequence,
 ) -> dict[str, np.ndarray]:
     """Return {site: which entries on the boundary the objective would increase from, were they
     moved inward}; EM never moves a probability of zero.
@@ -73,6 +77,7 @@ def increases_inward(
     a thousandth of a nat across an interval. Source: Karush, Kuhn & Tucker; Nocedal & Wright
     (2006), section 12.3.
     """
+    graph = compiled.graph
     moved, inward = dict(params), {}
     for name, boundary in coordinates.on_boundary.items():
         value, (low, high) = np.asarray(params[name]), coordinates.limits[name]
@@ -91,15 +96,12 @@ def increases_inward(
                 ),
                 value.dtype,
             )
-    if "slopes" not in graph.cache:
-        graph.cache["slopes"] = jax.jit(
-            jax.grad(
-                lambda params, constants: log_partition_of(graph, graph.arrays(params, constants))
-            )
-        )
-    slopes = graph.cache["slopes"](
-        {name: jnp.asarray(value) for name, value in moved.items()}, constants
-    )
+
+    def objective(params, constants):
+        return log_partition_of(graph, graph.arrays(params, constants))
+
+    slopes_at = compiled.function("slopes", lambda: jax.grad(objective))
+    slopes = slopes_at({name: jnp.asarray(value) for name, value in moved.items()}, constants)
     for name, boundary in coordinates.on_boundary.items():
         value, slope, (low, high) = (
             np.asarray(moved[name]),

@@ -5,7 +5,6 @@ its latents are of no use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -34,7 +33,9 @@ from emjax.certificates.em_map import (
 from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
 from emjax.e_step.e_step import e_step, instance_of
 from emjax.m_step.objective import expected_log_likelihood
-from emjax.run.compiled import Compiled
+from emjax.run.annotations import Params
+from emjax.run.bound import Bound
+from emjax.run.compiled import CompiledProgram
 
 # coordinates up to which matrices of second derivatives are formed; beyond, products with them are
 # all that is taken
@@ -158,22 +159,24 @@ def _some(items, most: int = 8) -> list[str]:
     return items if len(items) <= most else [*items[:most], f"{len(items) - most} more"]
 
 
-def diagnosis(compiled: Compiled, params: Mapping[str, Any], constants) -> Diagnosis:
-    """Return what EM arrived at in `params`, with all that says so.
+def diagnosis(bound: Bound, result: Params) -> Diagnosis:
+    """Return what EM arrived at in a result, with all that says so.
 
     Up to 200 coordinates the matrices of second derivatives are formed; beyond, the eigenvalues are
     those of Lanczos's method and power iteration. Errors: `ValueError` for an E-step that is not
     soft (the maximum over the latents has no second derivatives), or an objective or a derivative
     that is not finite.
     """
-    if compiled.temperature != 1:
+    params, constants = bound.at(result)
+    compiled = bound.compiled
+    if bound.compiler.settings.temperature != 1:
         raise ValueError(
             "Certificates are about the likelihood, and a hard or tempered E-step climbs another "
             "objective, the hard one without second derivatives. "
             "Diagnose with the soft E-step: EM(model).diagnose(result, ...)."
         )
     own = coordinates(compiled.graph, compiled.maximizers, params)
-    seen = jax.device_get(_compiled(compiled, own)(params, constants))
+    seen = jax.device_get(_all_seen(compiled, own)(params, constants))
     if not np.isfinite(seen["objective"]):
         raise ValueError(
             "The objective is not finite at these parameters: some datum is impossible there, or a "
@@ -187,7 +190,7 @@ def diagnosis(compiled: Compiled, params: Mapping[str, Any], constants) -> Diagn
         found = _by_products(compiled, own, params, constants, seen)
     none = {name: np.zeros_like(where) for name, where in own.on_boundary.items()}
     inward = (
-        increases_inward(compiled.graph, own, params, constants)
+        increases_inward(compiled, own, params, constants)
         if any(where.any() for where in own.on_boundary.values())
         else none
     )
@@ -214,7 +217,7 @@ def _largest(vector) -> float:
     return float(np.max(np.abs(vector), initial=0.0))
 
 
-def _compiled(compiled: Compiled, own: Coordinates):
+def _all_seen(compiled: CompiledProgram, own: Coordinates):
     """Return the compiled function of (params, constants) that the diagnosis reads.
 
     The gradient along u is ∇₁Q(u; T(u)) (Fisher's identity), so that its derivative, the Hessian,
@@ -255,9 +258,7 @@ def _compiled(compiled: Compiled, own: Coordinates):
 
         return found | rows_of_derivative(along, vector.size, vector.dtype)
 
-    if key not in graph.cache:
-        graph.cache[key] = jax.jit(seen)
-    return graph.cache[key]
+    return compiled.function(key, lambda: seen)
 
 
 def _dense(own: Coordinates, seen: Mapping) -> dict:
@@ -295,34 +296,36 @@ def _dense(own: Coordinates, seen: Mapping) -> dict:
     }
 
 
-def _by_products(compiled: Compiled, own: Coordinates, params, constants, seen: Mapping) -> dict:
+def _by_products(
+    compiled: CompiledProgram, own: Coordinates, params, constants, seen: Mapping
+) -> dict:
     """Return the verdict from products with the second derivatives, which are never formed."""
-    graph, key = compiled.graph, ("products", own.key)
-    if key not in graph.cache:
+    graph = compiled.graph
 
-        def step(params, constants):
-            m_step, statistics = (
-                m_step_along(graph, compiled.maximizers, own, params, constants),
-                statistics_along(graph, own, params, constants),
-            )
-            return lambda vector: m_step(vector, statistics(vector))
+    def step(params, constants):
+        m_step = m_step_along(graph, compiled.maximizers, own, params, constants)
+        statistics = statistics_along(graph, own, params, constants)
+        return lambda vector: m_step(vector, statistics(vector))
 
-        def hessian_along(direction, params, constants):
-            return jax.jvp(
-                jax.grad(objective_along(graph, own, params, constants)),
-                (own.flatten(params),),
-                (direction,),
-            )[1]
+    def hessian_along(direction, params, constants):
+        slope = jax.grad(objective_along(graph, own, params, constants))
+        return jax.jvp(slope, (own.flatten(params),), (direction,))[1]
 
-        def step_along(direction, params, constants):
-            return jax.jvp(step(params, constants), (own.flatten(params),), (direction,))[1]
+    def step_along(direction, params, constants):
+        return jax.jvp(step(params, constants), (own.flatten(params),), (direction,))[1]
 
-        def gain(params, constants):
-            objective, vector = objective_along(graph, own, params, constants), own.flatten(params)
-            return objective(step(params, constants)(vector)) - objective(vector)
+    def gain(params, constants):
+        objective, vector = objective_along(graph, own, params, constants), own.flatten(params)
+        return objective(step(params, constants)(vector)) - objective(vector)
 
-        graph.cache[key] = tuple(map(jax.jit, (hessian_along, step_along, gain)))
-    hessian_along, step_along, gain = graph.cache[key]
+    hessian_along, step_along, gain = (
+        compiled.function((name, own.key), lambda function=function: function)
+        for name, function in (
+            ("Hessian along", hessian_along),
+            ("step along", step_along),
+            ("gain", gain),
+        )
+    )
     values, top = largest_eigenvalues(
         lambda v: hessian_along(jnp.asarray(v, seen["gradient"].dtype), params, constants),
         own.size,

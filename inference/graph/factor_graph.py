@@ -130,6 +130,11 @@ class FactorGraph:
         """The parameters, in the order in which the graph takes them."""
         return tuple(sorted(self.parameters))
 
+    @property
+    def has_priors(self) -> bool:
+        """Whether the objective is more than the log-likelihood."""
+        return any(term.site.is_prior for term in self.terms)
+
     def prepare(self, data: Sequence, floor=0.0) -> list:
         """Return everything that depends on data alone. `floor`: the least multiplicity that a row
         is given.

@@ -4,7 +4,7 @@ draws; all compiled together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,12 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from emjax.e_step.e_step import posterior
-from emjax.em import EM
 from emjax.program.arguments import split_arguments
 from emjax.program.handlers.labels import Label, SoftLabel
 from emjax.program.handlers.weights import Units
 from emjax.program.latents import layers_of
 from emjax.run.batches import batch_size, in_batches
-from emjax.run.compiled import Compiled
+from emjax.run.bound import Bound
 from emjax.run.loop import Status, has_failed
 
 MOST_AT_ONCE = 64
@@ -48,47 +47,27 @@ class Refits:
         return int((self.status == Status.MAX_STEPS).sum())
 
 
-def compiled_with(
-    em: EM, key: Any, program: Callable, first: Any, args, kwargs
-) -> tuple[Compiled, list]:
-    """Return program(first, *args, **kwargs) compiled with the settings of an EM, and the arrays
-    among `args` and `kwargs`. `first` stays traced even where the program looks at the values of
-    its other arguments. `key` identifies the program among those made of the EM's own.
+def for_refits(bound: Bound, key: Hashable, program: Callable, first: Any) -> Bound:
+    """Return program(first, *args, **kwargs) bound to the same data, to be run from one start.
 
-    Errors: `ValueError` for a program that looks at the values of `first`, too.
+    `key` identifies the program among those made of the bound one.
     """
-    count = len(jax.tree.leaves(first))
-    if key not in em._cache:
-        em._cache[key] = _variant(em, program)
-    compiled, data = em._cache[key]._compiled((first, *args), kwargs)
-    if len(data) < count:
-        compiled, data = _variant(em, lambda first: program(first, *args, **kwargs))._compiled(
-            (first,), {}
-        )
-    if len(data) < count:
-        raise ValueError(
-            "The program looks at the values of its data in Python, so that it cannot be refitted "
-            "to other data. Pass sizes as Python numbers, or "
-            "use method='information'."
-        )
-    return compiled, data[count:]
-
-
-def _variant(em: EM, program: Callable) -> EM:
-    """Return EM with the same settings for another program, from one start."""
-    return em._for(
+    init = bound.compiler.settings.init
+    return bound.extended(
+        ("refits", key),
         program,
-        init=None if isinstance(em.settings.init, str) else em.settings.init,
+        first,
+        init=None if isinstance(init, str) else init,
         num_restarts=1,
         annealing=(),
     )
 
 
 def refits(
-    compiled: Compiled,
+    bound: Bound,
     first_of: Callable,
     given: tuple,
-    base: Compiled,
+    base: Bound,
     constants,
     params,
     keys,
@@ -100,9 +79,10 @@ def refits(
     `given`: what the data are drawn from, and the rest of the data; `base`, `constants`: the
     program on the data as they are, at which the posteriors of `latents` are compared.
     """
+    compiled, graph = bound.compiled, base.compiled.graph
 
     def posteriors(params, constants) -> dict:
-        found = posterior(base.graph, base.graph.arrays(params, constants)) if latents else {}
+        found = posterior(graph, graph.arrays(params, constants)) if latents else {}
         return {name: found[name].reshape(-1, found[name].shape[-1]) for name in latents}
 
     def all_refitted(keys, given, constants, params):
@@ -110,44 +90,36 @@ def refits(
 
         def refitted(key):
             first = jax.tree.leaves(first_of(key, *given))
-            _, end = compiled._run(key, [*first, *given[-1]], compiled.given(params))
-            own = posteriors(end.carry.reported, constants)
+            _, end = compiled.pure.run(key, [*first, *given[-1]], compiled.given(params))
+            own = posteriors(end.at.reported, constants)
             return (
-                dict(end.carry.reported),
-                end.carry.status,
+                dict(end.at.reported),
+                end.at.status,
                 {name: here[name].T @ own[name] for name in latents},
             )
 
         # side by side they advance in step, at the pace of the slowest: many at once are no gain
         return in_batches(refitted, keys, min(MOST_AT_ONCE, batch_size(compiled.graph)))
 
-    key = ("refits", tuple(latents))
-    if key not in compiled.graph.cache:
-        compiled.graph.cache[key] = jax.jit(all_refitted)
-    draws, status, agreement = jax.tree.map(
-        np.asarray, compiled.graph.cache[key](keys, given, constants, params)
-    )
+    refit = compiled.function(("refits", tuple(latents)), lambda: all_refitted)
+    draws, status, agreement = jax.tree.map(np.asarray, refit(keys, given, constants, params))
     return Refits(draws, status, agreement)
 
 
 # ── rows with replacement ─────────────────────────────────────────────────────────────────────────
 
 
-def resampled(
-    em: EM, base: Compiled, units: Units, params, constants, keys, latents, args, kwargs
-) -> Refits:
+def resampled(bound: Bound, units: Units, params, constants, keys, latents) -> Refits:
     """Return the program refitted to its units drawn with replacement. Source: Efron (1979)."""
     size = units.size
-    compiled, data = compiled_with(
-        em, units.key, units.weighted(em.model), jnp.ones(size), args, kwargs
-    )
+    weighted = for_refits(bound, units.key, units.weighted(bound.compiler.model), jnp.ones(size))
 
     def counts(key, data):
         return jnp.bincount(jax.random.randint(key, (size,), 0, size), length=size).astype(
             jnp.result_type(float)
         )
 
-    return refits(compiled, counts, (data,), base, constants, params, keys, latents)
+    return refits(weighted, counts, (weighted.data[1:],), bound, constants, params, keys, latents)
 
 
 # ── the program's own draws ───────────────────────────────────────────────────────────────────────
@@ -183,31 +155,30 @@ class Simulated(Messenger):
             msg["value"], msg["is_observed"] = None, False
 
 
-def simulated(em: EM, compiled: Compiled, args, kwargs, concrete: bool) -> tuple[Callable, list]:
-    """Return a function of (key, params, data) that draws the observed sites of a program, {site:
-    value}, and the data: the arrays among its arguments.
+def simulated(bound: Bound) -> Callable:
+    """Return a function of (key, params, data) that draws the observed sites: {site: value}.
+
+    `data`: the arrays among the program's arguments (`bound.data`).
     """
-    data, rebuild = split_arguments(args, kwargs, concrete)
+    _, rebuild = split_arguments(bound.args, bound.kwargs, bound.looks_at_values)
+    model, parameters = bound.compiler.model, bound.compiled.graph.parameters
 
     def draw(key, params, data) -> dict:
-        estimated = {
-            name: params[name]
-            for name, parameter in compiled.graph.parameters.items()
-            if parameter.is_prior
-        }
+        estimated = {name: params[name] for name, p in parameters.items() if p.is_prior}
         observed: set = set()
-        program = handlers.substitute(Simulated(em.model, params, observed), data=estimated)
-        own_args, own_kwargs = rebuild(data)
+        drawing = Simulated(model, params, observed)
+        program = handlers.seed(handlers.substitute(drawing, data=estimated), key)
+        args, kwargs = rebuild(data)
         with numpyro.validation_enabled(False):
-            trace = handlers.trace(handlers.seed(program, key)).get_trace(*own_args, **own_kwargs)
+            trace = handlers.trace(program).get_trace(*args, **kwargs)
         return {name: trace[name]["value"] for name in sorted(observed)}
 
-    return draw, data
+    return draw
 
 
-def redrawn(em: EM, base: Compiled, params, constants, keys, latents, args, kwargs) -> Refits:
+def redrawn(bound: Bound, params, constants, keys, latents) -> Refits:
     """Return the program refitted to data that it draws itself at `params`."""
-    for term in base.graph.terms:
+    for term in bound.compiled.graph.terms:
         if term.site.outputs.multiplicity is not None:
             raise ValueError(
                 f"Site '{term.site.name}' counts copies (handlers.scale), and the program draws "
@@ -216,21 +187,16 @@ def redrawn(em: EM, base: Compiled, params, constants, keys, latents, args, kwar
             )
 
     def program(first, *args, **kwargs):
-        return handlers.condition(em.model, data=first)(*args, **kwargs)
+        return handlers.condition(bound.compiler.model, data=first)(*args, **kwargs)
 
-    draw, data = simulated(em, base, args, kwargs, concrete=not em._compiled(args, kwargs)[1])
-    example = jax.tree.map(
-        lambda array: np.zeros(array.shape, array.dtype),
-        jax.eval_shape(draw, keys[0], params, data),
-    )
-    compiled, rest = compiled_with(em, "redrawn", program, example, args, kwargs)
-    return refits(
-        compiled,
-        lambda key, params, data, rest: draw(key, params, data),
-        (params, data, rest),
-        base,
-        constants,
-        params,
-        keys,
-        latents,
-    )
+    draw = simulated(bound)
+    shapes = jax.eval_shape(draw, keys[0], params, bound.data)
+    example = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
+    conditioned = for_refits(bound, "redrawn", program, example)
+    rest = conditioned.data[len(example) :]
+
+    def first_of(key, params, data, rest):
+        return draw(key, params, data)
+
+    given = (params, bound.data, rest)
+    return refits(conditioned, first_of, given, bound, constants, params, keys, latents)

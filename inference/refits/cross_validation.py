@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from emjax.em import EM, one_blas_thread
+from emjax.em import EM
 from emjax.numerics.guards import is_random_key
 from emjax.refits.reweighted import Reweighted, reweighted
 from emjax.run import validation
+from emjax.run.bound import one_blas_thread
 from emjax.run.loop import Status, has_failed
 
 
@@ -110,7 +111,7 @@ def cross_validate(
             "The second argument is a random key, the model's own arguments follow: "
             "emjax.cross_validate(em, jax.random.key(0), ...)."
         )
-    whole = reweighted(em, plate, rows, args, kwargs)
+    whole = reweighted(em.on(*args, **kwargs), plate, rows)
     _check_folds(num_folds, whole)
     _check_local(whole, rows or {})
     given = whole.compiled.given(
@@ -165,13 +166,11 @@ def _best_fit(whole: Reweighted, weights, keys, given):
 
     def fit(numbered):
         number, key = numbered
-        _, end = whole.compiled._run(key, [weights, *whole.data], given, number)
-        carry = end.carry
-        collapsed = whole.compiled.watch.is_collapsed(carry.reported, end.spreads)
-        height = jnp.where(
-            has_failed(carry.status) | collapsed, -jnp.inf, carry.objective[carry.num_steps]
-        )
-        return carry.reported, carry.status, carry.num_steps, height
+        _, end = whole.compiled.pure.run(key, [weights, *whole.data], given, number)
+        at = end.at
+        is_bad = has_failed(at.status) | whole.compiled.watch.is_collapsed(at.reported, end.spreads)
+        height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
+        return at.reported, at.status, at.num_steps, height
 
     ends = jax.lax.map(fit, (jnp.arange(len(keys)), keys))
     best = jnp.argmax(ends[-1])

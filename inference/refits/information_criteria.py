@@ -6,14 +6,12 @@ import math
 from collections.abc import Mapping
 
 import equinox as eqx
-import jax
 from jaxtyping import Array, Float
 
 from emjax.certificates.coordinates import num_free_parameters as num_free
-from emjax.e_step.e_step import log_partition_of
 from emjax.em import EM
 from emjax.refits.reweighted import num_samples_of, plate_of
-from emjax.run.compiled import Compiled
+from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult
 
 
@@ -116,31 +114,26 @@ def criteria(
     for name, value in (("num_samples", num_samples), ("num_free_parameters", num_free_parameters)):
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
-    chosen = plate_of(em, plate, args, kwargs) if num_samples is None else None
-    compiled, checked, constants = em._at(params, args, kwargs)
-    n = float(num_samples_of(em, chosen, args, kwargs) if chosen is not None else num_samples)
+    bound = em.on(*args, **kwargs)
+    samples = plate_of(bound, plate) if num_samples is None else None
+    checked, constants = bound.at(params)
+    n = float(num_samples if samples is None else num_samples_of(bound, samples))
     if n <= 0:
         raise ValueError(
             "There are no samples, so that the criteria are not defined. Pass data, or "
             "num_samples=..."
         )
-    p = (
-        num_free(compiled.graph, compiled.maximizers)
-        if num_free_parameters is None
-        else int(num_free_parameters)
-    )
-    soft, hard = jax.jit(lambda params, constants: _log_likelihoods(compiled, params, constants))(
-        checked, constants
-    )
-    return Criteria(soft, hard, p, n, chosen.name if chosen is not None else "")
+    compiled = bound.compiled
+    p = num_free_parameters
+    if p is None:
+        p = num_free(compiled.graph, compiled.maximizers)
+    both = compiled.function("criteria", lambda: lambda *at: _log_likelihoods(compiled.pure, *at))
+    soft, hard = both(checked, constants)
+    return Criteria(soft, hard, int(p), n, samples.name if samples is not None else "")
 
 
-def _log_likelihoods(compiled: Compiled, params, constants):
-    """Return log p(x | θ) and max_z log p(x, z | θ) in nats: log Z at temperatures one and zero,
-    priors left out.
+def _log_likelihoods(program: PureProgram, params, constants) -> list:
+    """Return log p(x | θ) and max_z log p(x, z | θ) in nats, priors left out: log Z at temperatures
+    one and zero.
     """
-    arrays = compiled.graph.arrays(params, constants)
-    return [
-        log_partition_of(compiled.graph, arrays, lambda term: not term.site.is_prior, temperature)
-        for temperature in (1.0, 0.0)
-    ]
+    return [program.log_likelihood(params, constants, temperature) for temperature in (1.0, 0.0)]

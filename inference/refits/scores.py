@@ -12,25 +12,21 @@ import numpy as np
 
 from emjax.certificates.coordinates import Coordinates
 from emjax.certificates.curvature import rows_of_derivative
-from emjax.e_step.e_step import log_partition_of
-from emjax.em import EM
 from emjax.program.handlers.weights import Units, units_of
-from emjax.refits.bootstrap import compiled_with
+from emjax.refits.bootstrap import for_refits
 from emjax.refits.reweighted import plates_of
-from emjax.run.compiled import Compiled
+from emjax.run.bound import Bound
 
 
-def independent_units(
-    em: EM, compiled: Compiled, plate: str | None, rows: Mapping | None, args, kwargs
-) -> Units:
+def independent_units(bound: Bound, plate: str | None, rows: Mapping | None) -> Units:
     """Return the independent units: the elements of the plate given, or of the only outermost one,
     with their `rows` of other plates (see `units_of`).
 
     Errors: `ValueError` where there is no such plate, or several, or where the program counts
     copies within it.
     """
-    units = units_of(plates_of(em, args, kwargs).plates, plate, rows)
-    for term in compiled.graph.terms:
+    units = units_of(plates_of(bound).plates, plate, rows)
+    for term in bound.compiled.graph.terms:
         if {units.plate, *units.rows} & set(term.site.plates) and term.site.is_prior:
             raise ValueError(
                 f"Continuous latent '{term.site.name}' has a value for each element of plate "
@@ -48,56 +44,53 @@ def independent_units(
     return units
 
 
-def scores_of(em: EM, own: Coordinates, units: Units, params, args, kwargs) -> np.ndarray:
+def scores_of(bound: Bound, chart: Coordinates, units: Units, params) -> np.ndarray:
     """Return the score of each unit, (coordinate, unit): the derivatives of ∂ log p / ∂ weight.
 
     Errors: `ValueError` where the log-likelihood is not the sum over the units.
     """
-    compiled, data = compiled_with(
-        em, units.key, units.weighted(em.model), jnp.ones(units.size), args, kwargs
-    )
-    key = ("scores", own.key)
+    weighted = _weighted(bound, units)
+    likelihood = _log_likelihood(weighted)
 
     def scores(params, data):
-        by_element, ones = jax.value_and_grad(_log_likelihood(compiled), 1), jnp.ones(units.size)
-        (total, single), along = jax.linearize(
-            lambda vector: by_element(own.unflatten(vector, params), ones, data),
-            own.flatten(params),
+        by_weight, ones = jax.value_and_grad(likelihood, 1), jnp.ones(units.size)
+        (total, contributions), along = jax.linearize(
+            lambda vector: by_weight(chart.unflatten(vector, params), ones, data),
+            chart.flatten(params),
         )
-        return (
-            total,
-            single.sum(),
-            rows_of_derivative(
-                lambda direction: along(direction)[1], own.size, jnp.result_type(float)
-            ),
+        rows = rows_of_derivative(
+            lambda direction: along(direction)[1], chart.size, jnp.result_type(float)
         )
+        return total, contributions.sum(), rows
 
-    if key not in compiled.graph.cache:
-        compiled.graph.cache[key] = jax.jit(scores)
-    total, summed, found = jax.device_get(compiled.graph.cache[key](params, data))
+    function = weighted.compiled.function(("scores", chart.key), lambda: scores)
+    total, summed, rows = jax.device_get(function(params, weighted.data[1:]))
     _check_sum(total, summed, units)
-    return np.asarray(found, float)
+    return np.asarray(rows, float)
 
 
-def check_independent(em: EM, units: Units, params, args, kwargs) -> None:
+def check_independent(bound: Bound, units: Units, params) -> None:
     """Raise `ValueError` where the log-likelihood is not the sum over the units."""
-    compiled, data = compiled_with(
-        em, units.key, units.weighted(em.model), jnp.ones(units.size), args, kwargs
+    weighted = _weighted(bound, units)
+    by_weight = weighted.compiled.function(
+        "contributions", lambda: jax.value_and_grad(_log_likelihood(weighted), 1)
     )
-    if "single" not in compiled.graph.cache:
-        compiled.graph.cache["single"] = jax.jit(jax.value_and_grad(_log_likelihood(compiled), 1))
-    total, single = jax.device_get(
-        compiled.graph.cache["single"](params, jnp.ones(units.size), data)
+    total, contributions = jax.device_get(
+        by_weight(params, jnp.ones(units.size), weighted.data[1:])
     )
-    _check_sum(total, single.sum(), units)
+    _check_sum(total, contributions.sum(), units)
 
 
-def _log_likelihood(compiled: Compiled):
-    graph = compiled.graph
-    return lambda params, weights, data: log_partition_of(
-        graph,
-        graph.arrays(params, graph.prepare([weights, *data])),
-        lambda term: not term.site.is_prior,
+def _weighted(bound: Bound, units: Units) -> Bound:
+    model = units.weighted(bound.compiler.model)
+    return for_refits(bound, units.key, model, jnp.ones(units.size))
+
+
+def _log_likelihood(weighted: Bound):
+    """Return log p as a function of (params, weights, data)."""
+    pure, graph = weighted.compiled.pure, weighted.compiled.graph
+    return lambda params, weights, data: pure.log_likelihood(
+        params, graph.prepare([weights, *data])
     )
 
 

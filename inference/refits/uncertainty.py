@@ -20,12 +20,13 @@ from emjax.certificates.curvature import (
     objective_along,
 )
 from emjax.e_step.e_step import instance_of
-from emjax.em import EM, _checked_key
+from emjax.em import EM
 from emjax.program.handlers.weights import Units
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.relabeling import Symmetry, aligned, symmetries
 from emjax.refits.scores import check_independent, independent_units, scores_of
-from emjax.run.compiled import Compiled
+from emjax.run.bound import Bound, checked_key
+from emjax.run.compiled import CompiledProgram
 from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
 
@@ -223,7 +224,9 @@ def standard_errors(
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
     if isinstance(params, EMResult) and has_failed(params.status):
         raise ValueError(f"There is no estimate to judge: {params.status.message}.")
-    compiled, params, constants = em._at(params, args, kwargs)
+    bound = em.on(*args, **kwargs)
+    params, constants = bound.at(params)
+    compiled = bound.compiled
     own = coordinates(compiled.graph, compiled.maximizers, params)
     common = {
         "params": params,
@@ -239,8 +242,8 @@ def standard_errors(
         found = jax.device_get(_derivatives(compiled, own)(params, constants))
         covariance, distance = inverse_information(found["hessian"], found["gradient"], own)
         if method == "sandwich":
-            units = independent_units(em, compiled, plate, rows, args, kwargs)
-            scores = scores_of(em, own, units, params, args, kwargs)
+            units = independent_units(bound, plate, rows)
+            scores = scores_of(bound, own, units, params)
             covariance = (
                 covariance
                 @ np.cov(scores, bias=True).reshape(covariance.shape)
@@ -260,16 +263,13 @@ def standard_errors(
     if rng_key is None:
         raise ValueError("A bootstrap draws at random: pass rng_key=jax.random.key(0).")
     return _bootstrapped(
-        em,
-        compiled,
+        bound,
         own,
         params,
         constants,
         method,
         (plate, rows),
-        jax.random.split(_checked_key(rng_key), num_draws),
-        args,
-        kwargs,
+        jax.random.split(checked_key(rng_key), num_draws),
         common,
     )
 
@@ -277,8 +277,8 @@ def standard_errors(
 # ── second derivatives ────────────────────────────────────────────────────────────────────────────
 
 
-def _check_smooth(compiled: Compiled, own: Coordinates) -> None:
-    if compiled.temperature != 1:
+def _check_smooth(compiled: CompiledProgram, own: Coordinates) -> None:
+    if compiled.pure.settings.temperature != 1:
         raise ValueError(
             "Second derivatives are those of the likelihood, which a hard or tempered E-step does "
             "not climb. Use EM(model), the soft E-step, or "
@@ -292,7 +292,7 @@ def _check_smooth(compiled: Compiled, own: Coordinates) -> None:
         )
 
 
-def _derivatives(compiled: Compiled, own: Coordinates):
+def _derivatives(compiled: CompiledProgram, own: Coordinates):
     """Return the compiled function of (params, constants) that gives the gradient, the Hessian, and
     the Jacobian of the constrained values.
     """
@@ -304,13 +304,11 @@ def _derivatives(compiled: Compiled, own: Coordinates):
         )
         return {"gradient": gradient, "hessian": hessian, "jacobian": own.jacobian(params)}
 
-    if key not in graph.cache:
-        graph.cache[key] = jax.jit(derivatives)
-    return graph.cache[key]
+    return compiled.function(key, lambda: derivatives)
 
 
 def _delta(
-    compiled: Compiled, own: Coordinates, jacobian: Mapping, covariance: np.ndarray
+    compiled: CompiledProgram, own: Coordinates, jacobian: Mapping, covariance: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the standard errors of constrained entries, NaN on the boundary and where a parameter
     is held.
@@ -330,13 +328,13 @@ def _delta(
     return found
 
 
-def _in_words(compiled: Compiled, units: Units | None) -> str:
+def _in_words(compiled: CompiledProgram, units: Units | None) -> str:
     if units is not None:
         return (
             f"standard errors from the sandwich of the observed information and the scores of "
             f"the elements of {units}"
         )
-    is_map = any(term.site.is_prior for term in compiled.graph.terms)
+    is_map = compiled.graph.has_priors
     return (
         "standard deviations of Laplace's approximation of the posterior"
         if is_map
@@ -348,30 +346,28 @@ def _in_words(compiled: Compiled, units: Units | None) -> str:
 
 
 def _bootstrapped(
-    em: EM,
-    compiled: Compiled,
+    bound: Bound,
     own: Coordinates,
     params,
     constants,
     method,
     chosen,
     keys,
-    args,
-    kwargs,
     common,
 ) -> StandardErrors:
+    compiled = bound.compiled
     found = _symmetries(compiled, own, params, constants)
     latents = tuple(name for symmetry in found for name in symmetry.latents)
     if method == "bootstrap":
-        units = independent_units(em, compiled, *chosen, args, kwargs)
-        check_independent(em, units, params, args, kwargs)
-        refitted = resampled(em, compiled, units, params, constants, keys, latents, args, kwargs)
+        units = independent_units(bound, *chosen)
+        check_independent(bound, units, params)
+        refitted = resampled(bound, units, params, constants, keys, latents)
         what = (
             f"standard errors from {len(keys)} refits to the elements of {units}, drawn with "
             "replacement"
         )
     else:
-        refitted = redrawn(em, compiled, params, constants, keys, latents, args, kwargs)
+        refitted = redrawn(bound, params, constants, keys, latents)
         what = (
             f"standard errors from {len(keys)} refits to data drawn by the program at the estimate"
         )
@@ -429,15 +425,16 @@ def _caveats(refitted: Refits, not_aligned: tuple[str, ...], latents: tuple[str,
     return text
 
 
-def _symmetries(compiled: Compiled, own: Coordinates, params, constants) -> list[Symmetry]:
+def _symmetries(compiled: CompiledProgram, own: Coordinates, params, constants) -> list[Symmetry]:
     """Return how the values of the program's latents can be exchanged."""
     graph = compiled.graph
-    if "tables" not in graph.cache:
-        graph.cache["tables"] = jax.jit(
-            lambda params, constants: instance_of(graph, graph.arrays(params, constants)).tables
-        )
+
+    def tables(params, constants):
+        return instance_of(graph, graph.arrays(params, constants)).tables
+
+    tables_at = compiled.function("tables", lambda: tables)
     return symmetries(
-        graph, own, params, lambda params: jax.device_get(graph.cache["tables"](params, constants))
+        graph, own, params, lambda params: jax.device_get(tables_at(params, constants))
     )
 
 

@@ -22,6 +22,7 @@ from emjax.refits.reweighted import plates_of, reweighted
 from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values
 from emjax.run import validation
+from emjax.run.bound import Bound
 
 DRAWS = ("chain", "draw")
 
@@ -54,8 +55,8 @@ def to_arviz(
     result of another program, or draws of other shapes.
     """
     arviz, xarray = _arviz()
-    compiled, _ = em._compiled(args, kwargs)
-    graph, plates = compiled.graph, plates_of(em, args, kwargs)
+    bound = em.on(*args, **kwargs)
+    graph, plates = bound.compiled.graph, plates_of(bound)
     params = validation.checked_params(graph, result.params, complete=True)
     drawn = (
         {name: value[None] for name, value in params.items()}
@@ -65,20 +66,18 @@ def to_arviz(
     named = _Named(xarray, graph, plates)
     latent = {
         f"{name}_probability": (value, named.latent(name, value.ndim))
-        for name, value in em.posterior(params, *args, **kwargs).items()
+        for name, value in bound.posterior(params).items()
     }
     groups = {
         "posterior": named.dataset(
             {name: (value[None], (*DRAWS, *named.parameter(name))) for name, value in drawn.items()}
         ),
         "latent_posterior": named.dataset(latent),
-        "log_likelihood": named.dataset(
-            _log_likelihood(em, drawn, plate, rows, args, kwargs, plates)
-        ),
+        "log_likelihood": named.dataset(_log_likelihood(bound, drawn, plate, rows)),
         "observed_data": named.dataset(
             {
                 name: (value, named.site(name, value.ndim, is_series))
-                for name, (value, is_series) in _observed(em, params, args, kwargs).items()
+                for name, (value, is_series) in _observed(bound, params).items()
             }
         ),
     }
@@ -190,12 +189,12 @@ def _checked_draws(graph: FactorGraph, draws) -> dict:
     return arrays
 
 
-def _log_likelihood(em: EM, drawn, plate, rows, args, kwargs, plates: Plates) -> dict:
+def _log_likelihood(bound: Bound, drawn, plate, rows) -> dict:
     """Return the log-likelihood of each element of a plate under each draw, named after the only
     site observed in it.
     """
     try:
-        whole = reweighted(em, plate, rows, args, kwargs)
+        whole = reweighted(bound, plate, rows)
         found, error = whole.function(
             "draws", lambda pure, drawn: jax.lax.map(pure.contributions, drawn)
         )(whole.data, drawn)
@@ -214,12 +213,14 @@ def _log_likelihood(em: EM, drawn, plate, rows, args, kwargs, plates: Plates) ->
     return {name: (found[None], (*DRAWS, whole.plate.name))}
 
 
-def _observed(em: EM, params, args, kwargs) -> dict:
+def _observed(bound: Bound, params) -> dict:
     """Return {site: (its observed value, whether it is in a `scan`)}."""
     with numpyro.validation_enabled(False):
         ran = handlers.trace(
-            handlers.seed(handlers.substitute(em.model, data=dict(params)), jax.random.key(0))
-        ).get_trace(*args, **kwargs)
+            handlers.seed(
+                handlers.substitute(bound.compiler.model, data=dict(params)), jax.random.key(0)
+            )
+        ).get_trace(*bound.args, **bound.kwargs)
     series = {name for name, site in ran.items() if site.get("_control_flow_done")}
     return {
         name: (site["value"], name in series)

@@ -113,7 +113,7 @@ def summary(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
-    compiled, _ = em._compiled(args, kwargs)
+    compiled = em.on(*args, **kwargs).compiled
     params, plan = (
         validation.checked_params(compiled.graph, result.params, complete=True),
         em.plan(*args, **kwargs),

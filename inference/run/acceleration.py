@@ -1,5 +1,4 @@
-"""Acceleration: from EM's own steps to a point further along. The driver takes it only if the
-objective does not decrease there.
+"""Acceleration: from EM's own steps to a point further along, taken where the objective is no lower.
 
 With F the EM map on unconstrained coordinates u, both extrapolate the residuals r = F(u) − u, which
 EM shrinks by a constant factor in each direction.
@@ -17,16 +16,32 @@ LIMIT_FACTOR = 4.0
 
 
 class Accelerator(NamedTuple):
-    """A pair of pure functions: `init(u) -> state`, and `propose(state, u, F(u)) -> (state, point,
-    whether it is proposed)`.
+    """How to leap ahead from EM's own steps: pure functions, as those of an optax optimizer are.
 
-    `rejected(state)` is the state after the objective decreased at the proposal: EM goes on from F
-    of the step before.
+    With u the unconstrained coordinates of the parameters, one vector, and F(u) those after an EM
+    step:
+
+    - `init(u)`: the accelerator's first state.
+    - `propose(state, u, F(u))`: (its next state, a point, whether to try that point instead of
+      F(u)). EM takes the point only if the objective does not decrease there.
+    - `rejected(state)`: the state after the objective decreased at the point that was proposed last;
+      EM goes on from F(u).
+    - `cycle`: EM has converged when so many steps together gain nothing. Between two leaps a single
+      step may gain little.
+
+    ```python
+    def leap(state, u, image):                      # twice as far as every EM step goes
+        return state, u + 2 * (image - u), jnp.asarray(True)
+
+    doubled = Accelerator(lambda u: (), leap, lambda state: state, cycle=2)
+    EM(coins, acceleration=doubled).run(jax.random.key(0), heads)
+    ```
     """
 
     init: Callable
     propose: Callable
     rejected: Callable
+    cycle: int = 4
 
 
 def squarem() -> Accelerator:

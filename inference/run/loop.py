@@ -17,7 +17,8 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated, m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
-from emjax.run.acceleration import ACCELERATORS, Accelerator
+from emjax.run.acceleration import Accelerator
+from emjax.run.settings import Settings
 
 
 class Status(IntEnum):
@@ -50,15 +51,18 @@ class Status(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
+# the status of a run that has not stopped
 RUNNING = -1
-# accelerated, EM has converged when as many steps as a cycle has together gain nothing: those
-# between two leaps gain little
-CYCLE = 4
+# a gain below so many units in the last place of the objective is no gain, a decrease beyond so
+# many is more than rounding
+ROUNDING_OF_A_GAIN = 4
+ROUNDING_OF_A_SUM = 1000
 
 
-def has_failed(status):
-    """Whether a status (an integer or an array of them) says that the parameters before the last
-    ones are to be reported.
+def has_failed(status: Any) -> Any:
+    """Return whether the parameters before the last ones are to be reported.
+
+    `status`: an integer, or an array of them.
     """
     return (status == Status.NOT_FINITE) | (status == Status.OBJECTIVE_DECREASED)
 
@@ -77,8 +81,13 @@ class EMState(eqx.Module):
 
 
 class Leap(eqx.Module):
-    """What acceleration remembers: its own state, whether the point to be evaluated is a proposal,
-    and EM's own next state, where it goes on if that is none.
+    """What acceleration remembers.
+
+    **Attributes:**
+
+    - `state`: the accelerator's own.
+    - `is_proposal`: whether the point to be evaluated next is a proposal.
+    - `image`: EM's own next state, where it goes on if the proposal is no good.
     """
 
     state: Any
@@ -87,12 +96,19 @@ class Leap(eqx.Module):
 
 
 class LoopState(eqx.Module):
-    """Where the loop stands: the `state` to be evaluated next; `reported`, the parameters of the
-    last value of the objective that counts; the objective at every step so far; and `leap`, None
-    without acceleration.
+    """All that a run is at a step: from it, the run goes on to the same end.
+
+    **Attributes:**
+
+    - `current`: the state to be evaluated next.
+    - `reported`: the parameters of the last value of the objective that counts.
+    - `objective`: in nats, at every step so far; zero beyond.
+    - `step`: how many steps were taken.
+    - `status`: why the run stopped (`Status`), or `RUNNING`.
+    - `leap`: None without acceleration.
     """
 
-    state: EMState
+    current: EMState
     reported: dict[str, Array]
     objective: Float[Array, "step"]
     step: Int[Array, ""]
@@ -100,9 +116,15 @@ class LoopState(eqx.Module):
     leap: Leap | None
 
     @property
-    def num_steps(self):
+    def num_steps(self) -> Any:
         """How many EM steps led to `reported`."""
         return self.step - (has_failed(self.status) & (self.step > 0))
+
+    @property
+    def last_evaluated(self) -> dict[str, Array]:
+        """The parameters at which the objective was evaluated last, though it was not finite."""
+        is_finite = int(self.status) != Status.NOT_FINITE
+        return self.reported if is_finite else self.current.params
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,65 +133,56 @@ class Loop:
 
     graph: FactorGraph
     maximizers: Sequence[Maximizer]
-    temperature: Any
-    tol: Any
-    stop: str
-    max_steps: Any
-    acceleration: str | None
+    settings: Settings
+    accelerator: Accelerator | None
 
-    def state(self, params) -> EMState:
-        return EMState(params, tuple(m.init(params) for m in self.maximizers))
+    def state(self, params: dict[str, Array]) -> EMState:
+        """Return the state at the given parameters."""
+        return EMState(params, tuple(maximizer.init(params) for maximizer in self.maximizers))
 
-    def start(self, params) -> LoopState:
-        """Return the carry before the first step. (The objective has room for the steps that follow
-        a polish.)
+    def start(self, params: dict[str, Array]) -> LoopState:
+        """Return where the loop stands before the first step."""
+        state, zero = self.state(params), jnp.zeros((), jnp.int32)
+        leap = None
+        if self.accelerator is not None:
+            vector, _ = self._unconstrained.around(params)
+            leap = Leap(self.accelerator.init(vector), jnp.zeros((), bool), state)
+        # the steps that follow a polish need room, too
+        objective = jnp.zeros(self.settings.max_steps + 3, jnp.result_type(float))
+        return LoopState(state, dict(params), objective, zero, zero + RUNNING, leap)
+
+    def advance(
+        self, at: LoopState, constants: Sequence, stop_at: Any, limit: int | None = None
+    ) -> LoopState:
+        """Run steps until one of the reasons to stop, or until `stop_at` steps.
+
+        `limit`: the most steps, if not `max_steps`.
         """
-        zero, state = jnp.zeros((), jnp.int32), self.state(params)
-        leap = (
-            None
-            if self._accelerator is None
-            else Leap(
-                self._accelerator.init(self._unconstrained.around(params)[0]),
-                jnp.zeros((), bool),
-                state,
-            )
-        )
-        return LoopState(
-            state,
-            dict(params),
-            jnp.zeros(self.max_steps + 3, jnp.result_type(float)),
-            zero,
-            zero + RUNNING,
-            leap,
-        )
+        limit = self.settings.max_steps if limit is None else limit
 
-    def advance(self, carry: LoopState, constants, stop_at, limit: int | None = None) -> LoopState:
-        """Run steps until one of the reasons to stop, or until `stop_at` steps. `limit`: the most
-        steps, if not `max_steps`.
+        # Natural-parameter tables go from one step to the next: computed within the step that reads
+        # them, XLA would fuse them with their lookups, and take a logarithm for each row of data.
+        def tables(at: LoopState) -> list:
+            arrays = self.graph.arrays(at.current.params, constants)
+            return instance_of(self.graph, arrays).tables
 
-        Natural-parameter tables go from one step to the next: computed within the step that reads
-        them, XLA would fuse them with their lookups, and take a logarithm for each row of the data.
-        """
+        def goes_on(carried: tuple) -> Any:
+            at, _ = carried
+            return (at.status < 0) & (at.step < stop_at)
 
-        def tables(carry: LoopState):
-            return instance_of(self.graph, self.graph.arrays(carry.state.params, constants)).tables
+        def iterate(carried: tuple) -> tuple:
+            at = self._iterate(*carried, constants, limit)
+            return at, tables(at)
 
-        def iterate(both):
-            carry = self._iterate(*both, constants, self.max_steps if limit is None else limit)
-            return carry, tables(carry)
+        return jax.lax.while_loop(goes_on, iterate, (at, tables(at)))[0]
 
-        return jax.lax.while_loop(
-            lambda both: (both[0].status < 0) & (both[0].step < stop_at),
-            iterate,
-            (carry, tables(carry)),
-        )[0]
-
-    def step(self, state: EMState, constants, temperature=None) -> tuple[EMState, Float[Array, ""]]:
+    def step(
+        self, state: EMState, constants: Sequence, temperature: Any = None
+    ) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective that entered it."""
+        temperature = self.settings.temperature if temperature is None else temperature
         arrays = self.graph.arrays(state.params, constants)
-        objective, statistics = e_step(
-            self.graph, arrays, self.temperature if temperature is None else temperature
-        )
+        objective, statistics = e_step(self.graph, arrays, temperature)
         return self._m_step(state, constants, statistics), objective
 
     def _m_step(self, state: EMState, constants, statistics) -> EMState:
@@ -177,59 +190,50 @@ class Loop:
             *m_step(self.maximizers, state.params, state.optimizer, constants, statistics)
         )
 
-    def _iterate(self, carry: LoopState, tables, constants, limit: int) -> LoopState:
+    def _iterate(self, at: LoopState, tables, constants, limit: int) -> LoopState:
         """E-step; has it stopped? M-step; perhaps a leap."""
-        state, step = carry.state, carry.step
-        objective, statistics = e_step(
-            self.graph, self.graph.arrays(state.params, constants), self.temperature, tables
-        )
-        previous = jnp.where(step > 0, carry.objective[step - 1], -jnp.inf)
-        # a leap that came down counts as a step that gained nothing, and EM goes on from its own
-        # image
-        missed = (
-            jnp.zeros((), bool)
-            if carry.leap is None
-            else carry.leap.is_proposal & ~(objective >= previous)
-        )
+        state, step = at.current, at.step
+        arrays = self.graph.arrays(state.params, constants)
+        objective, statistics = e_step(self.graph, arrays, self.settings.temperature, tables)
+        previous = jnp.where(step > 0, at.objective[step - 1], -jnp.inf)
+        # a leap that came down counts as a step that gained nothing: EM goes on from its own image
+        missed = jnp.zeros((), bool)
+        if at.leap is not None:
+            missed = at.leap.is_proposal & ~(objective >= previous)
         objective = jnp.where(missed, previous, objective)
-        status = self._status(objective, carry, limit)
-        history = carry.objective.at[step].set(objective)
+        status = self._status(objective, at, limit)
         after = jax.lax.cond(
             (status < 0) & ~missed,
             lambda: self._m_step(state, constants, statistics),
             lambda: state,
         )
-        keep = missed | (has_failed(status) & (step > 0))
         # while running, `reported` is where the objective was last evaluated; at a stop, it is what
         # is reported
-        reported = jax.tree.map(
-            lambda old, new: jnp.where(keep, old, new), carry.reported, state.params
-        )
+        keep = missed | (has_failed(status) & (step > 0))
+        reported = _where(keep, at.reported, state.params)
         leap = None
-        if carry.leap is not None:
-            after, leap = self._leapt(carry.leap, state, after, missed, status)
+        if at.leap is not None:
+            after, leap = self._leapt(at.leap, state, after, missed, status)
+        history = at.objective.at[step].set(objective)
         return LoopState(after, reported, history, step + (status < 0), status, leap)
 
-    def _status(self, objective, carry: LoopState, limit: int):
-        eps, step = jnp.finfo(objective.dtype).eps, carry.step
+    def _status(self, objective, at: LoopState, limit: int):
+        """Return why to stop at an objective that was just evaluated, or `RUNNING`."""
+        step, history = at.step, at.objective
         size = 1 + jnp.abs(objective)
-        gain, before = (
-            objective - carry.objective[step - 1],
-            carry.objective[step - 1] - carry.objective[step - 2],
-        )
-        gain = recent = jnp.where(step > 0, gain, jnp.inf)
-        if self.acceleration is not None:
-            recent = jnp.where(step >= CYCLE, objective - carry.objective[step - CYCLE], jnp.inf)
-        left = (
-            recent
-            if self.stop == "gain"
-            else jnp.where(step > 1, still_to_gain(gain, before), jnp.inf)
-        )
-        is_converged = (left <= self.tol * size) | (recent <= 4 * float(eps) * size)
-        status = jnp.where(
-            is_converged, Status.CONVERGED, jnp.where(step >= limit, Status.MAX_STEPS, RUNNING)
-        )
-        status = jnp.where(gain < -1000 * eps * size, Status.OBJECTIVE_DECREASED, status)
+        unit = jnp.finfo(objective.dtype).eps * size
+        gain = recent = jnp.where(step > 0, objective - history[step - 1], jnp.inf)
+        if self.accelerator is not None:
+            cycle = self.accelerator.cycle
+            recent = jnp.where(step >= cycle, objective - history[step - cycle], jnp.inf)
+        left = recent
+        if self.settings.stop == "aitken":
+            gain_before = history[step - 1] - history[step - 2]
+            left = jnp.where(step > 1, still_to_gain(gain, gain_before), jnp.inf)
+        is_converged = (left <= self.settings.tol * size) | (recent <= ROUNDING_OF_A_GAIN * unit)
+        status = jnp.where(step >= limit, Status.MAX_STEPS, RUNNING)
+        status = jnp.where(is_converged, Status.CONVERGED, status)
+        status = jnp.where(gain < -ROUNDING_OF_A_SUM * unit, Status.OBJECTIVE_DECREASED, status)
         return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
 
     # ── acceleration ──────────────────────────────────────────────────────────────────────────────
@@ -240,45 +244,40 @@ class Loop:
         return estimated(self.maximizers)
 
     @property
-    def _accelerator(self) -> Accelerator | None:
-        return ACCELERATORS[self.acceleration]() if self.acceleration else None
-
-    @property
     def _unconstrained(self) -> Unconstrained:
         return Unconstrained(self.graph.parameters, self.estimated)
 
     def _leapt(
         self, leap: Leap, entered: EMState, image: EMState, missed, status
     ) -> tuple[EMState, Leap]:
-        """Return the state to be evaluated next, EM's image or a proposal beyond it, and what to
-        remember.
+        """Return the state to be evaluated next, and what to remember.
+
+        The state is EM's image of the one that was `entered`, or a proposal beyond it.
         """
-        image = jax.tree.map(lambda old, new: jnp.where(missed, old, new), leap.image, image)
-        (start, _), (end, back) = (
-            self._unconstrained.around(entered.params),
-            self._unconstrained.around(image.params),
-        )
-        state, point, is_proposal = self._accelerator.propose(leap.state, start, end)
-        state = jax.tree.map(
-            lambda a, b: jnp.where(missed, a, b), self._accelerator.rejected(leap.state), state
-        )
+        image = _where(missed, leap.image, image)
+        start, _ = self._unconstrained.around(entered.params)
+        end, back = self._unconstrained.around(image.params)
+        state, point, is_proposal = self.accelerator.propose(leap.state, start, end)
+        state = _where(missed, self.accelerator.rejected(leap.state), state)
         is_proposal &= ~missed & (status < 0) & jnp.isfinite(point).all()
         beyond = back(jnp.where(is_proposal, point, end))
-        inside = {
-            name: jnp.isfinite(u).all() for name, u in self._unconstrained.inverse(beyond).items()
-        }
-        moved = {
-            name: jnp.where(is_proposal & inside[name], value, image.params[name])
-            for name, value in beyond.items()
-        }
+        # a leap may round to the boundary, from which there is no way back: that entry is not taken
+        moved = {}
+        for name, coordinate in self._unconstrained.inverse(beyond).items():
+            is_inside = jnp.isfinite(coordinate).all()
+            moved[name] = jnp.where(is_proposal & is_inside, beyond[name], image.params[name])
         return EMState({**image.params, **moved}, image.optimizer), Leap(state, is_proposal, image)
 
 
-def still_to_gain(gain, gain_before):
-    """Return what is still to gain if gains go on to shrink by the last factor r = gain /
-    gain_before: gain · r / (1 − r).
+def _where(condition, first, second):
+    """Return one of two trees of the same structure."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), first, second)
 
-    Infinite where they do not shrink. Source: Aitken (1926); Böhning, Dietz, Schaub, Schlattmann &
+
+def still_to_gain(gain: Any, gain_before: Any) -> Any:
+    """Return what is still to gain, in nats; infinite where gains do not shrink.
+
+    If they go on to shrink by the last factor r = gain / gain_before, that is gain · r / (1 − r). Source: Aitken (1926); Böhning, Dietz, Schaub, Schlattmann &
     Lindsay (1994).
     """
     rate = gain / jnp.where(gain_before > 0, gain_before, 1)

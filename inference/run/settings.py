@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpyro.infer import init_to_sample
 
-from emjax.run.acceleration import ACCELERATORS
+from emjax.run.acceleration import ACCELERATORS, Accelerator
 from emjax.run.polish import POLISHERS
 from emjax.starts.strategies import START_STRATEGIES
 
@@ -17,7 +17,6 @@ TEMPERATURES = {"soft": 1.0, "hard": 0.0}
 CHOICES = {
     "chains": ("sequential", "checkpointed", "parallel"),
     "stop": ("gain", "aitken"),
-    "acceleration": (None, *ACCELERATORS),
     "polish": (None, *POLISHERS),
 }
 
@@ -32,7 +31,7 @@ class Settings:
     tol: Any
     stop: str
     max_steps: Any
-    acceleration: str | None
+    acceleration: str | Accelerator | None
     polish: str | None
     num_restarts: Any
     short_steps: Any
@@ -67,6 +66,13 @@ class Settings:
                     f"{name} must be one of {', '.join(map(repr, choices))}, not "
                     f"{getattr(self, name)!r}."
                 )
+        if not isinstance(self.acceleration, Accelerator) and (
+            self.acceleration not in (None, *ACCELERATORS)
+        ):
+            raise ValueError(
+                f"acceleration must be one of {', '.join(map(repr, (None, *ACCELERATORS)))}, not "
+                f"{self.acceleration!r}. To leap by a rule of your own, pass an emjax.Accelerator."
+            )
         if isinstance(self.fixed, str) or not all(isinstance(name, str) for name in self.fixed):
             raise ValueError(
                 f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
@@ -107,6 +113,13 @@ class Settings:
     @property
     def temperature(self):
         return TEMPERATURES.get(self.e_step) if isinstance(self.e_step, str) else self.e_step
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """What leaps ahead of EM's own steps; None: nothing does."""
+        if self.acceleration is None or isinstance(self.acceleration, Accelerator):
+            return self.acceleration
+        return ACCELERATORS[self.acceleration]()
 
     @property
     def strategy(self) -> Callable:

@@ -259,7 +259,7 @@ def check_start(
                 "distributions, and EM can never part equal ones. Start from different values: "
                 "em.run(..., init_params={...}), or "
                 "numpyro.param(name, lambda key: ...).",
-                stacklevel=5,
+                stacklevel=6,
             )
     _warn_of_many_values(graph)
 
@@ -353,5 +353,5 @@ def _warn_of_many_values(graph: FactorGraph) -> None:
                 f"Continuous latent '{name}' has as many values ({size}) as site "
                 f"'{users[0].site.name}' has data. EM estimates each by MAP, not by "
                 "integrating it out: estimates of other parameters may be biased.",
-                stacklevel=5,
+                stacklevel=6,
             )

@@ -107,9 +107,10 @@ def test_the_derivative_of_em_is_one_less_the_part_of_the_information_that_is_ob
     itself.
     """
     em, result, found = two
-    compiled, params, constants = em._at(result.params, (X,), {})
+    bound = em.on(X)
+    compiled, (params, constants) = bound.compiled, bound.at(result.params)
     own = coordinates(compiled.graph, compiled.maximizers, params)
-    seen = jax.device_get(diagnosis._compiled(compiled, own)(params, constants))
+    seen = jax.device_get(diagnosis._all_seen(compiled, own)(params, constants))
     expected = np.eye(5) - np.linalg.inv(-seen["hessian of Q"]) @ -seen["hessian"]
     np.testing.assert_allclose(seen["derivative of EM"].T, expected, atol=1e-6)
     state = em.init(KEY, X)
@@ -303,7 +304,8 @@ def test_equal_states_of_a_chain_are_duplicates():
         "rate": [1.0, 7.0, 7.0],
     }
     em = EM(chain)
-    compiled, _, constants = em._at(params, (y,), {})
+    bound = em.on(y)
+    compiled, (_, constants) = bound.compiled, bound.at(params)
     graph = compiled.graph
 
     @jax.jit

@@ -13,7 +13,6 @@ from emjax import EM
 from emjax.e_step import blocks
 from emjax.e_step.blocks import blocks_of
 from emjax.e_step.e_step import e_step, instance_of, log_partition_of
-from emjax.run.compiled import Compiled
 
 RNG = np.random.default_rng(3)
 X, XY = RNG.normal(size=23), RNG.normal(size=(23, 3))
@@ -116,7 +115,7 @@ PROGRAMS = {
 )
 def test_blocks_add_up_to_one_pass(program, rows, monkeypatch):
     args = tuple(map(jnp.asarray, PROGRAMS[program]))
-    compiled = Compiled(EM(program), args, {}, False)
+    compiled = EM(program).on(*args).compiled
     params = compiled.initial(jax.random.key(0), list(args))
     constants = compiled.prepare(list(args))
 

@@ -15,7 +15,6 @@ from emjax import EM
 from emjax.e_step import blocks, e_step
 from emjax.models import gaussian_mixture
 from emjax.numerics import guards
-from emjax.run.compiled import Compiled
 
 RNG = np.random.default_rng(5)
 DOCUMENT, WORD, COUNT = (
@@ -104,7 +103,7 @@ def margins_seen(monkeypatch) -> list:
 def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
     program, args, params, is_good = CASES[name]
     args = tuple(map(jnp.asarray, args))
-    compiled = Compiled(EM(program), args, {}, False)
+    compiled = EM(program).on(*args).compiled
     params = {key: jnp.asarray(value) for key, value in params.items()}
     constants = compiled.prepare(list(args))
 
@@ -154,12 +153,12 @@ def sizes(jaxpr) -> list[int]:
 
 
 def largest_in_a_step(program, args, monkeypatch=None) -> int:
-    compiled = Compiled(EM(program), args, {}, False)
+    compiled = EM(program).on(*args).compiled
     constants = jax.eval_shape(compiled.graph.prepare, list(args))
     state = jax.eval_shape(
-        lambda key: compiled.loop.state(compiled.initial(key, list(args))), jax.random.key(0)
+        lambda key: compiled.pure.loop.state(compiled.initial(key, list(args))), jax.random.key(0)
     )
-    return max(sizes(jax.make_jaxpr(compiled.loop.step)(state, constants).jaxpr))
+    return max(sizes(jax.make_jaxpr(compiled.pure.loop.step)(state, constants).jaxpr))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])

@@ -125,9 +125,8 @@ def expected_statistics_times_tables(chain: Chain, chains: str):
     """log p(x | params) by an E-step, and the gradient of what its expected statistics make of the
     tables: Fisher's identity.
     """
-    compiled, params, constants = EM(chain.model, chains=chains)._at(
-        chain.params, (chain.data,), {}
-    )
+    bound = EM(chain.model, chains=chains).on(chain.data)
+    compiled, (params, constants) = bound.compiled, bound.at(chain.params)
     graph = compiled.graph
 
     def expected(unconstrained):
@@ -194,7 +193,8 @@ def orders(monkeypatch) -> list[int]:
 
 def trace_log_likelihood(model, params, *args):
     """Trace log Z without compiling it."""
-    compiled, data = EM(model)._compiled(args, {})
+    bound = EM(model).on(*args)
+    compiled, data = bound.compiled, bound.data
     jax.eval_shape(compiled.log_likelihood, params, jax.eval_shape(compiled.prepare, data))
 
 

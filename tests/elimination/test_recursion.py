@@ -206,7 +206,8 @@ PROGRAMS = [
 
 def whole_problem(program, *data):
     em = EM(program)
-    compiled, data = em._compiled(data, {})
+    bound = em.on(*data)
+    compiled, data = bound.compiled, bound.data
     params = em.init(jax.random.key(0), *data).params
     return instance_of(compiled.graph, compiled.graph.arrays(params, compiled.graph.prepare(data)))
 

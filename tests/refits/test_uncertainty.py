@@ -196,7 +196,8 @@ def test_information_is_a_finite_difference_of_the_brute_force_likelihood(
     em, result = request.getfixturevalue(fitted)
     found = standard_errors(em, result, *args)
     assert found.coordinates == names
-    compiled, params, _ = em._at(result.params, args, {})
+    bound = em.on(*args)
+    compiled, params = bound.compiled, bound.checked(result.params)
     vector = np.asarray(coordinates(compiled.graph, compiled.maximizers, params).flatten(params))
     np.testing.assert_allclose(result.log_likelihood, oracle(vector), rtol=1e-12)
     expected = -finite_difference_hessian(oracle, vector)
@@ -357,7 +358,7 @@ SEVERAL = {
 @pytest.fixture(scope="module")
 def several_coordinates():
     em = EM(several)
-    compiled, _ = em._compiled((X,), {})
+    compiled = em.on(X).compiled
     estimated = [replace(m, method="closed form") for m in compiled.maximizers]
     params = {name: jnp.asarray(value) for name, value in SEVERAL.items()}
     return (
@@ -432,7 +433,7 @@ def test_free_parameters_are_counted_whatever_lies_on_the_boundary(several_coord
 
 
 def test_a_fixed_parameter_has_no_coordinate():
-    compiled, _ = EM(mixture, fixed={"scale"})._compiled((X,), {})
+    compiled = EM(mixture, fixed={"scale"}).on(X).compiled
     own = coordinates(compiled.graph, compiled.maximizers)
     assert own.held == ("scale",) and own.names == ("loc[0]", "loc[1]", "log weights[0]/weights[1]")
     assert num_free_parameters(compiled.graph, compiled.maximizers) == 3
@@ -528,8 +529,9 @@ def test_a_bootstrap_of_sequences_draws_sequences_and_simulates_them_in_time(fit
         and found.aligned == ("state",)
         and "'sequences'" in str(found)
     )
-    compiled, params, _ = em._at(result.params, (Y,), {})
-    draw, data = simulated(em, compiled, (Y,), {}, concrete=False)
+    bound = em.on(Y)
+    params = bound.checked(result.params)
+    draw, data = simulated(bound), bound.data
     many = jax.jit(jax.vmap(lambda key: draw(key, params, data)["y"]))(jax.random.split(KEY, 1000))
     # E[y_t] = start · transitionᵗ · rate
     start, transition, rate = (np.asarray(params[name]) for name in ("start", "transition", "rate"))
@@ -544,7 +546,8 @@ def test_a_bootstrap_of_sequences_draws_sequences_and_simulates_them_in_time(fit
 
 def test_the_symmetry_of_a_chain_exchanges_both_axes_of_its_transitions(fitted_chain):
     em, result = fitted_chain
-    compiled, params, constants = em._at(result.params, (Y,), {})
+    bound = em.on(Y)
+    compiled, (params, constants) = bound.compiled, bound.at(result.params)
     own = coordinates(compiled.graph, compiled.maximizers, params)
     (symmetry,) = uncertainty._symmetries(compiled, own, params, constants)
     assert symmetry == Symmetry(("state",), 2, {"start": (0,), "transition": (0, 1), "rate": (0,)})
@@ -623,7 +626,7 @@ def symmetric_or_not(x, how):
     ],
 )
 def test_a_program_says_itself_which_values_can_be_exchanged(how, expected):
-    compiled, _ = EM(symmetric_or_not)._compiled((X[:4], how), {})
+    compiled = EM(symmetric_or_not).on(X[:4], how).compiled
     params = {name: np.ones(p.shape) for name, p in compiled.graph.parameters.items()}
     own = coordinates(compiled.graph, compiled.maximizers)
     constants = compiled.prepare([jnp.asarray(X[:4])])
@@ -647,7 +650,8 @@ def test_intervals_cover_as_often_as_they_say(fitted_mixture):
     z = (rng.uniform(size=(1000, 400)) > 0.4).astype(int)
     data = rng.normal(truth["loc"][z], truth["scale"][z])
     em, _ = fitted_mixture
-    compiled, start, _ = em._at(truth, (data[0],), {})
+    bound = em.on(data[0])
+    compiled, start = bound.compiled, bound.checked(truth)
     own = coordinates(compiled.graph, compiled.maximizers)
     state = replace(em.init(KEY, data[0]), params=start)
 

@@ -77,7 +77,7 @@ def chain():
 
 
 def dimensions(program, *args):
-    return parameter_dimensions(EM(program)._compiled(args, {})[0].graph)
+    return parameter_dimensions(EM(program).on(*args).compiled.graph)
 
 
 def test_axes_of_parameters_are_named_by_the_latents_whose_values_they_list():
@@ -95,7 +95,7 @@ def test_axes_of_parameters_are_named_by_the_latents_whose_values_they_list():
 
 
 def test_a_transition_lists_the_next_state_too(chain):
-    graph = chain[0]._compiled(chain[2], {})[0].graph
+    graph = chain[0].on(*chain[2]).compiled.graph
     assert parameter_dimensions(graph) == {
         "initial": ("state",),
         "transition": ("state", "next_state"),

@@ -28,8 +28,9 @@ class Starts:
     """The starts of a program on its data, compiled once for each strategy."""
 
     def __init__(self, model, *args):
-        self.compiled, self.data = EM(model)._compiled(args, {})
-        self.own = self.compiled.initial_values(KEY, self.data)
+        bound = EM(model).on(*args)
+        self.compiled, self.data = bound.compiled, bound.data
+        self.own = self.compiled.pure.initial_values(KEY, self.data)
         self.functions = {}
 
     def __call__(self, name, key=KEY, params=None, data=None):

@@ -1,0 +1,19 @@
+"""Types of what users pass, for type checkers.
+
+Where annotations are executed, as in the tests, anything passes them: wrong input is to reach our own
+errors, which name the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emjax.run.result import EMResult
+
+    Params = Mapping[str, Any] | EMResult
+    Real = float
+    Whole = int
+else:
+    Params = Real = Whole = Any

@@ -1,0 +1,246 @@
+"""A run as pure functions of arrays: where it starts, its steps, its end, and what can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from emjax.e_step.e_step import log_partition_of, pairwise_posterior, posterior
+from emjax.graph.build import factor_graph
+from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.m_step import maximizers
+from emjax.m_step.maximizer import Maximizer
+from emjax.program.trace import initial_values, trace
+from emjax.run import validation
+from emjax.run.batches import batch_size, in_batches
+from emjax.run.degeneracy import Watch
+from emjax.run.loop import EMState, Loop, LoopState, has_failed
+from emjax.run.polish import polished
+from emjax.run.settings import Settings
+from emjax.starts.locations import locations_of
+from emjax.starts.strategies import START_STRATEGIES
+
+
+class Start(eqx.Module):
+    """Where a run starts: the parameters, and what the checks of them and of the data look at."""
+
+    params: dict[str, Array]
+    violations: list
+    inspection: dict
+
+
+class End(eqx.Module):
+    """Where a run ends.
+
+    **Attributes:**
+
+    - `at`: where the loop stands.
+    - `log_likelihood`: log p(x | params) in nats, at the parameters reported.
+    - `spreads`: the spread of the data that each scale is of (`degeneracy`).
+    """
+
+    at: LoopState
+    log_likelihood: Float[Array, ""]
+    spreads: dict
+
+
+@dataclass(frozen=True, eq=False)
+class PureProgram:
+    """A program traced for arguments of given shapes, as pure functions of the arrays among these.
+
+    - `initial_values`: (random key, data) → the program's own start.
+    - `is_random`: whether that start depends on the key.
+    - `watch`: what sees that a component degenerates.
+
+    In every method, `data` are the arrays among the program's arguments, and `constants` what
+    depends on these alone (`graph.prepare`).
+    """
+
+    settings: Settings
+    initial_values: Callable
+    is_random: bool
+    graph: FactorGraph
+    maximizers: Sequence[Maximizer]
+    loop: Loop
+    watch: Watch
+
+    @classmethod
+    def traced(cls, model: Callable, settings: Settings, args, kwargs, concrete: bool):
+        """Return a program traced for arguments. `concrete`: the values of arrays are constants."""
+        own_start, parameters, is_random = initial_values(
+            model, settings.strategy, args, kwargs, concrete
+        )
+        program = trace(model, parameters, args, kwargs, concrete)
+        graph = replace(factor_graph(program), chains=settings.chains)
+        in_turn = maximizers(graph, settings.m_step or {}, settings.fixed)
+        loop = Loop(graph, in_turn, settings, settings.accelerator)
+        return cls(settings, own_start, is_random, graph, in_turn, loop, Watch(graph, in_turn))
+
+    # ── where a run starts ────────────────────────────────────────────────────────────────────────
+
+    def initial(self, rng_key, data: Sequence) -> dict[str, Any]:
+        """Return the parameters that a run without given values starts at."""
+        constants = self.graph.prepare(data)
+        own = self.initial_values(rng_key, data)
+        return self._annealed(self._drawn(rng_key, own, constants, 0), constants)
+
+    def _first(self, rng_key, data, given, constants, number) -> dict[str, Any]:
+        """Return the parameters that start `number` of several begins at: given, or the program's
+        own, or by a strategy; annealed.
+        """
+        values = {name: value for name, (value, _) in given.items()}
+        is_given = {name: flag for name, (_, flag) in given.items()}
+
+        def with_given(params):
+            return {name: jnp.where(is_given[name], values[name], params[name]) for name in values}
+
+        def completed():
+            own = with_given(self.initial_values(rng_key, data))
+            return with_given(self._drawn(rng_key, own, constants, number))
+
+        def as_given():
+            return {name: jnp.asarray(value) for name, value in values.items()}
+
+        # a program's own start may take long, or fail: it is not computed where nobody asks for it
+        all_given = jnp.all(jnp.asarray(list(is_given.values()), bool))
+        return self._annealed(jax.lax.cond(all_given, as_given, completed), constants)
+
+    def _drawn(self, rng_key, own, constants, number) -> dict[str, Any]:
+        """Return a start by the strategy asked for.
+
+        Where none is, and all starts would be the program's own, all but the first are drawn:
+        k-means++ seeds, if latents choose locations, else random responsibilities.
+        """
+        settings = self.settings
+        strategy = settings.init if isinstance(settings.init, str) else None
+        if strategy is None:
+            are_different = settings.init is not None or self.is_random
+            if settings.num_restarts == 1 or are_different or not self.graph.latents:
+                return own
+        has_locations = strategy is None and locations_of(self.graph)[0]
+        name_of_strategy = strategy or ("k-means++" if has_locations else "responsibilities")
+        draw = START_STRATEGIES[name_of_strategy]
+        drawn = draw(self.graph, self.maximizers, rng_key, own, constants)
+        is_own = (strategy is None) & (number == 0)
+        return {
+            name: jnp.where(is_own | (name in settings.fixed), own[name], value)
+            for name, value in drawn.items()
+        }
+
+    def _annealed(self, params, constants) -> dict[str, Any]:
+        """Return where EM steps at the temperatures of the annealing lead.
+
+        Source: Ueda & Nakano (1998), Neural Networks 11(2).
+        """
+        temperatures = jnp.asarray(self.settings.annealing, jnp.result_type(float))
+        if not temperatures.size:
+            return params
+
+        def step(state, temperature):
+            return self.loop.step(state, constants, temperature)[0], None
+
+        return jax.lax.scan(step, self.loop.state(params), temperatures)[0].params
+
+    def start(self, rng_key, data: Sequence, given: Mapping, number: Any = 0) -> tuple[Start, list]:
+        """Return the start, and what depends on data alone."""
+        constants = self.graph.prepare(data)
+        params = self._first(rng_key, data, given, constants, number)
+        return self._checked(params, constants), constants
+
+    def _checked(self, params, constants) -> Start:
+        violations = validation.violations(self.graph, constants)
+        return Start(params, violations, validation.inspection(self.graph, params, constants))
+
+    # ── whole runs ────────────────────────────────────────────────────────────────────────────────
+
+    def update(self, state: EMState, data: Sequence) -> tuple[EMState, Float[Array, ""]]:
+        """Return the state after one EM step, and the objective that entered it."""
+        return self.loop.step(state, self.graph.prepare(data))
+
+    def run(self, rng_key, data: Sequence, given: Mapping, number: Any = 0) -> tuple[Start, End]:
+        """Return the start and the end of a whole run.
+
+        Nothing is run where the data are bad; the checks then say why. The data are no output: that
+        would copy them.
+        """
+        start, constants = self.start(rng_key, data, given, number)
+        are_good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
+        stop_at = jnp.where(are_good, self.settings.max_steps + 1, 0)
+        at = self.loop.advance(self.loop.start(start.params), constants, stop_at)
+        return start, self.end(at, constants)
+
+    def end(self, at: LoopState, constants: Sequence) -> End:
+        """Return the end of a run: polished, if that was asked for."""
+        if self.settings.polish:
+            at = self._polished(at, constants)
+        # without priors the objective of a soft E-step is the log-likelihood
+        if self.settings.temperature == 1 and not self.graph.has_priors:
+            likelihood = at.objective[at.num_steps]
+        else:
+            likelihood = self.log_likelihood(at.reported, constants)
+        return End(at, likelihood, self.watch.spreads(constants))
+
+    def _polished(self, at: LoopState, constants) -> LoopState:
+        """Return where a polish leads, and EM's own steps from there, until they confirm it."""
+        max_steps = self.settings.max_steps
+        at, plain = replace(at, leap=None), replace(self.loop, accelerator=None)
+        params = polished(
+            self.graph, self.loop.estimated, at.reported, constants, self.settings.polish
+        )
+        again = replace(
+            plain.start(params), objective=at.objective, step=at.step + 1, reported=at.reported
+        )
+        again = plain.advance(again, constants, max_steps + 3, limit=max_steps + 2)
+        failed = has_failed(at.status) | has_failed(again.status)
+        return jax.tree.map(lambda before, after: jnp.where(failed, before, after), at, again)
+
+    def short_runs(
+        self, keys, data: Sequence, given: Mapping, num_steps: Any
+    ) -> tuple[dict[str, Array], LoopState, dict]:
+        """Return where several runs start, where each is after some steps, and the data's spreads.
+
+        The first two have one more axis in front, over the runs.
+        """
+        constants = self.graph.prepare(data)
+
+        def short_run(numbered_key):
+            key, number = numbered_key
+            params = self._first(key, data, given, constants, number)
+            return params, self.loop.advance(self.loop.start(params), constants, num_steps)
+
+        numbered_keys = (keys, jnp.arange(len(keys)))
+        starts, ends = in_batches(short_run, numbered_keys, batch_size(self.graph))
+        return starts, ends, self.watch.spreads(constants)
+
+    def continued(self, params, at: LoopState, data: Sequence) -> tuple[Start, End]:
+        """Return what `run` does, of a run that started at params and stands somewhere."""
+        constants = self.graph.prepare(data)
+        at = self.loop.advance(at, constants, self.settings.max_steps + 1)
+        return self._checked(params, constants), self.end(at, constants)
+
+    # ── what can be asked ─────────────────────────────────────────────────────────────────────────
+
+    def log_likelihood(
+        self, params: Mapping, constants: Sequence, temperature: Any = 1.0
+    ) -> Float[Array, ""]:
+        """Return log p(x | params) in nats, priors left out; at temperature 0, max_z log p(x, z)."""
+        arrays = self.graph.arrays(params, constants)
+        return log_partition_of(
+            self.graph, arrays, lambda term: not term.site.is_prior, temperature
+        )
+
+    def posterior(self, params: Mapping, constants: Sequence, temperature: Any) -> dict[str, Array]:
+        """Return p(latent | data) of every latent: its shape, then its support."""
+        return posterior(self.graph, self.graph.arrays(params, constants), temperature)
+
+    def pairwise_posterior(
+        self, params: Mapping, constants: Sequence, temperature: Any
+    ) -> dict[str, Array]:
+        """Return p(latent at t, latent at t + 1 | data) of every latent within a `scan`."""
+        return pairwise_posterior(self.graph, self.graph.arrays(params, constants), temperature)
