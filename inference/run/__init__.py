@@ -3,6 +3,6 @@
 In: a program compiled for its arguments, a start, and the settings of `EM`.
 Out: an `EMResult`: the estimate, why EM stopped, and what is wrong with it.
 Read first: `loop`, then `pure` and `bound`. Each file imports only those before it:
-acceleration, batches, degeneracy, polish, validation, settings, loop, restarts, result, annotations,
-pure, compiled, bound.
+acceleration, batches, degeneracy, polish, validation, settings, loop, restarts, result,
+annotations, pure, compiled, bound.
 """

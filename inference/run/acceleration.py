@@ -1,4 +1,4 @@
-"""Acceleration: from EM's own steps to a point further along, taken where the objective is no lower.
+"""Acceleration: from EM's own steps to a point further along, taken if the objective rises.
 
 With F the EM map on unconstrained coordinates u, both extrapolate the residuals r = F(u) − u, which
 EM shrinks by a constant factor in each direction.
@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+# how many differences Anderson acceleration mixes: more of them are older, and less alike
 WINDOW = 5
+# by how much SQUAREM's longest step grows when it binds, and shrinks when a leap is rejected
 LIMIT_FACTOR = 4.0
 
 
@@ -24,8 +26,8 @@ class Accelerator(NamedTuple):
     - `init(u)`: the accelerator's first state.
     - `propose(state, u, F(u))`: (its next state, a point, whether to try that point instead of
       F(u)). EM takes the point only if the objective does not decrease there.
-    - `rejected(state)`: the state after the objective decreased at the point that was proposed last;
-      EM goes on from F(u).
+    - `rejected(state)`: the state after the objective decreased at the last point proposed; EM goes
+      on from F(u).
     - `cycle`: EM has converged when so many steps together gain nothing. Between two leaps a single
       step may gain little.
 
@@ -45,11 +47,12 @@ class Accelerator(NamedTuple):
 
 
 def squarem() -> Accelerator:
-    """Return SQUAREM: after two steps r, then v = Δr, the point u − 2αr + α²v with α = −‖r‖ / ‖v‖;
-    one plain step follows.
+    """Return SQUAREM: two plain steps, a leap, one plain step, and again.
 
-    −α is at most a limit that grows fourfold when it binds, and is a quarter of a step that was
-    rejected. Source: Varadhan & Roland (2008), Scandinavian Journal of Statistics 35(2), scheme S3.
+    With r the residual of the first step and v = Δr what it changed by in the second, the leap is
+    to u − 2αr + α²v, α = −‖r‖ / ‖v‖. −α is at most a limit that grows fourfold when it binds, and
+    is a quarter of a step that was rejected.
+    Source: Varadhan & Roland (2008), Scandinavian Journal of Statistics 35(2), scheme S3.
     """
 
     def init(u):
@@ -63,21 +66,21 @@ def squarem() -> Accelerator:
         }
 
     def propose(state, u, image):
-        first, second = state["phase"] == 0, state["phase"] == 1
-        v = image - u - state["residual"]
-        length, curvature = jnp.linalg.norm(state["residual"]), jnp.linalg.norm(v)
-        step = jnp.clip(length / jnp.where(curvature > 0, curvature, 1), 1, state["limit"])
-        point = state["start"] + 2 * step * state["residual"] + step**2 * v
+        is_first, is_second = state["phase"] == 0, state["phase"] == 1
+        start, residual, limit = state["start"], state["residual"], state["limit"]
+        v = image - u - residual
+        length, curvature = jnp.linalg.norm(residual), jnp.linalg.norm(v)
+        step = jnp.clip(length / jnp.where(curvature > 0, curvature, 1), 1, limit)
+        point = start + 2 * step * residual + step**2 * v
+        binds = is_second & (step == limit)
         after = {
             "phase": (state["phase"] + 1) % 3,
-            "start": jnp.where(first, u, state["start"]),
-            "residual": jnp.where(first, image - u, state["residual"]),
-            "step": jnp.where(second, step, state["step"]),
-            "limit": jnp.where(
-                second & (step == state["limit"]), LIMIT_FACTOR * step, state["limit"]
-            ),
+            "start": jnp.where(is_first, u, start),
+            "residual": jnp.where(is_first, image - u, residual),
+            "step": jnp.where(is_second, step, state["step"]),
+            "limit": jnp.where(binds, LIMIT_FACTOR * step, limit),
         }
-        return after, point, second
+        return after, point, is_second
 
     def rejected(state):
         return {
@@ -90,13 +93,12 @@ def squarem() -> Accelerator:
 
 
 def anderson() -> Accelerator:
-    """Return Anderson acceleration: the mixture of the last images whose residuals, mixed likewise,
-    are least.
+    """Return Anderson acceleration: a mixture of the last images, whose mixed residual is least.
 
-    With ΔU, ΔR the last differences of u and r, γ minimizes ‖r − ΔR γ‖, and the point is u + r −
-    (ΔU + ΔR) γ; where that leads back, against r, its mirror image in u. Source: Walker & Ni
-    (2011), SIAM Journal on Numerical Analysis 49(4); safeguarded for EM: Henderson & Varadhan
-    (2019); the mirror: ours.
+    With ΔU, ΔR the last differences of u and r, γ minimizes ‖r − ΔR γ‖, and the point is
+    u + r − (ΔU + ΔR) γ; where that leads back, against r, its mirror image in u.
+    Source: Walker & Ni (2011), SIAM Journal on Numerical Analysis 49(4); safeguarded for EM:
+    Henderson & Varadhan (2019); the mirror: ours.
     """
 
     def init(u):
@@ -104,21 +106,23 @@ def anderson() -> Accelerator:
         return {"u": rows, "residual": rows, "count": jnp.zeros((), jnp.int32)}
 
     def propose(state, u, image):
-        us, residuals = (
-            jnp.roll(state[name], 1, 0).at[0].set(new)
-            for name, new in (("u", u), ("residual", image - u))
-        )
-        is_kept = (jnp.arange(len(us) - 1) < state["count"])[:, None]
-        moves, changes = (jnp.where(is_kept, rows[:-1] - rows[1:], 0) for rows in (us, residuals))
-        weights = jnp.linalg.lstsq(changes.T, residuals[0])[0]
-        leap = residuals[0] - weights @ (moves + changes)
+        residual, count = image - u, state["count"]
+        points = jnp.roll(state["u"], 1, 0).at[0].set(u)
+        residuals = jnp.roll(state["residual"], 1, 0).at[0].set(residual)
+        num_differences = len(points) - 1
+        is_known = (jnp.arange(num_differences) < count)[:, None]
+        moves = jnp.where(is_known, points[:-1] - points[1:], 0)
+        changes = jnp.where(is_known, residuals[:-1] - residuals[1:], 0)
+        weights = jnp.linalg.lstsq(changes.T, residual)[0]
+        leap = residual - weights @ (moves + changes)
         # where steps grow, by a saddle, the differences point back to it: go as far the other way
-        point = u + jnp.where(leap @ residuals[0] < 0, -leap, leap)
-        return (
-            {"u": us, "residual": residuals, "count": jnp.minimum(state["count"] + 1, len(us) - 1)},
-            point,
-            state["count"] > 0,
-        )
+        point = u + jnp.where(leap @ residual < 0, -leap, leap)
+        after = {
+            "u": points,
+            "residual": residuals,
+            "count": jnp.minimum(count + 1, num_differences),
+        }
+        return after, point, count > 0
 
     def rejected(state):
         return {**state, "count": jnp.zeros((), jnp.int32)}

@@ -1,7 +1,7 @@
 """Types of what users pass, for type checkers.
 
-Where annotations are executed, as in the tests, anything passes them: wrong input is to reach our own
-errors, which name the fix.
+Where annotations are executed, as in the tests, anything passes them: wrong input is to reach our
+own errors, which name the fix.
 """
 
 from __future__ import annotations

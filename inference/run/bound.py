@@ -141,7 +141,7 @@ class Bound:
         restarts = self._restarts(ends, spreads)
         while True:
             best = restarts.best
-            params, at = jax.tree.map(lambda x: x[best], (starts, ends))
+            params, at = _of_run(starts, best), _of_run(ends, best)
             if settings.progress_bar:
                 at = self._with_progress(at, compiled.prepare(self.data), all_steps)
             start, end = compiled.continued(params, at, self.data)
@@ -206,9 +206,9 @@ class Bound:
         last = ends.num_steps - (ends.status < 0)
         objective = np.take_along_axis(ends.objective, np.maximum(last, 0)[:, None], 1)[:, 0]
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
-        for i in range(len(last)):
-            reported = {name: value[i] for name, value in ends.reported.items()}
-            degenerate[i] |= bool(self.compiled.watch.collapsed(reported, spreads))
+        for number in range(len(last)):
+            reported = _of_run(ends.reported, number)
+            degenerate[number] |= bool(self.compiled.watch.collapsed(reported, spreads))
         return Restarts(objective, ends.status, ends.num_steps, degenerate, params)
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
@@ -238,6 +238,11 @@ class Bound:
     def log_likelihood(self, params: Params) -> Float[Array, ""]:
         """Return log p(data | params) in nats, summed over the data, every latent summed out."""
         return self.compiled.log_likelihood(*self.at(params))
+
+
+def _of_run(tree, number: int):
+    """Return what belongs to one of several runs."""
+    return jax.tree.map(lambda leaf: leaf[number], tree)
 
 
 def one_blas_thread() -> threadpool_limits:

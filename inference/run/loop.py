@@ -277,8 +277,8 @@ def _where(condition, first, second):
 def still_to_gain(gain: Any, gain_before: Any) -> Any:
     """Return what is still to gain, in nats; infinite where gains do not shrink.
 
-    If they go on to shrink by the last factor r = gain / gain_before, that is gain · r / (1 − r). Source: Aitken (1926); Böhning, Dietz, Schaub, Schlattmann &
-    Lindsay (1994).
+    If they go on to shrink by the last factor r = gain / gain_before, that is gain · r / (1 − r).
+    Source: Aitken (1926); Böhning, Dietz, Schaub, Schlattmann & Lindsay (1994).
     """
     rate = gain / jnp.where(gain_before > 0, gain_before, 1)
     shrinks = (gain_before > 0) & (rate >= 0) & (rate < 1)

@@ -229,7 +229,10 @@ class PureProgram:
     def log_likelihood(
         self, params: Mapping, constants: Sequence, temperature: Any = 1.0
     ) -> Float[Array, ""]:
-        """Return log p(x | params) in nats, priors left out; at temperature 0, max_z log p(x, z)."""
+        """Return log p(x | params) in nats, priors left out.
+
+        At temperature 0 it is max_z log p(x, z | params).
+        """
         arrays = self.graph.arrays(params, constants)
         return log_partition_of(
             self.graph, arrays, lambda term: not term.site.is_prior, temperature

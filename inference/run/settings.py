@@ -19,6 +19,7 @@ CHOICES = {
     "stop": ("gain", "aitken"),
     "polish": (None, *POLISHERS),
 }
+LEAST = {"max_steps": 0, "num_restarts": 1, "short_steps": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,77 +42,17 @@ class Settings:
     progress_bar: bool
 
     def __post_init__(self):
-        if not _is_number(self.temperature) or not 0 <= self.temperature < float("inf"):
-            raise ValueError(
-                f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not "
-                f"{self.e_step!r}."
-            )
-        if not _is_number(self.tol) or not self.tol >= 0:
-            raise ValueError(f"tol must be a number of at least 0, not {self.tol!r}.")
-        for name, least in (("max_steps", 0), ("num_restarts", 1), ("short_steps", 1)):
-            value = getattr(self, name)
-            if (name, value) != ("short_steps", None) and (
-                not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least
-            ):
-                raise ValueError(
-                    f"{name} must be a whole number of at least {least}, not {value!r}."
-                )
-        if self.m_step is not None and not isinstance(self.m_step, Mapping):
-            raise ValueError(
-                f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}."
-            )
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(map(repr, choices))}, not "
-                    f"{getattr(self, name)!r}."
-                )
-        if not isinstance(self.acceleration, Accelerator) and (
-            self.acceleration not in (None, *ACCELERATORS)
-        ):
-            raise ValueError(
-                f"acceleration must be one of {', '.join(map(repr, (None, *ACCELERATORS)))}, not "
-                f"{self.acceleration!r}. To leap by a rule of your own, pass an emjax.Accelerator."
-            )
-        if isinstance(self.fixed, str) or not all(isinstance(name, str) for name in self.fixed):
-            raise ValueError(
-                f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
-                f"{self.fixed!r}."
-            )
-        if isinstance(self.init, str) and self.init not in START_STRATEGIES:
-            raise ValueError(
-                f"init must be one of {', '.join(map(repr, START_STRATEGIES))}, or a NumPyro "
-                f"strategy such as numpyro.infer.init_to_median(), not {self.init!r}."
-            )
+        self._check_numbers()
+        self._check_names()
+        self._check_choices()
         self._check_annealing()
         self._check_combinations()
 
-    def _check_annealing(self):
-        try:
-            temperatures = np.asarray(self.annealing, float)
-        except (TypeError, ValueError):
-            temperatures = np.full((1, 1), np.nan)
-        if temperatures.ndim != 1 or not ((temperatures > 0) & (temperatures < np.inf)).all():
-            raise ValueError(
-                f"annealing must be a list of positive temperatures, one for each step, such as "
-                f"np.geomspace(2, 1, 50), not {self.annealing!r}."
-            )
-
-    def _check_combinations(self):
-        if self.stop == "aitken" and self.acceleration:
-            raise ValueError(
-                f"stop='aitken' extrapolates the gains of plain EM, which those of "
-                f"acceleration={self.acceleration!r} are not. Use stop='gain'."
-            )
-        if self.temperature != 1 and (self.polish or self.stop == "aitken"):
-            setting = f"polish={self.polish!r}" if self.polish else "stop='aitken'"
-            raise ValueError(
-                f"{setting} is for a soft E-step: a hard or tempered one does not climb the "
-                "likelihood. Use e_step='soft'."
-            )
+    # ── what they say ─────────────────────────────────────────────────────────────────────────────
 
     @property
-    def temperature(self):
+    def temperature(self) -> Any:
+        """The temperature of the E-step: 1 is soft, 0 is hard."""
         return TEMPERATURES.get(self.e_step) if isinstance(self.e_step, str) else self.e_step
 
     @property
@@ -123,9 +64,88 @@ class Settings:
 
     @property
     def strategy(self) -> Callable:
-        """How sample sites start."""
-        return init_to_sample() if self.init is None or isinstance(self.init, str) else self.init
+        """How sample sites start, by NumPyro."""
+        if self.init is None or isinstance(self.init, str):
+            return init_to_sample()
+        return self.init
+
+    # ── whether they make sense ───────────────────────────────────────────────────────────────────
+
+    def _check_numbers(self) -> None:
+        if not _is_number(self.temperature) or not 0 <= self.temperature < np.inf:
+            raise ValueError(
+                f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not "
+                f"{self.e_step!r}."
+            )
+        if not _is_number(self.tol) or not self.tol >= 0:
+            raise ValueError(f"tol must be a number of at least 0, not {self.tol!r}.")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            runs_to_the_end = name == "short_steps" and value is None
+            if not runs_to_the_end and not (_is_whole_number(value) and value >= least):
+                raise ValueError(
+                    f"{name} must be a whole number of at least {least}, not {value!r}."
+                )
+
+    def _check_names(self) -> None:
+        if self.m_step is not None and not isinstance(self.m_step, Mapping):
+            raise ValueError(
+                f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}."
+            )
+        if isinstance(self.fixed, str) or not all(isinstance(name, str) for name in self.fixed):
+            raise ValueError(
+                f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
+                f"{self.fixed!r}."
+            )
+
+    def _check_choices(self) -> None:
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {_listed(choices)}, not {value!r}.")
+        names = (None, *ACCELERATORS)
+        if not isinstance(self.acceleration, Accelerator) and self.acceleration not in names:
+            raise ValueError(
+                f"acceleration must be one of {_listed(names)}, not {self.acceleration!r}. To leap "
+                "by a rule of your own, pass an emjax.Accelerator."
+            )
+        if isinstance(self.init, str) and self.init not in START_STRATEGIES:
+            raise ValueError(
+                f"init must be one of {_listed(START_STRATEGIES)}, or a NumPyro strategy such as "
+                f"numpyro.infer.init_to_median(), not {self.init!r}."
+            )
+
+    def _check_annealing(self) -> None:
+        try:
+            temperatures = np.asarray(self.annealing, float)
+        except (TypeError, ValueError):
+            temperatures = np.full((1, 1), np.nan)
+        if temperatures.ndim != 1 or not ((temperatures > 0) & (temperatures < np.inf)).all():
+            raise ValueError(
+                f"annealing must be a list of positive temperatures, one for each step, such as "
+                f"np.geomspace(2, 1, 50), not {self.annealing!r}."
+            )
+
+    def _check_combinations(self) -> None:
+        if self.stop == "aitken" and self.accelerator is not None:
+            raise ValueError(
+                f"stop='aitken' extrapolates the gains of plain EM, which those of "
+                f"acceleration={self.acceleration!r} are not. Use stop='gain'."
+            )
+        if self.temperature != 1 and (self.polish or self.stop == "aitken"):
+            setting = f"polish={self.polish!r}" if self.polish else "stop='aitken'"
+            raise ValueError(
+                f"{setting} is for a soft E-step: a hard or tempered one does not climb the "
+                "likelihood. Use e_step='soft'."
+            )
 
 
 def _is_number(value) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _is_whole_number(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _listed(choices) -> str:
+    return ", ".join(map(repr, choices))
