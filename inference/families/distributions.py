@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -40,10 +42,18 @@ class Select(dist.Distribution):
     ```
     """
 
-    arg_constraints = {}
-    pytree_data_fields = ("index", "components")
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    pytree_data_fields: ClassVar[tuple[str, ...]] = ("index", "components")
+    index: Array | np.ndarray | int
+    components: tuple[dist.Distribution, ...]
 
-    def __init__(self, index, components: Sequence[dist.Distribution], *, validate_args=None):
+    def __init__(
+        self,
+        index: Array | np.ndarray | int,
+        components: Sequence[dist.Distribution],
+        *,
+        validate_args: bool | None = None,
+    ):
         components = tuple(components)
         if not components:
             raise ValueError("Select needs at least one component.")
@@ -60,15 +70,16 @@ class Select(dist.Distribution):
         super().__init__(batch, components[0].event_shape, validate_args=validate_args)
 
     @property
-    def support(self):
-        first, *others = [component.support for component in self.components]
+    def support(self) -> constraints.Constraint:
+        supports: list[Any] = [component.support for component in self.components]
+        first, *others = supports
         if all(type(other) is type(first) and other == first for other in others):
             return first
         if not self.event_shape:
             return constraints.real
         return constraints.independent(constraints.real, len(self.event_shape))
 
-    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         keys = jax.random.split(key, len(self.components))
         draws = []
         for component, component_key in zip(self.components, keys, strict=True):
@@ -77,7 +88,7 @@ class Select(dist.Distribution):
         draws = [draw.astype(dtype) for draw in draws]
         return self._by_index(draws, sample_shape + self.batch_shape, len(self.event_shape))
 
-    def log_prob(self, value):
+    def log_prob(self, value: ArrayLike) -> Array:
         """Return log p(value | index): the log-density of the component that the index chooses.
 
         It is -inf outside that component's support, and NaN if the index chooses none.
@@ -133,17 +144,21 @@ class PartiallyObserved(dist.Distribution):
     Source: Little & Rubin (2019), Statistical Analysis with Missing Data, section 11.2.
     """
 
-    arg_constraints = {
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {
         **dist.MultivariateNormal.arg_constraints,
         "observed": constraints.independent(constraints.boolean, 1),
     }
-    pytree_data_fields = ("base", "observed")
-    loc = property(lambda self: self.base.loc)
-    covariance_matrix = property(lambda self: self.base.covariance_matrix)
-    precision_matrix = property(lambda self: self.base.precision_matrix)
-    scale_tril = property(lambda self: self.base.scale_tril)
+    pytree_data_fields: ClassVar[tuple[str, ...]] = ("base", "observed")
+    base: Any  # a MultivariateNormal, of whose arguments NumPyro's annotations know nothing
+    observed: Array | np.ndarray
 
-    def __init__(self, base: dist.Distribution, observed, *, validate_args=None):
+    def __init__(
+        self,
+        base: dist.Distribution,
+        observed: Array | np.ndarray,
+        *,
+        validate_args: bool | None = None,
+    ):
         inner = base.base_dist if isinstance(base, dist.ExpandedDistribution) else base
         if not isinstance(inner, dist.MultivariateNormal):
             raise ValueError(
@@ -151,7 +166,7 @@ class PartiallyObserved(dist.Distribution):
                 "coordinates are independent, mask them: "
                 "dist.Normal(loc, scale).mask(observed).to_event(1)."
             )
-        if jnp.result_type(observed) != bool or jnp.shape(observed)[-1:] != inner.event_shape:
+        if jnp.result_type(observed) != jnp.bool_ or jnp.shape(observed)[-1:] != inner.event_shape:
             raise ValueError(
                 f"PartiallyObserved: `observed` must be booleans, one for each of "
                 f"{inner.event_shape[0]} coordinates; it is {jnp.result_type(observed)} "
@@ -161,18 +176,34 @@ class PartiallyObserved(dist.Distribution):
         batch = lax.broadcast_shapes(base.batch_shape, jnp.shape(observed)[:-1])
         super().__init__(batch, inner.event_shape, validate_args=validate_args)
 
-    def get_args(self) -> dict:
+    @property
+    def loc(self) -> Array:
+        return self.base.loc
+
+    @property
+    def covariance_matrix(self) -> Array:
+        return self.base.covariance_matrix
+
+    @property
+    def precision_matrix(self) -> Array:
+        return self.base.precision_matrix
+
+    @property
+    def scale_tril(self) -> Array:
+        return self.base.scale_tril
+
+    def get_args(self) -> dict[str, ArrayLike]:
         """Return the arguments of the normal, and which coordinates are observed."""
         return {**self.base.get_args(), "observed": self.observed}
 
     @property
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return _RealWhereObserved(self.observed)
 
-    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         return self.base.expand(self.batch_shape).sample(key, sample_shape)
 
-    def log_prob(self, value):
+    def log_prob(self, value: ArrayLike) -> Array:
         """Return the log-density of the observed coordinates in nats.
 
         It is that of N(0, Σ) with the identity, and a residual of zero, where one is missing.
