@@ -18,6 +18,7 @@ from emjax.report.inference_data import to_arviz
 from emjax.report.summary_table import Summary, summary
 from emjax.run.acceleration import Accelerator
 from emjax.run.bound import Bound
+from emjax.run.findings import Finding
 from emjax.run.loop import EMState, Status
 from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
@@ -36,6 +37,7 @@ __all__ = [
     "EMResult",
     "EMState",
     "Family",
+    "Finding",
     "Optimum",
     "Plan",
     "Prior",

@@ -33,9 +33,11 @@ from emjax.certificates.em_map import (
 from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
 from emjax.e_step.e_step import e_step, instance_of
 from emjax.m_step.objective import expected_log_likelihood
+from emjax.run import findings
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
+from emjax.run.findings import Finding
 
 # coordinates up to which matrices of second derivatives are formed; beyond, products with them are
 # all that is taken
@@ -49,7 +51,8 @@ class Diagnosis(eqx.Module):
 
     **Attributes:**
 
-    - `verdict`: "local maximum", "saddle", "ridge" or "not stationary".
+    - `verdict`: "local maximum", "saddle", "ridge", "not stationary", or "degenerate" where a scale
+      has collapsed.
     - `reason`: what the verdict rests on, in words.
     - `objective`: log p(x | params) + log p(params) in nats.
     - `gradient_norm`: the largest derivative of the objective, in absolute value, in nats per unit
@@ -195,10 +198,13 @@ def diagnosis(bound: Bound, result: Params) -> Diagnosis:
         else none
     )
     counts = {name: np.asarray(value, float) for name, value in seen["counts"].items()}
-    collapsed = compiled.watch.collapsed(params, jax.device_get(compiled.spreads(constants)))
+    collapsed = compiled.watch.collapsed(jax.device_get(compiled.variances(params, constants)))
+    verdict = found.pop("verdict")
     if collapsed:
-        found |= {"verdict": "degenerate", "reason": " ".join(collapsed).rstrip(".")}
+        verdict = findings.degenerate(collapsed)
     return Diagnosis(
+        verdict=verdict.kind,
+        reason=str(verdict),
         objective=float(seen["objective"]),
         gradient_norm=_largest(seen["gradient"]),
         is_dense=is_dense,
@@ -284,12 +290,9 @@ def _dense(own: Coordinates, seen: Mapping) -> dict:
         else ahead
     )
     where = described(unit * vectors[:, -1], own.names) if len(values) else ""
-    verdict, reason = _verdict(
-        top, resolved, distance, where, own, "every second derivative negative"
-    )
+    downward = "every second derivative negative"
     return {
-        "verdict": verdict,
-        "reason": reason,
+        "verdict": _verdict(top, resolved, distance, where, own, downward),
         "distance": distance,
         "rate": rate,
         "eigenvalues": np.linalg.eigvalsh(hessian),
@@ -344,17 +347,9 @@ def _by_products(
         )
     )
     resolved = smallest_resolved(seen["gradient"].dtype) * float(np.abs(values).max())
-    verdict, reason = _verdict(
-        values[-1],
-        resolved,
-        distance,
-        described(top, own.names),
-        own,
-        "no direction of increase was found",
-    )
+    where, downward = described(top, own.names), "no direction of increase was found"
     return {
-        "verdict": verdict,
-        "reason": reason,
+        "verdict": _verdict(values[-1], resolved, distance, where, own, downward),
         "distance": distance,
         "rate": rate,
         "eigenvalues": values,
@@ -363,36 +358,20 @@ def _by_products(
 
 def _verdict(
     top, resolved: float, distance: float, where: str, own: Coordinates, downward: str
-) -> tuple[str, str]:
-    """Return the verdict and what it rests on, from the largest eigenvalue of the Hessian and the
-    direction `where` it belongs to.
+) -> Finding:
+    """Return the verdict, and what it rests on.
 
-    `downward`: what is known of a Hessian that has no eigenvalue above zero.
+    `top`: the largest eigenvalue of the Hessian, in the direction `where`; `downward`: what is
+    known of a Hessian that has no eigenvalue above zero.
     """
+    is_downward = top < -resolved
     if distance > STATIONARY:
-        if top < -resolved:
-            return (
-                "not stationary",
-                f"the maximum is {distance:.2g} standard errors away. Run on from here: "
-                "em.run(key, ..., init_params=params), or with a smaller tol",
-            )
-        return (
-            "not stationary",
-            f"EM is still moving, by {distance:.2g} standard errors of the complete data a step. "
-            "Run on from here: em.run(key, ..., init_params=params)",
-        )
+        if is_downward:
+            return findings.before_maximum(distance)
+        return findings.still_moving(distance)
     if top > resolved:
-        return (
-            "saddle",
-            f"the objective increases along {where}, and EM stays only for the symmetry. Start "
-            "from elsewhere",
-        )
-    if top >= -resolved:
-        return "ridge", f"the objective is flat along {where}: the data do not determine it"
-    boundary = sum(int(where.sum()) for where in own.on_boundary.values())
-    rest = (
-        f", in what is free: {boundary} {'entry' if boundary == 1 else 'entries'} on the boundary"
-        if boundary
-        else ""
-    )
-    return "local maximum", f"the gradient is zero and {downward}{rest}"
+        return findings.saddle(where)
+    if not is_downward:
+        return findings.ridge(where)
+    num_on_boundary = sum(int(boundary.sum()) for boundary in own.on_boundary.values())
+    return findings.local_maximum(downward, num_on_boundary)

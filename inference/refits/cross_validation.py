@@ -168,7 +168,7 @@ def _best_fit(whole: Reweighted, weights, keys, given):
         number, key = numbered
         _, end = whole.compiled.pure.run(key, [weights, *whole.data], given, number)
         at = end.at
-        is_bad = has_failed(at.status) | whole.compiled.watch.is_collapsed(at.reported, end.spreads)
+        is_bad = has_failed(at.status) | whole.compiled.watch.is_collapsed(end.variances)
         height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
         return at.reported, at.status, at.num_steps, height
 

@@ -137,8 +137,8 @@ class Bound:
         all_steps = settings.max_steps + 1
         keys = jax.random.split(rng_key, settings.num_restarts)
         num_steps = min(settings.short_steps or all_steps, all_steps)
-        starts, ends, spreads = compiled.short_runs(keys, self.data, given, num_steps)
-        restarts = self._restarts(ends, spreads)
+        starts, ends, variances = compiled.short_runs(keys, self.data, given, num_steps)
+        restarts = self._restarts(ends, variances)
         while True:
             best = restarts.best
             params, at = _of_run(starts, best), _of_run(ends, best)
@@ -179,9 +179,7 @@ class Bound:
             lambda params: compiled.inspection(params, compiled.prepare(self.data)),
             lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
         )
-        warnings = compiled.watch.sentences(
-            start.params, end.at.reported, end.at.last_evaluated, end.spreads
-        )
+        findings = compiled.watch.findings(start.params, end.at.reported, end.last, end.variances)
         num_steps = int(at.num_steps)
         return EMResult(
             dict(end.at.reported),
@@ -189,26 +187,24 @@ class Bound:
             at.objective[: num_steps + 1],
             num_steps,
             Status(int(at.status)),
-            warnings,
+            findings,
         )
 
     def _is_degenerate(self, end: End) -> bool:
         """Whether a run ended where a scale has collapsed, or the objective is not finite."""
         if int(end.at.status) == Status.NOT_FINITE:
             return True
-        return bool(self.compiled.watch.collapsed(end.at.last_evaluated, end.spreads))
+        return bool(self.compiled.watch.is_collapsed(jax.device_get(end.variances)))
 
-    def _restarts(self, ends: LoopState, spreads) -> Restarts:
-        """Return where several runs came to."""
+    def _restarts(self, ends: LoopState, variances) -> Restarts:
+        """Return where several runs came to. `variances`: of their scales."""
         params = dict(ends.reported)
-        ends, spreads = jax.tree.map(np.asarray, (ends, spreads))
+        ends, variances = jax.device_get((ends, variances))
         # a run that goes on has not evaluated the objective where it stands
         last = ends.num_steps - (ends.status < 0)
         objective = np.take_along_axis(ends.objective, np.maximum(last, 0)[:, None], 1)[:, 0]
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
-        for number in range(len(last)):
-            reported = _of_run(ends.reported, number)
-            degenerate[number] |= bool(self.compiled.watch.collapsed(reported, spreads))
+        degenerate |= self.compiled.watch.is_collapsed(variances)
         return Restarts(objective, ends.status, ends.num_steps, degenerate, params)
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────

@@ -51,7 +51,7 @@ class CompiledProgram:
         self.run = jax.jit(pure.run)
         self.short_runs = jax.jit(pure.short_runs)
         self.continued = jax.jit(pure.continued)
-        self.spreads = jax.jit(pure.watch.spreads)
+        self.variances = jax.jit(pure.variances)
         self.log_likelihood = jax.jit(pure.log_likelihood)
         self.posterior = jax.jit(pure.posterior, static_argnames="temperature")
         self.pairwise_posterior = jax.jit(pure.pairwise_posterior, static_argnames="temperature")

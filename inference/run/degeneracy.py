@@ -7,55 +7,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE, SCALE_TRIL, SIMPLEX
 from emjax.graph.factor_graph import FactorGraph, Term, filled_term
+from emjax.graph.statistics import Statistic
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
+from emjax.run import findings
+from emjax.run.findings import Finding
 from emjax.tables.named import full, without_rows
 
-REMEDIES = "state a floor (constraints.greater_than(...)), or a prior, or use fewer components"
-SHOWN = 3
 
-
-def _limit(dtype) -> float:
+def smallest_variance(dtype) -> float:
     """Return the part of the data's variance below which a variance has collapsed."""
     return float(np.sqrt(np.finfo(dtype).eps) / 100)
-
-
-def _covariances(form, value: np.ndarray) -> np.ndarray:
-    """Return covariance matrices, zero for those of a singular precision."""
-    if form is PRECISION:
-        return np.asarray(
-            [np.linalg.inv(p) if np.isfinite(np.linalg.cond(p)) else 0 * p for p in value]
-        )
-    return value @ np.swapaxes(value, -1, -2) if form is SCALE_TRIL else value
-
-
-def _moments(term: Term):
-    """Return Σ x, Σ x² and Σ 1 of a term's data, weighted, over (elements or 1 …, event …):
-    coordinate by coordinate, from an origin in the midst of them.
-    """
-
-    def dense(value):
-        value = without_rows(value)
-        return full(value).sum(tuple(range(len(value.axes))))
-
-    formed, event = term.statistics.formed(term.elements), len(term.site.event)
-    if term.family.marginal is not None:
-        x, observed, weight = (dense(statistic.value) for statistic in formed)
-        weight = weight[..., None] * observed
-        return weight * x, weight * x**2, weight
-    count = dense(formed[-1].value)
-    count = count.reshape(count.shape + (1,) * event)
-    if term.family.centered is None:
-        return jnp.zeros(()), dense(formed[0].value), count
-    second = dense(formed[1].value)
-    if term.family.squares:
-        second = second**2 if formed[1].square else jnp.diagonal(second, axis1=-2, axis2=-1)
-    return dense(formed[0].value), second, count
 
 
 class Watch:
@@ -69,221 +37,247 @@ class Watch:
 
     def __init__(self, graph: FactorGraph, maximizers: Sequence[Maximizer]):
         self.graph = graph
-        self.uses: dict[str, Sequence[Use]] = {m.names[0]: m.uses for m in maximizers if m.uses}
+        self.uses: list[tuple[str, Use]] = []
+        for maximizer in maximizers:
+            self.uses += [(maximizer.names[0], use) for use in maximizer.uses]
+        self.scales = [(name, use) for name, use in self.uses if self._is_scale(use)]
 
-    def _of(self, *forms):
+    def _is_scale(self, use: Use) -> bool:
+        """Whether an argument is a scale of data whose spread is known."""
+        family = self.graph.terms[use.term].family
+        return use.form.is_scale and (family.centered is not None or len(family.arguments) == 1)
+
+    # ── scales ────────────────────────────────────────────────────────────────────────────────────
+
+    def spreads(self, constants: Sequence) -> list[Array]:
+        """Return the standard deviation of the data that each scale is of; traced.
+
+        Each is of shape (*elements or 1 …, *event).
+        """
+        # spreads depend on the data alone: any parameters do
+        ones = {name: jnp.ones(p.shape, p.dtype) for name, p in self.graph.parameters.items()}
+        arrays = self.graph.arrays(ones, constants)
+        spreads = []
+        for _, use in self.scales:
+            term = filled_term(self.graph.terms[use.term], arrays)
+            spreads.append(_pooled(term, use) if term.family.centered is None else _spread(term))
+        return spreads
+
+    def variances(self, params: Mapping[str, Any], spreads: Sequence[Array]) -> list[Array]:
+        """Return the variances of each scale's entries over those of the data; traced.
+
+        Infinite for an entry that no cell reads. What `is_collapsed` and `collapsed` go by.
+        """
         return [
-            (name, use) for name, uses in self.uses.items() for use in uses if use.form in forms
+            _relative_variances(jnp.asarray(params[name]), use, spread)
+            for (name, use), spread in zip(self.scales, spreads, strict=True)
         ]
 
-    def spreads(self, constants) -> dict:
-        """Return the standard deviation of the data that each scale is of: {parameter: (*elements
-        or 1, *event)}; traced.
-        """
-        arrays = self.graph.arrays(
-            {name: jnp.ones(p.shape, p.dtype) for name, p in self.graph.parameters.items()},
-            constants,
-        )
-        return {
-            name: self._spread(self.graph.terms[use.term], arrays)
-            for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL)
-        }
+    def is_collapsed(self, variances: Sequence) -> Any:
+        """Return whether a scale has collapsed, of variances (…, entry): (…); traced or not."""
+        flag: Any = np.zeros((), bool)
+        for (name, _), variance in zip(self.scales, variances, strict=True):
+            flag = flag | ~(variance > self._limit(name)).all(-1)  # true of NaN, too
+        return flag
 
-    def _spread(self, term: Term, arrays):
-        term = filled_term(term, arrays)
-        first, second, count = _moments(term)
-        rank = len(term.elements)
-        centered = term.family.centered
-        over = [
-            d for d in range(rank) if centered is None or term.arguments[centered].compact[d] == 1
-        ]
-        if (
-            not over
-        ):  # each datum has a location of its own (a regression), and its own value as the origin
-            data = term.family.transform(
-                jnp.where(count > 0, jnp.asarray(without_rows(term.value).array, count.dtype), 1)
-            )
-            over, first, second = range(rank), count * data, count * data**2
-        first, second, count = (
-            moment.sum(tuple(over), keepdims=True)
-            for moment in jnp.broadcast_arrays(first, second, count)
-        )
-        count = jnp.where(count > 0, count, 1)
-        return jnp.sqrt(jnp.maximum(second / count - (first / count) ** 2, 0))
+    def collapsed(self, variances: Sequence) -> list[Finding]:
+        """Return the scales that have collapsed, of variances (entry)."""
+        # a scale that several terms read is named once
+        by_entry: dict[tuple[str, int], Finding] = {}
+        for (name, use), variance in zip(self.scales, variances, strict=True):
+            variance = np.asarray(variance)
+            site = self.graph.terms[use.term].site.name
+            for entry in map(int, np.flatnonzero(~(variance > self._limit(name)))):
+                ratio = float(np.sqrt(np.maximum(variance[entry], 0)))
+                by_entry[name, entry] = findings.collapsed(
+                    name, self._index(name, entry, use), self._owner(name, use, entry), ratio, site
+                )
+        return list(by_entry.values())
 
-    def collapsed(self, params: Mapping[str, Any], spreads: Mapping[str, Any]) -> list[str]:
-        """Return a sentence for each scale that has collapsed at params."""
-        found = {}
-        for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL):
-            for entry, ratio in self._ratios(
-                name, use, np.asarray(params[name]), np.asarray(spreads[name])
-            ):
-                how = (
-                    "is no number"
-                    if np.isnan(ratio)
-                    else f"has shrunk to {ratio:.1e} of the spread of "
-                    f"'{self.graph.terms[use.term].site.name}'"
-                )
-                found[name, entry] = (
-                    f"{self._where(name, use, entry)} collapses: "
-                    f"'{name}'{self._index(name, entry, use)} {how}. The likelihood has no maximum "
-                    f"there: {REMEDIES}."
-                )
-        return list(found.values())
+    def _limit(self, name: str) -> float:
+        return smallest_variance(self.graph.parameters[name].dtype)
 
-    def is_collapsed(self, params: Mapping[str, Any], spreads: Mapping[str, Any]):
-        """Return whether a scale has collapsed at params; traced."""
-        found = jnp.zeros((), bool)
-        for name, use in self._of(SCALE, COVARIANCE, PRECISION, SCALE_TRIL):
-            value, spread = jnp.asarray(params[name]), spreads[name]
-            rows = value.reshape((-1,) + value.shape[value.ndim - use.form.event_dim :])
-            if use.form.event_dim:
-                unit = jnp.where(spread > 0, spread, 1).reshape(-1, spread.shape[-1]).max(0)
-                matrix = rows @ rows.mT if use.form is SCALE_TRIL else rows
-                scaled = (
-                    matrix * jnp.outer(unit, unit)
-                    if use.form is PRECISION
-                    else matrix / jnp.outer(unit, unit)
-                )
-                values = jnp.linalg.eigvalsh(scaled)
-                variance = 1 / values[..., -1] if use.form is PRECISION else values[..., 0]
-            else:
-                ratio = rows[jnp.maximum(use.rows, 0)] / jnp.where(spread > 0, spread, 1)
-                variance = (
-                    jnp.full(len(rows), -jnp.inf)
-                    .at[jnp.broadcast_to(use.rows, ratio.shape)]
-                    .max(ratio)
-                    ** 2
-                )
-            used = np.unique(use.rows[use.rows >= 0])
-            found |= ~(variance[used] > _limit(value.dtype)).all()
-        return found
-
-    def _ratios(self, name: str, use: Use, value: np.ndarray, spread: np.ndarray):
-        """Yield the entries of a scale that have collapsed, and the ratios of their standard
-        deviations to the data's.
-        """
-        event = use.form.event_dim
-        rows = value.reshape((-1,) + value.shape[value.ndim - event :])
-        limit = _limit(value.dtype)
-        for entry in np.unique(use.rows[use.rows >= 0]):
-            if event:
-                unit = np.where(spread > 0, spread, 1).reshape(-1, spread.shape[-1]).max(0)
-                covariance = _covariances(use.form, rows[entry][None])[0] / np.outer(unit, unit)
-                variance = (
-                    np.linalg.eigvalsh(covariance).min()
-                    if np.isfinite(covariance).all()
-                    else np.nan
-                )
-            else:
-                cells = np.broadcast_to(spread, np.broadcast_shapes(use.rows.shape, spread.shape))[
-                    np.broadcast_to(
-                        use.rows == entry, np.broadcast_shapes(use.rows.shape, spread.shape)
-                    )
-                ]
-                variance = (rows[entry] / np.where(cells > 0, cells, 1).min()) ** 2
-            if not variance > limit:
-                yield int(entry), float(np.sqrt(np.maximum(variance, 0)))
-
-    def _where(self, name: str, use: Use, entry: int) -> str:
+    def _owner(self, name: str, use: Use, entry: int) -> str:
         """Return which values of which latents an entry belongs to, in words."""
         axes = self.graph.terms[use.term].arguments[use.argument].axes
         cells = np.argwhere(use.rows == entry)
         parts = []
-        for i, axis in enumerate(axes):
-            values = np.unique(cells[:, i])
+        for number, axis in enumerate(axes):
+            values = np.unique(cells[:, number])
             if axis.source in self.graph.latents and len(values) == 1:
-                parts.append(
-                    f"component {self.graph.latents[axis.source].support[values[0]]} of "
-                    f"'{axis.source}'"
-                )
+                value = self.graph.latents[axis.source].support[values[0]]
+                parts.append(f"component {value} of '{axis.source}'")
         return " and ".join(parts) or f"parameter '{name}'"
 
     def _index(self, name: str, entry: int, use: Use) -> str:
         shape = self.graph.parameters[name].shape
         lead = shape[: len(shape) - use.form.event_dim]
-        return "".join(f"[{', '.join(map(str, np.unravel_index(entry, lead)))}]") if lead else ""
+        return f"[{', '.join(map(str, np.unravel_index(entry, lead)))}]" if lead else ""
 
-    def dead(self, params: Mapping[str, Any]) -> list[str]:
-        """Return a sentence for each value of a latent of which every probability that the program
-        states has gone to zero.
-        """
-        found = []
+    # ── probabilities ─────────────────────────────────────────────────────────────────────────────
+
+    def dead(self, params: Mapping[str, Any]) -> list[Finding]:
+        """Return the values of latents of which every stated probability has gone to zero."""
+        dead = []
         for latent in self.graph.latents.values():
-            uses = [(name, use) for name, use in self._of(SIMPLEX) if self._is_of(use, latent.name)]
+            uses = [(name, use) for name, use in self.uses if self._is_of(use, latent.name)]
             if not uses or not self._says_all(latent.name, [use for _, use in uses]):
                 continue
-            values = [np.asarray(params[name]) for name, _ in uses]
-            largest = np.max(
-                [value.reshape(-1, value.shape[-1]).max(0) for value in values], axis=0
-            )
-            names = ", ".join(f"'{name}'" for name in dict.fromkeys(name for name, _ in uses))
-            number = float(np.prod(latent.shape, dtype=float))
-            for k in np.flatnonzero(largest * number <= np.sqrt(np.finfo(values[0].dtype).eps)):
-                found.append(
-                    f"component {latent.support[k]} of '{latent.name}' has died: {names} "
-                    f"{'gives' if ',' not in names else 'give'} it probability {largest[k]:.1e}, "
-                    "and no element belongs to it. "
-                    "Use fewer components, or start elsewhere."
-                )
-        return found
+            names = tuple(dict.fromkeys(name for name, _ in uses))
+            largest = _largest_probabilities([np.asarray(params[name]) for name in names])
+            count = float(np.prod(latent.shape, dtype=float))
+            # fewer expected elements than that are none
+            none = np.sqrt(np.finfo(largest.dtype).eps)
+            for k in np.flatnonzero(largest * count <= none):
+                value, probability = latent.support[k], float(largest[k])
+                dead.append(findings.dead(latent.name, value, names, probability))
+        return dead
 
     def _is_of(self, use: Use, name: str) -> bool:
-        site = self.graph.terms[use.term].site
-        return site.is_latent and site.name == name
+        """Whether an argument is the probabilities of a latent's values."""
+        term = self.graph.terms[use.term]
+        is_probability = term.family.lookup and 0.0 in use.form.boundary
+        return term.site.is_latent and term.site.name == name and is_probability
 
     def _says_all(self, name: str, uses: Sequence[Use]) -> bool:
         """Whether every probability of a latent is an entry of these parameters."""
-        terms = {
-            i
-            for i, term in enumerate(self.graph.terms)
-            if term.site.is_latent and term.site.name == name
-        }
-        read = {
-            i: np.any([use.rows >= 0 for use in uses if use.term == i], axis=0)
-            for i in {use.term for use in uses}
-        }
-        return set(read) == terms and all(where.all() for where in read.values())
+        stated: dict[int, np.ndarray] = {}
+        for use in uses:
+            stated[use.term] = stated.get(use.term, False) | (use.rows >= 0)
+        terms = set()
+        for number, term in enumerate(self.graph.terms):
+            if term.site.is_latent and term.site.name == name:
+                terms.add(number)
+        return set(stated) == terms and all(is_stated.all() for is_stated in stated.values())
 
-    def reached_zero(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-        """Return a sentence for each parameter of which probabilities or rates have become zero,
-        which EM never leaves again.
-        """
-        found = {}
-        uses = [(name, use) for name, uses in self.uses.items() for use in uses]
-        for name, use in uses:
+    def reached_boundary(
+        self, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> list[Finding]:
+        """Return the parameters of which entries have become what EM never leaves again."""
+        reached: dict[str, Finding] = {}
+        for name, use in self.uses:
             old, new = np.asarray(before[name]), np.asarray(after[name])
-            gone = np.zeros(new.shape, bool)
+            has_reached = np.zeros(new.shape, bool)
             for bound in use.form.boundary:
-                gone |= (new == bound) & (old != bound)
-            if gone.any():
-                indices = (
-                    ", ".join(str(tuple(map(int, index))) for index in np.argwhere(gone)[:SHOWN])
-                    if gone.ndim
-                    else "its value"
-                )
-                more = f", … ({int(gone.sum())} in all)" if gone.sum() > SHOWN else ""
-                found[name] = (
-                    f"'{name}' has reached the boundary at {indices}{more}, and EM stays there: "
-                    "its data are without a single such case. If the program "
-                    "should think it possible, state a prior."
-                )
-        return list(found.values())
+                has_reached |= (new == bound) & (old != bound)
+            if has_reached.any():
+                reached[name] = findings.at_boundary(name, has_reached)
+        return list(reached.values())
 
-    def sentences(self, before, reported, last, spreads) -> tuple[str, ...]:
-        """Return what to warn of after a run.
+    def findings(
+        self,
+        before: Mapping[str, Any],
+        reported: Mapping[str, Any],
+        last: Mapping[str, Any],
+        variances: Sequence,
+    ) -> tuple[Finding, ...]:
+        """Return what is wrong with the end of a run.
 
         `before`, `reported`: the parameters at its start and end; `last`: those at which the
-        objective was evaluated last, though it was not finite.
+        objective was evaluated last, though it was not finite, and their `variances`.
         """
-        collapsed = self.collapsed(last, spreads)
-        not_numbers = (
-            [
-                f"'{name}' is not a number"
-                for name, value in last.items()
-                if not np.isfinite(value).all()
-            ]
-            if not collapsed
-            else []
-        )
-        return *collapsed, *not_numbers, *self.dead(reported), *self.reached_zero(before, reported)
+        collapsed = self.collapsed(variances)
+        # a scale that has collapsed explains what is no number
+        numbers = {} if collapsed else last
+        not_numbers = [
+            findings.not_a_number(name)
+            for name, value in numbers.items()
+            if not np.isfinite(value).all()
+        ]
+        boundary = self.reached_boundary(before, reported)
+        return (*collapsed, *not_numbers, *self.dead(reported), *boundary)
+
+
+def _largest_probabilities(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the largest probability that tables (…, value) give each value: (value)."""
+    largest = [table.reshape(-1, table.shape[-1]).max(0) for table in tables]
+    return np.max(largest, axis=0)
+
+
+# ── the spread of data ────────────────────────────────────────────────────────────────────────────
+
+
+def _relative_variances(value: Array, use: Use, spread: Array) -> Array:
+    """Return the variances of a scale's entries over those of the data: (entry)."""
+    form = use.form
+    entries = value.reshape((-1,) + value.shape[value.ndim - form.event_dim :])
+    unit = jnp.where(spread > 0, spread, 1)
+    is_read = np.isin(np.arange(len(entries)), use.rows)
+    if form.event_dim:
+        # one unit for each coordinate, that of the elements which spread most
+        variances = form.least_variance(entries, unit.reshape(-1, spread.shape[-1]).max(0))
+    else:
+        rows, unit = jnp.broadcast_arrays(use.rows, unit)
+        of_cell = form.least_variance(entries[jnp.maximum(rows, 0)], unit)
+        # cells that read no entry (−1) would count from the end: they go where nothing is
+        rows = jnp.where(rows >= 0, rows, len(entries))
+        variances = jnp.zeros(len(entries), of_cell.dtype).at[rows].max(of_cell, mode="drop")
+    return jnp.where(is_read, variances, jnp.inf)
+
+
+def _spread(term: Term) -> Array:
+    """Return the standard deviation of a term's data about their own mean, by coordinate."""
+    first, second, count = _moments(term)
+    location, rank = term.arguments[term.family.centered], len(term.elements)
+    # elements that share a location are one cloud
+    over = [d for d in range(rank) if location.compact[d] == 1]
+    if not over:
+        # each datum has a location of its own (a regression), and its own value as the origin
+        value = jnp.asarray(without_rows(term.value).array, count.dtype)
+        data = term.family.transform(jnp.where(count > 0, value, 1))
+        over, first, second = list(range(rank)), count * data, count * data**2
+    moments = jnp.broadcast_arrays(first, second, count)
+    first, second, count = (moment.sum(tuple(over), keepdims=True) for moment in moments)
+    count = jnp.where(count > 0, count, 1)
+    return jnp.sqrt(jnp.maximum(second / count - (first / count) ** 2, 0))
+
+
+def _moments(term: Term) -> tuple[Array, Array, Array]:
+    """Return Σ x, Σ x² and Σ 1 of a term's data, weighted: each (elements or 1 …, event …).
+
+    They are taken coordinate by coordinate, from an origin in the midst of the data.
+    """
+    formed, event = term.statistics.formed(term.elements), len(term.site.event)
+    if term.family.marginal is not None:
+        x, observed, weight = (_dense(statistic) for statistic in formed)
+        weight = weight[..., None] * observed
+        return weight * x, weight * x**2, weight
+    count = _dense(formed[-1])
+    count = count.reshape(count.shape + (1,) * event)
+    second = _dense(formed[1])
+    if term.family.squares:
+        second = second**2 if formed[1].square else jnp.diagonal(second, axis1=-2, axis2=-1)
+    return _dense(formed[0]), second, count
+
+
+def _dense(statistic: Statistic) -> Array:
+    """Return a statistic over (elements or 1 …, event …), whatever its latents are."""
+    value = without_rows(statistic.value)
+    return full(value).sum(tuple(range(len(value.axes))))
+
+
+def _pooled(term: Term, use: Use) -> Array:
+    """Return the standard deviation that one scale alone would have for all data of a term.
+
+    Without a location, the family knows no other measure of spread than its own maximizer.
+    """
+    form, rank = use.form, len(term.elements)
+    totals = []
+    for statistic in term.statistics.formed(term.elements):
+        total = _dense(statistic)
+        if statistic.square:
+            total = total[..., :, None] * total[..., None, :]
+        totals.append(total.sum(tuple(range(rank))))
+
+    def along(features):
+        naturals = term.family.naturals(**{use.argument: features})
+        return sum((total * eta).sum() for total, eta in zip(totals, naturals, strict=True))
+
+    table = term.arguments[use.argument]
+    event = table.shape[len(table.shape) - form.event_dim :]
+    one = jnp.ones((1, *event), jnp.result_type(float))
+    zeros = [jnp.zeros(f.shape, f.dtype) for f in jax.eval_shape(form.features, one)]
+    scale = form.maximize(tuple(jax.grad(along)(zeros)), one)
+    unit = jnp.ones(event[:1], one.dtype)
+    spread = jnp.sqrt(form.least_variance(scale, unit)) * unit
+    return spread.reshape((1,) * rank + event[:1])

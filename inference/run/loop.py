@@ -18,6 +18,7 @@ from emjax.m_step.m_step import estimated, m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
+from emjax.run.findings import WHY_IT_STOPPED
 from emjax.run.settings import Settings
 
 
@@ -32,20 +33,7 @@ class Status(IntEnum):
     @property
     def message(self) -> str:
         """What happened, and the remedy."""
-        return {
-            Status.CONVERGED: "converged: the objective's last increase was within tol",
-            Status.MAX_STEPS: "stopped at max_steps before convergence: raise max_steps, or start "
-            "from result.params",
-            Status.OBJECTIVE_DECREASED: "the objective decreased by more than rounding: params are "
-            "those before the decrease; enable "
-            "float64 (jax.config.update('jax_enable_x64', True)), or check a maximizer given "
-            "in m_step",
-            Status.NOT_FINITE: "the objective became infinite or NaN: params are the last finite "
-            "ones; a scale that shrinks to zero has "
-            "no maximum, so state a floor (constraints.greater_than(...)) or a prior, or use fewer "
-            "components (a Beta, Dirichlet or "
-            "Gamma prior with a concentration below 1 is itself infinite at the boundary)",
-        }[self]
+        return WHY_IT_STOPPED[self.name]
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", " ")
@@ -123,8 +111,11 @@ class LoopState(eqx.Module):
     @property
     def last_evaluated(self) -> dict[str, Array]:
         """The parameters at which the objective was evaluated last, though it was not finite."""
-        is_finite = int(self.status) != Status.NOT_FINITE
-        return self.reported if is_finite else self.current.params
+        is_infinite = self.status == Status.NOT_FINITE
+        return {
+            name: jnp.where(is_infinite, self.current.params[name], reported)
+            for name, reported in self.reported.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,12 +42,14 @@ class End(eqx.Module):
 
     - `at`: where the loop stands.
     - `log_likelihood`: log p(x | params) in nats, at the parameters reported.
-    - `spreads`: the spread of the data that each scale is of (`degeneracy`).
+    - `last`: the parameters at which the objective was evaluated last, though it was not finite.
+    - `variances`: those of the scales there, over those of the data (`degeneracy`).
     """
 
     at: LoopState
     log_likelihood: Float[Array, ""]
-    spreads: dict
+    last: dict[str, Array]
+    variances: list
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +186,12 @@ class PureProgram:
             likelihood = at.objective[at.num_steps]
         else:
             likelihood = self.log_likelihood(at.reported, constants)
-        return End(at, likelihood, self.watch.spreads(constants))
+        last = at.last_evaluated
+        return End(at, likelihood, last, self.variances(last, constants))
+
+    def variances(self, params, constants: Sequence) -> list[Array]:
+        """Return the variances of the scales at params, over those of the data."""
+        return self.watch.variances(params, self.watch.spreads(constants))
 
     def _polished(self, at: LoopState, constants) -> LoopState:
         """Return where a polish leads, and EM's own steps from there, until they confirm it."""
@@ -202,10 +209,10 @@ class PureProgram:
 
     def short_runs(
         self, keys, data: Sequence, given: Mapping, num_steps: Any
-    ) -> tuple[dict[str, Array], LoopState, dict]:
-        """Return where several runs start, where each is after some steps, and the data's spreads.
+    ) -> tuple[dict[str, Array], LoopState, list]:
+        """Return where several runs start, where each is then, and its scales' variances.
 
-        The first two have one more axis in front, over the runs.
+        All have one more axis in front, over the runs.
         """
         constants = self.graph.prepare(data)
 
@@ -216,7 +223,8 @@ class PureProgram:
 
         numbered_keys = (keys, jnp.arange(len(keys)))
         starts, ends = in_batches(short_run, numbered_keys, batch_size(self.graph))
-        return starts, ends, self.watch.spreads(constants)
+        spreads = self.watch.spreads(constants)
+        return starts, ends, jax.vmap(self.watch.variances, (0, None))(ends.reported, spreads)
 
     def continued(self, params, at: LoopState, data: Sequence) -> tuple[Start, End]:
         """Return what `run` does, of a run that started at params and stands somewhere."""

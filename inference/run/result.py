@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
+from emjax.run.findings import Finding
 from emjax.run.loop import Status
 from emjax.run.restarts import Restarts
 
@@ -22,7 +23,7 @@ class EMResult(eqx.Module):
       polish is one step.
     - `num_steps`: how many EM steps led to `params`.
     - `status`: why EM stopped (`Status`).
-    - `warnings`: what is wrong with the estimate, if anything, in words: collapsed scales, dead
+    - `findings`: what is wrong with the estimate, if anything (`Finding`): collapsed scales, dead
       components, probabilities that have become zero.
     - `restarts`: where each start came to (`Restarts`); None if there was one.
     """
@@ -32,8 +33,13 @@ class EMResult(eqx.Module):
     objective: Float[np.ndarray, "step"]
     num_steps: int
     status: Status = eqx.field(static=True)
-    warnings: tuple[str, ...] = eqx.field(static=True, default=())
+    findings: tuple[Finding, ...] = eqx.field(static=True, default=())
     restarts: Restarts | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings in words, each with its remedy."""
+        return tuple(map(str, self.findings))
 
     def __str__(self) -> str:
         lines = [

@@ -6,21 +6,30 @@ rest is reading.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
 
 from emjax.e_step.e_step import instance_of, term_factor
-from emjax.graph.factor_graph import FactorGraph, Slot, Term, filled, term_naturals
+from emjax.families.bounds import bounds_of
+from emjax.graph.factor_graph import FactorGraph, Term, filled, term_naturals
+from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import IMPOSSIBLE, as_float
+from emjax.program.records import Parameter
+from emjax.run import findings
+from emjax.run.findings import Finding
 from emjax.tables.named import full, without_rows
 
 
-def is_traced(values) -> bool:
+def is_traced(values: Any) -> bool:
     """Whether values are being traced, so that nothing can be said of them."""
     return any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(values))
 
@@ -28,69 +37,41 @@ def is_traced(values) -> bool:
 # ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def violations(graph: FactorGraph, constants) -> list:
+def violations(graph: FactorGraph, constants: Sequence) -> list[tuple[Array, Array]]:
     """Return, for each check, how many entries fail it and the first one that does."""
-    arrays = graph.arrays(
-        {name: jnp.ones(p.shape, p.dtype) for name, p in graph.parameters.items()}, constants
-    )
-    bad = [jnp.asarray(full(filled(check.bad, arrays))).ravel() for check in graph.checks]
-    return [(jnp.sum(b), jnp.argmax(b)) for b in bad]
+    ones = {name: jnp.ones(p.shape, p.dtype) for name, p in graph.parameters.items()}
+    arrays = graph.arrays(ones, constants)
+    counts = []
+    for check in graph.checks:
+        bad = jnp.asarray(full(filled(check.bad, arrays))).ravel()
+        counts.append((jnp.sum(bad), jnp.argmax(bad)))
+    return counts
 
 
-def check_data(graph: FactorGraph, found) -> None:
-    """Raise `ValueError` for the first observation that is NaN, out of range or outside its
-    support.
-    """
-    for check, (count, first) in zip(graph.checks, found, strict=True):
-        if int(count) == 0:
-            continue
-        where = tuple(int(i) for i in np.unravel_index(int(first), check.bad.shape))
-        site, others = check.site, f"{int(count)} in all"
-        raise ValueError(
-            {
-                "nan": f"Site '{site}': the observed value is NaN at index {where} ({others}). "
-                f"{_declared_missing(site, check.what)}",
-                "index": f"Site '{site}': an index that it reads is out of range at position "
-                f"{where} ({others}): {check.what}. Indices run from 0; "
-                "correct the index array, or give the plate or table that it indexes more rows.",
-                "support": f"Site '{site}': the observed value at index {where} lies outside the "
-                f"support of {plain(check.what)} ({others}). Correct the "
-                f"data, or exclude it: with numpyro.handlers.mask(mask=valid): "
-                f"numpyro.sample('{site}', ...).",
-            }[check.kind]
-        )
+DATA_FINDINGS: dict[str, Callable[..., Finding]] = {
+    "nan": findings.missing_datum,
+    "index": findings.index_out_of_range,
+    "support": findings.outside_support,
+}
 
 
-def _declared_missing(site: str, family: str) -> str:
-    """Return how a program says that values of a site are missing."""
-    if family == "PartiallyObserved":
-        return "Its `observed` says that this coordinate is observed: pass observed=~jnp.isnan(x)."
-    if family == "MultivariateNormal":
-        return (
-            "Missing coordinates are declared where the normal is:\n"
-            f"    numpyro.sample('{site}', "
-            "emjax.distributions.PartiallyObserved(dist.MultivariateNormal(...), "
-            "observed=~jnp.isnan(x)), obs=x)"
-        )
-    return (
-        f"Missing values are declared with a mask:\n    numpyro.sample('{site}', ..., "
-        "obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))"
-    )
-
-
-def plain(family: str) -> str:
-    """Return a distribution's name as users write it."""
-    return family.removesuffix("Probs").removesuffix("Logits")
+def check_data(graph: FactorGraph, counts: Sequence) -> None:
+    """Raise `ValueError` for the first observation that cannot be. `counts`: the `violations`."""
+    for check, (count, first) in zip(graph.checks, counts, strict=True):
+        if int(count):
+            where = tuple(int(i) for i in np.unravel_index(int(first), check.bad.shape))
+            finding = DATA_FINDINGS[check.kind](check.site, where, int(count), check.what)
+            raise ValueError(str(finding))
 
 
 # ── parameters ────────────────────────────────────────────────────────────────────────────────────
 
 
-def checked_params(graph: FactorGraph, given, *, complete: bool) -> dict:
-    """Return the given parameters as arrays, and raise `ValueError` for a name, shape or value that
-    is wrong.
+def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[str, Array]:
+    """Return the given parameters as arrays, by name.
 
-    `complete`: every parameter must be given.
+    `complete`: every parameter must be given. Errors: `ValueError` for a name, shape or value that
+    is wrong.
     """
     known = ", ".join(map(repr, graph.names)) or "none"
     if not isinstance(given, Mapping):
@@ -108,250 +89,244 @@ def checked_params(graph: FactorGraph, given, *, complete: bool) -> dict:
             f"params lacks {', '.join(map(repr, missing))}. Pass result.params, or a dictionary "
             "with every parameter."
         )
-    checked = {}
-    for name, value in given.items():
-        parameter = graph.parameters[name]
-        try:
-            value = jnp.asarray(value, parameter.dtype)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Parameter '{name}' must be an array of numbers of shape {parameter.shape}, "
-                f"not {value!r}."
-            ) from error
-        if value.shape != parameter.shape:
-            raise ValueError(
-                f"Parameter '{name}' has shape {parameter.shape} in the program, not {value.shape}."
-            )
-        checked[name] = value
-    if not is_traced(checked):
-        for name, value in checked.items():
-            _check_constraint(
-                f"Parameter '{name}'",
-                graph.parameters[name].constraint,
-                np.asarray(value),
-                f"Pass another value, e.g. init_params={{'{name}': ...}}, or change the "
-                "program's start.",
-            )
+    checked = {name: _as_array(graph.parameters[name], value) for name, value in given.items()}
+    if is_traced(checked):
+        return checked
+    for name, value in checked.items():
+        another = f"Pass another value, e.g. init_params={{'{name}': ...}}"
+        remedy = f"{another}, or change the program's start."
+        constraint = graph.parameters[name].constraint
+        _check_constraint(f"Parameter '{name}'", name, constraint, np.asarray(value), remedy)
     return checked
 
 
-def _check_constraint(what: str, constraint, value: np.ndarray, remedy: str) -> None:
-    if np.isnan(value).any():
-        raise ValueError(f"{what} is NaN at index {_first(np.isnan(value))}. {remedy}")
-    if type(constraint) is type(constraints.simplex):
-        _check_probabilities(what, np.asarray(as_float(value)))
-        return
-    valid = np.asarray(constraint(value))
-    if valid.all() or _within_closure(constraint, value):
-        return
-    where = _first(~valid)
-    raise ValueError(
-        f"{what} must satisfy {constraint}, and does not at index {where} (value "
-        f"{np.array2string(value[where], threshold=8)}). {remedy}"
-    )
-
-
-def _check_probabilities(what: str, value: np.ndarray) -> None:
-    if (value < 0).any():
+def _as_array(parameter: Parameter, value: Any) -> Array:
+    """Return a value as an array; raise `ValueError` if it has another shape than the parameter."""
+    name, shape = parameter.name, parameter.shape
+    try:
+        array = jnp.asarray(value, parameter.dtype)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{what} must be probabilities; at index {_first(value < 0)} it is "
-            f"{value[_first(value < 0)]:g}. Make it non-negative."
-        )
+            f"Parameter '{name}' must be an array of numbers of shape {shape}, not {value!r}."
+        ) from error
+    if array.shape != shape:
+        raise ValueError(f"Parameter '{name}' has shape {shape} in the program, not {array.shape}.")
+    return array
+
+
+def _check_constraint(
+    what: str, site: str, constraint: Constraint, value: np.ndarray, remedy: str
+) -> None:
+    """Raise `ValueError` for a value that violates a constraint. `what`: which one, in words."""
+    violation = _violation(what, site, constraint, value, remedy)
+    if violation is not None:
+        raise ValueError(str(violation))
+
+
+def _violation(
+    what: str, site: str, constraint: Constraint, value: np.ndarray, remedy: str
+) -> Finding | None:
+    """Return what is wrong with a value under a constraint."""
+    is_nan = np.isnan(value)
+    if is_nan.any():
+        return findings.nan_value(what, site, _first(is_nan), remedy)
+    if type(constraint) is type(constraints.simplex):
+        return _improbable(what, site, np.asarray(as_float(value)))
+    is_valid = np.asarray(constraint(value))
+    if is_valid.all() or _within_closure(constraint, value):
+        return None
+    where = _first(~is_valid)
+    return findings.outside_constraint(what, site, where, value[where], constraint, remedy)
+
+
+def _improbable(what: str, site: str, value: np.ndarray) -> Finding | None:
+    """Return what is wrong with probabilities."""
+    if (value < 0).any():
+        where = _first(value < 0)
+        return findings.negative_probability(what, site, where, float(value[where]))
     excess = np.abs(value.sum(-1) - 1)
     if (excess > np.sqrt(np.finfo(value.dtype).eps)).any():
-        worst = np.unravel_index(np.argmax(excess), excess.shape)
-        raise ValueError(
-            f"{what} must be probabilities that sum to one; they sum to {value.sum(-1)[worst]:g}. "
-            "Divide by the sum: "
-            "probs / probs.sum(-1, keepdims=True)."
-        )
+        worst = tuple(map(int, np.unravel_index(np.argmax(excess), excess.shape)))
+        return findings.sum_is_not_one(what, site, worst, float(value.sum(-1)[worst]))
+    return None
 
 
 def _first(bad) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(bad)[0])
 
 
-def _within_closure(constraint, value: np.ndarray) -> bool:
-    """Whether values lie in the closure of an open interval, where EM's own estimates may lie (not
-    a scale of zero).
+def _within_closure(constraint: Constraint, value: np.ndarray) -> bool:
+    """Whether values lie in the closure of an open interval, where EM's own estimates may lie.
+
+    A scale of zero is none of them.
     """
-    low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
-    if low is None and high is None:
+    limits = bounds_of(constraint)
+    if limits is None or limits.are_none:
         return False
-    low, high = (None if bound is None else np.asarray(bound, value.dtype) for bound in (low, high))
-    inside = (value >= (-np.inf if low is None else low)) & (
-        value <= (np.inf if high is None else high)
-    )
-    return bool(inside.all()) and not (
-        type(constraint) is type(constraints.positive) and (value == 0).any()
-    )
+    if type(constraint) is type(constraints.positive) and (value == 0).any():
+        return False
+    # a bound is met in the precision of the value
+    dtype = value.dtype if np.issubdtype(value.dtype, np.floating) else float
+    return bool(((value >= limits.low.astype(dtype)) & (value <= limits.high.astype(dtype))).all())
 
 
 # ── starts ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def inspection(graph: FactorGraph, params, constants) -> dict:
+def inspection(graph: FactorGraph, params: Mapping[str, Any], constants: Sequence) -> dict:
     """Return what `check_start` reads: the tables of arguments and natural parameters."""
     arrays = graph.arrays(params, constants)
-    naturals = [
-        [jnp.asarray(table.array) for table in term_naturals(term, arrays)] for term in graph.terms
-    ]
-    arguments = [
-        {name: filled(value, arrays).array for name, value in term.arguments.items()}
-        for term in graph.terms
-    ]
+    naturals, arguments = [], []
+    for term in graph.terms:
+        naturals.append([jnp.asarray(table.array) for table in term_naturals(term, arrays)])
+        tables = term.arguments.items()
+        arguments.append({name: filled(table, arrays).array for name, table in tables})
     return {"arguments": arguments, "naturals": naturals}
 
 
-def most_favorable(graph: FactorGraph, params, constants) -> list:
-    """Return, for each term, the log-density of every element under the most favorable value of its
-    latents (along the axes that it keeps, or all axes if it is a table of densities), and its data.
+def most_favorable(
+    graph: FactorGraph, params: Mapping[str, Any], constants: Sequence
+) -> list[tuple]:
+    """Return, for each term, the log-density of each element at its best, and its data.
+
+    That is under the most favorable value of its latents, along the axes that it keeps, or all axes
+    if it is a table of densities.
     """
-    whole = instance_of(graph, graph.arrays(params, constants))
-    together: dict = {}  # the components of one `Select` are one site
+    instance = instance_of(graph, graph.arrays(params, constants))
     best: list = [None] * len(graph.terms)
-    for i, (term, tables) in enumerate(zip(whole.terms, whole.naturals, strict=True)):
+    together: dict = {}  # the components of one `Select` are one site
+    for number, (term, tables) in enumerate(zip(instance.terms, instance.naturals, strict=True)):
         if term.family is None and not term.latent_axes and term.site.outputs.gate is None:
-            best[i] = full(without_rows(tables[0]))
+            best[number] = full(without_rows(tables[0]))
             continue
         factor = term_factor(term, tables)
-        together.setdefault(
-            (term.site.name, term.kept, tuple(axis.key for axis in factor.axes)), []
-        ).append((i, factor.array))
+        key = term.site.name, term.kept, tuple(axis.key for axis in factor.axes)
+        together.setdefault(key, []).append((number, factor.array))
     for (_, kept, _), members in together.items():
         total = sum(array for _, array in members)
-        for i, _ in members:
-            best[i] = total.max(axis=tuple(range(len(kept), total.ndim)))
-    return [(b, term.value.array) for b, term in zip(best, whole.terms, strict=True)]
+        over = tuple(range(len(kept), total.ndim))
+        for number, _ in members:
+            best[number] = total.max(axis=over)
+    return [(b, term.value.array) for b, term in zip(best, instance.terms, strict=True)]
 
 
 def check_start(
-    graph: FactorGraph, params, objective, seen: dict, inspected: Callable, best: Callable
+    graph: FactorGraph,
+    params: Mapping[str, Array],
+    objective: float | np.floating,
+    tables: Mapping,
+    inspected: Callable,
+    best: Callable,
 ) -> None:
-    """Raise `ValueError` for a start with bad arguments or zero likelihood; warn of one that EM
-    cannot leave.
+    """Raise `ValueError` for a start that cannot be; warn of one that EM cannot leave.
 
-    `objective`, `seen`: the objective and the `inspection` at params; `inspected(params)`,
-    `best(params)`: the compiled `inspection` and `most_favorable`.
+    It cannot be where arguments are bad or its likelihood is zero. `objective`, `tables`: the
+    objective and the `inspection` at params; `inspected(params)`, `best(params)`: the compiled
+    `inspection` and `most_favorable`.
     """
-    for term, arguments in zip(graph.terms, seen["arguments"], strict=True):
+    for term, arguments in zip(graph.terms, tables["arguments"], strict=True):
         for name, array in arguments.items():
             constraint = term.site.arg_constraints.get(name)
             if constraint is not None:
                 _check_argument(term, name, constraint, np.asarray(array))
-    if not objective > -np.inf:  # +inf is no fault of a datum: the driver stops there, and says why
-        _raise_impossible(graph, best(params))
-    equal = _equal_values(graph, seen)
-    if equal:
-        noise = np.random.default_rng(0)
-        elsewhere = {
-            name: value * (1 + 0.1 * noise.random(value.shape)) + noise.random(value.shape)
-            for name, value in params.items()
-        }
-        always = _equal_values(
-            graph,
-            inspected({name: jnp.asarray(v, params[name].dtype) for name, v in elsewhere.items()}),
-        )
-        for name in sorted(set(equal) - set(always)):
-            warnings.warn(
-                f"Latent '{name}': at the start only {equal[name]} of its "
-                f"{graph.latents[name].support.shape[0]} values give the data different "
-                "distributions, and EM can never part equal ones. Start from different values: "
-                "em.run(..., init_params={...}), or "
-                "numpyro.param(name, lambda key: ...).",
-                stacklevel=6,
-            )
-    _warn_of_many_values(graph)
+    if not objective > -np.inf:  # +inf is no fault of a datum: the loop stops there, and says why
+        raise ValueError(str(_impossible(graph, best(params))))
+    unparted = _unparted(graph, params, tables, inspected)
+    for finding in [*unparted, *_as_many_values_as_data(graph)]:
+        warnings.warn(str(finding), stacklevel=6)
 
 
-def _check_argument(term: Term, name: str, constraint, array: np.ndarray) -> None:
+def _check_argument(term: Term, name: str, constraint: Constraint, array: np.ndarray) -> None:
     if isinstance(constraint, type(constraints.dependent)):
         return
-    _check_constraint(
-        f"Site '{term.site.name}': the {name} of {plain(term.site.family.__name__)}",
-        constraint,
-        array,
-        "Change the parameters or the data that it is computed from.",
-    )
+    family = findings.plain(term.site.family.__name__)
+    what = f"Site '{term.site.name}': the {name} of {family}"
+    remedy = "Change the parameters or the data that it is computed from."
+    _check_constraint(what, term.site.name, constraint, array, remedy)
 
 
-def _raise_impossible(graph: FactorGraph, found) -> None:
-    for term, (best, value) in zip(graph.terms, found, strict=True):
-        impossible = (np.asarray(best) < IMPOSSIBLE) | np.isnan(best)
-        if term.site.is_observed and impossible.any():
-            kept = dict(
-                zip(
-                    term.kept if impossible.ndim < len(term.elements) else range(impossible.ndim),
-                    _first(impossible),
-                    strict=True,
-                )
-            )
-            where = tuple(kept.get(d, slice(None)) for d in range(len(term.elements)))
-            index = ", ".join(":" if isinstance(w, slice) else str(w) for w in where)
-            raise ValueError(
-                f"The start has zero likelihood: site '{term.site.name}' at index "
-                f"({index}){_datum(term, np.asarray(value), where)} is impossible under every "
-                "value of its latents. Start elsewhere, em.run(..., init_params={...}), or check "
-                "that datum."
-            )
-    raise ValueError(
-        "The start has zero likelihood: some datum is impossible under every joint value of its "
-        "latents, though each site alone is "
-        "possible. Start elsewhere: em.run(..., init_params={...})."
-    )
+def _impossible(graph: FactorGraph, best: Sequence[tuple]) -> Finding:
+    """Return the first datum that is impossible. `best`: the `most_favorable`."""
+    for term, (density, value) in zip(graph.terms, best, strict=True):
+        is_impossible = (np.asarray(density) < IMPOSSIBLE) | np.isnan(density)
+        if not term.site.is_observed or not is_impossible.any():
+            continue
+        first = _first(is_impossible)
+        dims = term.kept if len(first) < len(term.elements) else range(len(first))
+        where: list = [slice(None)] * len(term.elements)
+        for dim, number in zip(dims, first, strict=True):
+            where[dim] = number
+        index = ", ".join(":" if isinstance(i, slice) else str(i) for i in where)
+        datum = _datum(term, np.asarray(value), tuple(where))
+        return findings.impossible_datum(term.site.name, index, datum)
+    return findings.impossible_jointly()
 
 
-def _datum(term: Term, array: np.ndarray, where) -> str:
+def _datum(term: Term, array: np.ndarray, where: tuple) -> str:
+    """Return a datum in words; empty where latents take part in it."""
     if term.value.axes:
         return ""
     array = np.broadcast_to(array, term.elements + tuple(term.site.event))
     return f", value {np.array2string(array[where], precision=4, threshold=8)},"
 
 
-def _equal_values(graph: FactorGraph, seen) -> dict[str, int]:
-    """Return the latents of which some values give the data the same distribution: {name: how many
-    distributions}.
-    """
-    found = {}
+def _unparted(
+    graph: FactorGraph, params: Mapping[str, Array], tables: Mapping, inspected: Callable
+) -> list[Finding]:
+    """Return the latents of which the start gives some values the same distribution."""
+    equal = _equal_values(graph, tables)
+    if not equal:
+        return []
+    # values that are equal elsewhere, too, are equal for the program and not for the start
+    noise = np.random.default_rng(0)
+    elsewhere = {}
+    for name, value in params.items():
+        moved = value * (1 + 0.1 * noise.random(value.shape)) + noise.random(value.shape)
+        elsewhere[name] = jnp.asarray(moved, value.dtype)
+    always = _equal_values(graph, inspected(elsewhere))
+    return [
+        findings.equal_values(name, equal[name], graph.latents[name].support.shape[0])
+        for name in sorted(set(equal) - set(always))
+    ]
+
+
+def _equal_values(graph: FactorGraph, tables: Mapping) -> dict[str, int]:
+    """Return {latent: how many distributions its values have}, of latents with equal ones."""
+    equal = {}
     for name in graph.latents:
-        rows = []
-        for term, arrays in zip(graph.terms, seen["naturals"], strict=True):
-            if not (term.site.is_latent and term.site.name == name):
-                for axes, array in zip(term.natural_axes, arrays, strict=True):
-                    rows += [
-                        np.moveaxis(np.asarray(array), i, 0).reshape(axis.size, -1)
-                        for i, axis in enumerate(axes)
-                        if axis.source == name
-                    ]
+        rows = _rows_by_value(graph, tables, name)
         if rows:
             stacked = np.concatenate(rows, axis=1)
-            distinct = len(np.unique(stacked, axis=0))
-            if distinct < len(stacked):
-                found[name] = distinct
-    return found
+            num_distinct = len(np.unique(stacked, axis=0))
+            if num_distinct < len(stacked):
+                equal[name] = num_distinct
+    return equal
 
 
-def _warn_of_many_values(graph: FactorGraph) -> None:
-    found = graph.wires()
+def _rows_by_value(graph: FactorGraph, tables: Mapping, name: str) -> list[np.ndarray]:
+    """Return the natural-parameter tables that a latent chooses from, each (value, …)."""
+    rows = []
+    for term, arrays in zip(graph.terms, tables["naturals"], strict=True):
+        if term.site.is_latent and term.site.name == name:
+            continue
+        for axes, array in zip(term.natural_axes, arrays, strict=True):
+            for number, axis in enumerate(axes):
+                if axis.source == name:
+                    moved = np.moveaxis(np.asarray(array), number, 0)
+                    rows.append(moved.reshape(axis.size, -1))
+    return rows
 
-    def reads(term: Term, name: str) -> bool:
-        return any(
-            isinstance(a.array, Slot) and name in found[a.array.number].parameters
-            for a in term.arguments.values()
-        )
 
+def _as_many_values_as_data(graph: FactorGraph) -> list[Finding]:
+    """Return the continuous latents that have as many values as each site that reads them."""
+    view = WiringView(graph)
+    many = []
     for name, parameter in graph.parameters.items():
-        users = [term for term in graph.terms if term.site.is_observed and reads(term, name)]
-        size = int(np.prod(parameter.shape, dtype=int))
-        if (
-            parameter.is_prior
-            and users
-            and size > 1
-            and all(size >= np.prod(term.elements, dtype=int) for term in users)
-        ):
-            warnings.warn(
-                f"Continuous latent '{name}' has as many values ({size}) as site "
-                f"'{users[0].site.name}' has data. EM estimates each by MAP, not by "
-                "integrating it out: estimates of other parameters may be biased.",
-                stacklevel=6,
-            )
+        size = math.prod(parameter.shape)
+        if not parameter.is_prior or size <= 1:
+            continue
+        terms = [graph.terms[number] for number in view.terms_of(name)]
+        readers = [term for term in terms if term.site.is_observed]
+        if readers and all(size >= math.prod(term.elements) for term in readers):
+            many.append(findings.many_values(name, size, readers[0].site.name))
+    return many

@@ -1,0 +1,302 @@
+"""What is wrong with data, a start, or a result: every sentence that says so, and its remedy.
+
+A function for each kind of finding, in the order in which a run meets them. Errors, warnings and
+verdicts are printed findings: whoever wants to change what one says changes it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpyro.distributions.constraints import Constraint
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with data, a start or a result; it prints as sentence and remedy.
+
+    **Attributes:**
+
+    - `kind`: "not a number", "out of range", "outside the support" (data); "outside its
+      constraint", "impossible", "equal values", "many values" (a start); "collapsed", "not a
+      number", "dead", "at the boundary" (a result); or a verdict of `em.diagnose`.
+    - `site`: the site, parameter or latent that it is about; empty if it is about all of them.
+    - `where`: which entries, elements or values of it; empty if it is about all of them.
+    - `sentence`: what is wrong.
+    - `remedy`: what to do about it.
+    """
+
+    kind: str
+    site: str
+    where: str
+    sentence: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.remedy}".rstrip(" ")
+
+
+def plain(family: str) -> str:
+    """Return a distribution's name as users write it."""
+    return family.removesuffix("Probs").removesuffix("Logits")
+
+
+# ── data ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def missing_datum(site: str, where: tuple[int, ...], count: int, family: str) -> Finding:
+    """Return that an observation is NaN. `count`: how many are."""
+    sentence = f"Site '{site}': the observed value is NaN at index {where} ({count} in all)."
+    return Finding("not a number", site, str(where), sentence, _declared_missing(site, family))
+
+
+def _declared_missing(site: str, family: str) -> str:
+    """Return how a program says that values of a site are missing."""
+    if family == "PartiallyObserved":
+        return "Its `observed` says that this coordinate is observed: pass observed=~jnp.isnan(x)."
+    if family == "MultivariateNormal":
+        return (
+            "Missing coordinates are declared where the normal is:\n"
+            f"    numpyro.sample('{site}', "
+            "emjax.distributions.PartiallyObserved(dist.MultivariateNormal(...), "
+            "observed=~jnp.isnan(x)), obs=x)"
+        )
+    return (
+        f"Missing values are declared with a mask:\n    numpyro.sample('{site}', ..., "
+        "obs=jnp.nan_to_num(value), obs_mask=~jnp.isnan(value))"
+    )
+
+
+def index_out_of_range(site: str, where: tuple[int, ...], count: int, what: str) -> Finding:
+    """Return that an index which data give is out of range. `what`: of what."""
+    return Finding(
+        "out of range",
+        site,
+        str(where),
+        f"Site '{site}': an index that it reads is out of range at position {where} "
+        f"({count} in all): {what}.",
+        "Indices run from 0; correct the index array, or give the plate or table that it indexes "
+        "more rows.",
+    )
+
+
+def outside_support(site: str, where: tuple[int, ...], count: int, family: str) -> Finding:
+    """Return that an observation lies outside the support of its distribution."""
+    return Finding(
+        "outside the support",
+        site,
+        str(where),
+        f"Site '{site}': the observed value at index {where} lies outside the support of "
+        f"{plain(family)} ({count} in all).",
+        "Correct the data, or exclude it: with numpyro.handlers.mask(mask=valid): "
+        f"numpyro.sample('{site}', ...).",
+    )
+
+
+# ── a start ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def nan_value(what: str, site: str, where: tuple[int, ...], remedy: str) -> Finding:
+    """Return that a value is NaN. `what`: which one, in words."""
+    return Finding("not a number", site, str(where), f"{what} is NaN at index {where}.", remedy)
+
+
+def outside_constraint(
+    what: str,
+    site: str,
+    where: tuple[int, ...],
+    value: np.ndarray | np.generic,
+    constraint: Constraint,
+    remedy: str,
+) -> Finding:
+    """Return that a value violates its constraint."""
+    sentence = (
+        f"{what} must satisfy {constraint}, and does not at index {where} (value "
+        f"{np.array2string(value, threshold=8)})."
+    )
+    return Finding("outside its constraint", site, str(where), sentence, remedy)
+
+
+def negative_probability(what: str, site: str, where: tuple[int, ...], value: float) -> Finding:
+    """Return that a probability is negative."""
+    sentence = f"{what} must be probabilities; at index {where} it is {value:g}."
+    remedy = "Make it non-negative."
+    return Finding("outside its constraint", site, str(where), sentence, remedy)
+
+
+def sum_is_not_one(what: str, site: str, where: tuple[int, ...], total: float) -> Finding:
+    """Return that probabilities do not sum to one."""
+    sentence = f"{what} must be probabilities that sum to one; they sum to {total:g}."
+    remedy = "Divide by the sum: probs / probs.sum(-1, keepdims=True)."
+    return Finding("outside its constraint", site, str(where), sentence, remedy)
+
+
+def impossible_datum(site: str, index: str, value: str) -> Finding:
+    """Return that a datum is impossible under every value of its latents. `value`: in words."""
+    return Finding(
+        "impossible",
+        site,
+        index,
+        f"The start has zero likelihood: site '{site}' at index ({index}){value} is impossible "
+        "under every value of its latents.",
+        "Start elsewhere, em.run(..., init_params={...}), or check that datum.",
+    )
+
+
+def impossible_jointly() -> Finding:
+    """Return that some datum is impossible, though no site alone says so."""
+    return Finding(
+        "impossible",
+        "",
+        "",
+        "The start has zero likelihood: some datum is impossible under every joint value of its "
+        "latents, though each site alone is possible.",
+        "Start elsewhere: em.run(..., init_params={...}).",
+    )
+
+
+def equal_values(latent: str, num_distinct: int, num_values: int) -> Finding:
+    """Return that EM cannot part some values of a latent."""
+    return Finding(
+        "equal values",
+        latent,
+        "",
+        f"Latent '{latent}': at the start only {num_distinct} of its {num_values} values give the "
+        "data different distributions, and EM can never part equal ones.",
+        "Start from different values: em.run(..., init_params={...}), or "
+        "numpyro.param(name, lambda key: ...).",
+    )
+
+
+def many_values(parameter: str, size: int, site: str) -> Finding:
+    """Return that a continuous latent has as many values as there are data."""
+    return Finding(
+        "many values",
+        parameter,
+        "",
+        f"Continuous latent '{parameter}' has as many values ({size}) as site '{site}' has data.",
+        "EM estimates each by MAP, not by integrating it out: estimates of other parameters may be "
+        "biased.",
+    )
+
+
+# ── the end of a run ──────────────────────────────────────────────────────────────────────────────
+
+FLOOR = "state a floor (constraints.greater_than(...))"
+WHY_IT_STOPPED = {
+    "CONVERGED": "converged: the objective's last increase was within tol",
+    "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
+    "result.params",
+    "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "
+    "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)), or check a "
+    "maximizer given in m_step",
+    "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
+    f"that shrinks to zero has no maximum, so {FLOOR} or a prior, or use fewer components (a Beta, "
+    "Dirichlet or Gamma prior with a concentration below 1 is itself infinite at the boundary)",
+}
+
+
+def collapsed(parameter: str, entry: str, owner: str, ratio: float, site: str) -> Finding:
+    """Return that a scale has collapsed.
+
+    `owner`: whose scale it is, in words; `ratio`: of its standard deviation to that of the data at
+    `site`, NaN where it is no number.
+    """
+    how = f"has shrunk to {ratio:.1e} of the spread of '{site}'"
+    if np.isnan(ratio):
+        how = "is no number"
+    return Finding(
+        "collapsed",
+        parameter,
+        entry,
+        f"{owner} collapses: '{parameter}'{entry} {how}.",
+        f"The likelihood has no maximum there: {FLOOR}, or a prior, or use fewer components.",
+    )
+
+
+def not_a_number(parameter: str) -> Finding:
+    """Return that a parameter has become NaN or infinite."""
+    return Finding("not a number", parameter, "", f"'{parameter}' is not a number")
+
+
+def dead(latent: str, value: Any, parameters: Sequence[str], probability: float) -> Finding:
+    """Return that no parameter gives a value of a latent any probability."""
+    names = ", ".join(f"'{name}'" for name in parameters)
+    gives = "gives" if len(parameters) == 1 else "give"
+    return Finding(
+        "dead",
+        latent,
+        str(value),
+        f"component {value} of '{latent}' has died: {names} {gives} it probability "
+        f"{probability:.1e}, and no element belongs to it.",
+        "Use fewer components, or start elsewhere.",
+    )
+
+
+def at_boundary(parameter: str, has_reached: np.ndarray) -> Finding:
+    """Return that entries of a parameter have reached the boundary. `has_reached`: which ones."""
+    where = "its value"
+    if has_reached.ndim:
+        indices = [str(tuple(map(int, index))) for index in np.argwhere(has_reached)]
+        where = ", ".join(indices[:SHOWN])
+        where += f", … ({len(indices)} in all)" if len(indices) > SHOWN else ""
+    return Finding(
+        "at the boundary",
+        parameter,
+        where,
+        f"'{parameter}' has reached the boundary at {where}, and EM stays there: its data are "
+        "without a single such case.",
+        "If the program should think it possible, state a prior.",
+    )
+
+
+# ── what EM arrived at ────────────────────────────────────────────────────────────────────────────
+
+RUN_ON = "Run on from here: em.run(key, ..., init_params=params)"
+
+
+def _verdict(verdict: str, sentence: str, remedy: str = "", where: str = "") -> Finding:
+    return Finding(verdict, "", where, sentence, remedy)
+
+
+def degenerate(scales: Sequence[Finding]) -> Finding:
+    """Return that scales have collapsed, so that there is no maximum to speak of."""
+    return _verdict("degenerate", " ".join(map(str, scales)).rstrip("."))
+
+
+def before_maximum(distance: float) -> Finding:
+    """Return that there is a maximum near by, so many standard errors away."""
+    sentence = f"the maximum is {distance:.2g} standard errors away."
+    return _verdict("not stationary", sentence, f"{RUN_ON}, or with a smaller tol")
+
+
+def still_moving(distance: float) -> Finding:
+    """Return that EM still moves, by so many standard errors of the complete data a step."""
+    step = f"by {distance:.2g} standard errors of the complete data a step"
+    return _verdict("not stationary", f"EM is still moving, {step}.", RUN_ON)
+
+
+def saddle(direction: str) -> Finding:
+    """Return that the objective increases along a direction, which the latents' symmetry hides."""
+    sentence = f"the objective increases along {direction}, and EM stays only for the symmetry."
+    return _verdict("saddle", sentence, "Start from elsewhere", direction)
+
+
+def ridge(direction: str) -> Finding:
+    """Return that the objective is flat along a direction."""
+    sentence = f"the objective is flat along {direction}: the data do not determine it"
+    return _verdict("ridge", sentence, where=direction)
+
+
+def local_maximum(downward: str, num_on_boundary: int) -> Finding:
+    """Return that nothing is wrong. `downward`: what is known of the second derivatives."""
+    sentence = f"the gradient is zero and {downward}"
+    if num_on_boundary:
+        entries = "entry" if num_on_boundary == 1 else "entries"
+        sentence += f", in what is free: {num_on_boundary} {entries} on the boundary"
+    return _verdict("local maximum", sentence)
