@@ -32,6 +32,7 @@ COLORS = {
     ANDERSON: canvas.VERMILLION,
     NEWTON: canvas.GREEN,
 }
+CHAIN = "earthquakes, 3 states"
 TOLERANCE, MAX_STEPS = 1e-14, 20_000
 NEAR = 1e-6  # nats: what nobody would see
 
@@ -45,8 +46,10 @@ class Problem(NamedTuple):
 
 
 class Race(NamedTuple):
-    """How one method does on a problem: its result, and the seconds of a run that is compiled
-    already.
+    """How one method does on a problem.
+
+    - `result`: what EM found.
+    - `seconds`: of a run that is compiled already.
     """
 
     result: EMResult
@@ -59,29 +62,25 @@ def problems(quick: bool) -> dict[str, Problem]:
     size = 500 if quick else 5000
     overlapping = np.concatenate([rng.normal(0.0, 1.0, size), rng.normal(2.2, 1.2, size)])
     is_first = rng.uniform(size=(size, 1)) < 0.5
-    answers = (
-        rng.uniform(size=(size, 5))
-        < np.where(is_first, [0.8, 0.7, 0.7, 0.6, 0.5], [0.4, 0.4, 0.3, 0.3, 0.35])
-    ).astype(int)
+    probs = np.where(is_first, [0.8, 0.7, 0.7, 0.6, 0.5], [0.4, 0.4, 0.3, 0.3, 0.35])
+    answers = (rng.uniform(size=(size, 5)) < probs).astype(int)
     mixture = {
         "weights": np.array([0.3, 0.7]),
         "loc": np.array([-1.0, 1.0]),
         "scale": np.array([1.0, 1.0]),
     }
     classes = {"weights": np.array([0.5, 0.5]), "probs": np.array([[0.6] * 5, [0.4] * 5])}
-    found = {
-        "earthquakes, 3 states": Problem(
-            earthquakes.soft_em().model, (*earthquakes.data(), 3), earthquakes.start(3)
-        ),
+    chain, counts = earthquakes.soft_em().model, (*earthquakes.data(), 3)
+    problems = {} if quick else {CHAIN: Problem(chain, counts, earthquakes.start(3))}
+    return problems | {
         "overlapping Gaussians": Problem(gaussian_mixture.program, (overlapping, 2), mixture),
         "two latent classes": Problem(latent_class.program, (answers, 2), classes),
     }
-    return dict(list(found.items())[1:]) if quick else found
 
 
 def races(problem: Problem) -> dict[str, Race]:
     """Return how each method does, from the same start; the time is the least of three runs."""
-    found = {}
+    by_method = {}
     for method, settings in SETTINGS.items():
         em = EM(problem.program, **{"tol": TOLERANCE, "max_steps": MAX_STEPS} | settings)
         seconds = []
@@ -89,35 +88,33 @@ def races(problem: Problem) -> dict[str, Race]:
             start = time.perf_counter()
             result = em.run(jax.random.key(0), *problem.args, init_params=problem.start)
             seconds.append(time.perf_counter() - start)
-        found[method] = Race(result, min(seconds[1:]))
-    return found
+        by_method[method] = Race(result, min(seconds[1:]))  # the first run compiles
+    return by_method
 
 
-def optimum(found: dict[str, Race]) -> float:
+def optimum(by_method: dict[str, Race]) -> float:
     """Return the largest objective that a method reached, in nats."""
-    return max(float(race.result.objective[-1]) for race in found.values())
+    return max(float(race.result.objective[-1]) for race in by_method.values())
 
 
 def steps_to(race: Race, height: float) -> int | None:
-    """Return the first step at which the objective is within `NEAR` of a height; None if it never
-    is.
-    """
+    """Return the first step at which the objective is within `NEAR` of a height, or None."""
     near = np.flatnonzero(height - race.result.objective <= NEAR)
     return int(near[0]) if len(near) else None
 
 
 def run(output: Path, quick: bool) -> None:
     """Print the table, draw the figure."""
-    found = {name: races(problem) for name, problem in problems(quick).items()}
-    print_races(found)
-    draw_gaps(output / "gaps.png", found)
+    by_problem = {name: races(problem) for name, problem in problems(quick).items()}
+    print_races(by_problem)
+    draw_gaps(output / "gaps.png", by_problem)
 
 
-def print_races(found: dict[str, dict[str, Race]]) -> None:
+def print_races(by_problem: dict[str, dict[str, Race]]) -> None:
     """Print steps, time and what is left to gain, method by method."""
     report.heading("From the same start to the same optimum")
     rows = []
-    for name, by_method in found.items():
+    for name, by_method in by_problem.items():
         top, plain = optimum(by_method), by_method[PLAIN]
         for method, race in by_method.items():
             steps = steps_to(race, top)
@@ -153,7 +150,7 @@ def print_races(found: dict[str, dict[str, Race]]) -> None:
     )
 
 
-def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
+def draw_gaps(path: Path, by_problem: dict[str, dict[str, Race]]) -> None:
     """Draw what is left to gain against the step."""
     with canvas.figure(
         path,
@@ -163,13 +160,13 @@ def draw_gaps(path: Path, found: dict[str, dict[str, Race]]) -> None:
         width=10,
         height=3.2,
     ) as figure:
-        for axes, (name, own) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
-            top = optimum(own)
-            for method, race in own.items():
+        panels = figure.subplots(1, len(by_problem))
+        for axes, (name, by_method) in zip(panels, by_problem.items(), strict=True):
+            top = optimum(by_method)
+            for method, race in by_method.items():
                 gap = np.maximum(top - race.result.objective, 1e-12)
-                axes.semilogy(
-                    np.arange(len(gap)), gap, color=COLORS[method], linewidth=1.4, label=method
-                )
+                style = {"color": COLORS[method], "linewidth": 1.4, "label": method}
+                axes.semilogy(np.arange(len(gap)), gap, **style)
             axes.set(title=name, xlabel="step", xscale="symlog", ylim=(5e-12, None))
             axes.set_xlim(0, None)
             canvas.light_grid(axes)

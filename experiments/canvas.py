@@ -103,8 +103,9 @@ def figure(
 
 
 def wrapped(text: str, columns: float) -> list[str]:
-    """Return the lines of a text, wrapped at so many columns, whatever the line breaks in the
-    source.
+    """Return the lines of a text, wrapped at so many columns.
+
+    Line breaks in the source do not matter.
     """
     return textwrap.wrap(" ".join(text.split()), int(columns))
 

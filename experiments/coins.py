@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpyro import handlers
 
-from emjax import EM, compare_updates
+from emjax import EM, EMResult, compare_updates
 from emjax.models import coins
 from experiments import canvas, report
 from experiments.iterates import iterates
@@ -38,9 +38,8 @@ def hard_em() -> EM:
 
 def biases(em: EM, start: dict, num_steps: int) -> np.ndarray:
     """Return the biases of A and B at steps 0 … num_steps, one row a step."""
-    return np.array(
-        [params["bias"] for params in iterates(em, start, HEADS, num_steps=num_steps)[0]]
-    )
+    path, _ = iterates(em, start, HEADS, num_steps=num_steps)
+    return np.array([params["bias"] for params in path])
 
 
 def responsibilities(em: EM, params: dict, heads: np.ndarray = HEADS) -> np.ndarray:
@@ -49,8 +48,9 @@ def responsibilities(em: EM, params: dict, heads: np.ndarray = HEADS) -> np.ndar
 
 
 def supervised() -> np.ndarray:
-    """Return the maximum-likelihood biases where the coins are known: the same program, with its
-    latent observed.
+    """Return the maximum-likelihood biases where the coins are known.
+
+    The program is the same, with its latent observed.
     """
     program = handlers.condition(coins.program, data={"coin": KNOWN_COINS})
     return np.asarray(EM(program).run(jax.random.key(0), HEADS).params["bias"])
@@ -59,21 +59,21 @@ def supervised() -> np.ndarray:
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figure."""
     soft, hard = soft_em(), hard_em()
-    found = soft.run(jax.random.key(0), HEADS, init_params=START)
+    result = soft.run(jax.random.key(0), HEADS, init_params=START)
     report.remark("""A set ⟨h,t⟩ has h heads and t tails. Each set was tossed with coin A or coin B,
         either one half of the time. To be estimated: the probability of heads of each coin.""")
-    print_soft(soft, found)
+    print_soft(soft, result)
     print_hard(soft, hard)
-    print_others(soft, found.params)
-    draw(output / "coins.png", soft, hard, found.params)
+    print_others(soft, result.params)
+    draw(output / "coins.png", soft, hard, result.params)
     report.heading("Generic EM against the update derived by hand (models/coins.py)")
     print(compare_updates(soft, coins.hand_derived_step, START, HEADS))
 
 
-def print_soft(soft: EM, found) -> None:
+def print_soft(soft: EM, result: EMResult) -> None:
     """Print the soft E-step at the start and at the end, and the biases step by step."""
     report.heading("Soft EM from (0.6, 0.5)")
-    first, last = (responsibilities(soft, params) for params in (START, found.params))
+    first, last = responsibilities(soft, START), responsibilities(soft, result.params)
     rows = [
         [name, f"{a:.2f}", f"{1 - a:.2f}", f"{b:.2f}"]
         for name, a, b in zip(SETS, first, last, strict=True)
@@ -82,41 +82,38 @@ def print_soft(soft: EM, found) -> None:
         ["set", "p(A | set) at the start", "p(B | set) at the start", "p(A | set) at the end"], rows
     )
     path, objective = iterates(soft, START, HEADS, num_steps=11)
-    rows = [
-        [str(step), *(f"{b:.4f}" for b in path[step]["bias"]), f"{objective[step]:.4f}"]
-        for step in (0, 1, 2, 3, 5, 10)
-    ]
+    rows = []
+    for step in (0, 1, 2, 3, 5, 10):
+        a, b = path[step]["bias"]
+        rows.append([str(step), f"{a:.4f}", f"{b:.4f}", f"{objective[step]:.4f}"])
     report.table(
         ["step", "bias of A", "bias of B", "log-likelihood (nats)"],
         rows,
         caption="Biases before any step (0) and after each; the log-likelihood is that of the same "
         "row.",
     )
+    a, b = result.params["bias"]
     print(
-        f"  In the end, after {found.num_steps} steps ({report.outcome(found)}): A "
-        f"{found.params['bias'][0]:.4f}, B {found.params['bias'][1]:.4f}, log-likelihood "
-        f"{found.log_likelihood:.4f} nats"
+        f"  In the end, after {result.num_steps} steps ({report.outcome(result)}): A {a:.4f}, "
+        f"B {b:.4f}, log-likelihood {result.log_likelihood:.4f} nats"
     )
 
 
 def print_hard(soft: EM, hard: EM) -> None:
     """Print hard EM, and where a slide of a lecture goes instead."""
     report.heading("Hard EM from (0.6, 0.5)")
-    path = biases(hard, START, 3)
-    assigned = [
-        " ".join("BA"[int(a > 0.5)] for a in responsibilities(hard, {"bias": np.asarray(bias)}))
-        for bias in path
-    ]
-    rows = [
-        [str(step), *(f"{b:.2f}" for b in bias), coin]
-        for step, (bias, coin) in enumerate(zip(path, assigned, strict=True))
-    ]
+    rows = []
+    for step, bias in enumerate(biases(hard, START, 3)):
+        is_a = responsibilities(hard, {"bias": np.asarray(bias)}) > 0.5
+        assigned = " ".join("BA"[int(a)] for a in is_a)
+        rows.append([str(step), f"{bias[0]:.2f}", f"{bias[1]:.2f}", assigned])
     report.table(["step", "bias of A", "bias of B", f"coin of each set {' '.join(SETS)}"], rows)
+    of_fourth = responsibilities(soft, {"bias": np.array([0.8, 0.45])})[3]
+    a, b = biases(hard, SLIDE, 3)[-1]
     report.remark(f"""(0.80, 0.45) is the fixed point, reached in one step. The lecture's slide then
         gives set 4, {SETS[3]}, to coin A and goes on to (0.70, 0.50). By its own formula that set
-        belongs to B: at (0.80, 0.45), p(A | {SETS[3]}) =
-        {responsibilities(soft, {"bias": np.array([0.8, 0.45])})[3]:.2f}. From (0.70, 0.50) hard EM
-        comes back to ({", ".join(f"{b:.2f}" for b in biases(hard, SLIDE, 3)[-1])}).""")
+        belongs to B: at (0.80, 0.45), p(A | {SETS[3]}) = {of_fourth:.2f}. From (0.70, 0.50) hard EM
+        comes back to ({a:.2f}, {b:.2f}).""")
 
 
 def print_others(soft: EM, params: dict) -> None:
@@ -154,23 +151,12 @@ def draw_landscape(axes: Axes, soft: EM, hard: EM) -> None:
     grid = np.linspace(0.2, 0.95, 151)
     surface = log_likelihood_surface(grid)
     heights = surface.max() - np.array([14, 10, 7, 5, 3.5, 2.2, 1.4, 0.8, 0.4, 0.1])
-    axes.contourf(
-        grid,
-        grid,
-        surface.T,
-        levels=heights,
-        extend="both",
-        colors=[str(grey) for grey in np.linspace(1, 0.74, 11)],
-    )
+    greys = [str(grey) for grey in np.linspace(1, 0.74, 11)]
+    axes.contourf(grid, grid, surface.T, levels=heights, extend="both", colors=greys)
     axes.plot([0.2, 0.95], [0.2, 0.95], color=canvas.GREY, linewidth=0.8, linestyle=":")
+    thin = {"color": canvas.SKY, "linewidth": 1, "marker": "o", "markersize": 2}
     for start in OTHER_STARTS:
-        axes.plot(
-            *biases(soft, {"bias": np.array(start)}, 30).T,
-            color=canvas.SKY,
-            linewidth=1,
-            marker="o",
-            markersize=2,
-        )
+        axes.plot(*biases(soft, {"bias": np.array(start)}, 30).T, **thin)
     axes.plot(*biases(soft, START, 30).T, color=canvas.BLUE, marker="o", markersize=4)
     axes.plot(*biases(hard, START, 1).T, color=canvas.VERMILLION, marker="s", markersize=5)
     axes.plot(*START["bias"], "o", color=canvas.INK, markersize=6)
@@ -186,8 +172,9 @@ def draw_landscape(axes: Axes, soft: EM, hard: EM) -> None:
 
 
 def log_likelihood_surface(grid: np.ndarray) -> np.ndarray:
-    """Return log p(heads | bias) in nats for every pair of biases, without the binomial
-    coefficients.
+    """Return log p(heads | bias) in nats for every pair of biases, (bias A, bias B).
+
+    The binomial coefficients are left out.
     """
     heads = np.asarray(HEADS)
     log_set = np.log(grid)[:, None] * heads + np.log1p(-grid)[:, None] * (10 - heads)  # (bias, set)
@@ -203,27 +190,11 @@ def draw_responsibilities(axes: Axes, soft: EM, params: dict) -> None:
         axes.plot([before, after], [row, row], color=canvas.PALE, linewidth=3, zorder=1)
         for value, color, offset in ((before, canvas.GREY, 0.2), (after, canvas.BLUE, -0.36)):
             axes.plot(value, row, "o", color=color, markersize=8)
-            axes.text(
-                value,
-                row + offset,
-                f"{value:.2f}",
-                ha="center",
-                va="bottom",
-                fontsize=8.5,
-                color=color,
-            )
-    axes.text(
-        first[1],
-        rows[1] + 0.48,
-        "start",
-        ha="center",
-        fontsize=8.5,
-        weight="bold",
-        color=canvas.GREY,
-    )
-    axes.text(
-        last[1], rows[1] - 0.55, "end", ha="center", fontsize=8.5, weight="bold", color=canvas.BLUE
-    )
+            number = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": color}
+            axes.text(value, row + offset, f"{value:.2f}", **number)
+    name = {"ha": "center", "fontsize": 8.5, "weight": "bold"}
+    axes.text(first[1], rows[1] + 0.48, "start", color=canvas.GREY, **name)
+    axes.text(last[1], rows[1] - 0.55, "end", color=canvas.BLUE, **name)
     axes.set(
         xlim=(-0.02, 1.06),
         ylim=(-0.6, 4.7),

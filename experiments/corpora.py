@@ -37,26 +37,30 @@ class WordCounts(NamedTuple):
 
 
 def constitution() -> dict[str, str]:
-    """Return the preamble, every section of the seven articles and of the 27 amendments, by its
-    heading.
-    """
-    pieces = CONSTITUTION.read_text(encoding="utf-8").split("# ")[1:]
-    return {heading: text.strip() for heading, text in (piece.split("\n", 1) for piece in pieces)}
+    """Return the preamble, every section of the articles and of the amendments, by its heading."""
+    sections = {}
+    for piece in CONSTITUTION.read_text(encoding="utf-8").split("# ")[1:]:
+        heading, text = piece.split("\n", 1)
+        sections[heading] = text.strip()
+    return sections
 
 
 def standard_library(min_words: int = 80) -> dict[str, str]:
-    """Return all docstrings of each public module of Python's standard library, if they have
-    `min_words` words.
+    """Return all docstrings of each public module of Python's standard library.
+
+    Modules of fewer than `min_words` words are left out.
 
     The sources are parsed, never imported: importing would run them.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
-    corpus = {
-        module_name(path.relative_to(root)): docstrings(path)
-        for path in sorted(root.rglob("*.py"))
-        if is_public(path.relative_to(root))
-    }
-    return {name: text for name, text in corpus.items() if len(text.split()) >= min_words}
+    corpus = {}
+    for path in sorted(root.rglob("*.py")):
+        inside = path.relative_to(root)
+        if is_public(inside):
+            text = docstrings(path)
+            if len(text.split()) >= min_words:
+                corpus[module_name(inside)] = text
+    return corpus
 
 
 def is_public(path: Path) -> bool:
@@ -76,15 +80,16 @@ def docstrings(path: Path) -> str:
     with tokenize.open(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some sources have unknown escapes in their strings
         tree = ast.parse(file.read())
-    found = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, DOCUMENTED))
-    return "\n\n".join(text for text in found if text)
+    documented = [node for node in ast.walk(tree) if isinstance(node, DOCUMENTED)]
+    return "\n\n".join(filter(None, map(ast.get_docstring, documented)))
 
 
 def word_counts(
     corpus: dict[str, str], min_documents: int = 1, max_share: float = 1.0
 ) -> WordCounts:
-    """Count the words that occur in `min_documents` documents or more, and in at most that share of
-    them.
+    """Count the words that are neither rare nor everywhere.
+
+    They occur in `min_documents` documents or more, and in at most that share of them.
 
     Words have three letters or more; scikit-learn's list of English stop words is left out.
     """

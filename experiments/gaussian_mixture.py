@@ -85,26 +85,26 @@ def three_gaussians_start() -> Params:
 
 
 def match(labels: np.ndarray, truth: np.ndarray, num_components: int) -> np.ndarray:
-    """Return the order of components in which most labels agree with the truth: component
-    `order[k]` is called k.
+    """Return the order of components in which most labels agree with the truth.
+
+    Component `order[k]` is called k.
     """
-    tables = np.array(
-        [
-            [np.sum((labels == k) & (truth == j)) for j in range(num_components)]
-            for k in range(num_components)
-        ]
-    )
-    return np.array(
-        max(
-            permutations(range(num_components)),
-            key=lambda order: sum(tables[k, j] for j, k in enumerate(order)),
-        )
-    )
+    counts = np.zeros((num_components, num_components), int)  # (component, true label)
+    np.add.at(counts, (labels, truth), 1)
+
+    def agreement(order: tuple[int, ...]) -> int:
+        return counts[list(order), range(num_components)].sum()
+
+    return np.array(max(permutations(range(num_components)), key=agreement))
 
 
 class Fit(NamedTuple):
-    """A clustering, its components in the order of the truth: responsibilities (sample, component),
-    means, share of points right.
+    """A clustering, its components in the order of the truth.
+
+    - `responsibilities`: (sample, component).
+    - `means`: (component, 2).
+    - `params`: the estimate.
+    - `accuracy`: the share of points given to the right component.
     """
 
     responsibilities: np.ndarray
@@ -120,14 +120,20 @@ def fit(em: EM, clusters: Clusters) -> Fit:
     params = em.run(jax.random.key(0), points, num_components).params
     responsibilities = np.asarray(em.posterior(params, points, num_components)["component"])
     order = match(responsibilities.argmax(axis=1), clusters.labels, num_components)
-    params = {name: value[order] for name, value in as_numpy(params).items()}
+    params = in_order(as_numpy(params), order)
     right = responsibilities[:, order].argmax(axis=1) == clusters.labels
     return Fit(responsibilities[:, order], params["loc"], params, right.mean())
 
 
+def in_order(params: Params, order: np.ndarray) -> Params:
+    """Return the parameters with their components in this order."""
+    return {name: value[order] for name, value in params.items()}
+
+
 def methods(num_restarts: int) -> dict[str, EM]:
-    """Return k-means, which is EM with the hard E-step on unit variances, and soft EM, with as many
-    starts.
+    """Return k-means and soft EM, with as many starts.
+
+    k-means is EM with the hard E-step on unit variances.
     """
     return {
         "k-means": EM(k_means.program, e_step="hard", num_restarts=num_restarts),
@@ -141,34 +147,28 @@ def run(output: Path, quick: bool) -> None:
     em = both["EM"]
     points = jnp.asarray(clusters.points)
     path, objective = iterates(em, three_gaussians_start(), points, 3, num_steps=NUM_STEPS)
-    posterior = [
-        np.asarray(em.posterior(path[step], points, 3)["component"]) for step in SHOWN_STEPS
-    ]
+    posterior = [np.asarray(em.posterior(path[t], points, 3)["component"]) for t in SHOWN_STEPS]
     order = match(posterior[-1].argmax(axis=1), clusters.labels, 3)
     posterior = [responsibilities[:, order] for responsibilities in posterior]
-    path = [{name: value[order] for name, value in params.items()} for params in path]
+    path = [in_order(params, order) for params in path]
 
     print_path(clusters, path, objective, posterior[-1])
     draw_three_views(output / "three_views.png", clusters, posterior[-1])
     draw_path(output / "path.png", clusters, path, posterior)
     draw_objective(output / "objective.png", objective)
-    cases = {
-        name: (case, {method: fit(em, case) for method, em in both.items()})
-        for name, case in hard_cases().items()
-    }
+    cases = {}
+    for name, case in hard_cases().items():
+        cases[name] = case, {method: fit(em, case) for method, em in both.items()}
     print_cases(cases)
     draw_cases(output / "k_means.png", cases)
     report.heading(
         "Generic EM against the updates derived by hand (models/gaussian_mixture.py, "
         "models/k_means.py)"
     )
-    print(
-        compare_updates(em, gaussian_mixture.hand_derived_step, three_gaussians_start(), points, 3)
-    )
-    means = {"loc": three_gaussians_start()["loc"]}
-    print(
-        compare_updates(both["k-means"], k_means.hand_derived_step, means, points, 3, num_steps=20)
-    )
+    start = three_gaussians_start()
+    print(compare_updates(em, gaussian_mixture.hand_derived_step, start, points, 3))
+    means, hard = {"loc": start["loc"]}, both["k-means"]
+    print(compare_updates(hard, k_means.hand_derived_step, means, points, 3, num_steps=20))
 
 
 def print_path(
@@ -176,16 +176,12 @@ def print_path(
 ) -> None:
     """Print the way of EM, and how many points it puts right."""
     report.heading("500 points of three Gaussians")
-    rows = [
-        [
-            str(step),
-            f"{objective[step]:.2f}",
-            f"{objective[step] / 500:.4f}",
-            report.numbers(path[step]["weights"]),
-            "  ".join(f"({x:.2f}, {y:.2f})" for x, y in path[step]["loc"]),
-        ]
-        for step in SHOWN_STEPS
-    ]
+    rows = []
+    for step in SHOWN_STEPS:
+        total, params = objective[step], path[step]
+        means = "  ".join(f"({x:.2f}, {y:.2f})" for x, y in params["loc"])
+        weights = report.numbers(params["weights"])
+        rows.append([str(step), f"{total:.2f}", f"{total / 500:.4f}", weights, means])
     report.table(
         ["step", "log-likelihood (nats, all points)", "mean of a point", "weights", "means"],
         rows,
@@ -200,10 +196,10 @@ def print_path(
 def print_cases(cases: dict) -> None:
     """Print how many points k-means and EM put right."""
     report.heading("k-means and EM where hard assignment fails")
-    rows = [
-        [name, *(f"{100 * results[method].accuracy:.1f}%" for method in ("k-means", "EM"))]
-        for name, (_, results) in cases.items()
-    ]
+    rows = []
+    for name, (_, fits) in cases.items():
+        hard, soft = 100 * fits["k-means"].accuracy, 100 * fits["EM"].accuracy
+        rows.append([name, f"{hard:.1f}%", f"{soft:.1f}%"])
     report.table(
         ["clusters", "k-means", "EM"],
         rows,
@@ -228,25 +224,15 @@ def scatter(axes: Axes, points: np.ndarray, colors, size: float = 9) -> None:
 def draw_ellipses(axes: Axes, params: Params) -> None:
     """Draw the ellipse of two standard deviations of each component, and its mean."""
     for mean, covariance, color in zip(params["loc"], params["covariance"], COLORS, strict=False):
-        variances, axes_of = np.linalg.eigh(covariance)
-        angle = np.degrees(np.arctan2(*axes_of[::-1, 1]))
-        axes.add_patch(
-            Ellipse(
-                mean,
-                *4 * np.sqrt(variances[::-1]),
-                angle=angle,
-                fill=False,
-                color=color,
-                linewidth=2,
-            )
-        )
+        variances, directions = np.linalg.eigh(covariance)
+        angle = np.degrees(np.arctan2(*directions[::-1, 1]))
+        sizes = 4 * np.sqrt(variances[::-1])  # two standard deviations to either side
+        axes.add_patch(Ellipse(mean, *sizes, angle=angle, fill=False, color=color, linewidth=2))
         axes.plot(*mean, "+", color=color, markersize=9, markeredgewidth=2)
 
 
 def draw_three_views(path: Path, clusters: Clusters, responsibilities: np.ndarray) -> None:
-    """Draw the points unlabeled, in their true colors, and in the colors of their
-    responsibilities.
-    """
+    """Draw the points unlabeled, in their true colors, and as their responsibilities mix them."""
     right = (responsibilities.argmax(axis=1) == clusters.labels).mean()
     with canvas.figure(
         path,
@@ -298,21 +284,12 @@ def draw_objective(path: Path, objective: np.ndarray) -> None:
         left, right = figure.subplots(1, 2)
         left.plot(objective, color=canvas.BLUE)
         left.plot(SHOWN_STEPS, objective[list(SHOWN_STEPS)], "o", color=canvas.BLUE, markersize=5)
-        floor, top = objective[1], objective[-1]
-        left.set(
-            xlabel="step",
-            ylabel="log-likelihood, nats",
-            ylim=(floor - 0.25 * (top - floor), top + 0.1 * (top - floor)),
-            title="Objective",
-        )
-        canvas.label(
-            left,
-            2,
-            floor - 0.1 * (top - floor),
-            f"start: {objective[0]:.0f}",
-            canvas.GREY,
-            va="center",
-        )
+        # the start lies so far below that nothing else would be seen
+        floor, gain = objective[1], objective[-1] - objective[1]
+        left.set(ylim=(floor - 0.25 * gain, objective[-1] + 0.1 * gain))
+        left.set(xlabel="step", ylabel="log-likelihood, nats", title="Objective")
+        text = f"start: {objective[0]:.0f}"
+        canvas.label(left, 2, floor - 0.1 * gain, text, canvas.GREY, va="center")
         right.semilogy(np.arange(1, len(objective)), gains, "o-", color=canvas.BLUE, markersize=3.5)
         right.set(xlabel="step", ylabel="gain, nats", title="Gain of each step")
         for axes in (left, right):
@@ -331,23 +308,20 @@ def draw_cases(path: Path, cases: dict) -> None:
         width=9,
         height=7.0,
     ) as figure:
-        for row, (name, (clusters, results)) in zip(
-            figure.subplots(3, 3, height_ratios=[1, 0.42, 1]), cases.items(), strict=True
-        ):
-            views = [
-                COLORS[clusters.labels],
-                COLORS[results["k-means"].responsibilities.argmax(axis=1)],
-                blended(results["EM"].responsibilities),
-            ]
-            for axes, colors in zip(row, views, strict=True):
-                scatter(axes, clusters.points, colors, size=6)
-            row[1].plot(
-                *results["k-means"].means.T, "+", color=canvas.INK, markersize=11, markeredgewidth=2
-            )
-            draw_ellipses(row[2], results["EM"].params)
-            titles = [
-                f"{name}: the truth",
-                *(f"{method}: {100 * result.accuracy:.0f}%" for method, result in results.items()),
-            ]
-            for axes, title in zip(row, titles, strict=True):
-                axes.set_title(title)
+        rows = figure.subplots(3, 3, height_ratios=[1, 0.42, 1])
+        for row, (name, (clusters, fits)) in zip(rows, cases.items(), strict=True):
+            draw_case(row, name, clusters, fits["k-means"], fits["EM"])
+
+
+def draw_case(row: np.ndarray, name: str, clusters: Clusters, hard: Fit, soft: Fit) -> None:
+    """Draw the truth, k-means and EM side by side."""
+    views = {
+        f"{name}: the truth": COLORS[clusters.labels],
+        f"k-means: {100 * hard.accuracy:.0f}%": COLORS[hard.responsibilities.argmax(axis=1)],
+        f"EM: {100 * soft.accuracy:.0f}%": blended(soft.responsibilities),
+    }
+    for axes, (title, colors) in zip(row, views.items(), strict=True):
+        scatter(axes, clusters.points, colors, size=6)
+        axes.set_title(title)
+    row[1].plot(*hard.means.T, "+", color=canvas.INK, markersize=11, markeredgewidth=2)
+    draw_ellipses(row[2], soft.params)

@@ -85,16 +85,9 @@ def print_number_of_cs(paths: dict[float, np.ndarray]) -> None:
         ]
         for num_c, thetas in paths.items()
     ]
+    steps = ("θ, step 1", "θ, step 5", "θ, step 60")
     report.table(
-        [
-            "N_C",
-            "θ, step 1",
-            "θ, step 5",
-            "θ, step 60",
-            "rate seen",
-            "rate predicted",
-            "steps to 1e-6",
-        ],
+        ["N_C", *steps, "rate seen", "rate predicted", "steps to 1e-6"],
         rows,
         caption="""θ is a probability; EM starts at θ = 0.02 and goes to N_C / N. The rate is the
             factor by which a step shrinks the error |θ − N_C / N|: seen over the last step above
@@ -130,18 +123,11 @@ def draw(path: Path, paths: dict[float, np.ndarray]) -> None:
 def draw_map(axes: Axes, thetas: np.ndarray) -> None:
     """Draw M(θ), the diagonal, and the path of EM between them."""
     grid = np.linspace(0, 0.499, 200)
-    steps = [
-        grades.partial_hand_derived_step({"theta": theta}, DRAWN, NUM_TOTAL)["theta"]
-        for theta in grid
-    ]
+    steps = [grades.partial_hand_derived_step({"theta": t}, DRAWN, NUM_TOTAL) for t in grid]
     axes.plot([0, 0.5], [0, 0.5], color=canvas.GREY, linewidth=0.9, linestyle=":")
-    axes.plot(grid, steps, color=canvas.INK)
-    axes.plot(
-        np.repeat(thetas[:25], 2)[:-1],
-        np.repeat(thetas[:25], 2)[1:],
-        color=canvas.BLUE,
-        linewidth=1.3,
-    )
+    axes.plot(grid, [params["theta"] for params in steps], color=canvas.INK)
+    stairs = np.repeat(thetas[:25], 2)
+    axes.plot(stairs[:-1], stairs[1:], color=canvas.BLUE, linewidth=1.3)
     axes.plot(0.4, 0.4, "o", color=canvas.VERMILLION, markersize=7)
     canvas.label(axes, 0.41, 0.365, "$N_C / N$ = 0.4", canvas.VERMILLION)
     canvas.label(axes, 0.13, 0.325, "M(θ)", ha="right")
@@ -156,27 +142,20 @@ def draw_map(axes: Axes, thetas: np.ndarray) -> None:
 
 
 def draw_errors(axes: Axes, paths: dict[float, np.ndarray]) -> None:
-    """Draw the error of each step on a logarithmic axis, with a line of the predicted slope through
-    the last one.
+    """Draw the error of each step on a logarithmic axis.
+
+    A line of the predicted slope goes through the last one.
     """
     for (num_c, thetas), color in zip(paths.items(), canvas.PALETTE, strict=False):
         rate = grades.convergence_rate(num_c, NUM_TOTAL)
         error = errors(thetas, num_c)[:36]
         shown = np.flatnonzero(error > ROUNDING)
-        axes.semilogy(
-            shown, error[shown[-1]] * rate ** (shown - shown[-1]), color=color, linewidth=1.2
-        )
+        last = shown[-1]
+        axes.semilogy(shown, error[last] * rate ** (shown - last), color=color, linewidth=1.2)
         axes.semilogy(shown, error[shown], "o", color=color, markersize=3.5)
         side, shift = ("right", -0.8) if num_c == min(paths) else ("left", 0.8)
-        canvas.label(
-            axes,
-            shown[-1] + shift,
-            error[shown[-1]],
-            f"$N_C$ = {num_c:.0f}\nrate {rate:.2f}",
-            color,
-            va="center",
-            ha=side,
-        )
+        text = f"$N_C$ = {num_c:.0f}\nrate {rate:.2f}"
+        canvas.label(axes, last + shift, error[last], text, color, va="center", ha=side)
     axes.set(
         xlabel="step",
         ylabel="error of θ, |θ − $N_C$ / N|",

@@ -14,9 +14,7 @@ Params = dict[str, np.ndarray]
 
 
 def iterates(em: EM, start: Mapping, *args, num_steps: int) -> tuple[list[Params], np.ndarray]:
-    """Return θ_0 = `start`, θ_1, …, θ_num_steps, and the objective in nats at all of them but the
-    last.
-    """
+    """Return θ_0 = `start`, θ_1, …, θ_num_steps, and the objective in nats at all but the last."""
     params = {name: jnp.asarray(value) for name, value in start.items()}
     state = dataclasses.replace(em.init(jax.random.key(0), *args), params=params)
     sizes = tuple(arg if isinstance(arg, int) else None for arg in args)
@@ -31,8 +29,9 @@ def iterates(em: EM, start: Mapping, *args, num_steps: int) -> tuple[list[Params
 
 @cache
 def compiled_update(em: EM, sizes: tuple[int | None, ...]) -> Callable:
-    """Return `em.update`, compiled once; `sizes` are its whole-number arguments, and None where
-    data go.
+    """Return `em.update`, compiled once.
+
+    `sizes` are its whole-number arguments, and None where data go.
     """
 
     def update(state: EMState, *data: jax.Array) -> tuple[EMState, jax.Array]:

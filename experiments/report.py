@@ -18,12 +18,13 @@ def remark(text: str) -> None:
 
 
 def table(columns: list[str], rows: list[list], caption: str = "") -> None:
-    """Print rows under their columns: text to the left, numbers (already formatted) to the
-    right.
+    """Print rows under their columns: text to the left, numbers to the right.
+
+    Numbers are already formatted.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [list(map(str, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    numeric = [all(is_number(cell) for cell in column) for column in zip(*cells, strict=True)]
+    numeric = [all(map(is_number, column)) for column in zip(*cells, strict=True)]
     if caption:
         remark(caption)
     print_row(columns, widths, numeric)

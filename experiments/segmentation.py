@@ -26,8 +26,9 @@ EM_HARD = EM(k_means.program, e_step="hard", num_restarts=3)
 
 
 class Photograph(NamedTuple):
-    """A photograph of scikit-learn, and two boxes in pixels (left, top, right, bottom) that say
-    what is the object.
+    """A photograph of scikit-learn, and two boxes that say what is the object.
+
+    A box is (left, top, right, bottom) in pixels.
     """
 
     name: str
@@ -36,8 +37,9 @@ class Photograph(NamedTuple):
     background: tuple[int, int, int, int]
 
     def image(self, every: int = 1) -> np.ndarray:
-        """Return the picture (row, column, RGB), integers from 0 to 255; every so many rows and
-        columns of it.
+        """Return the picture (row, column, RGB), integers from 0 to 255.
+
+        `every` thins its rows and columns.
         """
         from sklearn.datasets import load_sample_image
 
@@ -61,8 +63,12 @@ PHOTOGRAPHS = (
 
 
 class Segmentation(NamedTuple):
-    """A fitted mixture: `posterior` (row, column, component), components by falling weight, and who
-    is foreground (component).
+    """A fitted mixture, its components by falling weight.
+
+    - `posterior`: p(component | color), (row, column, component).
+    - `weights`, `colors`: of each component, (component,) and (component, RGB).
+    - `is_foreground`: whether a component is commoner in the box of the object, (component,).
+    - `num_steps`, `status`, `log_likelihood`: of EM, the last in nats, all pixels.
     """
 
     posterior: np.ndarray
@@ -96,8 +102,9 @@ def pixels(image: np.ndarray) -> jax.Array:
 
 
 def k_means_start(colors: jax.Array, num_components: int) -> dict:
-    """Return a start for the mixture: means by hard EM on every seventh pixel, the spread of all
-    pixels for each component.
+    """Return a start for the mixture: means by hard EM on every seventh pixel.
+
+    Each component has the spread of all pixels.
     """
     sample = colors[::7]
     hard = EM_HARD.run(jax.random.key(0), sample, num_components)
@@ -113,23 +120,18 @@ def segmentation(photograph: Photograph, num_components: int, every: int = 1) ->
     """Return the mixture that EM fits to the colors of the photograph."""
     image = photograph.image(every)
     colors = pixels(image)
-    result = EM_SOFT.run(
-        jax.random.key(0), colors, num_components, init_params=k_means_start(colors, num_components)
-    )
-    posterior = np.asarray(
-        EM_SOFT.posterior(result.params, colors, num_components)["component"]
-    ).reshape(*image.shape[:2], -1)
+    start = k_means_start(colors, num_components)
+    result = EM_SOFT.run(jax.random.key(0), colors, num_components, init_params=start)
+    of_pixels = EM_SOFT.posterior(result.params, colors, num_components)["component"]
     order = np.argsort(-np.asarray(result.params["weights"]))
-    posterior = posterior[..., order]
-    means = [
-        boxed(posterior, box, every).mean(axis=(0, 1))
-        for box in (photograph.foreground, photograph.background)
-    ]
+    posterior = np.asarray(of_pixels).reshape(*image.shape[:2], -1)[..., order]
+    share_inside = boxed(posterior, photograph.foreground, every).mean(axis=(0, 1))
+    share_outside = boxed(posterior, photograph.background, every).mean(axis=(0, 1))
     return Segmentation(
         posterior,
         np.asarray(result.params["weights"])[order],
         np.asarray(result.params["loc"])[order],
-        means[0] > means[1],
+        share_inside > share_outside,
         int(result.num_steps),
         report.outcome(result),
         float(result.log_likelihood),
@@ -146,38 +148,30 @@ def run(output: Path, quick: bool) -> None:
     """Print the tables, draw a figure for each photograph."""
     every = 3 if quick else 1
     for photograph in PHOTOGRAPHS:
-        found = {num: segmentation(photograph, num, every) for num in NUMS_COMPONENTS}
-        print_segmentations(photograph, found, every)
-        draw(output / f"{Path(photograph.name).stem}.png", photograph, found, every)
+        segmentations = {num: segmentation(photograph, num, every) for num in NUMS_COMPONENTS}
+        print_segmentations(photograph, segmentations, every)
+        draw(output / f"{Path(photograph.name).stem}.png", photograph, segmentations, every)
     report.heading("Generic EM against the update derived by hand (models/gaussian_mixture.py)")
     colors = pixels(PHOTOGRAPHS[0].image(8))
     print("  on every eighth row and column of the flower:")
-    print(
-        compare_updates(
-            EM(gaussian_mixture.program),
-            gaussian_mixture.hand_derived_step,
-            k_means_start(colors, 5),
-            colors,
-            5,
-        )
-    )
+    em, step = EM(gaussian_mixture.program), gaussian_mixture.hand_derived_step
+    print(compare_updates(em, step, k_means_start(colors, 5), colors, 5))
 
 
-def print_segmentations(photograph: Photograph, found: dict[int, Segmentation], every: int) -> None:
+def print_segmentations(
+    photograph: Photograph, segmentations: dict[int, Segmentation], every: int
+) -> None:
     """Print the components of each mixture."""
-    height, width = found[2].posterior.shape[:2]
+    height, width = segmentations[2].posterior.shape[:2]
     thinned = "" if every == 1 else f" (--quick: every row and column in {every})"
     report.heading(f"{photograph.name}: {height} × {width} = {height * width:,} pixels{thinned}")
-    for num, result in found.items():
-        rows = [
-            [
-                str(k),
-                f"{100 * result.weights[k]:.1f}%",
-                "  ".join(f"{256 * c:3.0f}" for c in result.colors[k]),
-                "foreground" if result.is_foreground[k] else "background",
-            ]
-            for k in range(num)
-        ]
+    for num, result in segmentations.items():
+        rows = []
+        for k in range(num):
+            share = f"{100 * result.weights[k]:.1f}%"
+            color = "  ".join(f"{256 * c:3.0f}" for c in result.colors[k])
+            side = "foreground" if result.is_foreground[k] else "background"
+            rows.append([str(k), share, color, side])
         report.table(
             ["component", "share of pixels", "mean red, green, blue (0 … 255)", "is"],
             rows,
@@ -187,22 +181,25 @@ def print_segmentations(photograph: Photograph, found: dict[int, Segmentation], 
         )
 
 
-def draw(path: Path, photograph: Photograph, found: dict[int, Segmentation], every: int) -> None:
+def draw(
+    path: Path, photograph: Photograph, segmentations: dict[int, Segmentation], every: int
+) -> None:
     """Draw the picture, the segments and the foreground for each number of components."""
+    num_pixels = segmentations[2].posterior[..., 0].size
     with canvas.figure(
         path,
         photograph.finding,
-        f"""Gaussian mixtures on the colors of all {found[2].posterior[..., 0].size:,} pixels.
-        Components commoner in the solid box than in the dashed one are foreground. Middle: pixels
-        in the mean color of their component. Right: posterior of the foreground.
+        f"""Gaussian mixtures on the colors of all {num_pixels:,} pixels. Components commoner in the
+        solid box than in the dashed one are foreground. Middle: pixels in the mean color of their
+        component. Right: posterior of the foreground.
         """,
         width=12,
         height=5.7,
     ) as figure:
         panels = figure.subplots(2, 3)
         draw_photograph(panels[0, 0], photograph, every)
-        draw_components(panels[1, 0], found[5])
-        for row, (num, result) in zip(panels, found.items(), strict=True):
+        draw_components(panels[1, 0], segmentations[5])
+        for row, (num, result) in zip(panels, segmentations.items(), strict=True):
             row[1].imshow(result.painted)
             heat = row[2].imshow(result.foreground, cmap=canvas.PROBABILITY, vmin=0, vmax=1)
             row[1].set_title(f"M = {num}: segments")
@@ -216,31 +213,13 @@ def draw(path: Path, photograph: Photograph, found: dict[int, Segmentation], eve
 def draw_photograph(axes: Axes, photograph: Photograph, every: int) -> None:
     """Draw the picture with its two boxes."""
     axes.imshow(photograph.image(every))
-    for (left, top, right, bottom), line in (
-        (photograph.foreground, "-"),
-        (photograph.background, (0, (3, 2))),
-    ):
-        axes.add_patch(
-            Rectangle(
-                (left / every, top / every),
-                (right - left) / every,
-                (bottom - top) / every,
-                fill=False,
-                color="white",
-                linewidth=3,
-            )
-        )
-        axes.add_patch(
-            Rectangle(
-                (left / every, top / every),
-                (right - left) / every,
-                (bottom - top) / every,
-                fill=False,
-                color=canvas.INK,
-                linewidth=1.4,
-                linestyle=line,
-            )
-        )
+    for box, line in ((photograph.foreground, "-"), (photograph.background, (0, (3, 2)))):
+        left, top, right, bottom = (edge / every for edge in box)
+        shape = (left, top), right - left, bottom - top
+        # a dark line on a white one is seen on every picture
+        axes.add_patch(Rectangle(*shape, fill=False, color="white", linewidth=3))
+        dark = {"color": canvas.INK, "linewidth": 1.4, "linestyle": line}
+        axes.add_patch(Rectangle(*shape, fill=False, **dark))
     axes.set_title(f"The photograph ({photograph.name})")
     canvas.bare(axes)
 
@@ -248,21 +227,11 @@ def draw_photograph(axes: Axes, photograph: Photograph, every: int) -> None:
 def draw_components(axes: Axes, result: Segmentation) -> None:
     """Draw a bar for each component, as long as its weight, in its mean color."""
     rows = np.arange(len(result.weights))[::-1]
-    axes.barh(
-        rows,
-        100 * result.weights,
-        color=np.clip(result.colors, 0, 1),
-        height=0.78,
-        edgecolor=canvas.PALE,
-    )
+    colors = np.clip(result.colors, 0, 1)
+    axes.barh(rows, 100 * result.weights, color=colors, height=0.78, edgecolor=canvas.PALE)
     for row, weight, is_foreground in zip(rows, result.weights, result.is_foreground, strict=True):
-        axes.text(
-            100 * weight + 0.8,
-            row,
-            f"{100 * weight:.0f}%{'  foreground' if is_foreground else ''}",
-            va="center",
-            fontsize=9,
-        )
+        text = f"{100 * weight:.0f}%{'  foreground' if is_foreground else ''}"
+        axes.text(100 * weight + 0.8, row, text, va="center", fontsize=9)
     axes.set(
         yticks=[],
         xticks=[],

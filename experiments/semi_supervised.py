@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from sklearn.datasets import load_digits
 
 from emjax import EM, compare_updates, labeled
@@ -19,12 +20,12 @@ from experiments import canvas, report, styles
 NUM_DIGITS, BRIGHTEST, NUM_HELD_OUT = 10, 16, 500
 NUMS_LABELS = (10, 20, 40, 80, 160, 320, 640)
 NUMS_STYLES = (1, 4)
-WEIGHTS = {
-    "labels alone": 0.0,
-    "EM": 1.0,
-    "EM, a tenth": 0.1,
-}  # how much a digit without a label counts
+# how much a digit without a label counts
+WEIGHTS = {"labels alone": 0.0, "EM": 1.0, "EM, a tenth": 0.1}
 COLORS = dict(zip(WEIGHTS, (canvas.GREY, canvas.BLUE, canvas.VERMILLION), strict=True))
+
+# on held-out digits, (draw of labels,), by number of styles, number of labels, and method
+Accuracies = dict[tuple[int, int, str], np.ndarray]
 
 
 class Digits(NamedTuple):
@@ -44,8 +45,9 @@ def split() -> tuple[Digits, Digits]:
 
 
 def some_labels(truth: np.ndarray, num_labels: int, seed: int) -> np.ndarray:
-    """Return the labels of so many digits drawn at random, as many of each as can be, and −1 for
-    the others.
+    """Return the labels of so many digits drawn at random, and −1 for the others.
+
+    There are as many of each digit as can be.
     """
     order = np.random.default_rng(seed).permutation(len(truth))
     turn = np.zeros(len(truth), int)  # how many of the same digit come earlier
@@ -70,58 +72,55 @@ def arguments(digits: Digits, labels: np.ndarray, weight: float, num_styles: int
 
 def accuracy(em: EM, params: dict, digits: Digits, num_styles: int) -> float:
     """Return the share of digits whose most probable class is right."""
-    nothing = arguments(digits, np.full(len(digits.truth), -1), 1.0, num_styles)
-    return float(
-        (np.asarray(em.posterior(params, *nothing)["label"]).argmax(1) == digits.truth).mean()
-    )
+    unlabeled = arguments(digits, np.full(len(digits.truth), -1), 1.0, num_styles)
+    posterior = np.asarray(em.posterior(params, *unlabeled)["label"])
+    return float((posterior.argmax(1) == digits.truth).mean())
 
 
 def start(em: EM, digits: Digits, labels: np.ndarray, num_styles: int, seed: int) -> dict:
-    """Return a start: what naive Bayes learns from the labels alone; of several styles, each a
-    quarter of the way to pixels drawn at random.
+    """Return a start: what naive Bayes learns from the labels alone.
+
+    Of several styles, each is a quarter of the way to pixels drawn at random.
     """
     key, num_pixels = jax.random.key(seed), digits.counts.shape[1]
-    one = em.run(
-        key,
-        *arguments(digits, labels, 0.0, 1),
-        init_params=styles.start(key, NUM_DIGITS, 1, num_pixels),
-    ).params
+    flat = styles.start(key, NUM_DIGITS, 1, num_pixels)
+    bayes = em.run(key, *arguments(digits, labels, 0.0, 1), init_params=flat).params
     away = 0.25 if num_styles > 1 else 0.0
     drawn = jax.random.uniform(key, (NUM_DIGITS, num_styles, num_pixels))
     return {
-        "prevalence": one["prevalence"],
+        "prevalence": bayes["prevalence"],
         "styles": jnp.full((NUM_DIGITS, num_styles), 1 / num_styles),
-        "probs": (1 - away) * one["probs"] + away * drawn,
+        "probs": (1 - away) * bayes["probs"] + away * drawn,
     }
 
 
 def fits(em: EM, digits: Digits, labels: np.ndarray, num_styles: int, seed: int) -> dict[str, dict]:
     """Return the parameters by method, from one start."""
     begin = start(em, digits, labels, num_styles, seed)
-    return {
-        method: em.run(
-            jax.random.key(0), *arguments(digits, labels, weight, num_styles), init_params=begin
-        ).params
-        for method, weight in WEIGHTS.items()
-    }
+    params_of = {}
+    for method, weight in WEIGHTS.items():
+        data = arguments(digits, labels, weight, num_styles)
+        params_of[method] = em.run(jax.random.key(0), *data, init_params=begin).params
+    return params_of
 
 
 def accuracies(
     em: EM, num_seeds: int, nums_labels=NUMS_LABELS, nums_styles=NUMS_STYLES
-) -> dict[tuple[int, int, str], np.ndarray]:
-    """Return the accuracy on held-out digits for each draw of labels (seed,), by number of styles,
-    number of labels, method.
+) -> Accuracies:
+    """Return the accuracy on held-out digits for each draw of labels, (seed,).
+
+    Keys are the number of styles, the number of labels, and the method.
     """
     learned, held_out = split()
-    found: dict[tuple[int, int, str], list[float]] = {}
+    values: dict[tuple[int, int, str], list[float]] = {}
     for num_styles in nums_styles:
         for num_labels in nums_labels:
             for seed in range(num_seeds):
                 labels = some_labels(learned.truth, num_labels, seed)
                 for method, params in fits(em, learned, labels, num_styles, seed).items():
-                    own = found.setdefault((num_styles, num_labels, method), [])
-                    own.append(accuracy(em, params, held_out, num_styles))
-    return {key: np.array(values) for key, values in found.items()}
+                    of_draws = values.setdefault((num_styles, num_labels, method), [])
+                    of_draws.append(accuracy(em, params, held_out, num_styles))
+    return {key: np.array(of_draws) for key, of_draws in values.items()}
 
 
 def run(output: Path, quick: bool) -> None:
@@ -129,10 +128,10 @@ def run(output: Path, quick: bool) -> None:
     em = semi_supervised_em()
     num_seeds = 3 if quick else 10
     nums_labels = NUMS_LABELS[::3] if quick else NUMS_LABELS
-    found = accuracies(em, num_seeds, nums_labels)
+    accuracy_of = accuracies(em, num_seeds, nums_labels)
     for num_styles in NUMS_STYLES:
-        print_accuracies(found, num_styles, nums_labels, num_seeds)
-    draw(output / "accuracy.png", found, nums_labels, num_seeds)
+        print_accuracies(accuracy_of, num_styles, nums_labels, num_seeds)
+    draw(output / "accuracy.png", accuracy_of, nums_labels, num_seeds)
     report.heading("Generic EM against the update derived by hand (experiments/styles.py)")
     learned, _ = split()
     begin = styles.start(jax.random.key(0), NUM_DIGITS, 4, learned.counts.shape[1])
@@ -140,16 +139,15 @@ def run(output: Path, quick: bool) -> None:
     print(compare_updates(em, styles.hand_derived_step, begin, *data, num_steps=20))
 
 
-def print_accuracies(found: dict, num_styles: int, nums_labels: tuple, num_seeds: int) -> None:
+def print_accuracies(
+    accuracy_of: Accuracies, num_styles: int, nums_labels: tuple, num_seeds: int
+) -> None:
     """Print the mean accuracies of one model, and where the digits without a label help."""
     report.heading(f"{num_styles} style{'s' * (num_styles > 1)} for each digit")
-    rows = [
-        [
-            num_labels,
-            *(f"{100 * found[num_styles, num_labels, method].mean():.1f}%" for method in WEIGHTS),
-        ]
-        for num_labels in nums_labels
-    ]
+    rows = []
+    for num_labels in nums_labels:
+        means = [accuracy_of[num_styles, num_labels, method].mean() for method in WEIGHTS]
+        rows.append([num_labels, *(f"{100 * mean:.1f}%" for mean in means)])
     report.table(
         ["labels", *WEIGHTS],
         rows,
@@ -157,21 +155,19 @@ def print_accuracies(found: dict, num_styles: int, nums_labels: tuple, num_seeds
             from the digits without a label; in "EM, a tenth" each of these counts a tenth of a
             digit.""",
     )
-    gains = [gain(found, num_styles, num_labels) for num_labels in nums_labels]
-    helps = [num for num, own in zip(nums_labels, gains, strict=True) if own > 0]
-    hurts = [num for num, own in zip(nums_labels, gains, strict=True) if own < 0]
+    gains = [gain(accuracy_of, num_styles, num_labels) for num_labels in nums_labels]
+    helps = [num for num, value in zip(nums_labels, gains, strict=True) if value > 0]
+    hurts = [num for num, value in zip(nums_labels, gains, strict=True) if value < 0]
     report.remark(
         f"""EM on all digits beats labels alone with {listed(helps)} labels, and is beaten with
             {listed(hurts)}."""
     )
 
 
-def gain(found: dict, num_styles: int, num_labels: int, method: str = "EM") -> float:
+def gain(accuracy_of: Accuracies, num_styles: int, num_labels: int, method: str = "EM") -> float:
     """Return by how much the mean accuracy of a method exceeds that of labels alone."""
-    return (
-        found[num_styles, num_labels, method].mean()
-        - found[num_styles, num_labels, "labels alone"].mean()
-    )
+    alone = accuracy_of[num_styles, num_labels, "labels alone"]
+    return accuracy_of[num_styles, num_labels, method].mean() - alone.mean()
 
 
 def listed(numbers: list[int]) -> str:
@@ -179,7 +175,7 @@ def listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers)) or "no number of"
 
 
-def draw(path: Path, found: dict, nums_labels: tuple, num_seeds: int) -> None:
+def draw(path: Path, accuracy_of: Accuracies, nums_labels: tuple, num_seeds: int) -> None:
     """Draw accuracy against the number of labels: means, and the range of all draws."""
     with canvas.figure(
         path,
@@ -192,28 +188,24 @@ def draw(path: Path, found: dict, nums_labels: tuple, num_seeds: int) -> None:
     ) as figure:
         panels = figure.subplots(1, len(NUMS_STYLES), sharey=True)
         for axes, num_styles in zip(panels, NUMS_STYLES, strict=True):
-            for method, color in COLORS.items():
-                values = 100 * np.array(
-                    [found[num_styles, num_labels, method] for num_labels in nums_labels]
-                )
-                mean, error = values.mean(1), values.std(1, ddof=1) / np.sqrt(num_seeds)
-                axes.fill_between(
-                    nums_labels,
-                    mean - 2 * error,
-                    mean + 2 * error,
-                    color=color,
-                    alpha=0.12,
-                    linewidth=0,
-                )
-                axes.semilogx(nums_labels, mean, "o-", color=color, markersize=4, label=method)
-            axes.set(
-                xlabel="labels",
-                title="one style: naive Bayes"
-                if num_styles == 1
-                else f"{num_styles} styles for each digit",
-            )
-            axes.set_xticks(nums_labels, [str(number) for number in nums_labels])
-            axes.minorticks_off()
-            canvas.light_grid(axes)
+            draw_accuracies(axes, accuracy_of, num_styles, nums_labels)
         panels[0].set_ylabel("held-out digits put right, %")
         panels[-1].legend(loc="lower right")
+
+
+def draw_accuracies(
+    axes: Axes, accuracy_of: Accuracies, num_styles: int, nums_labels: tuple
+) -> None:
+    """Draw the accuracy of one model by each method."""
+    for method, color in COLORS.items():
+        draws = [100 * accuracy_of[num_styles, num_labels, method] for num_labels in nums_labels]
+        values = np.array(draws)  # (number of labels, draw)
+        mean, error = values.mean(1), values.std(1, ddof=1) / np.sqrt(values.shape[1])
+        band = mean - 2 * error, mean + 2 * error
+        axes.fill_between(nums_labels, *band, color=color, alpha=0.12, linewidth=0)
+        axes.semilogx(nums_labels, mean, "o-", color=color, markersize=4, label=method)
+    several = f"{num_styles} styles for each digit"
+    axes.set(xlabel="labels", title="one style: naive Bayes" if num_styles == 1 else several)
+    axes.set_xticks(nums_labels, [str(number) for number in nums_labels])
+    axes.minorticks_off()
+    canvas.light_grid(axes)

@@ -49,8 +49,10 @@ def program(
     num_classes: int,
     num_styles: int,
 ) -> None:
-    """Parameters: `prevalence` (class,) and `styles` (class, style) on simplexes, equal at the
-    start; `probs` (class, style, feature), which start at random.
+    """The generative program.
+
+    Parameters: `prevalence` (class,) and `styles` (class, style) on simplexes, equal at the start;
+    `probs` (class, style, feature), which start at random.
     """
     prevalence = numpyro.param(
         "prevalence", jnp.full(num_classes, 1 / num_classes), constraint=constraints.simplex
@@ -73,8 +75,9 @@ def program(
 def start(
     key: jax.Array, num_classes: int, num_styles: int, num_features: int
 ) -> dict[str, Float[jax.Array, "..."]]:
-    """Return a start of all parameters: every class alike, its styles apart at random, each
-    probability in [0.4, 0.6].
+    """Return a start of all parameters: every class alike, its styles apart at random.
+
+    Each probability is in [0.4, 0.6].
     """
     probs = jax.random.uniform(key, (num_classes, num_styles, num_features), minval=0.4, maxval=0.6)
     return {

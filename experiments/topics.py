@@ -5,7 +5,6 @@ without stop words. Words that nearly every document has, such as "shall", say n
 and are left out too.
 """
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +27,12 @@ TOLERANCE = 1e-6  # of the log-likelihood: the topics no longer change to the ey
 
 
 class Topics(NamedTuple):
-    """Fitted topics: `words` (topic, word) and `shares` (document, topic), distributions in their
-    last axis.
+    """Fitted topics.
+
+    - `words`: (topic, word), distributions over the words.
+    - `shares`: (document, topic), distributions over the topics.
+    - `log_likelihood`: in nats, all words.
+    - `num_steps`, `status`: how many steps EM took, and why it stopped.
     """
 
     words: np.ndarray
@@ -40,15 +43,17 @@ class Topics(NamedTuple):
 
 
 def constitution_counts() -> WordCounts:
-    """Return the words of the Constitution that two sections or more, and at most a quarter of
-    them, hold.
+    """Return the words of the Constitution that tell its sections apart.
+
+    Two sections or more hold them, and at most a quarter.
     """
     return word_counts(constitution(), min_documents=2, max_share=0.25)
 
 
 def library_counts() -> WordCounts:
-    """Return the words that five modules or more, and at most three in ten, have in their
-    docstrings.
+    """Return the words of docstrings that tell modules apart.
+
+    Five modules or more have them, and at most three in ten.
     """
     return word_counts(standard_library(), min_documents=5, max_share=0.3)
 
@@ -65,8 +70,9 @@ def plsa_arguments(corpus: WordCounts, num_topics: int) -> tuple:
 
 
 def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
-    """Return the best mixture, one topic a document; `shares` is the posterior of each document's
-    topic.
+    """Return the best mixture, one topic a document.
+
+    `shares` is the posterior of each document's topic.
     """
     em = EM(topics.mixture_program, tol=TOLERANCE, num_restarts=num_restarts)
     arguments = jnp.asarray(corpus.counts, float), num_topics
@@ -76,8 +82,9 @@ def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
 
 
 def plsa(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
-    """Return the best pLSA, one topic a word; `shares` are the proportions of the topics in each
-    document.
+    """Return the best pLSA, one topic a word.
+
+    `shares` are the proportions of the topics in each document.
     """
     em = EM(topics.plsa_program, tol=TOLERANCE, num_restarts=num_restarts)
     result = em.run(jax.random.key(0), *plsa_arguments(corpus, num_topics))
@@ -100,10 +107,12 @@ def fitted(result, words, shares) -> Topics:
 def characteristic_words(
     corpus: WordCounts, words: np.ndarray, num: int = SHOWN_WORDS
 ) -> np.ndarray:
-    """Return the indices (topic, num) of the words that tell a topic most: p(w | topic) log [p(w |
-    topic) / p(w)].
+    """Return the indices (topic, num) of the words that tell a topic most.
+
+    They are those of the largest p(w | topic) log [p(w | topic) / p(w)].
     """
     overall = corpus.counts.sum(axis=0) / corpus.counts.sum()
+    # 0 log 0 = 0
     weight = np.where(words > 0, words * np.log(np.where(words > 0, words / overall, 1)), 0)
     return np.argsort(-weight, axis=1)[:, :num]
 
@@ -111,7 +120,8 @@ def characteristic_words(
 def main_documents(corpus: WordCounts, shares: np.ndarray, num: int) -> list[list[str]]:
     """Return, for each topic, the documents with most words of it."""
     words_of = shares * corpus.counts.sum(axis=1, keepdims=True)
-    return [[corpus.documents[d] for d in np.argsort(-column)[:num]] for column in words_of.T]
+    main = np.argsort(-words_of, axis=0)[:num].T  # (topic, num)
+    return np.array(corpus.documents)[main].tolist()
 
 
 def run(output: Path, quick: bool) -> None:
@@ -139,12 +149,7 @@ def print_constitution(corpus: WordCounts, quick: bool) -> None:
         f"The Constitution of the United States with its amendments: {describe(corpus, 'sections')}"
     )
     by_section = mixture(corpus, NUM_TOPICS, num_restarts=10 if quick else 100)
-    print_topics(
-        corpus,
-        by_section,
-        MIXTURE,
-        num_documents=4,
-    )
+    print_topics(corpus, by_section, MIXTURE, num_documents=4)
 
 
 def describe(corpus: WordCounts, kind: str) -> str:
@@ -155,23 +160,20 @@ def describe(corpus: WordCounts, kind: str) -> str:
     )
 
 
-def print_topics(corpus: WordCounts, found: Topics, model: str, num_documents: int) -> None:
+def print_topics(corpus: WordCounts, fit: Topics, model: str, num_documents: int) -> None:
     """Print the words and documents of each topic."""
-    words = characteristic_words(corpus, found.words)
-    documents = main_documents(corpus, found.shares, num_documents)
-    rows = [
-        [
-            f"{100 * found.shares[:, k].mean():.0f}%",
-            " ".join(corpus.words[w] for w in words[k]),
-            "; ".join(map(short_name, documents[k])),
-        ]
-        for k in range(len(words))
-    ]
+    words = characteristic_words(corpus, fit.words)
+    documents = main_documents(corpus, fit.shares, num_documents)
+    rows = []
+    for k in range(len(words)):
+        share = f"{100 * fit.shares[:, k].mean():.0f}%"
+        characteristic = " ".join(corpus.words[w] for w in words[k])
+        rows.append([share, characteristic, "; ".join(map(short_name, documents[k]))])
     report.table(
         ["share", "characteristic words", "documents with most words of it"],
         rows,
-        caption=f"""{model}: the best of its starts took {found.num_steps} steps ({found.status});
-            log-likelihood {found.log_likelihood:,.0f} nats, all words. The share is averaged over
+        caption=f"""{model}: the best of its starts took {fit.num_steps} steps ({fit.status});
+            log-likelihood {fit.log_likelihood:,.0f} nats, all words. The share is averaged over
             documents.""",
     )
 
@@ -184,37 +186,22 @@ def print_comparisons(corpus: WordCounts) -> None:
     counts = jnp.asarray(corpus.counts, float)
     rng = np.random.default_rng(0)
     words = jnp.asarray(rng.dirichlet(np.ones(counts.shape[1]), NUM_TOPICS))
-    weights, theta = (
-        jnp.full(NUM_TOPICS, 1 / NUM_TOPICS),
-        jnp.asarray(rng.dirichlet(np.ones(NUM_TOPICS), len(counts))),
-    )
-    print(
-        compare_updates(
-            EM(topics.mixture_program),
-            topics.mixture_hand_derived_step,
-            {"weights": weights, "words": words},
-            counts,
-            NUM_TOPICS,
-        )
-    )
-    print(
-        compare_updates(
-            EM(topics.plsa_program),
-            topics.plsa_hand_derived_step,
-            {"theta": theta, "words": words},
-            *plsa_arguments(corpus, NUM_TOPICS),
-        )
-    )
+    theta = jnp.asarray(rng.dirichlet(np.ones(NUM_TOPICS), len(counts)))
+    em, step = EM(topics.mixture_program), topics.mixture_hand_derived_step
+    start = {"weights": jnp.full(NUM_TOPICS, 1 / NUM_TOPICS), "words": words}
+    print(compare_updates(em, step, start, counts, NUM_TOPICS))
+    em, step = EM(topics.plsa_program), topics.plsa_hand_derived_step
+    start = {"theta": theta, "words": words}
+    print(compare_updates(em, step, start, *plsa_arguments(corpus, NUM_TOPICS)))
 
 
 def short_name(document: str) -> str:
     """Return `Art. I.8` for `Article I, Section 8`, `Am. XIV.2` for `Amendment XIV, Section 2`."""
-    return (
-        re.sub(r", Section ", ".", document).replace("Article", "Art.").replace("Amendment", "Am.")
-    )
+    shorter = document.replace("Article", "Art.").replace("Amendment", "Am.")
+    return shorter.replace(", Section ", ".")
 
 
-def draw_constitution(path: Path, corpus: WordCounts, found: Topics) -> None:
+def draw_constitution(path: Path, corpus: WordCounts, fit: Topics) -> None:
     """Draw the words of each topic, and the topics of each section."""
     with canvas.figure(
         path,
@@ -227,39 +214,29 @@ def draw_constitution(path: Path, corpus: WordCounts, found: Topics) -> None:
         height=6.4,
     ) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=[1, 1.25])
-        draw_words(above.subplots(1, NUM_TOPICS), corpus, found, canvas.PALETTE)
-        draw_shares(below.subplots(), corpus, found)
+        draw_words(above.subplots(1, NUM_TOPICS), corpus, fit, canvas.PALETTE)
+        draw_shares(below.subplots(), corpus, fit)
 
 
-def draw_words(panels: np.ndarray, corpus: WordCounts, found: Topics, colors) -> None:
+def draw_words(panels: np.ndarray, corpus: WordCounts, fit: Topics, colors) -> None:
     """Draw a bar for each characteristic word of each topic."""
-    for axes, words, probabilities, color in zip(
-        panels, characteristic_words(corpus, found.words), found.words, colors, strict=True
-    ):
-        axes.barh(range(len(words)), probabilities[words], color=color, height=0.7)
-        for row, probability in enumerate(probabilities[words]):
-            axes.text(
-                probability,
-                row,
-                f" {100 * probability:.1f}%",
-                va="center",
-                fontsize=7.5,
-                color=canvas.GREY,
-            )
-        axes.set(
-            yticks=range(len(words)),
-            yticklabels=[corpus.words[w] for w in words],
-            ylim=(len(words) - 0.5, -0.5),
-        )
-        axes.set(xticks=[], xlim=(0, 1.3 * probabilities[words].max()))
+    characteristic = characteristic_words(corpus, fit.words)
+    number = {"va": "center", "fontsize": 7.5, "color": canvas.GREY}
+    for k, (axes, color) in enumerate(zip(panels, colors, strict=True)):
+        words, probs = characteristic[k], fit.words[k, characteristic[k]]
+        axes.barh(range(len(words)), probs, color=color, height=0.7)
+        for row, prob in enumerate(probs):
+            axes.text(prob, row, f" {100 * prob:.1f}%", **number)
+        axes.set(yticks=range(len(words)), yticklabels=[corpus.words[w] for w in words])
+        axes.set(ylim=(len(words) - 0.5, -0.5), xticks=[], xlim=(0, 1.3 * probs.max()))
         axes.spines[["bottom", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0, labelsize=9)
 
 
-def draw_shares(axes: Axes, corpus: WordCounts, found: Topics) -> None:
+def draw_shares(axes: Axes, corpus: WordCounts, fit: Topics) -> None:
     """Draw a stacked bar for each document, in the order of the text."""
-    bottom = np.zeros(len(found.shares))
-    for share, color in zip(found.shares.T, canvas.PALETTE, strict=True):
+    bottom = np.zeros(len(fit.shares))
+    for share, color in zip(fit.shares.T, canvas.PALETTE, strict=True):
         axes.bar(range(len(share)), share, bottom=bottom, color=color, width=0.86)
         bottom += share
     axes.set(
@@ -275,10 +252,8 @@ def draw_shares(axes: Axes, corpus: WordCounts, found: Topics) -> None:
     axes.tick_params(length=0)
 
 
-def draw_library(path: Path, corpus: WordCounts, found: Topics) -> None:
-    """Draw the words of each topic of the standard library under the modules that have most
-    of it.
-    """
+def draw_library(path: Path, corpus: WordCounts, fit: Topics) -> None:
+    """Draw the words of each topic of the standard library under its modules."""
     with canvas.figure(
         path,
         "From their docstrings alone, the modules of Python's standard library sort themselves by "
@@ -290,7 +265,7 @@ def draw_library(path: Path, corpus: WordCounts, found: Topics) -> None:
         height=7.2,
     ) as figure:
         panels = figure.subplots(3, NUM_LIBRARY_TOPICS // 3).ravel()
-        draw_words(panels, corpus, found, [canvas.BLUE] * NUM_LIBRARY_TOPICS)
-        for axes, modules in zip(panels, main_documents(corpus, found.shares, 3), strict=True):
+        draw_words(panels, corpus, fit, [canvas.BLUE] * NUM_LIBRARY_TOPICS)
+        for axes, modules in zip(panels, main_documents(corpus, fit.shares, 3), strict=True):
             shown = modules if sum(map(len, modules)) < 34 else modules[:2]
             axes.set_title(", ".join(shown), fontsize=8.5, weight="bold")

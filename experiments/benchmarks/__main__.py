@@ -1,6 +1,4 @@
-"""Run the benchmarks: `python -m experiments.benchmarks [--quick] [--only ROW ...] [--repeats R]
-[--write]`.
-"""
+"""Run the benchmarks: `python -m experiments.benchmarks [--quick] [--only ROW ...] [--write]`."""
 
 import argparse
 import os
@@ -66,8 +64,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def narrowed(row: Row, chosen: argparse.Namespace) -> Row:
-    """Return the row with the implementations that are asked for; if quick, small, in one precision
-    each, without goals.
+    """Return the row with the implementations that are asked for.
+
+    If quick, it is small, in one precision each, without goals.
     """
     contestants = {
         name: precisions[:1] if chosen.quick else precisions

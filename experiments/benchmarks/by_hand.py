@@ -37,8 +37,10 @@ def runner(step: Callable, start: dict, data) -> Run:
 
 
 def blocks(rows: Float[np.ndarray, "row ..."], width: int) -> Float[Array, "block row ..."]:
-    """Return the rows in blocks of equal size: the largest size that divides them and whose
-    temporaries, `width` numbers a row, stay in the cache.
+    """Return the rows in blocks of equal size.
+
+    It is the largest size that divides them and whose temporaries, `width` numbers a row, stay in
+    the cache.
     """
     most = min(MOST_ROWS, len(rows), max(1, CACHE // (rows.itemsize * width)))
     size = next(size for size in range(most, 0, -1) if len(rows) % size == 0)

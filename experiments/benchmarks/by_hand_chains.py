@@ -1,5 +1,6 @@
-"""Hidden Markov models by hand: log Z by a scan over scaled messages; p ∂ log Z / ∂p is the
-expected count of a probability p.
+"""Hidden Markov models by hand: log Z by a scan over scaled messages.
+
+The expected count of a probability p is p ∂ log Z / ∂p.
 
 All sequences have one length, so there is no mask.
 """
@@ -36,8 +37,9 @@ def log_z(
 
 
 def categorical_step(params: dict, symbols: Array) -> dict:
-    """One EM step; probabilities of symbols are looked up within the scan, which is faster than
-    before it.
+    """Return the parameters after one EM step.
+
+    Probabilities of symbols are looked up within the scan, which is faster than before it.
     """
 
     def evidence(params):
@@ -55,8 +57,9 @@ def categorical(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def gaussian_step(params: dict, features: Float[Array, "time sequence statistic"]) -> dict:
-    """One EM step; the densities of all points are one matrix product, features (x², x, 1) by
-    natural parameters.
+    """Return the parameters after one EM step.
+
+    The densities of all points are one matrix product, features (x², x, 1) by natural parameters.
     """
     initial, transition, loc = params["initial"], params["transition"], params["loc"]
     num_features, precision = loc.shape[1], 1 / params["scale"] ** 2

@@ -13,8 +13,9 @@ from experiments.benchmarks.contestant import Run
 
 
 def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of Dawid–Skene on rows sorted by item: one row of the table (annotator ·
-    label, class) each.
+    """Return the run of Dawid–Skene on rows sorted by item.
+
+    Each row reads one row of the table (annotator · label, class).
     """
     num_items, num_classes = sizes["num_items"], sizes["num_classes"]
 
@@ -36,8 +37,9 @@ def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def latent_class(distinct: bool) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of latent classes: logits = (x, 1) @ η, on all rows or on distinct rows
-    with counts.
+    """Return the set-up of latent classes: logits = (x, 1) @ η.
+
+    It is on all rows, or on distinct rows with counts.
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
@@ -67,8 +69,9 @@ def latent_class_step(params: dict, data: tuple) -> dict:
 
 
 def plsa(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of pLSA, each document's rows padded to those of the longest: no gather of its
-    shares.
+    """Return the run of pLSA, each document's rows padded to those of the longest.
+
+    So its shares need no gather.
     """
 
     def step(params, rows):

@@ -158,8 +158,9 @@ def gaussian_1d(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def matrix_products(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of the two products alone: features (row, statistic) by a table, and their
-    transpose by its result.
+    """Return the run of the two products alone, the physical limit.
+
+    They are features (row, statistic) by a table, and their transpose by the result.
     """
     points = data.pop("points")
     features = jax.jit(jax.vmap(packed))(blocks(points, num_statistics(points.shape[1])))

@@ -1,6 +1,4 @@
-"""Draw seconds for a step of a full Gaussian mixture against N, K and D: `python -m
-experiments.benchmarks.curves`.
-"""
+"""Draw seconds for a step against N, K and D: `python -m experiments.benchmarks.curves`."""
 
 import argparse
 import json
@@ -100,8 +98,9 @@ def draw_panel(axes: Axes, points: Points, name: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure and draw; the numbers are kept beside other figures, and `--again` draws from
-    them.
+    """Measure and draw.
+
+    The numbers are kept beside other figures, and `--again` draws from them.
     """
     parser = argparse.ArgumentParser(
         prog="python -m experiments.benchmarks.curves", description=__doc__

@@ -21,8 +21,9 @@ class Problem(NamedTuple):
 
 
 def gaussian(covariance: str) -> Callable[..., Problem]:
-    """Return the generator of points from Gaussians whose `covariance` is "full" or "diagonal"; one
-    feature is an array of shape (sample,).
+    """Return the generator of points from Gaussians of a "full" or "diagonal" covariance.
+
+    One feature is an array of shape (sample,).
     """
 
     def problem(
@@ -57,8 +58,9 @@ def gaussian(covariance: str) -> Callable[..., Problem]:
 
 
 def gaussian_start(points: np.ndarray, covariance: str, centers: np.ndarray) -> Arrays:
-    """Return equal weights, means half-way to the true ones, and the spread of 10,000 points for
-    every component.
+    """Return equal weights, means half-way to the true ones, and one spread for all.
+
+    The spread is that of 10,000 points.
 
     Means at points of the data would leave a component with fewer points than dimensions, in 64 of
     them.
@@ -74,8 +76,9 @@ def gaussian_start(points: np.ndarray, covariance: str, centers: np.ndarray) -> 
 
 
 def dawid_skene(num_items: int, num_annotators: int, num_classes: int, labels_each: int) -> Problem:
-    """Return labels of annotators of unequal skill, sorted by item, and the start that the majority
-    votes give.
+    """Return labels of annotators of unequal skill, sorted by item.
+
+    The start is what the majority votes give.
     """
     rng = np.random.default_rng(0)
     skill = rng.uniform(0.2, 0.6, size=(num_annotators, 1, 1))
@@ -165,8 +168,9 @@ def multinomials(
 def chain_of_states(
     rng: np.random.Generator, num_sequences: int, sequence_length: int, num_states: int
 ) -> np.ndarray:
-    """Return states (time, sequence): four times in five a sequence stays, else it moves on by a
-    random number of states.
+    """Return states (time, sequence).
+
+    Four times in five a sequence stays, else it moves on by a random number of states.
     """
     chances = 0.2 * rng.dirichlet(np.ones(num_states))
     chances[0] += 0.8
@@ -176,8 +180,9 @@ def chain_of_states(
 
 
 def chain_start(num_states: int) -> Arrays:
-    """Return the start of `emjax.models.hidden_markov`: states equally probable, which last two
-    steps or more.
+    """Return the start of `emjax.models.hidden_markov`.
+
+    States are equally probable, and last two steps or more.
     """
     return {
         "initial": np.full(num_states, 1 / num_states),
@@ -188,8 +193,9 @@ def chain_start(num_states: int) -> Arrays:
 def hmm_categorical(
     num_sequences: int, sequence_length: int, num_states: int, num_symbols: int
 ) -> Problem:
-    """Return symbols (time, sequence), and probabilities of symbols half-way between the true ones
-    and equal ones.
+    """Return symbols (time, sequence).
+
+    Probabilities of symbols start half-way between the true ones and equal ones.
     """
     rng = np.random.default_rng(0)
     emission = rng.dirichlet(np.full(num_symbols, 0.3), num_states)
@@ -203,8 +209,9 @@ def hmm_categorical(
 def hmm_gaussian(
     num_sequences: int, sequence_length: int, num_states: int, num_features: int
 ) -> Problem:
-    """Return points (time, sequence, feature), and means half-way to the true ones with the spread
-    of all points.
+    """Return points (time, sequence, feature).
+
+    Means start half-way to the true ones, with the spread of all points.
     """
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(num_states, num_features)) * 3 / np.sqrt(2 * num_features)

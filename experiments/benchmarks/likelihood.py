@@ -1,5 +1,6 @@
-"""log p(data | parameters) of each model, in nats, summed over the data, written once in NumPy and
-float64.
+"""log p(data | parameters) of each model, in nats, summed over the data.
+
+It is written once, in NumPy and float64.
 
 Every implementation is judged by this function at the parameters that it ends with, not by what it
 reports of itself. The multinomial coefficient is left out everywhere.
@@ -25,8 +26,10 @@ def log(values: np.ndarray) -> np.ndarray:
 
 
 def gaussian(params: dict, data: dict) -> float:
-    """Gaussian mixture with `covariance` (component, feature, feature) or `scale` (component,
-    feature) or (component,).
+    """Return that of a Gaussian mixture.
+
+    Its spread is `covariance` (component, feature, feature), or `scale` (component, feature) or
+    (component,).
     """
     points, loc = (
         data["points"].reshape(len(data["points"]), -1),
@@ -82,8 +85,10 @@ def multinomials(params: dict, data: dict) -> float:
 
 
 def hidden_markov(params: dict, log_density: np.ndarray) -> float:
-    """Hidden Markov model with `initial` (state,), `transition` (state, next state), and log p(x_t
-    | z_t) of each (time, sequence, state).
+    """Return that of a hidden Markov model.
+
+    It has `initial` (state,) and `transition` (state, next state); `log_density` is log p(x_t |
+    z_t), (time, sequence, state).
     """
     largest = log_density.max(axis=-1, keepdims=True)
     density = np.exp(log_density - largest)

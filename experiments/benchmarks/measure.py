@@ -1,5 +1,6 @@
-"""Measure a row: one process for each implementation and precision, in turn, rounds alternating
-between them.
+"""Measure a row: one process for each implementation and precision, in turn.
+
+Rounds alternate between them, so that a disturbance of the machine hits all alike.
 """
 
 import json
@@ -95,8 +96,12 @@ class Worker:
 
 
 class Effort(NamedTuple):
-    """How long to measure: `rounds`, of `seconds` or more for each implementation; how many may
-    compile at once.
+    """How long to measure.
+
+    - `rounds`: how many.
+    - `seconds`: so many or more for each implementation, in each round.
+    - `at_once`: how many may compile at once.
+    - `verbose`: whether to print the last lines of an implementation that fails.
     """
 
     rounds: int

@@ -152,8 +152,9 @@ def marked(verdict: verdicts.Verdict | verdicts.Limit) -> str:
 
 
 def summary(results: Results) -> str:
-    """Return the two numbers that matter most: emjax beside hand-written code, and how many goals
-    are met.
+    """Return the two numbers that matter most.
+
+    They are the time beside hand-written code, and how many goals are met.
     """
     ratios = [
         1 / verdicts.ratio(found, "emjax", "hand-written JAX", precision)

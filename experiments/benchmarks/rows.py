@@ -7,8 +7,9 @@ F64, F32, BOTH = ("float64",), ("float32",), ("float64", "float32")
 
 
 class Goal(NamedTuple):
-    """`subject` is to be at least `factor` times as fast as `peer` (`FASTEST`: any library), in the
-    same precision.
+    """`subject` is to be at least `factor` times as fast as `peer`, in the same precision.
+
+    `FASTEST` is any library.
     """
 
     factor: float
@@ -244,8 +245,9 @@ ROWS = {row.name: row for row in (*TABLE, *LARGE)}
 
 
 def named(names: list[str]) -> list[Row]:
-    """Return the rows of these names, or the whole table; `points20m` brings the smaller sizes with
-    it.
+    """Return the rows of these names, or the whole table.
+
+    `points20m` brings the smaller sizes with it.
     """
     chosen = [member for name in names for member in (SERIES if name == "points20m" else (name,))]
     return [ROWS[name] for name in dict.fromkeys(chosen)] if names else list(TABLE)

@@ -1,5 +1,6 @@
-"""What the measurements of a row say: ratios, agreement of the log-likelihoods, and whether the
-goals are met.
+"""What the measurements of a row say.
+
+Ratios, agreement of the log-likelihoods, and whether the goals are met.
 """
 
 from typing import NamedTuple
@@ -15,8 +16,10 @@ AGREES = {"float64": 1e-6, "float32": 1e-4}  # relative differences of log-likel
 
 
 class Verdict(NamedTuple):
-    """A goal, the ratio that was measured (time of the peer / time of the subject; NaN without
-    both), and whether it is met.
+    """A goal, and what was measured.
+
+    - `goal`: what is wanted.
+    - `ratio`: time of the peer / time of the subject; NaN without both.
     """
 
     goal: Goal
@@ -147,8 +150,9 @@ def exponent(samples: list[int], seconds: list[float]) -> float:
 
 
 def numeral(value: float) -> str:
-    """Return two significant digits or the whole number; a sign that stands for none where timing
-    lost against noise.
+    """Return two significant digits or the whole number.
+
+    A dash stands for none, where timing lost against noise.
     """
     return (
         "–"

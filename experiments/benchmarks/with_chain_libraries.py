@@ -1,5 +1,6 @@
-"""Hidden Markov models by libraries: hmmlearn, dynamax, pomegranate; priors and floors off, the
-start given.
+"""Hidden Markov models by libraries: hmmlearn, dynamax, pomegranate.
+
+Priors and floors are off, and the start is given.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from experiments.benchmarks.contestant import Fit, LeftOut, Run
 
 
 def hmmlearn(implementation: str) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of hmmlearn's models, whose messages are probabilities ("scaling") or
-    logarithms ("log").
+    """Return the set-up of hmmlearn's models.
+
+    Its messages are probabilities ("scaling") or logarithms ("log").
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
@@ -79,8 +81,9 @@ def dynamax_model(start: dict, sizes: dict):
 
 
 def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of dynamax's models: its `fit_em`, compiled, or its E-step and M-step in a
-    compiled loop.
+    """Return the set-up of dynamax's models.
+
+    Either its `fit_em`, compiled, or its E-step and M-step in a compiled loop.
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
@@ -130,8 +133,9 @@ def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
 
 
 def pomegranate(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `pomegranate.hmm.DenseHMM`, float32. A chain of its kind may end at every
-    step; here none does.
+    """Return the run of `pomegranate.hmm.DenseHMM`, float32.
+
+    A chain of its kind may end at every step; here none does.
     """
     import torch
     from pomegranate.distributions import Categorical, Normal

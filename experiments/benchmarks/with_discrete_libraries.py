@@ -1,6 +1,4 @@
-"""Discrete models by libraries: crowd-kit, StepMix, enstop, scikit-learn's NMF, tomotopy,
-dynamax.
-"""
+"""Discrete models by libraries: crowd-kit, StepMix, enstop, scikit-learn, tomotopy, dynamax."""
 
 import warnings
 
@@ -11,8 +9,9 @@ from experiments.benchmarks.contestant import Fit, Run
 
 
 def crowd_kit(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `crowdkit.aggregation.DawidSkene`, whose start is the majority vote, as
-    `start` is.
+    """Return the run of `crowdkit.aggregation.DawidSkene`.
+
+    Its start is the majority vote, as `start` is.
     """
     import pandas
     from crowdkit.aggregation import DawidSkene
@@ -77,8 +76,9 @@ def step_mix(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def enstop(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `enstop.plsa.plsa_fit`, float32 inside; it looks at the likelihood twice,
-    before the second step.
+    """Return the run of `enstop.plsa.plsa_fit`, float32 inside.
+
+    It looks at the likelihood twice, before the second step.
     """
     from enstop.plsa import plsa_fit
 
@@ -102,8 +102,9 @@ def enstop(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def nmf(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `sklearn.decomposition.non_negative_factorization`, counts ≈ W H under
-    Kullback–Leibler.
+    """Return the run of scikit-learn's `non_negative_factorization`.
+
+    Counts ≈ W H under Kullback–Leibler.
     """
     from sklearn.decomposition import non_negative_factorization
 
@@ -149,9 +150,10 @@ def tomotopy(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def dynamax(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of `dynamax.MultinomialHMM` on one chain of all documents: each row of its
-    transition matrix, and its initial distribution, are the weights, so that the state of a
-    document does not depend on the one before.
+    """Return the run of `dynamax.MultinomialHMM` on one chain of all documents.
+
+    Each row of its transition matrix, and its initial distribution, are the weights, so that the
+    state of a document does not depend on the one before.
     """
     import jax
     import jax.numpy as jnp

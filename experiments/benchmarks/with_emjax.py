@@ -23,8 +23,9 @@ def counted_program(
 
 
 def runner(program: Callable, start: dict, *args) -> Run:
-    """Return the run of EM with these arguments; the loop is compiled once for each number of
-    steps.
+    """Return the run of EM with these arguments.
+
+    The loop is compiled once for each number of steps.
     """
     compiled: dict[int, EM] = {}
 
@@ -88,8 +89,9 @@ def word_rows(program: Callable) -> Callable[..., Run]:
 
 
 def chain(program: Callable, seen: str, *names: str) -> Callable[..., Run]:
-    """Return the set-up of a hidden Markov model of what is `seen`; `names` are the sizes that its
-    program takes.
+    """Return the set-up of a hidden Markov model of what is `seen`.
+
+    `names` are the sizes that its program takes.
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:

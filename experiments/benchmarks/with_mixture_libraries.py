@@ -1,5 +1,6 @@
-"""Gaussian mixtures by libraries: scikit-learn, gmmx, pomegranate; priors and floors off, the start
-given.
+"""Gaussian mixtures by libraries: scikit-learn, gmmx, pomegranate.
+
+Priors and floors are off, and the start is given.
 """
 
 import warnings
@@ -47,8 +48,9 @@ def scikit_learn(covariance: str) -> Callable[[dict, dict, dict], Run]:
 
 
 def gmmx(covariance: str) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of `gmmx.EMFitter`; points on the line have a full covariance of
-    size one.
+    """Return the set-up of `gmmx.EMFitter`.
+
+    Points on the line have a full covariance of size one.
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:
@@ -86,8 +88,9 @@ def gmmx(covariance: str) -> Callable[[dict, dict, dict], Run]:
 
 
 def pomegranate(covariance: str) -> Callable[[dict, dict, dict], Run]:
-    """Return the set-up of `pomegranate.gmm.GeneralMixtureModel`, float32; on the line a full
-    covariance of size one is its fastest.
+    """Return the set-up of `pomegranate.gmm.GeneralMixtureModel`, float32.
+
+    On the line a full covariance of size one is its fastest.
     """
 
     def setup(data: dict, start: dict, sizes: dict) -> Run:

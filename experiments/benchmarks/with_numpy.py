@@ -1,5 +1,6 @@
-"""EM by hand in NumPy and SciPy, as one writes it without JAX: bincount, matrix products, sparse
-matrices.
+"""EM by hand in NumPy and SciPy, as one writes it without JAX.
+
+It is made of bincounts, matrix products and sparse matrices.
 """
 
 from collections.abc import Callable
@@ -86,9 +87,7 @@ def latent_class(distinct: bool) -> Callable[[dict, dict, dict], Run]:
 
 
 def plsa(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of pLSA: the mixed probability of each row, then two sparse matrix
-    products.
-    """
+    """Return the run of pLSA: the mixed probability of each row, then two sparse products."""
     document, word, count = data["document"], data["word"], data["count"]
     shape = sizes["num_documents"], sizes["num_words"]
     counts = csr_array((count, (document, word)), shape)

@@ -40,8 +40,9 @@ class Contestant:
         self.found: Fit | None = None
 
     def first(self) -> dict:
-        """Run both lengths for the first time: how long compiling took, and how much memory beyond
-        the data.
+        """Run both lengths for the first time.
+
+        Return how long compiling took, and how much memory was taken beyond the data.
         """
         before = reset_peak()
         first, _ = self.timed(self.short)
@@ -51,8 +52,9 @@ class Contestant:
         return {"compile": max(first - later, 0.0), "memory": memory}
 
     def round(self, budget: float) -> dict:
-        """Time both lengths until `budget` seconds are over; a pair gives the seconds for each
-        step.
+        """Time both lengths until `budget` seconds are over.
+
+        A pair gives the seconds for each step.
         """
         seconds, end = [], time.perf_counter() + budget
         while not seconds or time.perf_counter() < end:
@@ -88,9 +90,7 @@ def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
 
 
 def reset_peak() -> int:
-    """Let the peak start at what is held now, where Linux lets us; return what is held, in
-    bytes.
-    """
+    """Let the peak start at what is held now, where Linux lets us; return that, in bytes."""
     if "jax" in sys.modules:
         sys.modules["jax"].block_until_ready(
             sys.modules["jax"].live_arrays()
