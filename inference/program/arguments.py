@@ -1,8 +1,9 @@
-"""A model's own arguments: arrays, which are traced, and everything else, on which a trace
-depends.
-"""
+"""A model's own arguments: arrays, which are traced, and all else, on which a trace depends."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,53 +12,54 @@ import numpy as np
 from emjax.numerics.guards import is_key
 
 
-def split_arguments(args, kwargs, concrete: bool = False):
-    """Split a model's arguments into arrays, which are traced, and everything else, which is as it
-    is.
+def split_arguments(
+    args: tuple, kwargs: dict, concrete: bool = False
+) -> tuple[list[jax.Array], Callable]:
+    """Return the arrays among arguments, and `rebuild(arrays) -> (args, kwargs)`.
 
-    `concrete`: arrays are as they are, too, for programs that look at their values (the number of
-    classes is `int(labels.max()) + 1`, say).
+    `concrete`: arrays are as they are, too, so that there are none to trace, for programs that look
+    at their values (the number of classes is `int(labels.max()) + 1`, say).
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
     is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves]
-    static = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
+    # a rebuilt argument must not keep the data alive
+    others = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
     arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
 
     def rebuild(values):
-        values = iter(values)
-        return jax.tree.unflatten(
-            tree,
-            [next(values) if array else leaf for leaf, array in zip(static, is_array, strict=True)],
-        )
+        remaining = iter(values)
+        rebuilt = [
+            next(remaining) if array else leaf for leaf, array in zip(others, is_array, strict=True)
+        ]
+        return jax.tree.unflatten(tree, rebuilt)
 
     return arrays, rebuild
 
 
-def signature(args, kwargs, concrete: bool = False):
-    """Return what a trace depends on: the shapes of the arrays among the arguments (their content,
-    if `concrete`), and everything else.
+def signature(args: tuple, kwargs: dict, concrete: bool = False) -> tuple:
+    """Return what a trace depends on: shapes and types of arrays, and everything else.
+
+    `concrete`: whether it depends on the content of the arrays, too.
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
-
-    def part(leaf):
-        if not isinstance(leaf, np.ndarray | jax.Array):
-            return type(leaf), _hashable(leaf)
-        content = jax.random.key_data(leaf) if is_key(leaf) and concrete else leaf
-        return (
-            tuple(leaf.shape),
-            str(leaf.dtype),
-            np.asarray(content).tobytes() if concrete else None,
-        )
-
-    return concrete, tree, tuple(map(part, leaves)), jax.config.jax_enable_x64
+    described = tuple(_described(leaf, concrete) for leaf in leaves)
+    return concrete, tree, described, jax.config.jax_enable_x64
 
 
-def _hashable(leaf):
-    """Return what identifies an argument that is no array; one that cannot be hashed may change,
-    and is never the same.
-    """
+def _described(leaf: Any, concrete: bool) -> tuple:
+    if not isinstance(leaf, np.ndarray | jax.Array):
+        return type(leaf), _hashable(leaf)
+    content = None
+    if concrete:
+        numbers = jax.random.key_data(leaf) if is_key(leaf) else leaf
+        content = np.asarray(numbers).tobytes()
+    return tuple(leaf.shape), str(leaf.dtype), content
+
+
+def _hashable(leaf: Any) -> Any:
+    """Return what identifies an argument that is no array."""
     try:
         hash(leaf)
-        return leaf
     except TypeError:
-        return object()
+        return object()  # it may change: it is never the same
+    return leaf

@@ -17,8 +17,13 @@ latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(sh
 
 @dataclass(frozen=True, eq=False)
 class Latent:
-    """A discrete latent: `support` is (values, *event), `shape` its elements' (plates and batch
-    axes; time first, if it `is_series`, within a scan).
+    """A discrete latent.
+
+    - `support`: its values, (values, *event).
+    - `shape`: of its elements: plates and batch axes.
+    - `plates`: the names of its plates, the innermost first.
+    - `is_series`: whether it is drawn in every step of a scan: time is then the first axis of its
+      shape.
     """
 
     name: str
@@ -30,78 +35,67 @@ class Latent:
 
 @dataclass(frozen=True, eq=False)
 class UnboundedLatent(Latent):
-    """A discrete latent whose support has no end: harmless where nothing depends on it, else the
-    error `message`.
+    """A discrete latent whose support has no end, and so no table.
+
+    It is harmless where nothing depends on it, and the error `message` where something does.
     """
 
     message: str = ""
 
 
-def latent_of(name: str, fn, plates) -> Latent:
-    """Return the latent that a discrete distribution draws; an `UnboundedLatent` where its support
-    has no end.
+def latent_of(name: str, fn: Any, plates: tuple[str, ...]) -> Latent:
+    """Return the latent that a discrete distribution draws.
+
+    It is an `UnboundedLatent` where its support has no end. Errors: `ValueError` for a support that
+    is computed from data or parameters.
     """
-    inner = layers_of(fn).core
-    if not inner.has_enumerate_support:
-        kind = type(inner).__name__
-        remedy = (
-            f"numpyro.sample('{name}', "
-            "dist.Categorical(logits=dist.Poisson(rate).log_prob(jnp.arange(50))))"
-            if "Poisson" in kind
-            else f"numpyro.sample('{name}', "
-            f"dist.Categorical(logits=dist.{kind}(...).log_prob(jnp.arange(50))))"
-        )
-        return _unbounded(name, kind, remedy, fn, plates)
+    core = layers_of(fn).core
+    if not core.has_enumerate_support:
+        return _unbounded(name, core, fn, plates)
     try:
-        support = _support(inner)
+        support = _support(core)
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
         NotImplementedError,
         ValueError,
     ) as error:
-        kind = type(inner).__name__.removesuffix("Probs").removesuffix("Logits")
+        kind = type(core).__name__.removesuffix("Probs").removesuffix("Logits")
         raise ValueError(
             f"The support of latent site '{name}' must be the same for all its elements and known "
             "beforehand, not computed from data or "
             f"parameters. Pass its bounds as Python numbers: numpyro.sample('{name}', "
             f"dist.{kind}(10, ...))."
         ) from error
-    support = support.reshape(support.shape[:1] + tuple(inner.event_shape))
-    elements = fn.batch_shape + fn.event_shape[: len(fn.event_shape) - len(inner.event_shape)]
-    return Latent(name, support, tuple(elements), plates)
+    support = support.reshape(support.shape[:1] + tuple(core.event_shape))
+    declared = fn.event_shape[: len(fn.event_shape) - len(core.event_shape)]
+    return Latent(name, support, tuple(fn.batch_shape + declared), plates)
 
 
-def _support(inner) -> np.ndarray:
+def _support(core: Any) -> np.ndarray:
     """Return the support as (values, *axes of length 1, *event)."""
-    low, high = (getattr(inner.support, bound, None) for bound in ("lower_bound", "upper_bound"))
-    if (
-        isinstance(low, int) and isinstance(high, int) and not inner.event_shape
-    ):  # nothing is compiled to count to ten
-        return np.arange(low, high + 1, dtype=jnp.result_type(int)).reshape(
-            (-1,) + (1,) * len(inner.batch_shape)
-        )
+    low = getattr(core.support, "lower_bound", None)
+    high = getattr(core.support, "upper_bound", None)
+    if isinstance(low, int) and isinstance(high, int) and not core.event_shape:
+        # nothing is compiled to count to ten
+        values = np.arange(low, high + 1, dtype=jnp.result_type(int))
+        return values.reshape((-1,) + (1,) * len(core.batch_shape))
     with jax.ensure_compile_time_eval():
-        return np.asarray(inner.enumerate_support(expand=False))
+        return np.asarray(core.enumerate_support(expand=False))
 
 
-def _unbounded(name, kind, remedy, fn, plates) -> Latent:
-    """A latent of infinite support has no table; it is an error as soon as something
-    depends on it.
-    """
+def _unbounded(name: str, core: Any, fn: Any, plates: tuple[str, ...]) -> UnboundedLatent:
+    kind = type(core).__name__
+    example = "dist.Poisson(rate)" if "Poisson" in kind else f"dist.{kind}(...)"
     message = (
         f"Site '{name}' is latent and {kind}: its support has no end, and EM sums over every "
         "value. Either\n"
         f"  - observe it:            numpyro.sample('{name}', ..., obs=value), or\n"
-        f"  - bound its support:     {remedy}."
+        f"  - bound its support:     numpyro.sample('{name}', "
+        f"dist.Categorical(logits={example}.log_prob(jnp.arange(50))))."
     )
-    return UnboundedLatent(
-        name,
-        np.zeros((0,), np.int32),
-        tuple(fn.batch_shape + fn.event_shape),
-        plates,
-        message=message,
-    )
+    elements = tuple(fn.batch_shape + fn.event_shape)
+    return UnboundedLatent(name, np.zeros((0,), np.int32), elements, plates, message=message)
 
 
 class Layers(NamedTuple):
@@ -118,7 +112,7 @@ class Layers(NamedTuple):
     reinterpreted: int
 
 
-def layers_of(fn) -> Layers:
+def layers_of(fn: Any) -> Layers:
     """Return a distribution without masks, `to_event` and `expand`, and what these were."""
     masks, reinterpreted = [], 0
     while isinstance(fn, dist.Independent | dist.MaskedDistribution | dist.ExpandedDistribution):

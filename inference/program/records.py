@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +14,16 @@ from emjax.families.distributions import Select, feasible
 from emjax.families.family import registered_arguments
 from emjax.program.latents import layers_of
 
+# what a distribution of NumPyro raises that lacks a function, or whose parameters are arrays where
+# it wants numbers
+NOT_THERE = (NotImplementedError, AttributeError, TypeError)
+
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """What EM estimates: a `numpyro.param` site, or an unobserved continuous `sample` site
-    (`is_prior`).
+    """What EM estimates.
+
+    `is_prior`: whether it is an unobserved continuous `sample` site, not a `numpyro.param`.
     """
 
     name: str
@@ -32,11 +36,14 @@ class Parameter:
 class SiteOutputs(eqx.Module):
     """Where a site's arrays are among the outputs of the traced program; None: there is none.
 
-    - `value`: what is observed or drawn; `valid`: where an observed value is in the support.
-    - `multiplicity`: how often each element counts; `masks`: where the elements count at all.
+    - `value`: what is observed or drawn.
+    - `multiplicity`: how often each element counts.
+    - `masks`: where the elements count at all.
+    - `gate`: where this component of a `Select` is chosen.
+    - `unchosen`: where none of its components is.
     - `args`: the arguments that a family or a prior of the distribution reads, by name.
     - `log_prob`: the log-density of each element, where NumPyro has one.
-    - `gate`: where this component of a `Select` is chosen; `unchosen`: where none of them is.
+    - `valid`: where an observed value is in the support.
     """
 
     value: int
@@ -53,9 +60,14 @@ class SiteOutputs(eqx.Module):
 class Site:
     """One term of the complete-data log-likelihood.
 
-    `kind` is "observed", "latent" or "prior"; `elements` the shape of its independent elements
-    (batch axes and those that `to_event` declared), `event` that of one element; `outputs` says
-    where its arrays are among the jaxpr's.
+    - `kind`: "observed", "latent" or "prior".
+    - `family`: the class of its distribution.
+    - `elements`: the shape of its independent elements: batch axes and those that `to_event`
+      declared.
+    - `event`: the shape of one element.
+    - `plates`: the names of its plates, the innermost first.
+    - `outputs`: where its arrays are among the traced program's.
+    - `arg_constraints`: of the arguments of its distribution.
     """
 
     name: str
@@ -84,23 +96,26 @@ class Site:
         """The numbers of all its arrays."""
         return jax.tree.leaves(self.outputs)
 
-    def renumbered(self, number: Callable) -> Site:
+    def renumbered(self, number: Callable[[int], int]) -> Site:
+        """Return the site of which array i is the output number(i)."""
         return replace(self, outputs=jax.tree.map(number, self.outputs))
 
     def ranks(self, rank: int) -> dict[int, int]:
         """Return the number of axes of each of its arrays, `rank` of them its elements'."""
-        events = {
-            self.outputs.args[name]: self.arg_constraints[name].event_dim
-            for name in self.outputs.args
-        }
-        return {number: rank + events.get(number, 0) for number in self.arrays} | {
-            self.outputs.value: rank + len(self.event)
-        }
+        ranks = dict.fromkeys(self.arrays, rank)
+        for name, number in self.outputs.args.items():
+            ranks[number] = rank + self.arg_constraints[name].event_dim
+        ranks[self.outputs.value] = rank + len(self.event)
+        return ranks
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A sample statement as it ran: `kind` is that of its site."""
+    """A sample statement as it ran.
+
+    - `kind`: that of its site.
+    - `plates`: the names of its plates, the innermost first.
+    """
 
     name: str
     kind: str
@@ -110,12 +125,31 @@ class Record:
     plates: tuple[str, ...]
 
     def sites(self, outputs: list) -> Iterator[Site]:
-        """Add the statement's arrays to the outputs, and yield its site: one, or one for each
-        component of a `Select`.
+        """Add the statement's arrays to the outputs, and yield its site.
+
+        A `Select` is a site for each of its components.
         """
-        inner, masks, reinterpreted = layers_of(self.fn)
-        batch = tuple(self.fn.batch_shape) + tuple(self.fn.event_shape)[:reinterpreted]
-        is_select = isinstance(inner, Select)
+        select = layers_of(self.fn).core
+        if not isinstance(select, Select):
+            yield self._site(outputs, select)
+            return
+        unchosen = (select.index < 0) | (select.index >= len(select.components))
+        for number, component in enumerate(select.components):
+            gate = select.index == number
+            yield self._site(outputs, component, gate, unchosen if number == 0 else None)
+
+    def _site(
+        self, outputs: list, distribution: Any, gate: Any = None, unchosen: Any = None
+    ) -> Site:
+        """Return the site of the statement's innermost distribution, or of one of its components.
+
+        `gate`, `unchosen`: where the component is chosen, and where none of them is.
+        """
+        _, outer_masks, declared = layers_of(self.fn)
+        core, inner_masks, inside = layers_of(distribution)
+        batch = tuple(self.fn.batch_shape) + tuple(self.fn.event_shape)[:declared]
+        masks = [(mask, declared + inside - depth) for mask, depth in outer_masks]
+        masks += [(mask, inside - depth) for mask, depth in inner_masks]
 
         def emit(array, units: int = 0) -> int | None:
             """Add an output, with unit axes for what `to_event` declared inside."""
@@ -124,69 +158,53 @@ class Record:
             outputs.append(jnp.reshape(array, jnp.shape(array) + (1,) * units))
             return len(outputs) - 1
 
-        for number, component in enumerate(inner.components if is_select else [inner]):
-            core, own_masks, extra = layers_of(component)
-            all_masks = [(mask, reinterpreted + extra - depth) for mask, depth in masks] + [
-                (mask, extra - depth) for mask, depth in own_masks
-            ]
-            names = registered_arguments(type(core))
-            available = core.get_args() if names else {}
-            observed = self.kind == "observed"
-            unchosen = None
-            if is_select and number == 0:
-                unchosen = emit((inner.index < 0) | (inner.index >= len(inner.components)), extra)
-            feasible_value = self.value
-            if observed:
-                feasible_value = _feasible(core, self.value, all_masks)
-            arrays = SiteOutputs(
+        arguments = registered_arguments(type(core))
+        available = core.get_args() if arguments else {}
+        is_observed = self.kind == "observed"
+        value = _feasible(core, self.value, masks) if is_observed else self.value
+        return Site(
+            self.name,
+            self.kind,
+            type(core),
+            batch + tuple(distribution.event_shape)[:inside],
+            tuple(core.event_shape),
+            self.plates,
+            SiteOutputs(
+                unchosen=emit(unchosen, inside),
                 value=emit(self.value),
-                multiplicity=emit(self.multiplicity, reinterpreted + extra),
-                masks=[emit(mask, units) for mask, units in all_masks if mask is not True],
-                gate=emit(inner.index == number, extra) if is_select else None,
-                unchosen=unchosen,
-                args={key: emit(available[key]) for key in names if key in available},
-                log_prob=emit(_log_prob(core, feasible_value)),
-                valid=emit(_valid(core, self.value)) if observed else None,
-            )
-            elements = batch + tuple(component.event_shape)[:extra]
-            yield Site(
-                self.name,
-                self.kind,
-                type(core),
-                elements,
-                tuple(core.event_shape),
-                self.plates,
-                arrays,
-                dict(core.arg_constraints),
-            )
-
-
-def _feasible(core, value, masks):
-    """Return an observed value with a feasible one where it is masked or outside the support."""
-    counted = [
-        jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (units + len(core.event_shape))))
-        for mask, units in masks
-    ]
-    try:
-        return (
-            value
-            if core.support is None
-            else feasible(core, value, functools.reduce(jnp.logical_and, counted, True))
+                multiplicity=emit(self.multiplicity, declared + inside),
+                masks=[emit(mask, units) for mask, units in masks if mask is not True],
+                gate=emit(gate, inside),
+                args={name: emit(available[name]) for name in arguments if name in available},
+                log_prob=emit(_log_prob(core, value)),
+                valid=emit(_valid(core, self.value)) if is_observed else None,
+            ),
+            dict(core.arg_constraints),
         )
-    except (NotImplementedError, AttributeError, TypeError):
+
+
+def _feasible(core: Any, value: Any, masks: Sequence[tuple[Any, int]]) -> Any:
+    """Return an observed value with a feasible one where it is masked or outside the support."""
+    counted = True
+    for mask, units in masks:
+        over_events = (1,) * (units + len(core.event_shape))
+        counted = jnp.logical_and(counted, jnp.reshape(mask, (*jnp.shape(mask), *over_events)))
+    try:
+        return value if core.support is None else feasible(core, value, counted)
+    except NOT_THERE:
         return value
 
 
-def _log_prob(core, value):
+def _log_prob(core: Any, value: Any) -> Any:
     try:
         return core.log_prob(value)
-    except (NotImplementedError, AttributeError, TypeError, ValueError):
+    except (*NOT_THERE, ValueError):
         return None
 
 
-def _valid(core, value):
+def _valid(core: Any, value: Any) -> Any:
     """Return whether each entry of an observed value lies in the distribution's support."""
     try:
         return None if core.support is None else core.support(value)
-    except (NotImplementedError, AttributeError, TypeError):
+    except NOT_THERE:
         return None

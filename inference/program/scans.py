@@ -1,5 +1,4 @@
-"""NumPyro's `scan`, written out over time: the sites of its step become ordinary ones with a time
-axis in front.
+"""NumPyro's `scan`, written out over time: its sites become ordinary ones with one more axis.
 
 A step is traced once. What its carry holds is of four kinds: constant; *recursive* without latents
 (the time, a moving average), which an ordinary loop computes once; *finite* without latents (the
@@ -28,8 +27,11 @@ from emjax.program.records import Site
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A traced step: `jaxpr` maps (time, xs, carry, latents) to (carry, ys, arrays of its sites),
-    all flat; `latents` in the order of its inputs.
+    """A traced step of a scan.
+
+    - `jaxpr`: (time, xs, carry, latents) → (carry, ys, arrays of its sites), all flat.
+    - `latents`: in the order of its inputs.
+    - `sites`: their outputs number the arrays of the sites, from 0.
     """
 
     jaxpr: ClosedJaxpr
@@ -41,8 +43,9 @@ class Step:
 
     @staticmethod
     def traced(function: Callable, xs: Sequence, carry: Sequence) -> Step:
-        """Trace `function(time, xs, carry) -> (carry, ys, arrays, latents, sites)` at arrays of the
-        first step.
+        """Return the step `function(time, xs, carry) -> (carry, ys, arrays, latents, sites)`.
+
+        `xs`, `carry`: arrays of the first step, of which only shapes and types are read.
         """
         state: dict = {}
 
@@ -51,52 +54,62 @@ class Step:
             state.update(latents=latents, sites=tuple(sites), num_ys=len(ys))
             return [*carry, *ys, *arrays]
 
-        def abstract(values):
-            return [
-                jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value)) for value in values
-            ]
-
-        closed = inlined(
-            jax.make_jaxpr(flat)(
-                jax.ShapeDtypeStruct((), jnp.result_type(int)), abstract(xs), abstract(carry)
-            ),
-            keep_derivatives=True,
-        )
+        time = jax.ShapeDtypeStruct((), jnp.result_type(int))
+        traced = jax.make_jaxpr(flat)(time, _abstract(xs), _abstract(carry))
+        closed = inlined(traced, keep_derivatives=True)
         jaxpr, symbols = opened(closed.jaxpr, latent_p)
-        latents = tuple(state["latents"][eqn.params["name"]] for eqn in symbols)
         return Step(
             ClosedJaxpr(jaxpr, closed.consts),
             len(xs),
             len(carry),
             state["num_ys"],
-            latents,
+            tuple(state["latents"][eqn.params["name"]] for eqn in symbols),
             state["sites"],
         )
 
-    def carried(self, number: int):
-        """Return an input of the jaxpr that is a leaf of the carry."""
-        return self.jaxpr.jaxpr.invars[1 + self.num_xs + number]
+    @property
+    def first_carry(self) -> int:
+        """The number of the input that is the first leaf of the carry."""
+        return 1 + self.num_xs
 
     @property
-    def carry_out(self) -> list:
-        return self.jaxpr.jaxpr.outvars[: self.num_carry]
+    def first_latent(self) -> int:
+        """The number of the input that is the first latent."""
+        return 1 + self.num_xs + self.num_carry
+
+    @property
+    def first_array(self) -> int:
+        """The number of the output that is the first array of a site."""
+        return self.num_carry + self.num_ys
 
     @functools.cached_property
-    def reads(self) -> list[frozenset]:
-        """Return, for each output, the leaves of the carry (numbers) and the latents (names) that
-        it depends on.
-        """
-        drawn = self.jaxpr.jaxpr.invars[1 + self.num_xs + self.num_carry :]
-        sources = {self.carried(i): i for i in range(self.num_carry)} | {
-            var: latent.name for var, latent in zip(drawn, self.latents, strict=True)
-        }
-        return output_dependencies(self.jaxpr.jaxpr, sources)
+    def constant(self) -> frozenset[int]:
+        """The leaves of the carry that a step returns as it takes them."""
+        jaxpr = self.jaxpr.jaxpr
+        taken = jaxpr.invars[self.first_carry : self.first_latent]
+        returned = jaxpr.outvars[: self.num_carry]
+        pairs = enumerate(zip(taken, returned, strict=True))
+        return frozenset(leaf for leaf, (before, after) in pairs if before is after)
+
+    @functools.cached_property
+    def reads(self) -> list[frozenset[int | str]]:
+        """What each output depends on: leaves of the carry by number, and latents by name."""
+        inputs = self.jaxpr.jaxpr.invars[self.first_carry :]
+        labels = [*range(self.num_carry), *(latent.name for latent in self.latents)]
+        return output_dependencies(self.jaxpr.jaxpr, dict(zip(inputs, labels, strict=True)))
+
+
+def _abstract(values: Sequence) -> list[jax.ShapeDtypeStruct]:
+    return [jax.ShapeDtypeStruct(jnp.shape(value), jnp.result_type(value)) for value in values]
 
 
 @dataclass(frozen=True, eq=False)
 class CarryKinds:
-    """The kinds of a carry's leaves. `order`: of the random ones, how many steps back the latents
-    are that a leaf depends on.
+    """Of which kind each leaf of a scan's carry is, by its number.
+
+    - `constant`, `recursive`, `finite`: see above; the finite ones in an order in which each
+      depends on those before it alone.
+    - `order`: of the random ones, how many steps back the latents are that a leaf depends on.
     """
 
     constant: frozenset[int]
@@ -106,50 +119,60 @@ class CarryKinds:
 
     @staticmethod
     def of(step: Step) -> CarryKinds:
-        """Return the kinds of a step's carry. Errors: `ValueError` for a leaf that accumulates
-        latents over all steps.
+        """Return the kinds of a step's carry.
+
+        Errors: `ValueError` for a leaf that accumulates latents over all steps.
         """
-        constant = frozenset(i for i, var in enumerate(step.carry_out) if var is step.carried(i))
-        reads = [{x for x in read if x not in constant} for read in step.reads[: step.num_carry]]
-        reads = [set() if i in constant else read for i, read in enumerate(reads)]
-        closure = [set(read) for read in reads]
-        for _ in reads:
-            closure = [
-                own.union(*(closure[i] for i in own if isinstance(i, int))) for own in closure
-            ]
-        for i, own in enumerate(closure):
-            names = [x for x in own if isinstance(x, str)]
-            if i in own and names:
+        reads = [
+            frozenset() if leaf in step.constant else step.reads[leaf] - step.constant
+            for leaf in range(step.num_carry)
+        ]
+        sources = _transitive(reads)
+        for leaf, reached in enumerate(sources):
+            latents = sorted(source for source in reached if isinstance(source, str))
+            if leaf in reached and latents:
                 raise ValueError(
-                    f"The carry of the scan accumulates latent '{names[0]}': its value depends on "
-                    "that of every step before, so that exact sums would grow "
+                    f"The carry of the scan accumulates latent '{latents[0]}': its value depends "
+                    "on that of every step before, so that exact sums would grow "
                     "without bound. Carry the latents of the last steps alone, or make what "
                     "accumulates a latent of its own: "
                     "numpyro.sample('total', dist.Delta(...)) has no finite support, "
                     "dist.Categorical(...) has."
                 )
-        recursive = frozenset(i for i, own in enumerate(closure) if i in own)
+        recursive = frozenset(leaf for leaf, reached in enumerate(sources) if leaf in reached)
         order: dict[int, int] = {}
         finite: list[int] = []
-        waiting = [i for i in range(step.num_carry) if i not in constant and i not in recursive]
+        waiting = set(range(step.num_carry)) - step.constant - recursive
         while waiting:
-            for i in [i for i in waiting if not reads[i] & set(waiting)]:
-                waiting.remove(i)
-                if any(isinstance(x, str) for x in closure[i]):
-                    order[i] = 1 + max((order[j] for j in reads[i] if j in order), default=0)
+            for leaf in sorted(leaf for leaf in waiting if not reads[leaf] & waiting):
+                waiting.remove(leaf)
+                if any(isinstance(source, str) for source in sources[leaf]):
+                    order[leaf] = 1 + max(order.get(source, 0) for source in reads[leaf])
                 else:
-                    finite.append(i)
-        return CarryKinds(constant, recursive, tuple(finite), order)
+                    finite.append(leaf)
+        return CarryKinds(step.constant, recursive, tuple(finite), order)
+
+
+def _transitive(reads: Sequence[frozenset]) -> list[frozenset]:
+    """Return what each leaf depends on over any number of steps."""
+    sources = list(reads)
+    for _ in reads:  # a chain of dependencies is no longer than there are leaves
+        sources = [
+            reached.union(*(sources[source] for source in reached if isinstance(source, int)))
+            for reached in sources
+        ]
+    return sources
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A scan to write out: its step, the carry's kinds, and arrays in the order in which the steps
-    run.
+    """A scan to write out; arrays are in the order in which its steps run.
 
-    `init`: the leaves of the carry before the first step; `xs`: (step, …); `symbols`: (step, …),
-    the latents; `known`: the incoming leaves of all steps, and that after the last, (step + 1, …),
-    of those that are recursive or finite.
+    - `kinds`: of the leaves of its carry.
+    - `init`: the leaves of the carry before the first step.
+    - `xs`, `symbols`: (step, …), what each step takes, and its latents.
+    - `known`: (step + 1, …), by number the leaves that are recursive or finite: as each step
+      receives them, and after the last.
     """
 
     step: Step
@@ -162,154 +185,188 @@ class Scan:
 
     @staticmethod
     def of(step: Step, init: Sequence, xs: Sequence, length: int, symbols: Sequence) -> Scan:
+        """Return a scan of `length` steps."""
         scan = Scan(step, CarryKinds.of(step), length, init, xs, symbols)
-        scan.known.update(scan.recursive())
+        scan.known.update(scan._recursive())
         for leaf in scan.kinds.finite:
-            (out,) = scan.run([leaf], 0, length, {})
-            scan.known[leaf] = jnp.concatenate([init[leaf][None], out])
+            (after,) = scan._run([leaf], 0, length, {})
+            scan.known[leaf] = jnp.concatenate([init[leaf][None], after])
         return scan
 
-    def part(self, outputs: Sequence[int]):
-        """Return what a step does to compute some of its outputs, as a function of a mapping from
-        inputs' numbers; and which inputs it needs.
+    # ── what comes out ────────────────────────────────────────────────────────────────────────────
+
+    def sites(self) -> list[tuple[int, Site, list]]:
+        """Return the sites with a time axis in front, as (first step, site, its arrays).
+
+        A site's outputs number its own arrays.
         """
-        jaxpr, used = pe.dce_jaxpr(
-            self.step.jaxpr.jaxpr, [i in outputs for i in range(len(self.step.jaxpr.jaxpr.outvars))]
-        )
-        needed = [i for i, is_used in enumerate(used) if is_used]
-        place = {i: n for n, i in enumerate(sorted(outputs))}
+        offset = self.step.first_array
+        values = self.step.jaxpr.jaxpr.outvars[offset:]
+        sites = []
+        for site in self.step.sites:
+            rank = len(site.elements)
+            rank = max(rank, values[site.outputs.value].aval.ndim - len(site.event))
+            elements = (1,) * (rank - len(site.elements)) + site.elements
+            ranks = site.ranks(rank)
+            numbers = sorted(ranks)
+            outputs = [offset + number for number in numbers]
+            for start, arrays in self._pieces[self._depth(outputs)]:
+                over_time = [
+                    _time_first(arrays[offset + number], ranks[number]) for number in numbers
+                ]
+                steps = over_time[0].shape[0]
+                site_over_time = replace(site, elements=(steps, *elements))
+                sites.append((start, site_over_time.renumbered(numbers.index), over_time))
+        return sites
 
-        def function(inputs: Mapping[int, Any]) -> list:
-            found = jax.core.eval_jaxpr(jaxpr, self.step.jaxpr.consts, *(inputs[i] for i in needed))
-            return [found[place[i]] for i in outputs]
+    def ys(self) -> list:
+        """Return the second results of all steps, (step, …)."""
+        outputs = range(self.step.num_carry, self.step.first_array)
+        return [self._joined(output) for output in outputs]
 
-        return function, needed
-
-    def recursive(self) -> dict[int, Any]:
-        """Return the incoming recursive leaves, computed step by step."""
-        if not self.kinds.recursive:
-            return {}
-        first = 1 + self.step.num_xs
-        leaves = [
-            i
-            for i in range(self.step.num_carry)
-            if i in self.kinds.recursive or i in self.kinds.finite
-        ]
-        function, needed = self.part(leaves)
-
-        def body(own, inputs):
-            time, xs = inputs
-            given = {
-                0: time,
-                **dict(enumerate(xs, 1)),
-                **{first + i: self.init[i] for i in self.kinds.constant},
-            }
-            return function(
-                given | {first + i: value for i, value in zip(leaves, own, strict=True)}
-            ), own
-
-        start = [self.init[i] for i in leaves]
-        last, incoming = jax.lax.scan(body, start, (jnp.arange(self.length), list(self.xs)))
-        joined = {
-            i: jnp.concatenate([values, end[None]])
-            for i, values, end in zip(leaves, incoming, last, strict=True)
-        }
-        return {i: joined[i] for i in self.kinds.recursive}
-
-    def run(self, outputs: Sequence[int], start: int, stop: int, random: Mapping[int, Any]) -> list:
-        """Run steps start … stop − 1 side by side, and return some outputs, (step, …). `random`:
-        the incoming random leaves, (step, …).
-        """
-        function, needed = self.part(outputs)
-        first_carry, first_latent = 1 + self.step.num_xs, 1 + self.step.num_xs + self.step.num_carry
-        fixed, moving = {}, {0: jnp.arange(start, stop)}
-        for i in needed[1:] if needed[:1] == [0] else needed:
-            if i < first_carry:
-                moving[i] = _between(self.xs[i - 1], start, stop)
-            elif i >= first_latent:
-                moving[i] = _between(self.symbols[i - first_latent], start, stop)
-            elif (leaf := i - first_carry) in self.kinds.constant:
-                fixed[i] = self.init[leaf]
+    def last_carry(self) -> list:
+        """Return the carry after the last step."""
+        after = self.length, self.length + 1
+        random = self._incoming(max(self.kinds.order.values(), default=0), *after)
+        leaves = []
+        for leaf in range(self.step.num_carry):
+            if leaf in self.kinds.constant:
+                leaves.append(self.init[leaf])
+            elif leaf in self.known:
+                leaves.append(_between(self.known[leaf], *after)[0])
             else:
-                moving[i] = (
-                    _between(self.known[leaf], start, stop) if leaf in self.known else random[leaf]
-                )
-        return jax.vmap(lambda own: function(own | fixed))(moving)
+                leaves.append(random[leaf][0])
+        return leaves
 
-    def incoming(self, depth: int, start: int, stop: int) -> dict[int, Any]:
-        """Return the random leaves of order up to `depth` that steps start … stop − 1 receive,
-        (step, …); start ≥ depth, or it is 0 and stop is 1.
+    # ── how it is computed ────────────────────────────────────────────────────────────────────────
+
+    @functools.cached_property
+    def _pieces(self) -> dict[int, list[tuple[int, dict[int, Any]]]]:
+        """All outputs at all steps: {depth: [(first step, {output: (step, …)}), …]}.
+
+        The first steps, as many as the depth of the outputs, stand alone; all others run side by
+        side. Outputs of one depth are computed in one run.
         """
-        leaves = [i for i, order in self.kinds.order.items() if order <= depth]
+        offset = self.step.first_array
+        together = [[output] for output in range(self.step.num_carry, offset)]
+        for site in self.step.sites:
+            together.append([offset + number for number in site.arrays])
+        by_depth: dict[int, list[int]] = {}
+        for outputs in together:
+            by_depth.setdefault(self._depth(outputs), []).extend(outputs)
+        pieces = {}
+        for depth, outputs in by_depth.items():
+            pieces[depth] = []
+            for start, stop in self._spans(depth):
+                arrays = self._run(outputs, start, stop, self._incoming(depth, start, stop))
+                pieces[depth].append((start, dict(zip(outputs, arrays, strict=True))))
+        return pieces
+
+    def _joined(self, output: int):
+        """Return one output at all steps, (step, …)."""
+        arrays = [arrays[output] for _, arrays in self._pieces[self._depth([output])]]
+        return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+
+    def _depth(self, outputs: Sequence[int]) -> int:
+        """Return how many steps back the latents are that outputs depend on through the carry."""
+        sources = frozenset().union(*(self.step.reads[output] for output in outputs))
+        return max((self.kinds.order.get(source, 0) for source in sources), default=0)
+
+    def _spans(self, depth: int) -> list[tuple[int, int]]:
+        """Return the stretches (start, stop) of steps that run side by side."""
+        alone = [(step, step + 1) for step in range(min(depth, self.length))]
+        return alone + ([(depth, self.length)] if depth < self.length else [])
+
+    def _incoming(self, depth: int, start: int, stop: int) -> dict[int, Any]:
+        """Return the random leaves of order up to `depth` that some steps receive, (step, …).
+
+        The steps are start … stop − 1; start ≥ depth, or they are one step.
+        """
+        leaves = [leaf for leaf, order in self.kinds.order.items() if order <= depth]
         if not leaves:
             return {}
         if start == 0:
-            return {i: self.init[i][None] for i in leaves}
-        before = (
-            self.incoming(depth - 1, start - 1, stop - 1)
-            if start >= depth
-            else self.incoming(depth, start - 1, stop - 1)
-        )
-        return dict(zip(leaves, self.run(leaves, start - 1, stop - 1, before), strict=True))
+            return {leaf: self.init[leaf][None] for leaf in leaves}
+        # what the steps before receive matters to these leaves only up to one order less
+        earlier = depth - 1 if start >= depth else depth
+        before = self._incoming(earlier, start - 1, stop - 1)
+        return dict(zip(leaves, self._run(leaves, start - 1, stop - 1, before), strict=True))
 
-    def depth(self, outputs: Sequence[int]) -> int:
-        """Return how many steps back the latents are that some outputs depend on through
-        the carry.
+    def _run(self, outputs: Sequence[int], start: int, stop: int, random: Mapping) -> list:
+        """Return outputs of steps start … stop − 1, (step, …), which run side by side.
+
+        `random`: the random leaves that these steps receive, (step, …).
         """
-        return max(
-            (self.kinds.order.get(x, 0) for i in outputs for x in self.step.reads[i]), default=0
-        )
+        function, needed = self._part(outputs)
+        same: dict[int, Any] = {}
+        # `vmap` takes the number of steps from the time, whatever else the outputs need
+        each: dict[int, Any] = {0: jnp.arange(start, stop)}
+        for number in needed:
+            leaf = number - self.step.first_carry
+            if number == 0:
+                continue
+            if number < self.step.first_carry:
+                each[number] = _between(self.xs[number - 1], start, stop)
+            elif number >= self.step.first_latent:
+                symbol = self.symbols[number - self.step.first_latent]
+                each[number] = _between(symbol, start, stop)
+            elif leaf in self.kinds.constant:
+                same[number] = self.init[leaf]
+            elif leaf in self.known:
+                each[number] = _between(self.known[leaf], start, stop)
+            else:
+                each[number] = random[leaf]
+        return jax.vmap(lambda inputs: function(inputs | same))(each)
 
-    def pieces(self, outputs: Sequence[int]) -> list[tuple[int, list]]:
-        """Return some outputs at all steps as (first step, arrays): the first steps one by one, all
-        others side by side.
+    def _part(self, outputs: Sequence[int]) -> tuple[Callable, list[int]]:
+        """Return what a step does to compute outputs, and the numbers of the inputs it needs.
+
+        The function takes {number of an input: its value}, and returns a list.
         """
-        depth = self.depth(outputs)
-        starts = range(min(depth, self.length))
-        spans = [(t, t + 1) for t in starts] + (
-            [(depth, self.length)] if depth < self.length else []
-        )
-        return [
-            (start, self.run(outputs, start, stop, self.incoming(depth, start, stop)))
-            for start, stop in spans
-        ]
+        closed = self.step.jaxpr
+        is_output = [number in outputs for number in range(len(closed.jaxpr.outvars))]
+        jaxpr, is_needed = pe.dce_jaxpr(closed.jaxpr, is_output)
+        needed = [number for number, needs in enumerate(is_needed) if needs]
+        place = {output: i for i, output in enumerate(sorted(outputs))}
 
-    def stacked(self, output: int):
-        """Return one output at all steps, (step, …)."""
-        arrays = [arrays[0] for _, arrays in self.pieces([output])]
-        return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+        def function(inputs: Mapping[int, Any]) -> list:
+            arguments = [inputs[number] for number in needed]
+            results = jax.core.eval_jaxpr(jaxpr, closed.consts, *arguments)
+            return [results[place[output]] for output in outputs]
 
-    def last(self, leaf: int):
-        """Return a leaf of the carry after the last step."""
-        if leaf in self.kinds.constant:
-            return self.init[leaf]
-        if leaf in self.known:
-            return _between(self.known[leaf], self.length, self.length + 1)[0]
-        return self.incoming(self.kinds.order[leaf], self.length, self.length + 1)[leaf][0]
+        return function, needed
 
-    def sites(self) -> list[tuple[int, Site, list]]:
-        """Return the sites with a time axis in front: (first step, site, its arrays), a site's
-        outputs numbering its own arrays.
-        """
-        found = []
-        offset = self.step.num_carry + self.step.num_ys
-        shapes = [var.aval.shape for var in self.step.jaxpr.jaxpr.outvars[offset:]]
-        for site in self.step.sites:
-            rank = max(len(site.elements), len(shapes[site.outputs.value]) - len(site.event))
-            elements, ranks = (1,) * (rank - len(site.elements)) + site.elements, site.ranks(rank)
-            numbers = sorted(ranks)
-            for start, arrays in self.pieces([offset + i for i in numbers]):
-                steps = arrays[0].shape[0]
-                padded = [
-                    array.reshape((steps, *(1,) * (ranks[i] + 1 - array.ndim), *array.shape[1:]))
-                    for i, array in zip(numbers, arrays, strict=True)
-                ]
-                own = replace(site, elements=(steps, *elements)).renumbered(numbers.index)
-                found.append((start, own, padded))
-        return found
+    def _recursive(self) -> dict[int, Any]:
+        """Return the recursive leaves, (step + 1, …), computed step by step."""
+        if not self.kinds.recursive:
+            return {}
+        first = self.step.first_carry
+        # recursive leaves may read finite ones
+        leaves = sorted({*self.kinds.recursive, *self.kinds.finite})
+        function, _ = self._part(leaves)
+        constant = {first + leaf: self.init[leaf] for leaf in self.kinds.constant}
+
+        def body(carry, taken):
+            time, xs = taken
+            moving = {first + leaf: value for leaf, value in zip(leaves, carry, strict=True)}
+            return function({0: time, **dict(enumerate(xs, 1)), **constant, **moving}), carry
+
+        start = [self.init[leaf] for leaf in leaves]
+        steps = jnp.arange(self.length), list(self.xs)
+        last, received = jax.lax.scan(body, start, steps)
+        return {
+            leaf: jnp.concatenate([values, after[None]])
+            for leaf, values, after in zip(leaves, received, last, strict=True)
+            if leaf in self.kinds.recursive
+        }
 
 
 def _between(array, start: int, stop: int):
-    return (
-        array if (start, stop) == (0, array.shape[0]) else jax.lax.slice_in_dim(array, start, stop)
-    )
+    whole = (start, stop) == (0, array.shape[0])
+    return array if whole else jax.lax.slice_in_dim(array, start, stop)
+
+
+def _time_first(array, rank: int):
+    """Return an array (step, …) as one of that many axes beside the first, unit axes next to it."""
+    steps, *shape = array.shape
+    return array.reshape((steps, *(1,) * (rank - len(shape)), *shape))

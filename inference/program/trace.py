@@ -7,10 +7,9 @@ runs on the data.
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,15 +20,20 @@ from numpyro.handlers import seed
 
 from emjax.numerics.jaxprs import inlined, pruned, rearranged
 from emjax.program.arguments import split_arguments
+from emjax.program.event_masks import event_masks_explained
 from emjax.program.latents import Latent
-from emjax.program.messenger import Tracer, event_mask_message
 from emjax.program.records import Parameter, Site
+from emjax.program.starter import Starter
+from emjax.program.tracer import Tracer
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A traced program: `jaxpr` maps (parameters by sorted name, data) to the outputs that the
-    sites point to.
+    """A traced program.
+
+    - `jaxpr`: (parameters by sorted name, data) → the outputs that the sites point to.
+    - `latents`, `parameters`: by name.
+    - `num_data`: how many arrays of data there are.
     """
 
     jaxpr: ClosedJaxpr
@@ -37,6 +41,11 @@ class Program:
     latents: Mapping[str, Latent]
     parameters: Mapping[str, Parameter]
     num_data: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters, in the order in which the jaxpr takes them."""
+        return tuple(sorted(self.parameters))
 
 
 def trace(
@@ -46,7 +55,9 @@ def trace(
     kwargs: dict,
     concrete: bool = False,
 ) -> Program:
-    """Trace a program on abstract parameters and data. Source: ours; the messenger protocol is
+    """Return a program traced on abstract parameters and data.
+
+    `concrete`: whether it looks at its data in Python. Source: ours; the messenger protocol is
     NumPyro's.
     """
     leaves, rebuild = split_arguments(args, kwargs, concrete)
@@ -54,10 +65,10 @@ def trace(
     state: dict = {}
 
     def flat(param_values, data_values):
-        a, k = rebuild(data_values)
+        args, kwargs = rebuild(data_values)
         tracer = Tracer(model, dict(zip(names, param_values, strict=True)))
         with numpyro.validation_enabled(False), event_masks_explained():
-            seed(tracer, jax.random.key(0))(*a, **k)
+            seed(tracer, jax.random.key(0))(*args, **kwargs)
             outputs: list = []
             sites = tuple(tracer.sites(outputs))
         state.update(sites=sites, latents=tracer.latents)
@@ -71,120 +82,80 @@ def trace(
 
 
 def initial_values(
-    model, init: Callable, args, kwargs, concrete: bool = False
+    model: Callable, init: Callable, args: tuple, kwargs: dict, concrete: bool = False
 ) -> tuple[Callable, dict[str, Parameter], bool]:
-    """Return a function of (rng_key, data) that gives every parameter its start, the parameters,
-    and whether a start depends on the key.
+    """Return where parameters start: (start(rng_key, data), the parameters, is it random).
+
+    `init`: the strategy of NumPyro that gives continuous latents their start.
     """
     leaves, rebuild = split_arguments(args, kwargs, concrete)
     state: dict = {}
 
     def flat(rng_key, data_values):
-        a, k = rebuild(data_values)
-        tracer = Tracer(model, None, init)
+        args, kwargs = rebuild(data_values)
+        starter = Starter(model, init)
         with numpyro.validation_enabled(False), event_masks_explained():
-            seed(tracer, rng_key)(*a, **k)
-        state["parameters"] = tracer.parameters
-        bounds = [
-            leaf
-            for parameter in tracer.parameters.values()
-            for leaf in jax.tree.leaves(parameter.constraint)
-            if _is_traced(leaf)
-        ]
-        return {name: tracer.starts[name] for name in tracer.parameters}, bounds
+            seed(starter, rng_key)(*args, **kwargs)
+        state["parameters"] = parameters = starter.parameters
+        constraints = [parameter.constraint for parameter in parameters.values()]
+        bounds = [leaf for leaf in jax.tree.leaves(constraints) if _is_traced(leaf)]
+        return {name: starter.starts[name] for name in parameters}, bounds
 
     closed, (values, bounds) = jax.make_jaxpr(flat, return_shape=True)(jax.random.key(0), leaves)
     tree = jax.tree.structure(values)
-    parameters = (
-        _with_known_constraints(closed, state["parameters"], tree.num_leaves, concrete)
-        if bounds
-        else state["parameters"]
-    )
-    closed = pruned(
-        ClosedJaxpr(
-            rearranged(closed.jaxpr, outvars=closed.jaxpr.outvars[: tree.num_leaves]), closed.consts
-        )
-    )
+    parameters = state["parameters"]
+    if bounds:
+        parameters = _with_known_constraints(closed, parameters, tree.num_leaves, concrete)
+    jaxpr = rearranged(closed.jaxpr, outvars=closed.jaxpr.outvars[: tree.num_leaves])
+    closed = pruned(ClosedJaxpr(jaxpr, closed.consts))
 
     def start(rng_key, data):
-        flat_inputs = jax.tree.leaves((rng_key, data))
-        return jax.tree.unflatten(
-            tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *flat_inputs)
-        )
+        inputs = jax.tree.leaves((rng_key, data))
+        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *inputs))
 
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
     return start, parameters, is_random
 
 
-@contextmanager
-def event_masks_explained() -> Iterator[None]:
-    """Raise a `ValueError` that names the site where `obs_mask` says which coordinates of an event
-    are observed, in place of NumPyro's, whose shapes do not broadcast.
-    """
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            if frame.f_code.co_name != "_masked_observe" or {"name", "fn", "obs_mask"} - set(
-                frame.f_locals
-            ):
-                continue
-            name, fn, shape = (
-                frame.f_locals["name"],
-                frame.f_locals["fn"],
-                np.shape(frame.f_locals["obs_mask"]),
-            )
-            if (
-                fn.event_dim
-                and len(shape) > len(fn.batch_shape)
-                and shape[len(shape) - fn.event_dim :] == tuple(fn.event_shape)
-            ):
-                raise ValueError(event_mask_message(name, shape, fn.event_shape)) from error
-        raise
-
-
 class DependsOnData(Exception):
     """What must be known before the loop depends on data: they have to be traced as constants."""
 
 
-def _is_traced(leaf) -> bool:
+def _is_traced(leaf: Any) -> bool:
     return isinstance(leaf, jax.core.Tracer)
 
 
 def _with_known_constraints(
     closed: ClosedJaxpr, parameters: Mapping[str, Parameter], num_values: int, concrete: bool
 ) -> dict[str, Parameter]:
-    """Return the parameters with numbers in place of the bounds that the program computes, outputs
-    of `closed` after its values.
+    """Return the parameters with numbers in place of the bounds that the program computes.
 
-    Errors: `DependsOnData` where data may be constants and are none yet; `ValueError` for a bound
-    that is drawn or estimated.
+    The bounds are the outputs of `closed` after its `num_values` values. Errors: `DependsOnData`
+    where data may be constants and are none yet; `ValueError` for a bound that is drawn or
+    estimated.
     """
     if not concrete:
         raise DependsOnData
-    jaxpr, used = pe.dce_jaxpr(
-        closed.jaxpr, [i >= num_values for i in range(len(closed.jaxpr.outvars))]
-    )
-    if any(used):
-        names = ", ".join(
+    is_bound = [i >= num_values for i in range(len(closed.jaxpr.outvars))]
+    jaxpr, is_read = pe.dce_jaxpr(closed.jaxpr, is_bound)
+    if any(is_read):
+        names = [
             f"'{name}'"
-            for name, p in parameters.items()
-            if any(map(_is_traced, jax.tree.leaves(p.constraint)))
-        )
+            for name, parameter in parameters.items()
+            if any(map(_is_traced, jax.tree.leaves(parameter.constraint)))
+        ]
         raise ValueError(
-            f"The support of {names} depends on another parameter or a latent. Estimate a fraction "
-            "of it: low + (high - low) * "
+            f"The support of {', '.join(names)} depends on another parameter or a latent. Estimate "
+            "a fraction of it: low + (high - low) * "
             "numpyro.sample('fraction', dist.Uniform(0, 1))."
         )
     bounds = iter(jax.core.eval_jaxpr(jaxpr, closed.consts))
 
-    def known(constraint):
-        return jax.tree.map(
-            lambda leaf: np.asarray(next(bounds)) if _is_traced(leaf) else leaf, constraint
-        )
+    def known(leaf):
+        return np.asarray(next(bounds)) if _is_traced(leaf) else leaf
 
     return {
-        name: replace(parameter, constraint=known(parameter.constraint))
+        name: replace(parameter, constraint=jax.tree.map(known, parameter.constraint))
         for name, parameter in parameters.items()
     }

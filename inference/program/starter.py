@@ -1,0 +1,89 @@
+"""Run a NumPyro program as it is, and take down where its parameters start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+from numpyro.distributions import constraints
+from numpyro.handlers import block, seed, substitute
+
+from emjax.numerics.guards import as_float
+from emjax.program.messenger import SiteMessenger
+from emjax.program.records import Parameter
+from emjax.program.scanned_sites import check_carry, conditioned
+
+
+class Starter(SiteMessenger):
+    """Give every parameter its start.
+
+    - `init`: the strategy of NumPyro that gives continuous latents theirs.
+    - `parameters`, `starts`: what was found, by name; in a step of a `scan`, a continuous latent
+      has one value for each step.
+    - `fixed`: parameters to which a handler gave a value, so that they are not estimated.
+    """
+
+    def __init__(self, fn: Callable, init: Callable, length: int | None = None):
+        self.init = init
+        self.parameters: dict[str, Parameter] = {}
+        self.starts: dict[str, Any] = {}
+        self.fixed: set[str] = set()
+        super().__init__(fn, length)
+
+    def param(self, msg: dict[str, Any]) -> None:
+        if msg["value"] is not None and msg["name"] not in self.starts:
+            self.fixed.add(msg["name"])
+
+    def discrete(self, msg: dict[str, Any]) -> None:
+        """Leave it to be drawn as the program says: a start may depend on a draw of the latents."""
+
+    def continuous(self, msg: dict[str, Any]) -> None:
+        name, fn = msg["name"], msg["fn"]
+        msg["kwargs"]["rng_key"] = numpyro.prng_key()
+        if self.length is None:
+            msg["value"] = start = as_float(self.init(msg))
+        else:
+            over_time = fn.expand((self.length, *fn.batch_shape))
+            start = as_float(self.init({**msg, "fn": over_time}))
+            msg["value"] = start[0]
+        self.starts[name] = start
+        self.parameters[name] = Parameter(name, start.shape, start.dtype, fn.support, is_prior=True)
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        # the program has given its start by now; those of a scan come again, stacked
+        if msg["type"] == "param" and msg["name"] not in {*self.starts, *self.fixed}:
+            self._started(msg)
+
+    def _started(self, msg: dict[str, Any]) -> None:
+        name, constraint = msg["name"], msg["kwargs"].get("constraint", constraints.real)
+        if msg["value"] is None:
+            raise ValueError(
+                f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, "
+                "constraint=...)."
+            )
+        msg["value"] = self.starts[name] = value = as_float(msg["value"])
+        self.parameters[name] = Parameter(
+            name, value.shape, value.dtype, constraint, is_prior=False
+        )
+
+    def scan(self, msg: dict[str, Any], length: int) -> None:
+        """Take down the starts of the parameters in a step; NumPyro then runs the scan at them."""
+        f, init, xs, _, reverse = msg["args"]
+        stack = msg["kwargs"]["substitute_stack"]
+        inner = Starter(conditioned(f, stack, length, 0), self.init, length)
+        first = jax.tree.map(lambda x: jnp.asarray(x)[0], xs)
+        with block():
+            after, _ = seed(inner, numpyro.prng_key())(init, first)
+        check_carry(init, after)
+        self.parameters |= inner.parameters
+        self.starts |= inner.starts
+        self.values |= inner.values
+        in_each_step, in_all_steps = {}, {}
+        for name, value in inner.starts.items():
+            starts = in_each_step if inner.parameters[name].is_prior else in_all_steps
+            starts[name] = value
+        msg["args"] = (substitute(f, data=in_all_steps), init, xs, length, reverse)
+        stack.append(("substitute", in_each_step))

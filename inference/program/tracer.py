@@ -1,0 +1,149 @@
+"""Run a NumPyro program with symbols in place of its discrete latents, and record its sites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from numpyro.handlers import block, seed
+from numpyro.ops.pytree import PytreeTrace
+
+from emjax.program.latents import Latent, latent_of, latent_p
+from emjax.program.messenger import SiteMessenger
+from emjax.program.records import Record, Site
+from emjax.program.scanned_sites import ScannedSite, check_carry, conditioned, scan_messages
+from emjax.program.scans import Scan, Step
+
+
+class Tracer(SiteMessenger):
+    """Give every parameter its value, and every discrete latent a symbol.
+
+    - `params`: the values of the parameters, by name.
+    - `time`, `length`: which step of a `scan` of how many steps the program is; None outside.
+    - `latents`: by name.
+    - `records`: what ran, statements and the sites of scans.
+    """
+
+    def __init__(
+        self,
+        fn: Callable,
+        params: Mapping[str, Any],
+        time: Any = None,
+        length: int | None = None,
+    ):
+        self.params, self.time = params, time
+        self.latents: dict[str, Latent] = {}
+        self.records: list[Record | ScannedSite] = []
+        super().__init__(fn, length)
+
+    def sites(self, outputs: list) -> Iterator[Site]:
+        """Add the arrays of all sites to the outputs, and yield the sites."""
+        for record in self.records:
+            yield from record.sites(outputs)
+
+    def param(self, msg: dict[str, Any]) -> None:
+        msg["value"] = self.params.get(msg["name"], msg["value"])
+
+    def discrete(self, msg: dict[str, Any]) -> None:
+        name, fn = msg["name"], msg["fn"]
+        latent = latent_of(name, fn, _plates(msg))
+        self.latents[name] = latent
+        msg["value"] = latent_p.bind(
+            name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype
+        )
+
+    def continuous(self, msg: dict[str, Any]) -> None:
+        value = self.params[msg["name"]]
+        msg["value"] = value if self.length is None else value[self.time]
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] != "sample":
+            return
+        if msg.get("_control_flow_done"):
+            scanned = msg.get("_scanned", ())
+            self.records += [site.under(msg["fn"], msg["scale"]) for site in scanned]
+        else:
+            self.records.append(
+                Record(
+                    msg["name"],
+                    self._kind(msg),
+                    msg["fn"],
+                    msg["value"],
+                    msg["scale"],
+                    _plates(msg),
+                )
+            )
+
+    def _kind(self, msg: dict[str, Any]) -> str:
+        if msg["is_observed"]:
+            return "observed"
+        if msg["name"] in self.latents:
+            return "latent"
+        # what a handler has given a value to is observed
+        return "prior" if msg["name"] in self.params else "observed"
+
+    def scan(self, msg: dict[str, Any], length: int) -> None:
+        """Write a scan out over time, and return what NumPyro's would return.
+
+        That is the carry after the last step, messages of its sites, and its stacked results.
+        """
+        _, init, xs, _, reverse = msg["args"]
+
+        def in_order(array):
+            return jnp.flip(array, 0) if reverse else array
+
+        xs = jax.tree.map(lambda x: in_order(jnp.asarray(x)), xs)
+        start, carry_tree = jax.tree.flatten(init)
+        step, start, inner, y_tree = self._traced_step(msg, length, xs, start)
+        self.check_new(inner.values)
+        self.values |= inner.values
+        symbols = []
+        for latent in step.latents:
+            series = replace(latent, shape=(length, *latent.shape), is_series=True)
+            self.latents[series.name] = series
+            shape = series.shape + series.support.shape[1:]
+            symbol = latent_p.bind(name=series.name, shape=shape, dtype=series.support.dtype)
+            symbols.append(in_order(symbol))
+        scan = Scan.of(step, start, jax.tree.leaves(xs), length, symbols)
+        carry = jax.tree.unflatten(carry_tree, scan.last_carry())
+        ys = jax.tree.unflatten(y_tree, [in_order(y) for y in scan.ys()])
+        messages = PytreeTrace(scan_messages(scan, inner.records))
+        msg["value"] = (length, None, carry), (messages, ys)
+
+    def _traced_step(self, msg: dict[str, Any], length: int, xs: Any, start: list):
+        """Return a scan's step, the carry that it starts at, its tracer, and the tree of its ys."""
+        f, init, *_ = msg["args"]
+        stack = msg["kwargs"]["substitute_stack"]
+        x_leaves, x_tree = jax.tree.flatten(xs)
+        carry_tree = jax.tree.structure(init)
+        state: dict = {}
+
+        def one_step(time, x, carry):
+            inner, arrays = (
+                Tracer(conditioned(f, stack, length, time), self.params, time, length),
+                [],
+            )
+            before, x = jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(x_tree, x)
+            with block():
+                after, ys = seed(inner, jax.random.key(0))(before, x)
+            sites = list(inner.sites(arrays))
+            check_carry(before, after)
+            state.update(inner=inner, y_tree=jax.tree.structure(ys))
+            return jax.tree.leaves(after), jax.tree.leaves(ys), arrays, inner.latents, sites
+
+        start = [jnp.asarray(leaf) for leaf in start]
+        first = [x[0] for x in x_leaves]
+        step = Step.traced(one_step, first, start)
+        after = [var.aval.dtype for var in step.jaxpr.jaxpr.outvars[: len(start)]]
+        if any(leaf.dtype != dtype for leaf, dtype in zip(start, after, strict=True)):
+            # an integer that a step makes a real number starts as one
+            start = [leaf.astype(dtype) for leaf, dtype in zip(start, after, strict=True)]
+            step = Step.traced(one_step, first, start)
+        return step, start, state["inner"], state["y_tree"]
+
+
+def _plates(msg: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(frame.name for frame in msg["cond_indep_stack"])
