@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.e_step.e_step import instance_of, posterior
-from emjax.graph.factor_graph import FactorGraph, Term
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.terms import Term
 
 # A value that explains less than one element has no datum of its own to determine anything by.
 FEWEST_ELEMENTS = 1.0

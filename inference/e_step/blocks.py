@@ -19,7 +19,7 @@ import numpy as np
 
 from emjax.e_step.products import features
 from emjax.elimination.factors import Variable
-from emjax.graph.factor_graph import Term
+from emjax.graph.terms import Term
 from emjax.numerics.jaxprs import split_jaxpr
 from emjax.tables.indices import Affine, Dense
 from emjax.tables.named import Axis, Named

@@ -19,14 +19,10 @@ from emjax.e_step.blocks import Instance, blocks_of, can_be_cut, cut, cut_term
 from emjax.e_step.products import cells, inner_product
 from emjax.elimination.factors import Deferred, Factor, Variable
 from emjax.elimination.log_partition import log_partition
-from emjax.graph.factor_graph import (
-    FactorGraph,
-    Term,
-    filled,
-    filled_term,
-    naturals_of,
-)
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import filled, filled_term
 from emjax.graph.statistics import Statistic
+from emjax.graph.terms import Term, naturals_of
 from emjax.numerics.guards import IMPOSSIBLE, FastForms
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift_events

@@ -1,7 +1,7 @@
 """The factor graph: each site of a program as a term ⟨η(θ), t(x)⟩ over named tables.
 
 In: a `Program`. Out: a `FactorGraph` whose arrays are slots; `prepare` fills those of data,
-`arrays` those of parameters. Read first: `factor_graph`, then `build`. Each file imports only those
-before it: sites, statistics, symbols, wiring, factor_graph, multiplicity, site_input, checks,
-build.
+`arrays` those of parameters. Read first: `terms`, `factor_graph`, then `build`. Each file imports
+only those before it: sites, statistics, sufficient, symbols, wiring, terms, slots, factor_graph,
+multiplicity, site_input, checks, term_builder, build.
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from emjax.graph.sites import Outputs
+from emjax.program.latents import Latent
 from emjax.program.records import Site
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift
@@ -16,11 +18,12 @@ from emjax.tables.named import Axis, Named, constant, without_rows
 
 
 class Multiplicities:
-    """The multiplicities of a program's sites, each at least `floor`; equal ones are one value, so
-    that they are known to be equal.
+    """The multiplicities of a program's sites, each at least `floor`.
+
+    `distinct`: those found so far; equal ones are one value, and so known to be equal.
     """
 
-    def __init__(self, outputs: Outputs, floor):
+    def __init__(self, outputs: Outputs, floor: Any):
         self.outputs, self.floor = outputs, floor
         self.distinct: dict = {}
 
@@ -35,54 +38,52 @@ class Multiplicities:
                 f"Site '{site.name}': its multiplicity depends on a parameter or a latent. Give "
                 "`handlers.scale` numbers or data."
             )
-        multiplicity = without_rows(value).padded(len(site.elements))
-        key = (multiplicity.content, tuple(size for size in multiplicity.compact if size != 1))
+        value = without_rows(value).padded(len(site.elements))
+        key = (value.content, tuple(size for size in value.compact if size != 1))
         if key not in self.distinct:
-            self.distinct[key] = lift(
-                lambda s: _at_least(jnp.asarray(s, jnp.result_type(float)), self.floor),
-                [multiplicity],
-                multiplicity.shape,
-            )
-        found = self.distinct[key]
-        return Named(
-            found.array.reshape(multiplicity.compact), multiplicity.shape, (), found.content
-        )
+            self.distinct[key] = lift(self._at_least_floor, [value], value.shape)
+        at_least = self.distinct[key]
+        return Named(at_least.array.reshape(value.compact), value.shape, (), at_least.content)
 
     def is_that_of_latents(self, multiplicity: Named, axes: Sequence[Axis]) -> bool:
         """Whether a multiplicity is that of every latent that its site reads, element by element.
 
         The latents then count for the site, and its term is that of an element that counts once.
+        `axes`: those of the latents.
         """
-        program = self.outputs.program
-        varying = [d for d, size in enumerate(multiplicity.compact) if size != 1]
-        for axis in axes:
-            latent = program.latents[axis.source] if isinstance(axis.source, str) else None
-            if latent is None or not isinstance(axis.index, Affine):
-                return False
-            own = self.of(next(site for site in program.sites if site.name == axis.source)).padded(
-                len(latent.shape)
-            )
-            distinct = [d for d, size in enumerate(own.compact) if size != 1]
-            strides = [Affine.identity(latent.shape).strides[d] for d in distinct]
-            if (
-                own.content != multiplicity.content
-                or [axis.index.strides[d] for d in varying] != strides
-            ):
-                return False
-            # all else, a step in time for one, must move along axes of the latent that its
-            # multiplicity does not vary along
-            moves = [
-                axis.index.offset,
-                *(s for d, s in enumerate(axis.index.strides) if d not in varying),
-            ]
-            if distinct and any(move % math.prod(latent.shape[distinct[0] :]) for move in moves):
-                return False
-        return bool(axes) and bool(varying)
+        varies = any(size != 1 for size in multiplicity.compact)
+        return bool(axes) and varies and all(self._is_that_of(multiplicity, axis) for axis in axes)
 
+    def _is_that_of(self, multiplicity: Named, axis: Axis) -> bool:
+        """Whether a multiplicity is at every position that of the latent's element read there."""
+        latent = self._latent(axis)
+        if latent is None or not isinstance(axis.index, Affine):
+            return False
+        site = next(site for site in self.outputs.program.sites if site.name == axis.source)
+        of_latent = self.of(site).padded(len(latent.shape))
+        identity, strides = Affine.identity(latent.shape).strides, axis.index.strides
+        along_latent = [d for d, size in enumerate(of_latent.compact) if size != 1]
+        along = [d for d, size in enumerate(multiplicity.compact) if size != 1]
+        if of_latent.content != multiplicity.content:
+            return False
+        if [strides[d] for d in along] != [identity[d] for d in along_latent]:
+            return False
+        # all else, a step in time for one, must move along axes of the latent that its
+        # multiplicity does not vary along
+        moves = [axis.index.offset, *(s for d, s in enumerate(strides) if d not in along)]
+        if not along_latent:
+            return True
+        period = math.prod(latent.shape[along_latent[0] :])
+        return not any(move % period for move in moves)
 
-def _at_least(multiplicity, floor):
-    """Return max(multiplicity, floor), with derivative 1 at the floor.
+    def _latent(self, axis: Axis) -> Latent | None:
+        """Return the latent whose elements an axis reads one by one."""
+        if not isinstance(axis.source, str):
+            return None
+        return self.outputs.program.latents[axis.source]
 
-    The derivative of log Z with respect to a multiplicity of 0 is what the row would add.
-    """
-    return jnp.where(multiplicity < floor, floor, multiplicity)
+    def _at_least_floor(self, multiplicity):
+        multiplicity = jnp.asarray(multiplicity, jnp.result_type(float))
+        # a maximum whose derivative is 1 at the floor: that of log Z with respect to a
+        # multiplicity of 0 is what the row would add
+        return jnp.where(multiplicity < self.floor, self.floor, multiplicity)

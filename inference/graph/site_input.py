@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -10,14 +10,12 @@ import numpy as np
 
 from emjax.families.family import Family, Prior
 from emjax.graph.sites import Outputs, written_prior
-from emjax.graph.statistics import (
-    Statistic,
-    StatisticsRecipe,
+from emjax.graph.statistics import Statistic, StatisticsRecipe, precomputed
+from emjax.graph.sufficient import (
     Weight,
     incomplete,
     masked_data,
     mean_of,
-    precomputed,
     sufficient,
     transformed,
 )
@@ -29,12 +27,14 @@ from emjax.tables.named import Named, constant
 
 @dataclass(frozen=True, eq=False)
 class SiteInput:
-    """A site as its term reads it: family (None: its log-density is the one argument), elements,
-    value, weight.
+    """A site as its term reads it.
 
-    `possible`: where the value is in the support (None: everywhere); `arguments`: what the natural
-    parameters are functions of; `given`: the arguments that the statistics take, and the number of
-    their event axes.
+    - `family`: None where the log-density is the one argument.
+    - `elements`: the shape of its independent elements, the value's included.
+    - `value`: of shape `elements` and an event.
+    - `possible`: where the value is in the support; None: everywhere.
+    - `arguments`: what the natural parameters are functions of.
+    - `given`: the arguments that the statistics take, and the number of their event axes.
     """
 
     site: Site
@@ -60,26 +60,32 @@ class SiteInput:
         return self.family is None or self.family.lookup
 
     @property
-    def masks(self) -> list[Named]:
-        return [part for part in (self.weight.mask, self.possible) if part is not None]
-
-    @property
     def is_incomplete(self) -> bool:
         """Whether its events may lack coordinates."""
         return self.family is not None and self.family.marginal is not None
 
-    def read(self, masks: Sequence[Named | None], given: Mapping[str, Named]) -> list[Named]:
-        """Return where data are read, of the rank of the data: where their elements count, and
-        where their coordinates are observed.
+    @property
+    def masks(self) -> list[Named]:
+        """Where its elements count, and where they are possible, if not everywhere."""
+        return [part for part in (self.weight.mask, self.possible) if part is not None]
+
+    def data_read(self, mask: Named | None, given: Mapping[str, Named]) -> list[Named]:
+        """Return where its data are read, as masks of the rank of the data.
+
+        They are where elements count and where coordinates are observed.
         """
-        found = [mask.with_event(self.event) for mask in masks if mask is not None]
-        return [*found, given["observed"]] if self.is_incomplete else found
+        masks = [] if mask is None else [mask.with_event(self.event)]
+        return [*masks, given["observed"]] if self.is_incomplete else masks
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a term takes of its data: the `value` that its tables are read at, how often it
-    `counts`, `base`: log h(x), and the `origin` of its locations.
+    """What a term takes of its data.
+
+    - `value`: what its tables are read at.
+    - `indicator`: 1 where what is read exists, 0 elsewhere.
+    - `base`: log h(x).
+    - `origin`: of its locations.
     """
 
     value: Named
@@ -90,10 +96,9 @@ class Data:
 
 def elements_of(site: Site, value: Named) -> tuple[int, ...]:
     """Return the shape of a site's independent elements, its value's included."""
+    shape = value.shape[: len(value.shape) - len(site.event)]
     try:
-        return tuple(
-            np.broadcast_shapes(site.elements, value.shape[: len(value.shape) - len(site.event)])
-        )
+        return tuple(np.broadcast_shapes(site.elements, shape))
     except ValueError as error:
         raise ValueError(
             f"Site '{site.name}': the value has shape {value.shape}, its distribution "
@@ -113,18 +118,22 @@ def log_density(
     possible: Named | None,
 ) -> Named:
     """Return a site's log-density as the program's distribution computes it, zero where masked."""
-    number = site.outputs.log_prob
-    if number is None:
+    if site.outputs.log_prob is None:
         raise ValueError(
             f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use "
             "a distribution that has one."
         )
-    table = replace(outputs.values[number].padded(len(elements)), shape=elements)
-    if (prior := written_prior(site)) is not None:
+    prior = written_prior(site)
+    if prior is None:
+        table = outputs.values[site.outputs.log_prob].padded(len(elements))
+    else:
         table = _prior_density(outputs, site, prior, elements)
+    table = replace(table, shape=elements)
     if possible is not None:
         table = lift(lambda t, p: jnp.where(p, t, LOG_ZERO), [table, possible], elements)
-    return table if mask is None else lift(lambda t, m: jnp.where(m, t, 0), [table, mask], elements)
+    if mask is not None:
+        table = lift(lambda t, m: jnp.where(m, t, 0), [table, mask], elements)
+    return table
 
 
 def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[int, ...]) -> Named:
@@ -133,70 +142,50 @@ def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[i
 
     def density(value, *arrays):
         arguments = dict(zip(prior.arguments, arrays, strict=True))
-        return (
-            infinite_at_zero(
-                prior.log_density(prior.form.features(value), **arguments)
-                + prior.log_constant(**arguments)
-            ),
-        )
+        linear = prior.log_density(prior.form.features(value), **arguments)
+        return (infinite_at_zero(linear + prior.log_constant(**arguments)),)
 
     value = outputs.values[site.outputs.value].padded(rank + event)
-    (table,) = lift_events(
-        density, [(value, event), *outputs.arguments(site, prior.arguments, rank).values()], rank
-    )
-    return replace(table, shape=elements)
+    arguments = outputs.arguments(site, prior.arguments, rank)
+    return lift_events(density, [(value, event), *arguments.values()], rank)[0]
 
 
-def _log_base(site_input: SiteInput, data: Named) -> Named:
+def _log_base(read: SiteInput, data: Named) -> Named:
     """Return log h(x)."""
-    family, given, possible = site_input.family, site_input.given, site_input.possible
 
-    def function(x, *g):
-        return (
-            jnp.asarray(family.base(x, **dict(zip(given, g, strict=True))), jnp.result_type(float)),
-        )
+    def function(x, *arguments):
+        base = read.family.base(x, **dict(zip(read.given, arguments, strict=True)))
+        return (jnp.asarray(base, jnp.result_type(float)),)
 
-    (base,) = lift_events(function, [(data, site_input.event), *given.values()], site_input.rank)
-    return (
-        base
-        if possible is None
-        else lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, possible], site_input.elements)
-    )
+    (base,) = lift_events(function, [(data, read.event), *read.given.values()], read.rank)
+    if read.possible is None:
+        return base
+    return lift(lambda b, p: jnp.where(p, b, LOG_ZERO), [base, read.possible], read.elements)
 
 
 # ── data and statistics ───────────────────────────────────────────────────────────────────────────
 
 
-def data_of(site_input: SiteInput) -> Data:
+def data_of(read: SiteInput) -> Data:
     """Return what a site's term takes of its data."""
-    family, value, mask, rank, event = (
-        site_input.family,
-        site_input.value,
-        site_input.weight.data_mask,
-        site_input.rank,
-        site_input.event,
-    )
-    if family is not None and family.lookup and site_input.site.is_observed:
-        return _categories(value, mask, site_input.possible, site_input.elements)
-    ones = constant(np.ones((1,) * rank))
-    if site_input.is_lookup:
-        return Data(value, ones, constant(np.zeros((1,) * rank)))
-    read = site_input.read([mask], {name: one for name, (one, _) in site_input.given.items()})
-    data = transformed(family, masked_data(value, read), rank, event)
-    origin = (
-        mean_of(data, site_input.arguments[family.centered], read, rank)
-        if family.centered and not value.latent_axes
-        else None
-    )
-    return Data(value, ones, _log_base(site_input, data), origin)
+    family, value, mask = read.family, read.value, read.weight.data_mask
+    if family is not None and family.lookup and read.site.is_observed:
+        return _categories(value, mask, read.possible, read.elements)
+    ones = constant(np.ones((1,) * read.rank))
+    if read.is_lookup:
+        return Data(value, ones, constant(np.zeros((1,) * read.rank)))
+    masks = read.data_read(mask, {name: given for name, (given, _) in read.given.items()})
+    data = transformed(family, masked_data(value, masks), read.rank, read.event)
+    origin = None
+    if family.centered and not value.latent_axes:
+        origin = mean_of(data, read.arguments[family.centered], masks, read.rank)
+    return Data(value, ones, _log_base(read, data), origin)
 
 
 def _categories(
     value: Named, mask: Named | None, possible: Named | None, elements: tuple[int, ...]
 ) -> Data:
-    """Return categories that exist (0 where one is masked or does not), how often each counts, and
-    log h: whether it exists.
-    """
+    """Return observed categories, 0 in place of one that is masked or does not exist."""
     rank = len(elements)
     for exists in (mask, possible):
         if exists is not None:
@@ -210,46 +199,35 @@ def _categories(
     )
 
 
-def statistics_of(site_input: SiteInput, data: Data, weight: Weight) -> StatisticsRecipe:
+def statistics_of(read: SiteInput, data: Data, weight: Weight) -> StatisticsRecipe:
     """Return the weighted sufficient statistics of a site as a function of its data."""
-    if site_input.is_lookup:
-        return precomputed(
-            [weight.weighted(Statistic(data.indicator, indicator=True), site_input.elements)]
-        )
-    family, rank, event = site_input.family, site_input.rank, site_input.event
-    events = {name: number for name, (_, number) in site_input.given.items()}
+    if read.is_lookup:
+        indicator = Statistic(data.indicator, indicator=True)
+        return precomputed([weight.weighted(indicator, read.elements)])
+    family, rank, event = read.family, read.rank, read.event
     kept = {
-        "value": site_input.value,
+        "value": read.value,
         "origin": data.origin,
         "multiplicity": weight.multiplicity,
         "mask": weight.mask,
-        "possible": site_input.possible,
+        "possible": read.possible,
     }
-    inputs = {name: v for name, v in kept.items() if v is not None} | {
-        name: v for name, (v, _) in site_input.given.items()
-    }
+    inputs = {name: value for name, value in kept.items() if value is not None}
+    inputs |= {name: value for name, (value, _) in read.given.items()}
 
+    # nothing but `inputs` is of data here, so that blocks of them can be put in their place
     def function(inputs, elements):
-        own = Weight(inputs["multiplicity"], inputs.get("mask"))
-        data = transformed(
-            family,
-            masked_data(inputs["value"], site_input.read([own.data_mask], inputs)),
-            rank,
-            event,
-        )
-        if site_input.is_incomplete:
-            return incomplete(data, inputs.get("origin"), inputs["observed"], own, elements, event)
-        found = sufficient(
-            family,
-            data,
-            inputs.get("origin"),
-            [(inputs[name], number) for name, number in events.items()],
-            rank,
-            event,
-        )
+        weight = Weight(inputs["multiplicity"], inputs.get("mask"))
+        origin, possible = inputs.get("origin"), inputs.get("possible")
+        seen = masked_data(inputs["value"], read.data_read(weight.data_mask, inputs))
+        data = transformed(family, seen, rank, event)
+        if read.is_incomplete:
+            return incomplete(data, origin, inputs["observed"], weight, elements, event)
+        given = [(inputs[name], number) for name, (_, number) in read.given.items()]
+        statistics = sufficient(family, data, origin, given, rank, event)
         return [
-            own.weighted(_where_possible(s, inputs.get("possible"), elements), elements)
-            for s in found
+            weight.weighted(_where_possible(statistic, possible, elements), elements)
+            for statistic in statistics
         ]
 
     return StatisticsRecipe(inputs, function)
@@ -262,11 +240,6 @@ def _where_possible(
     if possible is None:
         return statistic
     event = statistic.value.shape[len(elements) :]
-    return replace(
-        statistic,
-        value=lift(
-            lambda t, p: jnp.where(p, t, 0),
-            [statistic.value, possible.with_event(len(event))],
-            elements + event,
-        ),
-    )
+    values = [statistic.value, possible.with_event(len(event))]
+    value = lift(lambda t, p: jnp.where(p, t, 0), values, elements + event)
+    return replace(statistic, value=value)

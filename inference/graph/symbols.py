@@ -43,35 +43,34 @@ def propagate_program(
 
 def _one_element(latent: Latent) -> Named:
     """Return a latent's value as its support: position i reads element i."""
-    size, event = latent.support.shape[0], latent.support.shape[1:]
-    axis = Axis(latent.name, size, Affine.identity(latent.shape)).fitted(
-        len(latent.shape) + len(event)
-    )
-    return Named(
-        latent.support.reshape((size,) + (1,) * len(latent.shape) + event),
-        latent.shape + event,
-        (axis,),
-    )
+    size, *event = latent.support.shape
+    rank = len(latent.shape) + len(event)
+    axis = Axis(latent.name, size, Affine.identity(latent.shape)).fitted(rank)
+    table = latent.support.reshape((size, *(1,) * len(latent.shape), *event))
+    return Named(table, (*latent.shape, *event), (axis,))
 
 
 def _all_elements(latent: Latent) -> Named:
     """Return a latent's value with one axis for each element, for a program that mixes them."""
-    size, count, event = latent.support.shape[0], math.prod(latent.shape), latent.support.shape[1:]
+    size, *event = latent.support.shape
+    count = math.prod(latent.shape)
     if size**count * count > LARGEST_JOINT:
+        # beyond 300 elements the number of gigabytes is no float any more
+        gigabytes = 8.0 * size ** min(count, 300) * count / 2**30
         raise MemoryError(
             f"The program mixes the {count} elements of latent '{latent.name}' (a sum, a sort, a "
             f"product over them), so that all {size}^{count} "
             f"joint values would be enumerated: a table of "
-            f"{8.0 * size ** min(count, 300) * count / 2**30:.2g} GiB. Make the observation of "
+            f"{gigabytes:.2g} GiB. Make the observation of "
             "each element depend on "
             "that element alone, or use fewer elements."
         )
-    grids = np.meshgrid(*[np.arange(size)] * count, indexing="ij")
-    values = (
-        np.stack([latent.support[grid] for grid in grids], axis=count)
-        if grids
-        else latent.support[:0]
+    numbers = np.meshgrid(*[np.arange(size)] * count, indexing="ij")
+    values = latent.support[:0]
+    if numbers:
+        values = np.stack([latent.support[number] for number in numbers], axis=count)
+    shape = (*latent.shape, *event)
+    axes = tuple(
+        Axis(latent.name, size, Affine(element, (0,) * len(shape))) for element in range(count)
     )
-    rank = len(latent.shape) + len(event)
-    axes = tuple(Axis(latent.name, size, Affine(i, (0,) * rank)) for i in range(count))
-    return Named(values.reshape((size,) * count + latent.shape + event), latent.shape + event, axes)
+    return Named(values.reshape((size,) * count + shape), shape, axes)

@@ -16,7 +16,8 @@ import numpy as np
 from emjax.families.bounds import Bounds, bounds_of
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
-from emjax.graph.factor_graph import Features, Term, filled, term_naturals
+from emjax.graph.slots import filled, term_naturals
+from emjax.graph.terms import Features, Term
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.wiring_view import Use, WiringView
 from emjax.tables.named import Named, without_rows

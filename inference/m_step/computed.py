@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from emjax.families.bounds import bounds_of
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
-from emjax.graph.factor_graph import FactorGraph, Term
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.terms import Term
 from emjax.m_step.ascent import lbfgs
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.newton import newton

@@ -8,7 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from emjax.graph.factor_graph import FactorGraph, term_naturals
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import term_naturals
 from emjax.m_step.unconstrained import Unconstrained
 
 

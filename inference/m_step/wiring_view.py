@@ -11,7 +11,9 @@ import numpy as np
 
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
-from emjax.graph.factor_graph import FactorGraph, Slot, Term
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import Slot
+from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire
 from emjax.tables.named import Named
 

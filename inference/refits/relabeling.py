@@ -19,7 +19,8 @@ import numpy as np
 from optax import assignment
 
 from emjax.certificates.coordinates import Coordinates
-from emjax.graph.factor_graph import FactorGraph, Term
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
 
 

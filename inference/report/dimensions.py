@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from emjax.graph.factor_graph import FactorGraph, Slot
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import Slot
 from emjax.graph.wiring import Wire
 
 

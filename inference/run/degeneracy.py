@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from emjax.graph.factor_graph import FactorGraph, Term, filled_term
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import filled_term
 from emjax.graph.statistics import Statistic
+from emjax.graph.terms import Term
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
 from emjax.run import findings

@@ -20,7 +20,9 @@ from numpyro.distributions.constraints import Constraint
 
 from emjax.e_step.e_step import instance_of, term_factor
 from emjax.families.bounds import bounds_of
-from emjax.graph.factor_graph import FactorGraph, Term, filled, term_naturals
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import filled, term_naturals
+from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import IMPOSSIBLE, as_float
 from emjax.program.records import Parameter

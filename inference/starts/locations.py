@@ -18,8 +18,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from emjax.elimination.factors import Factor
-from emjax.graph.factor_graph import FactorGraph, Term, filled, filled_axes, filled_term
-from emjax.graph.statistics import transformed
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import filled, filled_axes, filled_term
+from emjax.graph.sufficient import transformed
+from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import LOG_ZERO
 from emjax.tables.indices import Affine

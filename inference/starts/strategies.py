@@ -27,7 +27,8 @@ from emjax.e_step.e_step import instance_of, statistics_with
 from emjax.elimination.factors import Factor
 from emjax.families.bounds import bounds_of
 from emjax.families.family import Family
-from emjax.graph.factor_graph import FactorGraph, Term
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.terms import Term
 from emjax.m_step.m_step import m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use

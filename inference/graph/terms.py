@@ -1,0 +1,138 @@
+"""The terms of a factor graph, and their natural parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+import numpy as np
+
+from emjax.families.family import Family
+from emjax.graph.statistics import StatisticsRecipe
+from emjax.numerics.guards import as_float, bounded_below
+from emjax.program.records import Site
+from emjax.tables.lifting import lift_events
+from emjax.tables.lookup import Lookup, look_up
+from emjax.tables.named import Axis, Named, constant, spread
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One site's contribution Σ_i ⟨η_i, t_i⟩ to the complete-data log-likelihood.
+
+    - `family`: None where the one natural parameter is the table of log-densities itself.
+    - `elements`: the shape of its elements.
+    - `arguments`: the named tables that the η_i are functions of.
+    - `statistics`: how the t_i are formed of what is kept of the data: weighted by mask and
+      multiplicity, summed along whatever no table needs.
+    - `base`: Σ log h(x), weighted and summed likewise.
+    - `origin`: the point about which locations are measured.
+    - `value`: the observed or drawn value, at which a categorical's table is read.
+    - `latent_axes`: the latents that it touches.
+    - `natural_axes`: the named axes of each η_i.
+    - `kept`: the axes of its elements along which its latents vary.
+    - `prior_arguments`: the arguments of a prior that may be conjugate.
+    - `without_multiplicity`: its multiplicity is that of its latents, and theirs to count; its own
+      tables and statistics are those of elements that count once.
+    - `gate`: where a component of a `Select` is chosen, if latents choose it.
+    """
+
+    site: Site
+    family: Family | None
+    elements: tuple[int, ...]
+    arguments: Mapping[str, Named]
+    statistics: StatisticsRecipe
+    base: Named
+    origin: Named | None
+    value: Named
+    latent_axes: tuple[Axis, ...]
+    natural_axes: tuple[tuple[Axis, ...], ...]
+    kept: tuple[int, ...]
+    prior_arguments: Mapping[str, Named]
+    without_multiplicity: bool
+    gate: Named | None = None
+
+    @property
+    def base_is_constant(self) -> bool:
+        """Whether Σ log h(x) is one number, whatever the latents, of a term that has its arrays."""
+        return not self.base.axes and self.base.array.size == 1 and math.prod(self.base.shape) == 1
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features for the cells of one argument's table, in place of the argument's own.
+
+    - `argument`: which one.
+    - `rows`: which entry of a parameter each cell reads (−1: none).
+    - `replaced`: `replaced(features, rows)` are the features instead.
+    """
+
+    argument: str
+    rows: np.ndarray
+    replaced: Callable
+
+
+def naturals_of(term: Term, instead: Features | None = None) -> list[Named]:
+    """Return the natural-parameter tables η_i of a term that has its arrays."""
+    return natural_tables(
+        term.family, term.arguments, term.origin, term.value, term.elements, instead
+    )
+
+
+def natural_tables(
+    family: Family | None,
+    arguments: Mapping[str, Named],
+    origin: Named | None,
+    value: Named,
+    elements: tuple[int, ...],
+    instead: Features | None = None,
+) -> list[Named]:
+    """Return the natural-parameter tables η_i of arguments.
+
+    A categorical's table is read at the observed `value`: the categories that data pick are rows of
+    it. `instead` replaces the features of one argument.
+    """
+    rank = len(elements)
+    if family is None:
+        (table,) = arguments.values()
+        return [replace(table, array=bounded_below(jnp.asarray(table.array)))]
+    names = list(family.arguments)
+    pairs = [(arguments[name], len(arguments[name].shape) - rank) for name in names]
+    if family.centered:
+        event = len(arguments[family.centered].shape) - rank
+        if origin is None:
+            origin = constant(np.zeros((1,) * (rank + event)))
+        pairs.append((origin, event))
+    if instead is not None:
+        table = arguments[instead.argument]
+        axes = tuple(axis.fitted(rank) for axis in table.axes)
+        pairs.append((Named(instead.rows, table.shape[:rank], axes), 0))
+
+    def naturals(*arrays):
+        features = {}
+        for name, array in zip(names, arrays, strict=False):
+            form, array = family.arguments[name], as_float(array)
+            # the origin comes after the arguments, and the rows come last
+            reference = arrays[len(names)] if name == family.centered else None
+            features[name] = array if form is None else form.features(array, reference)
+            if instead is not None and name == instead.argument:
+                features[name] = instead.replaced(features[name], arrays[-1])
+        return family.naturals(**features)
+
+    tables = lift_events(naturals, pairs, rank, family.event_dims)
+    return [read_at(tables[0], value, elements)] if family.lookup else tables
+
+
+def read_at(table: Named, value: Named, elements: tuple[int, ...]) -> Named:
+    """Return table[…, value], the log-probability of a category at every element.
+
+    Rows that data pick are its first axes, before those of latents.
+    """
+    rank = len(elements)
+    table = replace(table.padded(rank + 1), shape=elements + table.shape[-1:])
+    lookup = Lookup({d: d for d in range(rank)}, range(rank), rank)
+    read = look_up(table, {rank: value.padded(rank)}, lookup, elements)
+    axes = read.row_axes + read.latent_axes
+    return Named(spread(read, axes), read.shape, axes)
