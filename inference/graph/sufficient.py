@@ -40,7 +40,7 @@ class Weight:
         """The mask, if no latent takes part in it."""
         return None if self.mask is None or self.mask.latent_axes else self.mask
 
-    def applied(self, value: Named, elements: tuple[int, ...], otherwise: float = 0) -> Named:
+    def applied(self, value: Named, elements: tuple[int, ...], otherwise: float | int = 0) -> Named:
         """Return multiplicity · value, and multiplicity · `otherwise` where masked."""
         rank = len(elements)
         event = len(value.shape) - rank

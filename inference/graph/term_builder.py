@@ -137,7 +137,7 @@ class TermBuilder:
         gate = self.outputs.values[site.outputs.gate]
         return gate.padded(rank) if gate.latent_axes else None
 
-    def masked_density(self, site: Site) -> float:
+    def masked_density(self, site: Site) -> float | int:
         """Return the log-density of an element that is masked."""
         if not site.is_latent:
             return 0

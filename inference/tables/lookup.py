@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn
 from jax.lax import GatherScatterMode
 
 from emjax.numerics.arrays import broadcast, concatenated, evaluate, take
 from emjax.tables.indices import Affine, Dense, Index, composed
+from emjax.tables.joined import Joined, carried_out
 from emjax.tables.lifting import lift
-from emjax.tables.moves import Joined, carried_out, sliced
+from emjax.tables.moves import sliced
 from emjax.tables.named import Axis, Named, spread, table_and_labels, union, without_rows
 
 
 class MixedElements(Exception):
-    """A primitive mixes the elements of a latent, so that no table over one element can hold its
-    result.
-    """
+    """A primitive mixes the elements of a latent: no table over one element can hold its result."""
 
     def __init__(self, latent: str, primitive: str):
         self.latent = latent
@@ -34,141 +35,138 @@ class MixedElements(Exception):
 class Lookup:
     """What a gather with slices of length one does to the axes of its operand.
 
-    `target`: {axis that is kept, or runs along with the index: axis of the result}; `batch`: the
-    axes of the result that the index's own axes become; `rank`: the result's. All other axes of the
-    operand are looked up.
+    - `target`: {axis that is kept, or runs along with the index: axis of the result}. All other
+      axes of the operand are looked up.
+    - `batch`: the axes of the result that the index's own axes become.
+    - `rank`: the result's.
     """
 
     target: Mapping[int, int]
     batch: Sequence[int]
     rank: int
 
+    def order(self) -> list[int | None]:
+        """Return, for each axis of the result, the axis of the operand that it was."""
+        source = {out: d for d, out in self.target.items()}
+        return [source.get(out) for out in range(self.rank)]
 
-def as_lookup(eqn, operand_shape) -> tuple[Lookup, dict[int, int]] | None:
-    """Return a gather as a lookup, and for each operand axis that is looked up the column of the
-    index that does so; None if it takes longer slices.
+
+def as_lookup(eqn: JaxprEqn, operand_shape: Sequence[int]) -> tuple[Lookup, dict[int, int]] | None:
+    """Return a gather as a lookup, and {operand axis that is looked up: column of the index}.
+
+    None if it takes longer slices.
     """
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    operand_rank, rank = len(operand_shape), len(eqn.outvars[0].aval.shape)
     batching = [int(d) for d in numbers.operand_batching_dims]
-    is_clipped = (
-        eqn.params["mode"] == GatherScatterMode.CLIP
-    )  # then a slice as long as its axis is the axis
-    looked_up = {
-        int(d): column
-        for column, d in enumerate(numbers.start_index_map)
-        if not (is_clipped and sizes[d] == operand_shape[d] != 1)
-    }
-    if any(
-        sizes[d] != (1 if d in looked_up or d in batching else operand_shape[d])
-        for d in range(len(operand_shape))
-    ):
-        return None
-    rank = len(eqn.outvars[0].aval.shape)
+    is_clipped = eqn.params["mode"] == GatherScatterMode.CLIP
+    looked_up = {}
+    for column, d in enumerate(numbers.start_index_map):
+        # where indices are clipped, a slice as long as its axis is the axis
+        if not (is_clipped and sizes[d] == operand_shape[d] != 1):
+            looked_up[int(d)] = column
+    for d in range(operand_rank):
+        if sizes[d] != (1 if d in looked_up or d in batching else operand_shape[d]):
+            return None
     batch = [d for d in range(rank) if d not in numbers.offset_dims]
-    windows = [
-        d
-        for d in range(len(operand_shape))
-        if d not in numbers.collapsed_slice_dims and d not in batching
-    ]
-    target = {
-        d: out
-        for d, out in zip(windows, map(int, numbers.offset_dims), strict=True)
-        if d not in looked_up
-    }
-    target |= {
-        d: batch[b] for d, b in zip(batching, numbers.start_indices_batching_dims, strict=True)
-    }
+    gone = {*numbers.collapsed_slice_dims, *batching}
+    windows = [d for d in range(operand_rank) if d not in gone]
+    target = {}
+    for d, out in zip(windows, numbers.offset_dims, strict=True):
+        if d not in looked_up:
+            target[d] = int(out)
+    for d, b in zip(batching, numbers.start_indices_batching_dims, strict=True):
+        target[d] = batch[b]
     return Lookup(target, batch, rank), looked_up
 
 
 def index_columns(indices: Named | Joined, looked_up: Mapping[int, int]) -> dict[int, Named]:
-    """Return the columns of a gather's index array, by the axes that they look up: a piece of a
-    concatenation each where there is one.
+    """Return the columns of a gather's index array, by the axes that they look up.
+
+    The columns of a concatenation are its pieces, if each is one column.
     """
     last = len(indices.shape) - 1
     number = indices.shape[last]
-    if (
-        isinstance(indices, Joined)
-        and indices.dim == last
-        and all(piece.shape[last] == 1 for piece in indices.pieces)
-    ):
+    if _is_of_columns(indices, last):
         columns = list(indices.pieces)
     else:
-        whole = carried_out(indices)
-        columns = [whole] if number == 1 else [sliced(whole, last, i) for i in range(number)]
+        array = carried_out(indices)
+        columns = [array] if number == 1 else [sliced(array, last, i) for i in range(number)]
     return {d: columns[column].placed(range(last)) for d, column in looked_up.items()}
+
+
+def _is_of_columns(indices: Named | Joined, last: int) -> bool:
+    if not isinstance(indices, Joined) or indices.dim != last:
+        return False
+    return all(piece.shape[last] == 1 for piece in indices.pieces)
 
 
 def look_up(
     operand: Named, pieces: Mapping[int, Named], lookup: Lookup, shape: tuple[int, ...]
 ) -> Named:
-    """Return operand[pieces], of the given shape. Errors: `IndexError` for a known index that is
-    out of range.
+    """Return operand[pieces], of the given shape.
+
+    `pieces`: the indices, by the axis that each looks up. Errors: `IndexError` for a known index
+    that is out of range.
     """
     place = [lookup.batch.index(d) if d in lookup.batch else None for d in range(lookup.rank)]
     pieces = {d: piece.placed(place) for d, piece in pieces.items()}
-    read = {
-        d: _as_rows(piece, operand.shape[d])
-        for d, piece in pieces.items()
-        if operand.compact[d] > 1
-    }
     for d, piece in pieces.items():
         _check_range(piece, operand, operand.shape[d])
-    indices = [_index_after(axis, operand.shape, pieces, lookup) for axis in operand.axes]
-    moved = [replace(axis, index=index) for axis, index in zip(operand.axes, indices, strict=True)]
-    axes = tuple(
-        {
-            axis.key: axis
-            for axis in [*(axis for piece in read.values() for axis in piece.axes), *moved]
-        }.values()
-    )
+    # along an axis of length 1 the operand does not vary: nothing is to be read
+    varying = {d: piece for d, piece in pieces.items() if operand.compact[d] > 1}
+    read = {d: _as_rows(piece, operand.shape[d]) for d, piece in varying.items()}
+    moved = []
+    for axis in operand.axes:
+        index = _index_after(axis, operand.shape, pieces, lookup)
+        moved.append(replace(axis, index=index))
+    axes = union([*read.values(), Named(operand.array, shape, tuple(moved))])
 
-    array, labels = table_and_labels(operand)
-    renamed = {old.key: new.key for old, new in zip(operand.axes, moved, strict=True)}
-    renamed |= {
-        d: ("read", d) if d in read else lookup.target.get(d) for d in range(len(operand.shape))
-    }
-    array, labels = _diagonal(array, [renamed[label] for label in labels])
+    renamed: dict[Any, Any] = {}
+    for before, after in zip(operand.axes, moved, strict=True):
+        renamed[before.key] = after.key
+    for d in range(len(operand.shape)):
+        renamed[d] = ("read", d) if d in read else lookup.target.get(d)
+    table, labels = table_and_labels(operand)
+    table, labels = _diagonal(table, [renamed[label] for label in labels])
     picks = {("read", d): table_and_labels(piece) for d, piece in read.items()}
     for key in list(picks):
-        name = _plain_name(picks, key, array.shape[labels.index(key)])
+        name = _plain_name(picks, key, table.shape[labels.index(key)])
         if name is not None and name not in labels:
             labels[labels.index(key)] = name
             del picks[key]
     out = [axis.key for axis in axes] + list(range(lookup.rank))
-    is_renamed = (
-        not picks
-        and array.size == operand.array.size
-        and labels == [label for label in out if label in labels]
-    )
-    return Named(
-        take(array, labels, picks, out), shape, axes, operand.content if is_renamed else None
-    )
+    in_order = [label for label in out if label in labels]
+    is_same = not picks and table.size == operand.array.size and labels == in_order
+    content = operand.content if is_same else None
+    return Named(take(table, labels, picks, out), shape, axes, content)
 
 
 def select_rows(predicate: Named, cases: Sequence[Named], shape: tuple[int, ...]) -> Named | None:
-    """Return where(predicate, …) as rows of a table, one for each case, which the predicate picks;
+    """Return where(predicate, …) as rows of a table, one for each case, which the predicate picks.
+
     None where a case is no smaller than the result.
     """
     varying = [d for d, size in enumerate(predicate.compact) if size != 1]
-    if (
-        predicate.latent_axes
-        or not varying
-        or not any(case.latent_axes for case in cases)
-        or any(case.compact[d] != 1 for case in cases for d in varying)
-    ):
+    if predicate.latent_axes or not varying:
+        return None
+    if not any(case.latent_axes for case in cases):
+        return None
+    if any(case.compact[d] != 1 for case in cases for d in varying):
         return None
     predicate, axes = without_rows(predicate), union(cases)
     tables = [spread(case, axes) for case in cases]
     common = np.broadcast_shapes(*(table.shape for table in tables))
     table = concatenated([broadcast(table, common)[None] for table in tables], 0)
     index = evaluate(lambda p: jnp.asarray(p, jnp.int32), predicate.array)
-    return Named(table, shape, (Axis(None, len(cases), Dense(index, (predicate.content,))), *axes))
+    rows = Axis(None, len(cases), Dense(index, (predicate.content,)))
+    return Named(table, shape, (rows, *axes))
 
 
 def _as_rows(piece: Named, size: int) -> Named:
-    """Turn an index given by data into a named axis of rows; an index that is known is left as
-    positions.
+    """Return an index given by data as a named axis of rows.
+
+    An index that is known, or that a latent gives, is left as it is.
     """
     if piece.latent_axes or piece.is_static:
         return piece
@@ -176,15 +174,122 @@ def _as_rows(piece: Named, size: int) -> Named:
     if all(s == 1 for s in piece.array.shape):
         return piece
     axis = Axis(None, size, Dense(piece.array, (piece.content,)))
-    return Named(
-        np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape)), piece.shape, (axis,)
-    )
+    numbers = np.arange(size, dtype=np.int32).reshape([-1] + [1] * len(piece.shape))
+    return Named(numbers, piece.shape, (axis,))
+
+
+def _diagonal(array, labels: list) -> tuple[Any, list]:
+    """Return a table with two of its axes that came to read the same element made one."""
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            i = labels.index(label)
+            j = labels.index(label, i + 1)
+            array = jnp.moveaxis(jnp.diagonal(array, axis1=i, axis2=j), -1, i)
+            labels = labels[:j] + labels[j + 1 :]
+    return array, labels
+
+
+def _plain_name(picks: Mapping, key: Any, size: int) -> Any:
+    """Return the named axis that an index merely enumerates (0, 1, …), if it does.
+
+    The axis is then renamed, not read.
+    """
+    index, labels = picks[key]
+    if len(labels) != 1 or not isinstance(index, np.ndarray):
+        return None
+    if not np.array_equal(index.ravel(), np.arange(size)):
+        return None
+    # two indices by one axis read a diagonal
+    is_shared = any(labels[0] in others for k, (_, others) in picks.items() if k != key)
+    return None if is_shared else labels[0]
+
+
+# ── the index of an axis after a lookup ───────────────────────────────────────────────────────────
+
+
+def _index_after(
+    axis: Axis, shape: Sequence[int], pieces: Mapping[int, Named], lookup: Lookup
+) -> Index:
+    """Return the index of an operand's axis after the lookup: index[pieces]."""
+    index, order = axis.index, lookup.order()
+    varying = [d for d in pieces if axis.varies[d]]
+    if not varying:
+        return index.placed(order)
+    for d in varying:
+        if pieces[d].latent_axes:
+            raise MixedElements(axis.source, "gather")
+    steps = {d: affine(pieces[d]) if pieces[d].is_static else None for d in varying}
+    if isinstance(index, Affine) and all(steps.values()):
+        return _affine_after(index, steps, order)
+    read = {d: without_rows(pieces[d]).array for d in varying}
+    if isinstance(index, Affine):
+        # arithmetic, not a gather: what is out of range stays so, to be found
+        rest = index.placed(order)
+        array = rest.dense([1 if d is None else shape[d] for d in order])
+        array = sum((index.strides[d] * values for d, values in read.items()), array)
+    else:
+        table, labels = table_and_labels(Named(index.array, tuple(shape)))
+        labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
+        picks = {("read", d): table_and_labels(without_rows(pieces[d])) for d in varying}
+        array = take(table, labels, picks, list(range(lookup.rank)))
+    along = [d for d in range(len(shape)) if axis.varies[d]]
+    inner = _as_index(pieces[varying[0]], read[varying[0]])
+    if len(along) > 1 or inner is None:
+        return Dense.of(array)
+    return composed(index.placed(along), shape[along[0]], inner, array)
+
+
+def _affine_after(
+    index: Affine, steps: Mapping[int, Affine], order: Sequence[int | None]
+) -> Affine:
+    """Return an affine index at affine positions, by the axis that each is a position along."""
+    offset, strides = index.offset, list(index.placed(order).strides)
+    for d, step in steps.items():
+        offset += index.strides[d] * step.offset
+        for out, stride in enumerate(step.strides):
+            strides[out] += index.strides[d] * stride
+    return Affine(offset, tuple(strides))
+
+
+def _as_index(piece: Named, array) -> Dense | None:
+    """Return a piece of an index, which reads `array`, as the composition that it is.
+
+    It is that of its table and its rows; None if it has more than one axis.
+    """
+    if not piece.axes:
+        return Dense(array, (piece.content,))
+    if len(piece.axes) > 1 or any(size != 1 for size in piece.compact):
+        return None
+    (rows,) = piece.axes
+    table = Dense(piece.array.reshape(-1), (piece.content,))
+    return composed(table, rows.size, rows.index, array)
+
+
+def affine(piece: Named) -> Affine | None:
+    """Return a known index as an affine one, if it is."""
+    if piece.axes or piece.array.size == 0:
+        return None
+    array = np.asarray(piece.array)
+    first = int(array.ravel()[0])
+    strides = []
+    for d in range(array.ndim):
+        along = array[(0,) * d + (slice(0, 2),) + (0,) * (array.ndim - d - 1)]
+        strides.append(int(along[1]) - first if len(along) > 1 else 0)
+    index = Affine(first, tuple(strides))
+    is_equal = np.array_equal(np.broadcast_to(index.dense(array.shape), array.shape), array)
+    return index if is_equal else None
+
+
+# ── what is out of range ──────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, eq=False)
 class Reach:
-    """Where indices reach beyond a table or a latent: `bad` is true there, `what` says how long it
-    is; `indices` are the jaxpr's.
+    """Where indices reach beyond a table or a latent.
+
+    - `bad`: true where they do.
+    - `what`: how long the table is.
+    - `indices`: the jaxpr's.
     """
 
     bad: Named
@@ -192,10 +297,11 @@ class Reach:
     indices: tuple
 
 
-def reach(eqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
+def reach(eqn: JaxprEqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
     """Return, for every index of a lookup that only data decide, where it is out of range."""
     shape = operand.shape
-    if eqn.primitive.name == "dynamic_slice":  # of length one, it is how JAX looks up one entry
+    if eqn.primitive.name == "dynamic_slice":
+        # of length one, it is how JAX looks up one entry
         pieces, lengths = dict(enumerate(map(carried_out, indices))), eqn.params["slice_sizes"]
     else:
         found = as_lookup(eqn, shape)
@@ -203,19 +309,16 @@ def reach(eqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> li
             return []
         pieces, lengths = index_columns(indices[0], found[1]), [1] * len(shape)
     axes = operand.axes if isinstance(operand, Named) else ()
-    return [
-        Reach(
-            _beyond(piece, shape[d] - lengths[d]), _length(axes, d, shape[d]), tuple(eqn.invars[1:])
-        )
-        for d, piece in pieces.items()
-        if not piece.is_static
-    ]
+    reaches = []
+    for d, piece in pieces.items():
+        if not piece.is_static:
+            bad = _beyond(piece, shape[d] - lengths[d])
+            reaches.append(Reach(bad, _length(axes, d, shape[d]), tuple(eqn.invars[1:])))
+    return reaches
 
 
 def _beyond(piece: Named, last: int) -> Named:
-    """Return where an index lies outside 0 … last for some value of the latents that it
-    depends on.
-    """
+    """Return where an index is not in 0 … last, for some value of the latents that it reads."""
     piece = without_rows(piece)
     bad = lift(lambda i: (i < 0) | (i > last), [piece], piece.shape)
     return Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
@@ -227,120 +330,19 @@ def _length(axes: Sequence[Axis], dim: int, size: int) -> str:
 
 
 def _check_range(piece: Named, operand: Named, size: int) -> None:
-    if (
-        piece.is_static
-        and piece.array.size
-        and not (0 <= int(piece.array.min()) and int(piece.array.max()) < size)
-    ):
-
-        def listed(value: Named) -> str:
-            return ", ".join(f"latent '{axis.source}'" for axis in value.latent_axes)
-
-        what = f"An index by {listed(piece)}" if piece.latent_axes else "An index"
-        into = listed(operand) or "a table"
-        raise IndexError(
-            f"{what} into {into} takes values from {int(piece.array.min())} to "
-            f"{int(piece.array.max())}, but there are {size} entries. "
-            "Give the table a row for every value."
-        )
-
-
-def _diagonal(array, labels: list):
-    """Make two axes of a table that came to read the same element one."""
-    for label in dict.fromkeys(labels):
-        while labels.count(label) > 1:
-            i = labels.index(label)
-            j = labels.index(label, i + 1)
-            array = jnp.moveaxis(jnp.diagonal(array, axis1=i, axis2=j), -1, i)
-            labels = labels[:j] + labels[j + 1 :]
-    return array, labels
-
-
-def _plain_name(picks, key, size: int):
-    """Return the named axis that an index merely enumerates (0, 1, …): then the axis is renamed,
-    not read.
-    """
-    index, labels = picks[key]
-    plain = (
-        len(labels) == 1
-        and isinstance(index, np.ndarray)
-        and np.array_equal(index.ravel(), np.arange(size))
+    """Raise `IndexError` for a known index that is out of range."""
+    if not piece.is_static or piece.array.size == 0:
+        return
+    least, largest = int(piece.array.min()), int(piece.array.max())
+    if least >= 0 and largest < size:
+        return
+    what = f"An index by {_latents(piece)}" if piece.latent_axes else "An index"
+    raise IndexError(
+        f"{what} into {_latents(operand) or 'a table'} takes values from {least} to "
+        f"{largest}, but there are {size} entries. "
+        "Give the table a row for every value."
     )
-    shared = plain and any(labels[0] in others for k, (_, others) in picks.items() if k != key)
-    return labels[0] if plain and not shared else None
 
 
-def _index_after(axis: Axis, shape, pieces: Mapping[int, Named], lookup: Lookup) -> Index:
-    """Return the index of an operand's axis after the lookup: index[pieces]."""
-    index, source = axis.index, {out: d for d, out in lookup.target.items()}
-    order = [source.get(out) for out in range(lookup.rank)]
-    varying = [d for d in pieces if axis.varies[d]]
-    if not varying:
-        return index.placed(order)
-    for d in varying:
-        if pieces[d].latent_axes:
-            raise MixedElements(axis.source, "gather")
-    inner = {d: affine(pieces[d]) if pieces[d].is_static else None for d in varying}
-    if isinstance(index, Affine) and all(inner.values()):
-        strides = list(index.placed(order).strides)
-        for d, step in inner.items():
-            strides = [s + index.strides[d] * t for s, t in zip(strides, step.strides, strict=True)]
-        return Affine(
-            index.offset + sum(index.strides[d] * step.offset for d, step in inner.items()),
-            tuple(strides),
-        )
-    read = {d: without_rows(pieces[d]).array for d in varying}
-    if isinstance(
-        index, Affine
-    ):  # arithmetic, not a gather: what is out of range stays so, to be found
-        rest = index.placed(order)
-        array = sum(
-            (index.strides[d] * values for d, values in read.items()),
-            rest.dense([shape[d] if d is not None else 1 for d in order]),
-        )
-    else:
-        table, labels = table_and_labels(Named(index.array, tuple(shape)))
-        labels = [("read", d) if d in pieces else lookup.target[d] for d in labels]
-        array = take(
-            table,
-            labels,
-            {("read", d): table_and_labels(without_rows(pieces[d])) for d in varying},
-            list(range(lookup.rank)),
-        )
-    dims = [d for d in range(len(shape)) if axis.varies[d]]
-    inner = _as_index(pieces[varying[0]], read[varying[0]])
-    if len(dims) > 1 or inner is None:
-        return Dense.of(array)
-    return composed(index.placed(dims), shape[dims[0]], inner, array)
-
-
-def _as_index(piece: Named, array) -> Dense | None:
-    """Return a piece of an index, which reads `array`, as the composition that it is: of its table
-    and its rows.
-    """
-    if not piece.axes:
-        return Dense(array, (piece.content,))
-    if len(piece.axes) > 1 or any(size != 1 for size in piece.compact):
-        return None
-    (rows,) = piece.axes
-    return composed(Dense(piece.array.reshape(-1), (piece.content,)), rows.size, rows.index, array)
-
-
-def affine(piece: Named) -> Affine | None:
-    """Return a known index as an affine one, if it is."""
-    if piece.axes or piece.array.size == 0:
-        return None
-    array = np.asarray(piece.array)
-    first = [
-        array[tuple(slice(0, 2) if i == d else 0 for i in range(array.ndim))]
-        for d in range(array.ndim)
-    ]
-    found = Affine(
-        int(array.ravel()[0]),
-        tuple(int(pair[1] - pair[0]) if len(pair) > 1 else 0 for pair in first),
-    )
-    return (
-        found
-        if np.array_equal(np.broadcast_to(found.dense(array.shape), array.shape), array)
-        else None
-    )
+def _latents(value: Named) -> str:
+    return ", ".join(f"latent '{axis.source}'" for axis in value.latent_axes)

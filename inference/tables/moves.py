@@ -1,55 +1,63 @@
-"""Primitives that only move data: they act on a table and on the index of each of its axes
-alike.
+"""Primitives that only move data: they act on a table and on the index of each of its axes alike.
+
+`MOVES` has two functions for each: one of arrays with any number of leading axes, which the move
+leaves alone, and one of affine indices.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
-import numpy as np
+from jax.extend.core import JaxprEqn
 
-from emjax.numerics.arrays import broadcast, concatenated, transposed
+from emjax.numerics.arrays import broadcast, transposed
 from emjax.tables.indices import Affine, Dense, Index
-from emjax.tables.named import Axis, Named, without_rows
+from emjax.tables.named import Named
 
 
-def move(eqn, value: Named) -> Named:
+def move(eqn: JaxprEqn, value: Named) -> Named:
     """Apply a data-moving primitive of one operand."""
     return _moved(value, tuple(eqn.outvars[0].aval.shape), eqn.params, eqn.primitive.name)
 
 
-def _moved(value: Named, shape: tuple[int, ...], params, name: str) -> Named:
-    on_array, on_affine = MOVES[name]
+def sliced(value: Named, dim: int, i: int) -> Named:
+    """Return the slice of length one at `i` along an axis."""
+    starts, limits, shape = [0] * len(value.shape), list(value.shape), list(value.shape)
+    starts[dim], limits[dim], shape[dim] = i, i + 1, 1
+    params = {"start_indices": starts, "limit_indices": limits, "strides": None}
+    return _moved(value, tuple(shape), params, "slice")
 
-    def identity_kept(old, new) -> bool:
-        """Whether only unit axes came, went or moved, so that the content is what it was (`old`,
-        `new`: compact).
-        """
-        if name == "transpose":
-            moved = [d for d in params["permutation"] if old[d] != 1]
-            return moved == sorted(moved)
-        return name != "rev" and [n for n in old if n != 1] == [n for n in new if n != 1]
+
+def _moved(value: Named, shape: tuple[int, ...], params: Any, name: str) -> Named:
+    on_array, on_affine = MOVES[name]
 
     def moved(index: Index) -> Index:
         if isinstance(index, Affine):
-            found = on_affine(index, value.shape, shape, params)
-            if found is not None:
-                return found
+            affine = on_affine(index, value.shape, shape, params)
+            if affine is not None:
+                return affine
             index = Dense.of(index.dense(value.shape))
-        result = on_array(index.array, 0, value.shape, shape, params)
-        same = identity_kept(index.array.shape, result.shape)
-        return replace(index, array=result) if same else Dense.of(result)
+        array = on_array(index.array, 0, value.shape, shape, params)
+        is_same = _keeps_content(name, params, index.array.shape, array.shape)
+        return replace(index, array=array) if is_same else Dense.of(array)
 
-    array = on_array(value.array, len(value.axes), value.shape, shape, params)
-    axes = tuple(replace(axis, index=moved(axis.index)) for axis in value.axes)
     lead = len(value.axes)
-    return Named(
-        array,
-        shape,
-        axes,
-        value.content if identity_kept(value.compact, array.shape[lead:]) else None,
-    )
+    array = on_array(value.array, lead, value.shape, shape, params)
+    axes = tuple(replace(axis, index=moved(axis.index)) for axis in value.axes)
+    is_same = _keeps_content(name, params, value.compact, array.shape[lead:])
+    return Named(array, shape, axes, value.content if is_same else None)
+
+
+def _keeps_content(name: str, params: Any, old: Sequence[int], new: Sequence[int]) -> bool:
+    """Whether only unit axes came, went or moved. `old`, `new`: the compact shapes."""
+    if name == "transpose":
+        order = [d for d in params["permutation"] if old[d] != 1]
+        return order == sorted(order)
+    return name != "rev" and [n for n in old if n != 1] == [n for n in new if n != 1]
 
 
 def _broadcast_array(array, lead, shape, new_shape, params):
@@ -62,7 +70,8 @@ def _broadcast_array(array, lead, shape, new_shape, params):
 def _broadcast_affine(index, shape, new_shape, params):
     strides = [0] * len(new_shape)
     for source, target in enumerate(params["broadcast_dimensions"]):
-        strides[target] = index.strides[source] if shape[source] == new_shape[target] else 0
+        if shape[source] == new_shape[target]:
+            strides[target] = index.strides[source]
     return Affine(index.offset, tuple(strides))
 
 
@@ -75,79 +84,72 @@ def _transpose_affine(index, shape, new_shape, params):
 
 
 def _squeeze_array(array, lead, shape, new_shape, params):
-    return array.reshape(
-        [
-            *array.shape[:lead],
-            *(array.shape[lead + d] for d in range(len(shape)) if d not in params["dimensions"]),
-        ]
-    )
+    stay = [d for d in range(len(shape)) if d not in params["dimensions"]]
+    return array.reshape([*array.shape[:lead], *(array.shape[lead + d] for d in stay)])
 
 
 def _squeeze_affine(index, shape, new_shape, params):
-    return Affine(
-        index.offset, tuple(s for d, s in enumerate(index.strides) if d not in params["dimensions"])
-    )
+    strides = enumerate(index.strides)
+    return Affine(index.offset, tuple(s for d, s in strides if d not in params["dimensions"]))
 
 
 def _slice_array(array, lead, shape, new_shape, params):
     strides = params["strides"] or (1,) * len(shape)
-    slices = [
-        slice(None) if array.shape[lead + d] == 1 else slice(start, limit, stride)
-        for d, (start, limit, stride) in enumerate(
-            zip(params["start_indices"], params["limit_indices"], strides, strict=True)
-        )
-    ]
-    return array[(slice(None),) * lead + tuple(slices)]
+    bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    slices = [slice(None)] * lead
+    for d, (start, limit, stride) in enumerate(bounds):
+        varies = array.shape[lead + d] != 1
+        slices.append(slice(start, limit, stride) if varies else slice(None))
+    return array[tuple(slices)]
 
 
 def _slice_affine(index, shape, new_shape, params):
     steps = params["strides"] or (1,) * len(shape)
-    offset = index.offset + sum(
-        s * start for s, start in zip(index.strides, params["start_indices"], strict=True)
-    )
-    return Affine(
-        offset,
-        tuple(
-            s * step if size > 1 else 0
-            for s, step, size in zip(index.strides, steps, new_shape, strict=True)
-        ),
-    )
+    starts = zip(index.strides, params["start_indices"], strict=True)
+    offset = index.offset + sum(stride * start for stride, start in starts)
+    strides = zip(index.strides, steps, new_shape, strict=True)
+    return Affine(offset, tuple(s * step if size > 1 else 0 for s, step, size in strides))
 
 
 def _reverse_array(array, lead, shape, new_shape, params):
-    return array[
-        tuple(
-            slice(None, None, -1) if d - lead in params["dimensions"] else slice(None)
-            for d in range(array.ndim)
-        )
-    ]
+    slices = [slice(None)] * array.ndim
+    for d in params["dimensions"]:
+        slices[lead + d] = slice(None, None, -1)
+    return array[tuple(slices)]
 
 
 def _reverse_affine(index, shape, new_shape, params):
-    strides = tuple(-s if d in params["dimensions"] else s for d, s in enumerate(index.strides))
-    ends = sum(s * (shape[d] - 1) for d, s in enumerate(index.strides) if d in params["dimensions"])
-    return Affine(index.offset + ends, strides)
+    offset, strides = index.offset, list(index.strides)
+    for d in params["dimensions"]:
+        offset += strides[d] * (shape[d] - 1)
+        strides[d] = -strides[d]
+    return Affine(offset, tuple(strides))
 
 
-def _groups(shape, new_shape):
-    """Yield the runs of axes (old, new) that a reshape turns into each other; unit axes stand
-    alone.
+def _groups(
+    shape: Sequence[int], new_shape: Sequence[int]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the runs of axes (old, new) that a reshape turns into each other.
+
+    Unit axes stand alone.
     """
     i = j = 0
     while i < len(shape) or j < len(new_shape):
-        old, new = [], []
+        old: list[int] = []
+        new: list[int] = []
         if i < len(shape) and shape[i] == 1:
             old, i = [i], i + 1
         elif j < len(new_shape) and new_shape[j] == 1:
             new, j = [j], j + 1
         else:
             old, new, i, j = [i], [j], i + 1, j + 1
-            while (a := math.prod(shape[d] for d in old)) != (
-                b := math.prod(new_shape[d] for d in new)
-            ):
-                if a < b:
+            before, after = shape[old[0]], new_shape[new[0]]
+            while before != after:
+                if before < after:
+                    before *= shape[i]
                     old, i = [*old, i], i + 1
                 else:
+                    after *= new_shape[j]
                     new, j = [*new, j], j + 1
         yield old, new
 
@@ -155,28 +157,31 @@ def _groups(shape, new_shape):
 def _reshape_array(array, lead, shape, new_shape, params):
     if math.prod(shape) == 0:
         return array.reshape((*array.shape[:lead], *new_shape))
-    target, full_shape = [1] * len(new_shape), list(array.shape)
+    compact, full_shape = [1] * len(new_shape), list(array.shape)
     for old, new in _groups(shape, new_shape):
+        # a run of axes along which the array varies is taken at its full length
         if any(array.shape[lead + d] > 1 for d in old):
             for d in old:
                 full_shape[lead + d] = shape[d]
             for d in new:
-                target[d] = new_shape[d]
-    return broadcast(array, full_shape).reshape((*array.shape[:lead], *target))
+                compact[d] = new_shape[d]
+    return broadcast(array, full_shape).reshape((*array.shape[:lead], *compact))
 
 
 def _reshape_affine(index, shape, new_shape, params):
+    """Return the index after a reshape; None if it is affine no longer."""
     strides = [0] * len(new_shape)
     for old, new in _groups(shape, new_shape):
         old = [d for d in old if shape[d] > 1]
-        if not old or all(index.strides[d] == 0 for d in old):
+        if all(index.strides[d] == 0 for d in old):
             continue
-        for outer, inner in zip(old, old[1:], strict=False):
+        for outer, inner in pairwise(old):
             if index.strides[outer] != index.strides[inner] * shape[inner]:
                 return None
         step = index.strides[old[-1]]
         for d in reversed(new):
-            strides[d], step = (step, step * new_shape[d]) if new_shape[d] > 1 else (0, step)
+            strides[d] = step if new_shape[d] > 1 else 0
+            step *= new_shape[d]
     return Affine(index.offset, tuple(strides))
 
 
@@ -188,88 +193,3 @@ MOVES = {
     "rev": (_reverse_array, _reverse_affine),
     "reshape": (_reshape_array, _reshape_affine),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Joined:
-    """A concatenation that has not been carried out: a gather reads its pieces one by one."""
-
-    pieces: tuple[Named, ...]
-    dim: int
-    shape: tuple[int, ...]
-
-
-def carried_out(value: Named | Joined) -> Named:
-    """Return a concatenation as one named value."""
-    if isinstance(value, Named):
-        return value
-    dim, shape = value.dim, value.shape
-    pieces = [
-        without_rows(piece) if any(axis.varies[dim] for axis in piece.row_axes) else piece
-        for piece in value.pieces
-    ]
-    bases = _aligned_by_source(pieces, dim)
-    axes = tuple(_joined_axis(entries, pieces, dim) for entries in bases)
-    compact = [max(piece.compact[d] for piece in pieces) for d in range(len(shape))]
-    arrays = []
-    for number, piece in enumerate(pieces):
-        order = [
-            piece.axes.index(entries[number]) if entries[number] is not None else None
-            for entries in bases
-        ]
-        array = transposed(
-            piece.array,
-            [i for i in order if i is not None] + list(range(len(piece.axes), piece.array.ndim)),
-        )
-        sizes = [1 if i is None else axis.size for i, axis in zip(order, axes, strict=True)]
-        target = [axis.size for axis in axes] + [
-            piece.shape[d] if d == dim else compact[d] for d in range(len(shape))
-        ]
-        arrays.append(broadcast(array.reshape((*sizes, *piece.compact)), tuple(target)))
-    joined = concatenated(arrays, len(axes) + dim)
-    return Named(joined, shape, axes)
-
-
-def _aligned_by_source(pieces, dim) -> list[list[Axis | None]]:
-    """Match the axes of the pieces: the n-th axis of a latent in one piece with the n-th in the
-    next.
-    """
-    bases: dict = {}
-    for number, piece in enumerate(pieces):
-        count: dict = {}
-        for axis in piece.axes:
-            nth = count[axis.source] = count.get(axis.source, -1) + 1
-            key = (axis.source, axis.size, nth) if axis.is_latent else axis.key
-            bases.setdefault(key, [None] * len(pieces))[number] = axis
-    return list(bases.values())
-
-
-def _joined_axis(entries, pieces, dim) -> Axis:
-    present = [axis for axis in entries if axis is not None]
-    first = present[0]
-    if not first.varies[dim] and all(axis.key == first.key for axis in present):
-        return first
-    arrays = []
-    for axis, piece in zip(entries, pieces, strict=True):
-        reference = axis or first
-        index = reference.index.dense(piece.shape if axis else pieces[entries.index(first)].shape)
-        if axis is None and index.shape[dim] > 1:
-            index = index[(slice(None),) * dim + (slice(0, 1),)]
-        arrays.append((index, piece.shape[dim]))
-    common = np.broadcast_shapes(
-        *(tuple(1 if d == dim else s for d, s in enumerate(index.shape)) for index, _ in arrays)
-    )
-    arrays = [broadcast(index, (*common[:dim], size, *common[dim + 1 :])) for index, size in arrays]
-    joined = concatenated(arrays, dim)
-    return replace(first, index=Dense.of(joined))
-
-
-def sliced(value: Named, dim: int, i: int) -> Named:
-    """Return the slice of length one at `i` along an axis."""
-    params = {
-        "start_indices": [i if d == dim else 0 for d in range(len(value.shape))],
-        "limit_indices": [i + 1 if d == dim else s for d, s in enumerate(value.shape)],
-        "strides": None,
-    }
-    shape = tuple(1 if d == dim else s for d, s in enumerate(value.shape))
-    return _moved(value, shape, params, "slice")

@@ -21,10 +21,11 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from emjax.numerics.jaxprs import inlined, interpreted
 from emjax.numerics.primitives import Kind, traits
 from emjax.tables.evaluation import evaluated
+from emjax.tables.joined import Joined, carried_out
 from emjax.tables.lifting import lift
 from emjax.tables.lookup import Reach, as_lookup, index_columns, look_up, reach, select_rows
 from emjax.tables.mixing import dot_general, mapped, reduction
-from emjax.tables.moves import Joined, carried_out, move
+from emjax.tables.moves import move
 from emjax.tables.named import Named, constant
 
 
