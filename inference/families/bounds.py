@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
@@ -29,7 +30,7 @@ class Bounds:
     low: np.ndarray
     high: np.ndarray
 
-    def are(self, low: float | int, high: float | int) -> bool:
+    def are(self, low: ArrayLike, high: ArrayLike) -> bool:
         """Whether the bounds are these numbers."""
         return bool((self.low == low).all() and (self.high == high).all())
 
