@@ -47,8 +47,15 @@ def is_public(symbol: str, names: set[str]) -> bool:
 
 def unknown_types(symbol: dict) -> list[str]:
     """What is unknown of a symbol, in pyright's words."""
-    messages = [diagnostic["message"].splitlines()[0] for diagnostic in symbol["diagnostics"]]
-    return [message for message in messages if message not in UNTYPED_BASES]
+    unknown = []
+    for diagnostic in symbol["diagnostics"]:
+        message, *details = diagnostic["message"].splitlines()
+        is_within_a_class = message.endswith("is partially unknown") and not any(
+            "nknown" in detail for detail in details
+        )  # of ours, whose private attributes are what is unknown
+        if message not in UNTYPED_BASES and not is_within_a_class:
+            unknown.append(message)
+    return unknown
 
 
 def main() -> int:

@@ -74,9 +74,9 @@ def compare_updates(
     em: EM,
     hand_derived_step: Callable,
     params: Mapping[str, Any],
-    *args,
+    *args: Any,
     num_steps: int = 50,
-    **kwargs,
+    **kwargs: Any,
 ) -> Comparison:
     """Run EM and an update derived by hand from the same start, and return where they part.
 

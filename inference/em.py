@@ -93,7 +93,7 @@ class EM:
         progress_bar: bool = False,
     ):
         self.model = model
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             e_step=e_step,
             m_step=m_step,
             fixed=fixed,

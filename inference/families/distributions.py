@@ -80,6 +80,7 @@ class Select(dist.Distribution):
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Return draws: (*sample_shape, *batch_shape, *event_shape)."""
         keys = jax.random.split(key, len(self.components))
         draws = []
         for component, component_key in zip(self.components, keys, strict=True):
@@ -201,6 +202,7 @@ class PartiallyObserved(dist.Distribution):
         return _RealWhereObserved(self.observed)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Return draws of all coordinates: (*sample_shape, *batch_shape, D)."""
         return self.base.expand(self.batch_shape).sample(key, sample_shape)
 
     def log_prob(self, value: ArrayLike) -> Array:

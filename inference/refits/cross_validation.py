@@ -15,6 +15,7 @@ from emjax.em import EM
 from emjax.numerics.guards import is_random_key
 from emjax.refits.reweighted import Reweighted, reweighted
 from emjax.run import validation
+from emjax.run.annotations import Whole
 from emjax.run.bound import one_blas_thread
 from emjax.run.loop import Status, has_failed
 
@@ -79,13 +80,13 @@ class CrossValidation(eqx.Module):
 
 def cross_validate(
     em: EM,
-    rng_key,
-    *args,
-    num_folds=5,
+    rng_key: Any,
+    *args: Any,
+    num_folds: Whole = 5,
     plate: str | None = None,
-    rows: Mapping | None = None,
+    rows: Mapping[str, Any] | None = None,
     init_params: Mapping[str, Any] | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> CrossValidation:
     """Return the held-out log-likelihood of the samples, each under the estimate from the folds
     that it is not in.

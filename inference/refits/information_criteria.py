@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from emjax.certificates.coordinates import num_free_parameters as num_free
 from emjax.em import EM
 from emjax.refits.reweighted import num_samples_of, plate_of
+from emjax.run.annotations import Params
 from emjax.run.pure import PureProgram
-from emjax.run.result import EMResult
 
 
 class Criteria(eqx.Module):
@@ -87,12 +87,12 @@ class Criteria(eqx.Module):
 
 def criteria(
     em: EM,
-    params: Mapping | EMResult,
-    *args,
+    params: Params,
+    *args: Any,
     plate: str | None = None,
     num_samples: float | int | None = None,
     num_free_parameters: int | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> Criteria:
     """Return the information criteria of the program at `params`: those of an estimate are meant,
     such as `result.params`.

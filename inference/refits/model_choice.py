@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -14,8 +14,14 @@ import numpy as np
 from emjax.em import EM
 from emjax.refits.cross_validation import CrossValidation, cross_validate
 from emjax.refits.information_criteria import Criteria, criteria
+from emjax.run.annotations import Whole
 from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
+
+if TYPE_CHECKING:
+    Candidates = Mapping[Any, EM | Callable[..., Any]]
+else:  # what is none reaches our own error
+    Candidates = Any
 
 CRITERIA = ("AIC", "BIC", "ICL", "CV", "CV, 1 SE")
 
@@ -162,13 +168,13 @@ def _held_out(candidate: Candidate, marks) -> str:
 
 
 def choose(
-    candidates,
-    rng_key,
-    *args,
-    num_folds=5,
+    candidates: Candidates,
+    rng_key: Any,
+    *args: Any,
+    num_folds: Whole | None = 5,
     plate: str | None = None,
-    rows: Mapping | None = None,
-    **kwargs,
+    rows: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> Choice:
     """Return how models compare on the same data: information criteria and cross-validation, and
     what each chooses.

@@ -5,7 +5,7 @@ log-likelihood of single samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from emjax.program.handlers.weights import (
     units_of,
 )
 from emjax.run import validation
+from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
 from emjax.run.result import params_of
@@ -145,7 +146,12 @@ def reweighted(bound: Bound, plate: str | None, rows: Mapping | None) -> Reweigh
 
 
 def pointwise_log_likelihood(
-    em: EM, params, *args, plate: str | None = None, rows: Mapping | None = None, **kwargs
+    em: EM,
+    params: Params,
+    *args: Any,
+    plate: str | None = None,
+    rows: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> Float[Array, "element"]:
     """Return log p(x_n | params) in nats of each element n of a plate, its latents summed out.
 

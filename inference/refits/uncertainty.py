@@ -5,6 +5,7 @@ or from refits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -25,6 +26,7 @@ from emjax.program.handlers.weights import Units
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.relabeling import Symmetry, aligned, symmetries
 from emjax.refits.scores import check_independent, independent_units, scores_of
+from emjax.run.annotations import Params, Real
 from emjax.run.bound import Bound, checked_key
 from emjax.run.compiled import CompiledProgram
 from emjax.run.loop import has_failed
@@ -77,7 +79,7 @@ class StandardErrors(eqx.Module):
     not_aligned: tuple[str, ...] = eqx.field(static=True, default=())
     held: tuple[str, ...] = eqx.field(static=True, default=())
 
-    def interval(self, level=0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def interval(self, level: Real = 0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return {site: (low, high)}, each of the site's shape; NaN where there is no standard
         error.
 
@@ -184,14 +186,14 @@ def interval_within(value, error, low, high, z: float):
 
 def standard_errors(
     em: EM,
-    params,
-    *args,
+    params: Params,
+    *args: Any,
     method: str = "information",
     plate: str | None = None,
-    rows: Mapping | None = None,
+    rows: Mapping[str, Any] | None = None,
     num_draws: int = 200,
-    rng_key=None,
-    **kwargs,
+    rng_key: Any = None,
+    **kwargs: Any,
 ) -> StandardErrors:
     """Return standard errors of an estimate; they print as a table.
 

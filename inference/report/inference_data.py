@@ -22,6 +22,7 @@ from emjax.refits.reweighted import plates_of, reweighted
 from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values
 from emjax.run import validation
+from emjax.run.annotations import Draws
 from emjax.run.bound import Bound
 
 DRAWS = ("chain", "draw")
@@ -30,11 +31,11 @@ DRAWS = ("chain", "draw")
 def to_arviz(
     em: EM,
     result: EMResult,
-    *args,
-    draws=None,
+    *args: Any,
+    draws: Draws | None = None,
     plate: str | None = None,
-    rows: Mapping | None = None,
-    **kwargs,
+    rows: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> Any:
     """Return what EM found as ArviZ's `InferenceData` (from ArviZ 1.0 on, an xarray `DataTree`).
 

@@ -94,10 +94,10 @@ class Summary:
 def summary(
     em: EM,
     result: EMResult,
-    *args,
+    *args: Any,
     standard_errors: HasStandardErrors | None = None,
     level: float = 0.95,
-    **kwargs,
+    **kwargs: Any,
 ) -> Summary:
     """Return the estimates as a table: a line for each entry of each parameter, its index named by
     the latent whose values it lists.

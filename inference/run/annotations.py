@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from emjax.run.result import EMResult
 
     Params = Mapping[str, Any] | EMResult
+    Draws = Mapping[str, Any]
     Real = float
     Whole = int
 else:
-    Params = Real = Whole = Any
+    Params = Draws = Real = Whole = Any

@@ -44,13 +44,13 @@ class Bound:
 
     compiler: Compiler
     compiled: CompiledProgram
-    data: list
-    args: tuple
+    data: list[Any]
+    args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     looks_at_values: bool
 
     @classmethod
-    def of(cls, compiler: Compiler, args: tuple, kwargs: Mapping[str, Any]) -> Bound:
+    def of(cls, compiler: Compiler, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bound:
         """Return a program bound to arguments."""
         compiled, data, looks_at_values = compiler.compiled(args, kwargs)
         return cls(compiler, compiled, data, args, kwargs, looks_at_values)
@@ -83,7 +83,7 @@ class Bound:
 
     # ── what is checked ───────────────────────────────────────────────────────────────────────────
 
-    def constants(self, floor: float = 0.0) -> list:
+    def constants(self, floor: float = 0.0) -> list[Any]:
         """Return what depends on the data alone; the data are checked.
 
         `floor`: the least multiplicity that a row is given.
@@ -97,7 +97,7 @@ class Bound:
         """Return a result's parameters, or parameters, checked to be all that the program has."""
         return validation.checked_params(self.compiled.graph, params_of(params), complete=True)
 
-    def at(self, params: Params, floor: float = 0.0) -> tuple[dict[str, Array], list]:
+    def at(self, params: Params, floor: float = 0.0) -> tuple[dict[str, Array], list[Any]]:
         """Return what compiled functions take: the parameters, and what depends on data alone."""
         constants = self.constants(floor)
         return self.checked(params), constants

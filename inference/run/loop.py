@@ -65,7 +65,7 @@ class EMState(eqx.Module):
     """
 
     params: dict[str, Array]
-    optimizer: tuple
+    optimizer: tuple[Any, ...]
 
 
 class Leap(eqx.Module):
