@@ -255,7 +255,7 @@ def _moments(term: Term) -> tuple[Array, Array, Array]:
 def _dense(statistic: Statistic) -> Array:
     """Return a statistic over (elements or 1 …, event …), whatever its latents are."""
     value = without_rows(statistic.value)
-    return full(value).sum(tuple(range(len(value.axes))))
+    return jnp.asarray(full(value)).sum(tuple(range(len(value.axes))))
 
 
 def _pooled(term: Term, use: Use) -> Array:
