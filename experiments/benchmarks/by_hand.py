@@ -30,8 +30,8 @@ def runner(step: Callable, start: dict, data) -> Run:
     params = {name: jnp.asarray(value) for name, value in start.items()}
 
     def run(num_steps: int) -> Fit:
-        found = loop(params, data, num_steps)
-        return Fit({name: np.asarray(value) for name, value in found.items()}, num_steps)
+        after = loop(params, data, num_steps)
+        return Fit({name: np.asarray(value) for name, value in after.items()}, num_steps)
 
     return run
 

@@ -31,10 +31,8 @@ def gaussian(params: dict, data: dict) -> float:
     Its spread is `covariance` (component, feature, feature), or `scale` (component, feature) or
     (component,).
     """
-    points, loc = (
-        data["points"].reshape(len(data["points"]), -1),
-        params["loc"].reshape(len(params["loc"]), -1),
-    )
+    points = data["points"].reshape(len(data["points"]), -1)
+    loc = params["loc"].reshape(len(params["loc"]), -1)
     if "covariance" in params:
         factor = np.linalg.cholesky(params["covariance"])
         whitening = np.linalg.inv(factor).swapaxes(1, 2)  # x ↦ x whitening

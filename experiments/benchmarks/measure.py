@@ -28,10 +28,12 @@ PATIENCE = 1200  # seconds for an answer
 class Measurement(NamedTuple):
     """One implementation in one precision, at one row.
 
-    `seconds`: for each step, the median over all rounds; `spread`: the quartiles. `compiling`:
-    seconds. `memory`: bytes beyond the data in the implementation's own form, compiling included.
-    `log_likelihood`: in nats, after `num_steps` steps. `problem`: why there are no numbers, or what
-    is odd about them.
+    - `seconds`: for each step, the median over all rounds.
+    - `spread`: the quartiles of `seconds`.
+    - `compiling`: seconds.
+    - `memory`: bytes beyond the data in the implementation's own form, compiling included.
+    - `log_likelihood`: in nats, after the long run.
+    - `problem`: why there are no numbers, or what is odd about them.
     """
 
     implementation: str
@@ -75,9 +77,8 @@ class Worker:
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
         line = self.process.stdout.readline() if ready else ""
         if not line:
-            raise Failure(
-                "no answer: " + (f"more than {PATIENCE} s" if not ready else "the process ended")
-            )
+            reason = "the process ended" if ready else f"more than {PATIENCE} s"
+            raise Failure(f"no answer: {reason}")
         reply = json.loads(line)
         if reason := reply.get("left_out") or reply.get("failed"):
             raise Failure(reason)
@@ -115,11 +116,9 @@ def measure(row: Row, effort: Effort) -> list[Measurement]:
     problem = GENERATORS[row.model](**row.sizes)
     with tempfile.TemporaryDirectory() as directory:
         save(problem, Path(directory))
-        pairs = [
-            (name, precision)
-            for name, precisions in row.contestants.items()
-            for precision in precisions
-        ]
+        pairs = []
+        for name, precisions in row.contestants.items():
+            pairs += [(name, precision) for precision in precisions]
         return raced(row, problem, Path(directory), pairs, effort)
 
 
@@ -141,7 +140,8 @@ def raced(
         "steps": row.steps,
     }
     workers = {pair: Worker(*pair) for pair in pairs}
-    first, seconds, results = {}, {pair: [] for pair in pairs}, {}
+    first, results = {}, {}
+    seconds = {pair: [] for pair in pairs}
 
     def begin(pair: tuple[str, str]) -> None:
         with failing(pair, workers, results, effort.verbose):
@@ -157,8 +157,8 @@ def raced(
                     seconds[pair] += workers[pair].ask("round", budget=effort.seconds)["seconds"]
         for pair in list(workers):
             with failing(pair, workers, results, effort.verbose):
-                found = workers[pair].ask("finish")
-                results[pair] = collected(row, problem, pair, first[pair], seconds[pair], found)
+                end = workers[pair].ask("finish")
+                results[pair] = collected(row, problem, pair, first[pair], seconds[pair], end)
     finally:
         for worker in workers.values():
             worker.close()
@@ -185,20 +185,16 @@ class failing:
 
 
 def collected(
-    row: Row, problem: Problem, pair, first: dict, seconds: list[float], found: dict
+    row: Row, problem: Problem, pair: tuple, first: dict, seconds: list[float], end: dict
 ) -> Measurement:
     """Return the measurement of one worker; its log-likelihood is ours, at its parameters."""
     implementation, precision = pair
-    with np.load(found["params"]) as params:
-        comparable = implementation not in DIFFERENT or set(params) == set(problem.start)
-        value = (
-            LOG_LIKELIHOODS[row.model](dict(params), problem.data) if comparable else float("nan")
-        )
-    odd = (
-        ""
-        if found["num_steps"] == row.steps[1]
-        else f"stopped after {found['num_steps']} of {row.steps[1]} steps"
-    )
+    value, odd = float("nan"), ""
+    with np.load(end["params"]) as params:
+        if implementation not in DIFFERENT or set(params) == set(problem.start):
+            value = LOG_LIKELIHOODS[row.model](dict(params), problem.data)
+    if end["num_steps"] != row.steps[1]:
+        odd = f"stopped after {end['num_steps']} of {row.steps[1]} steps"
     quartiles = tuple(float(q) for q in np.quantile(seconds, (0.25, 0.75)))
     return Measurement(
         implementation,

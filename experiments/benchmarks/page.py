@@ -54,8 +54,8 @@ float64.
 
 def write(path: Path, results: Results, repeats: int) -> None:
     """Write the page; its figure is drawn by `python -m experiments.benchmarks.curves`."""
-    table = [(row, found) for row, found in results if row.name not in SERIES]
-    series = [(row, found) for row, found in results if row.name in SERIES]
+    table = [(row, measurements) for row, measurements in results if row.name not in SERIES]
+    series = [(row, measurements) for row, measurements in results if row.name in SERIES]
     names = " ".join(row.name for row, _ in results)
     facts = {
         "processor": machine.processor(),
@@ -72,7 +72,7 @@ def write(path: Path, results: Results, repeats: int) -> None:
     if series:
         parts.append(growth(series))
     parts.append(DETAILS.strip() + "\n")
-    parts += [details(row, found) for row, found in results]
+    parts += [details(row, measurements) for row, measurements in results]
     path.write_text(filled("\n".join(parts)), encoding="utf-8")
 
 
@@ -114,33 +114,28 @@ def filled_block(block: str) -> str:
 def markdown(columns: list[str], rows: list[list[str]], numeric: int = 0) -> str:
     """Return a table; the last `numeric` columns are to the right."""
     rule = ["---"] * (len(columns) - numeric) + ["---:"] * numeric
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, rule, *rows]) + "\n"
+    lines = ["| " + " | ".join(cells) + " |" for cells in [columns, rule, *rows]]
+    return "\n".join(lines) + "\n"
 
 
 def overview(results: Results) -> str:
     """Return a line for each row: the data, everyone's time, the goals."""
     return markdown(
         ["model", "data", "libraries, s a step", "hand-written JAX", "emjax", "goals"],
-        [overview_cells(row, found) for row, found in results],
+        [overview_cells(row, measurements) for row, measurements in results],
     )
 
 
 def overview_cells(row: Row, measurements: list[Measurement]) -> list[str]:
     """Return the cells of one row."""
-    peers = dict.fromkeys(
-        m.implementation for m in measurements if verdicts.is_peer(m.implementation)
-    )
+    names = list(dict.fromkeys(m.implementation for m in measurements))
+    peers = filter(verdicts.is_peer, names)
     columns = ["<br>".join(times(measurements, name) for name in peers)]
     for kind in ("hand-written JAX", "emjax"):
-        variants = dict.fromkeys(
-            m.implementation for m in measurements if m.implementation.startswith(kind)
-        )
-        columns.append(
-            "<br>".join(
-                times(measurements, name).removeprefix(f"{kind} ").removeprefix(f"{kind}, ")
-                for name in variants
-            )
-        )
+        variants = [times(measurements, name) for name in names if name.startswith(kind)]
+        # the column's head says the kind
+        shorter = [text.removeprefix(f"{kind} ").removeprefix(f"{kind}, ") for text in variants]
+        columns.append("<br>".join(shorter))
     goals = "<br>".join(marked(verdict) for verdict in verdicts.verdicts(row, measurements))
     return [row.title, described(row.sizes), *columns, goals]
 
@@ -156,18 +151,15 @@ def summary(results: Results) -> str:
 
     They are the time beside hand-written code, and how many goals are met.
     """
-    ratios = [
-        1 / verdicts.ratio(found, "emjax", "hand-written JAX", precision)
-        for _, found in results
-        for precision in verdicts.SHORT
-    ]
-    ratios = [value for value in ratios if value > 0]
-    goals = [
-        v
-        for row, found in results
-        for v in verdicts.verdicts(row, found)
-        if "not measured" not in v.sentence
-    ]
+    ratios, goals = [], []
+    for row, measurements in results:
+        for precision in verdicts.SHORT:
+            ratio = 1 / verdicts.ratio(measurements, "emjax", "hand-written JAX", precision)
+            if ratio > 0:  # NaN where one of them was not measured
+                ratios.append(ratio)
+        for verdict in verdicts.verdicts(row, measurements):
+            if "not measured" not in verdict.sentence:
+                goals.append(verdict)
     text = f"**In short.** {sum(v.met for v in goals)} of {len(goals)} goals are met."
     if ratios:
         low, middle, high = (verdicts.numeral(value) for value in np.quantile(ratios, (0, 0.5, 1)))
@@ -190,11 +182,11 @@ def times(measurements: list[Measurement], implementation: str) -> str:
 
 def growth(series: Results) -> str:
     """Return time and memory of emjax against the number of points, and the exponents."""
-    ours = [
-        (row.sizes["num_samples"], verdicts.found(found, "emjax", "float32"))
-        for row, found in series
-    ]
-    ours = [(n, m) for n, m in ours if m is not None and np.isfinite(m.seconds)]
+    ours = []
+    for row, measurements in series:
+        m = verdicts.measurement_of(measurements, "emjax", "float32")
+        if m is not None and np.isfinite(m.seconds):
+            ours.append((row.sizes["num_samples"], m))
     lines = [[f"{n:,}", verdicts.time(m.seconds), f"{m.memory / 2**20:,.0f}"] for n, m in ours]
     text = (
         "## Twenty million points\n\nA full Gaussian mixture of 16 components in 8 dimensions, "
@@ -204,13 +196,11 @@ def growth(series: Results) -> str:
     large = [(n, m.seconds) for n, m in ours if n >= 100_000]
     if len(large) > 1:
         slope = verdicts.exponent(*map(list, zip(*large, strict=True)))
+        most, m = ours[-1]
         text += (
-            f"\nFrom 100,000 points up, time grows as N to the power {slope:.2f} (goal: "
-            "0.95 to 1.05)"
-        )
-        biggest, limit = ours[-1][1].memory / 2**30, "goal for 20,000,000: under 1 GiB"
-        text += (
-            f"; memory beyond the data at {ours[-1][0]:,} points: {biggest:.2f} GiB ({limit}).\n"
+            f"\nFrom 100,000 points up, time grows as N to the power {slope:.2f} (goal: 0.95 to "
+            f"1.05); memory beyond the data at {most:,} points: {m.memory / 2**30:.2f} GiB (goal "
+            "for 20,000,000: under 1 GiB).\n"
         )
     return text
 
@@ -218,10 +208,8 @@ def growth(series: Results) -> str:
 def details(row: Row, measurements: list[Measurement]) -> str:
     """Return every number of a row, and the notes."""
     text = f"### {row.title}: {described(row.sizes)}\n\n"
-    lines = [
-        [cell.replace("DISAGREES", "**disagrees**") for cell in screen.cells(measurements, m)]
-        for m in measurements
-    ]
-    text += markdown(screen.COLUMNS, lines, numeric=len(screen.COLUMNS) - 2)
+    lines = [screen.cells(measurements, m) for m in measurements]
+    table = markdown(screen.COLUMNS, lines, numeric=len(screen.COLUMNS) - 2)
+    text += table.replace("DISAGREES", "**disagrees**")
     notes = screen.notes(row, measurements)
     return text + ("\n" + "\n".join(f"- {note}" for note in notes) + "\n" if notes else "")

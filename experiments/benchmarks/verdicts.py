@@ -66,14 +66,12 @@ class Limit(NamedTuple):
 
 def outcome(value: float, unit: str, met: bool) -> str:
     """Return what was measured, and whether that is enough."""
-    return (
-        "not measured"
-        if np.isnan(value)
-        else f"{numeral(value)}{unit}, {'met' if met else 'missed'}"
-    )
+    if np.isnan(value):
+        return "not measured"
+    return f"{numeral(value)}{unit}, {'met' if met else 'missed'}"
 
 
-def found(
+def measurement_of(
     measurements: list[Measurement], implementation: str, precision: str
 ) -> Measurement | None:
     """Return the measurement of an implementation in a precision, if it took part."""
@@ -83,12 +81,11 @@ def found(
 
 def ratio(measurements: list[Measurement], subject: str, peer: str, precision: str) -> float:
     """Return time of the peer / time of the subject, in the same precision; NaN without both."""
-    ours = found(measurements, subject, precision)
-    theirs = (
-        fastest(measurements, precision)
-        if peer == FASTEST
-        else found(measurements, peer, precision)
-    )
+    ours = measurement_of(measurements, subject, precision)
+    if peer == FASTEST:
+        theirs = fastest(measurements, precision)
+    else:
+        theirs = measurement_of(measurements, peer, precision)
     return theirs.seconds / ours.seconds if ours and theirs else float("nan")
 
 
@@ -125,14 +122,10 @@ def verdicts(row: Row, measurements: list[Measurement]) -> list[Verdict | Limit]
 
 def difference(measurements: list[Measurement], of: Measurement) -> float:
     """Return (log-likelihood − emjax's) / |emjax's|, emjax in float64 where it took part so."""
-    ours = [
-        m for m in measurements if m.implementation == "emjax" and np.isfinite(m.log_likelihood)
-    ]
-    return (
-        (of.log_likelihood - ours[0].log_likelihood) / abs(ours[0].log_likelihood)
-        if ours
-        else float("nan")
-    )
+    for m in measurements:
+        if m.implementation == "emjax" and np.isfinite(m.log_likelihood):
+            return (of.log_likelihood - m.log_likelihood) / abs(m.log_likelihood)
+    return float("nan")
 
 
 def agreement(measurements: list[Measurement], of: Measurement) -> str:
@@ -154,17 +147,14 @@ def numeral(value: float) -> str:
 
     A dash stands for none, where timing lost against noise.
     """
-    return (
-        "–"
-        if np.isnan(value) or value <= 0
-        else f"{value:.0f}"
-        if value >= 9.95
-        else f"{value:.2g}"
-    )
+    if np.isnan(value) or value <= 0:
+        return "–"
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def time(seconds: float) -> str:
     """Return seconds with two significant digits, never in powers of ten."""
     if np.isnan(seconds) or seconds <= 0:
         return "–"
-    return f"{seconds:.{max(0, 1 - int(np.floor(np.log10(max(seconds, 1e-9)))))}f}"
+    magnitude = int(np.floor(np.log10(max(seconds, 1e-9))))
+    return f"{seconds:.{max(0, 1 - magnitude)}f}"

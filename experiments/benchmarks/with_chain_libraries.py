@@ -92,9 +92,8 @@ def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
 
         chain, params, properties = dynamax_model(start, sizes)
         seen = data.pop("symbols")[..., None] if "emission" in start else data.pop("points")
-        emissions = jnp.asarray(
-            np.ascontiguousarray(seen.swapaxes(0, 1))
-        )  # (sequence, time, feature)
+        # (sequence, time, feature)
+        emissions = jnp.asarray(np.ascontiguousarray(seen.swapaxes(0, 1)))
 
         def step(params, emissions):
             statistics, _ = jax.vmap(lambda sequence: chain.e_step(params, sequence))(emissions)
@@ -107,25 +106,23 @@ def dynamax(fit_em: bool) -> Callable[[dict, dict, dict], Run]:
             )
 
         def fit(params, emissions, num_steps):
-            return chain.fit_em(params, properties, emissions, num_iters=num_steps, verbose=False)[
-                0
-            ]
+            settings = {"num_iters": num_steps, "verbose": False}
+            return chain.fit_em(params, properties, emissions, **settings)[0]
 
         compiled = jax.jit(fit, static_argnums=2) if fit_em else jax.jit(loop)
 
         def run(num_steps: int) -> Fit:
-            found = compiled(params, emissions, num_steps)
-            chances = {
-                "initial": found.initial.probs,
-                "transition": found.transitions.transition_matrix,
+            chain_params = compiled(params, emissions, num_steps)
+            after = {
+                "initial": chain_params.initial.probs,
+                "transition": chain_params.transitions.transition_matrix,
             }
+            emission = chain_params.emissions
             if "emission" in start:
-                own = {"emission": found.emissions.probs[:, 0]}
+                after["emission"] = emission.probs[:, 0]
             else:
-                own = {"loc": found.emissions.means, "scale": found.emissions.scale_diags}
-            return Fit(
-                {name: np.asarray(value) for name, value in (chances | own).items()}, num_steps
-            )
+                after |= {"loc": emission.means, "scale": emission.scale_diags}
+            return Fit({name: np.asarray(value) for name, value in after.items()}, num_steps)
 
         return run
 
@@ -141,11 +138,10 @@ def pomegranate(data: dict, start: dict, sizes: dict) -> Run:
     from pomegranate.distributions import Categorical, Normal
     from pomegranate.hmm import DenseHMM
 
-    seen = (
-        data.pop("symbols")[..., None].astype(np.int64)
-        if "emission" in start
-        else data.pop("points")
-    )
+    if "emission" in start:
+        seen = data.pop("symbols")[..., None].astype(np.int64)
+    else:
+        seen = data.pop("points")
     if start["initial"].dtype != np.float32:
         raise LeftOut("pomegranate casts its weights to float32")
     batch = torch.from_numpy(np.ascontiguousarray(seen.swapaxes(0, 1)))
@@ -178,13 +174,11 @@ def pomegranate(data: dict, start: dict, sizes: dict) -> Run:
         chain.fit(batch)
         params = {"initial": chain.starts.exp().numpy(), "transition": chain.edges.exp().numpy()}
         if "emission" in start:
-            return Fit(
-                params | {"emission": np.concatenate([d.probs.numpy() for d in states])}, num_steps
-            )
-        scale = np.sqrt(np.stack([d.covs.numpy() for d in states]))
-        return Fit(
-            params | {"loc": np.stack([d.means.numpy() for d in states]), "scale": scale}, num_steps
-        )
+            params["emission"] = np.concatenate([state.probs.numpy() for state in states])
+        else:
+            params["loc"] = np.stack([state.means.numpy() for state in states])
+            params["scale"] = np.sqrt(np.stack([state.covs.numpy() for state in states]))
+        return Fit(params, num_steps)
 
     return run
 

@@ -23,17 +23,13 @@ def crowd_kit(data: dict, start: dict, sizes: dict) -> Run:
 
     def run(num_steps: int) -> Fit:
         model = DawidSkene(n_iter=num_steps, tol=-np.inf).fit(frame)
-        index = pandas.MultiIndex.from_product(
-            [range(sizes["num_annotators"]), classes], names=["worker", "label"]
-        )
-        table = (
-            model.errors_.reindex(index)[list(classes)].fillna(0.0).to_numpy()
-        )  # (worker · label, class)
+        pairs = [range(sizes["num_annotators"]), classes]
+        index = pandas.MultiIndex.from_product(pairs, names=["worker", "label"])
+        # (worker · label, class)
+        table = model.errors_.reindex(index)[list(classes)].fillna(0.0).to_numpy()
         confusion = table.reshape(-1, len(classes), len(classes)).transpose(0, 2, 1)
-        return Fit(
-            {"prevalence": model.priors_[list(classes)].to_numpy(), "confusion": confusion},
-            len(model.loss_history_),
-        )
+        params = {"prevalence": model.priors_[list(classes)].to_numpy(), "confusion": confusion}
+        return Fit(params, len(model.loss_history_))
 
     return run
 
@@ -49,14 +45,8 @@ def step_mix(data: dict, start: dict, sizes: dict) -> Run:
         """StepMix at the given start; its own choices are k-means and random posteriors."""
 
         def _initialize_parameters(self, X, random_state):
-            measurement = {"pis": start["probs"].copy()}
-            self.set_parameters(
-                {
-                    "weights": start["weights"],
-                    "measurement": measurement,
-                    "measurement_in": X.shape[1],
-                }
-            )
+            params = {"weights": start["weights"], "measurement_in": X.shape[1]}
+            self.set_parameters(params | {"measurement": {"pis": start["probs"].copy()}})
 
     def run(num_steps: int) -> Fit:
         model = FromStart(
@@ -67,10 +57,9 @@ def step_mix(data: dict, start: dict, sizes: dict) -> Run:
             rel_tol=0.0,
             progress_bar=0,
         ).fit(answers)
-        found = model.get_parameters()
-        return Fit(
-            {"weights": found["weights"], "probs": found["measurement"]["pis"]}, model.n_iter_
-        )
+        params = model.get_parameters()
+        after = {"weights": params["weights"], "probs": params["measurement"]["pis"]}
+        return Fit(after, model.n_iter_)
 
     return run
 
@@ -159,11 +148,8 @@ def dynamax(data: dict, start: dict, sizes: dict) -> Run:
     import jax.numpy as jnp
     from dynamax.hidden_markov_model import MultinomialHMM
 
-    num_documents, num_words, num_topics = (
-        sizes["num_documents"],
-        sizes["num_words"],
-        sizes["num_topics"],
-    )
+    num_documents, num_words = sizes["num_documents"], sizes["num_words"]
+    num_topics = sizes["num_topics"]
     counts = np.zeros((num_documents, num_words), data["count"].dtype)
     counts[data["document"], data["word"]] = data["count"]
     emissions = jnp.asarray(counts[:, None, :])
@@ -182,26 +168,19 @@ def dynamax(data: dict, start: dict, sizes: dict) -> Run:
     def step(params, emissions):
         (initial, transitions, emission), _ = hmm.e_step(params, emissions)
         batch = jax.tree.map(lambda value: value[None], emission)
-        found = hmm.emission_component.m_step(params.emissions, properties.emissions, batch, None)[
-            0
-        ]
-        return tied(
-            params._replace(emissions=found), (initial + transitions.sum(0)) / num_documents
-        )
+        m_step = hmm.emission_component.m_step
+        words = m_step(params.emissions, properties.emissions, batch, None)[0]
+        weights = (initial + transitions.sum(0)) / num_documents
+        return tied(params._replace(emissions=words), weights)
 
     @jax.jit
     def loop(params, emissions, num_steps):
         return jax.lax.fori_loop(0, num_steps, lambda _, params: step(params, emissions), params)
 
     def run(num_steps: int) -> Fit:
-        found = loop(tied(params, jnp.asarray(start["weights"])), emissions, num_steps)
-        return Fit(
-            {
-                "weights": np.asarray(found.initial.probs),
-                "words": np.asarray(found.emissions.probs)[:, 0],
-            },
-            num_steps,
-        )
+        after = loop(tied(params, jnp.asarray(start["weights"])), emissions, num_steps)
+        words = np.asarray(after.emissions.probs)[:, 0]
+        return Fit({"weights": np.asarray(after.initial.probs), "words": words}, num_steps)
 
     return run
 

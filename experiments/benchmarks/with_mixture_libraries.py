@@ -36,11 +36,11 @@ def scikit_learn(covariance: str) -> Callable[[dict, dict, dict], Run]:
         }
 
         def run(num_steps: int) -> Fit:
-            found = GaussianMixture(max_iter=num_steps, **settings).fit(column)
-            loc = found.means_.reshape(start["loc"].shape)
-            spread = found.covariances_ if covariance == "full" else np.sqrt(found.covariances_)
+            fitted = GaussianMixture(max_iter=num_steps, **settings).fit(column)
+            loc = fitted.means_.reshape(start["loc"].shape)
+            spread = fitted.covariances_ if covariance == "full" else np.sqrt(fitted.covariances_)
             name = "covariance" if covariance == "full" else "scale"
-            return Fit({"weights": found.weights_, "loc": loc, name: spread}, found.n_iter_)
+            return Fit({"weights": fitted.weights_, "loc": loc, name: spread}, fitted.n_iter_)
 
         return run
 
@@ -70,16 +70,17 @@ def gmmx(covariance: str) -> Callable[[dict, dict, dict], Run]:
         )
 
         def run(num_steps: int) -> Fit:
-            found = EMFitter(max_iter=num_steps, tol=0.0, reg_covar=0.0).fit(column, mixture)
+            fitted = EMFitter(max_iter=num_steps, tol=0.0, reg_covar=0.0).fit(column, mixture)
             params = {
-                "weights": found.gmm.weights_numpy,
-                "loc": found.gmm.means_numpy.reshape(start["loc"].shape),
+                "weights": fitted.gmm.weights_numpy,
+                "loc": fitted.gmm.means_numpy.reshape(start["loc"].shape),
             }
-            values = found.gmm.covariances.values_numpy
+            values = fitted.gmm.covariances.values_numpy
             if covariance == "full":
-                return Fit(params | {"covariance": values}, int(found.n_iter))
+                return Fit(params | {"covariance": values}, int(fitted.n_iter))
             return Fit(
-                params | {"scale": np.sqrt(values).reshape(start["scale"].shape)}, int(found.n_iter)
+                params | {"scale": np.sqrt(values).reshape(start["scale"].shape)},
+                int(fitted.n_iter),
             )
 
         return run

@@ -43,21 +43,17 @@ def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
     index = data["annotator"] * num_classes + data["label"]
 
     def step(params):
-        table = (
-            log(params["confusion"]).transpose(1, 0, 2).reshape(num_classes, -1)
-        )  # (class, annotator · label)
+        # (class, annotator · label)
+        table = log(params["confusion"]).transpose(1, 0, 2).reshape(num_classes, -1)
         joint = np.stack([np.bincount(item, row[index], num_items) for row in table], axis=1)
         r = posterior(joint + log(params["prevalence"]))
         labels = [
             np.bincount(index, r[item, c], num_annotators * num_classes) for c in range(num_classes)
         ]
-        confusion = (
-            np.stack(labels).reshape(num_classes, num_annotators, num_classes).transpose(1, 0, 2)
-        )
-        return {
-            "prevalence": r.mean(axis=0),
-            "confusion": confusion / confusion.sum(axis=2, keepdims=True),
-        }
+        counts = np.stack(labels).reshape(num_classes, num_annotators, num_classes)
+        counts = counts.transpose(1, 0, 2)
+        confusion = counts / counts.sum(axis=2, keepdims=True)
+        return {"prevalence": r.mean(axis=0), "confusion": confusion}
 
     return runner(step, start)
 

@@ -37,7 +37,7 @@ class Contestant:
         data, start = (loaded(Path(directory), kind, precision) for kind in ("data", "start"))
         self.run: Run = setup(implementation, model)(data, start, sizes)
         self.directory, self.short, self.long = Path(directory), *steps
-        self.found: Fit | None = None
+        self.fit: Fit | None = None
 
     def first(self) -> dict:
         """Run both lengths for the first time.
@@ -46,7 +46,7 @@ class Contestant:
         """
         before = reset_peak()
         first, _ = self.timed(self.short)
-        _, self.found = self.timed(self.long)
+        _, self.fit = self.timed(self.long)
         memory = peak() - before
         later, _ = self.timed(self.short)
         return {"compile": max(first - later, 0.0), "memory": memory}
@@ -59,23 +59,23 @@ class Contestant:
         seconds, end = [], time.perf_counter() + budget
         while not seconds or time.perf_counter() < end:
             short, fewer = self.timed(self.short)
-            long, self.found = self.timed(self.long)
-            seconds.append((long - short) / max(self.found.num_steps - fewer.num_steps, 1))
+            long, self.fit = self.timed(self.long)
+            seconds.append((long - short) / max(self.fit.num_steps - fewer.num_steps, 1))
         return {"seconds": seconds}
 
     def finish(self) -> dict:
         """Save the parameters after the long run."""
-        assert self.found is not None
-        params = {name: np.asarray(value, np.float64) for name, value in self.found.params.items()}
+        assert self.fit is not None
+        params = {name: np.asarray(value, np.float64) for name, value in self.fit.params.items()}
         path = self.directory / f"found_{os.getpid()}.npz"
         np.savez(path, **params)
-        return {"params": str(path), "num_steps": int(self.found.num_steps)}
+        return {"params": str(path), "num_steps": int(self.fit.num_steps)}
 
     def timed(self, num_steps: int) -> tuple[float, Fit]:
         """Return the seconds that a run took, and what it found."""
         start = time.perf_counter()
-        found = self.run(num_steps)
-        return time.perf_counter() - start, found
+        fit = self.run(num_steps)
+        return time.perf_counter() - start, fit
 
 
 def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
@@ -92,9 +92,8 @@ def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
 def reset_peak() -> int:
     """Let the peak start at what is held now, where Linux lets us; return that, in bytes."""
     if "jax" in sys.modules:
-        sys.modules["jax"].block_until_ready(
-            sys.modules["jax"].live_arrays()
-        )  # copies run in the background
+        # copies run in the background
+        sys.modules["jax"].block_until_ready(sys.modules["jax"].live_arrays())
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -134,10 +133,8 @@ def main() -> None:
             reply = {"left_out": str(reason)}
         except Exception as error:
             traceback.print_exc()
-            reply = {
-                "failed": f"{type(error).__name__}: "
-                f"{str(error).splitlines()[0] if str(error) else ''}"
-            }
+            sentence = str(error).splitlines()[0] if str(error) else ""
+            reply = {"failed": f"{type(error).__name__}: {sentence}"}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 
