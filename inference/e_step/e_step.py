@@ -17,7 +17,8 @@ from jax.typing import ArrayLike
 
 from emjax.e_step.blocks import Instance, blocks_of, can_be_cut, cut, cut_term
 from emjax.e_step.products import cells, inner_product
-from emjax.elimination.factors import Deferred, Factor, Variable
+from emjax.elimination.algebra import TableAlgebra
+from emjax.elimination.factors import Cells, Deferred, Factor, Variable
 from emjax.elimination.log_partition import log_partition
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_term
@@ -210,7 +211,9 @@ def log_z(
                 term, [replace(n, array=a) for n, a in zip(named, own, strict=True)], fast, dim
             )
         )
-    return part.constant + log_partition(factors, part.latents, temperature, fast, part.chains)
+    return part.constant + log_partition(
+        factors, part.latents, TableAlgebra(temperature, fast, part.chains)
+    )
 
 
 def _time_axis(term: Term, part: Instance) -> int | None:
@@ -260,7 +263,7 @@ def term_factor(
         else None
     )
     if found is not None:
-        return Factor(axes, shape, found.table, term.without_multiplicity, found.index, found.gate)
+        return Factor(axes, shape, found, term.without_multiplicity)
     if defer is not None:
 
         def part(start, rows: int):
@@ -272,13 +275,13 @@ def term_factor(
         return Factor(
             axes,
             shape,
-            Deferred(part, term.kept.index(defer), term.elements[defer]),
+            Cells(Deferred(part, term.kept.index(defer), term.elements[defer])),
             term.without_multiplicity,
         )
     return Factor(
         axes,
         shape,
-        inner_product(pairs, term.latent_axes, term.kept, rank, fast),
+        Cells(inner_product(pairs, term.latent_axes, term.kept, rank, fast)),
         term.without_multiplicity,
     )
 
@@ -362,7 +365,7 @@ def _marginals(
             whole,
             whole.tables,
             temperature,
-            [Factor(own, shapes[name], tables[name]) for name, own in axes.items()],
+            [Factor(own, shapes[name], Cells(tables[name])) for name, own in axes.items()],
             fast,
         )
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.elimination.factors import Cells
 from emjax.graph.statistics import Statistic
 from emjax.numerics import guards
 from emjax.numerics.arrays import in_order
@@ -57,17 +58,6 @@ def inner_product(
         else:
             total = total + operands.contracted()
     return total + _product(columns, names) if columns else total
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """⟨η, t⟩ as a table: with an `index`, `table` is (row, *latents) and is read at it; else
-    (elements of length 1, *latents). `gate`: where it counts.
-    """
-
-    table: Any
-    index: Any
-    gate: Any
 
 
 def cells(

@@ -7,7 +7,6 @@ it meets is read at one element, its *parent*, for each element of this one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.elimination.factors import Factor, Variable
-from emjax.numerics.arrays import in_order
+from emjax.numerics.arrays import broadcast, in_order
 from emjax.tables.indices import Affine, Dense, Index
 from emjax.tables.lookup import affine
 from emjax.tables.named import Axis, constant
@@ -24,8 +23,10 @@ from emjax.tables.named import Axis, constant
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """All factors of one latent, aligned with its elements: `axes` are the other latents that it
-    meets.
+    """All factors of one latent, laid out over its elements.
+
+    - `factors`: each has the latent's elements.
+    - `axes`: the other latents that they meet.
     """
 
     factors: tuple[Factor, ...]
@@ -35,169 +36,165 @@ class Joint:
 def joined(
     factors: Sequence[Factor], variable: Variable, remaining: Mapping[Any, Variable]
 ) -> Joint | None:
-    """Align every factor of a latent with its elements, or return None if that cannot be
-    done yet.
-    """
-    touching = [
-        (factor, own)
-        for factor in factors
-        if (own := [axis for axis in factor.axes if axis.source == variable.name])
-    ]
-    if any(len(own) > 1 for _, own in touching):
+    """Return all factors of a latent laid out over its elements; None if they cannot be yet."""
+    touching = [factor for factor in factors if factor.axes_of(variable.name)]
+    if any(len(factor.axes_of(variable.name)) > 1 for factor in touching):
         return None
-    found = []
-    for factor, own in touching:
-        one = laid_out(factor, own[0], variable, remaining)
-        if one is None:
+    members = []
+    others: dict = {}
+    for factor in touching:
+        member = laid_out(factor, variable, remaining)
+        if member is None:
             return None
-        found.append(one)
-    axes = {
-        axis.key: axis for factor in found for axis in factor.axes if axis.source != variable.name
-    }
-    return Joint(tuple(found), tuple(axes.values()))
+        members.append(member)
+        others |= {axis.key: axis for axis in member.axes if axis.source != variable.name}
+    return Joint(tuple(members), tuple(others.values()))
 
 
 def laid_out(
-    factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]
+    factor: Factor, variable: Variable, remaining: Mapping[Any, Variable]
 ) -> Factor | None:
-    """Return the factor with its elements in the latent's own order, summed where several fall on
-    one.
+    """Return the factor over the elements of a latent that it reads along one axis.
+
+    Rows that fall on one element are added up. None, where an element would meet several elements
+    of another of the `remaining` latents.
     """
-    if isinstance(own.index, Dense) and isinstance(own.index.array, np.ndarray):
-        found = affine(constant(own.index.array))
-        own = replace(own, index=found) if found is not None else own
-    order = permutation(own.index, factor.shape, variable.shape)
+    (along,) = factor.axes_of(variable.name)
+    if isinstance(along.index, Dense) and isinstance(along.index.array, np.ndarray):
+        along = replace(along, index=affine(constant(along.index.array)) or along.index)
+    order = permutation(along.index, factor.shape, variable.shape)
     if order is not None:
         return _transposed(factor, order, variable)
-    varies = own.varies
-    if any(
-        axis.varies[d] and not varies[d] for axis in factor.axes for d in range(len(factor.shape))
-    ):
-        return None
-    return _scattered(factor, own, variable, remaining)
+    for axis in factor.axes:
+        if any(v and not known for v, known in zip(axis.varies, along.varies, strict=True)):
+            return None
+    return _added_up(factor, along, variable, remaining)
 
 
-def permutation(index: Index, shape, target) -> list | None:
-    """Return, for each axis of the latent, the factor's axis that runs along it, if they match one
-    to one.
+def permutation(
+    index: Index, shape: Sequence[int], target: Sequence[int]
+) -> list[int | None] | None:
+    """Return the axis of `shape` that runs along each axis of `target`, None for one of length 1.
+
+    `index` numbers the elements of `target` at each element of `shape`; the result is None unless
+    they match one to one.
     """
     if not isinstance(index, Affine) or index.offset != 0:
         return None
     wanted = Affine.identity(target).strides
     order: list[int | None] = []
     for stride, size in zip(wanted, target, strict=True):
+        if stride == 0:
+            order.append(None)
+            continue
         matches = [
             d
             for d in range(len(shape))
-            if stride != 0 and index.strides[d] == stride and shape[d] == size and d not in order
+            if index.strides[d] == stride and shape[d] == size and d not in order
         ]
-        if stride != 0 and not matches:
+        if not matches:
             return None
-        order.append(matches[0] if matches else None)
-    used = [d for d in order if d is not None]
-    return order if all(d in used for d in range(len(shape))) else None
+        order.append(matches[0])
+    return order if all(d in order for d in range(len(shape))) else None
 
 
 def _transposed(factor: Factor, order: Sequence[int | None], variable: Variable) -> Factor:
     if list(order) == list(range(len(variable.shape))):
         return factor
-    lead = len(factor.shape)
-    array = in_order(factor.array, [*order, *range(lead, lead + len(factor.axes))])
-    return factor.replaced(array, tuple(axis.placed(order) for axis in factor.axes), variable.shape)
-
-
-def _scattered(
-    factor: Factor, own: Axis, variable: Variable, remaining: Mapping[Any, Variable]
-) -> Factor | None:
-    """Add a factor's rows up by the element of the latent that each belongs to."""
-    shape = factor.shape
-    index = (
-        np.broadcast_to(own.index.dense(shape), shape)
-        if own.index.is_known
-        else jnp.broadcast_to(own.index.dense(shape), shape)
+    rank = len(factor.shape)
+    axes = tuple(axis.placed(order) for axis in factor.axes)
+    return factor.mapped(
+        lambda array: in_order(array, [*order, *range(rank, array.ndim)]), axes, variable.shape
     )
-    parents = []
+
+
+def _added_up(
+    factor: Factor, along: Axis, variable: Variable, remaining: Mapping[Any, Variable]
+) -> Factor | None:
+    """Return the factor's rows added up by the element of the latent that each belongs to."""
+    shape, rank = factor.shape, len(factor.shape)
+    index = broadcast(along.index.dense(shape), shape)
+    axes = []
     for axis in factor.axes:
-        if axis.source == own.source:
-            parents.append(replace(axis, index=Affine.identity(variable.shape)))
-            continue
-        parent = _parent(axis, own, index, shape, variable, math.prod(remaining[axis.source].shape))
+        if axis.source == along.source:
+            parent = Affine.identity(variable.shape)
+        else:
+            num_parents = remaining[axis.source].count
+            parent = _parent(axis, along, index, shape, variable, num_parents)
         if parent is None:
             return None
-        parents.append(replace(axis, index=parent))
-    rank = len(shape)
-    array = factor.array
-    values = jnp.broadcast_to(array, shape + array.shape[rank:]).reshape((-1,) + array.shape[rank:])
-    zeros = jnp.zeros((math.prod(variable.shape),) + values.shape[1:], values.dtype)
-    total = zeros.at[index.reshape(-1)].add(
-        values, mode="promise_in_bounds", wrap_negative_indices=False
-    )
-    return factor.replaced(
-        total.reshape(variable.shape + values.shape[1:]), tuple(parents), variable.shape
-    )
+        axes.append(replace(axis, index=parent))
+
+    def summed(array):
+        rows = jnp.broadcast_to(array, shape + array.shape[rank:]).reshape(-1, *array.shape[rank:])
+        zeros = jnp.zeros((variable.count, *rows.shape[1:]), rows.dtype)
+        total = zeros.at[index.reshape(-1)].add(
+            rows, mode="promise_in_bounds", wrap_negative_indices=False
+        )
+        return total.reshape(variable.shape + rows.shape[1:])
+
+    return factor.mapped(summed, tuple(axes), variable.shape)
 
 
 def _parent(
-    axis: Axis, own: Axis, index, shape, variable: Variable, num_parents: int
+    axis: Axis, along: Axis, index, shape: Sequence[int], variable: Variable, num_parents: int
 ) -> Index | None:
-    """Return which of the `num_parents` elements of another latent each element of this one meets,
-    if it is always the same.
+    """Return which of `num_parents` elements of another latent each element meets; None if several.
 
-    An element of this latent that no row reads may be given any parent: its own sum is a constant
-    to the parent.
+    `along` reads the latent itself, at the elements `index`, where `axis` reads the other. An
+    element that no row reads may be given any parent: its own sum is a constant to the parent.
     """
-    count = math.prod(variable.shape)
     if not any(axis.varies):
-        return (
-            Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape))
-            if axis.index.is_known
-            else None
-        )
-    if axis.index.key == own.index.key:
-        return (
-            Affine.identity(variable.shape)
-            if count <= num_parents
-            else _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
-        )
-    if (
-        isinstance(axis.index, Dense)
-        and isinstance(own.index, Dense)
-        and (outer := axis.index.before(own.index)) is not None
-    ):
-        return _on_elements(outer, variable.shape)
+        if not axis.index.is_known:
+            return None
+        return Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape))
+    if axis.index.key == along.index.key:
+        if variable.count <= num_parents:
+            return Affine.identity(variable.shape)
+        return _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
+    if isinstance(axis.index, Dense) and isinstance(along.index, Dense):
+        outer = axis.index.before(along.index)
+        if outer is not None:
+            return _on_elements(outer, variable.shape)
     if not (axis.index.is_known and isinstance(index, np.ndarray)):
         return None
-    other = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
-    flat = index.reshape(-1)
-    parent = np.zeros(count, np.int32)
-    parent[flat] = other
-    if not (parent[flat] == other).all():
+    return _known_parent(broadcast(axis.index.dense(shape), shape), index, variable)
+
+
+def _known_parent(parents: np.ndarray, index: np.ndarray, variable: Variable) -> Index | None:
+    """Return the parent of each element that the rows `index` read; None if one has several."""
+    parents, elements = parents.reshape(-1), index.reshape(-1)
+    parent_of = np.zeros(variable.count, np.int32)
+    parent_of[elements] = parents
+    if not (parent_of[elements] == parents).all():
         return None
-    covered = np.zeros(count, bool)
-    covered[flat] = True
-    parent = parent.reshape(variable.shape)
-    return _smooth(parent, covered.reshape(variable.shape))
+    covered = np.zeros(variable.count, bool)
+    covered[elements] = True
+    return _smooth(parent_of.reshape(variable.shape), covered.reshape(variable.shape))
 
 
 def _on_elements(outer: Dense, shape: Sequence[int]) -> Dense:
-    """Lay an index of one axis out over a latent's elements; those beyond its end are read by no
-    row, and get 0.
+    """Return an index of one axis laid out over a latent's elements.
+
+    Those beyond its end are read by no row, and get 0.
     """
-    count = math.prod(shape)
+    count = int(np.prod(shape))
     array = outer.array[:count]
-    array = (np if isinstance(array, np.ndarray) else jnp).pad(array, (0, count - array.size))
-    return replace(outer, array=array.reshape(shape))
+    pad = np.pad if isinstance(array, np.ndarray) else jnp.pad
+    return replace(outer, array=pad(array, (0, count - array.size)).reshape(shape))
 
 
 def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
-    """Return an index that agrees with `parent` on the covered elements, constant along axes where
-    it can be.
-    """
+    """Return an index that is `parent` where `covered`, constant along axes where it can be."""
     array = parent
     for d in range(array.ndim):
-        filled = np.where(covered, array, -1)
-        top = filled.max(axis=d, keepdims=True)
-        if (np.where(covered, array == top, True)).all():
+        top = np.where(covered, array, -1).max(axis=d, keepdims=True)
+        if np.where(covered, array == top, True).all():
             array, covered = np.maximum(top, 0), covered.any(axis=d, keepdims=True)
-    found = affine(constant(array))
-    return found if found is not None and covered.all() else Dense.of(array)
+    # where no row reads an element, numbers that happen to be affine would claim more than is known
+    return index_of(array) if covered.all() else Dense.of(array)
+
+
+def index_of(array: np.ndarray) -> Index:
+    """Return known numbers of elements as an index, affine where they are."""
+    return affine(constant(array)) or Dense.of(array)

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.elimination.alignment import index_of
 from emjax.elimination.factors import Factor, Variable, settled
-from emjax.tables.indices import Affine, Dense
-from emjax.tables.lookup import affine
-from emjax.tables.named import Axis, constant
+from emjax.numerics.arrays import broadcast
+from emjax.tables.indices import Affine, Dense, Index
+from emjax.tables.named import Axis
 
+# Each element is summed out by operations of its own, which all have to be traced and compiled.
 MOST_SPLIT_ELEMENTS = 64
 
 
-def split_elements(factors: list[Factor], remaining: dict) -> tuple[list[Factor], dict]:
-    """Take the smallest coupled latent element by element: its elements become latents of their
-    own.
+def split_elements(
+    factors: Sequence[Factor], remaining: Mapping[Any, Variable]
+) -> tuple[list[Factor], dict[Any, Variable]]:
+    """Return factors and latents with the smallest coupled latent taken element by element.
+
+    Each element is then a latent of its own, named (latent, element).
     """
-    candidates = sorted(
-        (math.prod(v.shape), str(name))
-        for name, v in remaining.items()
-        if not isinstance(name, tuple)
-    )
-    names = {str(name): name for name in remaining}
-    for count, text in candidates:
-        name = names[text]
-        known = all(axis.index.is_known for f in factors for axis in f.axes if axis.source == name)
-        if known and count <= MOST_SPLIT_ELEMENTS:
-            return _split(factors, remaining, name)
+    candidates = [v for v in remaining.values() if not isinstance(v.name, tuple)]
+    for variable in sorted(candidates, key=lambda v: (v.count, str(v.name))):
+        read = [axis for factor in factors for axis in factor.axes_of(variable.name)]
+        if variable.count <= MOST_SPLIT_ELEMENTS and all(axis.index.is_known for axis in read):
+            rest = {name: v for name, v in remaining.items() if name != variable.name}
+            return _split_factors(factors, variable.name), rest | _split_variable(variable)
     coupled = ", ".join(f"'{name}'" for name in remaining)
     raise ValueError(
         f"Latents {coupled} are coupled in a loop: one element of each meets several elements of "
@@ -40,70 +42,79 @@ def split_elements(factors: list[Factor], remaining: dict) -> tuple[list[Factor]
     )
 
 
-def _split(factors, remaining, name):
-    variable = remaining.pop(name)
-    count = math.prod(variable.shape)
-    for element in range(count):
-        multiplicity = (
-            None
-            if variable.multiplicity is None
-            else jnp.broadcast_to(variable.multiplicity, variable.shape)
-            .reshape(-1)[element]
-            .reshape(())
-        )
-        remaining[(name, element)] = Variable(
-            (name, element),
-            variable.size,
-            (),
-            multiplicity,
-            variable.multiplicity_key,
-            variable.plates,
-            variable.order,
-        )
-    return [piece for factor in factors for piece in _pieces(factor, name)], remaining
+def _split_variable(variable: Variable) -> dict[Any, Variable]:
+    """Return each element of a latent as a latent of one element."""
+    elements = {}
+    for number in range(variable.count):
+        multiplicity = variable.multiplicity
+        if multiplicity is not None:
+            flat = jnp.broadcast_to(multiplicity, variable.shape).reshape(-1)
+            multiplicity = flat[number].reshape(())
+        name = (variable.name, number)
+        elements[name] = replace(variable, name=name, shape=(), multiplicity=multiplicity)
+    return elements
 
 
-def _pieces(factor: Factor, name) -> list[Factor]:
-    """Cut a factor by the element of a latent that it touches."""
-    position = next((i for i, axis in enumerate(factor.axes) if axis.source == name), None)
-    if position is None:
-        return [factor]
-    axis, shape, rank = factor.axes[position], factor.shape, len(factor.shape)
-    flat = np.broadcast_to(axis.index.dense(shape), shape).reshape(-1)
-    array = factor.array
-    values = jnp.broadcast_to(array, shape + array.shape[rank:]).reshape((-1,) + array.shape[rank:])
+def _split_factors(factors: Sequence[Factor], name) -> list[Factor]:
+    """Return factors cut by the elements of a latent that they read."""
     pieces = []
-    for element in np.unique(flat):
-        rows = np.flatnonzero(flat == element)
-        axes = []
-        for i, other in enumerate(factor.axes):
-            if i == position:
-                axes.append(Axis((name, int(element)), axis.size, Affine(0, (0,))))
-            else:
-                dense = other.index.dense(shape)
-                dense = (
-                    (np if isinstance(dense, np.ndarray) else jnp)
-                    .broadcast_to(dense, shape)
-                    .reshape(-1)[rows]
-                )
-                found = affine(constant(dense)) if isinstance(dense, np.ndarray) else None
-                axes.append(replace(other, index=found or Dense.of(dense)))
-        piece = settled(factor.replaced(values[rows], tuple(axes), (len(rows),)))
-        pieces.extend(_pieces(_without_repeats(piece), name))
+    for factor in factors:
+        pieces += _pieces(factor, name)
     return pieces
 
 
+def _pieces(factor: Factor, name) -> list[Factor]:
+    """Return a factor cut by the element of a latent that its rows read, one piece for each."""
+    if not factor.axes_of(name):
+        return [factor]
+    rows = _in_rows(factor)
+    position = [axis.source for axis in rows.axes].index(name)
+    elements = rows.axes[position].index.array
+    pieces = []
+    for element in np.unique(elements):
+        which = np.flatnonzero(elements == element)
+        axes = [replace(axis, index=_at_rows(axis.index, which)) for axis in rows.axes]
+        axes[position] = Axis((name, int(element)), axes[position].size, Affine(0, (0,)))
+        piece = rows.mapped(lambda array, which=which: array[which], tuple(axes), which.shape)
+        # another axis may read the same latent, at other elements
+        pieces += _pieces(_without_repeats(settled(piece)), name)
+    return pieces
+
+
+def _in_rows(factor: Factor) -> Factor:
+    """Return the factor with its elements in one axis, and an array as the index of each latent."""
+    shape, rank = factor.shape, len(factor.shape)
+    axes = []
+    for axis in factor.axes:
+        elements = broadcast(axis.index.dense(shape), shape).reshape(-1)
+        axes.append(replace(axis, index=Dense.of(elements)))
+
+    def flattened(array):
+        tail = array.shape[rank:]
+        return jnp.broadcast_to(array, shape + tail).reshape((-1, *tail))
+
+    return factor.mapped(flattened, tuple(axes), (math.prod(shape),))
+
+
+def _at_rows(index: Dense, which: np.ndarray) -> Index:
+    array = index.array[which]
+    return index_of(array) if index.is_known else Dense.of(array)
+
+
 def _without_repeats(factor: Factor) -> Factor:
-    """Two axes of a factor that read the same element become one."""
+    """Return the factor with one axis in place of two that read the same element."""
+    rank = len(factor.shape)
     keys = [axis.key for axis in factor.axes]
     for i, key in enumerate(keys):
-        if key in keys[:i]:
-            rank = len(factor.shape)
-            first = keys.index(key)
-            array = jnp.moveaxis(
-                jnp.diagonal(factor.array, axis1=rank + first, axis2=rank + i), -1, rank + first
+        first = keys.index(key)
+        if first < i:
+            axes = factor.axes[:i] + factor.axes[i + 1 :]
+            diagonal = factor.mapped(
+                lambda array, i=i, first=first: jnp.moveaxis(
+                    jnp.diagonal(array, axis1=rank + first, axis2=rank + i), -1, rank + first
+                ),
+                axes,
+                factor.shape,
             )
-            return _without_repeats(
-                factor.replaced(array, factor.axes[:i] + factor.axes[i + 1 :], factor.shape)
-            )
+            return _without_repeats(diagonal)
     return factor

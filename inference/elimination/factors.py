@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,59 +13,105 @@ from emjax.tables.named import Axis
 
 @dataclass(frozen=True, eq=False)
 class Deferred:
-    """A table that is computed a stretch at a time: `part(start, rows)` is its positions start …
-    start + rows − 1 along the axis `dim`, of `size`.
+    """A table that is computed a stretch at a time.
+
+    - `part(start, rows)`: its positions start … start + rows − 1 along one axis.
+    - `dim`: that axis.
+    - `size`: its length.
     """
 
     part: Callable
     dim: int
     size: int
 
+    @property
+    def array(self):
+        """The table at all positions."""
+        return self.part(0, self.size)
+
 
 @dataclass(frozen=True, eq=False)
-class Factor:
-    """A function of latents: `array` is (elements…, one axis for each of `axes`), element axes of
-    length 1 where it does not vary.
+class Cells:
+    """An array (elements…, *values): a table, read at an index, where a gate is open.
 
-    A total over the copies of its elements, or what one copy contributes (`per_copy`). With an
-    `index`, an integer for each element, the array is not there yet: it is `table`[index]; the
-    table may be `Deferred`. With a `gate`, true or false for each element, it is zero where that is
-    false.
+    - `table`: the array, of length 1 along elements that it does not vary along; with an `index`,
+      (row, *values). It may be `Deferred`.
+    - `index`: the row that each element reads, (elements…).
+    - `gate`: whether each element counts, (elements…): the array is zero where it does not.
     """
 
-    axes: tuple[Axis, ...]
-    shape: tuple[int, ...]
     table: Any
-    per_copy: bool = False
     index: Any = None
     gate: Any = None
 
     @property
     def array(self):
-        table = (
-            self.table.part(0, self.table.size) if isinstance(self.table, Deferred) else self.table
-        )
+        """The array at every element."""
+        table = self.table.array if isinstance(self.table, Deferred) else self.table
         return self.gated(self.read(table), 0)
 
     def read(self, table):
-        """Return a function of the table's entries at every element."""
+        """Return the entries at every element of a table of as many rows: (elements…, *values)."""
         return rows_of(table, self.index)
 
     def gated(self, array, otherwise):
-        """Return an array over the elements, with another value where the factor does not count."""
+        """Return an array (elements…, *values) with another value at elements that do not count."""
         return gated(self.gate, array, otherwise)
 
-    def replaced(self, array, axes: tuple[Axis, ...], shape: tuple[int, ...]) -> Factor:
-        return Factor(axes, shape, array, self.per_copy)
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A function of latents for each of its elements: a table of log-densities.
+
+    - `axes`: the latents that it is a function of, and which of their elements each element reads.
+    - `shape`: the shape of its elements.
+    - `cells`: (elements…, one axis for each of `axes`).
+    - `without_multiplicity`: whether it is what one copy of its latents contributes; else it is a
+      total over their copies.
+    """
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+    cells: Cells
+    without_multiplicity: bool = False
+
+    @property
+    def array(self):
+        """Its values: (elements…, one axis for each of `axes`)."""
+        return self.cells.array
+
+    @property
+    def total(self):
+        """The number that a factor is of which no latent and no element is left."""
+        return self.array.reshape(())
+
+    def axes_of(self, name) -> list[Axis]:
+        """Return the axes that read a latent."""
+        return [axis for axis in self.axes if axis.source == name]
+
+    def reads_any(self, names: Collection) -> bool:
+        """Whether it is a function of one of these latents."""
+        return any(axis.source in names for axis in self.axes)
+
+    def mapped(self, function: Callable, axes: tuple[Axis, ...], shape: tuple[int, ...]) -> Factor:
+        """Return the factor of other axes and elements that a function makes of its values.
+
+        Order of elimination, alignment and crossed plates see a factor's values through this
+        alone, and never what follows the axes of latents.
+        """
+        return Factor(axes, shape, Cells(function(self.array)), self.without_multiplicity)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A latent to sum out: its number of values, its elements' shape, and their multiplicity (None:
-    one).
+    """A latent to sum out.
 
-    `multiplicity_key`: what identifies that; `plates` and `order`: where it stands in the
-    program.
+    - `size`: its number of values.
+    - `shape`: the shape of its elements.
+    - `multiplicity`: how often each element counts, (elements…), of length 1 along axes where that
+      is equal; None: once.
+    - `multiplicity_key`: what identifies the multiplicity.
+    - `plates`, `order`: where it stands in the program.
     """
 
     name: Any
@@ -75,6 +121,11 @@ class Variable:
     multiplicity_key: Any = None
     plates: frozenset[str] = frozenset()
     order: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of its elements."""
+        return math.prod(self.shape)
 
     def encloses(self, other: Variable) -> bool:
         """Whether another latent's copies are copies within each of this one's."""
@@ -86,15 +137,16 @@ class Variable:
 
 
 def settled(factor: Factor) -> Factor:
-    """Sum a factor over the elements that none of its latents distinguishes."""
+    """Return the factor summed over the elements that none of its latents distinguishes."""
     rank = len(factor.shape)
     gone = [d for d in range(rank) if not any(axis.varies[d] for axis in factor.axes)]
     if not gone:
         return factor
-    array = factor.array
-    array = array.sum(axis=tuple(gone)) * math.prod(
-        factor.shape[d] for d in gone if array.shape[d] == 1
-    )
     kept = [d for d in range(rank) if d not in gone]
+
+    def summed(array):
+        times = math.prod(factor.shape[d] for d in gone if array.shape[d] == 1)
+        return array.sum(axis=tuple(gone)) * times
+
     axes = tuple(axis.placed(kept) for axis in factor.axes)
-    return factor.replaced(array, axes, tuple(factor.shape[d] for d in kept))
+    return factor.mapped(summed, axes, tuple(factor.shape[d] for d in kept))

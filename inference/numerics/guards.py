@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
 
 # exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0,
@@ -104,13 +105,15 @@ def is_soft(temperature) -> bool:
     return isinstance(temperature, int | float) and temperature == 1
 
 
-def tempered_logsumexp(x, temperature: ArrayLike, num_axes: int):
-    """Return τ log Σ exp(x / τ) over the last axes; τ = 0 is the maximum, whose gradient is one-hot
-    (first of equals).
+def tempered_logsumexp(x: ArrayLike, temperature: ArrayLike, num_axes: int) -> Array:
+    """Return τ log Σ exp(x / τ) over the last axes; of none, x itself.
 
-    `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf; entries here are
-    never below `LOG_ZERO`, and the gradient is the posterior. Source: Darwiche (2003), theorem 1.
+    τ = 0 is the maximum, whose gradient is one-hot (first of equals). The gradient is the
+    posterior; `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf, but
+    entries here are never below `LOG_ZERO`. Source: Darwiche (2003), theorem 1.
     """
+    if num_axes == 0:
+        return x
     flat = x.reshape(*x.shape[: x.ndim - num_axes], -1)
     if isinstance(temperature, (int, float)) and temperature == 0:
         best = jax.lax.stop_gradient(jnp.argmax(flat, axis=-1))

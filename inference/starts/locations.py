@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.elimination.factors import Factor
+from emjax.elimination.factors import Cells, Factor
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_axes, filled_term
 from emjax.graph.sufficient import transformed
@@ -355,5 +355,5 @@ def wanted(
         table = jnp.where(is_other, UNWANTED, 0.0).reshape(
             shape + tuple(axis.size for axis in axes)
         )
-        factors.append(Factor(axes, shape, table, per_copy=True))
+        factors.append(Factor(axes, shape, Cells(table), without_multiplicity=True))
     return factors

@@ -24,7 +24,7 @@ import numpy as np
 
 from emjax.e_step.blocks import Instance
 from emjax.e_step.e_step import instance_of, statistics_with
-from emjax.elimination.factors import Factor
+from emjax.elimination.factors import Cells, Factor
 from emjax.families.bounds import bounds_of
 from emjax.families.family import Family
 from emjax.graph.factor_graph import FactorGraph
@@ -65,7 +65,7 @@ def random_responsibilities(
         log_q = jax.nn.log_softmax(
             -jax.random.gumbel(key, (*latent.shape, latent.size), jnp.result_type(float))
         )
-        factors.append(Factor((axis,), latent.shape, log_q, per_copy=True))
+        factors.append(Factor((axis,), latent.shape, Cells(log_q), without_multiplicity=True))
     return _maximized(maximizers, params, constants, statistics_with(_indifferent(whole), factors))
 
 

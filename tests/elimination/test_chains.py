@@ -21,7 +21,8 @@ from numpyro.distributions import biject_to, constraints
 from emjax import EM
 from emjax.distributions import Select
 from emjax.e_step.e_step import e_step, instance_of
-from emjax.elimination import crossed, log_partition
+from emjax.elimination import crossed
+from emjax.elimination.algebra import TableAlgebra
 from emjax.graph import symbols
 from emjax.numerics import guards
 from tests.oracles.brute_force import JointTable, complete_log_likelihood, joint_table
@@ -182,12 +183,12 @@ def orders(monkeypatch) -> list[int]:
     monkeypatch.setattr(crossed, "MOST_SPLIT_ELEMENTS", 0)
     found = []
 
-    def summed_chain(chain, *rest):
+    def chain_summed_out(algebra, chain, multiplicity):
         found.append(chain.order)
-        return original(chain, *rest)
+        return original(algebra, chain, multiplicity)
 
-    original = log_partition.summed_chain
-    monkeypatch.setattr(log_partition, "summed_chain", summed_chain)
+    original = TableAlgebra.chain_summed_out
+    monkeypatch.setattr(TableAlgebra, "chain_summed_out", chain_summed_out)
     return found
 
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from emjax.elimination.chains.layout import Chain
 
@@ -28,101 +29,101 @@ from emjax.elimination.chains.layout import Chain
 # a CPU, more on an accelerator).
 SMALL_STEP = {"cpu": 2**13}
 SMALL_STEP_ELSEWHERE = 2**18
+# Shorter chains are no gain: three passes in place of one have to be compiled.
 FEWEST_STEPS = 4096
 START = ("start of a segment", None)
 
 
 def number_of_segments(chain: Chain, steps: int) -> int:
-    """Return into how many segments a chain is to be cut: one, unless it is long and a step of K
-    tables is small.
-    """
+    """Return into how many segments to cut a chain: one, unless it is long and its steps small."""
     limit = SMALL_STEP.get(jax.default_backend(), SMALL_STEP_ELSEWHERE)
-    if (
-        steps < FEWEST_STEPS
-        or chain.count * chain.num_states**2 * max(chain.sizes.values()) > limit
-    ):
+    # in the first pass, each of K states is carried on by itself
+    work = chain.count * chain.num_states**2 * max(chain.sizes.values())
+    if steps < FEWEST_STEPS or work > limit:
         return 1
     return round(steps**0.5)
 
 
 def with_starts(chain: Chain) -> Chain:
-    """Return the chain with one more label, that no factor has: the state at the start of a
-    segment.
+    """Return the chain with one more label, that of the state in which a segment starts.
+
+    No factor has it.
     """
     size = math.prod(chain.sizes[label] for label in chain.window if label[1] is not None)
     return replace(chain, window=(START, *chain.window), sizes={**chain.sizes, START: size})
 
 
-def in_segments(carried: Callable, message, arrays, lead: int, segments: int, steps: int, epsilon):
-    """Carry a message (batch, *others, *states) over `segments` · R = `steps` steps: return the
-    last message, and the logarithm of its scale, (batch, *others).
+def in_segments(
+    carried: Callable, message, arrays, num_others: int, segments: int, steps: int, epsilon
+) -> tuple[Array, Array]:
+    """Return a message after `steps` steps, and the logarithm of its scale.
 
-    `carried(message, arrays, of_starts)` does so over R steps, with the starts' label in front of
-    the others if `of_starts`; `arrays`: a tree of arrays (time, batch, …), of length 1 where they
-    do not vary; `lead`: the number of others.
+    The message is (batch, *others, *states), the scale (batch, *others).
+
+    - `carried(message, arrays, of_starts)`: the same over the steps of one segment, with the
+      starts' label in front of the others if `of_starts`.
+    - `arrays`: a tree of arrays (time, batch, …), of length 1 where they do not vary.
+    - `segments`: how many there are; they divide `steps`.
+    - `epsilon`: a zero, see `scaled`.
     """
-    count, rows = message.shape[0], steps // segments
-    states = message.shape[1 + lead :]
-
-    def cut(array):
-        """Return an array with the segments side by side, (R, segment · batch, …)."""
-        if array.shape[0] == 1:
-            return (
-                array
-                if array.shape[1] == 1
-                else jnp.tile(array, (1, segments) + (1,) * (array.ndim - 2))
-            )
-        array = jnp.broadcast_to(array, (steps, count, *array.shape[2:])).reshape(
-            segments, rows, count, *array.shape[2:]
-        )
-        return jnp.swapaxes(array, 0, 1).reshape(rows, segments * count, *array.shape[3:])
-
-    arrays = jax.tree.map(cut, arrays)
-    tables, scales = _tables(carried, message, jax.lax.stop_gradient(arrays), lead, segments)
-    starts, reverse = _at_the_ends(
-        jax.lax.stop_gradient(message).reshape(*message.shape[: 1 + lead], -1), tables, scales
-    )
+    stop = jax.lax.stop_gradient
+    count, lead = message.shape[0], message.shape[: 1 + num_others]
+    states = message.shape[1 + num_others :]
+    arrays = jax.tree.map(lambda array: _side_by_side(array, count, segments, steps), arrays)
+    tables, scales = _tables(carried, message, stop(arrays), num_others, segments)
+    starts, reverse = _at_the_ends(stop(message).reshape(*lead, -1), tables, scales)
     starts = starts[1:].reshape((segments - 1) * count, *message.shape[1:])
-    first = jnp.concatenate([message, jax.lax.stop_gradient(starts) + epsilon])
+    first = jnp.concatenate([message, stop(starts) + epsilon])
     last, scale = carried(first, arrays, False)
-    last = last.reshape(segments, *message.shape[: 1 + lead], -1)
-    through_last = (jax.lax.stop_gradient(reverse) * last[:-1]).sum((0, -1))
-    total = (
-        scale.reshape(segments, count, *scale.shape[1:]).sum(0)
-        + through_last
-        - jax.lax.stop_gradient(through_last)
-    )
-    return last[-1].reshape(count, *message.shape[1 : 1 + lead], *states), total
+    last = last.reshape(segments, *lead, -1)
+    # has the value zero, and the derivative of log(α_s · r_s) at the ends of segments
+    through_last = (stop(reverse) * last[:-1]).sum((0, -1))
+    total = scale.reshape(segments, count, *scale.shape[1:]).sum(0)
+    total = total + through_last - stop(through_last)
+    return last[-1].reshape(*lead, *states), total
 
 
-def _tables(carried: Callable, message, arrays, lead: int, segments: int):
-    """Return what every state at the start of each segment becomes, (segment, batch, *others,
-    state, state), and the logarithms of its scale.
+def _side_by_side(array, count: int, segments: int, steps: int):
+    """Return an array (time, batch, …) with segments as elements: (R, segment · batch, …)."""
+    tail, rows = array.shape[2:], steps // segments
+    if array.shape[0] == 1 and array.shape[1] == 1:
+        return array
+    if array.shape[0] == 1:
+        return jnp.tile(array, (1, segments) + (1,) * len(tail))
+    array = jnp.broadcast_to(array, (steps, count, *tail)).reshape(segments, rows, count, *tail)
+    return jnp.swapaxes(array, 0, 1).reshape(rows, segments * count, *tail)
+
+
+def _tables(carried: Callable, message, arrays, num_others: int, segments: int):
+    """Return what every state at the start of each segment becomes, and the logarithm of its scale.
+
+    Tables (segment, batch, *others, state, state) and scales (segment, batch, *others, state).
     """
-    count, others, states = message.shape[0], message.shape[1 : 1 + lead], message.shape[1 + lead :]
+    count, others = message.shape[0], message.shape[1 : 1 + num_others]
+    states = message.shape[1 + num_others :]
     size = math.prod(states)
-    certain = jnp.eye(size, dtype=message.dtype).reshape(1, size, *(1,) * lead, *states)
-    tables, scales = carried(
-        jnp.broadcast_to(certain, (segments * count, size, *others, *states)), arrays, True
-    )
+    certain = jnp.eye(size, dtype=message.dtype).reshape(1, size, *(1,) * num_others, *states)
+    certain = jnp.broadcast_to(certain, (segments * count, size, *others, *states))
+    tables, scales = carried(certain, arrays, True)
     tables = jnp.moveaxis(tables.reshape(segments, count, size, *others, size), 2, -2)
     return tables, jnp.moveaxis(scales.reshape(segments, count, size, *others), 2, -1)
 
 
 def _at_the_ends(message, tables, scales):
-    """Return the messages at the starts of all segments, (segment, batch, *others, state), and for
-    all ends but the last the reverse messages, of which the sum of products with the message there
-    is one.
+    """Return the messages at the starts of segments, and the reverse ones at all ends but the last.
+
+    Messages are (segment, batch, *others, state), of sum one; reverse messages are such that the
+    sum of products with the message there is one.
     """
     weights = jnp.exp(scales - scales.max(-1, keepdims=True))
 
-    def forward(message, own):
-        table, weight = own
+    def forward(message, segment):
+        table, weight = segment
         after = jnp.einsum("...i,...ij->...j", message * weight, table)
         return after / after.sum(-1, keepdims=True), message
 
-    def backward(reverse, own):
-        table, weight = own
+    def backward(reverse, segment):
+        table, weight = segment
         before = weight * jnp.einsum("...ij,...j->...i", table, reverse)
         return before / before.max(-1, keepdims=True), before
 

@@ -1,0 +1,146 @@
+"""Factors as an algebra: what it is to multiply them, and to sum a latent out of the product.
+
+Here factors are tables of log-densities and latents take one of a few values: a product is a sum of
+tables, and a latent is summed out by log Σ exp. The order of elimination asks for no more than the
+three methods of `TableAlgebra`; that rows are added up, taken or exchanged is the same for all
+factors (`Factor.mapped`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from emjax.elimination.alignment import Joint
+from emjax.elimination.chains.in_logarithms import log_sum, log_sum_in_parallel
+from emjax.elimination.chains.layout import Chain
+from emjax.elimination.chains.scaled import scaled_log_sum
+from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.numerics import guards
+from emjax.numerics.axes import arranged
+from emjax.numerics.guards import FastForms, is_soft, tempered_logsumexp
+from emjax.tables.indices import Affine
+from emjax.tables.lifting import check_memory
+from emjax.tables.named import Axis
+
+
+@dataclass(frozen=True, eq=False)
+class TableAlgebra:
+    """Tables of log-densities, summed over the values of latents.
+
+    Everything enters with its multiplicity s: a latent of s copies contributes s log Σ exp(φ / s).
+
+    - `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered.
+    - `fast`: leave to take forms that need probabilities away from zero; None: no such form.
+    - `chains`: how chains are summed out (see `EM`).
+    """
+
+    temperature: ArrayLike = 1.0
+    fast: FastForms | None = None
+    chains: str = "sequential"
+
+    def size(self, joint: Joint, variable: Variable) -> int:
+        """Return how many entries the product of a latent's factors has."""
+        return variable.count * variable.size * math.prod(axis.size for axis in joint.axes)
+
+    def summed_out(self, joint: Joint, variable: Variable) -> Factor:
+        """Return the factor that is left when a latent is summed out of all its factors."""
+        latent = Axis(variable.name, variable.size, Affine.identity(variable.shape))
+        check_memory((*joint.axes, latent), (self.size(joint, variable),))
+        if self._may_be_fast and _is_cheaper_as_products(joint, variable):
+            message, margin = _log_of_sums(joint, variable)
+            self.fast.margins.append(margin)
+        else:
+            table = _log_product(joint, variable)
+            message = tempered_logsumexp(table, self.temperature, 1)
+        if variable.multiplicity is not None:
+            message = _over_values(variable.multiplicity, len(joint.axes)) * message
+        return Factor(joint.axes, variable.shape, Cells(message))
+
+    def chain_summed_out(self, chain: Chain, multiplicity) -> Factor:
+        """Return the factor that is left when a chain is summed out over time.
+
+        `multiplicity`: that of each element of a step, (batch…); None: one.
+        """
+        if multiplicity is not None:
+            chain = chain.of_one_copy(multiplicity)
+        message = self._log_sum(chain).reshape(
+            chain.batch + tuple(axis.size for axis in chain.others)
+        )
+        if multiplicity is not None:
+            message = _over_values(multiplicity, len(chain.others)) * message
+        return Factor(chain.others, chain.batch, Cells(message))
+
+    def _log_sum(self, chain: Chain):
+        if self.chains == "parallel":
+            return log_sum_in_parallel(chain, self.temperature)
+        checkpointed = self.chains == "checkpointed"
+        work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
+        may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
+        if may_be_scaled and chain.length > chain.order and work >= guards.FEWEST_FAST:
+            return scaled_log_sum(chain, self.fast.perturbed(), checkpointed)
+        return log_sum(chain, self.temperature, checkpointed)
+
+    @property
+    def _may_be_fast(self) -> bool:
+        return self.fast is not None and is_soft(self.temperature)
+
+
+def _over_values(multiplicity, num_axes: int):
+    """Return a multiplicity (elements…) with an axis for the values of each of some latents."""
+    return multiplicity.reshape(multiplicity.shape + (1,) * num_axes)
+
+
+def _log_product(joint: Joint, variable: Variable):
+    """Return the product of a latent's factors: (elements…, values of `joint.axes`, its values).
+
+    A total over copies is divided by their number. Of no copies, it is zero itself.
+    """
+    rank = len(variable.shape)
+    order = [*(axis.key for axis in joint.axes), variable.name]
+    # a latent whose own probability does not depend on its value (uniform) may touch no factor
+    table = jnp.zeros((1,) * (rank + len(joint.axes)) + (variable.size,))
+    copies: Any = 1
+    if variable.multiplicity is not None:
+        copies = _over_values(variable.multiplicity, len(joint.axes))
+        copies = jnp.where(copies == 0, 1, copies)[..., None]
+    for factor in joint.factors:
+        labels = [
+            variable.name if axis.source == variable.name else axis.key for axis in factor.axes
+        ]
+        array = arranged(factor.array, labels, order, rank)
+        is_total = variable.multiplicity is not None and not factor.without_multiplicity
+        table = table + (array / copies if is_total else array)
+    return table
+
+
+def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:
+    """Whether the factors' tables have far fewer entries than their product, and no copies."""
+    entries = variable.count * variable.size
+    if entries < guards.FEWEST_FAST or joint.axes or not joint.factors:
+        return False
+    if 2 * sum(factor.cells.table.size for factor in joint.factors) > entries:
+        return False
+    return variable.multiplicity is None or all(f.without_multiplicity for f in joint.factors)
+
+
+def _log_of_sums(joint: Joint, variable: Variable):
+    """Return log Σ_k Π_f p_f(k) of the factors' exponentials, (elements…), and its margin.
+
+    A million rows that look up tables of a thousand cells need a thousand exponentials. Each cell's
+    largest entry is divided out; the margin is the least sum, which may underflow.
+    """
+    product: Any = 1.0
+    offset: Any = 0.0
+    for factor in joint.factors:
+        cells = factor.cells
+        largest = jax.lax.stop_gradient(cells.table.max(-1, keepdims=True))
+        product = product * cells.gated(cells.read(jnp.exp(cells.table - largest)), 1)
+        offset = offset + cells.gated(cells.read(largest[..., 0]), 0)
+    total = product.sum(-1)
+    return offset + jnp.log(total), jax.lax.stop_gradient(total).min()

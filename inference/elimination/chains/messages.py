@@ -1,0 +1,183 @@
+"""Scaled messages carried over steps, and their derivatives by a reverse pass that is written out.
+
+A message α_t is a vector of probabilities, and a step is a matrix product: α_t ∝ (α_{t−1} A)
+exp(e_t). The reverse pass has β_t = ∂ log Z / ∂ α_t, and the smoothed posterior is α_t β_t. What
+does not vary in time is added up as the reverse pass goes, so that nothing of T × K × K is made.
+Source: Baum, Petrie, Soules & Weiss (1970); Rabiner (1989), section V, for scaling.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from emjax.elimination.chains.steps import Advance, by_step
+from emjax.elimination.factors import Cells
+from emjax.numerics.arrays import gated
+from emjax.numerics.axes import arranged
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """What is static of a scaled recursion.
+
+    - `advance`: one step of it.
+    - `window`: the labels of a message, (batch, *window).
+    - `steps`: how many there are.
+    - `densities`: the labels of each density of single steps.
+    """
+
+    advance: Advance
+    window: tuple
+    steps: int
+    densities: tuple[tuple, ...]
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """The axes of a message that its values are numbered along."""
+        return tuple(i for i, label in enumerate(self.window, 1) if label[1] is not None)
+
+    def total(self, message):
+        """Return the sum of a message over the states, whose axes stay with length 1."""
+        return message.sum(self.states, keepdims=True)
+
+    def density(self, cells: Sequence[Cells]):
+        """Return the product of the densities at one step, laid out as a message."""
+        product: Any = 1.0
+        for c, labels in zip(cells, self.densities, strict=False):
+            probability = arranged(c.read(c.table), labels, self.window, 1)
+            product = product * c.gated(probability, 1)
+        return product
+
+    def predicted(self, message, probabilities: Sequence, cells: Sequence[Cells]):
+        """Return α_{t−1} A, for the probabilities of the transitions."""
+        gates = [c.gate for c in cells[len(self.densities) :]]
+        return self.advance.scaled(message, probabilities, gates)
+
+    def transitions(self, cells: Sequence[Cells]) -> list:
+        """Return the probabilities of the transitions at one step."""
+        return [c.read(c.table) for c in cells[len(self.densities) :]]
+
+    def of_densities(self, posterior, cells: Sequence[Cells]) -> list:
+        """Return the derivatives with respect to the logarithms of the densities.
+
+        Each is the posterior of what a density is a table of.
+        """
+        derivatives = []
+        for c, labels in zip(cells, self.densities, strict=False):
+            marginal = arranged(gated(c.gate, posterior, 0), self.window, labels, 1)
+            is_shared = (c.table if c.index is None else c.index).shape[0] == 1
+            derivatives.append(marginal.sum(0, keepdims=True) if is_shared else marginal)
+        return derivatives
+
+
+class _InTime:
+    """Tables of probabilities (time, batch, *labels), some looked up, and where they count.
+
+    - `moving`: the arrays that vary in time, of which a loop hands out one step.
+    - `at`: a function of one step of these, which is the cells at that step.
+    - `varies`: which tables vary in time.
+    """
+
+    def __init__(self, tables: Sequence, fixed: Sequence):
+        self.tables = tables
+        cells = [Cells(table, *rest) for table, rest in zip(tables, fixed, strict=True)]
+        self.varies = [c.index is None and c.table.shape[0] != 1 for c in cells]
+        self.moving, self.at = by_step(cells)
+
+    @property
+    def zeros(self) -> list:
+        """What the derivatives with respect to tables that do not vary in time are added up in."""
+        pairs = zip(self.tables, self.varies, strict=True)
+        return [jnp.zeros_like(table) for table, varies in pairs if not varies]
+
+    def added(
+        self, totals: Sequence, cells: Sequence[Cells], derivatives: Sequence
+    ) -> tuple[list, list]:
+        """Return the totals after one step, and the derivatives of tables that vary in time."""
+        totals, after, moving = iter(totals), [], []
+        for derivative, c, varies in zip(derivatives, cells, self.varies, strict=True):
+            if varies:
+                moving.append(derivative)
+            elif c.index is None:
+                after.append(next(totals) + derivative[None])
+            else:
+                rows = next(totals).at[c.index]
+                after.append(
+                    rows.add(derivative, mode="promise_in_bounds", wrap_negative_indices=False)
+                )
+        return after, moving
+
+    def in_order(self, totals: Sequence, moving: Sequence) -> list:
+        """Return what belongs to each table."""
+        totals, moving = iter(totals), iter(moving)
+        return [next(moving) if varies else next(totals) for varies in self.varies]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def carried(recursion: Recursion, message, tables, fixed, epsilon):
+    """Return a message after all steps, (batch, *window), and the logarithm of its scale.
+
+    Messages have the sum one; the scale is (batch, *others).
+
+    - `tables`: the logarithms of densities, then of transitions, (time, batch, *labels).
+    - `fixed`: the index and the gate of each (see `Cells`).
+    - `epsilon`: a zero. The derivative with respect to it is as if it were added to each product.
+    """
+    return _forward(recursion, message, tables, fixed, epsilon)[0]
+
+
+def _forward(recursion: Recursion, message, tables, fixed, epsilon):
+    in_time = _InTime([jnp.exp(table) for table in tables], fixed)
+
+    def step(message, now):
+        cells = in_time.at(now)
+        predicted = recursion.predicted(message, recursion.transitions(cells), cells)
+        product = predicted * recursion.density(cells)
+        scale = recursion.total(product)
+        return product / jnp.where(scale > 0, scale, 1), (message, scale)
+
+    last, (messages, scales) = jax.lax.scan(step, message, in_time.moving, length=recursion.steps)
+    log_scale = jnp.log(scales).sum(0).squeeze(recursion.states)
+    return (last, log_scale), (in_time.tables, fixed, messages, scales, last)
+
+
+def _backward(recursion: Recursion, saved, cotangents):
+    tables, fixed, messages, scales, last = saved
+    in_time = _InTime(tables, fixed)
+
+    def step(carry, now):
+        after, derivative, totals, lost = carry
+        (before, scale), cells = now[0], in_time.at(now[1])
+        at_product = derivative / scale  # infinite where everything is lost
+        _, pull = jax.vjp(
+            lambda message, transitions: recursion.predicted(message, transitions, cells),
+            before,
+            recursion.transitions(cells),
+        )
+        of_before, of_transitions = pull(at_product * recursion.density(cells))
+        of_densities = recursion.of_densities(after * derivative, cells)
+        totals, moving = in_time.added(totals, cells, [*of_densities, *of_transitions])
+        return (before, of_before, totals, lost + at_product.sum()), moving
+
+    of_last, of_scale = cotangents
+    # the last message is a quotient by its sum, whose logarithm is the scale
+    of_scale = of_scale.reshape(of_scale.shape + (1,) * len(recursion.states))
+    ends = of_last + of_scale - recursion.total(of_last * last)
+    carry = (last, ends, in_time.zeros, jnp.zeros((), last.dtype))
+    (_, of_first, totals, lost), moving = jax.lax.scan(
+        step, carry, ((messages, scales), in_time.moving), length=recursion.steps, reverse=True
+    )
+    derivatives = in_time.in_order(totals, moving)
+    # those of densities are with respect to logarithms already
+    for i in range(len(recursion.densities), len(tables)):
+        derivatives[i] = tables[i] * derivatives[i]
+    return of_first, derivatives, None, lost
+
+
+carried.defvjp(_forward, _backward)

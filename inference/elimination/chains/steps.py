@@ -1,0 +1,191 @@
+"""A recursion over time: where it starts, what one step does, how a state is carried over all.
+
+A state is a table over the window, the latents of the last few steps. Each transition brings the
+labels of the new step in; what no later factor reads is summed out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from emjax.elimination.chains.layout import Chain
+from emjax.elimination.chains.operands import Operand
+from emjax.elimination.factors import Cells
+from emjax.numerics.arrays import gated
+from emjax.numerics.axes import arranged, contracted
+from emjax.numerics.guards import tempered_logsumexp
+
+
+def in_steps(chain: Chain) -> tuple[list[Operand], list[Operand]]:
+    """Return the operands after the first window: densities of single steps, and transitions."""
+    densities, transitions = [], []
+    for operand in chain.operands:
+        if operand.end > chain.order:
+            kind = transitions if operand.lag > 0 else densities
+            kind.append(operand.spread(chain.order, chain.length))
+    return densities, transitions
+
+
+def first_window(chain: Chain, temperature):
+    """Return the product of all factors of the steps before the first regular one.
+
+    A table (batch, *window) of log-densities; of steps that a short chain lacks it has no axis.
+    """
+    stop = min(chain.order, chain.length)
+    factors = _before(chain, stop)
+    labels = [label for label in chain.window if label[1] is None]
+    table = jnp.zeros((1,) * (1 + len(labels)))
+    for time in range(stop):
+        before, labels = labels, labels + [(name, time) for name in chain.names]
+        table = arranged(table, before, labels, 1)
+        for values, its_labels in factors:
+            if max(t for _, t in its_labels if t is not None) == time:
+                table = table + arranged(values, its_labels, labels, 1)
+    sizes = [chain.sizes[label if label[1] is None else (label[0], 0)] for label in labels]
+    table = jnp.broadcast_to(table, (chain.count, *sizes))
+    kept = []
+    for name, lag in chain.window:
+        if lag is None or lag < stop:
+            kept.append((name, lag if lag is None else stop - 1 - lag))
+    gone = [label for label in labels if label not in kept]
+    table = arranged(table, labels, [*kept, *gone], 1)
+    return tempered_logsumexp(table, temperature, len(gone))
+
+
+def _before(chain: Chain, stop: int) -> list[tuple]:
+    """Return the factors at each time before `stop`: (batch, *labels), labels (latent, time)."""
+    factors = []
+    for operand in chain.operands:
+        for last in range(max(0, operand.last), min(stop, operand.end)):
+            labels = [(name, lag if lag is None else last - lag) for name, lag in operand.labels]
+            factors.append((operand.between(last, last + 1).array[0], labels))
+    return factors
+
+
+# ── one step ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Stage(NamedTuple):
+    """What one transition does to the labels of a state.
+
+    - `before`: the state's labels before it.
+    - `own`: the transition's.
+    - `after`: the state's after it.
+    - `gone`: those that are summed out.
+    """
+
+    before: list
+    own: list
+    after: list
+    gone: list
+
+
+class Advance:
+    """One step of a recursion: which labels each transition brings in, and which go after it."""
+
+    def __init__(self, chain: Chain, transitions: Sequence[Operand]):
+        self.window = list(chain.window)
+        self.stages: list[_Stage] = []
+        # what was read `lag` steps before the last step is now one step further back
+        labels = [(name, lag if lag is None else lag + 1) for name, lag in chain.window]
+        for i, transition in enumerate(transitions):
+            needed = set(self.window).union(*(later.labels for later in transitions[i + 1 :]))
+            met = list(dict.fromkeys([*labels, *transition.labels]))
+            after = [label for label in met if label in needed]
+            gone = [label for label in met if label not in needed]
+            self.stages.append(_Stage(labels, list(transition.labels), after, gone))
+            labels = after
+        self.last = labels
+
+    def scaled(self, state, tables: Sequence, gates: Sequence):
+        """Return probabilities (…, *window) one step on.
+
+        `tables`: transition probabilities (…, *labels), of length 1 along … where they do not
+        vary; `gates`: where each counts.
+        """
+        lead = state.ndim - len(self.window)
+        batch = list(range(lead))
+        for stage, table, gate in zip(self.stages, tables, gates, strict=True):
+            moved = contracted(
+                [state, table],
+                [[*batch, *stage.before], [*batch, *stage.own]],
+                [*batch, *stage.after],
+            )
+            if gate is not None:  # a transition that does not count is one everywhere
+                moved = gated(gate, moved, arranged(state, stage.before, stage.after, lead))
+            state = moved
+        return arranged(state, self.last, self.window, lead)
+
+    def plain(self, state, tables: Sequence, temperature):
+        """Return log-densities (…, *window) one step on; `tables`: those of the transitions."""
+        lead = state.ndim - len(self.window)
+        for stage, table in zip(self.stages, tables, strict=True):
+            order = [*stage.after, *stage.gone]
+            state = arranged(state, stage.before, order, lead)
+            state = state + arranged(table, stage.own, order, lead)
+            state = tempered_logsumexp(state, temperature, len(stage.gone))
+        unread = [label for label in self.last if label not in self.window]
+        state = arranged(state, self.last, [*self.window, *unread], lead)
+        return tempered_logsumexp(state, temperature, len(unread))
+
+
+# ── all steps ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def by_step(cells: Sequence[Cells]) -> tuple[list, Callable]:
+    """Return what varies in time of cells (time, …), for a loop, and a function of one step of it.
+
+    The function returns the cells at that step, without an axis for time. Tables that are looked
+    up have none.
+    """
+    in_time = [(None if c.index is not None else c.table, c.index, c.gate) for c in cells]
+    leaves, tree = jax.tree.flatten(in_time)
+    moves = [leaf.shape[0] != 1 for leaf in leaves]
+
+    def at(moving) -> list[Cells]:
+        moving = iter(moving)
+        step = []
+        for leaf, is_moving in zip(leaves, moves, strict=True):
+            step.append(next(moving) if is_moving else leaf[0])
+        of_step = []
+        for c, (table, index, gate) in zip(cells, jax.tree.unflatten(tree, step), strict=True):
+            of_step.append(Cells(c.table if table is None else table, index, gate))
+        return of_step
+
+    return [leaf for leaf, is_moving in zip(leaves, moves, strict=True) if is_moving], at
+
+
+def over_stretches(
+    function: Callable, state, operands: Sequence[Operand], chain: Chain, checkpointed: bool
+) -> tuple:
+    """Return a state after all steps behind the first window, and the sum of a function's values.
+
+    `function(state, operands)` is (the state after the operands' steps, a value). `checkpointed`:
+    over stretches of √T steps, of which the reverse pass keeps the state before, and computes all
+    else again.
+    """
+    first, steps = chain.order, chain.length - chain.order
+    rows = math.isqrt(steps)
+    if not checkpointed or rows < 2:
+        return function(state, [operand.between(first, chain.length) for operand in operands])
+    count = steps // rows
+    arrays, at = zip(*(operand.stretches(first, rows, count) for operand in operands), strict=True)
+
+    @jax.checkpoint
+    def stretch(state, now):
+        number, of_operands = now
+        pairs = zip(at, of_operands, strict=True)
+        return function(state, [operand_at(number, moving) for operand_at, moving in pairs])
+
+    state, values = jax.lax.scan(stretch, state, (jnp.arange(count), list(arrays)))
+    total = values.sum(0)
+    if steps % rows:
+        rest = [operand.between(first + rows * count, chain.length) for operand in operands]
+        state, value = function(state, rest)
+        total = total + value
+    return state, total
