@@ -31,7 +31,8 @@ from emjax.certificates.em_map import (
     statistics_along,
 )
 from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
-from emjax.e_step.e_step import e_step, instance_of
+from emjax.e_step.e_step import e_step
+from emjax.e_step.instance import instance_of
 from emjax.m_step.objective import expected_log_likelihood
 from emjax.run import findings
 from emjax.run.annotations import Params
@@ -233,19 +234,19 @@ def _all_seen(compiled: CompiledProgram, own: Coordinates):
 
     def seen(params, constants) -> dict:
         arrays, vector = graph.arrays(params, constants), own.flatten(params)
-        objective, statistics = e_step(graph, arrays)
+        expected = e_step(graph, arrays)
         slope = jax.grad(
             lambda vector, statistics: expected_log_likelihood(
                 graph, own.unflatten(vector, params), constants, statistics
             )
         )
         found = {
-            "objective": objective,
-            "counts": expected_counts(graph, arrays, statistics),
+            "objective": expected.log_partition,
+            "counts": expected_counts(graph, arrays, expected.statistics),
             "tables": instance_of(graph, arrays).tables,
-            "statistics": statistics,
+            "statistics": expected.statistics,
             "gradient": jax.grad(objective_along(graph, own, params, constants))(vector),
-            "gradient of Q": slope(vector, statistics),
+            "gradient of Q": slope(vector, expected.statistics),
         }
         if own.size > LARGEST_DENSE:
             return found

@@ -41,9 +41,11 @@ def statistics_along(graph: FactorGraph, coordinates: Coordinates, params, const
     """Return the expected statistics as a function of the coordinates: a plain E-step, which has
     forward derivatives.
     """
-    return lambda vector: e_step(
-        graph, graph.arrays(coordinates.unflatten(vector, params), constants), plain=True
-    )[1]
+    return lambda vector: (
+        e_step(
+            graph, graph.arrays(coordinates.unflatten(vector, params), constants), plain=True
+        ).statistics
+    )
 
 
 def _implicit(

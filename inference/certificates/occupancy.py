@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.e_step.e_step import instance_of, posterior
+from emjax.e_step.instance import instance_of
+from emjax.e_step.marginals import posterior
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 

@@ -2,5 +2,6 @@
 
 In: a `FactorGraph` with its arrays filled.
 Out: log Z, the expected statistics of every term, posterior probabilities.
-Read first: `e_step`. Each file imports only those before it: products, blocks, e_step.
+Read first: `e_step`. Each file imports only those before it: expected, products,
+instance, cutting, term_factors, blocks, fallback, e_step, marginals.
 """

@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from emjax.e_step.e_step import posterior
+from emjax.e_step.marginals import posterior
 from emjax.program.arguments import split_arguments
 from emjax.program.handlers.labels import Label, SoftLabel
 from emjax.program.handlers.weights import Units

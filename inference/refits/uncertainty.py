@@ -20,7 +20,7 @@ from emjax.certificates.curvature import (
     inverse_information,
     objective_along,
 )
-from emjax.e_step.e_step import instance_of
+from emjax.e_step.instance import instance_of
 from emjax.em import EM
 from emjax.program.handlers.weights import Units
 from emjax.refits.bootstrap import Refits, redrawn, resampled

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.e_step.e_step import e_step, instance_of
+from emjax.e_step.e_step import e_step
+from emjax.e_step.instance import instance_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated, m_step
 from emjax.m_step.maximizer import Maximizer
@@ -173,8 +174,8 @@ class Loop:
         """Return the state after one EM step, and the objective that entered it."""
         temperature = self.settings.temperature if temperature is None else temperature
         arrays = self.graph.arrays(state.params, constants)
-        objective, statistics = e_step(self.graph, arrays, temperature)
-        return self._m_step(state, constants, statistics), objective
+        expected = e_step(self.graph, arrays, temperature)
+        return self._m_step(state, constants, expected.statistics), expected.log_partition
 
     def _m_step(self, state: EMState, constants, statistics) -> EMState:
         return EMState(
@@ -185,17 +186,17 @@ class Loop:
         """E-step; has it stopped? M-step; perhaps a leap."""
         state, step = at.current, at.step
         arrays = self.graph.arrays(state.params, constants)
-        objective, statistics = e_step(self.graph, arrays, self.settings.temperature, tables)
+        expected = e_step(self.graph, arrays, self.settings.temperature, tables)
         previous = jnp.where(step > 0, at.objective[step - 1], -jnp.inf)
         # a leap that came down counts as a step that gained nothing: EM goes on from its own image
         missed = jnp.zeros((), bool)
         if at.leap is not None:
-            missed = at.leap.is_proposal & ~(objective >= previous)
-        objective = jnp.where(missed, previous, objective)
+            missed = at.leap.is_proposal & ~(expected.log_partition >= previous)
+        objective = jnp.where(missed, previous, expected.log_partition)
         status = self._status(objective, at, limit)
         after = jax.lax.cond(
             (status < 0) & ~missed,
-            lambda: self._m_step(state, constants, statistics),
+            lambda: self._m_step(state, constants, expected.statistics),
             lambda: state,
         )
         # while running, `reported` is where the objective was last evaluated; at a stop, it is what

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from emjax.e_step.e_step import log_partition_of, pairwise_posterior, posterior
+from emjax.e_step.e_step import log_partition_of
+from emjax.e_step.marginals import pairwise_posterior, posterior
 from emjax.graph.build import factor_graph
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import maximizers

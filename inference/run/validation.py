@@ -18,7 +18,8 @@ from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from emjax.e_step.e_step import instance_of, term_factor
+from emjax.e_step.instance import instance_of
+from emjax.e_step.term_factors import term_factor
 from emjax.families.bounds import bounds_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, term_naturals

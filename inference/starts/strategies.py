@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.e_step.blocks import Instance
-from emjax.e_step.e_step import instance_of, statistics_with
+from emjax.e_step.e_step import statistics_with
+from emjax.e_step.instance import Instance, instance_of
 from emjax.elimination.factors import Cells, Factor
 from emjax.families.bounds import bounds_of
 from emjax.families.family import Family

@@ -20,7 +20,8 @@ from numpyro.distributions import biject_to, constraints
 
 from emjax import EM
 from emjax.distributions import Select
-from emjax.e_step.e_step import e_step, instance_of
+from emjax.e_step.e_step import e_step
+from emjax.e_step.instance import instance_of
 from emjax.elimination import crossed
 from emjax.elimination.algebra import TableAlgebra
 from emjax.graph import symbols
@@ -131,14 +132,14 @@ def expected_statistics_times_tables(chain: Chain, chains: str):
     graph = compiled.graph
 
     def expected(unconstrained):
-        log_z, statistics = e_step(graph, graph.arrays(params, constants))
+        in_step = e_step(graph, graph.arrays(params, constants))
         tables = instance_of(
             graph, graph.arrays(constrained(chain, unconstrained), constants)
         ).tables
         products = jax.tree.map(
-            lambda t, table: jnp.sum(jax.lax.stop_gradient(t) * table), statistics, tables
+            lambda t, table: jnp.sum(jax.lax.stop_gradient(t) * table), in_step.statistics, tables
         )
-        return sum(jax.tree.leaves(products)), log_z
+        return sum(jax.tree.leaves(products)), in_step.log_partition
 
     gradient, log_z = jax.jit(jax.grad(expected, has_aux=True))(unconstrained(chain))
     return log_z, gradient

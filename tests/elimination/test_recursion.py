@@ -17,7 +17,9 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from emjax import EM
-from emjax.e_step.e_step import instance_of, log_z, value_and_gradient
+from emjax.e_step.fallback import value_and_gradient
+from emjax.e_step.instance import instance_of
+from emjax.e_step.term_factors import log_z
 from emjax.elimination.chains import scaled
 from emjax.numerics import guards
 

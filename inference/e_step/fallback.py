@@ -1,0 +1,52 @@
+"""Values and gradients in a fast form where it loses nothing, and in the plain form elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from emjax.numerics.guards import FastForms
+
+
+def value_and_gradient(function: Callable, argument, plain: bool = False) -> tuple[Any, Any]:
+    """Return the value and the gradient of `function(argument, fast)`, with or without fast forms.
+
+    `plain`: without, since these have no forward derivatives.
+    """
+    if plain:
+        return jax.value_and_grad(lambda argument: function(argument, None))(argument)
+
+    def derived(fast: FastForms | None):
+        if fast is None:
+            return value_and_gradient(function, argument, plain=True), jnp.inf
+
+        def perturbed(argument, epsilon):
+            fast.epsilon = epsilon
+            value = function(argument, fast)
+            return value, fast.margin
+
+        (value, margin), (gradient, lost) = jax.value_and_grad(
+            perturbed, argnums=(0, 1), has_aux=True
+        )(argument, jnp.zeros(()))
+        return (value, gradient), jnp.minimum(margin, 1 / lost)
+
+    return fast_or_plain(derived)
+
+
+def fast_or_plain(function: Callable) -> Any:
+    """Return the result of `function(fast)` if no fast form loses anything, else in the plain form.
+
+    `function(fast)` is (result, margin), `fast` being `FastForms` or None.
+    """
+    fast = FastForms()
+    result, margin = function(fast)
+    if not fast.is_taken:
+        return result
+    # what underflows is less than `tiny`; beside the margin, it must be no more than rounding
+    limits = jnp.finfo(jnp.result_type(float))
+    return jax.lax.cond(
+        margin > limits.tiny / limits.eps, lambda: result, lambda: function(None)[0]
+    )

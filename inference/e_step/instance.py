@@ -1,0 +1,108 @@
+"""A factor graph at given parameters and data: all that log Z is a function of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from emjax.elimination.factors import Variable
+from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import filled, filled_term
+from emjax.graph.terms import Term, naturals_of
+from emjax.tables.named import Named
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A factor graph at given parameters and data.
+
+    - `terms`: without slots.
+    - `naturals`: the natural-parameter tables η of each term.
+    - `latents`: those to sum out.
+    - `constant`: the part of log Z that depends on neither, in nats.
+    - `chains`: how chains are summed out (see `EM`).
+    """
+
+    terms: tuple[Term, ...]
+    naturals: tuple[Sequence[Named], ...]
+    latents: Mapping[str, Variable]
+    constant: Any = 0.0
+    chains: str = "sequential"
+
+    @property
+    def tables(self) -> list[list]:
+        """The natural-parameter tables as plain arrays."""
+        return [[jnp.asarray(table.array) for table in tables] for tables in self.naturals]
+
+    def at(self, tables: Sequence[Sequence]) -> Instance:
+        """Return the instance at other natural-parameter tables, plain arrays."""
+        naturals = []
+        for named, arrays in zip(self.naturals, tables, strict=True):
+            pairs = zip(named, arrays, strict=True)
+            naturals.append([replace(table, array=array) for table, array in pairs])
+        return replace(self, naturals=tuple(naturals))
+
+
+def instance_of(
+    graph: FactorGraph,
+    arrays: Sequence,
+    which: Callable | None = None,
+    temperature: ArrayLike = 1.0,
+    predicted: bool = False,
+) -> Instance:
+    """Return the instance at the parameters and data that a graph's arrays were computed at.
+
+    `which`: a filter on terms; `predicted`: with the latents that no observation depends on.
+    """
+    terms = [*graph.terms, *graph.predicted] if predicted else list(graph.terms)
+    if which is not None:
+        terms = [term for term in terms if which(term)]
+    left_out = set() if predicted else {term.site.name for term in graph.predicted}
+    latents = {}
+    for order, name in enumerate(graph.latents):
+        if name not in left_out:
+            latents[name] = _variable(graph, name, order, arrays)
+    terms = [filled_term(term, arrays) for term in terms]
+    constants = [_constant(term, temperature) for term in terms if term.base_is_constant]
+    return Instance(
+        tuple(terms),
+        tuple(map(naturals_of, terms)),
+        latents,
+        sum(constants, jnp.zeros(())),
+        graph.chains,
+    )
+
+
+def _constant(term: Term, temperature: ArrayLike):
+    """Return Σ log h(x) in nats.
+
+    A latent's is −log K for each masked element, of K equal values, which is to make τ log Σ exp
+    zero at any temperature.
+    """
+    base = jnp.asarray(term.base.array).reshape(())
+    return temperature * base if term.site.kind == "latent" else base
+
+
+def _variable(graph: FactorGraph, name: str, order: int, arrays: Sequence) -> Variable:
+    """Return a latent of a graph as a variable to sum out, the `order`-th of its program."""
+    latent = graph.latents[name]
+    multiplicity = filled(graph.multiplicities[name], arrays)
+    array = multiplicity.array
+    if multiplicity.is_static and bool((array == 1).all()):
+        array = None
+    else:
+        lead = (1,) * (len(latent.shape) - array.ndim)
+        array = jnp.asarray(array).reshape(lead + array.shape)
+    return Variable(
+        name,
+        latent.support.shape[0],
+        latent.shape,
+        array,
+        graph.multiplicities[name].root,
+        frozenset(latent.plates),
+        order,
+    )
