@@ -95,7 +95,7 @@ def margins_seen(monkeypatch) -> list:
         jax.debug.callback(lambda good: seen.append(bool(good)), predicate)
         return original(predicate, *branches)
 
-    monkeypatch.setattr(e_step.jax.lax, "cond", cond)
+    monkeypatch.setattr(jax.lax, "cond", cond)
     return seen
 
 
