@@ -214,7 +214,7 @@ def blended(responsibilities: np.ndarray) -> np.ndarray:
     return responsibilities @ COLORS[: responsibilities.shape[1]]
 
 
-def scatter(axes: Axes, points: np.ndarray, colors, size: float = 9) -> None:
+def scatter(axes: Axes, points: np.ndarray, colors: np.ndarray | str, size: float = 9) -> None:
     """Draw the points without a frame."""
     axes.scatter(*points.T, s=size, c=colors, linewidths=0)
     axes.set_aspect("equal")

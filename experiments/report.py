@@ -1,6 +1,7 @@
 """How the experiments print: headings, remarks, tables."""
 
 import textwrap
+from collections.abc import Iterable
 
 from emjax import EMResult
 
@@ -57,6 +58,6 @@ def outcome(result: EMResult) -> str:
     return result.status.name.lower().replace("_", " ")
 
 
-def numbers(values, digits: int = 3) -> str:
+def numbers(values: Iterable[float], digits: int = 3) -> str:
     """Return the values with so many decimals, separated by spaces."""
     return "  ".join(f"{float(value):.{digits}f}" for value in values)

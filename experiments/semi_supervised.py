@@ -5,6 +5,7 @@ classifier learns from these alone, or, by EM, from all of them; with one style 
 (naive Bayes, a model that is wrong) and with four.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,7 +106,10 @@ def fits(em: EM, digits: Digits, labels: np.ndarray, num_styles: int, seed: int)
 
 
 def accuracies(
-    em: EM, num_seeds: int, nums_labels=NUMS_LABELS, nums_styles=NUMS_STYLES
+    em: EM,
+    num_seeds: int,
+    nums_labels: Sequence[int] = NUMS_LABELS,
+    nums_styles: Sequence[int] = NUMS_STYLES,
 ) -> Accuracies:
     """Return the accuracy on held-out digits for each draw of labels, (seed,).
 

@@ -5,6 +5,7 @@ without stop words. Words that nearly every document has, such as "shall", say n
 and are left out too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 
-from emjax import EM, compare_updates
+from emjax import EM, EMResult, compare_updates
 from emjax.models import topics
 from experiments import canvas, report
 from experiments.corpora import WordCounts, constitution, standard_library, word_counts
@@ -91,7 +92,7 @@ def plsa(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
     return fitted(result, result.params["words"], result.params["theta"])
 
 
-def fitted(result, words, shares) -> Topics:
+def fitted(result: EMResult, words: jax.Array, shares: jax.Array) -> Topics:
     """Return the topics as NumPy arrays, the commonest first."""
     words, shares = np.asarray(words), np.asarray(shares)
     order = np.argsort(-shares.sum(axis=0))
@@ -218,7 +219,7 @@ def draw_constitution(path: Path, corpus: WordCounts, fit: Topics) -> None:
         draw_shares(below.subplots(), corpus, fit)
 
 
-def draw_words(panels: np.ndarray, corpus: WordCounts, fit: Topics, colors) -> None:
+def draw_words(panels: np.ndarray, corpus: WordCounts, fit: Topics, colors: Sequence[str]) -> None:
     """Draw a bar for each characteristic word of each topic."""
     characteristic = characteristic_words(corpus, fit.words)
     number = {"va": "center", "fontsize": 7.5, "color": canvas.GREY}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from experiments.benchmarks.contestant import Fit, Run
 
@@ -20,7 +20,7 @@ MOST_ROWS = 10_000  # of a block
 CACHE = 2_500_000  # bytes of temporaries for a block
 
 
-def runner(step: Callable, start: dict, data) -> Run:
+def runner(step: Callable, start: dict, data: PyTree) -> Run:
     """Return the compiled loop over `step(params, data)`."""
 
     @jax.jit
@@ -47,7 +47,7 @@ def blocks(rows: Float[np.ndarray, "row ..."], width: int) -> Float[Array, "bloc
     return jnp.asarray(rows.reshape(-1, size, *rows.shape[1:]))
 
 
-def gradient_over_blocks(log_z: Callable, tables, data):
+def gradient_over_blocks(log_z: Callable, tables: PyTree, data: PyTree) -> PyTree:
     """Return ∂/∂η of log Z summed over blocks."""
 
     def add(total, block):

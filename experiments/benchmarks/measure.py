@@ -168,7 +168,7 @@ def raced(
 class failing:
     """A context in which a worker's failure ends that worker alone, and is its result."""
 
-    def __init__(self, pair, workers: dict, results: dict, verbose: bool):
+    def __init__(self, pair: tuple, workers: dict, results: dict, verbose: bool):
         self.pair, self.workers, self.results, self.verbose = pair, workers, results, verbose
 
     def __enter__(self) -> None: ...

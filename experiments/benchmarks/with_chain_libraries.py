@@ -50,7 +50,7 @@ def hmmlearn(implementation: str) -> Callable[[dict, dict, dict], Run]:
     return setup
 
 
-def dynamax_model(start: dict, sizes: dict):
+def dynamax_model(start: dict, sizes: dict) -> tuple:
     """Return dynamax's model without priors, its parameters at the start, and their properties."""
     import jax
     import jax.numpy as jnp
