@@ -19,7 +19,10 @@ from emjax.models import gaussian_mixture, latent_class
 from experiments import canvas, report
 from experiments.hidden_markov import earthquakes
 
-PLAIN, SQUAREM, ANDERSON, NEWTON = "plain EM", "SQUAREM", "Anderson", "EM, then Newton"
+PLAIN = "plain EM"
+SQUAREM = "SQUAREM"
+ANDERSON = "Anderson"
+NEWTON = "EM, then Newton"
 SETTINGS = {
     PLAIN: {},
     SQUAREM: {"acceleration": "squarem"},

@@ -15,16 +15,16 @@ from matplotlib.patheffects import withStroke
 
 # Okabe & Ito (2008): told apart under every common color blindness. In this order neighbors differ
 # most.
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-)
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+GREEN = "#009E73"
+ORANGE = "#E69F00"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
 PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
+INK = "#222222"
+GREY = "#767676"
+PALE = "#D9D9D9"
 PROBABILITY = "cividis"  # the same to every eye, and in print
 
 STYLE = {

@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 from emjax import EM, compare_updates, labeled
 from experiments import canvas, report, styles
 
-NUM_DIGITS, BRIGHTEST, NUM_HELD_OUT = 10, 16, 500
+NUM_DIGITS = 10
+BRIGHTEST = 16
+NUM_HELD_OUT = 500
 NUMS_LABELS = (10, 20, 40, 80, 160, 320, 640)
 NUMS_STYLES = (1, 4)
 # how much a digit without a label counts

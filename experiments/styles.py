@@ -100,7 +100,8 @@ def hand_derived_step(
     prevalence, styles, probs = (
         np.asarray(params[name]) for name in ("prevalence", "styles", "probs")
     )
-    labels, counts, weight = np.asarray(labels), np.asarray(counts, float), np.asarray(weight)
+    labels, weight = np.asarray(labels), np.asarray(weight)
+    counts = np.asarray(counts, float)
     with np.errstate(divide="ignore"):  # a style without a sample has no mass
         log_weight = np.log(prevalence)[:, None] + np.log(styles)
     log_joint = (

@@ -81,11 +81,10 @@ def narrowed(row: Row, chosen: argparse.Namespace) -> Row:
 def main(argv: list[str] | None = None) -> None:
     """Measure the rows that the command line names."""
     chosen = arguments(argv)
-    effort = (
-        Effort(1, 0.0, os.cpu_count() or 1, chosen.verbose)
-        if chosen.quick
-        else Effort(chosen.repeats, chosen.seconds, 1, chosen.verbose)
-    )
+    if chosen.quick:
+        effort = Effort(1, 0.0, os.cpu_count() or 1, chosen.verbose)
+    else:
+        effort = Effort(chosen.repeats, chosen.seconds, 1, chosen.verbose)
     results = []
     for row in named(chosen.only):
         row = narrowed(row, chosen)

@@ -46,9 +46,8 @@ def categorical_step(params: dict, symbols: Array) -> dict:
         table = params["emission"].T
         return log_z(params["initial"], params["transition"], symbols, lambda now: table[now])
 
-    return jax.tree.map(
-        lambda p, gradient: normalized(p * gradient), params, jax.grad(evidence)(params)
-    )
+    gradients = jax.grad(evidence)(params)
+    return {name: normalized(params[name] * gradients[name]) for name in params}
 
 
 def categorical(data: dict, start: dict, sizes: dict) -> Run:
@@ -63,9 +62,8 @@ def gaussian_step(params: dict, features: Float[Array, "time sequence statistic"
     """
     initial, transition, loc = params["initial"], params["transition"], params["loc"]
     num_features, precision = loc.shape[1], 1 / params["scale"] ** 2
-    constant = 0.5 * (
-        jnp.log(precision).sum(1) - (loc**2 * precision).sum(1) - num_features * jnp.log(2 * jnp.pi)
-    )
+    distance = (loc**2 * precision).sum(1)
+    constant = 0.5 * (jnp.log(precision).sum(1) - distance - num_features * jnp.log(2 * jnp.pi))
     table = jnp.concatenate([-0.5 * precision, loc * precision, constant[:, None]], axis=1).T
 
     def evidence(initial, transition, table):
@@ -77,11 +75,9 @@ def gaussian_step(params: dict, features: Float[Array, "time sequence statistic"
     first, moves, expected = jax.grad(evidence, argnums=(0, 1, 2))(initial, transition, table)
     count = expected[-1][:, None]
     second, loc = expected[:num_features].T / count, expected[num_features:-1].T / count
-    probabilities = {
-        "initial": normalized(initial * first),
-        "transition": normalized(transition * moves),
-    }
-    return probabilities | {"loc": loc, "scale": jnp.sqrt(second - loc**2)}
+    initial, transition = normalized(initial * first), normalized(transition * moves)
+    spread = {"loc": loc, "scale": jnp.sqrt(second - loc**2)}
+    return {"initial": initial, "transition": transition} | spread
 
 
 def gaussian(data: dict, start: dict, sizes: dict) -> Run:

@@ -54,7 +54,7 @@ def latent_class(distinct: bool) -> Callable[[dict, dict, dict], Run]:
 
 
 def latent_class_step(params: dict, data: tuple) -> dict:
-    """One EM step of latent classes."""
+    """Return the parameters after one EM step of latent classes."""
     features, count = data
     wrong = jnp.log1p(-params["probs"])
     constant = jnp.log(params["weights"]) + wrong.sum(1)
@@ -81,12 +81,9 @@ def plsa(data: dict, start: dict, sizes: dict) -> Run:
             theta, words = tables
             return (count * jnp.log(jnp.einsum("dlk,dk->dl", words[word], theta))).sum()
 
-        tables = params["theta"], params["words"].T
-        shares, words = (
-            table * gradient
-            for table, gradient in zip(tables, jax.grad(log_z)(tables), strict=True)
-        )
-        return {"theta": normalized(shares), "words": normalized(words.T)}
+        theta, words = params["theta"], params["words"].T
+        of_theta, of_words = jax.grad(log_z)((theta, words))
+        return {"theta": normalized(theta * of_theta), "words": normalized((words * of_words).T)}
 
     return runner(step, start, padded(data, sizes["num_documents"]))
 
@@ -111,17 +108,15 @@ def multinomials(data: dict, start: dict, sizes: dict) -> Run:
 
         def log_z(tables):
             weights, words = tables
-            evidence = segment_sum(
-                count[:, None] * words[word], document, num_documents, indices_are_sorted=True
-            )
+            terms = count[:, None] * words[word]
+            evidence = segment_sum(terms, document, num_documents, indices_are_sorted=True)
             return logsumexp(weights + evidence, axis=1).sum()
 
         weights, words = jax.grad(log_z)((log(params["weights"]), log(params["words"]).T))
         return {"weights": normalized(weights), "words": normalized(words.T)}
 
-    return runner(
-        step, start, tuple(jnp.asarray(data[name]) for name in ("document", "word", "count"))
-    )
+    rows = tuple(jnp.asarray(data[name]) for name in ("document", "word", "count"))
+    return runner(step, start, rows)
 
 
 SETUPS = {

@@ -43,7 +43,10 @@ def num_statistics(num_features: int) -> int:
 
 
 def packed_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
-    """One EM step of a full mixture on packed products: two matrix products a block."""
+    """Return the parameters of a full mixture after one EM step, on packed products.
+
+    It takes two matrix products a block.
+    """
     num_features = data.shape[-1]
     j, i = np.triu_indices(num_features)  # the order of `packed`
     precision = jnp.linalg.inv(params["covariance"])
@@ -51,18 +54,15 @@ def packed_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
     constant = gaussian_constant(params, linear, precision)
     quadratic = -precision[:, i, j] * jnp.where(i == j, 0.5, 1.0)
     table = jnp.concatenate([quadratic, linear, constant[:, None]], axis=1).T
-    expected = gradient_over_blocks(
-        lambda table, x: logsumexp(packed(x) @ table, axis=1).sum(), table, data
-    ).T
-    count = expected[:, -1]
+
+    def log_z(table, x):
+        return logsumexp(packed(x) @ table, axis=1).sum()
+
+    expected = gradient_over_blocks(log_z, table, data).T
+    products, count = expected[:, : len(i)], expected[:, -1]
     loc = expected[:, len(i) : -1] / count[:, None]
-    second = (
-        jnp.zeros_like(precision)
-        .at[:, i, j]
-        .set(expected[:, : len(i)])
-        .at[:, j, i]
-        .set(expected[:, : len(i)])
-    )
+    half = jnp.zeros_like(precision).at[:, i, j].set(products)
+    second = half.at[:, j, i].set(products)  # the other half of a symmetric matrix
     covariance = second / count[:, None, None] - loc[:, :, None] * loc[:, None, :]
     return {"weights": normalized(count), "loc": loc, "covariance": covariance}
 
@@ -76,7 +76,10 @@ def gaussian_constant(params: dict, linear: Array, precision: Array) -> Float[Ar
 
 
 def product_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
-    """One EM step of a full mixture with x P_k for all k as one matrix product."""
+    """Return the parameters of a full mixture after one EM step.
+
+    x P_k for all k is one matrix product.
+    """
     num_components, num_features = params["loc"].shape
     precision = jnp.linalg.inv(params["covariance"])
     linear = jnp.einsum("kij,kj->ki", precision, params["loc"])
@@ -113,7 +116,7 @@ def gaussian_full(data: dict, start: dict, sizes: dict) -> Run:
 
 
 def diagonal_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
-    """One EM step of a mixture with diagonal covariances."""
+    """Return the parameters after one EM step of a mixture with diagonal covariances."""
     precision = 1 / params["scale"] ** 2
     distance = (params["loc"] ** 2 * precision).sum(1)
     num_features = data.shape[-1]

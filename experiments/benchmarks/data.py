@@ -33,26 +33,21 @@ def gaussian(covariance: str) -> Callable[..., Problem]:
         dtype = np.float32 if single else np.float64
         # two centers are 3 standard deviations apart
         centers = rng.normal(size=(num_components, num_features)) * 3 / np.sqrt(2 * num_features)
-        mixing = np.eye(num_features) + rng.normal(
-            size=(num_components, num_features, num_features)
-        ) / (2 * np.sqrt(num_features))
+        shape = num_components, num_features
+        tilt = rng.normal(size=(*shape, num_features)) / (2 * np.sqrt(num_features))
+        mixing = np.eye(num_features) + tilt
         if covariance == "diagonal" or num_features == 1:
-            mixing = rng.uniform(0.7, 1.3, size=(num_components, num_features, 1)) * np.eye(
-                num_features
-            )
+            mixing = rng.uniform(0.7, 1.3, size=(*shape, 1)) * np.eye(num_features)
+        mixing, offsets = mixing.astype(dtype), centers.astype(dtype)
         points = np.empty((num_samples, num_features), dtype)
         for block in np.array_split(points, max(1, num_samples // 10_000)):  # views
             component = np.sort(rng.integers(num_components, size=len(block)))
             noise = rng.standard_normal(block.shape, dtype)
             for k in range(num_components):
-                noise[component == k] = noise[component == k] @ mixing[k].astype(dtype) + centers[
-                    k
-                ].astype(dtype)
+                noise[component == k] = noise[component == k] @ mixing[k] + offsets[k]
             block[:] = rng.permutation(noise)
-        return Problem(
-            {"points": points.squeeze(1) if num_features == 1 else points},
-            gaussian_start(points, covariance, centers),
-        )
+        start = gaussian_start(points, covariance, centers)
+        return Problem({"points": points.squeeze(1) if num_features == 1 else points}, start)
 
     return problem
 
@@ -82,33 +77,40 @@ def dawid_skene(num_items: int, num_annotators: int, num_classes: int, labels_ea
     """
     rng = np.random.default_rng(0)
     skill = rng.uniform(0.2, 0.6, size=(num_annotators, 1, 1))
-    confusion = skill * np.eye(num_classes) + (1 - skill) * rng.dirichlet(
-        np.ones(num_classes), (num_annotators, num_classes)
-    )
+    guess = rng.dirichlet(np.ones(num_classes), (num_annotators, num_classes))
+    confusion = skill * np.eye(num_classes) + (1 - skill) * guess
     truth = rng.choice(num_classes, size=num_items, p=rng.dirichlet(np.full(num_classes, 5.0)))
     item = np.repeat(np.arange(num_items), labels_each)
     # everyone labels once, so that a library that looks for annotators finds all of them
     annotator = rng.permutation(np.resize(np.arange(num_annotators), len(item)))
     cumulative = confusion.cumsum(axis=2)
-    draws, label = rng.random(len(item)), np.zeros(len(item), np.int64)
+    draws = rng.random(len(item))
+    label = np.zeros(len(item), np.int64)
     for c in range(num_classes - 1):
         label += draws > cumulative[annotator, truth[item], c]
     votes = np.zeros((num_items, num_classes))
     np.add.at(votes, (item, label), 1.0)
     votes /= votes.sum(axis=1, keepdims=True)
+    rows = {"item": item, "annotator": annotator, "label": label}
+    start = majority_start(votes, item, annotator * num_classes + label, num_annotators)
+    return Problem({name: values.astype(np.int32) for name, values in rows.items()}, start)
+
+
+def majority_start(
+    votes: np.ndarray, item: np.ndarray, index: np.ndarray, num_annotators: int
+) -> Arrays:
+    """Return prevalence and confusion as if `votes` (item, class) were the posterior.
+
+    `index` counts the pairs (annotator, label).
+    """
+    num_classes = votes.shape[1]
+    num_cells = num_annotators * num_classes
     table = np.zeros((num_annotators, num_classes, num_classes))  # (annotator, class, label)
     for c in range(num_classes):
-        index = annotator * num_classes + label
-        table[:, c] = np.bincount(index, votes[item, c], num_annotators * num_classes).reshape(
-            num_annotators, -1
-        )
+        table[:, c] = np.bincount(index, votes[item, c], num_cells).reshape(num_annotators, -1)
     table = np.maximum(table, 1e-10)  # as crowd-kit does
-    start = {
-        "prevalence": votes.mean(axis=0),
-        "confusion": table / table.sum(axis=2, keepdims=True),
-    }
-    rows = {"item": item, "annotator": annotator, "label": label}
-    return Problem({name: values.astype(np.int32) for name, values in rows.items()}, start)
+    confusion = table / table.sum(axis=2, keepdims=True)
+    return {"prevalence": votes.mean(axis=0), "confusion": confusion}
 
 
 def latent_class(num_people: int, num_items: int, num_classes: int) -> Problem:
@@ -219,9 +221,8 @@ def hmm_gaussian(
     state = chain_of_states(rng, num_sequences, sequence_length, num_states)
     points = centers[state] + scale[state] * rng.normal(size=(*state.shape, num_features))
     spread = np.tile(points.std(axis=(0, 1)), (num_states, 1))
-    return Problem(
-        {"points": points}, chain_start(num_states) | {"loc": centers / 2, "scale": spread}
-    )
+    start = chain_start(num_states) | {"loc": centers / 2, "scale": spread}
+    return Problem({"points": points}, start)
 
 
 GENERATORS: dict[str, Callable[..., Problem]] = {

@@ -169,7 +169,8 @@ class failing:
     """A context in which a worker's failure ends that worker alone, and is its result."""
 
     def __init__(self, pair: tuple, workers: dict, results: dict, verbose: bool):
-        self.pair, self.workers, self.results, self.verbose = pair, workers, results, verbose
+        self.pair, self.verbose = pair, verbose
+        self.workers, self.results = workers, results
 
     def __enter__(self) -> None: ...
 

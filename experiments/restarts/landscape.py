@@ -10,9 +10,12 @@ import numpy as np
 from emjax import Optimum, Restarts
 from experiments import report
 
-OWN, RANDOM, DATA, FAR, SPLIT, PRIORS = (
-    "the program's own", "responsibilities", "data points", "k-means++", "splitting", "priors"
-)  # fmt: skip
+OWN = "the program's own"
+RANDOM = "responsibilities"
+DATA = "data points"
+FAR = "k-means++"
+SPLIT = "splitting"
+PRIORS = "priors"
 INIT = {
     OWN: None,
     RANDOM: "responsibilities",
