@@ -1,5 +1,6 @@
-"""Which points of a cloud stand for its clusters: drawn at random, far from one another, or by
-splitting. Pure geometry.
+"""Which points of a cloud stand for its clusters: pure geometry.
+
+Points are drawn at random, or far from one another; or the cloud is split.
 """
 
 from __future__ import annotations
@@ -12,27 +13,32 @@ LLOYD_STEPS = 100
 
 
 def drawn(
-    rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int
+    rng_key: Array,
+    points: Float[Array, "sample feature"],
+    weights: Float[Array, "sample"],
+    num: int,
 ) -> Int[Array, "cluster"]:
-    """Return the numbers of `num` points drawn without replacement, one after another, each in
-    proportion to its weight.
+    """Return the numbers of `num` points drawn without replacement, in proportion to weights.
 
     The `num` largest of log w + Gumbel noise are such a draw. Points of weight 0 come last. Source:
     Yellott (1977); Efraimidis & Spirakis (2006).
     """
-    return jax.lax.top_k(
-        _log(weights) + jax.random.gumbel(rng_key, weights.shape, weights.dtype), num
-    )[1]
+    noise = jax.random.gumbel(rng_key, weights.shape, weights.dtype)
+    _, numbers = jax.lax.top_k(_log(weights) + noise, num)
+    return numbers
 
 
 def far_apart(
-    rng_key, points: Float[Array, "sample feature"], weights: Float[Array, "sample"], num: int
+    rng_key: Array,
+    points: Float[Array, "sample feature"],
+    weights: Float[Array, "sample"],
+    num: int,
 ) -> Int[Array, "cluster"]:
-    """Return the numbers of `num` points drawn by k-means++: each in proportion to weight × squared
-    distance to the nearest one before it.
+    """Return the numbers of `num` points drawn by k-means++.
 
-    A draw of proportions w alone where every point of positive weight is drawn already. Source:
-    Arthur & Vassilvitskii (2007), section 2.2.
+    Each is drawn in proportion to weight × squared distance to the nearest one before it. A draw of
+    proportions w alone where every point of positive weight is drawn already. Source: Arthur &
+    Vassilvitskii (2007), section 2.2.
     """
     first, *others = jax.random.split(rng_key, num)
 
@@ -101,10 +107,8 @@ def _means(points, weights, labels, otherwise):
 
 def _scatters(points, weights, labels, num: int):
     """Return Σ w (x − m)(x − m)ᵀ of each cluster."""
-    deviations = (
-        points
-        - _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))[labels]
-    )
+    nowhere = jnp.zeros((num, points.shape[1]), points.dtype)
+    deviations = points - _means(points, weights, labels, nowhere)[labels]
 
     def scatter(number):
         return (deviations * jnp.where(labels == number, weights, 0)[:, None]).T @ deviations
@@ -113,15 +117,15 @@ def _scatters(points, weights, labels, num: int):
 
 
 def _refitted(points, weights, labels, means, count):
-    """Return the labels after Lloyd's iterations with the first `count` clusters, until none
-    changes.
+    """Return the labels after Lloyd's iterations with the first `count` clusters.
+
+    They go on until no label changes.
     """
 
     def nearest(means):
         distances = (means**2).sum(-1) - 2 * points @ means.T
-        return jnp.argmin(
-            jnp.where(jnp.arange(len(means)) < count, distances, jnp.inf), axis=-1
-        ).astype(labels.dtype)
+        exists = jnp.arange(len(means)) < count
+        return jnp.argmin(jnp.where(exists, distances, jnp.inf), axis=-1).astype(labels.dtype)
 
     def step(carry):
         labels, means, number, _ = carry
@@ -129,6 +133,8 @@ def _refitted(points, weights, labels, means, count):
         after = nearest(means)
         return after, means, number + 1, (after != labels).any()
 
-    return jax.lax.while_loop(
-        lambda carry: carry[3] & (carry[2] < LLOYD_STEPS), step, (labels, means, 0, True)
-    )[0]
+    def goes_on(carry):
+        _, _, number, has_changed = carry
+        return has_changed & (number < LLOYD_STEPS)
+
+    return jax.lax.while_loop(goes_on, step, (labels, means, 0, True))[0]

@@ -1,5 +1,4 @@
-"""Where EM starts, beside the program's own values: strategies for every program, from what its
-factor graph knows.
+"""Where EM starts, beside the program's own values: strategies for every program.
 
 A strategy is a pure function (graph, maximizers, rng_key, params, constants) → params, where
 `params` are the program's own values and `constants` what depends on data alone: it can be
@@ -17,10 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from emjax.e_step.e_step import statistics_with
 from emjax.e_step.instance import Instance, instance_of
@@ -33,62 +34,61 @@ from emjax.m_step.m_step import m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
-from emjax.starts.locations import Locations, locations_of, points_of, wanted
+from emjax.starts.locations import Locations, locations_of
+from emjax.starts.points import points_of, wanted
 from emjax.starts.seeding import drawn, far_apart, split
 from emjax.tables.indices import Affine
-from emjax.tables.named import Axis
+from emjax.tables.named import Axis, Named
 
 
 def random_responsibilities(
     graph: FactorGraph,
     maximizers: Sequence[Maximizer],
-    rng_key,
-    params: Mapping,
+    rng_key: Array,
+    params: Mapping[str, Any],
     constants: Sequence,
-) -> dict:
-    """Return the parameters after one M-step under responsibilities drawn at random: q_n ~
-    Dirichlet(1, …, 1) for each element n of each latent.
+) -> dict[str, Array]:
+    """Return the parameters after one M-step under responsibilities drawn at random.
 
-    The q_n are independent of one another and of the data, except that what the program excludes at
-    its own values (a probability of zero, a value outside a support) stays impossible. Expected
-    statistics under q are the gradient of log Z of the program whose natural parameters are all
-    zero, with one more factor, q, for each latent. Where N is large, the components all start near
-    the mean of the data. Takes memory for N × K. Source: McLachlan & Peel (2000), section 2.12.2.
+    For each element n of each latent, q_n ~ Dirichlet(1, …, 1). The q_n are independent of one
+    another and of the data, except that what the program excludes at its own values (a probability
+    of zero, a value outside a support) stays impossible. Expected statistics under q are the
+    gradient of log Z of the program whose natural parameters are all zero, with one more factor, q,
+    for each latent. Where N is large, the components all start near the mean of the data. Takes
+    memory for N × K. Source: McLachlan & Peel (2000), section 2.12.2.
     """
-    whole = instance_of(graph, graph.arrays(params, constants))
-    keys = jax.random.split(rng_key, max(len(whole.latents), 1))
+    instance = instance_of(graph, graph.arrays(params, constants))
+    keys = jax.random.split(rng_key, max(len(instance.latents), 1))
     factors = []
-    for key, latent in zip(keys, whole.latents.values(), strict=False):
-        axis = Axis(latent.name, latent.size, Affine.identity(latent.shape))
+    for key, latent in zip(keys, instance.latents.values(), strict=False):
         # minus a Gumbel variable is the logarithm of an exponential one, and K of these over their
         # sum are Dirichlet(1, …, 1)
-        log_q = jax.nn.log_softmax(
-            -jax.random.gumbel(key, (*latent.shape, latent.size), jnp.result_type(float))
-        )
+        shape = (*latent.shape, latent.size)
+        log_q = jax.nn.log_softmax(-jax.random.gumbel(key, shape, jnp.result_type(float)))
+        axis = Axis(latent.name, latent.size, Affine.identity(latent.shape))
         factors.append(Factor((axis,), latent.shape, Cells(log_q), without_multiplicity=True))
-    return _maximized(maximizers, params, constants, statistics_with(_indifferent(whole), factors))
+    statistics = statistics_with(_indifferent(instance), factors)
+    return _maximized(maximizers, params, constants, statistics)
 
 
-def _indifferent(whole: Instance) -> Instance:
-    """Return the problem in which everything that is possible is equally probable."""
+def _indifferent(instance: Instance) -> Instance:
+    """Return the instance in which everything that is possible is equally probable."""
+    terms, naturals = [], []
+    for term, tables in zip(instance.terms, instance.naturals, strict=True):
+        # a base is weighted already: what is impossible is no smaller than a total
+        base = _flat(term.base, -INFINITE)
+        terms.append(replace(term, base=base, family=_flat_family(term.family)))
+        # where coordinates are missing, they are expected at the program's own parameters: at
+        # natural parameters of zero they could be anything
+        is_kept = _lacks_coordinates(term)
+        naturals.append([t if is_kept else _flat(t, IMPOSSIBLE) for t in tables])
+    return replace(instance, terms=tuple(terms), naturals=tuple(naturals))
 
-    def flat(table):
-        return replace(table, array=jnp.where(jnp.asarray(table.array) < IMPOSSIBLE, LOG_ZERO, 0.0))
 
-    def flat_base(base):  # weighted already
-        return replace(base, array=jnp.where(jnp.asarray(base.array) < -INFINITE, LOG_ZERO, 0.0))
-
-    terms = tuple(
-        replace(term, base=flat_base(term.base), family=_flat_family(term.family))
-        for term in whole.terms
-    )
-    # where coordinates are missing, they are expected at the program's own parameters: at natural
-    # parameters of zero they could be anything
-    naturals = tuple(
-        [table if _lacks_coordinates(term) else flat(table) for table in tables]
-        for term, tables in zip(terms, whole.naturals, strict=True)
-    )
-    return replace(whole, terms=terms, naturals=naturals)
+def _flat(table: Named, impossible: float) -> Named:
+    """Return a table of zeros, but for what is below a limit."""
+    is_impossible = jnp.asarray(table.array) < impossible
+    return replace(table, array=jnp.where(is_impossible, LOG_ZERO, 0.0))
 
 
 def _lacks_coordinates(term: Term) -> bool:
@@ -108,15 +108,13 @@ def _flat_family(family: Family | None) -> Family | None:
     return replace(family, marginal=marginal)
 
 
-def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, statistics) -> dict:
+def _maximized(
+    maximizers: Sequence[Maximizer], params: Mapping[str, Any], constants, statistics
+) -> dict[str, Array]:
+    """Return the parameters after one M-step."""
     params = {name: jnp.asarray(value) for name, value in params.items()}
-    return m_step(
-        maximizers,
-        params,
-        [maximizer.init(params) for maximizer in maximizers],
-        constants,
-        statistics,
-    )[0]
+    states = [maximizer.init(params) for maximizer in maximizers]
+    return m_step(maximizers, params, states, constants, statistics)[0]
 
 
 # ── locations ─────────────────────────────────────────────────────────────────────────────────────
@@ -125,19 +123,19 @@ def _maximized(maximizers: Sequence[Maximizer], params: Mapping, constants, stat
 def data_points(
     graph: FactorGraph,
     maximizers: Sequence[Maximizer],
-    rng_key,
-    params: Mapping,
+    rng_key: Array,
+    params: Mapping[str, Any],
     constants: Sequence,
-) -> dict:
-    """Return the parameters with the data of an element of the latent, drawn without replacement,
-    as the location of each value.
+) -> dict[str, Array]:
+    """Return the parameters with data points, drawn without replacement, as locations.
 
-    Several latents that a location reads are taken jointly: one draw for each joint value. An
-    element's data are all of its coordinates (`to_event`, rows), each a mean where measurements are
-    repeated; a coordinate that is masked is the mean of all elements' where it is not. An element
-    of multiplicity w is drawn as w elements are; one that is masked or of multiplicity 0 is not
-    drawn. Scales, proportions and all else keep the program's own values. Source: Forgy (1965);
-    McLachlan & Peel (2000), section 2.12.2.
+    The location of each value of a latent is the data of one of its elements. Several latents that
+    a location reads are taken jointly: one draw for each joint value. An element's data are all of
+    its coordinates (`to_event`, rows), each a mean where measurements are repeated; a coordinate
+    that is masked is the mean of all elements' where it is not. An element of multiplicity w is
+    drawn as w elements are; one that is masked or of multiplicity 0 is not drawn. Scales,
+    proportions and all else keep the program's own values. Source: Forgy (1965); McLachlan & Peel
+    (2000), section 2.12.2.
     """
     return _at_seeds("data", drawn, graph, rng_key, params, constants)
 
@@ -145,128 +143,129 @@ def data_points(
 def distant_points(
     graph: FactorGraph,
     maximizers: Sequence[Maximizer],
-    rng_key,
-    params: Mapping,
+    rng_key: Array,
+    params: Mapping[str, Any],
     constants: Sequence,
-) -> dict:
-    """Return the parameters with data points far from one another as locations: what `data_points`
-    does, drawn by k-means++.
+) -> dict[str, Array]:
+    """Return the parameters with data points far from one another as locations.
 
-    Distances are between standardized coordinates, so that a unit of measurement makes no
-    difference; those of a LogNormal are taken of log x. Source: Arthur & Vassilvitskii (2007).
+    They are what `data_points` sets, drawn by k-means++. Distances are between standardized
+    coordinates, so that a unit of measurement makes no difference; those of a LogNormal are taken
+    of log x. Source: Arthur & Vassilvitskii (2007).
     """
     return _at_seeds("k-means++", far_apart, graph, rng_key, params, constants)
 
 
 def _at_seeds(
-    name: str, draw: Callable, graph: FactorGraph, rng_key, params: Mapping, constants
-) -> dict:
-    """Return the parameters with data points as locations; draw(rng_key, points, weights, num)
-    gives their numbers.
+    name: str, draw: Callable, graph: FactorGraph, rng_key, params: Mapping[str, Any], constants
+) -> dict[str, Array]:
+    """Return the parameters with data points as locations.
+
+    draw(rng_key, points, weights, num) gives the points' numbers.
     """
-    groups, arrays = _served(name, graph), graph.arrays(params, constants)
-    if not groups:
+    served, arrays = _served(name, graph), graph.arrays(params, constants)
+    if not served:
         return dict(params)
     size = sum(math.prod(parameter.shape) for parameter in graph.parameters.values())
+    # entries that several locations read get the mean of what these were given
     total, count = jnp.zeros(size), np.zeros(size, int)
-    for locations, key in zip(groups, jax.random.split(rng_key, len(groups)), strict=True):
+    for locations, key in zip(served, jax.random.split(rng_key, len(served)), strict=True):
         points = points_of(locations, graph, arrays)
 
         def seeds(key, weights, points=points, num=locations.num_values):
             return draw(key, points.standardized, weights, num)
 
-        numbers = jax.vmap(seeds)(
-            jax.random.split(key, locations.num_problems),
-            _weights_of_problems(locations, points.weights),
-        )
-        chosen = points.values[
-            numbers[locations.problem_of_feature].T, np.arange(len(locations.problem_of_feature))
-        ]
-        read = locations.entries >= 0
-        total = total.at[locations.entries[read]].add(chosen[read])
-        count += np.bincount(locations.entries[read], minlength=size)
+        keys = jax.random.split(key, locations.num_groups)
+        numbers = jax.vmap(seeds)(keys, _weights_of_groups(locations, points.weights))
+        of_feature = numbers[locations.group_of_feature].T
+        drawn_points = points.values[of_feature, np.arange(len(locations.group_of_feature))]
+        is_read = locations.entries >= 0
+        total = total.at[locations.entries[is_read]].add(drawn_points[is_read])
+        count += np.bincount(locations.entries[is_read], minlength=size)
     return {name: _placed(graph, name, value, total, count) for name, value in params.items()}
 
 
 def _served(name: str, graph: FactorGraph) -> list[Locations]:
-    """Return the locations that latents choose between: none where each latent has one value.
-    Errors: `ValueError` where there are none to choose.
+    """Return the locations that latents choose between; none where each latent has one value.
+
+    Errors: `ValueError` where there are none to choose. `name`: the strategy that is asked for.
     """
-    found, reasons = locations_of(graph)
+    served, reasons = locations_of(graph)
     has_choice = any(latent.support.shape[0] > 1 for latent in graph.latents.values())
-    if not found and (has_choice or not graph.latents):
+    if not served and (has_choice or not graph.latents):
         why = f" ({'; '.join(reasons)})" if reasons else ""
         raise ValueError(
             f"init='{name}' sets the location of an observed Normal, LogNormal or "
             "MultivariateNormal that is looked up by a latent, loc[z], and "
             f"this program has none{why}. Use init='responsibilities', which serves every program."
         )
-    return found
+    return served
 
 
-def _weights_of_problems(locations: Locations, weights):
-    """Return (problem, sample): the weights of the samples of each problem, 0 for those of the
-    others.
+def _weights_of_groups(locations: Locations, weights):
+    """Return (group, sample): the weights of a group's samples, 0 for those of others."""
+    numbers = np.arange(locations.num_groups)
+    return jnp.where(locations.group_of_sample == numbers[:, None], weights, 0)
+
+
+def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray) -> Array:
+    """Return a parameter with the mean of what its entries were given, within its bounds.
+
+    Entries that were given nothing stay.
     """
-    return jnp.where(
-        locations.problem_of_sample == np.arange(locations.num_problems)[:, None], weights, 0
-    )
-
-
-def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray):
-    """Return a parameter with the mean of what its entries were given, within its bounds; entries
-    that were given nothing stay.
-    """
-    start, shape, value = graph.offsets()[name], graph.parameters[name].shape, jnp.asarray(value)
-    own = slice(start, start + math.prod(shape))
-    if not count[own].any():
+    value, parameter = jnp.asarray(value), graph.parameters[name]
+    start = graph.offsets()[name]
+    entries = slice(start, start + math.prod(parameter.shape))
+    count = count[entries].reshape(parameter.shape)
+    if not count.any():
         return value
-    given = (total[own] / np.maximum(count[own], 1)).reshape(shape).astype(value.dtype)
-    limits = bounds_of(graph.parameters[name].constraint)
+    given = total[entries].reshape(parameter.shape) / np.maximum(count, 1)
+    given = given.astype(value.dtype)
+    limits = bounds_of(parameter.constraint)
     given = given if limits is None else limits.clipped(given)
-    return jnp.where(count[own].reshape(shape) > 0, given, value)
+    return jnp.where(count > 0, given, value)
 
 
 def split_clusters(
     graph: FactorGraph,
     maximizers: Sequence[Maximizer],
-    rng_key,
-    params: Mapping,
+    rng_key: Array,
+    params: Mapping[str, Any],
     constants: Sequence,
-) -> dict:
-    """Return the parameters after one M-step in which each element of a latent takes the value of
-    its cluster; the same for every key.
+) -> dict[str, Array]:
+    """Return the parameters after one M-step in which each element is of its cluster.
 
     Clusters are found by splitting: one, then two, … as many as the latent has values, in
-    standardized coordinates (`seeding.split`). Latents that choose no location have their posterior
-    at the program's own values, given the clusters. Scales and proportions are set, too; the scale
-    or covariance of a cluster that has no extent (a single point) keeps the program's own value.
-    Source: Linde, Buzo & Gray (1980).
+    standardized coordinates (`seeding.split`), the same for every key. Latents that choose no
+    location have their posterior at the program's own values, given the clusters. Scales and
+    proportions are set, too; the scale or covariance of a cluster that has no extent (a single
+    point) keeps the program's own value. Source: Linde, Buzo & Gray (1980).
     """
-    groups, arrays = _served("splitting", graph), graph.arrays(params, constants)
+    arrays = graph.arrays(params, constants)
     factors = []
-    for locations in groups:
+    for locations in _served("splitting", graph):
         points = points_of(locations, graph, arrays)
 
         def clusters(weights, points=points, num=locations.num_values):
             return split(points.standardized, weights, num)
 
-        labels = jax.vmap(clusters)(_weights_of_problems(locations, points.weights))
-        labels = labels[locations.problem_of_sample, np.arange(len(locations.problem_of_sample))]
+        labels = jax.vmap(clusters)(_weights_of_groups(locations, points.weights))
+        labels = labels[locations.group_of_sample, np.arange(len(locations.group_of_sample))]
         factors += wanted(locations, graph, arrays, labels, points.weights)
-    found = _maximized(
-        maximizers, params, constants, statistics_with(instance_of(graph, arrays), factors)
-    )
-    uses = {name: maximizer.uses for maximizer in maximizers for name in maximizer.names}
-    return {
-        name: _with_extent(value, jnp.asarray(params[name]), uses[name])
-        for name, value in found.items()
-    }
+    statistics = statistics_with(instance_of(graph, arrays), factors)
+    maximized = _maximized(maximizers, params, constants, statistics)
+    start = {}
+    for maximizer in maximizers:
+        for name in maximizer.names:
+            own = jnp.asarray(params[name])
+            start[name] = _with_extent(maximized[name], own, maximizer.uses)
+    return start
 
 
 def _with_extent(value, own, uses: Sequence[Use]):
-    """Return a scale or a covariance with its own entries in place of those whose least variance is
-    zero, or rounding beside what it was.
+    """Return a scale or a covariance with its own entries in place of those without extent.
+
+    Their least variance is zero, or rounding beside what it was.
     """
     if not uses or not uses[0].form.is_scale:
         return value
