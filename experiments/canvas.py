@@ -54,6 +54,17 @@ STYLE = {
     "savefig.dpi": 160,
 }
 
+# The header, in inches: from the corner to the title, from the top to the first line of text if
+# there were no title, and the height of a line of each.
+EDGE = 0.12
+ABOVE_TEXT = 0.16
+TITLE_LINE = 0.235
+TEXT_LINE = 0.165
+# How many characters an inch holds, in 13 points bold and in 9.5 points.
+TITLE_COLUMNS = 8.7
+TEXT_COLUMNS = 14.4
+MARGIN = 0.08  # inches around the drawing
+
 
 @contextmanager
 def figure(
@@ -64,38 +75,19 @@ def figure(
     `finding` is what the figure shows, in a sentence; `explanation` is what one sees. `width` and
     `height` are those of the drawing, in inches; the header comes on top.
     """
-    title, text = wrapped(finding, 8.7 * width), wrapped(explanation, 14.4 * width)
-    header = 0.16 + 0.235 * len(title) + 0.165 * len(text) + 0.12
-    total = height + header
+    title = wrapped(finding, TITLE_COLUMNS * width)
+    text = wrapped(explanation, TEXT_COLUMNS * width)
+    text_top = ABOVE_TEXT + TITLE_LINE * len(title)
+    total = height + text_top + TEXT_LINE * len(text) + EDGE
     with matplotlib.rc_context(STYLE):
         drawing = Figure(figsize=(width, total))
-        drawing.text(
-            0.12 / width,
-            1 - 0.12 / total,
-            "\n".join(title),
-            va="top",
-            size=13,
-            weight="bold",
-            linespacing=1.25,
-        )
-        drawing.text(
-            0.12 / width,
-            1 - (0.16 + 0.235 * len(title)) / total,
-            "\n".join(text),
-            va="top",
-            color=GREY,
-            linespacing=1.3,
-        )
-        margin = 0.08
-        drawing.set_layout_engine(
-            "constrained",
-            rect=(
-                margin / width,
-                margin / total,
-                1 - 2 * margin / width,
-                (height - margin) / total,
-            ),
-        )
+        left, bold = EDGE / width, {"size": 13, "weight": "bold", "linespacing": 1.25}
+        drawing.text(left, 1 - EDGE / total, "\n".join(title), va="top", **bold)
+        pale = {"color": GREY, "linespacing": 1.3}
+        drawing.text(left, 1 - text_top / total, "\n".join(text), va="top", **pale)
+        corner = MARGIN / width, MARGIN / total
+        size = 1 - 2 * MARGIN / width, (height - MARGIN) / total
+        drawing.set_layout_engine("constrained", rect=(*corner, *size))
         yield drawing
         path.parent.mkdir(parents=True, exist_ok=True)
         drawing.savefig(path)
@@ -113,13 +105,8 @@ def wrapped(text: str, columns: float) -> list[str]:
 def label(axes: Axes, x: float, y: float, text: str, color: str = INK, **style) -> None:
     """Write beside the data what it is, with a white rim that keeps it legible on lines."""
     rim = [withStroke(linewidth=2.5, foreground="white")]
-    axes.text(
-        x,
-        y,
-        text,
-        **{"color": color, "fontsize": 8.5, "weight": "bold", "path_effects": rim, "zorder": 9}
-        | style,
-    )
+    usual = {"color": color, "fontsize": 8.5, "weight": "bold", "path_effects": rim, "zorder": 9}
+    axes.text(x, y, text, **usual | style)
 
 
 def bare(axes: Axes) -> None:

@@ -54,43 +54,58 @@ MODULES = {
 
 # Where an implementation does something else than EM on this likelihood, and so must not agree.
 DIFFERENT = {
-    "matrix products "
-    "alone": "not EM: the products of features and responsibilities, the physical limit",
-    "scikit-learn "
-    "NMF": "Kullback-Leibler NMF by multiplicative updates: shares first, then words at the new "
-    "shares",
-    "tomotopy": "latent Dirichlet allocation by collapsed Gibbs sampling; one step is one sweep, "
-    "on one thread for each core",
+    "matrix products alone": (
+        "not EM: the products of features and responsibilities, the physical limit"
+    ),
+    "scikit-learn NMF": (
+        "Kullback-Leibler NMF by multiplicative updates: shares first, then words at the new shares"
+    ),
+    "tomotopy": (
+        "latent Dirichlet allocation by collapsed Gibbs sampling; one step is one sweep, on one "
+        "thread for each core"
+    ),
 }
 
 # What had to be set for the likelihoods to agree, or what a library does beside EM.
 REMARKS = {
-    "scikit-learn": "reg_covar=0; the last E-step, one more than steps, cancels in the difference "
-    "of two runs",
+    "scikit-learn": (
+        "reg_covar=0; the last E-step, one more than steps, cancels in the difference of two runs"
+    ),
     "gmmx": "reg_covar=0",
     "pomegranate": "float32 only: it casts its weights to float32",
     "StepMix": "its start is set by overriding `_initialize_parameters`",
     "crowd-kit": "clips probabilities at 1e-10; computes the evidence lower bound in every step",
-    "enstop": "float32 only, numba on all cores; `plsa_fit`, since its class `PLSA` needs a NumPy "
-    "below 1.24",
-    "dynamax": "one chain of all documents, transitions and initial state tied to the weights (a "
-    "chain for each document takes 20 times as long, and 3 GB); Dirichlet concentration 1 + 1e-9, "
-    "since its M-step is NaN at 1",
+    "enstop": (
+        "float32 only, numba on all cores; `plsa_fit`, since its class `PLSA` needs a NumPy below "
+        "1.24"
+    ),
+    "dynamax": (
+        "one chain of all documents, transitions and initial state tied to the weights (a chain "
+        "for each document takes 20 times as long, and 3 GB); Dirichlet concentration 1 + 1e-9, "
+        "since its M-step is NaN at 1"
+    ),
 }
 
 # The same where the model is a hidden Markov model.
 CHAIN_REMARKS = {
-    "emjax": "the programs of `emjax.models.hidden_markov`, whose mask stays although all "
-    "sequences have one length",
-    "hmmlearn, scaling": "one thread; covars_prior=0 and covars_weight=0 where emissions are "
-    "Gaussian",
+    "emjax": (
+        "the programs of `emjax.models.hidden_markov`, whose mask stays although all sequences "
+        "have one length"
+    ),
+    "hmmlearn, scaling": (
+        "one thread; covars_prior=0 and covars_weight=0 where emissions are Gaussian"
+    ),
     "hmmlearn, log": "as scaling",
-    "dynamax": "its `e_step`, for all sequences at once, and its `m_step`, in one compiled loop; "
-    "Dirichlet concentration 1 + 1e-9, since its M-step is NaN at 1, and "
-    "emission_prior_concentration=-1.5 where emissions are Gaussian, which is no prior",
+    "dynamax": (
+        "its `e_step`, for all sequences at once, and its `m_step`, in one compiled loop; "
+        "Dirichlet concentration 1 + 1e-9, since its M-step is NaN at 1, and "
+        "emission_prior_concentration=-1.5 where emissions are Gaussian, which is no prior"
+    ),
     "dynamax, fit_em": "its `fit_em`, compiled once for each number of steps; priors off as above",
-    "pomegranate": "float32 only: it casts its weights to float32; probabilities of ending are "
-    "held at one, and by overriding `from_summaries` nothing is counted as an ending",
+    "pomegranate": (
+        "float32 only: it casts its weights to float32; probabilities of ending are held at one, "
+        "and by overriding `from_summaries` nothing is counted as an ending"
+    ),
 }
 
 

@@ -28,8 +28,12 @@ class Limits(NamedTuple):
 class Row(NamedTuple):
     """One model at one size.
 
-    `sizes` are what its generator takes; `quick` replaces some of them. `steps` are the lengths of
-    the two runs whose difference is timed. `contestants`: implementation → precisions.
+    - `name`, `title`: on the command line, and in tables.
+    - `model`: its generator, and its key in every implementation.
+    - `sizes`: what the generator takes; `quick` replaces some of them.
+    - `steps`: the lengths of the two runs whose difference is timed.
+    - `contestants`: the precisions of each implementation.
+    - `goals`, `limits`: how fast emjax is to be, and what it may take at most.
     """
 
     name: str

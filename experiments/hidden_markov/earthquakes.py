@@ -77,6 +77,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 def soft_em() -> EM:
     """Return EM on the counts: Baum-Welch."""
+    # the book prints seven digits, and EM gains little in each of its last steps
     return EM(hidden_markov.poisson_program, tol=1e-12, max_steps=10_000)
 
 
