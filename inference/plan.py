@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emjax.graph.factor_graph import FactorGraph
@@ -68,7 +69,7 @@ def _elements(shape) -> str:
     return "one" if not shape else " × ".join(map(str, shape))
 
 
-def plan(graph: FactorGraph, maximizers: list[Maximizer], temperature: float) -> Plan:
+def plan(graph: FactorGraph, maximizers: Sequence[Maximizer], temperature: float) -> Plan:
     """Return the plan of a factor graph and its maximizers."""
     latents = tuple(
         LatentPlan(name, latent.shape, latent.support.shape[0])

@@ -30,12 +30,13 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
         own = [
             (i, _own_axis(term)) for i, term in enumerate(graph.terms) if _is_site_of(term, name)
         ]
-        if own and all(axis is not None for _, axis in own):
+        known = [(i, axis) for i, axis in own if axis is not None]
+        if own and len(known) == len(own):
             found[name] = sum(
                 jnp.moveaxis(statistics[i][0], axis, 0)
                 .reshape(graph.latents[name].support.shape[0], -1)
                 .sum(1)
-                for i, axis in own
+                for i, axis in known
             )
         else:
             missing.append(name)

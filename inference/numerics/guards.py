@@ -63,7 +63,7 @@ def as_float(value):
 
 def is_key(array) -> bool:
     """Whether an array is one of random keys, which are no numbers."""
-    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
 def safe_log(x):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from emjax.numerics.guards import is_key
 
 
 def split_arguments(
-    args: tuple, kwargs: dict, concrete: bool = False
+    args: tuple, kwargs: Mapping[str, Any], concrete: bool = False
 ) -> tuple[list[jax.Array], Callable]:
     """Return the arrays among arguments, and `rebuild(arrays) -> (args, kwargs)`.
 
@@ -36,7 +36,7 @@ def split_arguments(
     return arrays, rebuild
 
 
-def signature(args: tuple, kwargs: dict, concrete: bool = False) -> tuple:
+def signature(args: tuple, kwargs: Mapping[str, Any], concrete: bool = False) -> tuple:
     """Return what a trace depends on: shapes and types of arrays, and everything else.
 
     `concrete`: whether it depends on the content of the arrays, too.

@@ -115,9 +115,12 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = em.on(*args, **kwargs)
-    samples = plate_of(bound, plate) if num_samples is None else None
+    samples_are = ""
+    if num_samples is None:
+        samples = plate_of(bound, plate)
+        samples_are, num_samples = samples.name, num_samples_of(bound, samples)
+    n = float(num_samples)
     checked, constants = bound.at(params)
-    n = float(num_samples if samples is None else num_samples_of(bound, samples))
     if n <= 0:
         raise ValueError(
             "There are no samples, so that the criteria are not defined. Pass data, or "
@@ -129,7 +132,7 @@ def criteria(
         p = num_free(compiled.graph, compiled.maximizers)
     both = compiled.function("criteria", lambda: lambda *at: _log_likelihoods(compiled.pure, *at))
     soft, hard = both(checked, constants)
-    return Criteria(soft, hard, int(p), n, samples.name if samples is not None else "")
+    return Criteria(soft, hard, int(p), n, samples_are)
 
 
 def _log_likelihoods(program: PureProgram, params, constants) -> list:

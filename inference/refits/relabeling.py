@@ -183,7 +183,7 @@ def aligned(
     """
     values = {name: np.array(value) for name, value in draws.items()}
     for symmetry in symmetry_list:
-        total = sum(np.asarray(agreement[name]) for name in symmetry.latents)
+        total = np.sum([agreement[name] for name in symmetry.latents], axis=0)
         for draw, own in enumerate(total):
             order = best_order(own) if np.isfinite(own).all() else np.arange(symmetry.size)
             for name, axes in symmetry.axes.items():

@@ -97,8 +97,8 @@ class StandardErrors(eqx.Module):
                 for name, value in self.draws.items()
             }
             return {
-                name: tuple(np.where(known[name], end, np.nan) for end in own)
-                for name, own in ends.items()
+                name: (np.where(known[name], low, np.nan), np.where(known[name], high, np.nan))
+                for name, (low, high) in ends.items()
             }
         z = float(norm.ppf((1 + level) / 2))
         return {
@@ -445,6 +445,6 @@ def _sample_covariance(own: Coordinates, draws: Mapping, params) -> np.ndarray:
     some draw.
     """
     vectors = np.asarray(jax.vmap(own.flatten)(jax.tree.map(jnp.asarray, draws)), float)
-    finite = np.isfinite(vectors).all(0)
+    finite = np.isfinite(vectors).all(axis=0)
     covariance = np.cov(np.where(finite, vectors, 0), rowvar=False).reshape(own.size, own.size)
-    return np.where(finite[:, None] & finite, covariance, np.nan)
+    return np.where(np.outer(finite, finite), covariance, np.nan)

@@ -4,6 +4,8 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from emjax.graph.factor_graph import FactorGraph
@@ -19,14 +21,16 @@ def parameter_dimensions(graph: FactorGraph) -> dict[str, tuple[str | None, ...]
     An axis lists the values of a latent if a table reads one entry after another along it as the
     latent's value goes up, or if it holds their probabilities.
     """
-    found = {name: [None] * len(parameter.shape) for name, parameter in graph.parameters.items()}
-    claims: list[tuple[str, int, str]] = []
+    found: dict[str, list[str | None]] = {
+        name: [None] * len(parameter.shape) for name, parameter in graph.parameters.items()
+    }
+    claims: list[tuple[str, int, str, bool]] = []
     for term in graph.terms:
         for argument, table in term.arguments.items():
             wire = graph.wires()[table.array.number] if isinstance(table.array, Slot) else Wire()
             if wire.entries is None:
                 continue
-            sources = [
+            sources: list[str | None] = [
                 axis.source if isinstance(axis.source, str) else None for axis in table.axes
             ] + [None] * len(table.compact)
             is_own = (
@@ -37,31 +41,30 @@ def parameter_dimensions(graph: FactorGraph) -> dict[str, tuple[str | None, ...]
             if is_own and wire.entries.shape[-1] == graph.latents[term.site.name].support.shape[0]:
                 sources[-1] = term.site.name
             claims += [
-                (*place, source, is_own and d == wire.entries.ndim - 1)
+                (name, axis, source, is_own and d == wire.entries.ndim - 1)
                 for d, source in enumerate(sources)
                 if source is not None
-                for place in _places(graph, wire, d)
+                for name, axis in _places(graph, wire.parameters, wire.entries, d)
             ]
     for name, axis, source, is_own in sorted(
         claims, key=lambda claim: claim[3]
     ):  # what a table is looked up by comes first
-        if found[name][axis] is None:
-            taken = source in found[name]
-            found[name][axis] = (
-                f"next_{source}"
-                if taken and is_own and f"next_{source}" not in found[name]
-                else None
-                if taken
-                else source
-            )
+        if found[name][axis] is not None:
+            continue
+        if source not in found[name]:
+            found[name][axis] = source
+        elif is_own and f"next_{source}" not in found[name]:
+            found[name][axis] = f"next_{source}"
     return {name: tuple(own) for name, own in found.items()}
 
 
-def _places(graph: FactorGraph, wire: Wire, d: int) -> list[tuple[str, int]]:
+def _places(
+    graph: FactorGraph, parameters: Collection[str], entries: np.ndarray, d: int
+) -> list[tuple[str, int]]:
     """Return which axis of which parameter one axis of a table runs along: (parameter, axis)."""
     offsets, places = graph.offsets(), []
-    lines = np.moveaxis(wire.entries, d, -1).reshape(-1, wire.entries.shape[d])
-    for name in sorted(wire.parameters):
+    lines = np.moveaxis(entries, d, -1).reshape(-1, entries.shape[d])
+    for name in sorted(parameters):
         shape, first = graph.parameters[name].shape, offsets[name]
         inside = lines[
             ((lines >= first) & (lines < first + int(np.prod(shape, dtype=int)))).all(axis=1)

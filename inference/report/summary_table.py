@@ -24,6 +24,7 @@ class HasStandardErrors(Protocol):
 
     def interval(self, level: float) -> Mapping[str, Any]:
         """Return {site: (low, high)} at a level, such as 0.95."""
+        ...
 
 
 class Row(NamedTuple):

@@ -94,7 +94,9 @@ class Compiler:
         self._variants: dict[Hashable, Compiler] = {}
         self._looks_at_values: set[Hashable] = set()
 
-    def compiled(self, args: tuple, kwargs: Mapping) -> tuple[CompiledProgram, list, bool]:
+    def compiled(
+        self, args: tuple, kwargs: Mapping[str, Any]
+    ) -> tuple[CompiledProgram, list, bool]:
         """Return the program for these arguments, the arrays among them, and whether it looks at
         their values: then none is left.
         """

@@ -150,7 +150,7 @@ class Loop:
 
         `limit`: the most steps, if not `max_steps`.
         """
-        limit = self.settings.max_steps if limit is None else limit
+        most = self.settings.max_steps if limit is None else limit
 
         # Natural-parameter tables go from one step to the next: computed within the step that reads
         # them, XLA would fuse them with their lookups, and take a logarithm for each row of data.
@@ -163,7 +163,8 @@ class Loop:
             return (at.status < 0) & (at.step < stop_at)
 
         def iterate(carried: tuple) -> tuple:
-            at = self._iterate(*carried, constants, limit)
+            at, own_tables = carried
+            at = self._iterate(at, own_tables, constants, most)
             return at, tables(at)
 
         return jax.lax.while_loop(goes_on, iterate, (at, tables(at)))[0]

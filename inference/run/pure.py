@@ -181,7 +181,7 @@ class PureProgram:
     def end(self, at: LoopState, constants: Sequence) -> End:
         """Return the end of a run: polished, if that was asked for."""
         if self.settings.polish:
-            at = self._polished(at, constants)
+            at = self._polished(at, constants, self.settings.polish)
         # without priors the objective of a soft E-step is the log-likelihood
         if self.settings.temperature == 1 and not self.graph.has_priors:
             likelihood = at.objective[at.num_steps]
@@ -194,13 +194,11 @@ class PureProgram:
         """Return the variances of the scales at params, over those of the data."""
         return self.watch.variances(params, self.watch.spreads(constants))
 
-    def _polished(self, at: LoopState, constants) -> LoopState:
+    def _polished(self, at: LoopState, constants: Sequence, method: str) -> LoopState:
         """Return where a polish leads, and EM's own steps from there, until they confirm it."""
         max_steps = self.settings.max_steps
         at, plain = replace(at, leap=None), replace(self.loop, accelerator=None)
-        params = polished(
-            self.graph, self.loop.estimated, at.reported, constants, self.settings.polish
-        )
+        params = polished(self.graph, self.loop.estimated, at.reported, constants, method)
         again = replace(
             plain.start(params), objective=at.objective, step=at.step + 1, reported=at.reported
         )

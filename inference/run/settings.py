@@ -66,7 +66,7 @@ class Settings:
     def strategy(self) -> Callable:
         """How sample sites start, by NumPyro."""
         if self.init is None or isinstance(self.init, str):
-            return init_to_sample()
+            return init_to_sample
         return self.init
 
     # ── whether they make sense ───────────────────────────────────────────────────────────────────

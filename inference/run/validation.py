@@ -206,7 +206,8 @@ def most_favorable(
         key = term.site.name, term.kept, tuple(axis.key for axis in factor.axes)
         together.setdefault(key, []).append((number, factor.array))
     for (_, kept, _), members in together.items():
-        total = sum(array for _, array in members)
+        first, *others = [array for _, array in members]
+        total = sum(others, first)
         over = tuple(range(len(kept), total.ndim))
         for number, _ in members:
             best[number] = total.max(axis=over)

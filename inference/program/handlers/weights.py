@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +137,7 @@ class Plates(NamedTuple):
 
 
 def plates(
-    model: Callable, init: Callable, args: tuple, kwargs: dict, concrete: bool = False
+    model: Callable, init: Callable, args: tuple, kwargs: Mapping[str, Any], concrete: bool = False
 ) -> Plates:
     """Return a program's plates; nothing runs on the data.
 
@@ -186,7 +186,7 @@ def total_multiplicity(
     data: list,
     plate: Plate,
     args: tuple,
-    kwargs: dict,
+    kwargs: Mapping[str, Any],
     concrete: bool = False,
 ) -> float:
     """Return how many samples a plate's elements count as: their number, or the sum of what
