@@ -26,9 +26,11 @@ from emjax.program.handlers.weights import Units
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.relabeling import Symmetry, aligned, symmetries
 from emjax.refits.scores import check_independent, independent_units, scores_of
+from emjax.run import findings
 from emjax.run.annotations import Params, Real
 from emjax.run.bound import Bound, checked_key
 from emjax.run.compiled import CompiledProgram
+from emjax.run.findings import Finding
 from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
 
@@ -384,47 +386,44 @@ def _bootstrapped(
         name: value[good]
         for name, value in aligned(found, refitted.draws, refitted.agreement).items()
     }
-    what += _caveats(
-        refitted, tuple(name for name in compiled.graph.latents if name not in latents), latents
-    )
+    not_aligned = tuple(name for name in compiled.graph.latents if name not in latents)
+    caveats = _caveats(refitted, not_aligned, latents)
     errors = {name: np.std(value, axis=0, ddof=1) for name, value in draws.items()}
     known = {name: own.on_boundary[name] | (name in own.held) for name in draws}
     still = [name for name, error in errors.items() if ((error == 0) & ~known[name]).any()]
     if still:
-        what += (
-            f"; {', '.join(still)} never moved: the estimate is a saddle, or a component is "
-            "dead (em.diagnose says more)"
-        )
+        caveats.append(findings.never_moved(still))
     errors = {
         name: np.where(known[name] | (error == 0), np.nan, error) for name, error in errors.items()
     }
     return StandardErrors(
         standard_error=errors,
         covariance=_sample_covariance(own, draws, params),
-        what=what,
+        what="; ".join([what, *map(str, caveats)]),
         draws=draws,
         num_failed=int((~good).sum()),
         num_unconverged=refitted.num_unconverged,
         aligned=latents,
-        not_aligned=tuple(name for name in compiled.graph.latents if name not in latents),
+        not_aligned=not_aligned,
         **common,
     )
 
 
-def _caveats(refitted: Refits, not_aligned: tuple[str, ...], latents: tuple[str, ...]) -> str:
-    text = ""
-    if refitted.has_failed.any():
-        text += f"; {int(refitted.has_failed.sum())} of them failed and are left out"
+def _caveats(
+    refitted: Refits, not_aligned: tuple[str, ...], aligned: tuple[str, ...]
+) -> list[Finding]:
+    """Return what has to be known of refits to judge their spread."""
+    caveats = []
+    num_failed = int(refitted.has_failed.sum())
+    if num_failed:
+        caveats.append(findings.failed_refits(num_failed))
     if refitted.num_unconverged:
-        text += f"; {refitted.num_unconverged} did not converge within max_steps"
-    if latents:
-        text += f"; labels of {', '.join(latents)} aligned"
+        caveats.append(findings.unconverged_refits(int(refitted.num_unconverged)))
+    if aligned:
+        caveats.append(findings.labels_aligned(aligned))
     if not_aligned:
-        text += (
-            f"; no exchange of parameters exchanges the values of {', '.join(not_aligned)}, "
-            "whose labels are as each refit left them"
-        )
-    return text
+        caveats.append(findings.labels_not_aligned(not_aligned))
+    return caveats
 
 
 def _symmetries(compiled: CompiledProgram, own: Coordinates, params, constants) -> list[Symmetry]:

@@ -24,7 +24,8 @@ class Finding:
 
     - `kind`: "not a number", "out of range", "outside the support" (data); "outside its
       constraint", "impossible", "equal values", "many values" (a start); "collapsed", "not a
-      number", "dead", "at the boundary" (a result); or a verdict of `em.diagnose`.
+      number", "dead", "at the boundary" (a result); a verdict of `em.diagnose`; what is to be known
+      of refits.
     - `site`: the site, parameter or latent that it is about; empty if it is about all of them.
     - `where`: which entries, elements or values of it; empty if it is about all of them.
     - `sentence`: what is wrong.
@@ -300,3 +301,47 @@ def local_maximum(downward: str, num_on_boundary: int) -> Finding:
         entries = "entry" if num_on_boundary == 1 else "entries"
         sentence += f", in what is free: {num_on_boundary} {entries} on the boundary"
     return _verdict("local maximum", sentence)
+
+
+# ── refits ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def failed_refits(count: int) -> Finding:
+    """Return that some refits failed."""
+    return Finding("failed refits", "", "", f"{count} of them failed and are left out")
+
+
+def unconverged_refits(count: int) -> Finding:
+    """Return that some refits stopped before they had converged."""
+    sentence = f"{count} did not converge within max_steps"
+    return Finding("unconverged refits", "", "", sentence)
+
+
+def labels_aligned(latents: Sequence[str]) -> Finding:
+    """Return whose labels in the refits are those of the estimate."""
+    names = ", ".join(latents)
+    return Finding("labels aligned", names, "", f"labels of {names} aligned")
+
+
+def labels_not_aligned(latents: Sequence[str]) -> Finding:
+    """Return whose labels in the refits may be others than those of the estimate."""
+    names = ", ".join(latents)
+    return Finding(
+        "labels not aligned",
+        names,
+        "",
+        f"no exchange of parameters exchanges the values of {names}, whose labels are as each "
+        "refit left them",
+    )
+
+
+def never_moved(parameters: Sequence[str]) -> Finding:
+    """Return which parameters are the same in all refits."""
+    names = ", ".join(parameters)
+    return Finding(
+        "never moved",
+        names,
+        "",
+        f"{names} never moved: the estimate is a saddle, or a component is dead",
+        "(em.diagnose says more)",
+    )
