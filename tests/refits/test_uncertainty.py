@@ -359,7 +359,7 @@ SEVERAL = {
 def several_coordinates():
     em = EM(several)
     compiled = em.on(X).compiled
-    estimated = [replace(m, method="closed form") for m in compiled.maximizers]
+    estimated = [replace(m, is_fixed=False) for m in compiled.maximizers]
     params = {name: jnp.asarray(value) for name, value in SEVERAL.items()}
     return (
         compiled.graph,
