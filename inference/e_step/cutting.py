@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def _moves_along(axis: Axis) -> bool:
     return axis.is_latent == isinstance(axis.index, Affine)
 
 
-def cut_term(term: Term, axis: int, start, rows: int) -> Term:
+def cut_term(term: Term, axis: int, start: Any, rows: int) -> Term:
     """Return a term on `rows` positions of an axis of its elements from `start`."""
     inputs = {name: cut(value, axis, start, rows) for name, value in term.statistics.inputs.items()}
     elements = list(term.elements)
@@ -55,7 +56,7 @@ def cut_term(term: Term, axis: int, start, rows: int) -> Term:
     )
 
 
-def cut(value: Named, axis: int, start, rows: int) -> Named:
+def cut(value: Named, axis: int, start: Any, rows: int) -> Named:
     """Return a value on `rows` positions of an axis from `start`."""
     if axis >= len(value.shape):
         return value
@@ -73,7 +74,7 @@ def cut(value: Named, axis: int, start, rows: int) -> Named:
     return Named(array, tuple(shape), tuple(axes))
 
 
-def cut_latent(variable: Variable, start, rows: int) -> Variable:
+def cut_latent(variable: Variable, start: Any, rows: int) -> Variable:
     """Return a latent's elements at `rows` positions of its first axis from `start`."""
     multiplicity = variable.multiplicity
     if multiplicity is not None:
@@ -81,7 +82,7 @@ def cut_latent(variable: Variable, start, rows: int) -> Variable:
     return replace(variable, shape=(rows, *variable.shape[1:]), multiplicity=multiplicity)
 
 
-def sliced(array, axis: int, start, rows: int):
+def sliced(array: Any, axis: int, start: Any, rows: int) -> Any:
     """Return `rows` positions of an axis of an array from `start`; of length 1, it stays."""
     if array.shape[axis] == 1:
         return array

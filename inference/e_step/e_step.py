@@ -19,6 +19,7 @@ from emjax.e_step.blocks import Blocks, blocks_of
 from emjax.e_step.expected import Expected
 from emjax.e_step.fallback import fast_or_plain, value_and_gradient
 from emjax.e_step.instance import Instance, instance_of
+from emjax.e_step.summed import summed
 from emjax.e_step.term_factors import log_z
 from emjax.elimination.factors import Factor
 from emjax.graph.factor_graph import FactorGraph
@@ -65,7 +66,7 @@ def log_partition_of(
     blocks = blocks_of(instance)
     if blocks is None:
         return _with_infinities(log_z(instance, instance.tables, temperature))
-    expected, _ = blocks.summed(_log_z_of_block(temperature, None), with_statistics=False)
+    expected, _ = summed(blocks, _log_z_of_block(temperature, None), with_statistics=False)
     return _with_infinities(expected.log_partition)
 
 
@@ -78,10 +79,10 @@ def statistics_with(instance: Instance, factors: Sequence[Factor]) -> list:
 
 
 def _over_blocks(blocks: Blocks, temperature: ArrayLike, plain: bool) -> Expected:
-    def summed(fast: FastForms | None):
-        return blocks.summed(_log_z_of_block(temperature, fast), with_statistics=True)
+    def derived(fast: FastForms | None):
+        return summed(blocks, _log_z_of_block(temperature, fast), with_statistics=True)
 
-    return summed(None)[0] if plain else fast_or_plain(summed)
+    return derived(None)[0] if plain else fast_or_plain(derived)
 
 
 def _log_z_of_block(temperature: ArrayLike, fast: FastForms | None) -> Callable:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from emjax.numerics.guards import FastForms
 
 
-def value_and_gradient(function: Callable, argument, plain: bool = False) -> tuple[Any, Any]:
+def value_and_gradient(function: Callable, argument: Any, plain: bool = False) -> tuple[Any, Any]:
     """Return the value and the gradient of `function(argument, fast)`, with or without fast forms.
 
     `plain`: without, since these have no forward derivatives.

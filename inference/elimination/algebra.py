@@ -62,7 +62,7 @@ class TableAlgebra:
             message = _over_values(variable.multiplicity, len(joint.axes)) * message
         return Factor(joint.axes, variable.shape, Cells(message))
 
-    def chain_summed_out(self, chain: Chain, multiplicity) -> Factor:
+    def chain_summed_out(self, chain: Chain, multiplicity: Any) -> Factor:
         """Return the factor that is left when a chain is summed out over time.
 
         `multiplicity`: that of each element of a step, (batch…); None: one.

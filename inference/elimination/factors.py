@@ -25,7 +25,7 @@ class Deferred:
     size: int
 
     @property
-    def array(self):
+    def array(self) -> Any:
         """The table at all positions."""
         return self.part(0, self.size)
 
@@ -45,16 +45,16 @@ class Cells:
     gate: Any = None
 
     @property
-    def array(self):
+    def array(self) -> Any:
         """The array at every element."""
         table = self.table.array if isinstance(self.table, Deferred) else self.table
         return self.gated(self.read(table), 0)
 
-    def read(self, table):
+    def read(self, table: Any) -> Any:
         """Return the entries at every element of a table of as many rows: (elements…, *values)."""
         return rows_of(table, self.index)
 
-    def gated(self, array, otherwise):
+    def gated(self, array: Any, otherwise: Any) -> Any:
         """Return an array (elements…, *values) with another value at elements that do not count."""
         return gated(self.gate, array, otherwise)
 
@@ -76,16 +76,16 @@ class Factor:
     without_multiplicity: bool = False
 
     @property
-    def array(self):
+    def array(self) -> Any:
         """Its values: (elements…, one axis for each of `axes`)."""
         return self.cells.array
 
     @property
-    def total(self):
+    def total(self) -> Any:
         """The number that a factor is of which no latent and no element is left."""
         return self.array.reshape(())
 
-    def axes_of(self, name) -> list[Axis]:
+    def axes_of(self, name: Any) -> list[Axis]:
         """Return the axes that read a latent."""
         return [axis for axis in self.axes if axis.source == name]
 

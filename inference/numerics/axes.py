@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
 
 def arranged(
-    array, labels: Sequence[Hashable], order: Sequence[Hashable], num_lead: int = 0
+    array: Any, labels: Sequence[Hashable], order: Sequence[Hashable], num_lead: int = 0
 ) -> Array:
     """Return the array with its labeled axes in this order, of length 1 where absent.
 

@@ -1,5 +1,6 @@
-"""What is a number and has derivatives, logarithms of zero, and sums of exponentials, whose
-gradients are posteriors and must not be NaN.
+"""Numbers with derivatives: logarithms of zero, and sums of exponentials whose gradients are used.
+
+These gradients are posteriors and expected statistics, and must not be NaN.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 # exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0,
-# where -inf · 0 is NaN.
-# Larger in magnitude than any log-density; small enough that 1e8 of them still add up in float32.
+# where -inf · 0 is NaN. Larger in magnitude than any log-density; small enough that 1e8 of them
+# still add up in float32.
 LOG_ZERO = -1e30
 # A total below this means that some datum has probability zero.
 IMPOSSIBLE = 0.5 * LOG_ZERO
@@ -22,6 +23,66 @@ IMPOSSIBLE = 0.5 * LOG_ZERO
 INFINITE = -1e-10 * LOG_ZERO
 # Entries of the smallest array for which a fast form is worth compiling beside the plain one.
 FEWEST_FAST = 2**14
+
+
+# ── logarithms of zero ────────────────────────────────────────────────────────────────────────────
+
+
+def safe_log(x: Any) -> Array:
+    """Return log x, and `LOG_ZERO` for x = 0 (gradient zero there)."""
+    positive = x > 0
+    # the branch that is not taken is differentiated, too: log 0 must not be part of it
+    logarithm = jnp.log(jnp.where(positive, x, 1))
+    return jnp.where(positive, logarithm, jnp.where(x == 0, LOG_ZERO, jnp.nan))
+
+
+def bounded_below(log_density: Any) -> Array:
+    """Return a log-density with `LOG_ZERO` in place of -inf; NaN stays NaN."""
+    return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
+
+
+def infinite_at_zero(log_density: Any) -> Array:
+    """Return Σ c log p + …, computed with `LOG_ZERO` for log 0, with what it is at p = 0.
+
+    That is `LOG_ZERO` where a positive c meets it, +inf where a negative one does.
+    """
+    above = jnp.where(log_density > INFINITE, jnp.inf, log_density)
+    return jnp.where(log_density < -INFINITE, LOG_ZERO, above)
+
+
+def finite_logits(logits: Any) -> Array:
+    """Return logits with ±`LOG_ZERO` in place of ±∞.
+
+    There, log-sigmoid and log-softmax have NaN gradients.
+    """
+    return jnp.clip(logits, LOG_ZERO, -LOG_ZERO)
+
+
+# ── sums of exponentials ──────────────────────────────────────────────────────────────────────────
+
+
+def is_soft(temperature: Any) -> bool:
+    """Whether a temperature is known to be one."""
+    return isinstance(temperature, int | float) and temperature == 1
+
+
+def tempered_logsumexp(x: Any, temperature: ArrayLike, num_axes: int) -> Array:
+    """Return τ log Σ exp(x / τ) over the last axes; of none, x itself.
+
+    τ = 0 is the maximum, whose gradient is one-hot (first of equals). The gradient is the
+    posterior; `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf, but
+    entries here are never below `LOG_ZERO`. Source: Darwiche (2003), theorem 1.
+    """
+    if num_axes == 0:
+        return x
+    flat = x.reshape(*x.shape[: x.ndim - num_axes], -1)
+    if isinstance(temperature, int | float) and temperature == 0:
+        # not `max`, whose gradient is shared among equals: a hard E-step chooses one value
+        best = jax.lax.stop_gradient(jnp.argmax(flat, axis=-1))
+        return jnp.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
+    largest = jax.lax.stop_gradient(flat.max(axis=-1, keepdims=True))
+    total = jnp.exp((flat - largest) / temperature).sum(axis=-1)
+    return largest[..., 0] + temperature * jnp.log(total)
 
 
 @dataclass(eq=False)
@@ -38,86 +99,38 @@ class FastForms:
     margins: list = field(default_factory=list)
     is_perturbed: bool = False
 
-    def perturbed(self):
+    def perturbed(self) -> Any:
         """Return the zero to add."""
         self.is_perturbed = True
         return self.epsilon
 
     @property
     def is_taken(self) -> bool:
+        """Whether any form was taken."""
         return bool(self.margins) or self.is_perturbed
 
     @property
-    def margin(self):
+    def margin(self) -> Array:
         """The least margin, infinite where there is none."""
         return jnp.min(jnp.stack(self.margins)) if self.margins else jnp.full((), jnp.inf)
 
 
-def as_float(value):
+# ── numbers and what is none ──────────────────────────────────────────────────────────────────────
+
+
+def as_float(value: Any) -> Array:
     """Return numbers as floating-point numbers, which have derivatives."""
     value = jnp.asarray(value)
-    return (
-        value if jnp.issubdtype(value.dtype, jnp.inexact) else value.astype(jnp.result_type(float))
-    )
+    if jnp.issubdtype(value.dtype, jnp.inexact):
+        return value
+    return value.astype(jnp.result_type(float))
 
 
-def is_key(array) -> bool:
+def is_key(array: Any) -> bool:
     """Whether an array is one of random keys, which are no numbers."""
     return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
-def safe_log(x):
-    """Return log x, and `LOG_ZERO` for x = 0 (gradient zero there)."""
-    positive = x > 0
-    return jnp.where(
-        positive, jnp.log(jnp.where(positive, x, 1)), jnp.where(x == 0, LOG_ZERO, jnp.nan)
-    )
-
-
-def bounded_below(log_density):
-    """Return a log-density with `LOG_ZERO` in place of -inf; NaN stays NaN."""
-    return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
-
-
-def infinite_at_zero(log_density):
-    """Return Σ c log p + …, computed with `LOG_ZERO` for log 0: `LOG_ZERO` where a positive c meets
-    it, +inf where a negative one does.
-    """
-    return jnp.where(
-        log_density < -INFINITE, LOG_ZERO, jnp.where(log_density > INFINITE, jnp.inf, log_density)
-    )
-
-
-def finite_logits(logits):
-    """Return logits with ±`LOG_ZERO` in place of ±∞, where log-sigmoid and log-softmax have NaN
-    gradients.
-    """
-    return jnp.clip(logits, LOG_ZERO, -LOG_ZERO)
-
-
-def is_random_key(value) -> bool:
+def is_random_key(value: Any) -> bool:
     """Whether a value is a random key, new or old style."""
     return isinstance(value, jax.Array) and (is_key(value) or value.dtype == jnp.uint32)
-
-
-def is_soft(temperature) -> bool:
-    """Whether a temperature is known to be one."""
-    return isinstance(temperature, int | float) and temperature == 1
-
-
-def tempered_logsumexp(x: ArrayLike, temperature: ArrayLike, num_axes: int) -> Array:
-    """Return τ log Σ exp(x / τ) over the last axes; of none, x itself.
-
-    τ = 0 is the maximum, whose gradient is one-hot (first of equals). The gradient is the
-    posterior; `jax.scipy.special.logsumexp` has a NaN gradient where every entry is -inf, but
-    entries here are never below `LOG_ZERO`. Source: Darwiche (2003), theorem 1.
-    """
-    if num_axes == 0:
-        return x
-    flat = x.reshape(*x.shape[: x.ndim - num_axes], -1)
-    if isinstance(temperature, (int, float)) and temperature == 0:
-        best = jax.lax.stop_gradient(jnp.argmax(flat, axis=-1))
-        return jnp.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
-    largest = jax.lax.stop_gradient(flat.max(axis=-1, keepdims=True))
-    total = jnp.exp((flat - largest) / temperature).sum(axis=-1)
-    return largest[..., 0] + temperature * jnp.log(total)

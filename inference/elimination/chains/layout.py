@@ -60,7 +60,7 @@ class Chain:
         """The number of states: of values of the window."""
         return math.prod(self.sizes[label] for label in self.window)
 
-    def of_one_copy(self, multiplicity) -> Chain:
+    def of_one_copy(self, multiplicity: Any) -> Chain:
         """Return the chain of what one copy of each sequence contributes, in place of totals.
 
         `multiplicity`: that of each sequence, (batch…). Of no copies, the total is zero itself.

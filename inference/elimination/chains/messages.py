@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from emjax.elimination.chains.steps import Advance, by_step
 from emjax.elimination.factors import Cells
@@ -42,11 +43,11 @@ class Recursion:
         """The axes of a message that its values are numbered along."""
         return tuple(i for i, label in enumerate(self.window, 1) if label[1] is not None)
 
-    def total(self, message):
+    def total(self, message: Any) -> Array:
         """Return the sum of a message over the states, whose axes stay with length 1."""
         return message.sum(self.states, keepdims=True)
 
-    def density(self, cells: Sequence[Cells]):
+    def density(self, cells: Sequence[Cells]) -> Any:
         """Return the product of the densities at one step, laid out as a message."""
         product: Any = 1.0
         for c, labels in zip(cells, self.densities, strict=False):
@@ -54,7 +55,7 @@ class Recursion:
             product = product * c.gated(probability, 1)
         return product
 
-    def predicted(self, message, probabilities: Sequence, cells: Sequence[Cells]):
+    def predicted(self, message: Any, probabilities: Sequence, cells: Sequence[Cells]) -> Array:
         """Return α_{t−1} A, for the probabilities of the transitions."""
         gates = [c.gate for c in cells[len(self.densities) :]]
         return self.advance.scaled(message, probabilities, gates)
@@ -63,7 +64,7 @@ class Recursion:
         """Return the probabilities of the transitions at one step."""
         return [c.read(c.table) for c in cells[len(self.densities) :]]
 
-    def of_densities(self, posterior, cells: Sequence[Cells]) -> list:
+    def of_densities(self, posterior: Any, cells: Sequence[Cells]) -> list:
         """Return the derivatives with respect to the logarithms of the densities.
 
         Each is the posterior of what a density is a table of.
@@ -120,7 +121,9 @@ class _InTime:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def carried(recursion: Recursion, message, tables, fixed, epsilon):
+def carried(
+    recursion: Recursion, message: Any, tables: Sequence, fixed: Sequence, epsilon: Any
+) -> tuple[Array, Array]:
     """Return a message after all steps, (batch, *window), and the logarithm of its scale.
 
     Messages have the sum one; the scale is (batch, *others).

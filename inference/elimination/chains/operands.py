@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -40,7 +41,7 @@ class Operand:
         return self.last + self.steps
 
     @property
-    def array(self):
+    def array(self) -> Any:
         """The factor's values: (time, batch, *labels)."""
         return self.cells.array
 

@@ -8,6 +8,7 @@ is not small, the caller does all again in logarithms. Source of ε: ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from emjax.elimination.chains.steps import Advance, first_window, in_steps, over
 from emjax.numerics.axes import arranged
 
 
-def scaled_log_sum(chain: Chain, epsilon, checkpointed: bool = False) -> Array:
+def scaled_log_sum(chain: Chain, epsilon: Any, checkpointed: bool = False) -> Array:
     """Return log Z in nats of a chain longer than its order: (batch, *others).
 
     `epsilon`: a zero, see above; `checkpointed`: see `over_stretches`.

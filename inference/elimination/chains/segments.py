@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,13 @@ def with_starts(chain: Chain) -> Chain:
 
 
 def in_segments(
-    carried: Callable, message, arrays, num_others: int, segments: int, steps: int, epsilon
+    carried: Callable,
+    message: Any,
+    arrays: Any,
+    num_others: int,
+    segments: int,
+    steps: int,
+    epsilon: Any,
 ) -> tuple[Array, Array]:
     """Return a message after `steps` steps, and the logarithm of its scale.
 

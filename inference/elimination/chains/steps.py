@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.operands import Operand
@@ -31,7 +33,7 @@ def in_steps(chain: Chain) -> tuple[list[Operand], list[Operand]]:
     return densities, transitions
 
 
-def first_window(chain: Chain, temperature):
+def first_window(chain: Chain, temperature: ArrayLike) -> Array:
     """Return the product of all factors of the steps before the first regular one.
 
     A table (batch, *window) of log-densities; of steps that a short chain lacks it has no axis.
@@ -102,7 +104,7 @@ class Advance:
             labels = after
         self.last = labels
 
-    def scaled(self, state, tables: Sequence, gates: Sequence):
+    def scaled(self, state: Any, tables: Sequence, gates: Sequence) -> Array:
         """Return probabilities (…, *window) one step on.
 
         `tables`: transition probabilities (…, *labels), of length 1 along … where they do not
@@ -121,7 +123,7 @@ class Advance:
             state = moved
         return arranged(state, self.last, self.window, lead)
 
-    def plain(self, state, tables: Sequence, temperature):
+    def plain(self, state: Any, tables: Sequence, temperature: ArrayLike) -> Array:
         """Return log-densities (…, *window) one step on; `tables`: those of the transitions."""
         lead = state.ndim - len(self.window)
         for stage, table in zip(self.stages, tables, strict=True):
@@ -161,7 +163,7 @@ def by_step(cells: Sequence[Cells]) -> tuple[list, Callable]:
 
 
 def over_stretches(
-    function: Callable, state, operands: Sequence[Operand], chain: Chain, checkpointed: bool
+    function: Callable, state: Any, operands: Sequence[Operand], chain: Chain, checkpointed: bool
 ) -> tuple:
     """Return a state after all steps behind the first window, and the sum of a function's values.
 
