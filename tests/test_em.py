@@ -231,7 +231,7 @@ def test_restarts_skip_starts_that_the_program_excludes(law):
     assert np.isinf(ends).any() and np.isfinite(ends).any()
     best = EM(program, num_restarts=6).run(KEY, x)
     assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
-    with pytest.raises(ValueError, match="zero likelihood|scale of Normal must satisfy"):
+    with pytest.raises(ValueError, match=r"zero likelihood|scale of Normal must satisfy"):
         EM(program, num_restarts=2).run(KEY, x, init_params={"a": 3.0})
 
 

@@ -33,7 +33,10 @@ def run(model, *args, init_params=None, **settings):
     return em_of(model, **{"max_steps": 3} | settings).run(KEY, *args, init_params=init_params)
 
 
-def mixture(x, weights=HALF, loc=jnp.array([0.0, 4.0])):
+LOCS = jnp.array([0.0, 4.0])
+
+
+def mixture(x, weights=HALF, loc=LOCS):
     loc = numpyro.param("loc", loc)
     scale = numpyro.param("scale", jnp.array(1.0), constraint=constraints.positive)
     with numpyro.plate("rows", len(x)):
@@ -547,7 +550,7 @@ def test_index_into_a_latent_out_of_range_is_an_error(last):
 
 
 def test_constant_index_into_a_latent_out_of_range_is_an_error():
-    with pytest.raises((IndexError, ValueError), match="'(truth|y)'"):
+    with pytest.raises((IndexError, ValueError), match=r"'(truth|y)'"):
         run(lambda y: labels(np.array([0, 1, 2, 3]), y), Y)
 
 
@@ -588,7 +591,7 @@ def test_index_into_a_parameter_out_of_range_is_an_error():
             z = numpyro.sample("z", dist.Categorical(HALF))
             numpyro.sample("y", dist.Bernoulli(probs[group, z]), obs=y)
 
-    with pytest.raises((IndexError, ValueError), match="'y'.*out of range"):
+    with pytest.raises((IndexError, ValueError), match=r"'y'.*out of range"):
         run(program, jnp.array([0, 1, 2, 0]), Y)
 
 
@@ -729,7 +732,7 @@ def test_scan_whose_carry_accumulates_a_latent_is_an_error():
 
         scan(step, 0, x)
 
-    with pytest.raises(ValueError, match="accumulates latent 'z'(?s:.*)last steps alone"):
+    with pytest.raises(ValueError, match=r"accumulates latent 'z'(?s:.*)last steps alone"):
         run(program, X)
 
 
@@ -769,7 +772,7 @@ def test_plate_with_a_random_subsample_is_an_error():
             numpyro.sample("x", dist.Normal(loc, 1.0), obs=x[rows])
 
     with pytest.raises(
-        ValueError, match="Plate 'rows' draws a random subsample.*Remove `subsample_size`"
+        ValueError, match=r"Plate 'rows' draws a random subsample.*Remove `subsample_size`"
     ):
         run(program, X)
 
@@ -789,7 +792,9 @@ def test_support_that_depends_on_a_parameter_is_an_error():
         loc = numpyro.sample("loc", dist.Uniform(0.0, width))
         numpyro.sample("x", dist.Normal(loc, 1.0).expand([4]), obs=x)
 
-    with pytest.raises(ValueError, match="support of 'loc' depends on another parameter.*fraction"):
+    with pytest.raises(
+        ValueError, match=r"support of 'loc' depends on another parameter.*fraction"
+    ):
         run(program, X)
 
 

@@ -48,10 +48,10 @@ def mixture(data, multiplicity=None, is_known=None):
     with (
         numpyro.plate("rows", len(data)),
         handlers.scale(scale=ones if multiplicity is None else multiplicity),
+        handlers.mask(mask=known if is_known is None else is_known),
     ):
-        with handlers.mask(mask=known if is_known is None else is_known):
-            z = numpyro.sample("z", dist.Categorical(weights))
-            numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=data)
+        z = numpyro.sample("z", dist.Categorical(weights))
+        numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=data)
 
 
 def partly_observed(data, is_known):

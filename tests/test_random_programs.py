@@ -32,7 +32,7 @@ from tests.oracles.random_programs import (
     programs,
 )
 
-SLOW = dict(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 GENERATE = (
     Phase.explicit,
     Phase.reuse,
@@ -42,7 +42,7 @@ settings.register_profile("quick", max_examples=18, derandomize=True, phases=GEN
 settings.register_profile("thorough", max_examples=500, **SLOW)
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-TOLERANCE = dict(rtol=1e-10, atol=1e-10)
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 
 
 def examples(share: float):

@@ -266,16 +266,22 @@ def test_nothing_happens_at_import():
     program = """
 import jax, jax.monitoring, os, sys
 compiled = []
-jax.monitoring.register_event_duration_secs_listener(lambda event, duration, **kwargs: compiled.append(event))
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **kwargs: compiled.append(event)
+)
 before, files = dict(jax.config.values), set(os.listdir('.'))
 drawn = []
 for module in (jax.random,):
     for name in ('key', 'PRNGKey'):
         original = getattr(module, name)
-        setattr(module, name, lambda *a, original=original, **k: (drawn.append(a), original(*a, **k))[1])
+        def recorded(*args, original=original, **kwargs):
+            drawn.append(args)
+            return original(*args, **kwargs)
+        setattr(module, name, recorded)
 import emjax, emjax.models
 from emjax.models import coins
-assert dict(jax.config.values) == before, {k: v for k, v in jax.config.values.items() if before.get(k) != v}
+changed = {k: v for k, v in jax.config.values.items() if before.get(k) != v}
+assert dict(jax.config.values) == before, changed
 assert not jax.config.jax_enable_x64
 assert set(os.listdir('.')) == files
 assert not [event for event in compiled if event.endswith('backend_compile_duration')], compiled

@@ -165,7 +165,7 @@ def test_what_is_not_in_closed_form_converges_at_its_own_rate():
 
 
 def test_many_coordinates_are_diagnosed_without_their_matrices(two, monkeypatch):
-    em, result, dense = two
+    _, result, dense = two
     monkeypatch.setattr(diagnosis, "LARGEST_DENSE", 4)
     found = EM(mixture, tol=0.0).diagnose(result.params, X)  # params in place of a result
     assert (

@@ -30,7 +30,7 @@ from tests.oracles.brute_force import JointTable, complete_log_likelihood, joint
 from tests.oracles.random_chains import CONSTRAINTS, Chain, chain_from_seed, repeated
 
 NUM_CHAINS = 200 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 8
-TOLERANCE = dict(rtol=1e-10, atol=1e-10)
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 CHAINS = ("sequential", "checkpointed", "parallel")
 FORMS = (
     ("sequential", True),
@@ -73,7 +73,7 @@ def of_copies(value, chain: Chain, name: str, origin) -> np.ndarray:
 
 
 def failing(program, what: str) -> dict:
-    return dict(err_msg=f"{what} of\n{program}")
+    return {"err_msg": f"{what} of\n{program}"}
 
 
 @pytest.mark.parametrize("seed", range(NUM_CHAINS))
@@ -259,7 +259,7 @@ def test_a_chain_that_goes_on_in_a_second_scan_is_summed_out_over_time(orders):
 
 
 # Special cases
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 INITIAL = np.array([0.6, 0.1, 0.3])
 TRANSITION = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.25, 0.0, 0.75]])
@@ -360,7 +360,7 @@ def test_an_em_step_of_an_hmm_is_baum_welch():
         np.stack([p for _, p, _ in by_hand], 1),
         np.stack([p for *_, p in by_hand], 1).sum((0, 1)),
     )
-    emitted = np.stack([posterior[SYMBOLS == symbol].sum(0) for symbol in range(2)], 1)
+    emitted = np.stack([posterior[symbol == SYMBOLS].sum(0) for symbol in range(2)], 1)
     em = EM(hmm)
     state, _ = jax.jit(em.update)(em.init(jax.random.key(0), SYMBOLS), SYMBOLS)
     close(state.params["initial"], posterior[0].mean(0))
@@ -827,7 +827,7 @@ def test_an_observation_of_the_first_and_the_last_state():
 
 
 # Errors
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_carry_that_accumulates_a_latent_is_refused():

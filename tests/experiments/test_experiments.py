@@ -218,7 +218,7 @@ def test_labels_are_drawn_evenly():
     np.testing.assert_array_equal(labels[labels >= 0], truth[labels >= 0])
 
 
-def test_digits_without_labels_help_where_labels_are_few_and_mislead_naive_bayes_where_they_are_many():
+def test_digits_without_labels_help_where_labels_are_few_and_mislead_naive_bayes_else():
     found = semi_supervised.accuracies(
         semi_supervised.semi_supervised_em(), 2, nums_labels=(20, 320), nums_styles=(1,)
     )

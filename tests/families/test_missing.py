@@ -655,5 +655,5 @@ def test_it_is_observed_or_drawn_but_not_estimated():
             "x", PartiallyObserved(dist.MultivariateNormal(LOC, scale_tril=ROOT), ~jnp.isnan(x))
         )
 
-    with pytest.raises(ValueError, match="Site 'x'(?s:.*)obs="):
+    with pytest.raises(ValueError, match=r"Site 'x'(?s:.*)obs="):
         EM(program).run(KEY, ROWS)

@@ -9,6 +9,7 @@ the length of a Newton step from it, in unconstrained coordinates.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -222,26 +223,45 @@ def argument(law, name, **given):
 
 FAMILIES = {
     "Bernoulli, probs": Mixture(argument(dist.Bernoulli, "probs"), {"probs": PROBS}, data_of(BITS)),
-    "Bernoulli, logits": Mixture(argument(dist.Bernoulli, "logits"), {"logits": LOGITS}, data_of(BITS)),
-    "Binomial, probs": Mixture(argument(dist.Binomial, "probs", total_count=6), {"probs": PROBS}, data_of(FEW)),
-    "Binomial, logits": Mixture(argument(dist.Binomial, "logits", total_count=6), {"logits": LOGITS}, data_of(FEW)),
-    "Binomial, total counts of each row": Mixture(
-        lambda z, data, probs, **_: dist.Binomial(data["flips"], probs[z]), {"probs": PROBS}, data_of(FEW, flips=FEW + GROUP)
+    "Bernoulli, logits": Mixture(
+        argument(dist.Bernoulli, "logits"), {"logits": LOGITS}, data_of(BITS)
     ),
-    "Geometric, probs": Mixture(argument(dist.Geometric, "probs"), {"probs": PROBS}, data_of(COUNTS)),
-    "Geometric, logits": Mixture(argument(dist.Geometric, "logits"), {"logits": LOGITS}, data_of(COUNTS)),
+    "Binomial, probs": Mixture(
+        argument(dist.Binomial, "probs", total_count=6), {"probs": PROBS}, data_of(FEW)
+    ),
+    "Binomial, logits": Mixture(
+        argument(dist.Binomial, "logits", total_count=6), {"logits": LOGITS}, data_of(FEW)
+    ),
+    "Binomial, total counts of each row": Mixture(
+        lambda z, data, probs, **_: dist.Binomial(data["flips"], probs[z]),
+        {"probs": PROBS},
+        data_of(FEW, flips=FEW + GROUP),
+    ),
+    "Geometric, probs": Mixture(
+        argument(dist.Geometric, "probs"), {"probs": PROBS}, data_of(COUNTS)
+    ),
+    "Geometric, logits": Mixture(
+        argument(dist.Geometric, "logits"), {"logits": LOGITS}, data_of(COUNTS)
+    ),
     "NegativeBinomial, probs": Mixture(
-        argument(dist.NegativeBinomialProbs, "probs", total_count=3.5), {"probs": PROBS}, data_of(COUNTS)
+        argument(dist.NegativeBinomialProbs, "probs", total_count=3.5),
+        {"probs": PROBS},
+        data_of(COUNTS),
     ),
     "NegativeBinomial, logits": Mixture(
-        argument(dist.NegativeBinomialLogits, "logits", total_count=3.5), {"logits": LOGITS}, data_of(COUNTS)
+        argument(dist.NegativeBinomialLogits, "logits", total_count=3.5),
+        {"logits": LOGITS},
+        data_of(COUNTS),
     ),
-    "Categorical, "
-    "probs": Mixture(argument(dist.Categorical, "probs"), {"probs": ROWS}, data_of(LABELS)),
-    "Categorical, "
-    "logits": Mixture(argument(dist.Categorical, "logits"), {"logits": ROW_LOGITS}, data_of(LABELS)),
-    "Multinomial, "
-    "probs": Mixture(argument(dist.Multinomial, "probs", total_count=8), {"probs": ROWS}, data_of(WORDS)),
+    "Categorical, probs": Mixture(
+        argument(dist.Categorical, "probs"), {"probs": ROWS}, data_of(LABELS)
+    ),
+    "Categorical, logits": Mixture(
+        argument(dist.Categorical, "logits"), {"logits": ROW_LOGITS}, data_of(LABELS)
+    ),
+    "Multinomial, probs": Mixture(
+        argument(dist.Multinomial, "probs", total_count=8), {"probs": ROWS}, data_of(WORDS)
+    ),
     "Multinomial, logits": Mixture(
         argument(dist.Multinomial, "logits", total_count=8), {"logits": ROW_LOGITS}, data_of(WORDS)
     ),
@@ -254,7 +274,9 @@ FAMILIES = {
         {"shape": "Newton", "rate": "Newton"},
     ),
     "Gamma of known shape": Mixture(
-        lambda z, data, rate, **_: dist.Gamma(jnp.array([1.5, 4.0])[z], rate[z]), {"rate": RATES}, data_of(POSITIVES)
+        lambda z, data, rate, **_: dist.Gamma(jnp.array([1.5, 4.0])[z], rate[z]),
+        {"rate": RATES},
+        data_of(POSITIVES),
     ),
     "Beta": Mixture(
         lambda z, data, a, b, **_: dist.Beta(a[z], b[z]),
@@ -264,12 +286,19 @@ FAMILIES = {
     ),
     "Dirichlet": Mixture(
         argument(dist.Dirichlet, "concentration"),
-        {"concentration": (np.array([[1.0, 2.0, 3.0], [3.0, 1.5, 1.0]]), constraints.independent(POSITIVE, 1))},
+        {
+            "concentration": (
+                np.array([[1.0, 2.0, 3.0], [3.0, 1.5, 1.0]]),
+                constraints.independent(POSITIVE, 1),
+            )
+        },
         data_of(COMPOSITIONS),
         {"concentration": "Newton"},
     ),
     "Normal": Mixture(
-        lambda z, data, loc, scale, **_: dist.Normal(loc[z], scale[z]), {"loc": LOCS, "scale": SCALES}, data_of(REALS)
+        lambda z, data, loc, scale, **_: dist.Normal(loc[z], scale[z]),
+        {"loc": LOCS, "scale": SCALES},
+        data_of(REALS),
     ),
     "Normal, a million from the origin": Mixture(
         lambda z, data, loc, scale, **_: dist.Normal(loc[z], scale[z]),
@@ -277,21 +306,29 @@ FAMILIES = {
         data_of(REALS + 1e6),
     ),
     "LogNormal": Mixture(
-        lambda z, data, loc, scale, **_: dist.LogNormal(loc[z], scale[z]), {"loc": LOCS, "scale": SCALES}, data_of(POSITIVES)
+        lambda z, data, loc, scale, **_: dist.LogNormal(loc[z], scale[z]),
+        {"loc": LOCS, "scale": SCALES},
+        data_of(POSITIVES),
     ),
-    "HalfNormal": Mixture(argument(dist.HalfNormal, "scale"), {"scale": SCALES}, data_of(POSITIVES)),
+    "HalfNormal": Mixture(
+        argument(dist.HalfNormal, "scale"), {"scale": SCALES}, data_of(POSITIVES)
+    ),
 } | {
     f"MultivariateNormal, {name}": Mixture(
-        lambda z, data, loc, name=name, **params: dist.MultivariateNormal(loc[z], **{name: params[name][z]}),
+        lambda z, data, loc, name=name, **params: dist.MultivariateNormal(
+            loc[z], **{name: params[name][z]}
+        ),
         {"loc": CENTERS, name: form},
         data_of(POINTS),
     )
     for name, form in FORMS.items()
-}  # fmt: skip
+}
 
 WIRINGS = {
     "one scale for all": Mixture(
-        lambda z, data, loc, scale, **_: dist.Normal(loc[z], scale), {"loc": LOCS, "scale": (np.array(1.1), POSITIVE)}, data_of(REALS)
+        lambda z, data, loc, scale, **_: dist.Normal(loc[z], scale),
+        {"loc": LOCS, "scale": (np.array(1.1), POSITIVE)},
+        data_of(REALS),
     ),
     "one covariance for all": Mixture(
         lambda z, data, loc, covariance, **_: dist.MultivariateNormal(loc[z], covariance),
@@ -299,15 +336,21 @@ WIRINGS = {
         data_of(POINTS),
     ),
     "where chooses between two parameters": Mixture(
-        lambda z, data, first, second, scale, **_: dist.Normal(jnp.where(z == 0, first, second), scale[z]),
+        lambda z, data, first, second, scale, **_: dist.Normal(
+            jnp.where(z == 0, first, second), scale[z]
+        ),
         {"first": (np.array(-0.5), REAL), "second": (np.array(1.5), REAL), "scale": SCALES},
         data_of(REALS),
     ),
     "where chooses between a parameter and a number": Mixture(
-        lambda z, data, rate, **_: dist.Poisson(jnp.where(z == 1, rate, 2.0)), {"rate": (np.array(4.0), POSITIVE)}, data_of(COUNTS)
+        lambda z, data, rate, **_: dist.Poisson(jnp.where(z == 1, rate, 2.0)),
+        {"rate": (np.array(4.0), POSITIVE)},
+        data_of(COUNTS),
     ),
     "entries reversed": Mixture(
-        lambda z, data, loc, scale, **_: dist.Normal(loc[1 - z], scale[::-1][z]), {"loc": LOCS, "scale": SCALES}, data_of(REALS)
+        lambda z, data, loc, scale, **_: dist.Normal(loc[1 - z], scale[::-1][z]),
+        {"loc": LOCS, "scale": SCALES},
+        data_of(REALS),
     ),
     "an index from the data": Mixture(
         lambda z, data, loc, **_: dist.Normal(loc[data["group"], z], 1.2),
@@ -325,7 +368,9 @@ WIRINGS = {
         data_of(LABELS, group=GROUP),
     ),
     "a parameter for each row that EM sums over": Mixture(
-        lambda z, data, loc, **_: dist.Normal(jnp.stack([loc, jnp.zeros(3)])[z, data["group"]], 1.2),
+        lambda z, data, loc, **_: dist.Normal(
+            jnp.stack([loc, jnp.zeros(3)])[z, data["group"]], 1.2
+        ),
         {"loc": (np.array([0.5, 2.0, 1.0]), REAL)},
         data_of(REALS, group=GROUP),
     ),
@@ -340,7 +385,9 @@ WIRINGS = {
         data_of(POINTS),
     ),
     "expand": Mixture(
-        lambda z, data, rate, **_: dist.Poisson(rate[z][..., None]).expand([NUM_ROWS, 2]).to_event(1),
+        lambda z, data, rate, **_: (
+            dist.Poisson(rate[z][..., None]).expand([NUM_ROWS, 2]).to_event(1)
+        ),
         {"rate": RATES},
         data_of(np.stack([COUNTS, COUNTS[::-1]], axis=1)),
     ),
@@ -362,11 +409,14 @@ WIRINGS = {
     ),
     "a center shared by components of unequal covariance": Mixture(
         lambda z, data, loc, covariance, **_: dist.MultivariateNormal(loc, covariance[z]),
-        {"loc": (np.array([0.4, 0.2]), VECTOR), "covariance": (MATRICES * np.array([0.3, 2.0])[:, None, None], DEFINITE)},
+        {
+            "loc": (np.array([0.4, 0.2]), VECTOR),
+            "covariance": (MATRICES * np.array([0.3, 2.0])[:, None, None], DEFINITE),
+        },
         data_of(POINTS),
         in_turn=("loc", "covariance"),
     ),
-}  # fmt: skip
+}
 
 COMPUTED = {
     "the exponential of a parameter": Mixture(
@@ -434,7 +484,10 @@ COMPUTED = {
 
 CONJUGATE = {
     "Beta": Mixture(
-        argument(dist.Binomial, "probs", total_count=6), {"probs": PROBS}, data_of(FEW), priors={"probs": dist.Beta(2.0, 5.0).expand([2])}
+        argument(dist.Binomial, "probs", total_count=6),
+        {"probs": PROBS},
+        data_of(FEW),
+        priors={"probs": dist.Beta(2.0, 5.0).expand([2])},
     ),
     "Beta of each": Mixture(
         argument(dist.Bernoulli, "probs"),
@@ -446,19 +499,34 @@ CONJUGATE = {
         argument(dist.Categorical, "probs"),
         {"probs": ROWS},
         data_of(LABELS),
-        priors={"probs": dist.Dirichlet(jnp.array([2.0, 1.5, 3.0])).expand([2]), "weights": dist.Dirichlet(jnp.array([2.0, 4.0]))},
+        priors={
+            "probs": dist.Dirichlet(jnp.array([2.0, 1.5, 3.0])).expand([2]),
+            "weights": dist.Dirichlet(jnp.array([2.0, 4.0])),
+        },
     ),
     "Gamma": Mixture(
-        argument(dist.Poisson, "rate"), {"rate": RATES}, data_of(COUNTS), priors={"rate": dist.Gamma(3.0, 2.0).expand([2])}
+        argument(dist.Poisson, "rate"),
+        {"rate": RATES},
+        data_of(COUNTS),
+        priors={"rate": dist.Gamma(3.0, 2.0).expand([2])},
     ),
     "Gamma of an exponential": Mixture(
-        argument(dist.Exponential, "rate"), {"rate": RATES}, data_of(POSITIVES), priors={"rate": dist.Gamma(3.0, 2.0).expand([2])}
+        argument(dist.Exponential, "rate"),
+        {"rate": RATES},
+        data_of(POSITIVES),
+        priors={"rate": dist.Gamma(3.0, 2.0).expand([2])},
     ),
     "Exponential": Mixture(
-        argument(dist.Poisson, "rate"), {"rate": RATES}, data_of(COUNTS), priors={"rate": dist.Exponential(2.0).expand([2])}
+        argument(dist.Poisson, "rate"),
+        {"rate": RATES},
+        data_of(COUNTS),
+        priors={"rate": dist.Exponential(2.0).expand([2])},
     ),
     "Normal": Mixture(
-        lambda z, data, loc, **_: dist.Normal(loc[z], 1.3), {"loc": LOCS}, data_of(REALS), priors={"loc": dist.Normal(0.5, 0.4).expand([2])}
+        lambda z, data, loc, **_: dist.Normal(loc[z], 1.3),
+        {"loc": LOCS},
+        data_of(REALS),
+        priors={"loc": dist.Normal(0.5, 0.4).expand([2])},
     ),
     "Normal of vectors": Mixture(
         lambda z, data, loc, **_: dist.Normal(loc[z], 1.3).to_event(1),
@@ -473,9 +541,12 @@ CONJUGATE = {
         priors={"loc": dist.MultivariateNormal(jnp.zeros(2), jnp.asarray(MATRICES[1])).expand([2])},
     ),
     "Uniform": Mixture(
-        argument(dist.Binomial, "probs", total_count=6), {"probs": PROBS}, data_of(FEW), priors={"probs": dist.Uniform(0, 1).expand([2])}
+        argument(dist.Binomial, "probs", total_count=6),
+        {"probs": PROBS},
+        data_of(FEW),
+        priors={"probs": dist.Uniform(0, 1).expand([2])},
     ),
-}  # fmt: skip
+}
 
 OTHER_PRIORS = {
     "a Gamma prior of a scale": Mixture(
@@ -860,7 +931,7 @@ def test_the_derivative_of_a_root_that_a_loop_finds_is_the_one_that_the_program_
     assert em.plan().method("squares") == ("Newton" if root is root_jvp else "L-BFGS")
     tolerance = 1e-8 if em.plan().method("squares") == "Newton" else 1e-3  # some steps of L-BFGS
     np.testing.assert_allclose(arrived["squares"], (COUNTS @ r / r.sum(0)) ** 2, rtol=tolerance)
-    rates = [(GROUP == g).sum() / POSITIVES[GROUP == g].sum() for g in range(3)]
+    rates = [(g == GROUP).sum() / POSITIVES[g == GROUP].sum() for g in range(3)]
     np.testing.assert_allclose(arrived["groups"], np.square(rates), rtol=tolerance)
 
 
@@ -1110,7 +1181,7 @@ def test_a_hierarchical_prior_is_climbed_to_the_joint_mode():
     for g in range(
         3
     ):  # each loc between its rows and the center; the center between the locs and zero
-        rows = GROUP == g
+        rows = g == GROUP
         precision = rows.sum() / 1.1**2 + 1 / 0.8**2
         expected = ((REALS - shift)[rows].sum() / 1.1**2 + center / 0.8**2) / precision
         np.testing.assert_allclose(loc[g], expected, rtol=1e-5)
@@ -1123,7 +1194,7 @@ def test_a_hierarchical_prior_is_climbed_to_the_joint_mode():
 class Rayleigh(dist.Distribution):
     """log p(x | precision) = log x + log precision − precision x² / 2, for x > 0."""
 
-    arg_constraints = {"precision": POSITIVE}
+    arg_constraints: ClassVar = {"precision": POSITIVE}
     support = POSITIVE
 
     def __init__(self, precision, *, validate_args=None):

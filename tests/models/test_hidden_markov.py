@@ -25,9 +25,15 @@ NUM_STATES = 3
 LENGTHS = np.array([40, 25, 1, 33])
 SHAPE = (max(LENGTHS), len(LENGTHS))
 HMMLEARN_NAMES = {
-    "initial": "startprob_", "transition": "transmat_", "emission": "emissionprob_", "rate": "lambdas_", "weights": "weights_",
-    "loc": "means_", "scale": "covars_", "covariance": "covars_",
-}  # fmt: skip
+    "initial": "startprob_",
+    "transition": "transmat_",
+    "emission": "emissionprob_",
+    "rate": "lambdas_",
+    "weights": "weights_",
+    "loc": "means_",
+    "scale": "covars_",
+    "covariance": "covars_",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -318,9 +324,14 @@ def log_density(params, x):
 
 
 LAWS = {
-    "initial": constraints.simplex, "transition": constraints.simplex, "emission": constraints.simplex,
-    "weights": constraints.simplex, "loc": constraints.real, "scale": constraints.positive, "covariance": constraints.positive_definite,
-}  # fmt: skip
+    "initial": constraints.simplex,
+    "transition": constraints.simplex,
+    "emission": constraints.simplex,
+    "weights": constraints.simplex,
+    "loc": constraints.real,
+    "scale": constraints.positive,
+    "covariance": constraints.positive_definite,
+}
 
 
 @pytest.mark.parametrize(

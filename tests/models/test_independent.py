@@ -77,9 +77,17 @@ def sklearn_mixture(data, start, covariance, num_steps):
         np.linalg.inv(start["covariance"]) if "covariance" in start else start["scale"] ** -2.0
     )
     mixture = GaussianMixture(
-        len(start["loc"]), covariance_type=SKLEARN_NAME[covariance], reg_covar=0.0, tol=0.0, max_iter=num_steps,
-        weights_init=start["weights"], means_init=start["loc"], precisions_init=precisions, init_params="random", random_state=0,
-    )  # fmt: skip
+        len(start["loc"]),
+        covariance_type=SKLEARN_NAME[covariance],
+        reg_covar=0.0,
+        tol=0.0,
+        max_iter=num_steps,
+        weights_init=start["weights"],
+        means_init=start["loc"],
+        precisions_init=precisions,
+        init_params="random",
+        random_state=0,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as asked for
         mixture.fit(data)

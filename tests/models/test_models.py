@@ -101,8 +101,13 @@ def annotators_model():
     scores = np.where(good, rng.normal(values[:, None], 0.06, (10, 7)), rng.uniform(size=(10, 7)))
     start = {"mu": rng.uniform(0.3, 0.7, 10), "sigma": 0.15, "pi": 0.6}
     return Model(
-        annotators.program, annotators.hand_derived_step, (scores,), start, {}, lambda s: (np.concatenate([s, s], axis=1),)
-    )  # fmt: skip
+        annotators.program,
+        annotators.hand_derived_step,
+        (scores,),
+        start,
+        {},
+        lambda s: (np.concatenate([s, s], axis=1),),
+    )
 
 
 HEADS = np.array([5, 9, 8, 4, 7, 2, 0, 10])
@@ -113,8 +118,14 @@ def two_coins(e_step="soft"):
         return coins.hand_derived_step(params, heads, flips, hard=e_step == "hard")
 
     return Model(
-        coins.program, step, (HEADS, 10), {"bias": np.array([0.6, 0.5])}, {"bias": 0}, lambda h, m: (*both(h), m), e_step
-    )  # fmt: skip
+        coins.program,
+        step,
+        (HEADS, 10),
+        {"bias": np.array([0.6, 0.5])},
+        {"bias": 0},
+        lambda h, m: (*both(h), m),
+        e_step,
+    )
 
 
 def weighted_coins(e_step="soft"):
@@ -125,8 +136,14 @@ def weighted_coins(e_step="soft"):
 
     start = {"weights": np.array([0.3, 0.5, 0.2]), "bias": np.array([0.2, 0.55, 0.8])}
     return Model(
-        coins.weighted_program, step, (HEADS, 10, 3), start, {"weights": 0, "bias": 0}, lambda h, *n: (*both(h), *n), e_step
-    )  # fmt: skip
+        coins.weighted_program,
+        step,
+        (HEADS, 10, 3),
+        start,
+        {"weights": 0, "bias": 0},
+        lambda h, *n: (*both(h), *n),
+        e_step,
+    )
 
 
 def mixture(covariance, num_features=2, scale_floor=0.0):
@@ -162,9 +179,14 @@ def mixture(covariance, num_features=2, scale_floor=0.0):
 def k_means_model():
     data = mixture("full").args[0]
     return Model(
-        k_means.program, k_means.hand_derived_step, (data, 3), {"loc": data[[0, 3, 4]]}, {"loc": 0},
-        lambda x, k: (*both(x), k), "hard",
-    )  # fmt: skip
+        k_means.program,
+        k_means.hand_derived_step,
+        (data, 3),
+        {"loc": data[[0, 3, 4]]},
+        {"loc": 0},
+        lambda x, k: (*both(x), k),
+        "hard",
+    )
 
 
 def topics_mixture():
@@ -172,9 +194,13 @@ def topics_mixture():
     counts = rng.multinomial(15, rng.dirichlet(np.ones(4), size=2)[np.arange(8) % 2])
     start = {"weights": np.array([0.3, 0.2, 0.5]), "words": rng.dirichlet(np.ones(4), size=3)}
     return Model(
-        topics.mixture_program, topics.mixture_hand_derived_step, (counts, 3), start, {"weights": 0, "words": 0},
+        topics.mixture_program,
+        topics.mixture_hand_derived_step,
+        (counts, 3),
+        start,
+        {"weights": 0, "words": 0},
         lambda c, k: (*both(c), k),
-    )  # fmt: skip
+    )
 
 
 def plsa():
@@ -186,9 +212,13 @@ def plsa():
     )
     start = {"theta": rng.dirichlet(np.ones(2), size=3), "words": rng.dirichlet(np.ones(4), size=2)}
     return Model(
-        topics.plsa_program, topics.plsa_hand_derived_step, (document, word, count, 3, 4, 2), start, {"theta": 1, "words": 0},
+        topics.plsa_program,
+        topics.plsa_hand_derived_step,
+        (document, word, count, 3, 4, 2),
+        start,
+        {"theta": 1, "words": 0},
         lambda d, w, c, *sizes: (d, w, 2 * c, *sizes),
-    )  # fmt: skip
+    )
 
 
 def sparse_topics_mixture():
@@ -200,9 +230,14 @@ def sparse_topics_mixture():
     count = counts[document, word]
     rows = np.append(document, document[0]), np.append(word, word[0]), np.append(count, 2)
     return Model(
-        topics.sparse_mixture_program, topics.sparse_mixture_hand_derived_step, (*rows, len(counts) + 1, 4, num_topics), start,
-        {"weights": 0, "words": 0}, twice_in_long_form, parent={"word": rows[0]},
-    )  # fmt: skip
+        topics.sparse_mixture_program,
+        topics.sparse_mixture_hand_derived_step,
+        (*rows, len(counts) + 1, 4, num_topics),
+        start,
+        {"weights": 0, "words": 0},
+        twice_in_long_form,
+        parent={"word": rows[0]},
+    )
 
 
 def twice_in_long_form(parent, first, second, num_parents, *sizes):
@@ -232,9 +267,14 @@ def dawid_skene_model():
         "confusion": rng.dirichlet(np.ones(3), size=(5, 3)),
     }
     return Model(
-        dawid_skene.program, dawid_skene.hand_derived_step, (item, annotator, label, 9, 5, 3), start,
-        {"prevalence": 0, "confusion": 1}, twice_in_long_form, parent={"label": item},
-    )  # fmt: skip
+        dawid_skene.program,
+        dawid_skene.hand_derived_step,
+        (item, annotator, label, 9, 5, 3),
+        start,
+        {"prevalence": 0, "confusion": 1},
+        twice_in_long_form,
+        parent={"label": item},
+    )
 
 
 def latent_class_answers(num_answers):
@@ -259,18 +299,27 @@ LATENT_CLASS_START = {
 def dense_latent_class():
     answers, _ = latent_class_answers(2)
     return Model(
-        latent_class.program, latent_class.hand_derived_step, (answers, 3), LATENT_CLASS_START, {"weights": 0, "probs": 0},
+        latent_class.program,
+        latent_class.hand_derived_step,
+        (answers, 3),
+        LATENT_CLASS_START,
+        {"weights": 0, "probs": 0},
         lambda x, k: (*both(x), k),
-    )  # fmt: skip
+    )
 
 
 def long_latent_class():
     answers, given = latent_class_answers(2)
     subject, item = np.nonzero(given)
     return Model(
-        latent_class.long_program, latent_class.long_hand_derived_step, (subject, item, answers[given], 12, 4, 3),
-        LATENT_CLASS_START, {"weights": 0, "probs": 0}, twice_in_long_form, parent={"answer": subject},
-    )  # fmt: skip
+        latent_class.long_program,
+        latent_class.long_hand_derived_step,
+        (subject, item, answers[given], 12, 4, 3),
+        LATENT_CLASS_START,
+        {"weights": 0, "probs": 0},
+        twice_in_long_form,
+        parent={"answer": subject},
+    )
 
 
 def categorical_latent_class():
@@ -278,9 +327,14 @@ def categorical_latent_class():
     subject, item = np.nonzero(given)
     probs = np.random.default_rng(13).dirichlet(np.ones(3), size=(3, 4))
     return Model(
-        latent_class.categorical_program, latent_class.categorical_hand_derived_step, (subject, item, answers[given], 12, 4, 3, 3),
-        LATENT_CLASS_START | {"probs": probs}, {"weights": 0, "probs": 0}, twice_in_long_form, parent={"answer": subject},
-    )  # fmt: skip
+        latent_class.categorical_program,
+        latent_class.categorical_hand_derived_step,
+        (subject, item, answers[given], 12, 4, 3, 3),
+        LATENT_CLASS_START | {"probs": probs},
+        {"weights": 0, "probs": 0},
+        twice_in_long_form,
+        parent={"answer": subject},
+    )
 
 
 LENGTHS = np.array([9, 6, 1, 8])
@@ -327,9 +381,13 @@ def hidden_markov_model(emission):
             start |= {"loc": centers + rng.normal(size=(3, 2)), **spread}
     kind = "gaussian" if emission in ("diagonal", "full") else emission.lower()
     return Model(
-        getattr(hidden_markov, f"{kind}_program"), getattr(hidden_markov, f"{kind}_hand_derived_step"), (data, LENGTHS, *sizes),
-        start, {name: STATES.get(name, 0) for name in start}, twice_in_sequences,
-    )  # fmt: skip
+        getattr(hidden_markov, f"{kind}_program"),
+        getattr(hidden_markov, f"{kind}_hand_derived_step"),
+        (data, LENGTHS, *sizes),
+        start,
+        {name: STATES.get(name, 0) for name in start},
+        twice_in_sequences,
+    )
 
 
 def mixture_emission_model():
@@ -343,9 +401,13 @@ def mixture_emission_model():
         "scale": rng.uniform(1.0, 2.0, size=(2, 2, 2)),
     }
     return Model(
-        mixture_emission_hmm.program, mixture_emission_hmm.hand_derived_step, (data, LENGTHS, 2, 2), start,
-        {name: STATES.get(name, (0, 1)) for name in start}, twice_in_sequences,
-    )  # fmt: skip
+        mixture_emission_hmm.program,
+        mixture_emission_hmm.hand_derived_step,
+        (data, LENGTHS, 2, 2),
+        start,
+        {name: STATES.get(name, (0, 1)) for name in start},
+        twice_in_sequences,
+    )
 
 
 CHAINS = {
@@ -355,7 +417,7 @@ CHAINS = {
     },
     "hidden Markov, mixture": mixture_emission_model(),
 }
-"""Their posterior of one latent at a time does not give Q: their slopes are in test_hidden_markov.py."""
+"""One latent's posterior at a time does not give Q here: test_hidden_markov.py has the slopes."""
 
 
 def padded_sequences():
@@ -374,16 +436,26 @@ MOTIF_START = {
 
 def oops():
     return Model(
-        motif.program, motif.hand_derived_step, (padded_sequences(), 3), MOTIF_START, {}, lambda x, width: (*both(x), width)
-    )  # fmt: skip
+        motif.program,
+        motif.hand_derived_step,
+        (padded_sequences(), 3),
+        MOTIF_START,
+        {},
+        lambda x, width: (*both(x), width),
+    )
 
 
 def zoops():
     nowhere = 7
     return Model(
-        motif.zoops_program, motif.zoops_hand_derived_step, (padded_sequences(), 3), MOTIF_START | {"occurrence": 0.6}, {},
-        lambda x, width: (*both(x), width), implied={"occurs": lambda start: jnp.where(start < nowhere, 1, 0)},
-    )  # fmt: skip
+        motif.zoops_program,
+        motif.zoops_hand_derived_step,
+        (padded_sequences(), 3),
+        MOTIF_START | {"occurrence": 0.6},
+        {},
+        lambda x, width: (*both(x), width),
+        implied={"occurs": lambda start: jnp.where(start < nowhere, 1, 0)},
+    )
 
 
 MODELS = {
@@ -408,14 +480,23 @@ MODELS = {
     "motif, one occurrence": oops(),
     "motif, zero or one": zoops(),
     "grades": Model(
-        grades.program, grades.hand_derived_step, (np.array([14, 6, 9]),), {"theta": 0.31}, {}, lambda counts: (2 * counts,)
+        grades.program,
+        grades.hand_derived_step,
+        (np.array([14, 6, 9]),),
+        {"theta": 0.31},
+        {},
+        lambda counts: (2 * counts,),
     ),
     "grades, partial": Model(
-        grades.partial_program, grades.partial_hand_derived_step, (np.array(7), np.array(30)), {"theta": 0.41}, {},
+        grades.partial_program,
+        grades.partial_hand_derived_step,
+        (np.array(7), np.array(30)),
+        {"theta": 0.41},
+        {},
         lambda num_c, num_total: (2 * num_c, 2 * num_total),
     ),
     **CHAINS,
-}  # fmt: skip
+}
 SOFT = {name: model for name, model in MODELS.items() if model.e_step == "soft"}
 LATENT = {name: model for name, model in MODELS.items() if name != "grades"}
 SYMMETRIC = {name: model for name, model in MODELS.items() if model.components}
@@ -436,8 +517,18 @@ def assert_close(actual, expected, rtol=1e-10):
 
 def test_every_program_is_listed():
     modules = (
-        annotators, coins, dawid_skene, gaussian_mixture, grades, hidden_markov, k_means, latent_class, mixture_emission_hmm, motif, topics,
-    )  # fmt: skip
+        annotators,
+        coins,
+        dawid_skene,
+        gaussian_mixture,
+        grades,
+        hidden_markov,
+        k_means,
+        latent_class,
+        mixture_emission_hmm,
+        motif,
+        topics,
+    )
     programs = {
         value
         for module in modules
@@ -513,12 +604,22 @@ def expected_log_likelihood(model, params, posterior):
 
 
 CONSTRAINTS = {
-    "mu": constraints.real, "loc": constraints.real, "sigma": constraints.positive, "scale": constraints.positive,
-    "pi": constraints.unit_interval, "bias": constraints.unit_interval, "theta": constraints.interval(0, 0.5),
-    "weights": constraints.simplex, "words": constraints.simplex, "covariance": constraints.positive_definite,
-    "prevalence": constraints.simplex, "confusion": constraints.simplex, "background": constraints.simplex,
-    "motif": constraints.simplex, "occurrence": constraints.unit_interval,
-}  # fmt: skip
+    "mu": constraints.real,
+    "loc": constraints.real,
+    "sigma": constraints.positive,
+    "scale": constraints.positive,
+    "pi": constraints.unit_interval,
+    "bias": constraints.unit_interval,
+    "theta": constraints.interval(0, 0.5),
+    "weights": constraints.simplex,
+    "words": constraints.simplex,
+    "covariance": constraints.positive_definite,
+    "prevalence": constraints.simplex,
+    "confusion": constraints.simplex,
+    "background": constraints.simplex,
+    "motif": constraints.simplex,
+    "occurrence": constraints.unit_interval,
+}
 
 
 @every({name: model for name, model in SOFT.items() if "floor" not in name and name not in CHAINS})
@@ -605,15 +706,21 @@ def one_component(name):
 ONE_COMPONENT = {
     name: one_component(name)
     for name in (
-        "weighted coins", "mixture, full", "mixture, diagonal", "topics, one "
-                                                                "a document", "topics, one a "
-                                                                              "document, on rows",
-        "topics, one "
-        "a word", "latent class", "latent class, long form", "latent class, categorical",
-        "hidden Markov, "
-        "categorical", "hidden Markov, diagonal", "hidden Markov, full", "hidden Markov, Poisson",
+        "weighted coins",
+        "mixture, full",
+        "mixture, diagonal",
+        "topics, one a document",
+        "topics, one a document, on rows",
+        "topics, one a word",
+        "latent class",
+        "latent class, long form",
+        "latent class, categorical",
+        "hidden Markov, categorical",
+        "hidden Markov, diagonal",
+        "hidden Markov, full",
+        "hidden Markov, Poisson",
     )
-}  # fmt: skip
+}
 
 
 @every(ONE_COMPONENT)

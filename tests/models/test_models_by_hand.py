@@ -271,9 +271,17 @@ def k_means_case():
 
     start = {"loc": np.random.default_rng(6).normal(size=(3, 2))}
     return Case(
-        k_means, k_means.program, k_means.hand_derived_step, (data, 3), "component", "data", {"loc": "real"}, start,
-        table, hard=True,
-    )  # fmt: skip
+        k_means,
+        k_means.program,
+        k_means.hand_derived_step,
+        (data, 3),
+        "component",
+        "data",
+        {"loc": "real"},
+        start,
+        table,
+        hard=True,
+    )
 
 
 def topics_mixture_case():
@@ -291,9 +299,16 @@ def topics_mixture_case():
 
     start = {"weights": rng.dirichlet(np.ones(3)), "words": rng.dirichlet(np.ones(4), size=3)}
     return Case(
-        topics, topics.mixture_program, topics.mixture_hand_derived_step, (counts, 3), "topic", "counts",
-        {"weights": "simplex", "words": "simplex"}, start, table,
-    )  # fmt: skip
+        topics,
+        topics.mixture_program,
+        topics.mixture_hand_derived_step,
+        (counts, 3),
+        "topic",
+        "counts",
+        {"weights": "simplex", "words": "simplex"},
+        start,
+        table,
+    )
 
 
 def plsa_case():
@@ -306,9 +321,17 @@ def plsa_case():
 
     start = {"theta": rng.dirichlet(np.ones(2), size=3), "words": rng.dirichlet(np.ones(3), size=2)}
     return Case(
-        topics, topics.plsa_program, topics.plsa_hand_derived_step, (document, word, count, 3, 3, 2), "topic", "word",
-        {"theta": "simplex", "words": "simplex"}, start, table, multiplicity=count,
-    )  # fmt: skip
+        topics,
+        topics.plsa_program,
+        topics.plsa_hand_derived_step,
+        (document, word, count, 3, 3, 2),
+        "topic",
+        "word",
+        {"theta": "simplex", "words": "simplex"},
+        start,
+        table,
+        multiplicity=count,
+    )
 
 
 def sparse_topics_mixture_case():
@@ -325,9 +348,16 @@ def sparse_topics_mixture_case():
 
     start = {"weights": rng.dirichlet(np.ones(3)), "words": rng.dirichlet(np.ones(3), size=3)}
     return Case(
-        topics, topics.sparse_mixture_program, topics.sparse_mixture_hand_derived_step, (document, word, count, 5, 3, 3),
-        "topic", "word", {"weights": "simplex", "words": "simplex"}, start, table,
-    )  # fmt: skip
+        topics,
+        topics.sparse_mixture_program,
+        topics.sparse_mixture_hand_derived_step,
+        (document, word, count, 5, 3, 3),
+        "topic",
+        "word",
+        {"weights": "simplex", "words": "simplex"},
+        start,
+        table,
+    )
 
 
 def dawid_skene_case():
@@ -352,9 +382,16 @@ def dawid_skene_case():
         "confusion": rng.dirichlet(np.ones(3), size=(4, 3)),
     }
     return Case(
-        dawid_skene, dawid_skene.program, dawid_skene.hand_derived_step, (item, annotator, label, 6, 4, 3), "truth", "label",
-        {"prevalence": "simplex", "confusion": "simplex"}, start, table,
-    )  # fmt: skip
+        dawid_skene,
+        dawid_skene.program,
+        dawid_skene.hand_derived_step,
+        (item, annotator, label, 6, 4, 3),
+        "truth",
+        "label",
+        {"prevalence": "simplex", "confusion": "simplex"},
+        start,
+        table,
+    )
 
 
 def latent_class_case(kind):
@@ -397,14 +434,26 @@ def latent_class_case(kind):
         )
     if kind == "long":
         return Case(
-            latent_class, latent_class.long_program, latent_class.long_hand_derived_step, (*rows, 3), *sites, domains, start,
+            latent_class,
+            latent_class.long_program,
+            latent_class.long_hand_derived_step,
+            (*rows, 3),
+            *sites,
+            domains,
+            start,
             table,
-        )  # fmt: skip
+        )
     start |= {"probs": rng.dirichlet(np.ones(3), size=(3, 5))}
     return Case(
-        latent_class, latent_class.categorical_program, latent_class.categorical_hand_derived_step, (*rows, 3, 3), *sites,
-        domains | {"probs": "simplex"}, start, categorical_table,
-    )  # fmt: skip
+        latent_class,
+        latent_class.categorical_program,
+        latent_class.categorical_hand_derived_step,
+        (*rows, 3, 3),
+        *sites,
+        domains | {"probs": "simplex"},
+        start,
+        categorical_table,
+    )
 
 
 def grades_case():
@@ -413,9 +462,17 @@ def grades_case():
 
     counts = np.array([4, 3, 2])
     return Case(
-        grades, grades.program, grades.hand_derived_step, (counts,), None, "grade", {"theta": "half"},
-        {"theta": np.array(0.31)}, table, multiplicity=counts,
-    )  # fmt: skip
+        grades,
+        grades.program,
+        grades.hand_derived_step,
+        (counts,),
+        None,
+        "grade",
+        {"theta": "half"},
+        {"theta": np.array(0.31)},
+        table,
+        multiplicity=counts,
+    )
 
 
 def partial_grades_case():
@@ -424,9 +481,17 @@ def partial_grades_case():
         return np.array([[*not_c, -np.inf], [-np.inf, -np.inf, np.log(params["theta"])]])
 
     return Case(
-        grades, grades.partial_program, grades.partial_hand_derived_step, (2, 7), "grade", "is_c", {"theta": "half"},
-        {"theta": np.array(0.41)}, table, multiplicity=np.array([5, 2]),
-    )  # fmt: skip
+        grades,
+        grades.partial_program,
+        grades.partial_hand_derived_step,
+        (2, 7),
+        "grade",
+        "is_c",
+        {"theta": "half"},
+        {"theta": np.array(0.41)},
+        table,
+        multiplicity=np.array([5, 2]),
+    )
 
 
 def paths(num_values, num_steps):
@@ -504,10 +569,17 @@ def hidden_markov_case(emission):
         )
 
     return Case(
-        hidden_markov, getattr(hidden_markov, f"{kind}_program"), getattr(hidden_markov, f"{kind}_hand_derived_step"),
-        (data, lengths, *sizes), "state", "data", {"initial": "simplex", "transition": "simplex", **domains}, start,
-        lambda params: paths_table(params, log_seen(params), state_of, lengths), latents=lambda z: {"state": paths(2, 5)[z].T},
-    )  # fmt: skip
+        hidden_markov,
+        getattr(hidden_markov, f"{kind}_program"),
+        getattr(hidden_markov, f"{kind}_hand_derived_step"),
+        (data, lengths, *sizes),
+        "state",
+        "data",
+        {"initial": "simplex", "transition": "simplex", **domains},
+        start,
+        lambda params: paths_table(params, log_seen(params), state_of, lengths),
+        latents=lambda z: {"state": paths(2, 5)[z].T},
+    )
 
 
 def mixture_emission_case():
@@ -543,9 +615,17 @@ def mixture_emission_case():
         "scale": "positive",
     }
     return Case(
-        mixture_emission_hmm, mixture_emission_hmm.program, mixture_emission_hmm.hand_derived_step, (data, lengths, 2, 2),
-        "state", "data", domains, start, table, latents=latents,
-    )  # fmt: skip
+        mixture_emission_hmm,
+        mixture_emission_hmm.program,
+        mixture_emission_hmm.hand_derived_step,
+        (data, lengths, 2, 2),
+        "state",
+        "data",
+        domains,
+        start,
+        table,
+        latents=latents,
+    )
 
 
 def motif_case(occurrences):
@@ -593,10 +673,17 @@ def motif_case(occurrences):
             table,
         )
     return Case(
-        motif, motif.zoops_program, motif.zoops_hand_derived_step, (letters, 3), "start", "letters",
-        domains | {"occurrence": "interval"}, start | {"occurrence": np.array(0.4)}, table,
+        motif,
+        motif.zoops_program,
+        motif.zoops_hand_derived_step,
+        (letters, 3),
+        "start",
+        "letters",
+        domains | {"occurrence": "interval"},
+        start | {"occurrence": np.array(0.4)},
+        table,
         latents=lambda z: {"start": z, "occurs": np.where(z < 3, 1, 0)},
-    )  # fmt: skip
+    )
 
 
 CASES = {
@@ -644,7 +731,7 @@ def test_the_step_never_decreases_the_brute_force_log_likelihood(case):
 
 
 INTERIOR = {name: case for name, case in CASES.items() if name != "weighted coins, hard"}
-"""All but the case in which a coin is chosen by nobody and its weight is 0, at the edge of the simplex."""
+"""All but the case of a coin that nobody chooses: its weight is 0, at the edge of the simplex."""
 
 
 @pytest.mark.parametrize("case", INTERIOR.values(), ids=INTERIOR.keys())

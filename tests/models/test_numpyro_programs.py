@@ -27,7 +27,7 @@ from numpyro.ops.indexing import Vindex
 from emjax import EM, Status
 from tests.oracles.brute_force import joint_table
 
-TOLERANCE = dict(rtol=1e-10, atol=1e-10)
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -151,10 +151,13 @@ def logistic_random_effects(annotator, labels):
         center = numpyro.sample("center", row_prior(dist.Normal(0, 1), num_classes))
         spread = numpyro.sample("spread", row_prior(dist.HalfNormal(1), num_classes))
         item_spread = numpyro.sample("item_spread", row_prior(dist.HalfNormal(1), num_classes))
-    with numpyro.plate("annotator", num_annotators, dim=-2), numpyro.plate("class", num_classes):
-        with handlers.reparam(config={"logits": LocScaleReparam(0)}):
-            logits = numpyro.sample("logits", dist.Normal(center, spread).to_event(1))
-            logits = padded(logits)
+    with (
+        numpyro.plate("annotator", num_annotators, dim=-2),
+        numpyro.plate("class", num_classes),
+        handlers.reparam(config={"logits": LocScaleReparam(0)}),
+    ):
+        logits = numpyro.sample("logits", dist.Normal(center, spread).to_event(1))
+        logits = padded(logits)
     prevalence = numpyro.sample("prevalence", dist.Dirichlet(jnp.ones(num_classes)))
     with numpyro.plate("item", labels.shape[0], dim=-2):
         truth = numpyro.sample("truth", dist.Categorical(prevalence))

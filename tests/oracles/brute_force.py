@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
@@ -174,11 +175,11 @@ def joint_table(
             np.asarray, jax.jit(jax.vmap(at), compiler_options=FAST_COMPILATION)(values)
         )
     else:
-        rows = [
-            at(jax.tree.map(lambda v: v[i], values))
-            for i in range(len(next(iter(values.values()))))
-        ]
-        log_likelihood, log_prior = (np.asarray(column, float) for column in zip(*rows))
+        num_rows = len(next(iter(values.values())))
+        rows = [at(jax.tree.map(itemgetter(i), values)) for i in range(num_rows)]
+        log_likelihood, log_prior = (
+            np.asarray(column, float) for column in zip(*rows, strict=True)
+        )
     if not np.allclose(log_prior, log_prior[0], rtol=1e-12, atol=1e-12):
         raise ValueError(
             "the prior of a continuous site depends on a latent: it is no prior of a parameter"
@@ -282,6 +283,7 @@ def _first_of_support(site):
     ):
         support = jnp.ravel(_element_law(site["fn"]).enumerate_support(expand=False))
         return jnp.full(site["fn"].shape(), support[0])
+    return None
 
 
 def _element_law(law):
@@ -308,7 +310,7 @@ def _latent_log_prob(law, value):
 
 
 # Scans
-# ---------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class Unrolled(Messenger):
@@ -331,9 +333,9 @@ class Unrolled(Messenger):
                 key = "condition_fn" if handler == "condition" else "substitute_fn"
                 step = getattr(handlers, handler)(step, **{key: _values_at(values, t)})
             with handlers.block(), handlers.trace() as trace:
-                carry, y = step(carry, jax.tree.map(lambda x: x[t], xs))
+                carry, y = step(carry, jax.tree.map(itemgetter(t), xs))
             steps[t] = trace, y
-        traces, ys = zip(*steps)
+        traces, ys = zip(*steps, strict=True)
         ys = jax.tree.map(
             lambda *entries: jnp.stack([jnp.asarray(entry) for entry in entries]), *ys
         )

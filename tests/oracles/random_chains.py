@@ -16,6 +16,7 @@ direction; in masks, multiplicities and emissions; in what reads the chain after
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -32,10 +33,17 @@ from numpyro.ops.indexing import Vindex
 
 from tests.oracles.random_programs import CONSTRAINTS, Choices
 
-SCOPE = dict(
-    jax=jax, jnp=jnp, numpyro=numpyro, dist=dist, constraints=constraints, scan=scan, Vindex=Vindex,
-    mask=handlers.mask, scale=handlers.scale,
-)  # fmt: skip
+SCOPE = {
+    "jax": jax,
+    "jnp": jnp,
+    "numpyro": numpyro,
+    "dist": dist,
+    "constraints": constraints,
+    "scan": scan,
+    "Vindex": Vindex,
+    "mask": handlers.mask,
+    "scale": handlers.scale,
+}
 
 IMPORTS = """\
 import jax
@@ -52,7 +60,7 @@ nan = float("nan")
 """
 
 # Record
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def repeated(chain: Chain) -> tuple[Chain, np.ndarray | None]:
 
 
 # Random chains
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def chain_from_seed(seed: int, max_assignments: int = 20_000) -> Chain:
@@ -196,9 +204,14 @@ class _Builder:
         ]
         return Chain(
             source="\n".join(["def model(data):", *declared, *self._body()]),
-            values=self.params, constants=self.constants, arrays=self.data, sequence_axis=self.axis,
-            chained=tuple(self.chained), num_assignments=self.num_assignments, constraint=self.constraint,
-        )  # fmt: skip
+            values=self.params,
+            constants=self.constants,
+            arrays=self.data,
+            sequence_axis=self.axis,
+            chained=tuple(self.chained),
+            num_assignments=self.num_assignments,
+            constraint=self.constraint,
+        )
 
     def _body(self) -> list[str]:
         lines = [f'n = data["x0"].shape[{self.axis["x0"]}]'] if self.num_sequences else []
@@ -454,11 +467,10 @@ class _Builder:
     def _add_emissions(self):
         choices = self.choices
         lines = [self._emission(i) for i in range(choices.pick([1, 1, 2]))]
+        emitted = list(itertools.chain.from_iterable(lines))
         together = choices.chance(0.8)
         masked = self._contexts(True)
-        for block in (
-            [self.latent_lines + sum(lines, [])] if together else [self.latent_lines, *lines]
-        ):
+        for block in [self.latent_lines + emitted] if together else [self.latent_lines, *lines]:
             self.step += self._within(masked, block)
 
     def _emission(self, number: int) -> list[str]:
@@ -638,7 +650,7 @@ class _Builder:
         if form == "sum":
             return " + ".join(
                 f"{self.table('real', (size, *event))}[{source}]"
-                for size, source in zip(sizes, sources)
+                for size, source in zip(sizes, sources, strict=True)
             )
         if form == "affine" and "feature" not in sources:
             slope = self.table("real", (*sizes, *event))

@@ -33,7 +33,7 @@ MAX_TRIALS = 4  # of any Binomial or Multinomial below
 FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # every program is run once
 
 # Record
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,17 @@ class Program:
     @functools.cached_property
     def model(self) -> Callable:
         scope = dict(
-            jax=jax, jnp=jnp, numpyro=numpyro, dist=dist, constraints=constraints, Vindex=Vindex,
-            mask=handlers.mask, scale=handlers.scale,
+            jax=jax,
+            jnp=jnp,
+            numpyro=numpyro,
+            dist=dist,
+            constraints=constraints,
+            Vindex=Vindex,
+            mask=handlers.mask,
+            scale=handlers.scale,
             initial={name: jnp.asarray(p.initial) for name, p in self.parameters.items()},
             **{name: jnp.asarray(value) for name, value in self.constants.items()},
-        )  # fmt: skip
+        )
         exec(self.source, scope)
         return scope["model"]
 
@@ -309,7 +315,7 @@ def _chain(plates: dict[str, Plate], name: str | None) -> tuple[str, ...]:
 
 
 # Choices
-# -------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 class Choices:
@@ -345,7 +351,7 @@ def programs(draw, **options) -> Program:
 
 
 # Random programs
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 # Arguments of each observed family: (kind of value, event shape). `D` stands for a vector of two or
 # three.
@@ -442,9 +448,13 @@ class _Builder:
 
     def program(self) -> Program:
         return Program(
-            self.plates, tuple(self.sites), self.parameters, self.constants, self.arrays,
+            self.plates,
+            tuple(self.sites),
+            self.parameters,
+            self.constants,
+            self.arrays,
             plates_are_reused=self.choices.chance(0.3),
-        )  # fmt: skip
+        )
 
     @property
     def latents(self) -> list[Site]:
@@ -705,7 +715,8 @@ class _Builder:
         if form == "index":
             return f"{self.table(kind, (*sizes, *event))}[{', '.join(index)}]"
         if form == "Vindex":
-            return f"Vindex({self.table(kind, (*sizes, *event))})[{', '.join(index + [':'] * trailing)}]"
+            table = self.table(kind, (*sizes, *event))
+            return f"Vindex({table})[{', '.join(index + [':'] * trailing)}]"
         if form == "take":
             return f"jnp.take({self.table(kind, (*sizes, *event))}, {index[0]}, axis=0)"
         if form == "tied index":
@@ -732,7 +743,8 @@ class _Builder:
             x = "1.5"
             if plates:
                 shape = aligned_shape([self.plates[p] for p in plates])
-                x = f'data["{self._array("covariate", choices.numbers.normal(size=shape).round(3), plates)}"]'
+                covariate = choices.numbers.normal(size=shape).round(3)
+                x = f'data["{self._array("covariate", covariate, plates)}"]'
             at = f"[{', '.join(index)}]"
             return (
                 f"{self.table('real', tuple(sizes))}{at} + "
@@ -884,7 +896,7 @@ def possible_value(law: dist.Distribution, numbers: np.random.Generator) -> jax.
         counted = [(trial < jnp.asarray(law.total_count))[..., None] for trial in range(MAX_TRIALS)]
         return sum(
             jax.nn.one_hot(k, shape[-1], dtype=int) * is_counted
-            for k, is_counted in zip(drawn, counted)
+            for k, is_counted in zip(drawn, counted, strict=True)
         )
     if name == "DiscreteUniform":
         return jnp.floor(law.low + numbers.random(shape) * (law.high - law.low + 1)).astype(int)
@@ -915,9 +927,8 @@ def _with_counts(program: Program, choices: Choices, max_assignments: int) -> Pr
     used = {name for site in program.sites for name in site.plates}
     names = [name for name in names if name in used]
     for name in names:
-        if program.counts or name != names[-1]:
-            if not choices.chance(0.6):
-                continue
+        if (program.counts or name != names[-1]) and not choices.chance(0.6):
+            continue
         chain = _chain(program.plates, name)
         over = choices.pick([chain[-1:], chain, chain[:-1] or chain])
         shape = aligned_shape([program.plates[p] for p in over])

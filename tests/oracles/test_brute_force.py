@@ -317,7 +317,7 @@ def test_scaled_latent_is_refused():
         with numpyro.plate("samples", 4), handlers.scale(scale=2.0):
             numpyro.sample("z", dist.Bernoulli(0.5))
 
-    with pytest.raises(ValueError, match="'z' is scaled.*repeat the rows"):
+    with pytest.raises(ValueError, match=r"'z' is scaled.*repeat the rows"):
         joint_table(model, {})
 
 
@@ -348,7 +348,7 @@ def test_impossible_data_have_no_posterior():
     table = joint_table(model, {})
     assert table.log_likelihood == -math.inf
     with pytest.raises(ValueError, match="probability zero"):
-        table.posterior
+        _ = table.posterior
 
 
 def test_assignment_outside_the_table_is_refused():

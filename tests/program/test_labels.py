@@ -69,7 +69,7 @@ def log_joint(x=X):
 
 def supervised():
     """The maximum-likelihood estimate if every component is known."""
-    groups = [X[TRUTH == k] for k in range(3)]
+    groups = [X[k == TRUTH] for k in range(3)]
     return {
         "pi": np.array([len(g) for g in groups]) / len(X),
         "loc": np.array([g.mean() for g in groups]),

@@ -224,7 +224,7 @@ def test_a_program_without_a_plate_and_a_constraint_without_a_dimension_are_erro
     params = {"direction": jnp.array([0.6, 0.8])}
     with pytest.raises(ValueError, match="no plate"):
         emjax.criteria(EM(no_plate), params, jnp.asarray(0.3))
-    with pytest.raises(ValueError, match="'direction'.*num_free_parameters="):
+    with pytest.raises(ValueError, match=r"'direction'.*num_free_parameters="):
         emjax.criteria(EM(no_plate), params, jnp.asarray(0.3), num_samples=1)
 
 
@@ -548,7 +548,7 @@ def test_candidates_that_are_none_are_errors(normals):
             emjax.choose(wrong, KEY, jnp.asarray(X))
     with pytest.raises(ValueError, match="Candidate 'b' must be an EM or a program, not 3"):
         emjax.choose({"b": 3}, KEY, jnp.asarray(X))
-    with pytest.raises(ValueError, match="Candidate 'a': .*no plate 'rows'"):
+    with pytest.raises(ValueError, match=r"Candidate 'a': .*no plate 'rows'"):
         emjax.choose({"a": normals[0]}, KEY, jnp.asarray(X), plate="rows")
 
 

@@ -67,7 +67,7 @@ def test_steps_that_grow_by_a_saddle_are_leapt_forward():
     rule, u = anderson(), jnp.array([1.0])
     state = rule.init(u)
     state, _, _ = rule.propose(state, u, 1.5 * u)
-    state, point, proposed = rule.propose(state, 1.5 * u, 2.25 * u)
+    state, point, _ = rule.propose(state, 1.5 * u, 2.25 * u)
     np.testing.assert_allclose(
         point, 3.0, rtol=1e-12
     )  # the saddle is at 0, as far on the other side

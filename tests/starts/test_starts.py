@@ -21,7 +21,7 @@ from emjax.starts.seeding import far_apart, split
 from emjax.starts.strategies import START_STRATEGIES
 
 KEY = jax.random.key(7)
-EXACT = dict(rtol=1e-12, atol=1e-14)  # sums of some ten terms in float64
+EXACT = {"rtol": 1e-12, "atol": 1e-14}  # sums of some ten terms in float64
 
 
 class Starts:
@@ -53,7 +53,7 @@ def drawn(key, shape, number=0, of=1):
 
 
 # Responsibilities
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 NUM_ROWS = 9
@@ -202,7 +202,7 @@ def test_densities_of_the_data_do_not_tilt_the_responsibilities():
 
 
 # Data points
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def rows_of(start):
@@ -345,7 +345,7 @@ def test_more_clusters_than_distinct_points_are_drawn_all_the_same():
 
 
 # Splitting
-# -----------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 CENTERS = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0], [30.0, 30.0], [38.0, 30.0]])
 PLANTED = np.repeat(np.arange(5), 12)
@@ -401,7 +401,7 @@ def test_splitting_sets_locations_scales_and_proportions(clouds):
 
 
 # Errors
-# --------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def coins(heads):
@@ -461,7 +461,7 @@ def incomplete(x):
         numpyro.sample("x", PartiallyObserved(complete, observed=~jnp.isnan(x)), obs=x)
 
 
-def test_missing_coordinates_are_expected_at_the_programs_own_values_and_seeds_have_the_mean_in_their_place():
+def test_missing_coordinates_are_expected_at_the_programs_own_values_and_seeds_take_the_mean():
     x = np.array(X)
     x[[1, 4], [0, 1]] = np.nan
     starts = Starts(incomplete, jnp.asarray(x))

@@ -13,7 +13,7 @@ from numpyro.ops.indexing import Vindex
 from emjax import EM
 from tests.oracles.brute_force import joint_table
 
-TOLERANCE = dict(rtol=1e-10, atol=1e-10)
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 WEIGHTS = jnp.array([0.5, 0.3, 0.2])
 LOC = jnp.array([-1.0, 0.4, 2.0])
 ROWS = jnp.array([0.3, -0.7, 1.9, 0.1])
