@@ -102,12 +102,13 @@ def _cloud(
             constraint=constraints.greater_than(scale_floor),
         )
 
+    def covariance_of_all() -> Float[ArrayLike, "feature feature"]:
+        return jnp.atleast_2d(jnp.cov(data, rowvar=False, bias=True))
+
     def covariance_param(*copies: int) -> Float[ArrayLike, "..."]:
         return numpyro.param(
             "covariance",
-            lambda rng_key: jnp.tile(
-                jnp.atleast_2d(jnp.cov(data, rowvar=False, bias=True)), (*copies, 1, 1)
-            ),
+            lambda rng_key: jnp.tile(covariance_of_all(), (*copies, 1, 1)),
             constraint=constraints.positive_definite,
         )
 
@@ -171,8 +172,19 @@ def hand_derived_step(
     deviations = x[None] - loc[:, None]
     scatter = np.einsum("nk,knd,kne->kde", r, deviations, deviations)
     maximum = {"weights": totals / num_samples, "loc": loc.reshape(start["loc"].shape)}
+    return maximum | _maximal_spread(start, scatter, totals, num_samples, scale_floor)
 
+
+def _maximal_spread(
+    start: Mapping[str, np.ndarray],
+    scatter: Float[np.ndarray, "component feature feature"],
+    totals: Float[np.ndarray, "component"],
+    num_samples: int,
+    scale_floor: int | float,
+) -> dict[str, np.ndarray]:
+    """Return `scale` or `covariance`, whichever `start` has, by (6) to (10)."""
     spread = "covariance" if "covariance" in start else "scale"
+    num_features = scatter.shape[1]
     squares = np.diagonal(scatter, axis1=1, axis2=2)  # (component, feature)
     match spread, start[spread].ndim:
         case "covariance", 3:
@@ -186,10 +198,11 @@ def hand_derived_step(
         case "scale", 0:
             sums, counts = squares.sum(), num_samples  # (7), where D = 1
     before = np.array(start[spread] if spread == "covariance" else start[spread] ** 2)
+    # a component without responsibility would have 0 / 0
     after = np.divide(sums, counts, out=before, where=np.asarray(counts) > 0)
     if spread == "scale":
         after = np.asarray(np.maximum(np.sqrt(after), scale_floor))  # (10)
-    return maximum | {spread: after}
+    return {spread: after}
 
 
 def _covariances(
