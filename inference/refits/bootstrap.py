@@ -19,7 +19,7 @@ from numpyro.primitives import Messenger
 from emjax.e_step.marginals import posterior
 from emjax.program.arguments import split_arguments
 from emjax.program.handlers.labels import Label, SoftLabel
-from emjax.program.handlers.weights import Units
+from emjax.program.handlers.plates import Units
 from emjax.program.latents import layers_of
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.bound import Bound

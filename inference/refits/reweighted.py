@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from emjax.em import EM
 from emjax.numerics.guards import IMPOSSIBLE
-from emjax.program.handlers.weights import (
+from emjax.program.handlers.plates import (
     Plate,
     Plates,
     plate_named,

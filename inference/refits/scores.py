@@ -12,7 +12,7 @@ import numpy as np
 
 from emjax.certificates.coordinates import Coordinates
 from emjax.certificates.curvature import rows_of_derivative
-from emjax.program.handlers.weights import Units, units_of
+from emjax.program.handlers.plates import Units, units_of
 from emjax.refits.bootstrap import for_refits
 from emjax.refits.reweighted import plates_of
 from emjax.run.bound import Bound

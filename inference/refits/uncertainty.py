@@ -22,7 +22,7 @@ from emjax.certificates.curvature import (
 )
 from emjax.e_step.instance import instance_of
 from emjax.em import EM
-from emjax.program.handlers.weights import Units
+from emjax.program.handlers.plates import Units
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.relabeling import Symmetry, aligned, symmetries
 from emjax.refits.scores import check_independent, independent_units, scores_of

@@ -17,7 +17,7 @@ from numpyro import handlers
 
 from emjax.em import EM, EMResult
 from emjax.graph.factor_graph import FactorGraph
-from emjax.program.handlers.weights import Plates
+from emjax.program.handlers.plates import Plates
 from emjax.refits.reweighted import plates_of, reweighted
 from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values

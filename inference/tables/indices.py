@@ -14,9 +14,7 @@ from emjax.numerics.arrays import in_order, take
 
 @dataclass(frozen=True, eq=False)
 class Root:
-    """The identity of an array's content: known arrays compare by value, traced ones by
-    identity.
-    """
+    """What identifies an array's content: of known ones the values, of traced ones the object."""
 
     array: Any
 
@@ -33,7 +31,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Affine:
-    """The index offset + Σ_d strides[d] · i_d, known before any data is seen."""
+    """The index offset + Σ_d strides[d] · i_d of position i, known before any data is seen."""
 
     offset: int
     strides: tuple[int, ...]
@@ -41,9 +39,8 @@ class Affine:
     @staticmethod
     def identity(shape: Sequence[int]) -> Affine:
         """Return the index that numbers the elements of an array in order."""
-        return Affine(
-            0, tuple(math.prod(shape[d + 1 :]) if size > 1 else 0 for d, size in enumerate(shape))
-        )
+        strides = [math.prod(shape[d + 1 :]) if size > 1 else 0 for d, size in enumerate(shape)]
+        return Affine(0, tuple(strides))
 
     @property
     def is_known(self) -> bool:
@@ -55,33 +52,34 @@ class Affine:
         return tuple(stride != 0 for stride in self.strides)
 
     @property
-    def key(self):
+    def key(self) -> tuple:
         return ("affine", self.offset, self.strides)
 
     def placed(self, order: Sequence[int | None]) -> Affine:
-        """Return the index with its axes in this order: None is a new axis, along which it does not
-        vary.
-        """
+        """Return the index with its axes in this order; it does not vary along a new one, None."""
         return Affine(self.offset, tuple(0 if d is None else self.strides[d] for d in order))
 
     def dense(self, shape: Sequence[int]) -> np.ndarray:
         """Return the index as an array, of length 1 along axes that it does not vary along."""
-        total = np.full((1,) * len(shape), self.offset, dtype=np.int32)
+        index = np.full((1,) * len(shape), self.offset, dtype=np.int32)
         for axis, (stride, size) in enumerate(zip(self.strides, shape, strict=True)):
             if stride:
-                steps = np.arange(size, dtype=np.int32) * stride
-                total = total + steps.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-        return total
+                along = [1] * len(shape)
+                along[axis] = size
+                index = index + (np.arange(size, dtype=np.int32) * stride).reshape(along)
+        return index
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
     """An index held as an integer array, of length 1 along axes that it does not vary along.
 
-    It is a composition of maps: the last of `maps` reads a number at every position, each of the
-    others maps numbers to numbers, the first to elements. Indices of equal maps and equal shapes
-    are equal. `partial[k]` is the composition of the first k + 1 maps as an array of one axis, for
-    every k but the last.
+    It is a composition of maps: the last reads a number at every position, each of the others maps
+    numbers to numbers, the first to elements.
+
+    - `maps`: what identifies each. Indices of equal maps and equal shapes are equal.
+    - `partial`: for every k but the last, the composition of the first k + 1 maps as an array of
+      one axis.
     """
 
     array: Any
@@ -103,27 +101,31 @@ class Dense:
         return tuple(size != 1 for size in self.array.shape)
 
     @property
-    def key(self):
+    def key(self) -> tuple:
         return ("dense", self.maps, tuple(self.array.shape))
 
     def placed(self, order: Sequence[int | None]) -> Dense:
-        """Return the index with its axes in this order: None is a new axis; axes left out must not
-        vary.
+        """Return the index with its axes in this order.
+
+        None is a new axis; it must not vary along axes that are left out.
         """
         array = in_order(self.array, order)
-        kept = [d for d in order if d is not None and self.array.shape[d] != 1]
-        return replace(self, array=array) if kept == sorted(kept) else Dense.of(array)
+        varying = [d for d in order if d is not None and self.array.shape[d] != 1]
+        return replace(self, array=array) if varying == sorted(varying) else Dense.of(array)
 
-    def dense(self, shape: Sequence[int]):
+    def dense(self, shape: Sequence[int]) -> Any:
+        """Return the index as an array."""
         return self.array
 
     def with_arrays(self, function: Callable) -> Dense:
         """Return the index with a function applied to its arrays; its maps still identify it."""
-        return replace(self, array=function(self.array), partial=tuple(map(function, self.partial)))
+        partial = tuple(function(array) for array in self.partial)
+        return replace(self, array=function(self.array), partial=partial)
 
     def before(self, inner: Dense) -> Dense | None:
-        """Return the index `outer` of one axis for which this one is outer ∘ inner, if its maps end
-        with those of `inner`.
+        """Return the index `outer` of one axis for which this one is outer ∘ inner.
+
+        None if its maps do not end with those of `inner`.
         """
         count = len(self.maps) - len(inner.maps)
         if count < 1 or self.maps[count:] != inner.maps or self.array.shape != inner.array.shape:
@@ -134,13 +136,14 @@ class Dense:
 Index = Affine | Dense
 
 
-def composed(outer: Index, size: int, inner: Dense, array) -> Dense:
-    """Return outer ∘ inner. `outer` has one axis, of length `size`; `array` holds what the
-    composition reads.
+def composed(outer: Index, size: int, inner: Dense, array: Any) -> Dense:
+    """Return outer ∘ inner.
+
+    `outer` has one axis, of length `size`; `array` holds what the composition reads.
     """
     table = outer.dense((size,))
     if isinstance(table, np.ndarray) and np.array_equal(table, np.arange(size)):
         return replace(inner, array=array)
     first = outer if isinstance(outer, Dense) else Dense.of(table)
-    rest = [take(table, ["number"], {"number": (one, [0])}, [0]) for one in inner.partial]
+    rest = [take(table, ["number"], {"number": (numbers, [0])}, [0]) for numbers in inner.partial]
     return Dense(array, first.maps + inner.maps, (*first.partial, table, *rest))

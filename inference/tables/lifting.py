@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +14,14 @@ import numpy as np
 from emjax.numerics.arrays import LARGEST_KNOWN, broadcast
 from emjax.tables.named import Axis, Named, full, spread, union, without_rows
 
+# a table, its exponentials and its derivative are alive at once
+ALIVE_AT_ONCE = 4
 
-def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
-    """Apply an elementwise function of equal-shaped arrays to named values that broadcast to
-    `shape`.
+
+def lift(function: Callable, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
+    """Return an elementwise function of named values that broadcast to `shape`.
+
+    `function`: of arrays of equal shape.
     """
     values = [value.padded(len(shape)) for value in settle_rows(values, shape)]
     axes = union(values)
@@ -29,20 +34,13 @@ def lift(function, values: Sequence[Named], shape: tuple[int, ...]) -> Named:
     return Named(function(*arrays), shape, axes)
 
 
-# a table, its exponentials and its derivative are alive at once
-COPIES = 4
-
-
 def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
     """Raise `MemoryError` for a table of this shape that this machine cannot hold."""
     needed = 8 * math.prod(shape)
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available / COPIES:
-        names = [
-            axis.source if isinstance(axis.source, str) else axis.source[0]
-            for axis in axes
-            if axis.is_latent
-        ]
+    if needed > available / ALIVE_AT_ONCE:
+        sources = [axis.source for axis in axes if axis.is_latent]
+        names = [source if isinstance(source, str) else source[0] for source in sources]
         listed = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
         raise MemoryError(
             f"The joint table of latents {listed} needs {needed / 2**30:.3g} GiB several times "
@@ -53,70 +51,79 @@ def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
 
 
 def settle_rows(values: Sequence[Named], shape: tuple[int, ...]) -> list[Named]:
-    """Keep row axes where the joint table is no larger than one entry for each position, else read
-    them out.
+    """Return values with their row axes kept or read out, whatever makes the joint table smaller.
+
+    Read out, it has one entry for each position along the axes that rows vary along.
     """
-    axes = union(values)
-    rows = [axis for axis in axes if not axis.is_latent]
+    rows = [axis for axis in union(values) if not axis.is_latent]
     if not rows or len(values) == 1:
         return list(values)
     padded = [value.padded(len(shape)) for value in values]
     compact = np.broadcast_shapes(*(value.compact for value in padded))
-    kept = math.prod(axis.size for axis in rows) * math.prod(compact)
-    varying = [
-        any(axis.varies[d] for value in padded for axis in value.row_axes)
+    size_of_rows = math.prod(axis.size for axis in rows) * math.prod(compact)
+    varying = {
+        d
+        for value in padded
+        for axis in value.row_axes
         for d in range(len(shape))
-    ]
-    read_out = math.prod(shape[d] if varying[d] else compact[d] for d in range(len(shape)))
-    return list(values) if kept <= read_out else [without_rows(value) for value in values]
+        if axis.varies[d]
+    }
+    size_read_out = math.prod(shape[d] if d in varying else compact[d] for d in range(len(shape)))
+    if size_of_rows <= size_read_out:
+        return list(values)
+    return [without_rows(value) for value in values]
 
 
-def lift_events(function, pairs, rank: int, out_events: Sequence[int] = (0,)) -> list[Named]:
-    """Apply a function elementwise over elements, with each value's last event axes visible to it.
+def lift_events(
+    function: Callable,
+    pairs: Sequence[tuple[Named, int]],
+    rank: int,
+    out_events: Sequence[int] = (0,),
+) -> list[Named]:
+    """Return functions of elements, each an array over its event axes.
 
-    `pairs`: (value, number of event axes), whose other axes broadcast to `rank`; the function
-    returns one array for each of `out_events`, of leading axes that broadcast with the rest.
+    - `function`: of arrays whose last axes are those of events, and whose others broadcast; it
+      returns one array for each of `out_events`.
+    - `pairs`: (value, number of its event axes); its other axes broadcast to `rank`.
+    - `out_events`: the numbers of event axes of the results.
     """
-    values = [value.padded(rank + event) for value, event in pairs]
-    values = [
-        replace(value, array=full(value, range(rank, rank + event)))
-        for value, (_, event) in zip(values, pairs, strict=True)
-    ]
+    values = []
+    for value, event in pairs:
+        padded = value.padded(rank + event)
+        values.append(replace(padded, array=full(padded, range(rank, rank + event))))
     elements = np.broadcast_shapes(*(value.shape[:rank] for value in values))
-    heads = [
-        Named(
-            value.array.reshape(value.array.shape[: value.array.ndim - event] + (-1,))[..., 0]
-            if event
-            else value.array,
-            value.shape[:rank],
-            tuple(axis.fitted(rank) for axis in value.axes),
-        )
-        for value, (_, event) in zip(values, pairs, strict=True)
-    ]
+    heads = [_head(value, rank) for value in values]
     settled = settle_rows(heads, elements)
-    if any(a is not b for a, b in zip(heads, settled, strict=True)) and any(
-        h.row_axes for h in heads
-    ):
+    is_read_out = any(a is not b for a, b in zip(heads, settled, strict=True))
+    if is_read_out and any(head.row_axes for head in heads):
         values = [without_rows(value) for value in values]
-    values = [
-        Named(value.array, value.shape, tuple(axis.fitted(rank) for axis in value.axes))
-        for value in values
-    ]
+    values = [replace(value, axes=_fitted(value.axes, rank), root=None) for value in values]
     axes = union(values)
-    arrays = [spread(value, axes) for value in values]
-    results = function(*map(jnp.asarray, arrays))
+    results = function(*(jnp.asarray(spread(value, axes)) for value in values))
     return [
         _trimmed(result, axes, elements, event)
         for result, event in zip(results, out_events, strict=True)
     ]
 
 
-def _trimmed(array, axes, elements, event: int) -> Named:
+def _fitted(axes: Sequence[Axis], rank: int) -> tuple[Axis, ...]:
+    return tuple(axis.fitted(rank) for axis in axes)
+
+
+def _head(value: Named, rank: int) -> Named:
+    """Return the first entry of each event, which has the value's named axes and its elements."""
+    lead, entries = len(value.axes) + rank, value.array
+    if entries.ndim > lead:
+        entries = entries.reshape(*entries.shape[:lead], -1)[..., 0]
+    return Named(entries, value.shape[:rank], _fitted(value.axes, rank))
+
+
+def _trimmed(array: Any, axes: Sequence[Axis], elements: Sequence[int], event: int) -> Named:
     """Name an array's leading axes, leaving out those along which it does not vary."""
     rank = len(axes) + len(elements) + event
     array = array.reshape((1,) * (rank - array.ndim) + tuple(array.shape))
     kept = [i for i, axis in enumerate(axes) if array.shape[i] == axis.size]
-    array = array.reshape([array.shape[i] for i in kept] + list(array.shape[len(axes) :]))
-    kept_axes = tuple(axes[i].fitted(len(elements) + event) for i in kept)
-    shape = tuple(elements) + tuple(array.shape[array.ndim - event :] if event else ())
-    return Named(array, shape, kept_axes)
+    sizes = [array.shape[i] for i in kept]
+    array = array.reshape((*sizes, *array.shape[len(axes) :]))
+    kept_axes = _fitted([axes[i] for i in kept], len(elements) + event)
+    return Named(array, (*elements, *array.shape[array.ndim - event :]), kept_axes)

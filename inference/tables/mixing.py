@@ -1,6 +1,4 @@
-"""What primitives that mix entries of a value (sums, sorts, factorizations, products) do to named
-values.
-"""
+"""What primitives that mix entries (sums, sorts, factorizations, products) do to named values."""
 
 from __future__ import annotations
 
@@ -8,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import JaxprEqn
 
 from emjax.numerics.arrays import broadcast, evaluate, transposed
 from emjax.numerics.jaxprs import bind
@@ -19,123 +19,140 @@ from emjax.tables.lookup import MixedElements
 from emjax.tables.named import Axis, Named, full, spread, union, without_rows
 
 
-def reduction(eqn, value: Named) -> Named:
-    dims = eqn.params["axes"]
-    if (
-        eqn.primitive.name == "reduce_sum"
-        and all(value.compact[d] == 1 for d in dims)
-        and not any(axis.varies[d] for axis in value.axes for d in dims)
-    ):
-        count = math.prod(value.shape[d] for d in dims)
-        scaled = evaluate(
-            lambda a: (a.sum(tuple(len(value.axes) + d for d in dims)) * count).astype(a.dtype),
-            value.array,
-        )
-        return Named(scaled, tuple(eqn.outvars[0].aval.shape), _without(value.axes, dims))
-    core = [int(d) for d in dims]  # NumPy integers, after `vmap`
-    return mapped(eqn, [value], core=core, dropped=core)
+def reduction(eqn: JaxprEqn, value: Named) -> Named:
+    """Return a value reduced along axes."""
+    dims = [int(d) for d in eqn.params["axes"]]  # NumPy integers, after `vmap`
+    varies = any(value.compact[d] != 1 for d in dims) or any(
+        axis.varies[d] for axis in value.axes for d in dims
+    )
+    if eqn.primitive.name != "reduce_sum" or varies:
+        return mapped(eqn, [value], core=dims, dropped=dims)
+    # a sum of equal entries is a product
+    count = math.prod(value.shape[d] for d in dims)
+    over = tuple(len(value.axes) + d for d in dims)
+    total = evaluate(lambda a: (a.sum(over) * count).astype(a.dtype), value.array)
+    return Named(total, tuple(eqn.outvars[0].aval.shape), _without(value.axes, dims))
 
 
 def _without(axes: Sequence[Axis], dims: Sequence[int]) -> tuple[Axis, ...]:
+    """Return axes for a value that lacks some of its own."""
     return tuple(
         axis.placed([d for d in range(len(axis.varies)) if d not in dims]) for axis in axes
     )
 
 
-def mapped(eqn, values: Sequence[Named], core: list[int] | None, dropped: Sequence[int] = ()):
-    """Evaluate any primitive exactly: under `vmap` over the named axes.
+def mapped(
+    eqn: JaxprEqn,
+    values: Sequence[Named],
+    core: Sequence[int] | None,
+    dropped: Sequence[int] = (),
+) -> Any:
+    """Return what any primitive makes of named values, exactly: under `vmap` over named axes.
 
-    `core` are the axes that the primitive mixes (None: all of them), `dropped` those that its
-    result lacks. A latent whose elements lie along a core axis cannot be kept as a table over one
-    element.
+    - `core`: the axes that the primitive mixes (None: all of them).
+    - `dropped`: those that its result lacks.
+
+    A latent whose elements lie along a core axis cannot be kept as a table over one element.
     """
-
-    def mixes(axis: Axis, value: Named) -> bool:
-        return any(axis.varies[d] for d in range(len(value.shape)) if core is None or d in core)
-
-    values = [
-        without_rows(value, [a for a in value.row_axes if mixes(a, value)]) for value in values
-    ]
-    for value in values:
-        for axis in value.latent_axes:
-            if mixes(axis, value):
-                raise MixedElements(axis.source, eqn.primitive.name)
-    if core is None:
-        values = [without_rows(value) for value in values]
+    values = [_readable(value, core, eqn.primitive.name) for value in values]
     axes = union(values)
-    if core is None or any(value.shape[:-2] != values[0].shape[:-2] for value in values):
-        arrays = [full(value) for value in values]
-    else:
-        compact = np.broadcast_shapes(
-            *(tuple(1 if d in core else s for d, s in enumerate(value.compact)) for value in values)
-        )
-        arrays = []
-        for value in values:
-            shape = tuple(
-                value.shape[d] if d in core else compact[d] for d in range(len(value.shape))
-            )
-            arrays.append(broadcast(value.array, value.array.shape[: len(value.axes)] + shape))
-
     function = partial(bind, eqn)
     for axis in reversed(axes):
-        in_axes = [0 if any(a.key == axis.key for a in value.axes) else None for value in values]
+        keys = [{of_value.key for of_value in value.axes} for value in values]
+        in_axes = [0 if axis.key in present else None for present in keys]
         function = jax.vmap(function, in_axes=in_axes)
     arrays = [
-        _lead_in_order(value, array, axes) for value, array in zip(values, arrays, strict=True)
+        _in_order(value, array, axes)
+        for value, array in zip(values, _operands(values, core), strict=True)
     ]
     results = evaluate(function, *arrays)
     out_axes = _without(axes, dropped) if dropped else axes
-    shapes = [tuple(var.aval.shape) for var in eqn.outvars]
+
+    def named(result, var) -> Named:
+        shape = tuple(var.aval.shape)
+        return Named(result, shape, tuple(axis.fitted(len(shape)) for axis in out_axes))
+
     if eqn.primitive.multiple_results:
-        return [
-            Named(result, shape, tuple(axis.fitted(len(shape)) for axis in out_axes))
-            for result, shape in zip(results, shapes, strict=True)
-        ]
-    return Named(results, shapes[0], tuple(axis.fitted(len(shapes[0])) for axis in out_axes))
+        return [named(result, var) for result, var in zip(results, eqn.outvars, strict=True)]
+    return named(results, eqn.outvars[0])
 
 
-def _lead_in_order(value: Named, array, axes: Sequence[Axis]):
+def _readable(value: Named, core: Sequence[int] | None, primitive: str) -> Named:
+    """Return a value whose rows do not move along core axes; its latents must not."""
+
+    def mixes(axis: Axis) -> bool:
+        # an operand may have fewer axes than the first, of which the core is told
+        along = enumerate(axis.varies)
+        return any(varies for d, varies in along if core is None or d in core)
+
+    for axis in value.latent_axes:
+        if mixes(axis):
+            raise MixedElements(axis.source, primitive)
+    if core is None:
+        return without_rows(value)
+    return without_rows(value, [axis for axis in value.row_axes if mixes(axis)])
+
+
+def _operands(values: Sequence[Named], core: Sequence[int] | None) -> list:
+    """Return tables that a primitive takes: of full length along core axes, equal along others."""
+    batches = {value.shape[:-2] for value in values}
+    if core is None or len(batches) > 1:
+        return [full(value) for value in values]
+    compact = np.broadcast_shapes(
+        *(tuple(1 if d in core else s for d, s in enumerate(value.compact)) for value in values)
+    )
+    operands = []
+    for value in values:
+        lead = value.array.shape[: len(value.axes)]
+        own = [value.shape[d] if d in core else compact[d] for d in range(len(value.shape))]
+        operands.append(broadcast(value.array, (*lead, *own)))
+    return operands
+
+
+def _in_order(value: Named, array: Any, axes: Sequence[Axis]) -> Any:
     """Return the table with its named axes in the order of `axes`; absent ones are left out."""
     keys = [axis.key for axis in value.axes]
     order = [keys.index(axis.key) for axis in axes if axis.key in keys]
     return transposed(array, order + list(range(len(keys), array.ndim)))
 
 
-def dot_general(eqn, values: Sequence[Named]) -> Named:
-    """Contract two named values; their latents may vary along batch and free axes, not along
-    contracted ones.
+def dot_general(eqn: JaxprEqn, values: Sequence[Named]) -> Named:
+    """Return the contraction of two named values.
+
+    Their latents may vary along batch and free axes, not along contracted ones.
     """
     contracting, batching = eqn.params["dimension_numbers"]
     shape = tuple(eqn.outvars[0].aval.shape)
     placed, first_free = [], len(batching[0])
-    for value, contracted, batch in zip(
-        map(without_rows, values), contracting, batching, strict=True
-    ):
+    for value, contracted, batch in zip(values, contracting, batching, strict=True):
+        value = without_rows(value)
         for axis in value.latent_axes:
             if any(axis.varies[d] for d in contracted):
                 raise MixedElements(axis.source, "dot_general")
         free = [d for d in range(len(value.shape)) if d not in contracted and d not in batch]
+        # the result has the batch axes, the free ones of the first, and those of the second
         source = dict(enumerate(batch)) | {first_free + i: d for i, d in enumerate(free)}
         first_free += len(free)
         value = replace(value, array=full(value, contracted))
-        placed.append(value.placed([source.get(d) for d in range(len(shape))] + list(contracted)))
-    axes, rank, number = union(placed), len(shape), len(contracting[0])
-    arrays = [spread(value, axes) for value in placed]
-    total = _contracted(*arrays, number) if number else arrays[0] * arrays[1]
-    return Named(total, shape, tuple(axis.fitted(rank) for axis in axes))
+        placed.append(value.placed([*(source.get(d) for d in range(len(shape))), *contracted]))
+    axes, number = union(placed), len(contracting[0])
+    first, second = (spread(value, axes) for value in placed)
+    total = _contracted(first, second, number) if number else first * second
+    return Named(total, shape, tuple(axis.fitted(len(shape)) for axis in axes))
 
 
-def _contracted(first, second, number: int):
-    """Sum the product of two broadcastable arrays over their last `number` axes, as a matrix
-    product where one is.
+def _contracted(first: Any, second: Any, number: int) -> Any:
+    """Return the sum of the product of two broadcastable arrays over their last `number` axes.
+
+    It is a matrix product where that is one.
     """
     rank = first.ndim
     out = np.broadcast_shapes(first.shape[: rank - number], second.shape[: rank - number])
 
     def operand(array):
+        # `einsum` does not broadcast: axes of length 1 are left out
         labels = [d for d in range(rank) if d >= rank - number or array.shape[d] > 1]
         return array.reshape([array.shape[d] for d in labels]), labels
 
-    return jnp.einsum(
-        *operand(first), *operand(second), [d for d, size in enumerate(out) if size > 1]
-    ).reshape(out)
+    labels = [d for d, size in enumerate(out) if size > 1]
+    return jnp.einsum(*operand(first), *operand(second), labels).reshape(out)

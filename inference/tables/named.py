@@ -26,8 +26,12 @@ from emjax.tables.indices import Index, Root
 
 @dataclass(frozen=True)
 class Axis:
-    """A named axis: `source` is a latent's name (or a latent's name and the number of one element),
-    or None for the rows of a table; `index` says which element or row each position reads.
+    """A named axis.
+
+    - `source`: a latent's name (or a latent's name and the number of one element); None for the
+      rows of a table.
+    - `size`: how many values or rows there are.
+    - `index`: which element or row each position reads.
     """
 
     source: str | tuple[str, int] | None
@@ -35,11 +39,13 @@ class Axis:
     index: Index
 
     @property
-    def key(self):
+    def key(self) -> tuple:
+        """What identifies it: axes of one key are one axis."""
         return (self.source, self.size, self.index.key)
 
     @property
     def varies(self) -> tuple[bool, ...]:
+        """Along which axes of the value different elements are read."""
         return self.index.varies
 
     @property
@@ -47,18 +53,22 @@ class Axis:
         return self.source is not None
 
     def placed(self, order: Sequence[int | None]) -> Axis:
+        """Return the axis for the value with its own axes in another order."""
         return replace(self, index=self.index.placed(order))
 
     def fitted(self, rank: int) -> Axis:
         """Return the axis for a value of another rank: trailing axes are cut off or added."""
-        own = len(self.index.varies)
-        return self.placed([d if d < own else None for d in range(rank)])
+        present = len(self.varies)
+        return self.placed([d if d < present else None for d in range(rank)])
 
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """A value of the program of shape `shape`; `array` has one axis for each of `axes`, then the
-    compact ones.
+    """A value of the program.
+
+    - `array`: the table: one axis for each of `axes`, then the compact ones.
+    - `shape`: the value's own.
+    - `root`: what identifies the table's content, where that is not the table itself.
     """
 
     array: Any
@@ -67,12 +77,13 @@ class Named:
     root: Any = None
 
     @property
-    def content(self):
+    def content(self) -> Any:
         """What identifies the table's content, unit axes aside."""
         return Root(self.array) if self.root is None else self.root
 
     @property
     def compact(self) -> tuple[int, ...]:
+        """The lengths of its own axes in the table: 1 where it does not vary."""
         return tuple(self.array.shape[len(self.axes) :])
 
     @property
@@ -89,26 +100,22 @@ class Named:
         return isinstance(self.array, np.ndarray)
 
     def placed(self, order: Sequence[int | None]) -> Named:
-        """Return the value with its own axes in this order: None is a new unit axis; axes left out
-        must be units.
+        """Return the value with its own axes in this order.
+
+        None is a new unit axis; axes left out must be units.
         """
         lead = len(self.axes)
-        array = in_order(
-            self.array, [*range(lead), *(None if d is None else lead + d for d in order)]
-        )
-        kept = [d for d in order if d is not None and self.compact[d] != 1]
+        after_lead = [None if d is None else lead + d for d in order]
+        array = in_order(self.array, [*range(lead), *after_lead])
         shape = tuple(1 if d is None else self.shape[d] for d in order)
-        return Named(
-            array,
-            shape,
-            tuple(axis.placed(order) for axis in self.axes),
-            self.content if kept == sorted(kept) else None,
-        )
+        axes = tuple(axis.placed(order) for axis in self.axes)
+        varying = [d for d in order if d is not None and self.compact[d] != 1]
+        return Named(array, shape, axes, self.content if varying == sorted(varying) else None)
 
     def padded(self, rank: int) -> Named:
         """Return the value with unit axes on the left, as NumPy broadcasting does."""
         extra = rank - len(self.shape)
-        return self.placed([None] * extra + list(range(len(self.shape)))) if extra else self
+        return self.placed([*[None] * extra, *range(len(self.shape))]) if extra else self
 
     def with_event(self, event: int) -> Named:
         """Return the value with unit axes on the right."""
@@ -116,11 +123,14 @@ class Named:
 
     @property
     def labels(self) -> list:
+        """Labels of the table's axes: keys of the named ones, numbers of its own."""
         return [axis.key for axis in self.axes] + list(range(len(self.shape)))
 
 
-def constant(value) -> Named:
-    array = value if isinstance(value, jax.core.Tracer) or is_key(value) else np.asarray(value)
+def constant(value: Any) -> Named:
+    """Return an array as a named value without named axes."""
+    is_array = isinstance(value, jax.core.Tracer) or is_key(value)
+    array = value if is_array else np.asarray(value)
     return Named(array, tuple(array.shape))
 
 
@@ -130,55 +140,50 @@ def union(values: Sequence[Named]) -> tuple[Axis, ...]:
 
 
 def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
-    """Return the table with `axes` in this order (length 1 where absent), padded on the left to
-    `rank`.
+    """Return the table with `axes` in this order, of length 1 where absent.
+
+    Its own axes are padded on the left to `rank`.
     """
     rank = len(value.shape) if rank is None else rank
     position = {axis.key: i for i, axis in enumerate(value.axes)}
     present = [position[axis.key] for axis in axes if axis.key in position]
     lead = len(value.axes)
-    array = value.array
-    order = present + list(range(lead, array.ndim))
-    if order != list(range(array.ndim)):
-        array = transposed(array, order)
+    array = transposed(value.array, [*present, *range(lead, value.array.ndim)])
     sizes = [axis.size if axis.key in position else 1 for axis in axes]
     return array.reshape((*sizes, *(1,) * (rank - len(value.shape)), *value.compact))
 
 
 def table_and_labels(value: Named) -> tuple[Any, list]:
-    """Return a table without its unit positional axes, and the labels of the others."""
-    kept = [
-        (label, size)
-        for label, size in zip(value.labels, value.array.shape, strict=True)
-        if not (isinstance(label, int) and size == 1)
-    ]
-    return value.array.reshape([size for _, size in kept]), [label for label, _ in kept]
+    """Return a table without the unit axes among its own, and the labels of the others."""
+    labels, sizes = [], []
+    for label, size in zip(value.labels, value.array.shape, strict=True):
+        if size != 1 or not isinstance(label, int):
+            labels.append(label)
+            sizes.append(size)
+    return value.array.reshape(sizes), labels
 
 
 def without_rows(value: Named, which: Sequence[Axis] | None = None) -> Named:
-    """Return the value with its row axes read out: one entry for each position instead of one for
-    each row.
+    """Return the value with its row axes (or those of `which`) read out.
+
+    It then has one entry for each position instead of one for each row.
     """
     rows = value.row_axes if which is None else which
     if not rows:
         return value
-    gone = {axis.key for axis in rows}
-    kept = tuple(axis for axis in value.axes if axis.key not in gone)
-    picks = {
-        axis.key: table_and_labels(Named(axis.index.dense(value.shape), value.shape))
-        for axis in rows
-    }
+    picks = {}
+    for axis in rows:
+        index = Named(axis.index.dense(value.shape), value.shape)
+        picks[axis.key] = table_and_labels(index)
+    kept = tuple(axis for axis in value.axes if axis.key not in picks)
     out = [axis.key for axis in kept] + list(range(len(value.shape)))
     return Named(take(*table_and_labels(value), picks, out), value.shape, kept)
 
 
-def full(value: Named, dims: Sequence[int] | None = None):
-    """Return the table with the positional axes `dims` (all by default) at their full length."""
+def full(value: Named, dims: Sequence[int] | None = None) -> Any:
+    """Return the table with its own axes `dims` (all by default) at their full length."""
     lead = len(value.axes)
-    dims = range(len(value.shape)) if dims is None else dims
     shape = list(value.array.shape)
-    for dim in dims:
+    for dim in range(len(value.shape)) if dims is None else dims:
         shape[lead + dim] = value.shape[dim]
-    if tuple(shape) == tuple(value.array.shape):
-        return value.array
-    return broadcast(value.array, tuple(shape))
+    return broadcast(value.array, shape)

@@ -2,5 +2,5 @@
 
 In: a NumPyro program. Out: another one, whose first argument holds weights (`weighted`) or labels
 (`labeled`); `compress` makes equal rows one. Read first: `labels`. Each file imports only those
-before it: compress, labels, weights.
+before it: compress, labels, weights, plates.
 """

@@ -27,8 +27,7 @@ class Compressed(NamedTuple):
 def compress(
     *arrays: Shaped[ArrayLike, "..."], weight: Real[ArrayLike, "..."] | None = None
 ) -> Compressed:
-    """Return the distinct rows of the arrays, of shapes (sample, …), taken side by side, and how
-    often each occurs.
+    """Return the distinct rows of arrays (sample, …), side by side, and how often each occurs.
 
     A program whose plate carries the count as a multiplicity has the same likelihood and the same
     EM steps as on all rows:
@@ -37,7 +36,8 @@ def compress(
     import numpy as np, numpyro, numpyro.distributions as dist
     from emjax import compress
 
-    (answers,), count, rows = compress(np.array([[1, 0], [1, 1], [1, 0]]))     # 2 distinct rows, count [2, 1], rows [0, 1, 0]
+    # 2 distinct rows, count [2, 1], rows [0, 1, 0]
+    (answers,), count, rows = compress(np.array([[1, 0], [1, 1], [1, 0]]))
 
     def program(answers, count):
         with numpyro.plate("subjects", len(answers)), numpyro.handlers.scale(scale=count):
@@ -77,17 +77,12 @@ def _as_bytes(arrays) -> np.ndarray:
     for array in arrays:
         flat = array.reshape(len(array), math.prod(array.shape[1:]))
         if np.issubdtype(flat.dtype, np.inexact):
-            flat = np.where(np.isnan(flat), np.nan, flat + 0.0).astype(
-                flat.dtype
-            )  # one NaN, one zero
-        columns.append(
-            np.ascontiguousarray(flat)
-            .view(np.uint8)
-            .reshape(len(flat), flat.shape[1] * flat.itemsize)
-        )
+            # NaN and zero have several bit patterns
+            flat = np.where(np.isnan(flat), np.nan, flat + 0.0).astype(flat.dtype)
+        bytes_of_rows = np.ascontiguousarray(flat).view(np.uint8)
+        columns.append(bytes_of_rows.reshape(len(flat), flat.shape[1] * flat.itemsize))
     joint = np.ascontiguousarray(np.concatenate(columns, axis=1))
-    return (
-        joint.view(np.dtype((np.void, max(joint.shape[1], 1)))).reshape(-1)
-        if joint.shape[1]
-        else np.zeros(len(joint), np.uint8)
-    )
+    width = joint.shape[1]
+    if width == 0:
+        return np.zeros(len(joint), np.uint8)
+    return joint.view(np.dtype((np.void, width))).reshape(-1)

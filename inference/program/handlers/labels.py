@@ -1,13 +1,14 @@
-"""Labels: what is known of a latent, as data. Semi-supervised EM is EM on a program with one more
-observation for each element.
+"""Labels: what is known of a latent, as data.
 
-A hard label is the latent's value; a soft one is evidence q_k for each value k, which multiplies
-its probability:  log Σ_k q_k p(z = k) p(x | z = k).
+Semi-supervised EM is EM on a program with one more observation for each element. A hard label is
+the latent's value; a soft one is evidence q_k for each value k, which multiplies its probability:
+log Σ_k q_k p(z = k) p(x | z = k).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +24,19 @@ UNKNOWN = -1
 
 
 class Label(dist.Distribution):
-    """The label of a latent: its value, or −1 where that is not known, of log-density zero; −∞ for
-    another.
+    """The label of a latent: its value, or −1 where that is not known.
 
-    `value`: the latent's; `low`, `size`: its least value and how many it has.
+    Either has log-density zero, any other −∞.
+
+    - `value`: the latent's.
+    - `low`, `size`: its least value, and how many it has.
     """
 
-    arg_constraints = {}
+    arg_constraints: ClassVar[dict] = {}
     pytree_data_fields = ("value",)
     pytree_aux_fields = ("low", "size")
 
-    def __init__(self, value, low: int, size: int):
+    def __init__(self, value: Any, low: int, size: int):
         self.value, self.low, self.size = value, low, size
         super().__init__(jnp.shape(value), ())
 
@@ -45,9 +48,9 @@ class Label(dist.Distribution):
         return jnp.broadcast_to(self.value, sample_shape + self.batch_shape)
 
     def log_prob(self, value):
-        agrees = np.concatenate(
-            [np.zeros((1, self.size)), np.where(np.eye(self.size) > 0, 0.0, -np.inf)]
-        )
+        # a lookup in a table of labels × values, the first row of which is that of no label
+        agrees = np.where(np.eye(self.size) > 0, 0.0, -np.inf)
+        agrees = np.concatenate([np.zeros((1, self.size)), agrees])
         row = jnp.where(value == UNKNOWN, 0, jnp.clip(value - self.low, 0, self.size - 1) + 1)
         return jnp.asarray(agrees, jnp.result_type(float))[row, self.value - self.low]
 
@@ -55,11 +58,11 @@ class Label(dist.Distribution):
 class SoftLabel(dist.Distribution):
     """Evidence for each value of a latent: log-density log q[value], of q (…, values)."""
 
-    arg_constraints = {}
+    arg_constraints: ClassVar[dict] = {}
     pytree_data_fields = ("value",)
     pytree_aux_fields = ("low", "size")
 
-    def __init__(self, value, low: int, size: int):
+    def __init__(self, value: Any, low: int, size: int):
         self.value, self.low, self.size = value, low, size
         super().__init__(jnp.shape(value), (size,))
 
@@ -68,16 +71,13 @@ class SoftLabel(dist.Distribution):
         return _Evidence()
 
     def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
-        return jnp.broadcast_to(
-            jax.nn.one_hot(self.value - self.low, self.size),
-            sample_shape + self.batch_shape + self.event_shape,
-        )
+        shape = sample_shape + self.batch_shape + self.event_shape
+        return jnp.broadcast_to(jax.nn.one_hot(self.value - self.low, self.size), shape)
 
     def log_prob(self, value):
         log_evidence = jnp.where(value > 0, jnp.log(jnp.where(value > 0, value, 1)), -jnp.inf)
-        return jnp.take_along_axis(log_evidence, (self.value - self.low)[..., None], axis=-1)[
-            ..., 0
-        ]
+        number = (self.value - self.low)[..., None]
+        return jnp.take_along_axis(log_evidence, number, axis=-1)[..., 0]
 
 
 class _LabelOrUnknown(constraints.Constraint):
@@ -110,24 +110,26 @@ class _Evidence(constraints.Constraint):
 
 
 class Labeled(Messenger):
-    """Observe a latent's labels right after it is drawn, within a `scan` as well, where each step
-    takes its own.
+    """Observe a latent's labels right after it is drawn.
 
-    `seen`: the discrete latents met so far; `steps`: those of the scan that this is a step of, ()
-    outside; `whole`: the shape of the labels of all steps.
+    It does so within a `scan` as well, where each step takes its own.
+
+    - `seen`: the discrete latents met so far.
+    - `steps`: (their number,) within a scan, () outside.
+    - `shape`: that of the labels of all steps.
     """
 
     def __init__(
         self,
         fn: Callable,
         site: str,
-        labels,
+        labels: Any,
         seen: set,
         steps: tuple[int, ...] = (),
-        whole: tuple[int, ...] | None = None,
+        shape: tuple[int, ...] | None = None,
     ):
         self.site, self.labels, self.seen, self.steps = site, labels, seen, steps
-        self.whole = jnp.shape(labels) if whole is None else whole
+        self.shape = jnp.shape(labels) if shape is None else shape
         super().__init__(fn)
 
     def process_message(self, msg):
@@ -135,21 +137,15 @@ class Labeled(Messenger):
             return
         step, init, xs, length, reverse = msg["args"]
         steps = (int(length) if length is not None else jnp.shape(jax.tree.leaves(xs)[0])[0],)
-        if (
-            jnp.shape(self.labels)[:1] != steps
-        ):  # those of a latent outside, or an error once the latent is drawn
-            msg["args"] = (
-                Labeled(step, self.site, self.labels, self.seen, steps),
-                init,
-                xs,
-                length,
-                reverse,
-            )
+        if jnp.shape(self.labels)[:1] != steps:
+            # labels of a latent outside, or an error once the latent is drawn
+            same = Labeled(step, self.site, self.labels, self.seen, steps)
+            msg["args"] = (same, init, xs, length, reverse)
             return
 
         def labeled_step(carry, both):
             x, labels = both
-            return Labeled(step, self.site, labels, self.seen, steps, self.whole)(carry, x)
+            return Labeled(step, self.site, labels, self.seen, steps, self.shape)(carry, x)
 
         msg["args"] = (labeled_step, init, (xs, self.labels), length, reverse)
 
@@ -160,34 +156,30 @@ class Labeled(Messenger):
             self.seen.add(msg["name"])
         if msg["name"] != self.site or self.site not in self.seen:
             return
-        fn, shape = msg["fn"], jnp.shape(msg["value"])
+        fn, shape = msg["fn"], (*self.steps, *jnp.shape(msg["value"]))
         latent = latent_of(self.site, fn, ())
         if isinstance(latent, UnboundedLatent):
             raise ValueError(latent.message)
         low, size = _interval(self.site, latent.support)
-        kind, own = Label if _are_integers(self.labels) else SoftLabel, (*self.steps, *shape)
-        if self.whole != (own if kind is Label else (*own, size)):
+        is_hard = not jnp.issubdtype(jnp.result_type(self.labels), jnp.inexact)
+        if self.shape != (shape if is_hard else (*shape, size)):
             raise ValueError(
-                f"Latent '{self.site}' has shape {own} and {size} values, its labels have shape "
-                f"{self.whole} and dtype {jnp.result_type(self.labels)}. "
-                f"Pass integers of shape {own}, {UNKNOWN} for unknown, or evidence for each value: "
-                f"floats of shape {(*own, size)}."
+                f"Latent '{self.site}' has shape {shape} and {size} values, its labels have shape "
+                f"{self.shape} and dtype {jnp.result_type(self.labels)}. "
+                f"Pass integers of shape {shape}, {UNKNOWN} for unknown, or evidence for each value: "
+                f"floats of shape {(*shape, size)}."
             )
-        if kind is Label and low <= UNKNOWN:
+        if is_hard and low <= UNKNOWN:
             raise ValueError(
                 f"{UNKNOWN} is a value of latent '{self.site}', and means unknown in a label. Pass "
                 "evidence for each value: floats of shape "
-                f"{(*own, size)}."
+                f"{(*shape, size)}."
             )
         numpyro.sample(
             f"{self.site}_label",
-            kind(msg["value"], low, size).to_event(fn.event_dim),
+            (Label if is_hard else SoftLabel)(msg["value"], low, size).to_event(fn.event_dim),
             obs=self.labels,
         )
-
-
-def _are_integers(labels) -> bool:
-    return not jnp.issubdtype(jnp.result_type(labels), jnp.inexact)
 
 
 def _interval(site: str, support: np.ndarray) -> tuple[int, int]:
@@ -201,8 +193,9 @@ def _interval(site: str, support: np.ndarray) -> tuple[int, int]:
 
 
 def labeled(model: Callable, site: str) -> Callable:
-    """Return the program (labels, *args, **kwargs) in which some elements of a discrete latent are
-    known, for certain or in part.
+    """Return the program in which elements of a discrete latent are known, or known in part.
+
+    It takes (labels, *args, **kwargs).
 
     `labels`: integers of the latent's shape, its values, with −1 where nothing is known (as in
     scikit-learn); or floats (*its shape, values), evidence q for each value: an element contributes
