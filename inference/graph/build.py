@@ -19,8 +19,9 @@ from emjax.graph.term_builder import TermBuilder
 from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
 from emjax.program.trace import Program
-from emjax.tables.lookup import MixedElements, Reach
+from emjax.tables.lookup import MixedElements
 from emjax.tables.named import Named, constant
+from emjax.tables.reach import Reach
 
 
 def factor_graph(program: Program) -> FactorGraph:
@@ -34,6 +35,7 @@ def factor_graph(program: Program) -> FactorGraph:
     while True:
         try:
             return _factor_graph(program, jointly)
+        # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
             if error.latent in jointly:
                 raise
@@ -63,6 +65,7 @@ def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
     abstract = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inputs]
     floor = jax.ShapeDtypeStruct((), jnp.result_type(float))
     jaxpr = jax.make_jaxpr(described)(abstract[:num_params], floor, abstract[num_params:])
+    # the floor counts as data: it is no parameter
     once, each_step = split_jaxpr(jaxpr, num_params)
     return FactorGraph(
         parameters=program.parameters,

@@ -15,8 +15,9 @@ from emjax.numerics.arrays import evaluate
 from emjax.numerics.jaxprs import dependencies
 from emjax.program.records import Site
 from emjax.tables.lifting import lift
-from emjax.tables.lookup import MixedElements, Reach
+from emjax.tables.lookup import MixedElements
 from emjax.tables.named import Named, without_rows
+from emjax.tables.reach import Reach
 
 
 def check_plates(outputs: Outputs, site: Site, value: Named, elements: tuple[int, ...]) -> None:
@@ -27,6 +28,7 @@ def check_plates(outputs: Outputs, site: Site, value: Named, elements: tuple[int
     latents = [axis.source for named in read for axis in named.latent_axes]
     if not latents:
         return
+    # axes that the distribution lacks are missing, too
     sizes = (0,) * (len(elements) - len(site.elements)) + site.elements
     missing = [size for size, known in zip(elements, sizes, strict=True) if size != known]
     raise ValueError(
@@ -55,6 +57,7 @@ def index_checks(
     """
     program, jaxpr = outputs.program, outputs.program.jaxpr.jaxpr
     parameters = dependencies(jaxpr, dict(zip(jaxpr.invars, program.names, strict=False)))
+    # a lookup is checked where it matters: under a site that reads its result
     lookups = dependencies(jaxpr, {var: var for var in reached})
     seen: set = set()
     checks = []
@@ -115,6 +118,7 @@ def choice_checks(outputs: Outputs, site: Site, rank: int) -> list[Check]:
         return []
     unchosen = without_rows(outputs.values[number])
     latents = ", ".join(f"'{axis.source}'" for axis in unchosen.axes)
+    # wrong for one value of the latents is wrong
     for_any_value = unchosen.array.any(axis=tuple(range(len(unchosen.axes))))
     mask = outputs.all_of(site.outputs.masks, rank)
     if mask is not None and mask.latent_axes:

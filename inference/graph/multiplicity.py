@@ -39,6 +39,7 @@ class Multiplicities:
                 "`handlers.scale` numbers or data."
             )
         value = without_rows(value).padded(len(site.elements))
+        # equal content along equal axes, wherever these stand
         key = (value.content, tuple(size for size in value.compact if size != 1))
         if key not in self.distinct:
             self.distinct[key] = lift(self._at_least_floor, [value], value.shape)
@@ -59,6 +60,7 @@ class Multiplicities:
         latent = self._latent(axis)
         if latent is None or not isinstance(axis.index, Affine):
             return False
+        # a latent's own statement says how often it counts
         site = next(site for site in self.outputs.program.sites if site.name == axis.source)
         of_latent = self.of(site).padded(len(latent.shape))
         identity, strides = Affine.identity(latent.shape).strides, axis.index.strides

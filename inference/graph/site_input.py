@@ -124,6 +124,7 @@ def log_density(
             "a distribution that has one."
         )
     prior = written_prior(site)
+    # NumPyro's densities of priors are NaN at a bound where ours are −∞ or finite
     if prior is None:
         table = outputs.values[site.outputs.log_prob].padded(len(elements))
     else:
@@ -176,6 +177,7 @@ def data_of(read: SiteInput) -> Data:
         return Data(value, ones, constant(np.zeros((1,) * read.rank)))
     masks = read.data_read(mask, {name: given for name, (given, _) in read.given.items()})
     data = transformed(family, masked_data(value, masks), read.rank, read.event)
+    # the mean of a latent is no origin: it is not known before the step
     origin = None
     if family.centered and not value.latent_axes:
         origin = mean_of(data, read.arguments[family.centered], masks, read.rank)
@@ -187,6 +189,7 @@ def _categories(
 ) -> Data:
     """Return observed categories, 0 in place of one that is masked or does not exist."""
     rank = len(elements)
+    # a lookup needs a row to read, also where it does not count
     for exists in (mask, possible):
         if exists is not None:
             value = lift(lambda x, e: jnp.where(e, x, 0), [value, exists], elements)

@@ -159,6 +159,7 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     read: dict[str, set[str]] = {}
     for site in program.sites:
         read.setdefault(site.name, set()).update(outputs.sources(site))
+    # what no observation depends on teaches nothing
     needed = _reached({site.name for site in program.sites if site.is_observed}, read)
     unused = {name for name, p in program.parameters.items() if p.is_prior and name not in needed}
     unbounded = {
@@ -169,6 +170,7 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     sites = [
         site for site in program.sites if site.name not in unused and site.name not in unbounded
     ]
+    # harmless unless something that stays reads it
     read_by_others = set().union(*(read[site.name] for site in sites))
     for name in sorted(set(unbounded) & read_by_others):
         raise ValueError(unbounded[name].message)

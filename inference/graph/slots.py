@@ -39,6 +39,7 @@ class Slots:
 
     def stored_term(self, term: Term) -> Term:
         """Return the term with slots in place of its traced arrays."""
+        # its latents' axes are no named value of their own
         axes = _axes_with(self._slot, term.latent_axes)
         return replace(_term_with(self.stored, term), latent_axes=axes)
 

@@ -72,6 +72,7 @@ def precomputed(statistics: Sequence[Statistic]) -> StatisticsRecipe:
 
 def is_cheap(recipe: StatisticsRecipe, elements: tuple[int, ...]) -> bool:
     """Whether statistics take nothing but sums and products of what is kept."""
+    # what is kept must be data as they are, of which blocks can be cut
     if any(value.axes for value in recipe.inputs.values()):
         return False
 
@@ -96,11 +97,13 @@ def summed_dims(statistic: Statistic, natural: Named, kept: Sequence[int], rank:
     Along these neither the latents, which vary along `kept`, nor its natural parameter vary.
     """
     rows = [axis.varies for axis in (*natural.row_axes, *statistic.value.row_axes)]
-    return [
-        d
-        for d in range(rank)
-        if d not in kept and natural.compact[d] == 1 and not any(varies[d] for varies in rows)
-    ]
+    dims = []
+    for d in range(rank):
+        # rows that data pick differ from position to position: their statistics do not add up
+        moves = any(varies[d] for varies in rows)
+        if d not in kept and natural.compact[d] == 1 and not moves:
+            dims.append(d)
+    return dims
 
 
 def summed(statistic: Statistic, dims: Sequence[int]) -> Statistic:
@@ -109,6 +112,7 @@ def summed(statistic: Statistic, dims: Sequence[int]) -> Statistic:
         return _summed_squares(statistic.value, dims)
     total = None if statistic.total is None else _summed(statistic.total, dims)
     value = _summed(statistic.value, dims)
+    # a sum of zeros and ones is neither
     is_same = value.array is statistic.value.array
     return Statistic(value, False, total, statistic.indicator and is_same)
 

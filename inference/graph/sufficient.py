@@ -97,6 +97,7 @@ def mean_of(value: Named, location: Named, masks: Sequence[Named], rank: int) ->
 
     It is taken along the axes that the location does not vary along.
     """
+    # the origin is one point of the data, whatever rows they are read by
     value = without_rows(value)
     dims = tuple(d for d in range(rank) if location.compact[d] == 1)
     weight = jnp.ones((1,) * value.array.ndim, value.array.dtype)
@@ -107,6 +108,7 @@ def mean_of(value: Named, location: Named, masks: Sequence[Named], rank: int) ->
         shape[d] = value.shape[d]
     weight = jnp.broadcast_to(weight, np.broadcast_shapes(tuple(shape), weight.shape))
     total = (value.array * weight).sum(dims, keepdims=True)
+    # of no data at all, or of infinite ones, the origin is 0
     mean = total / jnp.maximum(weight.sum(dims, keepdims=True), 1)
     return Named(jnp.where(jnp.isfinite(mean), mean, 0), value.shape)
 

@@ -12,9 +12,9 @@ from emjax.numerics.jaxprs import dependencies, opened
 from emjax.program.latents import Latent, latent_p
 from emjax.program.trace import Program
 from emjax.tables.indices import Affine
-from emjax.tables.lookup import Reach
 from emjax.tables.named import Axis, Named
 from emjax.tables.propagate import propagate
+from emjax.tables.reach import Reach
 
 # entries of the largest table over all elements of a latent jointly
 LARGEST_JOINT = 2**26
@@ -29,6 +29,7 @@ def propagate_program(
     - `jointly`: the latents whose elements are enumerated jointly, since the program mixes them.
     - `inputs`: the named values of the jaxpr's constants and inputs.
     """
+    # choices that move with the parameters are no rows
     estimated = dependencies(
         jaxpr, dict.fromkeys(jaxpr.invars[: len(program.parameters)], "parameter")
     )

@@ -31,7 +31,7 @@ from emjax.graph.statistics import (
 from emjax.graph.sufficient import Weight
 from emjax.graph.terms import Term, natural_tables
 from emjax.program.records import Site
-from emjax.tables.named import Axis, Named, constant, union, without_rows
+from emjax.tables.named import Axis, Named, constant, union, varying_dims, without_rows
 
 
 class TermBuilder:
@@ -60,6 +60,7 @@ class TermBuilder:
         data = data_of(read)
         naturals = natural_tables(read.family, read.arguments, data.origin, data.value, elements)
         given = [value for value, _ in read.given.values()]
+        # a lookup's value is read already: it is part of the tables
         values = [*naturals, *read.masks, *given, *([] if read.is_lookup else [data.value])]
         # the latents count for a site that counts as often as they do
         without_multiplicity = self.multiplicities.is_that_of_latents(
@@ -77,8 +78,9 @@ class TermBuilder:
         base_weight = weight if is_constant else weight_of_one
         base = base_weight.applied(data.base, elements, self.masked_density(site))
         touched = [*naturals, *(statistic.value for statistic in formed), base]
+        # masks and given arguments may read latents that the natural parameters do not
         latent_axes = _latent_axes(touched, rank)
-        kept = tuple(d for d in range(rank) if any(axis.varies[d] for axis in latent_axes))
+        kept = varying_dims(latent_axes, rank)
         summed_over = [d for d in range(rank) if is_constant or d not in kept]
         term = Term(
             site=site,

@@ -102,6 +102,7 @@ def natural_tables(
     pairs = [(arguments[name], len(arguments[name].shape) - rank) for name in names]
     if family.centered:
         event = len(arguments[family.centered].shape) - rank
+        # without data to center on, locations are measured from 0
         if origin is None:
             origin = constant(np.zeros((1,) * (rank + event)))
         pairs.append((origin, event))
@@ -134,5 +135,6 @@ def read_at(table: Named, value: Named, elements: tuple[int, ...]) -> Named:
     table = replace(table.padded(rank + 1), shape=elements + table.shape[-1:])
     lookup = Lookup({d: d for d in range(rank)}, range(rank), rank)
     read = look_up(table, {rank: value.padded(rank)}, lookup, elements)
+    # products of statistics and tables take rows and latents apart
     axes = read.row_axes + read.latent_axes
     return Named(spread(read, axes), read.shape, axes)

@@ -80,6 +80,7 @@ def _equation(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
     if not parameters:
         return _free_of_parameters(eqn, inputs)
     affine = _is_affine(eqn, inputs)
+    # the plan names the first primitive that computes, not the last
     computed_by = next((wire.primitive for wire in inputs if wire.primitive), "")
     entries = None
     if not computed_by:
@@ -120,6 +121,7 @@ def _moved_entries(eqn: JaxprEqn, inputs: list[Wire]) -> np.ndarray | None:
         elif wire.parameters:
             arrays.append(wire.entries)
         elif _size(atom) <= LARGEST_KNOWN:
+            # cells that are data or constants read no parameter
             arrays.append(np.full(atom.aval.shape, NONE))
         else:
             return None
@@ -151,6 +153,7 @@ def _is_affine(eqn: JaxprEqn, inputs: list[Wire]) -> bool:
     dependent = [wire for wire in inputs if wire.parameters]
     if linear is Linear.NONE or _is_rounding(eqn) or not all(w.affine for w in dependent):
         return False
+    # a product of two that both depend on parameters is quadratic
     if linear is Linear.ANY_ONE:
         return len(dependent) == 1
     return not any(wire.parameters for wire in _places(eqn, inputs))

@@ -47,6 +47,7 @@ def _module(*arrays: Any) -> Any:
 def evaluate(function: Callable, *arrays: Any) -> Any:
     """Return a function of arrays: at once where every array is known, else in the trace."""
     if all(isinstance(array, np.ndarray | np.generic) for array in arrays):
+        # within a trace, JAX would record the equation instead
         with jax.ensure_compile_time_eval():
             return jax.tree.map(_as_known, function(*arrays))
     return function(*arrays)
@@ -72,6 +73,7 @@ def rows_of(table: Any, index: Any) -> Any:
     """Return table[index], of indices known to be in range; all of it where there is no index."""
     if index is None:
         return table
+    # without these promises, XLA clips or fills what is never out of range
     return table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
@@ -94,6 +96,7 @@ def take(array: Any, labels: Sequence, picks: Mapping, out: Sequence) -> Any:
       that an index array shares with the array runs along both (a diagonal).
     - `out`: the axes of the result, of length 1 where the label is gone.
     """
+    # all index arrays are broadcast over their labels together, as NumPy broadcasts indices
     running = list(dict.fromkeys(label for _, used in picks.values() for label in used))
     picked = [label for label in labels if label in picks or label in running]
     rest = [label for label in labels if label not in picked]

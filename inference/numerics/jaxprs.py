@@ -54,11 +54,13 @@ def inlined(closed: ClosedJaxpr, keep_derivatives: bool = False) -> ClosedJaxpr:
             outputs = [Var(var.aval) for var in eqn.outvars]
             equations.append(eqn.replace(invars=arguments, outvars=outputs))
             return outputs
+        # JAX's calls name what they call differently
         callee = next(
             eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params
         )
         if not isinstance(callee, ClosedJaxpr):
             return run(callee, arguments)
+        # one jaxpr may be called several times: every call gets names of its own
         constvars = [Var(var.aval) for var in callee.jaxpr.constvars]
         constants.update(zip(constvars, callee.consts, strict=True))
         return run(callee.jaxpr, [*constvars, *arguments])
@@ -77,6 +79,7 @@ def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, Any]) -> dict[Var, frozense
     `sources`: {variable: its label}.
     """
     labels = {var: frozenset({label}) for var, label in sources.items()}
+    # equations are in an order in which each reads only what those before it define
     for eqn in jaxpr.eqns:
         inputs = [var for var in eqn.invars if not isinstance(var, Literal)]
         read = frozenset().union(*(labels.get(var, frozenset()) for var in inputs))
@@ -112,6 +115,7 @@ def rearranged(jaxpr: Jaxpr, **changes: Any) -> Jaxpr:
 
 def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Return a jaxpr without the equations that its outputs do not need."""
+    # `instantiate`: the inputs stay, whether they are needed or not
     jaxpr, _ = pe.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
     return ClosedJaxpr(jaxpr, closed.consts)
 
@@ -153,6 +157,7 @@ def split_jaxpr(
             known_eqns.append(eqn)
     read = [var for eqn in unknown_eqns for var in eqn.invars] + list(jaxpr.outvars)
     computed = [var for var in read if not isinstance(var, Literal)]
+    # both halves keep the constants of the whole
     constvars = set(jaxpr.constvars)
     constants = [
         var for var in dict.fromkeys(computed) if var not in dependent and var not in constvars

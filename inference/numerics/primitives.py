@@ -133,6 +133,7 @@ TRAITS: dict[str, Traits] = {
     "mul": _elementwise(np.multiply, linear=Linear.ANY_ONE, is_cheap=True),
     "div": _elementwise(linear=Linear.FIRST),
     # elementwise: entries of operands
+    # what a copy or a conversion holds is still the entry of a parameter
     "copy": _elementwise(np.asarray, linear=Linear.ALL, copies=True, is_cheap=True),
     "copy_p": _elementwise(np.asarray, linear=Linear.ALL, copies=True),
     "convert_element_type": Traits(Kind.ELEMENTWISE, Linear.ALL, True, True, _converted),
@@ -149,6 +150,7 @@ TRAITS: dict[str, Traits] = {
     "le": _elementwise(np.less_equal, is_cheap=True),
     "gt": _elementwise(np.greater, is_cheap=True),
     "ge": _elementwise(np.greater_equal, is_cheap=True),
+    # powers that are products
     "integer_pow": _elementwise(is_cheap=True),
     "square": _elementwise(is_cheap=True),
     # elementwise: all others
@@ -169,6 +171,7 @@ TRAITS: dict[str, Traits] = {
     "squeeze": Traits(Kind.MOVES, Linear.ALL, copies=True, is_cheap=True),
     "transpose": Traits(Kind.MOVES, Linear.ALL, copies=True, is_cheap=True),
     "concatenate": Traits(Kind.JOINS, Linear.ALL, copies=True, by_numpy=_joined),
+    # it moves entries, and is evaluated as it is
     "stack": Traits(linear=Linear.ALL, copies=True),
     "gather": Traits(Kind.GATHERS, Linear.FIRST, copies=True),
     "dynamic_slice": Traits(Kind.SLICES, Linear.FIRST, copies=True),
@@ -183,6 +186,7 @@ TRAITS: dict[str, Traits] = {
     "cumsum": Traits(Kind.MIXES, Linear.ALL, mixes=_along_axis),
     **_each("cumprod cummax cummin cumlogsumexp", Traits(Kind.MIXES, mixes=_along_axis)),
     "sort": Traits(Kind.MIXES, mixes=_along_dimension),
+    # the axes along which matrices and vectors lie
     "lu_pivots_to_permutation": Traits(Kind.MIXES, mixes=_last_axes(1)),
     **_each(
         "cholesky triangular_solve lu eigh eig svd qr householder_product geqrf",

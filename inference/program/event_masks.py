@@ -33,6 +33,7 @@ def event_masks_explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
+        # NumPyro's error does not name the site: the frame that raised it does
         for frame, _ in traceback.walk_tb(error.__traceback__):
             names = frame.f_locals
             if frame.f_code.co_name != "_masked_observe":

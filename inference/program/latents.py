@@ -67,6 +67,7 @@ def latent_of(name: str, fn: Any, plates: tuple[str, ...]) -> Latent:
             f"parameters. Pass its bounds as Python numbers: numpyro.sample('{name}', "
             f"dist.{kind}(10, ...))."
         ) from error
+    # all elements have the same support: the batch axes are units
     support = support.reshape(support.shape[:1] + tuple(core.event_shape))
     declared = fn.event_shape[: len(fn.event_shape) - len(core.event_shape)]
     return Latent(name, support, tuple(fn.batch_shape + declared), plates)

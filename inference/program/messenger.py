@@ -78,6 +78,7 @@ class SiteMessenger(Messenger, abc.ABC):
     def _unobserved(self, msg: dict[str, Any]) -> None:
         name, fn = msg["name"], msg["fn"]
         shape = tuple(msg["kwargs"].get("sample_shape", ()))
+        # `sample_shape` is one more batch axis
         if shape:
             fn = msg["fn"] = fn.expand(shape + fn.batch_shape)
             msg["kwargs"]["sample_shape"] = ()

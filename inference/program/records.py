@@ -190,6 +190,7 @@ def _feasible(core: Any, value: Any, masks: Sequence[tuple[Any, int]]) -> Any:
         over_events = (1,) * (units + len(core.event_shape))
         counted = jnp.logical_and(counted, jnp.reshape(mask, (*jnp.shape(mask), *over_events)))
     try:
+        # a density outside its support may have a NaN gradient, which no mask removes
         return value if core.support is None else feasible(core, value, counted)
     except NOT_THERE:
         return value

@@ -79,6 +79,7 @@ def scan_messages(scan: Scan, records: Sequence[Record | ScannedSite]) -> dict[s
     The handlers around the scan are to see it; `_scanned` holds the statement's sites.
     """
     batches = {record.name: tuple(record.fn.batch_shape) for record in records}
+    # of a `Select`'s sites, the first
     elements = {site.name: site.elements for site in reversed(scan.step.sites)}
     sites: dict[str, list[ScannedSite]] = {name: [] for name in batches}
     for start, site, arrays in scan.sites():
@@ -135,6 +136,7 @@ def _given(data: Any, length: int, time: Any) -> Callable:
         if values is None:
             return None
         rank = len(msg["kwargs"]["sample_shape"]) + len(msg["fn"].shape())
+        # one value for all steps
         if jnp.ndim(values) == rank:
             return values
         if jnp.ndim(values) != rank + 1 or jnp.shape(values)[0] != length:

@@ -81,6 +81,7 @@ class Starter(SiteMessenger):
         self.parameters |= inner.parameters
         self.starts |= inner.starts
         self.values |= inner.values
+        # a `sample` in a step is drawn anew in each, a `param` is one for all
         in_each_step, in_all_steps = {}, {}
         for name, value in inner.starts.items():
             starts = in_each_step if inner.parameters[name].is_prior else in_all_steps

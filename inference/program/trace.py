@@ -67,6 +67,7 @@ def trace(
     def flat(param_values, data_values):
         args, kwargs = rebuild(data_values)
         tracer = Tracer(model, dict(zip(names, param_values, strict=True)))
+        # NumPyro's checks of values need values
         with numpyro.validation_enabled(False), event_masks_explained():
             seed(tracer, jax.random.key(0))(*args, **kwargs)
             outputs: list = []
@@ -113,6 +114,7 @@ def initial_values(
         inputs = jax.tree.leaves((rng_key, data))
         return jax.tree.unflatten(tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *inputs))
 
+    # a start that never reads the key is the same for every key
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
     return start, parameters, is_random

@@ -15,7 +15,8 @@ from emjax.program.latents import Latent, latent_of, latent_p
 from emjax.program.messenger import SiteMessenger
 from emjax.program.records import Record, Site
 from emjax.program.scanned_sites import ScannedSite, check_carry, conditioned, scan_messages
-from emjax.program.scans import Scan, Step
+from emjax.program.scans import Scan
+from emjax.program.steps import Step
 
 
 class Tracer(SiteMessenger):
@@ -56,6 +57,7 @@ class Tracer(SiteMessenger):
         )
 
     def continuous(self, msg: dict[str, Any]) -> None:
+        # a continuous latent of a step has one value for each step
         value = self.params[msg["name"]]
         msg["value"] = value if self.length is None else value[self.time]
 
@@ -127,10 +129,12 @@ class Tracer(SiteMessenger):
                 [],
             )
             before, x = jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(x_tree, x)
+            # the step's statements are not the program's: they come back written out
             with block():
                 after, ys = seed(inner, jax.random.key(0))(before, x)
             sites = list(inner.sites(arrays))
             check_carry(before, after)
+            # what is no array leaves the trace this way
             state.update(inner=inner, y_tree=jax.tree.structure(ys))
             return jax.tree.leaves(after), jax.tree.leaves(ys), arrays, inner.latents, sites
 

@@ -22,6 +22,8 @@ class Root:
         if not isinstance(other, Root):
             return False
         if isinstance(self.array, np.ndarray) and isinstance(other.array, np.ndarray):
+            # two literals of the program are different objects of equal content; unit axes do not
+            # matter
             return np.array_equal(self.array.ravel(), other.array.ravel())
         return self.array is other.array
 
@@ -39,6 +41,7 @@ class Affine:
     @staticmethod
     def identity(shape: Sequence[int]) -> Affine:
         """Return the index that numbers the elements of an array in order."""
+        # along an axis of length 1 there is nothing to step over
         strides = [math.prod(shape[d + 1 :]) if size > 1 else 0 for d, size in enumerate(shape)]
         return Affine(0, tuple(strides))
 
@@ -87,7 +90,7 @@ class Dense:
     partial: tuple[Any, ...] = ()
 
     @staticmethod
-    def of(array) -> Dense:
+    def of(array: Any) -> Dense:
         """Return an array as an index of one map."""
         return Dense(array, (Root(array),))
 
@@ -142,6 +145,7 @@ def composed(outer: Index, size: int, inner: Dense, array: Any) -> Dense:
     `outer` has one axis, of length `size`; `array` holds what the composition reads.
     """
     table = outer.dense((size,))
+    # the identity is no map: what it is composed with stays recognizable
     if isinstance(table, np.ndarray) and np.array_equal(table, np.arange(size)):
         return replace(inner, array=array)
     first = outer if isinstance(outer, Dense) else Dense.of(table)

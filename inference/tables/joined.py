@@ -25,7 +25,7 @@ def carried_out(value: Named | Joined) -> Named:
     """Return a concatenation as one named value."""
     if isinstance(value, Named):
         return value
-    dim, rank = value.dim, len(value.shape)
+    dim = value.dim
     pieces = []
     for piece in value.pieces:
         # rows that the data pick along the axis are no rows of the other pieces
@@ -33,7 +33,7 @@ def carried_out(value: Named | Joined) -> Named:
         pieces.append(without_rows(piece) if has_rows else piece)
     matched = _matched_axes(pieces)
     axes = tuple(_joined_axis(entries, pieces, dim) for entries in matched)
-    compact = [max(piece.compact[d] for piece in pieces) for d in range(rank)]
+    compact = list(np.broadcast_shapes(*(_compact_but(piece, dim) for piece in pieces)))
     arrays = []
     for number, piece in enumerate(pieces):
         entries = [entries[number] for entries in matched]
@@ -46,6 +46,11 @@ def carried_out(value: Named | Joined) -> Named:
     return Named(concatenated(arrays, len(axes) + dim), value.shape, axes)
 
 
+def _compact_but(piece: Named, dim: int) -> tuple[int, ...]:
+    """Return the compact shape of a piece, 1 along an axis."""
+    return tuple(1 if d == dim else size for d, size in enumerate(piece.compact))
+
+
 def _matched_axes(pieces: Sequence[Named]) -> list[list[Axis | None]]:
     """Return the axes of the result, each as its entry in every piece.
 
@@ -55,6 +60,7 @@ def _matched_axes(pieces: Sequence[Named]) -> list[list[Axis | None]]:
     for number, piece in enumerate(pieces):
         count: dict = {}
         for axis in piece.axes:
+            # a value may read a latent at several of its elements (this step's and the last one's)
             nth = count[axis.source] = count.get(axis.source, -1) + 1
             key = (axis.source, axis.size, nth) if axis.is_latent else axis.key
             matched.setdefault(key, [None] * len(pieces))[number] = axis
@@ -65,6 +71,7 @@ def _joined_axis(entries: Sequence[Axis | None], pieces: Sequence[Named], dim: i
     """Return the axis whose index is that of its entries, one after another."""
     present = [axis for axis in entries if axis is not None]
     first = present[0]
+    # all pieces read the same elements wherever they stand along the axis
     if not first.varies[dim] and all(axis.key == first.key for axis in present):
         return first
     shape_of_first = pieces[entries.index(first)].shape

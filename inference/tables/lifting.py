@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.numerics.arrays import LARGEST_KNOWN, broadcast
-from emjax.tables.named import Axis, Named, full, spread, union, without_rows
+from emjax.tables.named import Axis, Named, full, spread, union, varying_dims, without_rows
 
 # a table, its exponentials and its derivative are alive at once
 ALIVE_AT_ONCE = 4
@@ -28,6 +28,7 @@ def lift(function: Callable, values: Sequence[Named], shape: tuple[int, ...]) ->
     arrays = [spread(value, axes) for value in values]
     common = np.broadcast_shapes(*(array.shape for array in arrays))
     check_memory(axes, common)
+    # NumPy would evaluate it here and now
     if math.prod(common) > LARGEST_KNOWN:
         arrays = [jnp.asarray(array) for array in arrays]
     arrays = [broadcast(array, common) for array in arrays]
@@ -37,6 +38,7 @@ def lift(function: Callable, values: Sequence[Named], shape: tuple[int, ...]) ->
 def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
     """Raise `MemoryError` for a table of this shape that this machine cannot hold."""
     needed = 8 * math.prod(shape)
+    # better an error that names the latents than a process that is killed
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > available / ALIVE_AT_ONCE:
         sources = [axis.source for axis in axes if axis.is_latent]
@@ -61,13 +63,9 @@ def settle_rows(values: Sequence[Named], shape: tuple[int, ...]) -> list[Named]:
     padded = [value.padded(len(shape)) for value in values]
     compact = np.broadcast_shapes(*(value.compact for value in padded))
     size_of_rows = math.prod(axis.size for axis in rows) * math.prod(compact)
-    varying = {
-        d
-        for value in padded
-        for axis in value.row_axes
-        for d in range(len(shape))
-        if axis.varies[d]
-    }
+    varying: set[int] = set()
+    for value in padded:
+        varying.update(varying_dims(value.row_axes, len(shape)))
     size_read_out = math.prod(shape[d] if d in varying else compact[d] for d in range(len(shape)))
     if size_of_rows <= size_read_out:
         return list(values)
@@ -95,6 +93,7 @@ def lift_events(
     heads = [_head(value, rank) for value in values]
     settled = settle_rows(heads, elements)
     is_read_out = any(a is not b for a, b in zip(heads, settled, strict=True))
+    # heads stand for the values: what holds for their rows holds for those
     if is_read_out and any(head.row_axes for head in heads):
         values = [without_rows(value) for value in values]
     values = [replace(value, axes=_fitted(value.axes, rank), root=None) for value in values]
@@ -122,6 +121,7 @@ def _trimmed(array: Any, axes: Sequence[Axis], elements: Sequence[int], event: i
     """Name an array's leading axes, leaving out those along which it does not vary."""
     rank = len(axes) + len(elements) + event
     array = array.reshape((1,) * (rank - array.ndim) + tuple(array.shape))
+    # a function may ignore an argument, and with it the latents that only it reads
     kept = [i for i, axis in enumerate(axes) if array.shape[i] == axis.size]
     sizes = [array.shape[i] for i in kept]
     array = array.reshape((*sizes, *array.shape[len(axes) :]))

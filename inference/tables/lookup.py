@@ -18,7 +18,6 @@ from jax.lax import GatherScatterMode
 from emjax.numerics.arrays import broadcast, concatenated, evaluate, take
 from emjax.tables.indices import Affine, Dense, Index, composed
 from emjax.tables.joined import Joined, carried_out
-from emjax.tables.lifting import lift
 from emjax.tables.moves import sliced
 from emjax.tables.named import Axis, Named, spread, table_and_labels, union, without_rows
 
@@ -115,6 +114,7 @@ def look_up(
         _check_range(piece, operand, operand.shape[d])
     # along an axis of length 1 the operand does not vary: nothing is to be read
     varying = {d: piece for d, piece in pieces.items() if operand.compact[d] > 1}
+    # an index by data becomes rows, one by a latent is a table over its values already
     read = {d: _as_rows(piece, operand.shape[d]) for d, piece in varying.items()}
     moved = []
     for axis in operand.axes:
@@ -122,6 +122,7 @@ def look_up(
         moved.append(replace(axis, index=index))
     axes = union([*read.values(), Named(operand.array, shape, tuple(moved))])
 
+    # the table stays as it is: its axes get the names of what they are read at
     renamed: dict[Any, Any] = {}
     for before, after in zip(operand.axes, moved, strict=True):
         renamed[before.key] = after.key
@@ -137,6 +138,7 @@ def look_up(
             del picks[key]
     out = [axis.key for axis in axes] + list(range(lookup.rank))
     in_order = [label for label in out if label in labels]
+    # content is what identifies indices: a renamed table is the same one
     is_same = not picks and table.size == operand.array.size and labels == in_order
     content = operand.content if is_same else None
     return Named(take(table, labels, picks, out), shape, axes, content)
@@ -148,10 +150,13 @@ def select_rows(predicate: Named, cases: Sequence[Named], shape: tuple[int, ...]
     None where a case is no smaller than the result.
     """
     varying = [d for d, size in enumerate(predicate.compact) if size != 1]
+    # rows are picked by data: a predicate that latents decide, or that is the same everywhere,
+    # picks none
     if predicate.latent_axes or not varying:
         return None
     if not any(case.latent_axes for case in cases):
         return None
+    # rows would then be as many as positions, and every case a copy of its own
     if any(case.compact[d] != 1 for case in cases for d in varying):
         return None
     predicate, axes = without_rows(predicate), union(cases)
@@ -216,6 +221,7 @@ def _index_after(
     if not varying:
         return index.placed(order)
     for d in varying:
+        # which element of a latent is read would depend on another latent
         if pieces[d].latent_axes:
             raise MixedElements(axis.source, "gather")
     steps = {d: affine(pieces[d]) if pieces[d].is_static else None for d in varying}
@@ -281,52 +287,6 @@ def affine(piece: Named) -> Affine | None:
 
 
 # ── what is out of range ──────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, eq=False)
-class Reach:
-    """Where indices reach beyond a table or a latent.
-
-    - `bad`: true where they do.
-    - `what`: how long the table is.
-    - `indices`: the jaxpr's.
-    """
-
-    bad: Named
-    what: str
-    indices: tuple
-
-
-def reach(eqn: JaxprEqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
-    """Return, for every index of a lookup that only data decide, where it is out of range."""
-    shape = operand.shape
-    if eqn.primitive.name == "dynamic_slice":
-        # of length one, it is how JAX looks up one entry
-        pieces, lengths = dict(enumerate(map(carried_out, indices))), eqn.params["slice_sizes"]
-    else:
-        found = as_lookup(eqn, shape)
-        if found is None or eqn.params["mode"] == GatherScatterMode.CLIP:
-            return []
-        pieces, lengths = index_columns(indices[0], found[1]), [1] * len(shape)
-    axes = operand.axes if isinstance(operand, Named) else ()
-    reaches = []
-    for d, piece in pieces.items():
-        if not piece.is_static:
-            bad = _beyond(piece, shape[d] - lengths[d])
-            reaches.append(Reach(bad, _length(axes, d, shape[d]), tuple(eqn.invars[1:])))
-    return reaches
-
-
-def _beyond(piece: Named, last: int) -> Named:
-    """Return where an index is not in 0 … last, for some value of the latents that it reads."""
-    piece = without_rows(piece)
-    bad = lift(lambda i: (i < 0) | (i > last), [piece], piece.shape)
-    return Named(bad.array.any(axis=tuple(range(len(bad.axes)))), bad.shape)
-
-
-def _length(axes: Sequence[Axis], dim: int, size: int) -> str:
-    latents = [axis.source for axis in axes if axis.is_latent and axis.varies[dim]]
-    return f"latent '{latents[0]}' has {size} elements" if latents else f"the table has {size} rows"
 
 
 def _check_range(piece: Named, operand: Named, size: int) -> None:

@@ -16,15 +16,14 @@ from jax.extend.core import JaxprEqn
 from emjax.numerics.arrays import broadcast, evaluate, transposed
 from emjax.numerics.jaxprs import bind
 from emjax.tables.lookup import MixedElements
-from emjax.tables.named import Axis, Named, full, spread, union, without_rows
+from emjax.tables.named import Axis, Named, full, spread, union, varying_dims, without_rows
 
 
 def reduction(eqn: JaxprEqn, value: Named) -> Named:
     """Return a value reduced along axes."""
     dims = [int(d) for d in eqn.params["axes"]]  # NumPy integers, after `vmap`
-    varies = any(value.compact[d] != 1 for d in dims) or any(
-        axis.varies[d] for axis in value.axes for d in dims
-    )
+    varying = varying_dims(value.axes, len(value.shape))
+    varies = any(value.compact[d] != 1 or d in varying for d in dims)
     if eqn.primitive.name != "reduce_sum" or varies:
         return mapped(eqn, [value], core=dims, dropped=dims)
     # a sum of equal entries is a product
@@ -36,9 +35,10 @@ def reduction(eqn: JaxprEqn, value: Named) -> Named:
 
 def _without(axes: Sequence[Axis], dims: Sequence[int]) -> tuple[Axis, ...]:
     """Return axes for a value that lacks some of its own."""
-    return tuple(
-        axis.placed([d for d in range(len(axis.varies)) if d not in dims]) for axis in axes
-    )
+    without = []
+    for axis in axes:
+        without.append(axis.placed([d for d in range(len(axis.varies)) if d not in dims]))
+    return tuple(without)
 
 
 def mapped(
@@ -57,9 +57,9 @@ def mapped(
     values = [_readable(value, core, eqn.primitive.name) for value in values]
     axes = union(values)
     function = partial(bind, eqn)
+    # the first axis is mapped last, so that it comes out first
     for axis in reversed(axes):
-        keys = [{of_value.key for of_value in value.axes} for value in values]
-        in_axes = [0 if axis.key in present else None for present in keys]
+        in_axes = [0 if axis.key in value.labels else None for value in values]
         function = jax.vmap(function, in_axes=in_axes)
     arrays = [
         _in_order(value, array, axes)
@@ -88,6 +88,7 @@ def _readable(value: Named, core: Sequence[int] | None, primitive: str) -> Named
     for axis in value.latent_axes:
         if mixes(axis):
             raise MixedElements(axis.source, primitive)
+    # rows of different values would have to be aligned: one entry for each position is simpler
     if core is None:
         return without_rows(value)
     return without_rows(value, [axis for axis in value.row_axes if mixes(axis)])
@@ -95,12 +96,14 @@ def _readable(value: Named, core: Sequence[int] | None, primitive: str) -> Named
 
 def _operands(values: Sequence[Named], core: Sequence[int] | None) -> list:
     """Return tables that a primitive takes: of full length along core axes, equal along others."""
+    # primitives of matrices do not broadcast their batches
     batches = {value.shape[:-2] for value in values}
     if core is None or len(batches) > 1:
         return [full(value) for value in values]
-    compact = np.broadcast_shapes(
-        *(tuple(1 if d in core else s for d, s in enumerate(value.compact)) for value in values)
-    )
+    outside_core = []
+    for value in values:
+        outside_core.append([1 if d in core else size for d, size in enumerate(value.compact)])
+    compact = np.broadcast_shapes(*map(tuple, outside_core))
     operands = []
     for value in values:
         lead = value.array.shape[: len(value.axes)]

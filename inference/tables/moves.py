@@ -40,6 +40,7 @@ def _moved(value: Named, shape: tuple[int, ...], params: Any, name: str) -> Name
             affine = on_affine(index, value.shape, shape, params)
             if affine is not None:
                 return affine
+            # the move breaks the pattern: from here on the index is an array
             index = Dense.of(index.dense(value.shape))
         array = on_array(index.array, 0, value.shape, shape, params)
         is_same = _keeps_content(name, params, index.array.shape, array.shape)
@@ -70,6 +71,7 @@ def _broadcast_array(array, lead, shape, new_shape, params):
 def _broadcast_affine(index, shape, new_shape, params):
     strides = [0] * len(new_shape)
     for source, target in enumerate(params["broadcast_dimensions"]):
+        # what is repeated reads the same elements again
         if shape[source] == new_shape[target]:
             strides[target] = index.strides[source]
     return Affine(index.offset, tuple(strides))
@@ -98,6 +100,7 @@ def _slice_array(array, lead, shape, new_shape, params):
     bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
     slices = [slice(None)] * lead
     for d, (start, limit, stride) in enumerate(bounds):
+        # a table that does not vary along an axis has nothing to slice there
         varies = array.shape[lead + d] != 1
         slices.append(slice(start, limit, stride) if varies else slice(None))
     return array[tuple(slices)]
@@ -173,6 +176,7 @@ def _reshape_affine(index, shape, new_shape, params):
     strides = [0] * len(new_shape)
     for old, new in _groups(shape, new_shape):
         old = [d for d in old if shape[d] > 1]
+        # the index does not vary along these axes
         if all(index.strides[d] == 0 for d in old):
             continue
         for outer, inner in pairwise(old):

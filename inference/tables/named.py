@@ -109,6 +109,7 @@ class Named:
         array = in_order(self.array, [*range(lead), *after_lead])
         shape = tuple(1 if d is None else self.shape[d] for d in order)
         axes = tuple(axis.placed(order) for axis in self.axes)
+        # axes that trade places change the order of the entries, and so the content
         varying = [d for d in order if d is not None and self.compact[d] != 1]
         return Named(array, shape, axes, self.content if varying == sorted(varying) else None)
 
@@ -129,6 +130,7 @@ class Named:
 
 def constant(value: Any) -> Named:
     """Return an array as a named value without named axes."""
+    # random keys are no numbers for NumPy
     is_array = isinstance(value, jax.core.Tracer) or is_key(value)
     array = value if is_array else np.asarray(value)
     return Named(array, tuple(array.shape))
@@ -136,7 +138,16 @@ def constant(value: Any) -> Named:
 
 def union(values: Sequence[Named]) -> tuple[Axis, ...]:
     """Return the axes of all values, each once, in order of appearance."""
+    # axes of one key read the same elements: they are one axis of the joint table
     return tuple({axis.key: axis for value in values for axis in value.axes}.values())
+
+
+def varying_dims(axes: Sequence[Axis], rank: int) -> tuple[int, ...]:
+    """Return along which of a value's own axes some of its named axes read different elements."""
+    dims: set[int] = set()
+    for axis in axes:
+        dims.update(d for d in range(rank) if axis.varies[d])
+    return tuple(sorted(dims))
 
 
 def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:

@@ -23,10 +23,11 @@ from emjax.numerics.primitives import Kind, traits
 from emjax.tables.evaluation import evaluated
 from emjax.tables.joined import Joined, carried_out
 from emjax.tables.lifting import lift
-from emjax.tables.lookup import Reach, as_lookup, index_columns, look_up, reach, select_rows
+from emjax.tables.lookup import as_lookup, index_columns, look_up, select_rows
 from emjax.tables.mixing import dot_general, mapped, reduction
 from emjax.tables.moves import move
 from emjax.tables.named import Named, constant
+from emjax.tables.reach import Reach, reach
 
 
 def propagate(
@@ -79,6 +80,7 @@ class _Interpreter:
             return self.linear_solve(eqn, values)
         if kind is Kind.DERIVES:
             return self.with_derivatives(eqn, values)
+        # inputs of equal expressions are one object, since their outputs were found here before
         key = (
             eqn.primitive.name,
             str(sorted(eqn.params.items(), key=lambda item: item[0])),
@@ -115,6 +117,7 @@ class _Interpreter:
         if not isinstance(predicate, Literal) and predicate in self.estimated:
             return None
         predicate, *cases = map(carried_out, values)
+        # one case everywhere is no choice: `elementwise` returns it
         if known_case(predicate) is not None:
             return None
         predicate = predicate.padded(len(cases[0].shape))
@@ -129,6 +132,7 @@ class _Interpreter:
             return output
         keys = [axis.key for axis in output.axes]
         for value in values:
+            # a number is the same for every entry
             if value.array.size <= 1:
                 continue
             # only where the function maps entry to entry do contents determine the content
@@ -147,6 +151,7 @@ class _Interpreter:
 
         They are kept, unless a latent takes part, whose table is then compact.
         """
+        # a table over a latent's values would go through the call once for each of them
         arguments = [carried_out(value) for value in values]
         if any(value.latent_axes for value in arguments):
             return self.call(eqn.params["call_jaxpr"], values)
@@ -234,6 +239,7 @@ def _clipped(index: Named, last: int) -> Named:
 
 
 def contraction(eqn: JaxprEqn, values: Sequence[Named]) -> Named:
+    # without named axes there is nothing to keep compact
     has_axes = any(value.axes for value in values)
     return dot_general(eqn, values) if has_axes else mixed_all(eqn, values)
 

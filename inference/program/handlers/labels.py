@@ -41,13 +41,13 @@ class Label(dist.Distribution):
         super().__init__(jnp.shape(value), ())
 
     @property
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return _LabelOrUnknown(self.low, self.size)
 
-    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         return jnp.broadcast_to(self.value, sample_shape + self.batch_shape)
 
-    def log_prob(self, value):
+    def log_prob(self, value: Any) -> jax.Array:
         # a lookup in a table of labels × values, the first row of which is that of no label
         agrees = np.where(np.eye(self.size) > 0, 0.0, -np.inf)
         agrees = np.concatenate([np.zeros((1, self.size)), agrees])
@@ -67,14 +67,14 @@ class SoftLabel(dist.Distribution):
         super().__init__(jnp.shape(value), (size,))
 
     @property
-    def support(self):
+    def support(self) -> constraints.Constraint:
         return _Evidence()
 
-    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()):
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         shape = sample_shape + self.batch_shape + self.event_shape
         return jnp.broadcast_to(jax.nn.one_hot(self.value - self.low, self.size), shape)
 
-    def log_prob(self, value):
+    def log_prob(self, value: Any) -> jax.Array:
         log_evidence = jnp.where(value > 0, jnp.log(jnp.where(value > 0, value, 1)), -jnp.inf)
         number = (self.value - self.low)[..., None]
         return jnp.take_along_axis(log_evidence, number, axis=-1)[..., 0]
@@ -89,10 +89,10 @@ class _LabelOrUnknown(constraints.Constraint):
     def __call__(self, x):
         return (x == UNKNOWN) | ((x >= self.low) & (x < self.low + self.size))
 
-    def feasible_like(self, prototype):
+    def feasible_like(self, prototype: Any) -> jax.Array:
         return jnp.full_like(prototype, UNKNOWN)
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple:
         return (), ((), {"low": self.low, "size": self.size})
 
 
@@ -102,10 +102,10 @@ class _Evidence(constraints.Constraint):
     def __call__(self, x):
         return (x >= 0).all(-1) & (x > 0).any(-1) & jnp.isfinite(x).all(-1)
 
-    def feasible_like(self, prototype):
+    def feasible_like(self, prototype: Any) -> jax.Array:
         return jnp.ones_like(prototype)
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple:
         return (), ((), {})
 
 
@@ -132,7 +132,7 @@ class Labeled(Messenger):
         self.shape = jnp.shape(labels) if shape is None else shape
         super().__init__(fn)
 
-    def process_message(self, msg):
+    def process_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "control_flow" or "history" not in msg["kwargs"]:
             return
         step, init, xs, length, reverse = msg["args"]
@@ -143,13 +143,14 @@ class Labeled(Messenger):
             msg["args"] = (same, init, xs, length, reverse)
             return
 
+        # the labels are one more input that the scan cuts into steps
         def labeled_step(carry, both):
             x, labels = both
             return Labeled(step, self.site, labels, self.seen, steps, self.shape)(carry, x)
 
         msg["args"] = (labeled_step, init, (xs, self.labels), length, reverse)
 
-    def postprocess_message(self, msg):
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "sample" or msg.get("_control_flow_done") or msg["is_observed"]:
             return
         if msg["fn"].support is not None and msg["fn"].support.is_discrete:
@@ -166,8 +167,8 @@ class Labeled(Messenger):
             raise ValueError(
                 f"Latent '{self.site}' has shape {shape} and {size} values, its labels have shape "
                 f"{self.shape} and dtype {jnp.result_type(self.labels)}. "
-                f"Pass integers of shape {shape}, {UNKNOWN} for unknown, or evidence for each value: "
-                f"floats of shape {(*shape, size)}."
+                f"Pass integers of shape {shape}, {UNKNOWN} for unknown, or evidence for each "
+                f"value: floats of shape {(*shape, size)}."
             )
         if is_hard and low <= UNKNOWN:
             raise ValueError(

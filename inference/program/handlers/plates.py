@@ -143,6 +143,7 @@ def total_multiplicity(
             totals[site.name] = float(plate.size)
             continue
         multiplicity = jnp.broadcast_to(_output(program, number, data), site.elements)
+        # a site may have several elements for one of the plate
         others = max(math.prod(site.elements), 1) / plate.size
         totals[site.name] = float(multiplicity.sum() / others)
     if len(set(totals.values())) > 1:
