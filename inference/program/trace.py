@@ -52,7 +52,7 @@ def trace(
     model: Callable,
     parameters: Mapping[str, Parameter],
     args: tuple,
-    kwargs: dict,
+    kwargs: Mapping[str, Any],
     concrete: bool = False,
 ) -> Program:
     """Return a program traced on abstract parameters and data.
@@ -83,7 +83,7 @@ def trace(
 
 
 def initial_values(
-    model: Callable, init: Callable, args: tuple, kwargs: dict, concrete: bool = False
+    model: Callable, init: Callable, args: tuple, kwargs: Mapping[str, Any], concrete: bool = False
 ) -> tuple[Callable, dict[str, Parameter], bool]:
     """Return where parameters start: (start(rng_key, data), the parameters, is it random).
 

@@ -74,7 +74,7 @@ class PlateRecorder(Messenger):
 
 
 def plates(
-    model: Callable, init: Callable, args: tuple, kwargs: dict, concrete: bool = False
+    model: Callable, init: Callable, args: tuple, kwargs: Mapping[str, Any], concrete: bool = False
 ) -> Plates:
     """Return a program's plates; nothing runs on the data.
 
@@ -124,7 +124,7 @@ def total_multiplicity(
     data: list,
     plate: Plate,
     args: tuple,
-    kwargs: dict,
+    kwargs: Mapping[str, Any],
     concrete: bool = False,
 ) -> float:
     """Return how many samples a plate's elements count as.
