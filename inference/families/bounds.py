@@ -15,8 +15,8 @@ from numpyro.distributions.constraints import Constraint
 
 def entry_constraint(constraint: Constraint) -> Constraint:
     """Return the constraint on one entry, without the `independent` around it."""
-    while hasattr(constraint, "base_constraint"):
-        constraint = constraint.base_constraint
+    while (inner := getattr(constraint, "base_constraint", None)) is not None:
+        constraint = inner
     return constraint
 
 

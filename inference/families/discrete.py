@@ -35,7 +35,7 @@ def _log_negative_binomial(x, total_count):
 
 
 def _register_two_outcomes(name: str, form: Conjugate) -> None:
-    """Register the families of which NumPyro has one class for each parametrization."""
+    """Register the families of successes and failures, by probability or by log-odds."""
     suffix = name.title()
     register(
         getattr(dist, f"Bernoulli{suffix}"),

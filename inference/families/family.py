@@ -141,6 +141,7 @@ def register(distribution: type, record: Family | Prior) -> None:
     if isinstance(record, Prior):
         PRIORS[distribution] = record
         return
+    # one distribution may have a family for each parametrization
     families = FAMILIES.setdefault(distribution, [])
     names = set(record.reads)
     families[:] = [family for family in families if set(family.reads) != names]

@@ -88,6 +88,7 @@ def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: 
             there = {**params, name: value}
             return expected_log_likelihood(graph, there, constants, statistics, terms)
 
+        # the loop promises that the objective does not decrease, whatever the user's function does
         value = params[name]
         proposal = jnp.asarray(function(value, objective), value.dtype)
         is_no_worse = objective(proposal) >= objective(value)

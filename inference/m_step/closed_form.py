@@ -48,6 +48,7 @@ def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
         arrays = graph.arrays(params, constants)
         value = params[name]
         entries = value.reshape((-1,) + value.shape[value.ndim - form.event_dim :])
+        # Q is linear in the features, so that its derivative is the same wherever it is taken
         zeros = [jnp.zeros(f.shape, value.dtype) for f in form.features(entries, entries)]
 
         def along_features(features):
@@ -91,6 +92,7 @@ def _along(term: Term, arrays, statistics, use: Use, features):
                 picked.append(feature.reshape(rows.shape + feature.shape[1:]))
             else:
                 picked.append(feature[jnp.maximum(rows, 0)])
+        # cells differ in their origin: what is linear is a step from where each of them is
         if use.form.is_location:
             picked = use.form.moved(features_of_table, picked)
         cells = []
@@ -173,5 +175,6 @@ def _is_unequally_scaled(use: Use, term: Term, scale: Named) -> bool:
     pairs = zip(scale.compact, location.compact, strict=False)
     if any(size > 1 and of_location == 1 for size, of_location in pairs):
         return True
+    # several cells of one entry, and scales that may differ between them
     is_tied = len(np.unique(use.rows)) < use.rows.size
     return is_tied and math.prod(scale.array.shape) > 1

@@ -25,6 +25,7 @@ LBFGS_STEPS = 30
 
 def by_newton(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
     """Return Newton's method for all parameters that are smooth in tables, and what is left."""
+    # what cannot have two derivatives goes to L-BFGS, which takes one
     graph, once = request.graph, _differentiable_once(request.graph)
     smooth, rest = {}, {}
     for name, reason in left.items():
@@ -71,10 +72,9 @@ def _together(
         )
         return rebuild(climb(objective, start)), state
 
-    if len(names) > 1:
-        reason = "; ".join(f"'{name}': {reasons[name]}" for name in names)
-    else:
-        reason = reasons[names[0]]
+    reason = "; ".join(f"'{name}': {why}" for name, why in reasons.items())
+    if len(reasons) == 1:
+        (reason,) = reasons.values()
     return [Maximizer(names, method, reason, update, turn=Turn.COMPUTED, is_iterated=True)]
 
 

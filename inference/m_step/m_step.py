@@ -38,6 +38,7 @@ def maximizers(
     for kind in KINDS:
         taken, left = kind(request, left)
         served += taken
+    # sorting is stable: of one turn, they run in the order in which they were taken
     return sorted(served, key=lambda maximizer: maximizer.turn)
 
 
@@ -71,9 +72,9 @@ def m_step(
     statistics,
 ) -> tuple[dict, tuple]:
     """Return the parameters after an M-step, and the maximizers' states."""
-    params, after = dict(params), []
+    latest, after = dict(params), []
     for maximizer, state in zip(maximizers, states, strict=True):
-        values, state = maximizer.update(params, state, constants, statistics)
-        params |= values
+        values, state = maximizer.update(latest, state, constants, statistics)
+        latest |= values
         after.append(state)
-    return params, tuple(after)
+    return latest, tuple(after)

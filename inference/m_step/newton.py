@@ -28,6 +28,7 @@ def newton(objective: Callable, start: Array, max_steps: int = 50) -> Array:
         gradient = slope(x)
         values, vectors = jnp.linalg.eigh(-curvature(x))
         size = jnp.abs(values)
+        # directions in which the Hessian is zero but for rounding
         flat = size <= 10 * start.size * eps * size.max()
         step = vectors @ jnp.where(flat, 0, (vectors.T @ gradient) / jnp.where(flat, 1, size))
         return gradient, step
@@ -54,6 +55,7 @@ def newton(objective: Callable, start: Array, max_steps: int = 50) -> Array:
         t, reached = jax.lax.while_loop(is_too_long, halve, first)
         within_rounding = reached >= value - 100 * eps * (1 + jnp.abs(value))
         accept = (reached >= value) | (negligible & within_rounding)
+        # a Hessian that is not finite has no direction to offer
         accept &= jnp.isfinite(step).all()
         is_short = jnp.abs(t * step).max() <= jnp.sqrt(eps) * (1 + jnp.abs(x).max())
         after = jnp.where(accept, x + t * step, x)

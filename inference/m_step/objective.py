@@ -36,6 +36,7 @@ def expected_log_likelihood(
 def _inner(statistics: Sequence, naturals: Sequence):
     products = []
     for expected, table in zip(statistics, naturals, strict=True):
+        # the logarithm of an impossible cell is no finite number
         products.append(jnp.where(expected == 0, 0, expected * table.array).sum())
     return sum(products)
 

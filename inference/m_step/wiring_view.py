@@ -76,6 +76,7 @@ class WiringView:
         uses: list[Use] = []
         for number in self.terms_of(name):
             term = self.graph.terms[number]
+            # its own prior is conjugate or not, which is asked below
             if _is_prior_of(term, name):
                 continue
             use, reason = self._use(name, number, term)
@@ -84,6 +85,7 @@ class WiringView:
             uses.append(use)
         if not uses:
             return None, "only its prior depends on it"
+        # coefficients of different features do not add up
         names = sorted({use.form.name for use in uses})
         if len({use.form for use in uses}) > 1:
             return None, f"it is a {' and a '.join(names)} at once"
@@ -103,11 +105,13 @@ class WiringView:
         if len(reading) > 1:
             return None, f"'{site}' reads it in {' and '.join(reading)} at once"
         (argument,) = reading
+        # features of one argument are linear only while the others have closed forms, too
         for other, table in term.arguments.items():
             if term.family.arguments[other] is None and self.wire(table).parameters:
                 too = "" if other == argument else f", and the {argument} goes with it"
                 return None, f"the {other} of {kind} at '{site}' has no closed form{too}"
         form, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
+        assert form is not None  # the loop above has told of one that has no closed form
         if wire.entries is None:
             how = "affinely, through" if wire.affine else "through"
             return None, f"it enters the {argument} of '{site}' {how} '{wire.primitive}'"

@@ -111,7 +111,7 @@ def outside_constraint(
     what: str,
     site: str,
     where: tuple[int, ...],
-    value: np.ndarray | np.generic,
+    value: Any,
     constraint: Constraint,
     remedy: str,
 ) -> Finding:

@@ -205,6 +205,7 @@ def most_favorable(
         factor = term_factor(term, tables)
         key = term.site.name, term.kept, tuple(axis.key for axis in factor.axes)
         together.setdefault(key, []).append((number, factor.array))
+    # a component's log-density counts where the others' gates are closed
     for (_, kept, _), members in together.items():
         first, *others = [array for _, array in members]
         total = sum(others, first)
@@ -327,6 +328,7 @@ def _as_many_values_as_data(graph: FactorGraph) -> list[Finding]:
     many = []
     for name, parameter in graph.parameters.items():
         size = math.prod(parameter.shape)
+        # one number is what all data share, and a `param` is not to be integrated out
         if not parameter.is_prior or size <= 1:
             continue
         terms = [graph.terms[number] for number in view.terms_of(name)]
