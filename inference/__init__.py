@@ -13,7 +13,8 @@ from emjax.refits.cross_validation import CrossValidation, cross_validate
 from emjax.refits.information_criteria import Criteria, criteria
 from emjax.refits.model_choice import Candidate, Choice, choose
 from emjax.refits.reweighted import pointwise_log_likelihood
-from emjax.refits.uncertainty import StandardErrors, standard_errors
+from emjax.refits.standard_errors import StandardErrors
+from emjax.refits.uncertainty import standard_errors
 from emjax.report.inference_data import to_arviz
 from emjax.report.summary_table import Summary, summary
 from emjax.run.acceleration import Accelerator

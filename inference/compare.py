@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from emjax.em import EM
 
+SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+
 
 class Comparison(eqx.Module):
     """How far two updates part from the same start.
@@ -19,7 +21,8 @@ class Comparison(eqx.Module):
     **Attributes:**
 
     - `differences`: {parameter: the largest absolute difference after each step 1 … num_steps}.
-    - `params`, `hand_derived`: where each ended.
+    - `params`: where EM ended.
+    - `hand_derived`: where the update derived by hand ended.
     """
 
     differences: dict[str, Float[np.ndarray, "step"]]
@@ -29,45 +32,42 @@ class Comparison(eqx.Module):
     @property
     def largest(self) -> float:
         """The largest absolute difference of any parameter after any step (NaN if there is one)."""
-        return float(
-            np.max([np.max(d, initial=0.0) for d in self.differences.values()], initial=0.0)
-        )
+        largest = [np.max(each, initial=0.0) for each in self.differences.values()]
+        return float(np.max(largest, initial=0.0))
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps were compared."""
+        return len(next(iter(self.differences.values()), ()))
 
     def __str__(self) -> str:
-        names = list(self.differences)
-        num_steps = len(next(iter(self.differences.values()), ()))
-        shown = sorted(
-            {1, 2, 3, 5, 10, 20, 50, 100, 200, 500, num_steps} & set(range(1, num_steps + 1))
-        )
-        width = [max(len(name), 9) for name in names]
+        shown = sorted({*SHOWN_STEPS, self.num_steps} & set(range(1, self.num_steps + 1)))
+        widths = {name: max(len(name), 9) for name in self.differences}
+        names = [f"{name:>{width}}" for name, width in widths.items()]
         lines = [
             "largest absolute difference between EM and the update derived by hand",
-            "  step  " + "  ".join(f"{name:>{w}}" for name, w in zip(names, width, strict=True)),
+            f"  step  {'  '.join(names)}",
         ]
         for step in shown:
-            cells = (
-                f"{self.differences[name][step - 1]:>{w}.1e}"
-                for name, w in zip(names, width, strict=True)
-            )
-            lines.append(f"{step:>6}  " + "  ".join(cells))
+            cells = [f"{self.differences[name][step - 1]:>{w}.1e}" for name, w in widths.items()]
+            lines.append(f"{step:>6}  {'  '.join(cells)}")
         return "\n".join([*lines, self._verdict()])
 
     def _verdict(self) -> str:
-        scale = {
-            name: 1 + float(np.max(np.abs(np.asarray(v)), initial=0))
-            for name, v in self.hand_derived.items()
-        }
-        dtype = max(
-            (np.asarray(v).dtype for v in self.params.values()),
-            key=lambda d: d.itemsize,
-            default=np.dtype(float),
-        )
-        threshold = 1e-10 if dtype.itemsize >= 8 else 1e-4
-        for step in range(len(next(iter(self.differences.values()), ()))):
-            for name, d in self.differences.items():
-                if not d[step] <= threshold * scale[name]:
-                    return f"they part at step {step + 1}, in '{name}' (by {d[step]:.1e})"
+        threshold = self._threshold()
+        for step in range(self.num_steps):
+            for name, differences in self.differences.items():
+                scale = 1 + float(np.max(np.abs(np.asarray(self.hand_derived[name])), initial=0))
+                # not "above": a NaN is a difference, too
+                if not differences[step] <= threshold * scale:
+                    return f"they part at step {step + 1}, in '{name}' (by {differences[step]:.1e})"
         return f"they agree: no difference above {threshold:g} relative to the parameters"
+
+    def _threshold(self) -> float:
+        """Return the largest difference, relative to parameters, that is rounding."""
+        sizes = [np.asarray(value).dtype.itemsize for value in self.params.values()]
+        is_double = max(sizes, default=np.dtype(float).itemsize) >= np.dtype(np.float64).itemsize
+        return 1e-10 if is_double else 1e-4
 
 
 def compare_updates(
@@ -84,21 +84,17 @@ def compare_updates(
     model's own arguments. Errors: `ValueError` if its parameters are not the program's.
     """
     bound = em.on(*args, **kwargs)
-    compiled = bound.compiled
-    expected = set(compiled.graph.names)
+    graph = bound.compiled.graph
+    expected = set(graph.names)
     by_hand = {name: np.asarray(value) for name, value in params.items()}
     if set(by_hand) != expected:
         raise ValueError(
             f"params must have exactly the program's parameters {sorted(expected)}, not "
             f"{sorted(by_hand)}."
         )
-    state = compiled.pure.loop.state(
-        {
-            name: jnp.asarray(by_hand[name], compiled.graph.parameters[name].dtype)
-            for name in compiled.graph.names
-        }
-    )
-    differences: dict[str, list[float]] = {name: [] for name in compiled.graph.names}
+    start = {name: jnp.asarray(by_hand[name], graph.parameters[name].dtype) for name in graph.names}
+    state = bound.compiled.pure.loop.state(start)
+    differences: dict[str, list[float]] = {name: [] for name in graph.names}
     for _ in range(num_steps):
         state, _ = bound.update(state)
         by_hand = hand_derived_step(by_hand, *args, **kwargs)
@@ -107,16 +103,10 @@ def compare_updates(
                 f"hand_derived_step must return exactly {sorted(expected)}, not {sorted(by_hand)}."
             )
         for name in differences:
-            differences[name].append(
-                float(
-                    np.max(
-                        np.abs(np.asarray(state.params[name]) - np.asarray(by_hand[name])),
-                        initial=0,
-                    )
-                )
-            )
+            apart = np.abs(np.asarray(state.params[name]) - np.asarray(by_hand[name]))
+            differences[name].append(float(np.max(apart, initial=0)))
     return Comparison(
-        {name: np.asarray(d) for name, d in differences.items()},
-        {name: np.asarray(v) for name, v in state.params.items()},
-        {name: np.asarray(v) for name, v in by_hand.items()},
+        {name: np.asarray(each) for name, each in differences.items()},
+        {name: np.asarray(value) for name, value in state.params.items()},
+        {name: np.asarray(value) for name, value in by_hand.items()},
     )

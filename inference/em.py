@@ -7,10 +7,10 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from emjax.certificates.diagnosis import Diagnosis, diagnosis
+from emjax.certificates.diagnose import diagnose
+from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan, plan
-from emjax.run.acceleration import Accelerator
-from emjax.run.annotations import Params, Real, Whole
+from emjax.run.annotations import Acceleration, Params, Real, Whole
 from emjax.run.bound import Bound
 from emjax.run.compiled import Compiler
 from emjax.run.loop import EMState
@@ -83,7 +83,7 @@ class EM:
         tol: Real = 1e-9,
         stop: str = "gain",
         max_steps: Whole = 1000,
-        acceleration: str | Accelerator | None = None,
+        acceleration: Acceleration = None,
         polish: str | None = None,
         num_restarts: Whole = 1,
         short_steps: Whole | None = 20,
@@ -181,4 +181,4 @@ class EM:
         duplicates? It prints as a table. `result`: an `EMResult`, or parameters {site: value}.
         Errors: `ValueError` for an E-step that is not soft.
         """
-        return diagnosis(self.on(*args, **kwargs), result)
+        return diagnose(self.on(*args, **kwargs), result)

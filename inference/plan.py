@@ -11,7 +11,12 @@ from emjax.m_step.maximizer import Maximizer
 
 @dataclass(frozen=True)
 class LatentPlan:
-    """A latent that is summed out: its elements' shape and how many values each takes."""
+    """A latent that is summed out.
+
+    - `name`: its site.
+    - `shape`: that of its elements.
+    - `num_values`: how many values each element takes.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -20,8 +25,12 @@ class LatentPlan:
 
 @dataclass(frozen=True)
 class ParameterPlan:
-    """How a parameter is maximized, and why so: `method` is "closed form", "least squares",
-    "Newton", "L-BFGS", "optax", "user" or "held".
+    """How a parameter is maximized, and why so.
+
+    - `name`, `shape`: the parameter.
+    - `is_prior`: whether it is a `sample` site, estimated by MAP.
+    - `method`: "closed form", "least squares", "Newton", "L-BFGS", "optax", "user" or "held".
+    - `reason`: why so, in words.
     """
 
     name: str
@@ -33,8 +42,11 @@ class ParameterPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which latents are summed out, and how each parameter is maximized, in the order in which that
-    happens.
+    """What EM will do to a program; prints as a table.
+
+    - `latents`: those that are summed out.
+    - `parameters`: how each is maximized, in the order in which that happens.
+    - `temperature`: that of the E-step; 1 is soft, 0 is hard.
     """
 
     latents: tuple[LatentPlan, ...]
@@ -46,40 +58,41 @@ class Plan:
         return next(p.method for p in self.parameters if p.name == name)
 
     def __str__(self) -> str:
-        e_step = {1.0: "soft", 0.0: "hard"}.get(
-            self.temperature, f"temperature {self.temperature:g}"
-        )
+        names = {1.0: "soft", 0.0: "hard"}
+        e_step = names.get(self.temperature, f"temperature {self.temperature:g}")
         lines = [f"E-step ({e_step}): exact sums over"]
-        lines += [
-            f"  {latent.name}: {_elements(latent.shape)} of {latent.num_values} values"
-            for latent in self.latents
-        ] or ["  no latent"]
-        lines += ["M-step, in this order:"]
+        for latent in self.latents:
+            elements = _elements(latent.shape)
+            lines.append(f"  {latent.name}: {elements} of {latent.num_values} values")
+        if not self.latents:
+            lines.append("  no latent")
+        lines.append("M-step, in this order:")
         width = max((len(p.name) for p in self.parameters), default=0)
         method = max((len(p.method) for p in self.parameters), default=0)
         for p in self.parameters:
             kind = "MAP" if p.is_prior else "   "
             lines.append(f"  {p.name:<{width}}  {kind}  {p.method:<{method}}  {p.reason}")
-        return "\n".join(
-            lines if self.parameters else [*lines, "  no parameter: nothing to maximize"]
-        )
+        if not self.parameters:
+            lines.append("  no parameter: nothing to maximize")
+        return "\n".join(lines)
 
 
-def _elements(shape) -> str:
-    return "one" if not shape else " × ".join(map(str, shape))
+def _elements(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape)) if shape else "one"
 
 
 def plan(graph: FactorGraph, maximizers: Sequence[Maximizer], temperature: float) -> Plan:
     """Return the plan of a factor graph and its maximizers."""
-    latents = tuple(
-        LatentPlan(name, latent.shape, latent.support.shape[0])
-        for name, latent in graph.latents.items()
-    )
-    parameters = tuple(
-        ParameterPlan(
-            name, graph.parameters[name].shape, graph.parameters[name].is_prior, m.method, m.reason
-        )
-        for m in maximizers
-        for name in m.names
-    )
-    return Plan(latents, parameters, temperature)
+    latents = []
+    for name, latent in graph.latents.items():
+        latents.append(LatentPlan(name, latent.shape, latent.support.shape[0]))
+    parameters = []
+    for maximizer in maximizers:
+        for name in maximizer.names:
+            parameter = graph.parameters[name]
+            parameters.append(
+                ParameterPlan(
+                    name, parameter.shape, parameter.is_prior, maximizer.method, maximizer.reason
+                )
+            )
+    return Plan(tuple(latents), tuple(parameters), temperature)

@@ -1,22 +1,27 @@
-"""Unconstrained coordinates of what EM estimates: which entries are free, which lie on the
-boundary, and how many there are.
+"""The free coordinates of what EM estimates: which entries are free, which lie on the boundary, and
+how many there are.
 
 Second derivatives of the log-likelihood, and standard errors with them, are taken in these
 coordinates. An entry on the boundary of what its constraint allows has none: a maximum there is no
 place where a derivative is zero. The other entries of its simplex are free on the face that is
 left.
+
+The loop leaps in coordinates of its own, `m_step.unconstrained`: there parameters are traced, so
+that no entry can be left out and no name be given; here they are known, and what is left out and
+what it is called is the point.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 from numpyro.distributions import biject_to, constraints, transforms
 
 from emjax.families.bounds import bounds_of, entry_constraint
@@ -35,12 +40,16 @@ PREFIXES = {
     transforms.ExpTransform: "log ",
     transforms.SigmoidTransform: "logit ",
 }
+OTHER_PREFIX = "unconstrained "
 
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """The free coordinates of one parameter: `to_vector(value)`, and `to_value(vector, value)`,
-    whose entries on the boundary stay where they are.
+    """The free coordinates of one parameter.
+
+    - `names`: what the coordinates are called.
+    - `to_vector`: value → its coordinates.
+    - `to_value`: (coordinates, value) → value; entries on the boundary stay where they are.
     """
 
     names: tuple[str, ...]
@@ -52,10 +61,13 @@ class Chart:
 class Coordinates:
     """The free coordinates of a program's estimated parameters.
 
-    `charts`: those of each parameter; `held`: the parameters that are not estimated; `on_boundary`:
-    {site: which entries lie on the boundary}; `limits`: {site: (low, high)}, between which single
-    entries lie (infinite where nothing bounds them); `is_simplex`: {site: whether its rows are
-    simplices}; `key`: what identifies the charts of one program.
+    - `charts`: {parameter: its coordinates}, of those that are estimated.
+    - `held`: the parameters that are not estimated.
+    - `on_boundary`: {parameter: which of its entries lie on the boundary}.
+    - `limits`: {parameter: (low, high)}, between which single entries lie; infinite where nothing
+      bounds them.
+    - `is_simplex`: {parameter: whether its rows are simplices}.
+    - `key`: what tells apart the coordinates of one program.
     """
 
     charts: Mapping[str, Chart]
@@ -67,18 +79,27 @@ class Coordinates:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(name for chart in self.charts.values() for name in chart.names)
+        """What the coordinates are called, in their order."""
+        names: list[str] = []
+        for chart in self.charts.values():
+            names += chart.names
+        return tuple(names)
 
     @property
     def size(self) -> int:
+        """How many coordinates there are."""
         return len(self.names)
 
-    def flatten(self, params: Mapping[str, Any]):
+    def only(self, parameters: Collection[str]) -> Coordinates:
+        """Return the coordinates of some of the parameters."""
+        return replace(self, charts={name: self.charts[name] for name in parameters})
+
+    def flatten(self, params: Mapping[str, Any]) -> Array:
         """Return the coordinates of parameters, one vector."""
         parts = [chart.to_vector(jnp.asarray(params[name])) for name, chart in self.charts.items()]
         return jnp.concatenate(parts) if parts else jnp.zeros(0)
 
-    def unflatten(self, vector, params: Mapping[str, Any]) -> dict:
+    def unflatten(self, vector: Array, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters at coordinates; what is not free is that of `params`."""
         values, start = dict(params), 0
         for name, chart in self.charts.items():
@@ -87,17 +108,17 @@ class Coordinates:
             start = stop
         return values
 
-    def jacobian(self, params: Mapping[str, Any]) -> dict:
-        """Return {site: ∂ value / ∂ coordinates}, (entries…, coordinate)."""
-        found = jax.jacfwd(lambda vector: self.unflatten(vector, params))(self.flatten(params))
-        return {name: found[name] for name in self.charts}
+    def jacobian(self, params: Mapping[str, Any]) -> dict[str, Array]:
+        """Return {parameter: ∂ value / ∂ coordinates}, (*its shape, coordinate)."""
+        along = jax.jacfwd(lambda vector: self.unflatten(vector, params))
+        derivatives = along(self.flatten(params))
+        return {name: derivatives[name] for name in self.charts}
 
 
 def coordinates(
     graph: FactorGraph, maximizers: Sequence[Maximizer], params: Mapping[str, Any] | None = None
 ) -> Coordinates:
-    """Return the free coordinates at known parameters (None: at parameters none of which is on the
-    boundary).
+    """Return the free coordinates at known parameters; None: where nothing is on the boundary.
 
     An entry of a parameter with bounds has the coordinate that NumPyro's bijection gives it (its
     logarithm, its log-odds), other parameters have those of their bijection; an entry of a simplex
@@ -105,35 +126,30 @@ def coordinates(
     section 2.
     """
     free = estimated(maximizers)
-    held = tuple(name for name in graph.names if name not in free)
-    charts, boundary, limits = {}, {}, {}
+    charts, on_boundary = {}, {}
     for name in graph.names:
         parameter = graph.parameters[name]
-        limits[name] = _limits(parameter)
-        outside = name in held or params is None
-        boundary[name] = (
-            np.zeros(parameter.shape, bool)
-            if outside
-            else np.asarray(_on_boundary(parameter, np.asarray(params[name])))
-        )
-        if name not in held:
-            charts[name] = (_simplex_chart if _is_simplex(parameter) else _bijection_chart)(
-                parameter, boundary[name]
-            )
-    key = tuple((name, boundary[name].tobytes()) for name in charts)
+        on_boundary[name] = np.zeros(parameter.shape, bool)
+        if name not in free:
+            continue
+        if params is not None:
+            on_boundary[name] = np.asarray(_on_boundary(parameter, np.asarray(params[name])))
+        chart_of = _simplex_chart if _is_simplex(parameter) else _bijection_chart
+        charts[name] = chart_of(parameter, on_boundary[name])
     return Coordinates(
         charts,
-        held,
-        boundary,
-        limits,
-        {name: _is_simplex(graph.parameters[name]) for name in graph.names},
-        key,
+        held=tuple(name for name in graph.names if name not in free),
+        on_boundary=on_boundary,
+        limits={name: _limits(graph.parameters[name]) for name in graph.names},
+        is_simplex={name: _is_simplex(graph.parameters[name]) for name in graph.names},
+        key=tuple((name, on_boundary[name].tobytes()) for name in charts),
     )
 
 
 def num_free_parameters(graph: FactorGraph, maximizers: Sequence[Maximizer]) -> int:
-    """Return how many real numbers EM estimates: the dimension of the parameters under their
-    constraints, those that are held aside.
+    """Return how many real numbers EM estimates.
+
+    That is the dimension of the parameters under their constraints, those that are held aside.
     """
     return sum(_dimension(graph.parameters[name]) for name in estimated(maximizers))
 
@@ -154,9 +170,9 @@ def _dimension(parameter: Parameter) -> int:
 
 def entry_names(name: str, shape: Sequence[int]) -> list[str]:
     """Return the name of each entry of an array: loc[0, 1]."""
-    return [
-        name + (f"[{', '.join(map(str, index))}]" if index else "") for index in np.ndindex(*shape)
-    ]
+    if not shape:
+        return [name]
+    return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
 
 
 # ── boundaries ────────────────────────────────────────────────────────────────────────────────────
@@ -171,41 +187,49 @@ def _inverse_shape(parameter: Parameter) -> tuple[int, ...]:
 
 
 def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of single entries."""
-    found = bounds_of(parameter.constraint)
-    low, high = (
-        (0.0, 1.0)
-        if _is_simplex(parameter)
-        else (-np.inf, np.inf)
-        if found is None
-        else (found.low, found.high)
-    )
+    """Return the bounds of single entries, each of the parameter's shape."""
+    bounds = bounds_of(parameter.constraint)
+    low, high = -np.inf, np.inf
+    if _is_simplex(parameter):
+        low, high = 0.0, 1.0
+    elif bounds is not None:
+        low, high = bounds.low, bounds.high
     return np.broadcast_to(low, parameter.shape), np.broadcast_to(high, parameter.shape)
 
 
-def _on_boundary(parameter: Parameter, value: np.ndarray):
+def _on_boundary(parameter: Parameter, value: np.ndarray) -> np.ndarray | np.bool_:
     """Return which entries lie on the boundary of what their constraint allows."""
     if value.size == 0:
         return np.zeros(value.shape, bool)
     if _is_simplex(parameter):
-        zero = value <= NEAR
-        return zero | (
-            (zero.sum(-1, keepdims=True) == value.shape[-1] - 1) & (value.shape[-1] > 1)
-        )  # a vertex: nothing is free
+        is_zero = value <= NEAR
+        num_zeros, num_entries = is_zero.sum(-1, keepdims=True), value.shape[-1]
+        # at a vertex nothing is free, the one entry that is not zero neither
+        return is_zero | ((num_zeros == num_entries - 1) & (num_entries > 1))
     if bounds_of(parameter.constraint) is None:
-        coordinate = np.asarray(biject_to(parameter.constraint).inv(jnp.asarray(value)))
-        event = entry_constraint(parameter.constraint).event_dim
-        rows = np.isfinite(coordinate).reshape(value.shape[: value.ndim - event] + (-1,)).all(-1)
-        return np.broadcast_to(~rows.reshape(rows.shape + (1,) * event), value.shape)
-    low, high = _limits(parameter)
-    from_low, from_high = value - low, high - value
+        return _without_coordinates(parameter, value)
+    return _near_limits(value, *_limits(parameter))
+
+
+def _without_coordinates(parameter: Parameter, value: np.ndarray) -> np.ndarray:
+    """Return which entries are in a row, such as a matrix, to which no coordinates lead."""
+    coordinate = np.asarray(biject_to(parameter.constraint).inv(jnp.asarray(value)))
+    event = entry_constraint(parameter.constraint).event_dim
+    batch = value.shape[: value.ndim - event]
+    is_inside = np.isfinite(coordinate).reshape(batch + (-1,)).all(-1)
+    return np.broadcast_to(~is_inside.reshape(batch + (1,) * event), value.shape)
+
+
+def _near_limits(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | np.bool_:
+    """Return which entries are as good as equal to one of their limits."""
+    # infinity less infinity is no width, and is not used below
     with np.errstate(invalid="ignore"):
         width = high - low
-        # one bound alone: only zero itself is near zero, whatever the unit of measurement
-        width = np.where(np.isfinite(width), width, np.abs(np.where(np.isfinite(low), low, high)))
-    return (np.isfinite(low) & (from_low <= NEAR * width)) | (
-        np.isfinite(high) & (from_high <= NEAR * width)
-    )
+    # one bound alone: only zero itself is near zero, whatever the unit of measurement
+    size_of_bound = np.abs(np.where(np.isfinite(low), low, high))
+    near = NEAR * np.where(np.isfinite(width), width, size_of_bound)
+    is_low = np.isfinite(low) & (value - low <= near)
+    return is_low | (np.isfinite(high) & (high - value <= near))
 
 
 # ── charts ────────────────────────────────────────────────────────────────────────────────────────
@@ -214,65 +238,53 @@ def _on_boundary(parameter: Parameter, value: np.ndarray):
 def _simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
     """Return the logarithms of ratios to the last free entry of each simplex."""
     free = ~boundary
-    last = free & (np.cumsum(free, -1) == free.sum(-1, keepdims=True))
-    chosen = np.flatnonzero(free & ~last)
-    names = np.asarray(entry_names(parameter.name, parameter.shape), object).reshape(
-        parameter.shape
-    )
-    width = parameter.shape[-1]
-    reference = names.reshape(-1, width)[
-        chosen // width, np.argmax(last.reshape(-1, width), -1)[chosen // width]
-    ]
+    is_last = free & (np.cumsum(free, -1) == free.sum(-1, keepdims=True))
+    chosen = np.flatnonzero(free & ~is_last)
 
     def to_vector(value):
         log = jnp.log(jnp.where(free, value, 1))
-        return (log - jnp.where(last, log, 0).sum(-1, keepdims=True)).reshape(-1)[chosen]
+        return (log - jnp.where(is_last, log, 0).sum(-1, keepdims=True)).reshape(-1)[chosen]
 
     def to_value(vector, value):
         ratios = jnp.zeros(value.size, vector.dtype).at[chosen].set(vector).reshape(value.shape)
-        rest = jnp.where(boundary, value, 0).sum(-1, keepdims=True)
-        largest = jax.lax.stop_gradient(
-            jnp.where(free, ratios, -jnp.inf).max(-1, keepdims=True, initial=-1e30)
-        )
+        on_boundary = jnp.where(boundary, value, 0).sum(-1, keepdims=True)
+        # the largest is taken out before the exponential, which would overflow; −10³⁰ where none is
+        # free, since an infinity less itself is no number
+        largest = jnp.where(free, ratios, -jnp.inf).max(-1, keepdims=True, initial=-1e30)
+        largest = jax.lax.stop_gradient(largest)
         weights = jnp.where(free, jnp.exp(jnp.where(free, ratios - largest, 0)), 0)
         total = weights.sum(-1, keepdims=True)
-        return jnp.where(
-            boundary, value, (1 - rest) * weights / jnp.where(total > 0, total, 1)
-        ).astype(value.dtype)
+        scaled = (1 - on_boundary) * weights / jnp.where(total > 0, total, 1)
+        return jnp.where(boundary, value, scaled).astype(value.dtype)
 
-    return Chart(
-        tuple(
-            f"log {one}/{other}"
-            for one, other in zip(names.reshape(-1)[chosen], reference, strict=True)
-        ),
-        to_vector,
-        to_value,
-    )
+    return Chart(_names_of_ratios(parameter, chosen, is_last), to_vector, to_value)
+
+
+def _names_of_ratios(parameter: Parameter, chosen, is_last: np.ndarray) -> tuple[str, ...]:
+    """Return log weights[0]/weights[2] for each chosen entry: itself over the last of its row."""
+    names = entry_names(parameter.name, parameter.shape)
+    width = parameter.shape[-1]
+    last_of_row = np.argmax(is_last.reshape(-1, width), -1)
+    ratios = []
+    for entry in chosen:
+        row = entry // width
+        ratios.append(f"log {names[entry]}/{names[row * width + last_of_row[row]]}")
+    return tuple(ratios)
 
 
 def _bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
-    """Return the coordinates of NumPyro's bijection: of each entry where it is elementwise, else of
-    each row that is not on the boundary.
+    """Return the coordinates of NumPyro's bijection.
+
+    They are those of each entry where it is elementwise, else of each row that is not on the
+    boundary.
     """
     bijection, shape = biject_to(parameter.constraint), _inverse_shape(parameter)
     if bounds_of(parameter.constraint) is not None:
-        inner = bijection
-        while isinstance(inner, transforms.IndependentTransform):
-            inner = inner.base_transform
-        prefix = next(
-            (text for kind, text in PREFIXES.items() if type(inner) is kind), "unconstrained "
-        )
-        names, free = (
-            [prefix + entry for entry in entry_names(parameter.name, parameter.shape)],
-            ~boundary,
-        )
+        prefix, free = _prefix(bijection), ~boundary
     else:
-        event = entry_constraint(parameter.constraint).event_dim
-        lead = parameter.shape[: len(parameter.shape) - event]
-        rows = ~boundary.reshape(lead + (-1,)).any(-1) if math.prod(shape) else np.zeros(lead, bool)
-        names = [f"unconstrained {entry}" for entry in entry_names(parameter.name, shape)]
-        free = np.broadcast_to(rows.reshape(lead + (1,) * (len(shape) - len(lead))), shape)
+        prefix, free = OTHER_PREFIX, _free_rows(parameter, boundary, shape)
     chosen = np.flatnonzero(free)
+    names = entry_names(parameter.name, shape)
 
     def to_vector(value):
         return bijection.inv(value).reshape(-1)[chosen]
@@ -281,4 +293,22 @@ def _bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
         full = jnp.zeros(math.prod(shape), vector.dtype).at[chosen].set(vector).reshape(shape)
         return jnp.where(boundary, value, bijection(full)).astype(value.dtype)
 
-    return Chart(tuple(names[i] for i in chosen), to_vector, to_value)
+    return Chart(tuple(prefix + names[entry] for entry in chosen), to_vector, to_value)
+
+
+def _prefix(bijection: transforms.Transform) -> str:
+    """Return what stands before the name of an entry: "log " for its logarithm."""
+    while isinstance(bijection, transforms.IndependentTransform):
+        bijection = bijection.base_transform
+    return PREFIXES.get(type(bijection), OTHER_PREFIX)
+
+
+def _free_rows(parameter: Parameter, boundary: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return which coordinates are of rows that are not on the boundary, of shape `shape`."""
+    event = entry_constraint(parameter.constraint).event_dim
+    batch = parameter.shape[: len(parameter.shape) - event]
+    is_free = np.zeros(batch, bool)
+    # without coordinates there may be no entries, of which numpy cannot tell how many a row has
+    if math.prod(shape):
+        is_free = ~boundary.reshape(batch + (-1,)).any(-1)
+    return np.broadcast_to(is_free.reshape(batch + (1,) * (len(shape) - len(batch))), shape)

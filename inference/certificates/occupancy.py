@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,35 +23,44 @@ FEWEST_ELEMENTS = 1.0
 SAME = 0.01
 
 
-def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) -> dict:
-    """Return Σ p(z_i = k | x, θ) over the elements of each latent, with their multiplicity;
-    (values,). Masked elements of a categorical are left out.
+def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) -> dict[str, Any]:
+    """Return Σ p(z_i = k | x, θ) over the elements of each latent, with their multiplicity.
+
+    {latent: (values,)}. Masked elements of a categorical are left out.
     """
-    found, missing = {}, []
+    counts, unread = {}, []
     for name in graph.latents:
-        own = [
-            (i, _own_axis(term)) for i, term in enumerate(graph.terms) if _is_site_of(term, name)
-        ]
-        known = [(i, axis) for i, axis in own if axis is not None]
-        if own and len(known) == len(own):
-            found[name] = sum(
-                jnp.moveaxis(statistics[i][0], axis, 0)
-                .reshape(graph.latents[name].support.shape[0], -1)
-                .sum(1)
-                for i, axis in known
-            )
+        count = _count_in_tables(graph, name, statistics)
+        if count is None:
+            unread.append(name)
         else:
-            missing.append(name)
-    if missing:
-        latents, posteriors = (
-            instance_of(graph, arrays, predicted=True).latents,
-            posterior(graph, arrays),
-        )
-        for name in missing:
-            scale, marginal = latents[name].multiplicity, posteriors[name]
-            copies = jnp.ones((1,) * (marginal.ndim - 1)) if scale is None else scale
-            found[name] = (copies[..., None] * marginal).reshape(-1, marginal.shape[-1]).sum(0)
-    return found
+            counts[name] = count
+    if unread:
+        latents = instance_of(graph, arrays, predicted=True).latents
+        posteriors = posterior(graph, arrays)
+        for name in unread:
+            counts[name] = _count_in_posterior(posteriors[name], latents[name].multiplicity)
+    return counts
+
+
+def _count_in_tables(graph: FactorGraph, name: str, statistics: Sequence) -> Any:
+    """Return the counts of a latent, if its own tables are of probabilities, which expect them."""
+    counts = []
+    for term, expected in zip(graph.terms, statistics, strict=True):
+        if not _is_site_of(term, name):
+            continue
+        axis = _own_axis(term)
+        if axis is None:
+            return None
+        num_values = graph.latents[name].support.shape[0]
+        counts.append(jnp.moveaxis(expected[0], axis, 0).reshape(num_values, -1).sum(1))
+    return sum(counts) if counts else None
+
+
+def _count_in_posterior(marginal: Any, multiplicity: Any) -> Any:
+    if multiplicity is None:
+        multiplicity = jnp.ones((1,) * (marginal.ndim - 1))
+    return (multiplicity[..., None] * marginal).reshape(-1, marginal.shape[-1]).sum(0)
 
 
 def _is_site_of(term: Term, name: str) -> bool:
@@ -61,71 +72,82 @@ def _own_axis(term: Term) -> int | None:
     if term.family is None or not term.family.lookup:
         return None
     rank = len(term.elements)
-    own = {
-        axis.fitted(rank).key
-        for axis in term.value.axes
-        if axis.is_latent and axis.source == term.site.name
-    }
-    return next(
-        (i for i, axis in enumerate(term.natural_axes[0]) if axis.fitted(rank).key in own), None
-    )
+    keys = set()
+    for axis in term.value.axes:
+        if axis.is_latent and axis.source == term.site.name:
+            keys.add(axis.fitted(rank).key)
+    for number, axis in enumerate(term.natural_axes[0]):
+        if axis.fitted(rank).key in keys:
+            return number
+    return None
 
 
 def empty_values(counts: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     """Return the values of each latent that explain less than one element."""
-    return {
-        name: tuple(int(k) for k in np.flatnonzero(own < FEWEST_ELEMENTS))
-        for name, own in counts.items()
-    }
+    empty = {}
+    for name, count in counts.items():
+        empty[name] = tuple(int(value) for value in np.flatnonzero(count < FEWEST_ELEMENTS))
+    return empty
 
 
 def duplicates(
     graph: FactorGraph, tables: Sequence, statistics: Sequence, counts: Mapping[str, np.ndarray]
-) -> dict[str, tuple]:
-    """Return the pairs of values of each latent that give all that depends on them the same
-    distribution; empty values aside.
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Return the pairs of values of each latent with one distribution of all that depends on them.
 
     With t̄_k the mean statistics of the elements of value k, n_k their number, giving k and l one
     distribution would lower the complete-data log-likelihood by ½ n_k n_l / (n_k + n_l) · ⟨η_k −
     η_l, t̄_k − t̄_l⟩ nats, to second order; less than `SAME` is nothing. The probabilities of k and
-    l themselves may differ. Source: ours; the inner product is Jeffreys's divergence where t̄ are
-    the moments of η. `tables`: the natural-parameter tables.
+    l themselves may differ. Empty values are left out. `tables`: the natural-parameter tables.
+    Source: ours; the inner product is Jeffreys's divergence where t̄ are the moments of η.
     """
-    empty = empty_values(counts)
-    found = {}
+    empty, pairs = empty_values(counts), {}
     for name in graph.latents:
         rows = _rows(graph, name, tables, statistics)
-        used = [k for k in range(len(counts[name])) if k not in empty[name]]
-        found[name] = tuple(
-            (k, j)
-            for i, k in enumerate(used)
-            for j in used[i + 1 :]
-            if rows and _cost(rows, counts[name], k, j) < SAME
-        )
-    return found
+        used = [value for value in range(len(counts[name])) if value not in empty[name]]
+        same = []
+        for first, second in itertools.combinations(used, 2):
+            # a latent on which nothing depends has no distributions to compare
+            if rows and _cost(rows, counts[name], first, second) < SAME:
+                same.append((first, second))
+        pairs[name] = tuple(same)
+    return pairs
 
 
 def _rows(
     graph: FactorGraph, name: str, tables: Sequence, statistics: Sequence
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, for each table that reads a latent as a parent, the table and its expected statistics
-    as (values, …).
+    """Return the tables that read a latent as a parent, each with its expected statistics.
+
+    Both are of shape (values, …).
     """
     rows = []
     for term, arrays, expected in zip(graph.terms, tables, statistics, strict=True):
-        own = _own_axis(term) if _is_site_of(term, name) else None
-        if _is_site_of(term, name) and own is None:
-            continue
-        for axes, *pair in zip(term.natural_axes, arrays, expected, strict=True):
-            rows += [
-                tuple(np.moveaxis(np.asarray(a, float), j, 0).reshape(axis.size, -1) for a in pair)
-                for j, axis in enumerate(axes)
-                if axis.source == name and j != own
-            ]
+        own_axis = None
+        if _is_site_of(term, name):
+            own_axis = _own_axis(term)
+            # how probable each value is may differ, and here no axis tells that apart
+            if own_axis is None:
+                continue
+        for axes, table, statistic in zip(term.natural_axes, arrays, expected, strict=True):
+            for number, axis in enumerate(axes):
+                if axis.source == name and number != own_axis:
+                    rows.append(
+                        (
+                            _by_value(table, number, axis.size),
+                            _by_value(statistic, number, axis.size),
+                        )
+                    )
     return rows
+
+
+def _by_value(array: Any, axis: int, size: int) -> np.ndarray:
+    return np.moveaxis(np.asarray(array, float), axis, 0).reshape(size, -1)
 
 
 def _cost(rows, count: np.ndarray, k: int, j: int) -> float:
     """Return what giving two values one distribution costs, in nats."""
-    apart = sum(float((eta[k] - eta[j]) @ (t[k] / count[k] - t[j] / count[j])) for eta, t in rows)
+    apart = 0.0
+    for eta, t in rows:
+        apart += float((eta[k] - eta[j]) @ (t[k] / count[k] - t[j] / count[j]))
     return 0.5 * count[k] * count[j] / (count[k] + count[j]) * max(apart, 0.0)

@@ -4,7 +4,7 @@ draws; all compiled together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jaxtyping import Array
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
+from emjax.certificates.estimate import Estimate
 from emjax.e_step.marginals import posterior
+from emjax.graph.factor_graph import FactorGraph
 from emjax.program.arguments import split_arguments
 from emjax.program.handlers.labels import Label, SoftLabel
-from emjax.program.handlers.plates import Units
 from emjax.program.latents import layers_of
+from emjax.refits.reweighted import Reweighted, from_one_start
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.bound import Bound
+from emjax.run.compiled import CompiledProgram
 from emjax.run.loop import Status, has_failed
 
 MOST_AT_ONCE = 64
@@ -30,8 +34,12 @@ MOST_AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class Refits:
-    """Parameters fitted to data drawn again: `draws` {site: (draw, …)}, `status` (draw,),
-    `agreement` as in `aligned`.
+    """Parameters fitted to data drawn again.
+
+    - `draws`: {site: (draw, …)}.
+    - `status`: why each fit stopped, (draw,).
+    - `agreement`: {latent: (draw, value of the estimate, value of the draw)}, as
+      `with_labels_of_estimate` takes it.
     """
 
     draws: Mapping[str, np.ndarray]
@@ -40,119 +48,124 @@ class Refits:
 
     @property
     def has_failed(self) -> np.ndarray:
+        """Which of them have no estimate, (draw,)."""
         return np.asarray(has_failed(self.status))
 
     @property
     def num_unconverged(self) -> int:
+        """How many stopped at max_steps."""
         return int((self.status == Status.MAX_STEPS).sum())
 
 
-def for_refits(bound: Bound, key: Hashable, program: Callable, first: Any) -> Bound:
-    """Return program(first, *args, **kwargs) bound to the same data, to be run from one start.
+@dataclass(frozen=True, eq=False)
+class Redrawing:
+    """How data are drawn again, and the program that is fitted to them.
 
-    `key` identifies the program among those made of the bound one.
+    - `compiled`: the program of (what is drawn, the rest of the data).
+    - `draw`: (random key, *`sources`) → what is drawn, a tree of arrays; pure.
+    - `sources`: what is drawn from, trees of arrays.
+    - `rest`: the data that stay as they are.
     """
-    init = bound.compiler.settings.init
-    return bound.extended(
-        ("refits", key),
-        program,
-        first,
-        init=None if isinstance(init, str) else init,
-        num_restarts=1,
-        annealing=(),
-    )
+
+    compiled: CompiledProgram
+    draw: Callable
+    sources: tuple
+    rest: list
 
 
-def refits(
-    bound: Bound,
-    first_of: Callable,
-    given: tuple,
-    base: Bound,
-    constants,
-    params,
-    keys,
-    latents: Sequence[str],
-) -> Refits:
-    """Return the program refitted to the data (first_of(key, *given), *rest) for each key, from
-    `params`; all in one compiled function.
+def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
+    """Return a program refitted to the data drawn with each key, from the estimate.
 
-    `given`: what the data are drawn from, and the rest of the data; `base`, `constants`: the
-    program on the data as they are, at which the posteriors of `latents` are compared.
+    All are runs of one compiled function. `latents`: those whose posteriors are compared with the
+    estimate's, on the data as they are.
     """
-    compiled, graph = bound.compiled, base.compiled.graph
+    compiled, draw, graph = redrawing.compiled, redrawing.draw, estimate.graph
 
-    def posteriors(params, constants) -> dict:
-        found = posterior(graph, graph.arrays(params, constants)) if latents else {}
-        return {name: found[name].reshape(-1, found[name].shape[-1]) for name in latents}
-
-    def all_refitted(keys, given, constants, params):
-        here = posteriors(params, constants)
+    def all_refitted(keys, data, params, constants):
+        sources, rest = data
+        at_estimate = _posteriors(graph, params, constants, latents)
 
         def refitted(key):
-            first = jax.tree.leaves(first_of(key, *given))
-            _, end = compiled.pure.run(key, [*first, *given[-1]], compiled.given(params))
-            own = posteriors(end.at.reported, constants)
-            return (
-                dict(end.at.reported),
-                end.at.status,
-                {name: here[name].T @ own[name] for name in latents},
-            )
+            drawn = jax.tree.leaves(draw(key, *sources))
+            _, end = compiled.pure.run(key, [*drawn, *rest], compiled.given(params))
+            at_draw = _posteriors(graph, end.at.reported, constants, latents)
+            agreement = {name: at_estimate[name].T @ at_draw[name] for name in latents}
+            return dict(end.at.reported), end.at.status, agreement
 
         # side by side they advance in step, at the pace of the slowest: many at once are no gain
         return in_batches(refitted, keys, min(MOST_AT_ONCE, batch_size(compiled.graph)))
 
     refit = compiled.function(("refits", tuple(latents)), lambda: all_refitted)
-    draws, status, agreement = jax.tree.map(np.asarray, refit(keys, given, constants, params))
-    return Refits(draws, status, agreement)
+    data = (redrawing.sources, redrawing.rest)
+    outcomes = refit(keys, data, estimate.params, estimate.constants)
+    return Refits(*jax.tree.map(np.asarray, outcomes))
+
+
+def _posteriors(graph: FactorGraph, params, constants, latents: Sequence[str]) -> dict:
+    """Return the posteriors of some latents, (elements, values) each."""
+    if not latents:
+        return {}
+    posteriors = posterior(graph, graph.arrays(params, constants))
+    return {name: posteriors[name].reshape(-1, posteriors[name].shape[-1]) for name in latents}
 
 
 # ── rows with replacement ─────────────────────────────────────────────────────────────────────────
 
 
-def resampled(bound: Bound, units: Units, params, constants, keys, latents) -> Refits:
-    """Return the program refitted to its units drawn with replacement. Source: Efron (1979)."""
-    size = units.size
-    weighted = for_refits(bound, units.key, units.weighted(bound.compiler.model), jnp.ones(size))
+def resampled(
+    weighted: Reweighted, estimate: Estimate, keys: Array, latents: Sequence[str]
+) -> Refits:
+    """Return a program refitted to its units drawn with replacement. Source: Efron (1979)."""
+    size = weighted.units.size
 
-    def counts(key, data):
-        return jnp.bincount(jax.random.randint(key, (size,), 0, size), length=size).astype(
-            jnp.result_type(float)
-        )
+    def counts(key):
+        units = jax.random.randint(key, (size,), 0, size)
+        return jnp.bincount(units, length=size).astype(jnp.result_type(float))
 
-    return refits(weighted, counts, (weighted.data[1:],), bound, constants, params, keys, latents)
+    redrawing = Redrawing(weighted.compiled, counts, (), weighted.data)
+    return refits(redrawing, estimate, keys, latents)
 
 
 # ── the program's own draws ───────────────────────────────────────────────────────────────────────
 
 
 class Simulated(Messenger):
-    """Draw every observed site from its distribution, within a `scan` as well; `observed` collects
-    their names.
+    """Draw every observed site from its distribution, within a `scan` as well.
+
+    - `params`: the parameters to draw at.
+    - `observed`: collects the names of the sites.
     """
 
     def __init__(self, fn: Callable, params: Mapping[str, Any], observed: set):
         self.params, self.observed = params, observed
         super().__init__(fn)
 
-    def process_message(self, msg):
+    def process_message(self, msg: dict[str, Any]) -> None:
+        """Replace what the program observes, and its parameters."""
         if msg["type"] == "control_flow" and "history" in msg["kwargs"]:
             step, *others = msg["args"]
             msg["args"] = (Simulated(step, self.params, self.observed), *others)
         if msg["type"] == "param":
             msg["value"] = self.params[msg["name"]]
+        # the sites of a `scan` are seen again when it is done
         if msg["type"] == "sample" and msg["is_observed"] and not msg.get("_control_flow_done"):
-            if isinstance(layers_of(msg["fn"]).core, dist.Unit):
-                raise ValueError(
-                    f"Site '{msg['name']}' is a numpyro.factor, from which no data can be drawn. "
-                    "Use method='bootstrap' or 'information'."
-                )
-            if isinstance(layers_of(msg["fn"]).core, Label | SoftLabel):
-                raise ValueError(
-                    f"Site '{msg['name']}' holds labels: which rows have one is not drawn. Use "
-                    "method='bootstrap' or 'information'."
-                )
+            _check_can_be_drawn(msg["name"], msg["fn"])
             self.observed.add(msg["name"])
             msg["value"], msg["is_observed"] = None, False
+
+
+def _check_can_be_drawn(name: str, distribution: Any) -> None:
+    core = layers_of(distribution).core
+    if isinstance(core, dist.Unit):
+        raise ValueError(
+            f"Site '{name}' is a numpyro.factor, from which no data can be drawn. "
+            "Use method='bootstrap' or 'information'."
+        )
+    if isinstance(core, Label | SoftLabel):
+        raise ValueError(
+            f"Site '{name}' holds labels: which rows have one is not drawn. Use "
+            "method='bootstrap' or 'information'."
+        )
 
 
 def simulated(bound: Bound) -> Callable:
@@ -169,6 +182,7 @@ def simulated(bound: Bound) -> Callable:
         drawing = Simulated(model, params, observed)
         program = handlers.seed(handlers.substitute(drawing, data=estimated), key)
         args, kwargs = rebuild(data)
+        # what is drawn is valid, and traced: nothing could be validated
         with numpyro.validation_enabled(False):
             trace = handlers.trace(program).get_trace(*args, **kwargs)
         return {name: trace[name]["value"] for name in sorted(observed)}
@@ -176,27 +190,29 @@ def simulated(bound: Bound) -> Callable:
     return draw
 
 
-def redrawn(bound: Bound, params, constants, keys, latents) -> Refits:
-    """Return the program refitted to data that it draws itself at `params`."""
-    for term in bound.compiled.graph.terms:
+def redrawn(estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
+    """Return a program refitted to data that it draws itself at an estimate."""
+    bound = estimate.bound
+    _check_no_copies(estimate.graph)
+
+    def program(first, *args, **kwargs):
+        return handlers.condition(bound.compiler.model, data=first)(*args, **kwargs)
+
+    draw, sources = simulated(bound), (estimate.params, bound.data)
+    shapes = jax.eval_shape(draw, keys[0], *sources)
+    example = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
+    changes = from_one_start(bound.compiler.settings)
+    conditioned = bound.extended("redrawn", program, example, **changes)
+    rest = conditioned.data[len(example) :]
+    redrawing = Redrawing(conditioned.compiled, draw, sources, rest)
+    return refits(redrawing, estimate, keys, latents)
+
+
+def _check_no_copies(graph: FactorGraph) -> None:
+    for term in graph.terms:
         if term.site.outputs.multiplicity is not None:
             raise ValueError(
                 f"Site '{term.site.name}' counts copies (handlers.scale), and the program draws "
                 "one datum for all copies of a row. Pass the rows one by one, "
                 "np.repeat(rows, count), or use method='information'."
             )
-
-    def program(first, *args, **kwargs):
-        return handlers.condition(bound.compiler.model, data=first)(*args, **kwargs)
-
-    draw = simulated(bound)
-    shapes = jax.eval_shape(draw, keys[0], params, bound.data)
-    example = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
-    conditioned = for_refits(bound, "redrawn", program, example)
-    rest = conditioned.data[len(example) :]
-
-    def first_of(key, params, data, rest):
-        return draw(key, params, data)
-
-    given = (params, bound.data, rest)
-    return refits(conditioned, first_of, given, bound, constants, params, keys, latents)

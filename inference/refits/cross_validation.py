@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,24 +13,26 @@ from jaxtyping import Array, Float, Int
 
 from emjax.em import EM
 from emjax.numerics.guards import is_random_key
-from emjax.refits.reweighted import Reweighted, reweighted
+from emjax.program.handlers.plates import Units
+from emjax.refits.reweighted import Reweighted, checked_reweighted, sites_within
 from emjax.run import validation
 from emjax.run.annotations import Whole
-from emjax.run.bound import one_blas_thread
+from emjax.run.bound import Bound, one_blas_thread
 from emjax.run.loop import Status, has_failed
 
 
 class CrossValidation(eqx.Module):
-    """What estimates from the other folds say of each fold's samples; NaN where the fold's EM
-    failed.
+    """What estimates from the other folds say of each fold's samples.
 
     **Attributes:**
 
-    - `pointwise`: log p(x_n | θ without n's fold) in nats, for each element n of the plate.
+    - `pointwise`: log p(x_n | θ without n's fold) in nats, for each element n of the plate; NaN
+      where the fold's EM failed.
     - `fold`: which fold each element is held out in.
     - `params`: the estimate without each fold, folds first.
-    - `status`, `num_steps`: of each fold's EM, from the start that ended highest of those that did
-      not fail.
+    - `status`: why each fold's EM stopped, from the start that ended highest of those that did not
+      fail.
+    - `num_steps`: how many steps it took.
     - `plate`: the plate whose elements are the samples.
     """
 
@@ -53,8 +55,9 @@ class CrossValidation(eqx.Module):
 
     @property
     def standard_error(self) -> float:
-        """√(n · variance over elements): the standard error of `log_likelihood` in nats. Source:
-        Vehtari, Gelman & Gabry (2017), (23).
+        """√(n · variance over elements): the standard error of `log_likelihood` in nats.
+
+        Source: Vehtari, Gelman & Gabry (2017), (23).
         """
         return float(jnp.sqrt(len(self.pointwise) * jnp.var(self.pointwise, ddof=1)))
 
@@ -70,11 +73,9 @@ class CrossValidation(eqx.Module):
             f"({n} elements of plate '{self.plate}', {len(self.status)} folds)",
             f"of an element           {self.mean:.4f} ± {self.standard_error / n:.4f} nats",
         ]
-        lines += [
-            f"fold {i}: {status.message} (after {steps} steps)"
-            for i, (status, steps) in enumerate(zip(self.status, self.num_steps, strict=True))
-            if status != Status.CONVERGED
-        ]
+        for i, (status, steps) in enumerate(zip(self.status, self.num_steps, strict=True)):
+            if status != Status.CONVERGED:
+                lines.append(f"fold {i}: {status.message} (after {steps} steps)")
         return "\n".join(lines)
 
 
@@ -88,13 +89,12 @@ def cross_validate(
     init_params: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> CrossValidation:
-    """Return the held-out log-likelihood of the samples, each under the estimate from the folds
-    that it is not in.
+    """Return the held-out log-likelihood of the samples.
 
-    A fold is a choice of weights, 0 for what is held out and 1 for the others, so that all folds,
-    and all restarts of each, are runs of one compiled function. Which element is in which fold is
-    drawn with `rng_key`: the same for the same key and size, so that models can be compared element
-    by element.
+    Each is taken under the estimate from the folds that the sample is not in. A fold is a choice of
+    weights, 0 for what is held out and 1 for the others, so that all folds, and all restarts of
+    each, are runs of one compiled function. Which element is in which fold is drawn with `rng_key`:
+    the same for the same key and size, so that models can be compared element by element.
 
     `num_folds`: as many as there are elements is leave-one-out. `plate`: the plate whose elements
     are held out; default: the only outermost one. `rows`: {another plate: which element of `plate`
@@ -112,95 +112,112 @@ def cross_validate(
             "The second argument is a random key, the model's own arguments follow: "
             "emjax.cross_validate(em, jax.random.key(0), ...)."
         )
-    whole = reweighted(em.on(*args, **kwargs), plate, rows)
-    _check_folds(num_folds, whole)
-    _check_local(whole, rows or {})
-    given = whole.compiled.given(
-        validation.checked_params(whole.compiled.graph, init_params or {}, complete=False)
-    )
+    bound = em.on(*args, **kwargs)
+    weighted = checked_reweighted(bound, plate, rows)
+    units, compiled = weighted.units, weighted.compiled
+    _check_folds(num_folds, units)
+    _check_local(bound, units)
+    some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
     drawn, started = jax.random.split(rng_key)
-    fold = jax.random.permutation(drawn, jnp.arange(whole.plate.size) % num_folds)
+    fold = jax.random.permutation(drawn, jnp.arange(units.size) % num_folds)
     keys = jax.random.split(started, (num_folds, em.settings.num_restarts))
     with one_blas_thread():
-        run = whole.function("folds", _all_folds)
-        pointwise, (params, status, num_steps, error) = jax.block_until_ready(
-            run(whole.data, fold, keys, given)
-        )
-    ends = tuple(Status(int(s)) for s in status)
-    if all(has_failed(end) for end in ends):
-        em.run(
-            started, *args, init_params=init_params, **kwargs
-        )  # raises where the start is to blame
-    whole.check_independent(jnp.max(error), rows)
+        run = weighted.function("folds", _all_folds)
+        folds = jax.block_until_ready(run(fold, keys, compiled.given(some_params)))
+    status = tuple(Status(int(code)) for code in folds.fits.status)
+    if all(has_failed(end) for end in status):
+        # raises where the start is to blame
+        bound.run(started, init_params=init_params)
+    weighted.check_independent(jnp.max(folds.nonlinearity))
     return CrossValidation(
-        pointwise, np.asarray(fold), params, ends, np.asarray(num_steps), whole.plate.name
+        folds.pointwise,
+        np.asarray(fold),
+        folds.fits.params,
+        status,
+        np.asarray(folds.fits.num_steps),
+        units.plate,
     )
 
 
-def _all_folds(whole: Reweighted, fold, keys, given):
-    """Return each element's held-out log-likelihood, how each fold's EM ended, and by how much
-    held-out elements are not independent.
+class Fit(NamedTuple):
+    """How EM ended: the parameters, why it stopped, after how many steps."""
+
+    params: dict
+    status: Any
+    num_steps: Any
+
+
+class Folds(NamedTuple):
+    """What all folds came to.
+
+    - `pointwise`: each element's held-out log-likelihood in nats; NaN where the fold's EM failed.
+    - `fits`: how each fold's EM ended, folds first.
+    - `nonlinearity`: for each fold, by how much held-out elements are not independent.
     """
 
-    def one_fold(pointwise, numbered):
-        number, own = numbered
+    pointwise: Any
+    fits: Fit
+    nonlinearity: Any
+
+
+def _all_folds(weighted: Reweighted, fold, keys, given) -> Folds:
+    """Return what all folds came to; pure.
+
+    One after another: side by side, every `cond` of the E-step would compute both of its branches.
+    """
+
+    def held_out(pointwise, numbered_keys):
+        number, keys_of_fold = numbered_keys
         is_out = fold == number
-        params, status, num_steps = _best_fit(whole, (~is_out).astype(pointwise.dtype), own, given)
-        found, error = whole.contributions(params, is_out)
-        failed = has_failed(status)
-        return jnp.where(is_out, jnp.where(failed, jnp.nan, found), pointwise), (
-            params,
-            status,
-            num_steps,
-            jnp.where(failed, 0, error),
-        )
+        weights = (~is_out).astype(pointwise.dtype)
+        fit = _best_fit(weighted, weights, keys_of_fold, given)
+        contributions = weighted.contributions(fit.params, is_out)
+        failed = has_failed(fit.status)
+        of_fold = jnp.where(failed, jnp.nan, contributions.log_likelihood)
+        nonlinearity = jnp.where(failed, 0, contributions.nonlinearity)
+        return jnp.where(is_out, of_fold, pointwise), (fit, nonlinearity)
 
-    return jax.lax.scan(
-        one_fold, jnp.zeros(fold.shape, jnp.result_type(float)), (jnp.arange(len(keys)), keys)
-    )
+    nowhere = jnp.zeros(fold.shape, jnp.result_type(float))
+    pointwise, (fits, nonlinearity) = jax.lax.scan(held_out, nowhere, (jnp.arange(len(keys)), keys))
+    return Folds(pointwise, fits, nonlinearity)
 
 
-def _best_fit(whole: Reweighted, weights, keys, given):
-    """Return the parameters, the status and the number of steps of the start whose objective ends
-    highest, of those that neither fail nor collapse.
-    """
+def _best_fit(weighted: Reweighted, weights, keys, given) -> Fit:
+    """Return the fit of the start that ends highest of those that neither fail nor collapse."""
+    compiled = weighted.compiled
 
-    def fit(numbered):
-        number, key = numbered
-        _, end = whole.compiled.pure.run(key, [weights, *whole.data], given, number)
+    def fit(numbered_key):
+        number, key = numbered_key
+        _, end = compiled.pure.run(key, [weights, *weighted.data], given, number)
         at = end.at
-        is_bad = has_failed(at.status) | whole.compiled.watch.is_collapsed(end.variances)
+        is_bad = has_failed(at.status) | compiled.watch.is_collapsed(end.variances)
         height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
-        return at.reported, at.status, at.num_steps, height
+        return Fit(at.reported, at.status, at.num_steps), height
 
-    ends = jax.lax.map(fit, (jnp.arange(len(keys)), keys))
-    best = jnp.argmax(ends[-1])
-    return tuple(jax.tree.map(lambda leaf: leaf[best], ends[:3]))
+    fits, heights = jax.lax.map(fit, (jnp.arange(len(keys)), keys))
+    best = jnp.argmax(heights)
+    return jax.tree.map(lambda leaf: leaf[best], fits)
 
 
-def _check_folds(num_folds, whole: Reweighted) -> None:
-    size = whole.plate.size
-    if (
-        not isinstance(num_folds, int | np.integer)
-        or isinstance(num_folds, bool)
-        or not 2 <= num_folds <= size
-    ):
+def _check_folds(num_folds: Any, units: Units) -> None:
+    is_whole = isinstance(num_folds, int | np.integer) and not isinstance(num_folds, bool)
+    if not is_whole or not 2 <= num_folds <= units.size:
         raise ValueError(
-            f"num_folds must be a whole number from 2 to {size}, the number of elements of plate "
-            f"'{whole.plate.name}', not {num_folds!r}."
+            f"num_folds must be a whole number from 2 to {units.size}, the number of elements of "
+            f"plate '{units.plate}', not {num_folds!r}."
         )
 
 
-def _check_local(whole: Reweighted, rows) -> None:
-    """Raise `ValueError` for a continuous latent that each element has its own value of: no other
-    element says anything of it.
+def _check_local(bound: Bound, units: Units) -> None:
+    """Raise `ValueError` for a continuous latent that each element has its own value of.
+
+    No other element says anything of it.
     """
-    inside = {whole.plate.name, *rows}
-    for term in whole.compiled.graph.terms:
-        if term.site.is_prior and inside & set(term.site.plates):
+    for site in sites_within(bound, units):
+        if site.is_prior:
             raise ValueError(
-                f"Continuous latent '{term.site.name}' has a value for each element of plate "
-                f"'{whole.plate.name}'; that of a held-out element cannot "
+                f"Continuous latent '{site.name}' has a value for each element of plate "
+                f"'{units.plate}'; that of a held-out element cannot "
                 "be learned from the others. Cross-validate over a plate outside which it stands: "
                 "cross_validate(..., plate=...)."
             )

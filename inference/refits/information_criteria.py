@@ -12,15 +12,13 @@ from emjax.certificates.coordinates import num_free_parameters as num_free
 from emjax.em import EM
 from emjax.refits.reweighted import num_samples_of, plate_of
 from emjax.run.annotations import Params
-from emjax.run.pure import PureProgram
 
 
 class Criteria(eqx.Module):
-    """Information criteria of a model at its maximum-likelihood estimate, in nats; of each
-    criterion, the lower the better.
+    """Information criteria of a model at its maximum-likelihood estimate, in nats.
 
-    With ℓ = log p(x | θ), p free parameters, n samples, and ẑ the most probable joint assignment of
-    the latents,
+    Of each criterion, the lower the better. With ℓ = log p(x | θ), p free parameters, n samples,
+    and ẑ the most probable joint assignment of the latents,
 
         AIC = −2 ℓ + 2 p        BIC = −2 ℓ + p log n        ICL = −2 log p(x, ẑ | θ) + p log n
 
@@ -45,44 +43,45 @@ class Criteria(eqx.Module):
 
     @property
     def aic(self) -> float:
-        """−2 log p(x | θ) + 2 p: an estimate of −2 × the held-out log-likelihood of as many new
-        samples.
+        """−2 log p(x | θ) + 2 p.
+
+        It is an estimate of −2 × the held-out log-likelihood of as many new samples.
         """
         return -2 * float(self.log_likelihood) + 2 * self.num_free_parameters
 
     @property
     def bic(self) -> float:
-        """−2 log p(x | θ) + p log n: Laplace's approximation of −2 log p(x), parameters integrated
-        out, up to O(1).
+        """−2 log p(x | θ) + p log n.
+
+        It is Laplace's approximation of −2 log p(x), parameters integrated out, up to O(1).
         """
-        return -2 * float(self.log_likelihood) + self.num_free_parameters * math.log(
-            self.num_samples
-        )
+        return -2 * float(self.log_likelihood) + self._price_of_parameters
 
     @property
     def icl(self) -> float:
-        """−2 log p(x, ẑ | θ) + p log n: BIC of data and latents together, which also asks that the
-        latents be told apart.
+        """−2 log p(x, ẑ | θ) + p log n.
+
+        It is BIC of data and latents together, which also asks that the latents be told apart.
         """
-        return -2 * float(self.complete_log_likelihood) + self.num_free_parameters * math.log(
-            self.num_samples
-        )
+        return -2 * float(self.complete_log_likelihood) + self._price_of_parameters
+
+    @property
+    def _price_of_parameters(self) -> float:
+        return self.num_free_parameters * math.log(self.num_samples)
 
     def __str__(self) -> str:
-        samples = f"{self.num_samples:g} samples" + (
-            f" (the elements of plate '{self.plate}')" if self.plate else ""
-        )
-        return "\n".join(
-            [
-                f"log-likelihood {float(self.log_likelihood):.6f} nats, {self.num_free_parameters} "
-                f"free parameters, {samples}",
-                "the lower the better:",
-                f"  AIC {self.aic:14.4f}   −2 log p(x | θ) + 2 p",
-                f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
-                f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most "
-                "probable latents",
-            ]
-        )
+        samples = f"{self.num_samples:g} samples"
+        if self.plate:
+            samples += f" (the elements of plate '{self.plate}')"
+        lines = [
+            f"log-likelihood {float(self.log_likelihood):.6f} nats, {self.num_free_parameters} "
+            f"free parameters, {samples}",
+            "the lower the better:",
+            f"  AIC {self.aic:14.4f}   −2 log p(x | θ) + 2 p",
+            f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
+            f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most probable latents",
+        ]
+        return "\n".join(lines)
 
 
 def criteria(
@@ -94,8 +93,9 @@ def criteria(
     num_free_parameters: int | None = None,
     **kwargs: Any,
 ) -> Criteria:
-    """Return the information criteria of the program at `params`: those of an estimate are meant,
-    such as `result.params`.
+    """Return the information criteria of the program at `params`.
+
+    Those of an estimate are meant, such as `result.params`.
 
     Priors do not enter: the criteria are those of log p(x | θ). A parameter counts as many numbers
     as its constraint leaves free (K − 1 of a simplex, D (D + 1) / 2 of a covariance), once, however
@@ -115,28 +115,24 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = em.on(*args, **kwargs)
-    samples_are = ""
-    if num_samples is None:
+    plate_of_samples, n = "", num_samples
+    if n is None:
         samples = plate_of(bound, plate)
-        samples_are, num_samples = samples.name, num_samples_of(bound, samples)
-    n = float(num_samples)
-    checked, constants = bound.at(params)
-    if n <= 0:
+        plate_of_samples, n = samples.name, num_samples_of(bound, samples)
+    if not n:
         raise ValueError(
             "There are no samples, so that the criteria are not defined. Pass data, or "
             "num_samples=..."
         )
+    checked, constants = bound.at(params)
     compiled = bound.compiled
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
-    both = compiled.function("criteria", lambda: lambda *at: _log_likelihoods(compiled.pure, *at))
-    soft, hard = both(checked, constants)
-    return Criteria(soft, hard, int(p), n, samples_are)
 
+    def log_likelihoods(params, constants):
+        # log Z at temperature one, and at zero, where the latents are the most probable ones
+        return [compiled.pure.log_likelihood(params, constants, each) for each in (1.0, 0.0)]
 
-def _log_likelihoods(program: PureProgram, params, constants) -> list:
-    """Return log p(x | θ) and max_z log p(x, z | θ) in nats, priors left out: log Z at temperatures
-    one and zero.
-    """
-    return [program.log_likelihood(params, constants, temperature) for temperature in (1.0, 0.0)]
+    soft, hard = compiled.function("criteria", lambda: log_likelihoods)(checked, constants)
+    return Criteria(soft, hard, int(p), float(n), plate_of_samples)

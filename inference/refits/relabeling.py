@@ -10,15 +10,17 @@ exchanged.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from optax import assignment
 
-from emjax.certificates.coordinates import Coordinates
+from emjax.certificates.estimate import Estimate
+from emjax.e_step.instance import instance_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
@@ -26,8 +28,11 @@ from emjax.m_step.wiring_view import WiringView
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Latents whose values can be exchanged, all in the same way: `size` values, and {parameter:
-    its axes that are exchanged with them}.
+    """Latents whose values can be exchanged, all in the same way.
+
+    - `latents`: their names.
+    - `size`: how many values each has.
+    - `axes`: {parameter: its axes that are exchanged with the values}.
     """
 
     latents: tuple[str, ...]
@@ -43,98 +48,101 @@ class Symmetry:
         return values
 
 
-def symmetries(
-    graph: FactorGraph, coordinates: Coordinates, params: Mapping[str, Any], tables_at: Callable
-) -> list[Symmetry]:
-    """Return how the values of latents can be exchanged: of each alone, or of several with equally
-    many values together.
+def symmetries(estimate: Estimate) -> list[Symmetry]:
+    """Return how the values of latents can be exchanged.
 
-    `tables_at(params)`: the natural-parameter tables of all terms; they are compared at parameters
-    drawn at random, where nothing is equal by chance. Two exchanges, of the first two values and of
-    all in a circle, generate all others. Source: ours.
+    They are exchanged of each latent alone, or of several with equally many values together. The
+    natural-parameter tables of all terms are compared at parameters drawn at random, where nothing
+    is equal by chance. Two exchanges, of the first two values and of all in a circle, generate all
+    others. Source: ours.
     """
-    noise = np.random.default_rng(0).normal(0, 0.5, coordinates.size)
-    search = _Search(
-        graph, coordinates, coordinates.unflatten(jnp.asarray(noise), params), tables_at
-    )
-    found = [symmetry for name in graph.latents if (symmetry := search.of((name,))) is not None]
-    alone = {name for symmetry in found for name in symmetry.latents}
-    rest = [name for name in graph.latents if name not in alone]
-    for size in sorted({graph.latents[name].support.shape[0] for name in rest}):
-        group = tuple(name for name in rest if graph.latents[name].support.shape[0] == size)
-        symmetry = search.of(group) if len(group) > 1 else None
-        found += [] if symmetry is None else [symmetry]
-    return found
+    search, latents = _Search(estimate), estimate.graph.latents
+    exchanges, by_size = [], {}
+    for name, latent in latents.items():
+        symmetry = search.of((name,))
+        if symmetry is not None:
+            exchanges.append(symmetry)
+        else:
+            by_size.setdefault(latent.support.shape[0], []).append(name)
+    for _, names in sorted(by_size.items()):
+        symmetry = search.of(tuple(names)) if len(names) > 1 else None
+        if symmetry is not None:
+            exchanges.append(symmetry)
+    return exchanges
+
+
+def _tables_at(estimate: Estimate) -> Callable:
+    """Return the function of parameters that gives the natural-parameter tables of all terms."""
+    graph = estimate.graph
+
+    def tables(params, constants):
+        return instance_of(graph, graph.arrays(params, constants)).tables
+
+    compiled = estimate.bound.compiled.function("tables", lambda: tables)
+    return lambda params: jax.device_get(compiled(params, estimate.constants))
 
 
 class _Search:
-    """Tries axes of parameters, term by term."""
+    """Tries axes of parameters, term by term.
 
-    def __init__(
-        self,
-        graph: FactorGraph,
-        coordinates: Coordinates,
-        params: Mapping[str, Any],
-        tables_at: Callable,
-    ):
-        self.graph, self.coordinates, self.params, self.tables_at = (
-            graph,
-            coordinates,
-            params,
-            tables_at,
-        )
-        self.tables = tables_at(params)
-        view = WiringView(graph)
-        self.reads = [
-            sorted(set().union(*(view.wire(table).parameters for table in term.arguments.values())))
-            for term in graph.terms
-        ]
+    - `params`: parameters drawn at random, those that are held and what is on the boundary aside.
+    - `tables`: the natural-parameter tables there.
+    - `reads`: the names of the parameters that each term reads.
+    """
+
+    def __init__(self, estimate: Estimate):
+        self.graph, self.chart = estimate.graph, estimate.chart
+        noise = np.random.default_rng(0).normal(0, 0.5, self.chart.size)
+        self.params = self.chart.unflatten(jnp.asarray(noise), estimate.params)
+        self.tables_at = _tables_at(estimate)
+        self.tables = self.tables_at(self.params)
+        self.reads = _parameters_of_terms(self.graph)
 
     def of(self, latents: tuple[str, ...]) -> Symmetry | None:
         """Return the symmetry of latents whose values are exchanged together, if there is one."""
         size = self.graph.latents[latents[0]].support.shape[0]
         if size < 2 or any(_counts_by_value(term, latents) for term in self.graph.terms):
             return None
-        partial: list[dict] = [{}]
+        # each choice of axes that the terms so far allow; the first has the fewest axes
+        choices: list[dict] = [{}]
         for number, names in enumerate(self.reads):
-            partial = [
-                wider
-                for known in partial
-                for wider in self._extended(known, names, size)
-                if self._holds(number, latents, size, wider)
-            ]
-            if not partial:
+            wider = []
+            for choice in choices:
+                for axes in self._extended(choice, names, size):
+                    if self._holds(number, _symmetry(latents, size, axes)):
+                        wider.append(axes)
+            choices = wider
+            if not choices:
                 return None
-        axes = {name: own for name, own in partial[0].items() if own}
-        return Symmetry(latents, size, axes) if axes else None
+        symmetry = _symmetry(latents, size, choices[0])
+        return symmetry if symmetry.axes else None
 
-    def _extended(self, known: dict, names: Sequence[str], size: int):
-        """Yield the ways to choose axes of the parameters of a term, those that are known aside:
-        fewest axes first.
+    def _extended(self, choice: dict, names: Sequence[str], size: int) -> Iterator[dict]:
+        """Yield the ways to choose axes of the parameters of a term, fewest axes first.
+
+        Those that are chosen stay.
         """
-        new = [name for name in names if name not in known]
-        choices = [
-            _subsets(self.graph.parameters[name].shape, size)
-            if name in self.coordinates.charts
-            else [()]
-            for name in new
-        ]
-        for chosen in sorted(itertools.product(*choices), key=lambda own: sum(map(len, own))):
-            yield known | dict(zip(new, chosen, strict=True))
+        new = [name for name in names if name not in choice]
+        subsets = []
+        for name in new:
+            # what is not estimated has no labels to exchange
+            is_free = name in self.chart.charts
+            subsets.append(_subsets(self.graph.parameters[name].shape, size) if is_free else [()])
+        for axes in sorted(itertools.product(*subsets), key=_number_of_axes):
+            yield choice | dict(zip(new, axes, strict=True))
 
-    def _holds(self, number: int, latents: tuple[str, ...], size: int, axes: dict) -> bool:
+    def _holds(self, number: int, symmetry: Symmetry) -> bool:
         """Whether the tables of a term are the old ones with their rows exchanged."""
-        term, symmetry = (
-            self.graph.terms[number],
-            Symmetry(latents, size, {name: own for name, own in axes.items() if own}),
-        )
+        size, term = symmetry.size, self.graph.terms[number]
         circle, swap = np.roll(np.arange(size), 1), np.array([1, 0, *range(2, size)])
         for order in [swap] if size == 2 else [swap, circle]:
             after = self.tables_at(symmetry.relabeled(self.params, order))[number]
-            for named, old, new in zip(term.natural_axes, self.tables[number], after, strict=True):
+            for axes, old, new in zip(term.natural_axes, self.tables[number], after, strict=True):
                 old, new = np.asarray(old), np.asarray(new)
-                for axis, own in enumerate(named):
-                    old = np.take(old, order, axis) if own.source in latents else old
+                for d, axis in enumerate(axes):
+                    if axis.source in symmetry.latents:
+                        old = np.take(old, order, d)
+                # a prior's table has an entry for each entry of its parameter, in any order
                 if term.site.is_prior:
                     old, new = old.sum(), new.sum()
                 tolerance = np.sqrt(np.finfo(new.dtype).eps)
@@ -143,34 +151,58 @@ class _Search:
         return True
 
 
+def _symmetry(latents: tuple[str, ...], size: int, axes: Mapping) -> Symmetry:
+    """Return a symmetry, without the parameters none of whose axes are exchanged."""
+    return Symmetry(latents, size, {name: own for name, own in axes.items() if own})
+
+
+def _parameters_of_terms(graph: FactorGraph) -> list[list[str]]:
+    """Return the names of the parameters that each term reads, sorted."""
+    view, names_of_terms = WiringView(graph), []
+    for term in graph.terms:
+        names: set[str] = set()
+        for table in term.arguments.values():
+            names |= view.wire(table).parameters
+        names_of_terms.append(sorted(names))
+    return names_of_terms
+
+
+def _number_of_axes(choice: Sequence[tuple[int, ...]]) -> int:
+    return sum(map(len, choice))
+
+
 def _counts_by_value(term: Term, latents: tuple[str, ...]) -> bool:
-    """Whether the statistics of a term, not only its tables, vary with the value of a latent: these
-    stay as they are when values are exchanged.
+    """Whether the statistics of a term, not only its tables, vary with the value of a latent.
+
+    They stay as they are when values are exchanged.
     """
-    values = [*term.statistics.inputs.values(), term.base]
-    return any(axis.source in latents for value in values for axis in value.axes)
+    for value in [*term.statistics.inputs.values(), term.base]:
+        if any(axis.source in latents for axis in value.axes):
+            return True
+    return False
 
 
 def _subsets(shape: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """Return the ways to choose axes of a given length, fewest axes first."""
     axes = [axis for axis, length in enumerate(shape) if length == size]
-    return [
-        chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)
-    ]
+    subsets: list[tuple[int, ...]] = []
+    for count in range(len(axes) + 1):
+        subsets += itertools.combinations(axes, count)
+    return subsets
 
 
 def best_order(agreement: np.ndarray) -> np.ndarray:
-    """Return the order, one for each k, that maximizes Σ_k agreement[k, order[k]]: linear
-    assignment.
-    """
+    """Return the order, a value for each k, that maximizes Σ_k agreement[k, order[k]]."""
     order = np.argmax(agreement, axis=1)
+    # where two values have the same favorite: linear assignment
     if len(set(order.tolist())) < len(order):
         rows, columns = assignment.hungarian_algorithm(-jnp.asarray(agreement))
         order = np.asarray(columns)[np.argsort(np.asarray(rows))]
     return order
 
 
-def aligned(
-    symmetry_list: Sequence[Symmetry],
+def with_labels_of_estimate(
+    exchanges: Sequence[Symmetry],
     draws: Mapping[str, np.ndarray],
     agreement: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
@@ -182,10 +214,13 @@ def aligned(
     divergence.
     """
     values = {name: np.array(value) for name, value in draws.items()}
-    for symmetry in symmetry_list:
-        total = np.sum([agreement[name] for name in symmetry.latents], axis=0)
-        for draw, own in enumerate(total):
-            order = best_order(own) if np.isfinite(own).all() else np.arange(symmetry.size)
+    for symmetry in exchanges:
+        in_all = np.sum([agreement[name] for name in symmetry.latents], axis=0)
+        for draw, in_draw in enumerate(in_all):
+            # a refit that failed agrees with nothing
+            if not np.isfinite(in_draw).all():
+                continue
+            order = best_order(in_draw)
             for name, axes in symmetry.axes.items():
                 for axis in axes:
                     values[name][draw] = np.take(values[name][draw], order, axis)

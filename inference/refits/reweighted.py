@@ -1,10 +1,12 @@
-"""EM on the same data with other weights: one program, compiled once, for folds, bootstraps and the
-log-likelihood of single samples.
+"""EM on the same data with other weights: one program, compiled once, for folds, bootstraps, scores
+and the log-likelihood of single samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,86 +19,28 @@ from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.handlers.plates import (
     Plate,
     Plates,
+    Units,
     plate_named,
     plates,
     total_multiplicity,
     units_of,
 )
+from emjax.program.records import Site
 from emjax.run import validation
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
 from emjax.run.result import params_of
+from emjax.run.settings import Settings
 
-# elements are weighted so little that an impossible one cannot swallow the others
+# units are weighted so little that an impossible one cannot swallow the others
 SMALL = 1e-30
 # its multiples modulo one are all different: weights by which to see whether log p is linear in
 # them
 GOLDEN_RATIO = 1.618033988749895
 
 
-class Reweighted(NamedTuple):
-    """A program on one data set whose plate has weights.
-
-    - `compiled`: the program of (weights, the data).
-    - `data`: the data, without the weights.
-    - `plate`: the plate that has weights.
-    """
-
-    compiled: CompiledProgram
-    data: list
-    plate: Plate
-
-    def function(self, name: str, make: Callable) -> Callable:
-        """Return the compiled function of (data, …) that `make(self without its data)` is."""
-        pure = self._replace(data=[])
-
-        def with_data(data, *others):
-            return make(pure._replace(data=data), *others)
-
-        return self.compiled.function(name, lambda: with_data)
-
-    def prepare(self, weights) -> list:
-        """Return everything that depends on the data and the weights alone; pure."""
-        return self.compiled.graph.prepare([weights, *self.data])
-
-    def log_likelihood(self, params, weights):
-        """Return log p(x | params) in nats, each element counted as often as its weight
-        says; pure.
-        """
-        return self.compiled.pure.log_likelihood(params, self.prepare(weights))
-
-    def contributions(self, params, which=True):
-        """Return each element's own log-likelihood in nats, ∂ log p / ∂ weight, and by how much a
-        weighted sum of those in `which` is not log p, relative to the sum of their sizes; pure.
-        """
-        size, dtype = self.plate.size, jnp.result_type(float)
-        outside, found = jax.value_and_grad(self.log_likelihood, argnums=1)(
-            params, jnp.full(size, SMALL, dtype)
-        )
-        weights = jnp.where(which, 1 + jnp.arange(size, dtype=dtype) * GOLDEN_RATIO % 1, 0)
-        own = jnp.where(which, weights * found, 0)
-        error = jnp.abs(self.log_likelihood(params, weights) - outside - own.sum()) / (
-            1 + jnp.abs(own).sum()
-        )
-        return jnp.where(found < IMPOSSIBLE, -jnp.inf, found), jnp.where(
-            (own < IMPOSSIBLE).any(), 0, error
-        )
-
-    def check_independent(self, error, rows) -> None:
-        """Raise `ValueError` if elements are not independent given the parameters: log p is then
-        not linear in their weights, up to rounding.
-        """
-        if not error > np.sqrt(np.finfo(np.asarray(error).dtype).eps):
-            return
-        others = f" beside {', '.join(map(repr, rows))}" if rows else ""
-        raise ValueError(
-            f"The elements of plate '{self.plate.name}'{others} are not independent given the "
-            "parameters: they share latents, so that none has a "
-            "log-likelihood of its own. Name the plate of those latents, and for each plate of "
-            "their rows, which element a row belongs to: "
-            "plate='items', rows={'labels': item}."
-        )
+# ── plates and their units ────────────────────────────────────────────────────────────────────────
 
 
 def plates_of(bound: Bound) -> Plates:
@@ -112,8 +56,9 @@ def plates_of(bound: Bound) -> Plates:
 
 
 def plate_of(bound: Bound, plate: str | None) -> Plate:
-    """Return the plate whose elements are the samples: the one named, or the only outermost one
-    that holds data.
+    """Return the plate whose elements are the samples.
+
+    It is the one named, or the only outermost one that holds data.
     """
     return plate_named(plates_of(bound).plates, plate)
 
@@ -131,18 +76,155 @@ def num_samples_of(bound: Bound, plate: Plate) -> float:
     )
 
 
-def reweighted(bound: Bound, plate: str | None, rows: Mapping | None) -> Reweighted:
-    """Return the program whose plate has weights, on the given data, which are checked.
+def units_in(bound: Bound, plate: str | None, rows: Mapping[str, Any] | None) -> Units:
+    """Return the units of a program: the elements of a plate, with their `rows` of other plates."""
+    return units_of(plates_of(bound).plates, plate, rows)
+
+
+def sites_within(bound: Bound, units: Units) -> list[Site]:
+    """Return the sites that stand within the plates of units."""
+    inside = {units.plate, *units.rows}
+    return [term.site for term in bound.compiled.graph.terms if inside & set(term.site.plates)]
+
+
+# ── a program with weights ────────────────────────────────────────────────────────────────────────
+
+
+class Contributions(NamedTuple):
+    """What each unit contributes to log p.
+
+    - `log_likelihood`: each unit's own log-likelihood in nats; −∞ for one that is impossible.
+    - `outside`: log p of what stands outside of all units, in nats.
+    - `nonlinearity`: by how much a weighted sum of the former and `outside` are not log p, relative
+      to the sum of their sizes; zero where units are independent given the parameters.
+    """
+
+    log_likelihood: Float[Array, "unit"]
+    outside: Float[Array, ""]
+    nonlinearity: Float[Array, ""]
+
+
+@dataclass(frozen=True, eq=False)
+class Reweighted:
+    """A program on one data set whose units have weights: how often each counts.
+
+    - `compiled`: the program of (weights, the data).
+    - `units`: what has weights.
+    - `data`: the data, without the weights.
+    """
+
+    compiled: CompiledProgram
+    units: Units
+    data: list
+
+    def function(self, key: Hashable, asked: Callable) -> Callable:
+        """Return `asked`, a pure function of (self, …), compiled: a function of the others."""
+        without_data = replace(self, data=[])
+
+        def on_data(data, *others: Any):
+            return asked(replace(without_data, data=data), *others)
+
+        return partial(self.compiled.function(key, lambda: on_data), self.data)
+
+    def log_likelihood(self, params: Mapping, weights: Any) -> Float[Array, ""]:
+        """Return log p(x | params) in nats, each unit counted as often as its weight says; pure."""
+        constants = self.compiled.graph.prepare([weights, *self.data])
+        return self.compiled.pure.log_likelihood(params, constants)
+
+    def contributions(self, params: Mapping, which: Any = True) -> Contributions:
+        """Return what each unit contributes, ∂ log p / ∂ weight; pure.
+
+        `which`: the units at which it is seen whether log p is linear in their weights.
+        """
+        size, dtype = self.units.size, jnp.result_type(float)
+        at_weights = jax.value_and_grad(self.log_likelihood, argnums=1)
+        outside, each = at_weights(params, jnp.full(size, SMALL, dtype))
+        weights = jnp.where(which, 1 + jnp.arange(size, dtype=dtype) * GOLDEN_RATIO % 1, 0)
+        parts = jnp.where(which, weights * each, 0)
+        difference = self.log_likelihood(params, weights) - outside - parts.sum()
+        nonlinearity = jnp.abs(difference) / (1 + jnp.abs(parts).sum())
+        # beside an impossible unit the others are lost in rounding
+        nonlinearity = jnp.where((parts < IMPOSSIBLE).any(), 0, nonlinearity)
+        return Contributions(jnp.where(each < IMPOSSIBLE, -jnp.inf, each), outside, nonlinearity)
+
+    def check_independent(self, nonlinearity: Any) -> None:
+        """Raise `ValueError` if units are not independent given the parameters.
+
+        log p is then not linear in their weights, up to rounding. `nonlinearity`: the largest of
+        those seen, as in `Contributions`.
+        """
+        if _is_rounding(nonlinearity):
+            return
+        rows = self.units.rows
+        others = f" beside {', '.join(map(repr, rows))}" if rows else ""
+        raise ValueError(
+            f"The elements of plate '{self.units.plate}'{others} are not independent given the "
+            "parameters: they share latents, so that none has a "
+            "log-likelihood of its own. Name the plate of those latents, and for each plate of "
+            "their rows, which element a row belongs to: "
+            "plate='items', rows={'labels': item}."
+        )
+
+    def check_sum(self, params: Mapping) -> None:
+        """Raise `ValueError` where log p is not the sum over units.
+
+        They are not independent then, or not all that is observed.
+        """
+        at = jax.device_get(self.function("pointwise", Reweighted.contributions)(params))
+        total = at.log_likelihood.sum()
+        share_outside = np.abs(at.outside) / (1 + np.abs(total))
+        if _is_rounding(at.nonlinearity) and _is_rounding(share_outside):
+            return
+        ones = jnp.ones(self.units.size, jnp.result_type(float))
+        at_weights = self.function("log_likelihood", Reweighted.log_likelihood)
+        log_likelihood = float(at_weights(params, ones))
+        raise ValueError(
+            f"The log-likelihood ({log_likelihood:.6g} nats) is not the sum over the elements of "
+            f"{self.units} ({total:.6g}): data outside it are observed, or latents are shared "
+            "among its elements. Pass the plate that holds all data; for each plate of rows that "
+            "look up its elements, say which one each row belongs to: "
+            f"plate='{self.units.plate}', rows={{'labels': item}}; or use method='information' or "
+            "'parametric bootstrap'."
+        )
+
+
+def _is_rounding(error: Any) -> bool:
+    """Whether a relative error is below half the digits; a NaN says nothing, and passes."""
+    return not error > np.sqrt(np.finfo(np.asarray(error).dtype).eps)
+
+
+def reweighted(bound: Bound, units: Units, **changes: Any) -> Reweighted:
+    """Return a program whose units have weights, on its data.
+
+    `changes`: the settings that differ.
+    """
+    ones = jnp.ones(units.size, jnp.result_type(float))
+    key = (units.key, *sorted(changes))
+    weighted = bound.extended(key, units.weighted(bound.compiler.model), ones, **changes)
+    # the first of its data are the weights
+    return Reweighted(weighted.compiled, units, weighted.data[1:])
+
+
+def checked_reweighted(
+    bound: Bound, plate: str | None, rows: Mapping[str, Any] | None
+) -> Reweighted:
+    """Return a program whose plate's elements have weights, on its data, which are checked.
 
     `rows`: {another plate: which element of `plate` each of its elements belongs to}; those count
     as often as that element.
     """
-    known = plates_of(bound).plates
-    units = units_of(known, plate, rows)
-    ones = jnp.ones(units.size, jnp.result_type(float))
-    weighted = bound.extended(units.key, units.weighted(bound.compiler.model), ones)
-    weighted.constants()
-    return Reweighted(weighted.compiled, weighted.data[1:], known[units.plate])
+    weighted = reweighted(bound, units_in(bound, plate, rows))
+    bound.constants()
+    return weighted
+
+
+def from_one_start(settings: Settings) -> dict[str, Any]:
+    """Return the settings that differ where a program is fitted again, from where it was before.
+
+    It starts once, at parameters that it is given.
+    """
+    init = None if isinstance(settings.init, str) else settings.init
+    return {"init": init, "num_restarts": 1, "annealing": ()}
 
 
 def pointwise_log_likelihood(
@@ -164,8 +246,9 @@ def pointwise_log_likelihood(
     `ValueError` for a plate that the program does not have, and where elements are not independent
     given the parameters.
     """
-    data = reweighted(em.on(*args, **kwargs), plate, rows)
-    checked = validation.checked_params(data.compiled.graph, params_of(params), complete=True)
-    contributions, error = data.function("pointwise", Reweighted.contributions)(data.data, checked)
-    data.check_independent(error, rows)
-    return contributions
+    weighted = checked_reweighted(em.on(*args, **kwargs), plate, rows)
+    graph = weighted.compiled.graph
+    checked = validation.checked_params(graph, params_of(params), complete=True)
+    contributions = weighted.function("pointwise", Reweighted.contributions)(checked)
+    weighted.check_independent(contributions.nonlinearity)
+    return contributions.log_likelihood

@@ -5,7 +5,7 @@ named dimensions.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -18,10 +18,15 @@ from numpyro import handlers
 from emjax.em import EM, EMResult
 from emjax.graph.factor_graph import FactorGraph
 from emjax.program.handlers.plates import Plates
-from emjax.refits.reweighted import plates_of, reweighted
+from emjax.refits.reweighted import (
+    Contributions,
+    Reweighted,
+    checked_reweighted,
+    plates_of,
+    sites_within,
+)
 from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values
-from emjax.run import validation
 from emjax.run.annotations import Draws
 from emjax.run.bound import Bound
 
@@ -57,30 +62,16 @@ def to_arviz(
     """
     arviz, xarray = _arviz()
     bound = em.on(*args, **kwargs)
-    graph, plates = bound.compiled.graph, plates_of(bound)
-    params = validation.checked_params(graph, result.params, complete=True)
-    drawn = (
-        {name: value[None] for name, value in params.items()}
-        if draws is None
-        else _checked_draws(graph, draws)
-    )
-    named = _Named(xarray, graph, plates)
-    latent = {
-        f"{name}_probability": (value, named.latent(name, value.ndim))
-        for name, value in bound.posterior(params).items()
-    }
+    params = bound.checked(result.params)
+    drawn = {name: value[None] for name, value in params.items()}
+    if draws is not None:
+        drawn = _checked_draws(bound.compiled.graph, draws)
+    named = _Named(xarray, bound.compiled.graph, plates_of(bound))
     groups = {
-        "posterior": named.dataset(
-            {name: (value[None], (*DRAWS, *named.parameter(name))) for name, value in drawn.items()}
-        ),
-        "latent_posterior": named.dataset(latent),
+        "posterior": named.draws(drawn),
+        "latent_posterior": named.latents(bound.posterior(params)),
         "log_likelihood": named.dataset(_log_likelihood(bound, drawn, plate, rows)),
-        "observed_data": named.dataset(
-            {
-                name: (value, named.site(name, value.ndim, is_series))
-                for name, (value, is_series) in _observed(bound, params).items()
-            }
-        ),
+        "observed_data": named.observed(_observed(bound, params)),
     }
     if draws is None and len(result.objective):
         groups["sample_stats"] = named.dataset({"lp": (result.objective[-1:][None], DRAWS)})
@@ -90,11 +81,9 @@ def to_arviz(
         "status": str(result.status),
         "num_steps": int(result.num_steps),
     }
-    groups = {
-        name: dataset
-        for name, dataset in groups.items()
-        if dataset.data_vars or name == "posterior"
-    }
+    for name in list(groups):
+        if name != "posterior" and not groups[name].data_vars:
+            del groups[name]
     if hasattr(arviz, "InferenceData"):
         return arviz.InferenceData(**groups, warn_on_custom_groups=False)
     return xarray.DataTree.from_dict(groups)
@@ -103,9 +92,8 @@ def to_arviz(
 def _arviz():
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # ArviZ announces its next version whenever it is imported
+            # ArviZ announces its next version whenever it is imported
+            warnings.simplefilter("ignore", FutureWarning)
             import arviz
             import xarray
     except ImportError as error:
@@ -120,51 +108,81 @@ class _Named:
         self.xarray, self.graph, self.plates = xarray, graph, plates
         self.parameters = parameter_dimensions(graph)
 
-    def site(self, name: str, rank: int, is_series: bool) -> tuple[str | None, ...]:
-        """Return the names of the axes of a sample site's value."""
-        axes = self.plates.axes.get(name, {})
-        names = [axes.get(d - rank) for d in range(rank)]
-        return ("time", *names[1:]) if is_series and names and names[0] is None else tuple(names)
+    # ── data sets ─────────────────────────────────────────────────────────────────────────────────
 
-    def latent(self, name: str, rank: int) -> tuple[str | None, ...]:
-        """Return the names of the axes of a latent's posterior."""
-        latent = self.graph.latents[name]
-        event = latent.support.ndim - 1
-        return (*self.site(name, rank - 1 + event, latent.is_series)[: rank - 1], name)
+    def draws(self, drawn: Mapping[str, Any]) -> Any:
+        """Return draws of the parameters, {name: (draw, …)}, as those of one chain."""
+        variables = {}
+        for name, value in drawn.items():
+            variables[name] = value[None], (*DRAWS, *self._of_parameter(name))
+        return self.dataset(variables)
 
-    def parameter(self, name: str) -> tuple[str | None, ...]:
-        """Return the names of a parameter's axes: latents, else plates."""
-        own = self.parameters[name]
-        plates = self.site(name, len(own), False)
-        return tuple(
-            source or (plate if plate not in own else None)
-            for source, plate in zip(own, plates, strict=True)
-        )
+    def latents(self, posteriors: Mapping[str, Any]) -> Any:
+        """Return the posteriors of latents."""
+        variables = {}
+        for name, value in posteriors.items():
+            variables[f"{name}_probability"] = value, self._of_latent(name, value.ndim)
+        return self.dataset(variables)
 
-    def dataset(self, variables: Mapping[str, tuple[Any, tuple[str | None, ...]]]):
-        """Return a data set of {name: (array, its dimensions)}; a dimension without a name, or of
-        two sizes, is called `…_dim_0`.
+    def observed(self, values: Mapping[str, tuple[Any, bool]]) -> Any:
+        """Return what was observed, {site: (its value, whether it is in a `scan`)}."""
+        variables = {}
+        for name, (value, is_series) in values.items():
+            variables[name] = value, self._of_site(name, value.ndim, is_series)
+        return self.dataset(variables)
+
+    def dataset(self, variables: Mapping[str, tuple[Any, Sequence[str | None]]]) -> Any:
+        """Return a data set of {name: (array, its dimensions)}.
+
+        A dimension without a name, or of two sizes, is called `…_dim_0`.
         """
         sizes: dict[str, int] = {}
         arrays = {}
-        for name, (array, dims) in variables.items():
-            array, own = np.asarray(array), []
-            rest = len(dims) - len([dim for dim in dims if dim in DRAWS])
+        for name, (value, dims) in variables.items():
+            array, names = np.asarray(value), []
+            first = sum(dim in DRAWS for dim in dims)
             for d, (dim, size) in enumerate(zip(dims, array.shape, strict=True)):
-                if dim is None or dim in own or dim in variables or sizes.get(dim, size) != size:
-                    dim = f"{name}_dim_{d - (len(dims) - rest)}"
+                if dim is None or dim in names or dim in variables or sizes.get(dim, size) != size:
+                    dim = f"{name}_dim_{d - first}"
                 sizes[dim] = size
-                own.append(dim)
-            arrays[name] = (own, array)
-        return self.xarray.Dataset(
-            arrays, {dim: self._values(dim, size) for dim, size in sizes.items()}
-        )
+                names.append(dim)
+            arrays[name] = (names, array)
+        values = {dim: self._values(dim, size) for dim, size in sizes.items()}
+        return self.xarray.Dataset(arrays, values)
 
     def _values(self, dim: str, size: int) -> np.ndarray:
-        if dim in self.graph.latents or dim.removeprefix("next_") in self.graph.latents:
+        """Return what the positions along a dimension are called: a latent's values, or 0, 1, …"""
+        if dim.removeprefix("next_") in self.graph.latents or dim in self.graph.latents:
             values = support_values(self.graph, dim)
-            return values if len(values) == size else np.arange(size)
+            if len(values) == size:
+                return values
         return np.arange(size)
+
+    # ── the names of axes ─────────────────────────────────────────────────────────────────────────
+
+    def _of_site(self, name: str, rank: int, is_series: bool) -> tuple[str | None, ...]:
+        """Return the names of the axes of a sample site's value."""
+        axes = self.plates.axes.get(name, {})
+        names = [axes.get(d - rank) for d in range(rank)]
+        if is_series and names and names[0] is None:
+            names[0] = "time"
+        return tuple(names)
+
+    def _of_latent(self, name: str, rank: int) -> tuple[str | None, ...]:
+        """Return the names of the axes of a latent's posterior."""
+        latent = self.graph.latents[name]
+        # its posterior has an axis of values in place of the axes of its own event
+        event = latent.support.ndim - 1
+        return (*self._of_site(name, rank - 1 + event, latent.is_series)[: rank - 1], name)
+
+    def _of_parameter(self, name: str) -> tuple[str | None, ...]:
+        """Return the names of a parameter's axes: latents, else plates."""
+        latents = self.parameters[name]
+        plates = self._of_site(name, len(latents), False)
+        names = []
+        for latent, plate in zip(latents, plates, strict=True):
+            names.append(latent or (plate if plate not in latents else None))
+        return tuple(names)
 
 
 def _checked_draws(graph: FactorGraph, draws) -> dict:
@@ -174,57 +192,50 @@ def _checked_draws(graph: FactorGraph, draws) -> dict:
             f"{list(graph.names)}."
         )
     arrays = {name: jnp.asarray(value) for name, value in draws.items()}
-    counts = {name: array.shape[:1] for name, array in arrays.items()}
+    are_as_many = len({array.shape[:1] for array in arrays.values()}) <= 1
     for name, array in arrays.items():
-        if (
-            array.shape[1:] != graph.parameters[name].shape
-            or len(set(counts.values())) > 1
-            or not array.ndim
-        ):
+        shape = graph.parameters[name].shape
+        if not are_as_many or not array.ndim or array.shape[1:] != shape:
             raise ValueError(
-                f"draws['{name}'] must have shape (draw, "
-                f"{', '.join(map(str, graph.parameters[name].shape))}), with as many draws as the "
-                "others, not "
-                f"{array.shape}."
+                f"draws['{name}'] must have shape (draw, {', '.join(map(str, shape))}), with as "
+                f"many draws as the others, not {array.shape}."
             )
     return arrays
 
 
 def _log_likelihood(bound: Bound, drawn, plate, rows) -> dict:
-    """Return the log-likelihood of each element of a plate under each draw, named after the only
-    site observed in it.
+    """Return the log-likelihood of each element of a plate under each draw.
+
+    It is named after the only site observed in the plate.
     """
     try:
-        whole = reweighted(bound, plate, rows)
-        found, error = whole.function(
-            "draws", lambda pure, drawn: jax.lax.map(pure.contributions, drawn)
-        )(whole.data, drawn)
-        whole.check_independent(jnp.max(error), rows)
+        weighted = checked_reweighted(bound, plate, rows)
+        contributions = weighted.function("draws", _contributions)(drawn)
+        weighted.check_independent(jnp.max(contributions.nonlinearity))
     except ValueError:
         if plate is not None:
             raise
         return {}
-    inside = {whole.plate.name, *(rows or {})}
-    observed = {
-        term.site.name
-        for term in whole.compiled.graph.terms
-        if term.site.is_observed and inside & set(term.site.plates)
-    }
-    name = next(iter(observed)) if len(observed) == 1 else "observed"
-    return {name: (found[None], (*DRAWS, whole.plate.name))}
+    units = weighted.units
+    observed = {site.name for site in sites_within(bound, units) if site.is_observed}
+    name = observed.pop() if len(observed) == 1 else "observed"
+    return {name: (contributions.log_likelihood[None], (*DRAWS, units.plate))}
+
+
+def _contributions(weighted: Reweighted, drawn: Mapping) -> Contributions:
+    """Return what each element contributes under each draw, draws first."""
+    return jax.lax.map(weighted.contributions, drawn)
 
 
 def _observed(bound: Bound, params) -> dict:
     """Return {site: (its observed value, whether it is in a `scan`)}."""
+    program = handlers.substitute(bound.compiler.model, data=dict(params))
+    # the data were checked when they were bound
     with numpyro.validation_enabled(False):
-        ran = handlers.trace(
-            handlers.seed(
-                handlers.substitute(bound.compiler.model, data=dict(params)), jax.random.key(0)
-            )
-        ).get_trace(*bound.args, **bound.kwargs)
-    series = {name for name, site in ran.items() if site.get("_control_flow_done")}
-    return {
-        name: (site["value"], name in series)
-        for name, site in ran.items()
-        if site["type"] == "sample" and site["is_observed"]
-    }
+        seeded = handlers.seed(program, jax.random.key(0))
+        sites = handlers.trace(seeded).get_trace(*bound.args, **bound.kwargs)
+    observed = {}
+    for name, site in sites.items():
+        if site["type"] == "sample" and site["is_observed"]:
+            observed[name] = site["value"], bool(site.get("_control_flow_done"))
+    return observed

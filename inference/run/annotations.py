@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from emjax.run.acceleration import Accelerator
     from emjax.run.result import EMResult
 
     Params = Mapping[str, Any] | EMResult
     Draws = Mapping[str, Any]
+    Acceleration = str | Accelerator | None
     Real = float
     Whole = int
 else:
-    Params = Draws = Real = Whole = Any
+    Params = Draws = Acceleration = Real = Whole = Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +17,33 @@ BATCH_BYTES = 2**25
 
 
 def batch_size(graph: FactorGraph) -> int:
-    """Return how many runs to compute side by side: as many as their tables of elements × values
-    fit in 32 MB, at least one.
+    """Return how many runs to compute side by side, at least one.
+
+    As many as their tables of elements × values fit in 32 MB.
     """
-    elements = [
-        math.prod(term.elements) * math.prod(axis.size for axis in term.latent_axes)
-        for term in graph.terms
-    ]
-    return max(1, BATCH_BYTES // (16 * max(sum(elements), 1)))
+    num_cells = 0
+    for term in graph.terms:
+        num_cells += math.prod(term.elements) * math.prod(axis.size for axis in term.latent_axes)
+    return max(1, BATCH_BYTES // (16 * max(num_cells, 1)))
 
 
-def in_batches(function: Callable, inputs, size: int):
-    """Return function over the leading axis of `inputs`, `size` of them at a time: one compilation,
-    whatever the number.
+def in_batches(function: Callable, inputs: Any, size: int) -> Any:
+    """Return a function over the leading axis of `inputs`, `size` of them at a time.
+
+    There is one compilation, whatever their number.
     """
     number = len(jax.tree.leaves(inputs)[0])
     size = min(size, number)
     num_batches = -(-number // size)
-    padded = jax.tree.map(
-        lambda x: jnp.concatenate([x, x[:1].repeat(num_batches * size - number, 0)]).reshape(
-            num_batches, size, *x.shape[1:]
-        ),
-        inputs,
-    )
-    outputs = jax.lax.map(jax.vmap(function), padded)
-    return jax.tree.map(lambda x: x.reshape(num_batches * size, *x.shape[2:])[:number], outputs)
+    num_missing = num_batches * size - number
+
+    def batches(x):
+        # the last batch is filled up with the first input, whose output is dropped again
+        padded = jnp.concatenate([x, x[:1].repeat(num_missing, 0)])
+        return padded.reshape(num_batches, size, *x.shape[1:])
+
+    def in_a_row(x):
+        return x.reshape(num_batches * size, *x.shape[2:])[:number]
+
+    outputs = jax.lax.map(jax.vmap(function), jax.tree.map(batches, inputs))
+    return jax.tree.map(in_a_row, outputs)

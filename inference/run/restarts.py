@@ -14,9 +14,13 @@ from emjax.run.loop import RUNNING, Status, has_failed
 
 
 class Optimum(NamedTuple):
-    """One of the distinct optima of a report: its objective in nats, the starts that came there,
-    the first best of them, its parameters, and whether it is degenerate: a scale has collapsed, or
-    the objective is not finite.
+    """One of the distinct optima that several starts came to.
+
+    - `objective`: in nats.
+    - `starts`: those that came there, the best first.
+    - `best`: the first of them.
+    - `params`: its parameters.
+    - `degenerate`: whether a scale has collapsed, or the objective is not finite.
     """
 
     objective: float
@@ -48,17 +52,19 @@ class Restarts(eqx.Module):
 
     @property
     def best(self) -> int:
-        """The start with the largest objective of those that did not fail: not degenerate, no
-        decrease (of all, if all did).
+        """The start with the largest objective of those that did not fail; of all, if all did.
+
+        One fails that is degenerate, or whose objective decreased.
         """
-        finite = np.where(np.isnan(self.objective), -np.inf, self.objective)
-        return int(np.lexsort((finite, ~(self.degenerate | has_failed(self.status))))[-1])
+        is_good = ~(self.degenerate | has_failed(self.status))
+        height = np.where(np.isnan(self.objective), -np.inf, self.objective)
+        # the last key counts first: good ones come last, and of these the highest
+        return int(np.lexsort((height, is_good))[-1])
 
     def with_degenerate(self, start: int) -> Restarts:
         """Return the same, one more start being degenerate."""
-        return replace(
-            self, degenerate=self.degenerate | (np.arange(len(self.degenerate)) == start)
-        )
+        is_start = np.arange(len(self.degenerate)) == start
+        return replace(self, degenerate=self.degenerate | is_start)
 
     def optima(self, tolerance: float = 1e-6) -> list[Optimum]:
         """Return the distinct optima, the best first and degenerate ones last.
@@ -67,63 +73,56 @@ class Restarts(eqx.Module):
         |objective|): components may be permuted. Starts that were running still, or stopped at
         max_steps, are left out unless they are degenerate.
         """
-        found: list[Optimum] = []
-        counted = np.flatnonzero(
-            self.degenerate | ((self.status == Status.CONVERGED) & np.isfinite(self.objective))
-        )
+        is_at_optimum = (self.status == Status.CONVERGED) & np.isfinite(self.objective)
+        height = np.nan_to_num(self.objective, nan=-np.inf)
         order = sorted(
-            counted,
-            key=lambda i: (self.degenerate[i], -np.nan_to_num(self.objective[i], nan=-np.inf)),
+            np.flatnonzero(self.degenerate | is_at_optimum).tolist(),
+            key=lambda start: (self.degenerate[start], -height[start]),
         )
         groups: list[list[int]] = []
-        for i in order:
-            first = groups[-1][0] if groups else None
-            same = (
-                first is not None
-                and self.degenerate[first] == self.degenerate[i]
-                and (
-                    self.degenerate[i]
-                    or self.objective[first] - self.objective[i]
-                    <= tolerance * (1 + abs(self.objective[first]))
-                )
-            )
-            groups[-1].append(int(i)) if same else groups.append([int(i)])
-        for group in groups:
-            params = {name: np.asarray(value)[group[0]] for name, value in self.params.items()}
-            found.append(
-                Optimum(
-                    float(self.objective[group[0]]),
-                    np.asarray(group),
-                    group[0],
-                    params,
-                    bool(self.degenerate[group[0]]),
-                )
-            )
-        return found
+        for start in order:
+            if groups and self._is_one_optimum(groups[-1][0], start, tolerance):
+                groups[-1].append(start)
+            else:
+                groups.append([start])
+        return [self._optimum(starts) for starts in groups]
+
+    def _is_one_optimum(self, first: int, second: int, tolerance: float) -> bool:
+        """Whether two starts came to one optimum, the first no lower than the second."""
+        if self.degenerate[first] or self.degenerate[second]:
+            return bool(self.degenerate[first] and self.degenerate[second])
+        apart = self.objective[first] - self.objective[second]
+        return bool(apart <= tolerance * (1 + abs(self.objective[first])))
+
+    def _optimum(self, starts: Sequence[int]) -> Optimum:
+        """Return the optimum that some starts came to, the best of them first."""
+        best = starts[0]
+        params = {name: np.asarray(value)[best] for name, value in self.params.items()}
+        degenerate = bool(self.degenerate[best])
+        return Optimum(float(self.objective[best]), np.asarray(starts), best, params, degenerate)
 
     def __str__(self) -> str:
         optima = self.optima()
         lines = [f"{len(self.objective)} starts", "   objective (nats)   starts   share"]
         for optimum in optima:
             value = "degenerate" if optimum.degenerate else f"{optimum.objective:.6f}"
-            lines.append(
-                f"{value:>19}   {len(optimum.starts):>6}   "
-                f"{len(optimum.starts) / len(self.objective):>5.0%}"
-            )
+            number = len(optimum.starts)
+            lines.append(f"{value:>19}   {number:>6}   {number / len(self.objective):>5.0%}")
         return "\n".join([*lines, *self._others(optima)])
 
     def _others(self, optima: Sequence[Optimum]) -> list[str]:
-        counted = {i for optimum in optima for i in optimum.starts}
-        others = [i for i in range(len(self.objective)) if i not in counted]
-        excluded = sum(self.objective[i] == -np.inf for i in others)
-        running = sum(self.status[i] in (RUNNING, Status.MAX_STEPS) for i in others)
-        decreased = sum(self.status[i] == Status.OBJECTIVE_DECREASED for i in others)
-        return [
-            f"{count:>6} {what}"
-            for count, what in (
-                (excluded, "excluded by the program: zero likelihood at the start"),
-                (running, "not converged"),
-                (decreased, "stopped by a decrease"),
-            )
-            if count
-        ]
+        """Return a line for each reason why starts came to no optimum."""
+        is_other = np.ones(len(self.objective), bool)
+        for optimum in optima:
+            is_other[optimum.starts] = False
+        counts = {
+            "excluded by the program: zero likelihood at the start": self.objective == -np.inf,
+            "not converged": np.isin(self.status, (RUNNING, Status.MAX_STEPS)),
+            "stopped by a decrease": self.status == Status.OBJECTIVE_DECREASED,
+        }
+        lines = []
+        for reason, applies in counts.items():
+            number = (applies & is_other).sum()
+            if number:
+                lines.append(f"{number:>6} {reason}")
+        return lines

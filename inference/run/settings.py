@@ -32,7 +32,7 @@ class Settings:
     tol: Any
     stop: str
     max_steps: Any
-    acceleration: str | Accelerator | None
+    acceleration: Any
     polish: str | None
     num_restarts: Any
     short_steps: Any

@@ -14,9 +14,10 @@ from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from emjax import EM
-from emjax.certificates import diagnosis
-from emjax.certificates.coordinates import coordinates
-from emjax.certificates.curvature import check_finite, largest_eigenvalues
+from emjax.certificates import diagnose
+from emjax.certificates.curvature import check_finite
+from emjax.certificates.eigenvalues import largest_eigenvalues
+from emjax.certificates.estimate import Estimate
 from emjax.certificates.occupancy import duplicates, expected_counts
 from emjax.e_step.e_step import e_step
 from emjax.e_step.instance import instance_of
@@ -108,23 +109,22 @@ def test_the_derivative_of_em_is_one_less_the_part_of_the_information_that_is_ob
     itself.
     """
     em, result, found = two
-    bound = em.on(X)
-    compiled, (params, constants) = bound.compiled, bound.at(result.params)
-    own = coordinates(compiled.graph, compiled.maximizers, params)
-    seen = jax.device_get(diagnosis._all_seen(compiled, own)(params, constants))
-    expected = np.eye(5) - np.linalg.inv(-seen["hessian of Q"]) @ -seen["hessian"]
-    np.testing.assert_allclose(seen["derivative of EM"].T, expected, atol=1e-6)
+    estimate = Estimate.of(em.on(X), result)
+    chart, params = estimate.chart, estimate.params
+    second = diagnose.derivatives_at(estimate).second
+    expected = np.eye(5) - np.linalg.inv(-second.hessian_of_q) @ -second.hessian
+    np.testing.assert_allclose(second.derivative_of_em.T, expected, atol=1e-6)
     state = em.init(KEY, X)
 
     def updated(vector):
-        return own.flatten(
-            em.update(replace(state, params=own.unflatten(vector, params)), X)[0].params
+        return chart.flatten(
+            em.update(replace(state, params=chart.unflatten(vector, params)), X)[0].params
         )
 
     np.testing.assert_allclose(
-        jax.jit(jax.jacfwd(updated))(own.flatten(params)), seen["derivative of EM"].T, atol=1e-10
+        jax.jit(jax.jacfwd(updated))(chart.flatten(params)), second.derivative_of_em.T, atol=1e-10
     )
-    np.testing.assert_allclose(np.linalg.eigvalsh(seen["hessian"]), found.eigenvalues, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.eigvalsh(second.hessian), found.eigenvalues, rtol=1e-6)
 
 
 def test_what_is_not_in_closed_form_converges_at_its_own_rate():
@@ -166,7 +166,7 @@ def test_what_is_not_in_closed_form_converges_at_its_own_rate():
 
 def test_many_coordinates_are_diagnosed_without_their_matrices(two, monkeypatch):
     _, result, dense = two
-    monkeypatch.setattr(diagnosis, "LARGEST_DENSE", 4)
+    monkeypatch.setattr(diagnose, "LARGEST_DENSE", 4)
     found = EM(mixture, tol=0.0).diagnose(result.params, X)  # params in place of a result
     assert (
         found.is_local_maximum

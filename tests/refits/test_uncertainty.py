@@ -18,11 +18,13 @@ from scipy import stats
 
 from emjax import EM, Status, labeled, standard_errors
 from emjax.certificates.coordinates import coordinates, num_free_parameters
-from emjax.certificates.curvature import gradient_and_hessian, objective_along
+from emjax.certificates.curvature import gradient_and_hessian
+from emjax.certificates.estimate import Estimate
+from emjax.certificates.neighborhood import Neighborhood
 from emjax.refits import uncertainty
 from emjax.refits.bootstrap import Refits, simulated
-from emjax.refits.relabeling import Symmetry, aligned, best_order
-from emjax.refits.uncertainty import interval_within
+from emjax.refits.relabeling import Symmetry, best_order, symmetries, with_labels_of_estimate
+from emjax.refits.standard_errors import interval_within
 
 KEY = jax.random.key(0)
 
@@ -546,10 +548,8 @@ def test_a_bootstrap_of_sequences_draws_sequences_and_simulates_them_in_time(fit
 
 def test_the_symmetry_of_a_chain_exchanges_both_axes_of_its_transitions(fitted_chain):
     em, result = fitted_chain
-    bound = em.on(Y)
-    compiled, (params, constants) = bound.compiled, bound.at(result.params)
-    own = coordinates(compiled.graph, compiled.maximizers, params)
-    (symmetry,) = uncertainty._symmetries(compiled, own, params, constants)
+    estimate = Estimate.of(em.on(Y), result)
+    (symmetry,), params = symmetries(estimate), estimate.params
     assert symmetry == Symmetry(("state",), 2, {"start": (0,), "transition": (0, 1), "rate": (0,)})
     other = symmetry.relabeled(params, [1, 0])
     np.testing.assert_allclose(other["transition"], np.asarray(params["transition"])[::-1, ::-1])
@@ -573,7 +573,7 @@ def test_a_planted_permutation_is_undone():
         for name, value in symmetry.relabeled(estimate, order).items():
             draws[name].append(np.asarray(value))
         agreement.append(posterior.T @ posterior[:, order])
-    found = aligned(
+    found = with_labels_of_estimate(
         [symmetry],
         {name: np.stack(value) for name, value in draws.items()},
         {"z": np.stack(agreement)},
@@ -626,11 +626,12 @@ def symmetric_or_not(x, how):
     ],
 )
 def test_a_program_says_itself_which_values_can_be_exchanged(how, expected):
-    compiled = EM(symmetric_or_not).on(X[:4], how).compiled
+    bound = EM(symmetric_or_not).on(X[:4], how)
+    compiled = bound.compiled
     params = {name: np.ones(p.shape) for name, p in compiled.graph.parameters.items()}
-    own = coordinates(compiled.graph, compiled.maximizers)
+    chart = coordinates(compiled.graph, compiled.maximizers)
     constants = compiled.prepare([jnp.asarray(X[:4])])
-    found = uncertainty._symmetries(compiled, own, params, constants)
+    found = symmetries(Estimate(bound, params, constants, chart))
     assert [(symmetry.latents, dict(symmetry.axes)) for symmetry in found] == expected
 
 
@@ -658,7 +659,7 @@ def test_intervals_cover_as_often_as_they_say(fitted_mixture):
     def fitted(x):
         params = jax.lax.fori_loop(0, 40, lambda _, state: em.update(state, x)[0], state).params
         _, hessian = gradient_and_hessian(
-            objective_along(compiled.graph, own, params, compiled.graph.prepare([x])),
+            Neighborhood(compiled.pure, own, params, compiled.graph.prepare([x])).objective,
             own.flatten(params),
         )
         covariance = jnp.linalg.inv(-hessian)
