@@ -83,6 +83,7 @@ def blocks_of(instance: Instance) -> Blocks | None:
     """Return how to cut an instance; None where nothing is gained, or its terms run apart."""
     bytes_per_block = BLOCK_BYTES.get(jax.default_backend(), BLOCK_BYTES_ELSEWHERE)
     sizes = {latent.shape[0] for latent in instance.latents.values() if latent.shape}
+    # along the longest plate that can be cut, where there is most to gain
     for size in sorted(sizes, reverse=True):
         axes = _axes_along(instance, size)
         if not axes:
@@ -121,6 +122,7 @@ def _axes_along(instance: Instance, size: int) -> dict[int, int]:
         sources = {axis.source for axis in term.latent_axes}
         if not sources & along:
             continue
+        # a term that couples them with other latents would be in several blocks
         if not sources <= along:
             return {}
         axis = _axis_along(term, instance.latents, size)

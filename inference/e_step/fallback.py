@@ -31,6 +31,7 @@ def value_and_gradient(function: Callable, argument: Any, plain: bool = False) -
         (value, margin), (gradient, lost) = jax.value_and_grad(
             perturbed, argnums=(0, 1), has_aux=True
         )(argument, jnp.zeros(()))
+        # `lost` bounds, in units of the smallest number, what probabilities below it would add
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
     return fast_or_plain(derived)
@@ -43,6 +44,7 @@ def fast_or_plain(function: Callable) -> Any:
     """
     fast = FastForms()
     result, margin = function(fast)
+    # no fast form applied: the plain one was computed, and nothing has to be compiled beside it
     if not fast.is_taken:
         return result
     # what underflows is less than `tiny`; beside the margin, it must be no more than rounding

@@ -36,7 +36,10 @@ class Instance:
     @property
     def tables(self) -> list[list]:
         """The natural-parameter tables as plain arrays."""
-        return [[jnp.asarray(table.array) for table in tables] for tables in self.naturals]
+        arrays = []
+        for tables in self.naturals:
+            arrays.append([jnp.asarray(table.array) for table in tables])
+        return arrays
 
     def at(self, tables: Sequence[Sequence]) -> Instance:
         """Return the instance at other natural-parameter tables, plain arrays."""
@@ -61,6 +64,7 @@ def instance_of(
     terms = [*graph.terms, *graph.predicted] if predicted else list(graph.terms)
     if which is not None:
         terms = [term for term in terms if which(term)]
+    # what no observation depends on sums to one, and only its own posterior reads it
     left_out = set() if predicted else {term.site.name for term in graph.predicted}
     latents = {}
     for order, name in enumerate(graph.latents):

@@ -77,10 +77,12 @@ def cells(
     is_one = value.is_static and not value.axes and bool((value.array == 1).all())
     if not (is_one or statistic.indicator) or value.axes:
         return None
+    # nothing that is read or gated: the product is the table itself, summed as any other
     if is_one and not table.row_axes:
         return None
     if _varies_beyond(table, value, kept, rank) or any(n != 1 for n in table.compact):
         return None
+    # rows in order are no lookup: read out, they are an axis of the elements
     table = without_rows(table, [axis for axis in table.row_axes if isinstance(axis.index, Affine)])
     if any(n != 1 for n in table.compact):
         return None
@@ -245,10 +247,13 @@ class _Product:
 
 def _side_by_side(products: Sequence[_Product], names: Sequence):
     """Return the sum of products as one matrix product of all statistics and all tables."""
-    rows = [label for label in names if any(label in product.rows for product in products)]
-    columns = [label for label in names if any(label in product.columns for product in products)]
+    varying_rows = set().union(*(product.rows for product in products))
+    varying_columns = set().union(*(product.columns for product in products))
+    rows = [label for label in names if label in varying_rows]
+    columns = [label for label in names if label in varying_columns]
     features = [product.features(rows) for product in products]
     weights = [product.weights(columns) for product in products]
+    # a statistic or a table that does not vary along all of these is repeated in the matrix
     height = np.broadcast_shapes(*(f.shape[:-1] for f in features))
     width = np.broadcast_shapes(*(w.shape[1:] for w in weights))
     left, right = [], []

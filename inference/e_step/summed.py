@@ -56,6 +56,7 @@ def summed(blocks: Blocks, log_z: Callable, with_statistics: bool) -> tuple[Expe
             operands,
         )
 
+    # what is not cut counts once, whatever the number of blocks
     rest, margin, _ = derived(lambda tables, _: log_z(blocks.rest, tables))(blocks.rest.tables, [])
     zeros: tuple = ([], [])
     if with_statistics:
@@ -64,6 +65,7 @@ def summed(blocks: Blocks, log_z: Callable, with_statistics: bool) -> tuple[Expe
     total, margin, of_rows = jax.lax.fori_loop(0, blocks.size // blocks.rows, step, so_far)
     if with_statistics:
         total = Expected(total.log_partition, pull(total.statistics)[0])
+    # the last rows, where blocks leave a remainder: fewer rows are another program
     if tail := blocks.size % blocks.rows:
         start = blocks.size - tail
         total, margin, of_rows = added(
@@ -117,7 +119,10 @@ class _Tables:
         """Return the tables of each term of a block from the shared ones and those in rows."""
         shared, in_rows = iter(shared), iter(in_rows)
         flat = iter([next(shared if is_shared else in_rows) for is_shared in self.is_shared])
-        return [[next(flat) for _ in tables] for tables in part.naturals]
+        of_terms = []
+        for tables in part.naturals:
+            of_terms.append([next(flat) for _ in tables])
+        return of_terms
 
     def with_rest(self, shared: Sequence, in_rows: Sequence, rest: Sequence) -> list[list]:
         """Return what belongs to the tables of all terms, in their order."""
@@ -133,6 +138,7 @@ def _value_and_gradient(function: Callable) -> Callable:
 
     `function(a, b)` is (value, margin); the result (Expected, margin, gradient).
     """
+    # one reverse pass for both gradients
     both = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)
 
     def derived(*arguments):

@@ -76,6 +76,7 @@ def term_factor(
     `fast`: leave to take fast forms; `defer`: the axis of its elements along which it is to be
     computed a stretch at a time, if it is no lookup.
     """
+    # along the other elements all is summed already: no latent distinguishes them
     axes = tuple(axis.placed(term.kept) for axis in term.latent_axes)
     shape = tuple(term.elements[d] for d in term.kept)
     values = _values(term, tables, fast, defer)

@@ -80,6 +80,7 @@ class TableAlgebra:
         if self.chains == "parallel":
             return log_sum_in_parallel(chain, self.temperature)
         checkpointed = self.chains == "checkpointed"
+        # small chains are not worth compiling in two forms
         work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
         may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
         if may_be_scaled and chain.length > chain.order and work >= guards.FEWEST_FAST:
@@ -124,6 +125,7 @@ def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:
     entries = variable.count * variable.size
     if entries < guards.FEWEST_FAST or joint.axes or not joint.factors:
         return False
+    # by less than half, the exponentials that are saved would not be worth a second form
     if 2 * sum(factor.cells.table.size for factor in joint.factors) > entries:
         return False
     return variable.multiplicity is None or all(f.without_multiplicity for f in joint.factors)

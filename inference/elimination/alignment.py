@@ -65,6 +65,7 @@ def laid_out(
     order = permutation(along.index, factor.shape, variable.shape)
     if order is not None:
         return _transposed(factor, order, variable)
+    # rows of one element that meet different elements of another latent do not add up to one table
     for axis in factor.axes:
         if any(v and not known for v, known in zip(axis.varies, along.varies, strict=True)):
             return None
@@ -149,10 +150,12 @@ def _parent(
             return None
         return Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape))
     if axis.index.key == along.index.key:
+        # both read the same numbers: each element meets the one of its own number
         if variable.count <= num_parents:
             return Affine.identity(variable.shape)
         return _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
     if isinstance(axis.index, Dense) and isinstance(along.index, Dense):
+        # the other is read through this one, `parent[child[row]]`, whatever the data are
         outer = axis.index.before(along.index)
         if outer is not None:
             return _on_elements(outer, variable.shape)

@@ -133,18 +133,23 @@ class Variable:
             return False
         if self.multiplicity is None or self.plates < other.plates:
             return True
+        # where plates do not tell, what is sampled later is within what is sampled before
         return not other.plates < self.plates and self.order < other.order
 
 
 def settled(factor: Factor) -> Factor:
     """Return the factor summed over the elements that none of its latents distinguishes."""
     rank = len(factor.shape)
-    gone = [d for d in range(rank) if not any(axis.varies[d] for axis in factor.axes)]
+    varying: set = set()
+    for axis in factor.axes:
+        varying |= {d for d in range(rank) if axis.varies[d]}
+    kept = [d for d in range(rank) if d in varying]
+    gone = [d for d in range(rank) if d not in varying]
     if not gone:
         return factor
-    kept = [d for d in range(rank) if d not in gone]
 
     def summed(array):
+        # along an axis of length 1 the factor is the same at all elements that it stands for
         times = math.prod(factor.shape[d] for d in gone if array.shape[d] == 1)
         return array.sum(axis=tuple(gone)) * times
 

@@ -34,6 +34,7 @@ def log_partition(
     """
     factors = [settled(factor) for factor in factors]
     remaining = dict(variables)
+    # every round takes one latent or chain out, or makes a latent into its elements
     while remaining:
         joints = _ready(factors, remaining)
         orderly = {name: joint for name, joint in joints.items() if not _scatters_steps(joint)}

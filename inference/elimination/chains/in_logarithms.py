@@ -83,7 +83,8 @@ def _tables_of_steps(chain: Chain, temperature: ArrayLike):
     """Return each step as a table of log-densities: (step, batch, *others, state before, state)."""
     densities, transitions = in_steps(chain)
     others = len(chain.others)
-    # every state of the window before, as a certainty, carried one step on
+    # all steps are elements of one batch here: every state of the window before, as a certainty,
+    # carried one step on
     before = tuple(chain.sizes[label] for label in chain.window[others:])
     size = math.prod(before)
     certain = jnp.where(jnp.eye(size, dtype=bool), 0, LOG_ZERO)

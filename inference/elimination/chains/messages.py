@@ -143,6 +143,7 @@ def _forward(recursion: Recursion, message, tables, fixed, epsilon):
         predicted = recursion.predicted(message, recursion.transitions(cells), cells)
         product = predicted * recursion.density(cells)
         scale = recursion.total(product)
+        # where all is lost the scale is zero, log Z is −∞, and the derivative along ε is infinite
         return product / jnp.where(scale > 0, scale, 1), (message, scale)
 
     last, (messages, scales) = jax.lax.scan(step, message, in_time.moving, length=recursion.steps)

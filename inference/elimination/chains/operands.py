@@ -64,6 +64,7 @@ class Operand:
         first = start - self.last
         moving: list = []
 
+        # `_at` meets the arrays in the same order here, to collect them, and below, to take them
         def cut(array):
             inner = array[first : first + rows * count]
             moving.append(inner.reshape(count, rows, *array.shape[1:]))

@@ -46,6 +46,7 @@ def first_window(chain: Chain, temperature: ArrayLike) -> Array:
         before, labels = labels, labels + [(name, time) for name in chain.names]
         table = arranged(table, before, labels, 1)
         for values, its_labels in factors:
+            # a factor enters with the last step that it reads, when the table has all its labels
             if max(t for _, t in its_labels if t is not None) == time:
                 table = table + arranged(values, its_labels, labels, 1)
     sizes = [chain.sizes[label if label[1] is None else (label[0], 0)] for label in labels]
@@ -186,6 +187,7 @@ def over_stretches(
 
     state, values = jax.lax.scan(stretch, state, (jnp.arange(count), list(arrays)))
     total = values.sum(0)
+    # steps that are left over: fewer than a stretch
     if steps % rows:
         rest = [operand.between(first + rows * count, chain.length) for operand in operands]
         state, value = function(state, rest)
