@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -169,7 +170,8 @@ def _log_base(read: SiteInput, data: Named) -> Named:
 
 def data_of(read: SiteInput) -> Data:
     """Return what a site's term takes of its data."""
-    family, value, mask = read.family, read.value, read.weight.data_mask
+    family: Any = read.family
+    value, mask = read.value, read.weight.data_mask
     if family is not None and family.lookup and read.site.is_observed:
         return _categories(value, mask, read.possible, read.elements)
     ones = constant(np.ones((1,) * read.rank))
@@ -207,7 +209,8 @@ def statistics_of(read: SiteInput, data: Data, weight: Weight) -> StatisticsReci
     if read.is_lookup:
         indicator = Statistic(data.indicator, indicator=True)
         return precomputed([weight.weighted(indicator, read.elements)])
-    family, rank, event = read.family, read.rank, read.event
+    family: Any = read.family
+    rank, event = read.rank, read.event
     kept = {
         "value": read.value,
         "origin": data.origin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +76,7 @@ class Outputs:
     """
 
     program: Program
-    values: Sequence[Named | None]
+    values: Sequence[Any]
     depends: Sequence[frozenset[str]]
 
     def read_by(self, site: Site) -> list[int]:
@@ -95,7 +96,7 @@ class Outputs:
 
     def sources(self, site: Site) -> set[str]:
         """Return the latents and parameters that a site's contribution depends on, itself aside."""
-        sources: set[str] = set()
+        sources: set = set()
         for number in self.of(site):
             sources.update(axis.source for axis in self.values[number].latent_axes)
             sources.update(self.depends[number])

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from emjax.numerics.arrays import LARGEST_KNOWN
 from emjax.numerics.guards import is_key
 from emjax.numerics.jaxprs import interpreted
-from emjax.numerics.primitives import Linear, traits
+from emjax.numerics.primitives import Equation, Linear, traits
 from emjax.tables.evaluation import evaluated
 
 # the entry that a cell reads which reads no parameter
@@ -75,7 +75,7 @@ def _constant(value) -> Wire:
     return Wire(value=np.asarray(value)) if is_known else Wire()
 
 
-def _equation(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
+def _equation(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     parameters = frozenset().union(*(wire.parameters for wire in inputs))
     if not parameters:
         return _free_of_parameters(eqn, inputs)
@@ -89,7 +89,7 @@ def _equation(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
     return [Wire(parameters, entries, computed_by, affine)] * len(eqn.outvars)
 
 
-def _free_of_parameters(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
+def _free_of_parameters(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     """Return the wires of what is computed without parameters: known ones, where that is cheap."""
     unknown = [Wire()] * len(eqn.outvars)
     if any(wire.value is None for wire in inputs):
@@ -104,7 +104,7 @@ def _free_of_parameters(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
     return [Wire() if is_key(result) else Wire(value=np.asarray(result)) for result in results]
 
 
-def _moved_entries(eqn: JaxprEqn, inputs: list[Wire]) -> np.ndarray | None:
+def _moved_entries(eqn: Equation, inputs: list[Wire]) -> np.ndarray | None:
     """Return the entries that a data-moving primitive moves.
 
     None if it is no such primitive, or where it moves them to depends on data.
@@ -131,7 +131,7 @@ def _moved_entries(eqn: JaxprEqn, inputs: list[Wire]) -> np.ndarray | None:
         return np.asarray(evaluated(eqn, *arrays))
 
 
-def _places(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
+def _places(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     """Return those operands that say which entries of the others a primitive copies."""
     linear = traits(eqn).linear
     if linear is Linear.FIRST:
@@ -141,13 +141,13 @@ def _places(eqn: JaxprEqn, inputs: list[Wire]) -> list[Wire]:
     return []
 
 
-def _is_rounding(eqn: JaxprEqn) -> bool:
+def _is_rounding(eqn: Equation) -> bool:
     """Whether an equation takes the whole part of its input."""
     is_conversion = eqn.primitive.name == "convert_element_type"
     return is_conversion and not jnp.issubdtype(eqn.params["new_dtype"], jnp.inexact)
 
 
-def _is_affine(eqn: JaxprEqn, inputs: list[Wire]) -> bool:
+def _is_affine(eqn: Equation, inputs: list[Wire]) -> bool:
     """Whether an equation's outputs are affine functions of the parameters."""
     linear = traits(eqn).linear
     dependent = [wire for wire in inputs if wire.parameters]

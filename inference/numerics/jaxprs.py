@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxprs_in_params
 from jax.interpreters import partial_eval as pe
 
-from emjax.numerics.primitives import Kind, traits
+from emjax.numerics.primitives import Equation, Kind, traits
 
 
-def bind(eqn: JaxprEqn, *arrays: Any) -> Any:
+def bind(eqn: Equation, *arrays: Any) -> Any:
     """Return what an equation's primitive makes of arrays."""
     params = eqn.primitive.get_bind_params(eqn.params)
     return eqn.primitive.bind(*map(jnp.asarray, arrays), **params)
@@ -43,7 +43,7 @@ def inlined(closed: ClosedJaxpr, keep_derivatives: bool = False) -> ClosedJaxpr:
     """
     kinds = (Kind.CALLS,) if keep_derivatives else (Kind.CALLS, Kind.DERIVES)
     constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    equations: list[JaxprEqn] = []
+    equations: list[Equation] = []
 
     def run(jaxpr: Jaxpr, inputs: Sequence) -> list:
         """Add the equations of a jaxpr under new names, and return the new names of its outputs."""
@@ -97,7 +97,7 @@ def output_dependencies(jaxpr: Jaxpr, sources: Mapping[Var, Any]) -> list[frozen
     ]
 
 
-def primitive_names(equations: Sequence[JaxprEqn]) -> set[str]:
+def primitive_names(equations: Sequence[Equation]) -> set[str]:
     """Return the names of the primitives of equations, and of what they call."""
     names = set()
     for eqn in equations:
@@ -120,7 +120,7 @@ def pruned(closed: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(jaxpr, closed.consts)
 
 
-def opened(jaxpr: Jaxpr, primitive: Any) -> tuple[Jaxpr, list[JaxprEqn]]:
+def opened(jaxpr: Jaxpr, primitive: Any) -> tuple[Jaxpr, list[Equation]]:
     """Return a jaxpr that takes the outputs of a primitive as more inputs, and its equations.
 
     The outputs come after all other inputs, in the order of the equations.
@@ -137,7 +137,7 @@ def opened(jaxpr: Jaxpr, primitive: Any) -> tuple[Jaxpr, list[JaxprEqn]]:
 
 
 def split_jaxpr(
-    closed: ClosedJaxpr, num_params: int, stays: Callable[[JaxprEqn], bool] = lambda eqn: False
+    closed: ClosedJaxpr, num_params: int, stays: Callable[[Equation], bool] = lambda eqn: False
 ) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     """Return the two halves of f(params, *data): known(*data) and unknown(params, *constants).
 

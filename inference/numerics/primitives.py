@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, TypeAlias
 
 import numpy as np
-from jax.extend.core import JaxprEqn
+
+# an equation of a jaxpr, of whose variables JAX's own type knows no shapes
+Equation: TypeAlias = Any
 
 
 class Kind(Enum):
@@ -62,10 +65,10 @@ class Traits:
     copies: bool = False
     is_cheap: bool = False
     by_numpy: Callable | None = None
-    mixes: Callable[[JaxprEqn], list[int]] | None = None
+    mixes: Callable[[Equation], list[int]] | None = None
 
 
-def traits(eqn: JaxprEqn) -> Traits:
+def traits(eqn: Equation) -> Traits:
     """Return what is known of the primitive of an equation."""
     return TRAITS.get(eqn.primitive.name, UNKNOWN)
 

@@ -46,7 +46,8 @@ class SiteMessenger(Messenger, abc.ABC):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Decide a statement's value. Errors: `ValueError` for what EM can make no sense of."""
-        kind, name = msg["type"], msg.get("name")
+        kind: str = msg["type"]
+        name: Any = msg.get("name")
         if kind == "control_flow":
             self.scan(msg, self._checked_length(msg))
         if kind == "plate" and msg["value"] is None:

@@ -151,7 +151,7 @@ class Record:
         masks = [(mask, declared + inside - depth) for mask, depth in outer_masks]
         masks += [(mask, inside - depth) for mask, depth in inner_masks]
 
-        def emit(array, units: int = 0) -> int | None:
+        def emit(array, units: int = 0) -> Any:
             """Add an output, with unit axes for what `to_event` declared inside."""
             if array is None:
                 return None

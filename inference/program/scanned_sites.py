@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from numpyro.handlers import condition, substitute
 
 from emjax.program.latents import layers_of
-from emjax.program.records import Record, Site
+from emjax.program.records import Site
 from emjax.program.scans import Scan
 
 
@@ -73,7 +73,7 @@ class ScannedSite:
         return array.reshape((steps, *(1,) * extra, *batch, *(1,) * self.units))
 
 
-def scan_messages(scan: Scan, records: Sequence[Record | ScannedSite]) -> dict[str, dict]:
+def scan_messages(scan: Scan, records: Sequence[Any]) -> dict[str, dict]:
     """Return a message for all steps, by name, for each statement of a scan's step.
 
     The handlers around the scan are to see it; `_scanned` holds the statement's sites.
@@ -132,7 +132,7 @@ def _given(data: Any, length: int, time: Any) -> Callable:
     def value(msg):
         if msg["type"] != "sample":
             return None
-        values = data(msg) if callable(data) else data.get(msg["name"])
+        values: Any = data(msg) if callable(data) else data.get(msg["name"])
         if values is None:
             return None
         rank = len(msg["kwargs"]["sample_shape"]) + len(msg["fn"].shape())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +108,7 @@ class CarryKinds:
     constant: frozenset[int]
     recursive: frozenset[int]
     finite: tuple[int, ...]
-    order: Mapping[int, int]
+    order: Mapping[Any, int]
 
     @staticmethod
     def of(step: Step) -> CarryKinds:
@@ -132,7 +133,7 @@ class CarryKinds:
                     "dist.Categorical(...) has."
                 )
         recursive = frozenset(leaf for leaf, reached in enumerate(sources) if leaf in reached)
-        order: dict[int, int] = {}
+        order: dict[Any, int] = {}
         finite: list[int] = []
         # in the order of dependence: a leaf is settled once all that it reads are
         waiting = set(range(step.num_carry)) - step.constant - recursive

@@ -129,9 +129,10 @@ class Tracer(SiteMessenger):
                 [],
             )
             before, x = jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(x_tree, x)
+            seeded: Any = seed(inner, jax.random.key(0))
             # the step's statements are not the program's: they come back written out
             with block():
-                after, ys = seed(inner, jax.random.key(0))(before, x)
+                after, ys = seeded(before, x)
             sites = list(inner.sites(arrays))
             check_carry(before, after)
             # what is no array leaves the trace this way

@@ -6,15 +6,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn
 
 from emjax.numerics.arrays import evaluate
 from emjax.numerics.jaxprs import bind
-from emjax.numerics.primitives import Kind, traits
+from emjax.numerics.primitives import Equation, Kind, traits
 from emjax.tables.moves import MOVES
 
 
-def evaluated(eqn: JaxprEqn, *arrays: Any) -> Any:
+def evaluated(eqn: Equation, *arrays: Any) -> Any:
     """Return what an equation's primitive makes of arrays; of known ones, a known array."""
     if all(isinstance(array, np.ndarray) for array in arrays):
         result = _by_numpy(eqn, arrays)
@@ -27,7 +26,7 @@ def evaluated(eqn: JaxprEqn, *arrays: Any) -> Any:
     return evaluate(lambda *known: bind(eqn, *known), *arrays)
 
 
-def _by_numpy(eqn: JaxprEqn, arrays) -> np.ndarray | None:
+def _by_numpy(eqn: Equation, arrays) -> np.ndarray | None:
     """Return an equation's result without compiling anything, if that can be."""
     known, shape = traits(eqn), tuple(eqn.outvars[0].aval.shape)
     if known.by_numpy is not None:

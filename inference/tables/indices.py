@@ -139,7 +139,7 @@ class Dense:
 Index = Affine | Dense
 
 
-def composed(outer: Index, size: int, inner: Dense, array: Any) -> Dense:
+def composed(outer: Index, size: int, inner: Any, array: Any) -> Dense:
     """Return outer ∘ inner.
 
     `outer` has one axis, of length `size`; `array` holds what the composition reads.

@@ -12,10 +12,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn
 from jax.lax import GatherScatterMode
 
 from emjax.numerics.arrays import broadcast, concatenated, evaluate, take
+from emjax.numerics.primitives import Equation
 from emjax.tables.indices import Affine, Dense, Index, composed
 from emjax.tables.joined import Joined, carried_out
 from emjax.tables.moves import sliced
@@ -25,7 +25,7 @@ from emjax.tables.named import Axis, Named, spread, table_and_labels, union, wit
 class MixedElements(Exception):
     """A primitive mixes the elements of a latent: no table over one element can hold its result."""
 
-    def __init__(self, latent: str, primitive: str):
+    def __init__(self, latent: Any, primitive: str):
         self.latent = latent
         super().__init__(f"'{primitive}' mixes the elements of the latent '{latent}'.")
 
@@ -50,7 +50,7 @@ class Lookup:
         return [source.get(out) for out in range(self.rank)]
 
 
-def as_lookup(eqn: JaxprEqn, operand_shape: Sequence[int]) -> tuple[Lookup, dict[int, int]] | None:
+def as_lookup(eqn: Equation, operand_shape: Sequence[int]) -> tuple[Lookup, dict[int, int]] | None:
     """Return a gather as a lookup, and {operand axis that is looked up: column of the index}.
 
     None if it takes longer slices.
@@ -86,18 +86,19 @@ def index_columns(indices: Named | Joined, looked_up: Mapping[int, int]) -> dict
     """
     last = len(indices.shape) - 1
     number = indices.shape[last]
-    if _is_of_columns(indices, last):
-        columns = list(indices.pieces)
-    else:
+    columns = _pieces(indices, last)
+    if columns is None:
         array = carried_out(indices)
         columns = [array] if number == 1 else [sliced(array, last, i) for i in range(number)]
     return {d: columns[column].placed(range(last)) for d, column in looked_up.items()}
 
 
-def _is_of_columns(indices: Named | Joined, last: int) -> bool:
+def _pieces(indices: Named | Joined, last: int) -> list[Named] | None:
+    """Return the pieces of a concatenation of columns; None if it is no such."""
     if not isinstance(indices, Joined) or indices.dim != last:
-        return False
-    return all(piece.shape[last] == 1 for piece in indices.pieces)
+        return None
+    is_of_columns = all(piece.shape[last] == 1 for piece in indices.pieces)
+    return list(indices.pieces) if is_of_columns else None
 
 
 def look_up(
@@ -245,9 +246,7 @@ def _index_after(
     return composed(index.placed(along), shape[along[0]], inner, array)
 
 
-def _affine_after(
-    index: Affine, steps: Mapping[int, Affine], order: Sequence[int | None]
-) -> Affine:
+def _affine_after(index: Affine, steps: Mapping[int, Any], order: Sequence[int | None]) -> Affine:
     """Return an affine index at affine positions, by the axis that each is a position along."""
     offset, strides = index.offset, list(index.placed(order).strides)
     for d, step in steps.items():
@@ -266,7 +265,7 @@ def _as_index(piece: Named, array) -> Dense | None:
         return Dense(array, (piece.content,))
     if len(piece.axes) > 1 or any(size != 1 for size in piece.compact):
         return None
-    (rows,) = piece.axes
+    rows = piece.axes[0]
     table = Dense(piece.array.reshape(-1), (piece.content,))
     return composed(table, rows.size, rows.index, array)
 

@@ -11,15 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import JaxprEqn
 
 from emjax.numerics.arrays import broadcast, evaluate, transposed
 from emjax.numerics.jaxprs import bind
+from emjax.numerics.primitives import Equation
 from emjax.tables.lookup import MixedElements
 from emjax.tables.named import Axis, Named, full, spread, union, varying_dims, without_rows
 
 
-def reduction(eqn: JaxprEqn, value: Named) -> Named:
+def reduction(eqn: Equation, value: Named) -> Named:
     """Return a value reduced along axes."""
     dims = [int(d) for d in eqn.params["axes"]]  # NumPy integers, after `vmap`
     varying = varying_dims(value.axes, len(value.shape))
@@ -42,7 +42,7 @@ def _without(axes: Sequence[Axis], dims: Sequence[int]) -> tuple[Axis, ...]:
 
 
 def mapped(
-    eqn: JaxprEqn,
+    eqn: Equation,
     values: Sequence[Named],
     core: Sequence[int] | None,
     dropped: Sequence[int] = (),
@@ -119,7 +119,7 @@ def _in_order(value: Named, array: Any, axes: Sequence[Axis]) -> Any:
     return transposed(array, order + list(range(len(keys), array.ndim)))
 
 
-def dot_general(eqn: JaxprEqn, values: Sequence[Named]) -> Named:
+def dot_general(eqn: Equation, values: Sequence[Named]) -> Named:
     """Return the contraction of two named values.
 
     Their latents may vary along batch and free axes, not along contracted ones.

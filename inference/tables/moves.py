@@ -12,14 +12,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from jax.extend.core import JaxprEqn
-
 from emjax.numerics.arrays import broadcast, transposed
+from emjax.numerics.primitives import Equation
 from emjax.tables.indices import Affine, Dense, Index
 from emjax.tables.named import Named
 
 
-def move(eqn: JaxprEqn, value: Named) -> Named:
+def move(eqn: Equation, value: Named) -> Named:
     """Apply a data-moving primitive of one operand."""
     return _moved(value, tuple(eqn.outvars[0].aval.shape), eqn.params, eqn.primitive.name)
 

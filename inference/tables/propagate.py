@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from emjax.numerics.jaxprs import inlined, interpreted
-from emjax.numerics.primitives import Kind, traits
+from emjax.numerics.primitives import Equation, Kind, traits
 from emjax.tables.evaluation import evaluated
 from emjax.tables.joined import Joined, carried_out
 from emjax.tables.lifting import lift
@@ -74,7 +74,7 @@ class _Interpreter:
             self.literals[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
         return self.literals[key]
 
-    def equation(self, eqn: JaxprEqn, values: list) -> list:
+    def equation(self, eqn: Equation, values: list) -> list:
         kind = traits(eqn).kind
         if kind is Kind.SOLVES:
             return self.linear_solve(eqn, values)
@@ -94,14 +94,14 @@ class _Interpreter:
             self.reached[eqn.outvars[0]] = reaches
         return outputs
 
-    def applied(self, eqn: JaxprEqn, values: list) -> tuple[list, list[Reach]]:
+    def applied(self, eqn: Equation, values: list) -> tuple[list, list[Reach]]:
         """Return the outputs of an equation, and where it reaches too far if it is a lookup."""
         kind = traits(eqn).kind
         if kind in (Kind.GATHERS, Kind.SLICES):
             return [*self.outputs(eqn, values)], reach(eqn, values[0], values[1:])
         return [*self.outputs(eqn, values)], []
 
-    def outputs(self, eqn: JaxprEqn, values: list) -> list:
+    def outputs(self, eqn: Equation, values: list) -> list:
         rows = self.selected_rows(eqn, values) if eqn.primitive.name == "select_n" else None
         if rows is not None:
             return [rows]
@@ -111,7 +111,7 @@ class _Interpreter:
         is_elementwise = traits(eqn).kind is Kind.ELEMENTWISE
         return [self.identified(eqn, values, result) if is_elementwise else result]
 
-    def selected_rows(self, eqn: JaxprEqn, values: list) -> Named | None:
+    def selected_rows(self, eqn: Equation, values: list) -> Named | None:
         """Return a choice that does not move with the parameters as rows of a table."""
         predicate = eqn.invars[0]
         if not isinstance(predicate, Literal) and predicate in self.estimated:
@@ -123,7 +123,7 @@ class _Interpreter:
         predicate = predicate.padded(len(cases[0].shape))
         return select_rows(predicate, cases, tuple(eqn.outvars[0].aval.shape))
 
-    def identified(self, eqn: JaxprEqn, values: list, output: Named) -> Named:
+    def identified(self, eqn: Equation, values: list, output: Named) -> Named:
         """Return the output with the content that equal functions of equal content have.
 
         Indices that a program computes twice are thus known to be equal.
@@ -146,7 +146,7 @@ class _Interpreter:
         )
         return replace(output, root=self.contents.setdefault(key, output.content))
 
-    def with_derivatives(self, eqn: JaxprEqn, values: list) -> list:
+    def with_derivatives(self, eqn: Equation, values: list) -> list:
         """Return the results of a call that has derivatives of its own.
 
         They are kept, unless a latent takes part, whose table is then compact.
@@ -161,7 +161,7 @@ class _Interpreter:
         closed = inlined(closed)
         return self.run(closed.jaxpr, [*map(constant, closed.consts), *arguments])
 
-    def linear_solve(self, eqn: JaxprEqn, values: list) -> list:
+    def linear_solve(self, eqn: Equation, values: list) -> list:
         """Return x for which A x = b.
 
         JAX solves with the factors of a constant copy of A, which has no derivative. Each
@@ -185,7 +185,7 @@ def _pairwise(function: Callable, first: list, second: list) -> list:
     return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
 
 
-def apply(eqn: JaxprEqn, values: Sequence[Named | Joined]) -> Any:
+def apply(eqn: Equation, values: Sequence[Named | Joined]) -> Any:
     """Return the named value of an equation's output, a list of them where it has several."""
     kind = traits(eqn).kind
     if kind not in TAKE_JOINED:
@@ -193,7 +193,7 @@ def apply(eqn: JaxprEqn, values: Sequence[Named | Joined]) -> Any:
     return RULES.get(kind, mixed_all)(eqn, values)
 
 
-def elementwise(eqn: JaxprEqn, values: Sequence[Named]) -> Named:
+def elementwise(eqn: Equation, values: Sequence[Named]) -> Named:
     shape = tuple(eqn.outvars[0].aval.shape)
     if eqn.primitive.name == "select_n" and (case := known_case(values[0])) is not None:
         return replace(values[1 + case], shape=shape)
@@ -211,13 +211,13 @@ def known_case(predicate: Named) -> int | None:
     return None if (predicate.array != first).any() else int(first)
 
 
-def joined(eqn: JaxprEqn, values: Sequence[Named | Joined]) -> Joined:
+def joined(eqn: Equation, values: Sequence[Named | Joined]) -> Joined:
     """Return a concatenation that is not carried out, since a lookup may read its pieces."""
     pieces = tuple(carried_out(value) for value in values)
     return Joined(pieces, int(eqn.params["dimension"]), tuple(eqn.outvars[0].aval.shape))
 
 
-def gather(eqn: JaxprEqn, values: Sequence[Named | Joined]) -> Named:
+def gather(eqn: Equation, values: Sequence[Named | Joined]) -> Named:
     """Look a table up; gathers of longer slices, and of known arrays, are evaluated."""
     operand, indices = carried_out(values[0]), values[1]
     found = as_lookup(eqn, operand.shape)
@@ -238,13 +238,13 @@ def _clipped(index: Named, last: int) -> Named:
     return lift(lambda i: i.clip(0, last), [index], index.shape)
 
 
-def contraction(eqn: JaxprEqn, values: Sequence[Named]) -> Named:
+def contraction(eqn: Equation, values: Sequence[Named]) -> Named:
     # without named axes there is nothing to keep compact
     has_axes = any(value.axes for value in values)
     return dot_general(eqn, values) if has_axes else mixed_all(eqn, values)
 
 
-def mixed_all(eqn: JaxprEqn, values: Sequence[Named]) -> Any:
+def mixed_all(eqn: Equation, values: Sequence[Named]) -> Any:
     """Return what a primitive makes of values any of whose entries it may mix."""
     return mapped(eqn, values, core=None)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jax.extend.core import JaxprEqn
 from jax.lax import GatherScatterMode
 
+from emjax.numerics.primitives import Equation
 from emjax.tables.joined import Joined, carried_out
 from emjax.tables.lifting import lift
 from emjax.tables.lookup import as_lookup, index_columns
@@ -28,7 +28,7 @@ class Reach:
     indices: tuple
 
 
-def reach(eqn: JaxprEqn, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
+def reach(eqn: Equation, operand: Named | Joined, indices: Sequence[Named | Joined]) -> list[Reach]:
     """Return, for every index of a lookup that only data decide, where it is out of range."""
     shape = operand.shape
     if eqn.primitive.name == "dynamic_slice":
