@@ -75,8 +75,8 @@ class Starter(SiteMessenger):
         stack = msg["kwargs"]["substitute_stack"]
         inner = Starter(conditioned(f, stack, length, 0), self.init, length)
         first = jax.tree.map(lambda x: jnp.asarray(x)[0], xs)
-        seeded: Any = seed(inner, numpyro.prng_key())
         with block():
+            seeded: Any = seed(inner, numpyro.prng_key())
             after, _ = seeded(init, first)
         check_carry(init, after)
         self.parameters |= inner.parameters
