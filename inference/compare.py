@@ -95,6 +95,7 @@ def compare_updates(
     start = {name: jnp.asarray(by_hand[name], graph.parameters[name].dtype) for name in graph.names}
     state = bound.compiled.pure.loop.state(start)
     differences: dict[str, list[float]] = {name: [] for name in graph.names}
+    # each goes on from its own: where they part, the distance may grow
     for _ in range(num_steps):
         state, _ = bound.update(state)
         by_hand = hand_derived_step(by_hand, *args, **kwargs)

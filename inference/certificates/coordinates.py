@@ -1,10 +1,9 @@
-"""The free coordinates of what EM estimates: which entries are free, which lie on the boundary, and
-how many there are.
+"""The free coordinates of what EM estimates.
 
-Second derivatives of the log-likelihood, and standard errors with them, are taken in these
-coordinates. An entry on the boundary of what its constraint allows has none: a maximum there is no
-place where a derivative is zero. The other entries of its simplex are free on the face that is
-left.
+They say which entries are free, which lie on the boundary, and how many there are. Second
+derivatives of the log-likelihood, and standard errors with them, are taken in these coordinates. An
+entry on the boundary of what its constraint allows has none: a maximum there is no place where a
+derivative is zero. The other entries of its simplex are free on the face that is left.
 
 The loop leaps in coordinates of its own, `m_step.unconstrained`: there parameters are traced, so
 that no entry can be left out and no name be given; here they are known, and what is left out and
@@ -102,6 +101,7 @@ class Coordinates:
     def unflatten(self, vector: Array, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters at coordinates; what is not free is that of `params`."""
         values, start = dict(params), 0
+        # the vector is cut where `flatten` joined it
         for name, chart in self.charts.items():
             stop = start + len(chart.names)
             values[name] = chart.to_value(vector[start:stop], jnp.asarray(params[name]))
@@ -127,6 +127,7 @@ def coordinates(
     """
     free = estimated(maximizers)
     charts, on_boundary = {}, {}
+    # in the order of the graph's names, which that of the coordinates follows
     for name in graph.names:
         parameter = graph.parameters[name]
         on_boundary[name] = np.zeros(parameter.shape, bool)
@@ -156,6 +157,7 @@ def num_free_parameters(graph: FactorGraph, maximizers: Sequence[Maximizer]) -> 
 
 def _dimension(parameter: Parameter) -> int:
     """Return how many numbers a parameter is free to choose within its constraint."""
+    # without entries there is nothing to choose, and NumPyro's transforms may fail
     if not math.prod(parameter.shape):
         return 0
     try:
@@ -242,6 +244,7 @@ def _simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
     chosen = np.flatnonzero(free & ~is_last)
 
     def to_vector(value):
+        # the logarithm of an entry on the boundary would be infinite, and its derivative with it
         log = jnp.log(jnp.where(free, value, 1))
         return (log - jnp.where(is_last, log, 0).sum(-1, keepdims=True)).reshape(-1)[chosen]
 
@@ -265,6 +268,7 @@ def _names_of_ratios(parameter: Parameter, chosen, is_last: np.ndarray) -> tuple
     names = entry_names(parameter.name, parameter.shape)
     width = parameter.shape[-1]
     last_of_row = np.argmax(is_last.reshape(-1, width), -1)
+    # an array's entries are chosen by their number in it, row after row
     ratios = []
     for entry in chosen:
         row = entry // width

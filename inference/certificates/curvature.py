@@ -52,6 +52,7 @@ def scaled(matrix: np.ndarray, unit: np.ndarray) -> np.ndarray:
 def units(diagonal: np.ndarray) -> np.ndarray:
     """Return the units in which a quadratic form of this diagonal has a diagonal of ±1 (or 0)."""
     size = np.abs(diagonal)
+    # a coordinate without curvature keeps its unit
     return np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1)), 1.0)
 
 
@@ -62,6 +63,7 @@ def smallest_resolved(dtype: Any) -> float:
 
 def described(direction: np.ndarray, names: Sequence[str], most: int = 4) -> str:
     """Return a direction in words: its largest parts, relative to the largest."""
+    # stable, so that of equal parts the first is named first
     order = np.argsort(-np.abs(direction), kind="stable")
     order = [i for i in order[:most] if abs(direction[i]) >= 0.1 * abs(direction[order[0]])]
     return ", ".join(f"{direction[i] / direction[order[0]]:+.2g} {names[i]}" for i in order)

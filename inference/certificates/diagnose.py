@@ -1,6 +1,4 @@
-"""What EM arrived at: a maximum, a saddle, a ridge or none of them, how fast, and which values of
-its latents are of no use.
-"""
+"""What EM arrived at: all that is computed at an estimate, and what is made of it."""
 
 from __future__ import annotations
 
@@ -92,6 +90,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         verdict = from_matrices(chart, at.gradient, at.second)
     else:
         verdict = from_products(estimate, at.gradient.dtype)
+    # where a scale has collapsed, no derivative says anything
     collapsed = _collapsed(estimate)
     finding = findings.degenerate(collapsed) if collapsed else verdict.finding
     counts = {name: np.asarray(value, float) for name, value in at.counts.items()}
@@ -127,6 +126,7 @@ def _largest(vector) -> float:
 
 def derivatives_at(estimate: Estimate) -> Derivatives:
     """Return all that a diagnosis reads, computed by one compiled function."""
+    # part of the key: what is computed depends on it
     is_dense = estimate.chart.size <= LARGEST_DENSE
     return jax.device_get(estimate.function(("diagnosis", is_dense), _derivatives)())
 

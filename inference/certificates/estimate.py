@@ -50,6 +50,7 @@ class Estimate:
         """
         compiled, chart = self.bound.compiled, self.chart
 
+        # what is known of the estimate is passed, not closed over: another one compiles nothing
         def around(params, constants, *others: Any):
             return asked(Neighborhood(compiled.pure, chart, params, constants), *others)
 

@@ -1,7 +1,7 @@
-"""A program around given parameters: the objective, the E-step and the M-step as functions of the
-free coordinates, with derivatives.
+"""A program around given parameters, as functions of the free coordinates, with derivatives.
 
-The E-step is the plain one, in logarithms, which has derivatives of every order.
+They are the objective, the E-step and the M-step. The E-step is the plain one, in logarithms, which
+has derivatives of every order.
 """
 
 from __future__ import annotations

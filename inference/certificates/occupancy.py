@@ -35,6 +35,7 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
             unread.append(name)
         else:
             counts[name] = count
+    # the others take a posterior, which the E-step has not computed
     if unread:
         latents = instance_of(graph, arrays, predicted=True).latents
         posteriors = posterior(graph, arrays)

@@ -74,6 +74,7 @@ def from_matrices(chart: Coordinates, gradient: Any, second: Any) -> Verdict:
     largest, where = -1.0, ""
     if len(values):
         largest, where = values[-1], described(unit * vectors[:, -1], chart.names)
+    # uphill there is no maximum to be far from: the gradient itself, in the same units
     distance = float(np.linalg.norm(unit * gradient))
     if largest < -resolved:
         distance = float(np.linalg.norm(vectors.T @ (unit * gradient) / np.sqrt(-values)))

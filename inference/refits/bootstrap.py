@@ -1,5 +1,6 @@
-"""Refits of a program to data that were drawn again: rows with replacement, or the program's own
-draws; all compiled together.
+"""Refits of a program to data that were drawn again, all compiled together.
+
+Drawn are rows, with replacement, or the program's own data.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
 
 def _posteriors(graph: FactorGraph, params, constants, latents: Sequence[str]) -> dict:
     """Return the posteriors of some latents, (elements, values) each."""
+    # the E-step that compares labels is spared where no label can be exchanged
     if not latents:
         return {}
     posteriors = posterior(graph, graph.arrays(params, constants))
@@ -199,6 +201,7 @@ def redrawn(estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
         return handlers.condition(bound.compiler.model, data=first)(*args, **kwargs)
 
     draw, sources = simulated(bound), (estimate.params, bound.data)
+    # to be traced, the program needs data of the shapes that are drawn, whatever their values
     shapes = jax.eval_shape(draw, keys[0], *sources)
     example = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
     changes = from_one_start(bound.compiler.settings)

@@ -118,6 +118,7 @@ def cross_validate(
     _check_folds(num_folds, units)
     _check_local(bound, units)
     some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
+    # folds do not depend on how many starts there are, nor the other way around
     drawn, started = jax.random.split(rng_key)
     fold = jax.random.permutation(drawn, jnp.arange(units.size) % num_folds)
     keys = jax.random.split(started, (num_folds, em.settings.num_restarts))
@@ -190,6 +191,7 @@ def _best_fit(weighted: Reweighted, weights, keys, given) -> Fit:
         number, key = numbered_key
         _, end = compiled.pure.run(key, [weights, *weighted.data], given, number)
         at = end.at
+        # a scale that collapses has an objective as high as one likes
         is_bad = has_failed(at.status) | compiled.watch.is_collapsed(end.variances)
         height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
         return Fit(at.reported, at.status, at.num_steps), height

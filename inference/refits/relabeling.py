@@ -1,5 +1,4 @@
-"""Relabelings: exchanges of a latent's values that leave a program as it is, and draws of its
-parameters brought to the same labels.
+"""Exchanges of a latent's values that leave a program as it is; draws brought to the same labels.
 
 Exchanging the values of a latent exchanges rows of its parameters: the components' locations, the
 states of a transition matrix along both axes. Which axes of which parameters these are is found out
@@ -59,6 +58,7 @@ def symmetries(estimate: Estimate) -> list[Symmetry]:
     search, latents = _Search(estimate), estimate.graph.latents
     exchanges, by_size = [], {}
     for name, latent in latents.items():
+        # alone, if that is possible: together would only be one exchange of many
         symmetry = search.of((name,))
         if symmetry is not None:
             exchanges.append(symmetry)
@@ -115,6 +115,7 @@ class _Search:
             if not choices:
                 return None
         symmetry = _symmetry(latents, size, choices[0])
+        # without axes nothing is exchanged: no label shows in a parameter
         return symmetry if symmetry.axes else None
 
     def _extended(self, choice: dict, names: Sequence[str], size: int) -> Iterator[dict]:
@@ -135,6 +136,7 @@ class _Search:
         """Whether the tables of a term are the old ones with their rows exchanged."""
         size, term = symmetry.size, self.graph.terms[number]
         circle, swap = np.roll(np.arange(size), 1), np.array([1, 0, *range(2, size)])
+        # of two values, these are the same
         for order in [swap] if size == 2 else [swap, circle]:
             after = self.tables_at(symmetry.relabeled(self.params, order))[number]
             for axes, old, new in zip(term.natural_axes, self.tables[number], after, strict=True):
@@ -145,6 +147,7 @@ class _Search:
                 # a prior's table has an entry for each entry of its parameter, in any order
                 if term.site.is_prior:
                     old, new = old.sum(), new.sum()
+                # half the digits: by chance, tables that differ do not agree in so many
                 tolerance = np.sqrt(np.finfo(new.dtype).eps)
                 if not np.allclose(new, old, rtol=tolerance, atol=tolerance, equal_nan=True):
                     return False

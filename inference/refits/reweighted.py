@@ -1,5 +1,7 @@
-"""EM on the same data with other weights: one program, compiled once, for folds, bootstraps, scores
-and the log-likelihood of single samples.
+"""EM on the same data with other weights: one program, compiled once.
+
+It serves the folds of a cross-validation, bootstraps, scores, and the log-likelihood of single
+samples.
 """
 
 from __future__ import annotations
@@ -119,6 +121,7 @@ class Reweighted:
 
     def function(self, key: Hashable, asked: Callable) -> Callable:
         """Return `asked`, a pure function of (self, …), compiled: a function of the others."""
+        # data are traced: closed over, they would be constants of what is compiled
         without_data = replace(self, data=[])
 
         def on_data(data, *others: Any):
@@ -172,6 +175,7 @@ class Reweighted:
         """
         at = jax.device_get(self.function("pointwise", Reweighted.contributions)(params))
         total = at.log_likelihood.sum()
+        # what is outside has no weight, so that no draw and no score would know of it
         share_outside = np.abs(at.outside) / (1 + np.abs(total))
         if _is_rounding(at.nonlinearity) and _is_rounding(share_outside):
             return
@@ -214,6 +218,7 @@ def checked_reweighted(
     as often as that element.
     """
     weighted = reweighted(bound, units_in(bound, plate, rows))
+    # with weights of one, the data are the same
     bound.constants()
     return weighted
 

@@ -1,6 +1,4 @@
-"""The independent units of a program, and the score of each: the gradient of its own
-log-likelihood.
-"""
+"""The independent units of a program, and the score of each: the gradient of its log-likelihood."""
 
 from __future__ import annotations
 

@@ -83,6 +83,7 @@ class StandardErrors(eqx.Module):
 
     def _quantiles(self, name: str, level: float) -> tuple[np.ndarray, np.ndarray]:
         assert self.draws is not None
+        # of an entry on the boundary, the quantiles would be those of a constant
         tails = [(1 - level) / 2, (1 + level) / 2]
         is_known = ~np.isnan(self.standard_error[name])
         low, high = np.quantile(self.draws[name], tails, axis=0)

@@ -1,5 +1,7 @@
-"""Standard errors: from second derivatives of the log-likelihood, robust ones from single scores,
-or from refits.
+"""Standard errors of an estimate.
+
+They come from second derivatives of the log-likelihood, robust ones from single scores, or from
+refits.
 """
 
 from __future__ import annotations
@@ -152,6 +154,7 @@ def _from_sandwich(
 
 def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, dict]:
     """Return the inverse information, the distance to the maximum, and the Jacobian."""
+    # before the matrix is computed, which may be large
     _check_smooth(estimate)
     at = jax.device_get(estimate.function("derivatives", _derivatives)())
     inverse, distance = inverse_information(at.hessian, at.gradient, estimate.chart)
@@ -309,6 +312,7 @@ def _sample_covariance(chart: Coordinates, draws: Mapping) -> np.ndarray:
 
     It is NaN for a coordinate that is infinite in some draw.
     """
+    # an entry that a draw has on the boundary has no finite coordinate there
     vectors = np.asarray(jax.vmap(chart.flatten)(jax.tree.map(jnp.asarray, draws)), float)
     is_finite = np.asarray(np.isfinite(vectors).all(0))
     covariance = np.cov(np.where(is_finite, vectors, 0), rowvar=False)

@@ -64,15 +64,18 @@ def _claims_of(graph: FactorGraph, term: Term) -> list[_Claim]:
     """Return what the tables of a term say of the axes of parameters."""
     claims = []
     for argument, table in term.arguments.items():
+        # a table that is known depends on no parameter
         if not isinstance(table.array, Slot):
             continue
         wire = graph.wires()[table.array.number]
+        # cells that are computed are nobody's entries
         if wire.entries is None:
             continue
         latents = _latents_along(table)
         is_distribution = _is_distribution(term, argument)
         if is_distribution:
             num_values = graph.latents[term.site.name].support.shape[0]
+            # otherwise the table is broadcast to all values
             if wire.entries.shape[-1] == num_values:
                 latents[-1] = term.site.name
         last = wire.entries.ndim - 1

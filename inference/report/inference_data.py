@@ -1,5 +1,6 @@
-"""Results for ArviZ: estimates, posteriors of latents, data and log-likelihoods, in arrays with
-named dimensions.
+"""Results for ArviZ, in arrays with named dimensions.
+
+They are estimates, posteriors of latents, data and log-likelihoods.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def to_arviz(
     for name in list(groups):
         if name != "posterior" and not groups[name].data_vars:
             del groups[name]
+    # ArviZ 1.0 has no class of its own for this
     if hasattr(arviz, "InferenceData"):
         return arviz.InferenceData(**groups, warn_on_custom_groups=False)
     return xarray.DataTree.from_dict(groups)
@@ -140,6 +142,7 @@ class _Named:
         arrays = {}
         for name, (value, dims) in variables.items():
             array, names = np.asarray(value), []
+            # ArviZ counts the dimensions of the value alone, draws aside
             first = sum(dim in DRAWS for dim in dims)
             for d, (dim, size) in enumerate(zip(dims, array.shape, strict=True)):
                 if dim is None or dim in names or dim in variables or sizes.get(dim, size) != size:
@@ -151,7 +154,7 @@ class _Named:
         return self.xarray.Dataset(arrays, values)
 
     def _values(self, dim: str, size: int) -> np.ndarray:
-        """Return what the positions along a dimension are called: a latent's values, or 0, 1, …"""
+        """Return what the positions along a dimension are called, a latent's values or numbers."""
         if dim.removeprefix("next_") in self.graph.latents or dim in self.graph.latents:
             values = support_values(self.graph, dim)
             if len(values) == size:
@@ -164,6 +167,7 @@ class _Named:
         """Return the names of the axes of a sample site's value."""
         axes = self.plates.axes.get(name, {})
         names = [axes.get(d - rank) for d in range(rank)]
+        # within a `scan`, steps are stacked along the first axis
         if is_series and names and names[0] is None:
             names[0] = "time"
         return tuple(names)
@@ -213,6 +217,7 @@ def _log_likelihood(bound: Bound, drawn, plate, rows) -> dict:
         contributions = weighted.function("draws", _contributions)(drawn)
         weighted.check_independent(jnp.max(contributions.nonlinearity))
     except ValueError:
+        # who names a plate is told why; without one, what has no such log-likelihood goes without
         if plate is not None:
             raise
         return {}

@@ -73,6 +73,7 @@ class Restarts(eqx.Module):
         |objective|): components may be permuted. Starts that were running still, or stopped at
         max_steps, are left out unless they are degenerate.
         """
+        # what runs still, or was cut off, may yet come to another place
         is_at_optimum = (self.status == Status.CONVERGED) & np.isfinite(self.objective)
         height = np.nan_to_num(self.objective, nan=-np.inf)
         order = sorted(
@@ -112,6 +113,7 @@ class Restarts(eqx.Module):
 
     def _others(self, optima: Sequence[Optimum]) -> list[str]:
         """Return a line for each reason why starts came to no optimum."""
+        # starts that came to an optimum are counted there
         is_other = np.ones(len(self.objective), bool)
         for optimum in optima:
             is_other[optimum.starts] = False
