@@ -90,10 +90,8 @@ def cells(
     present = [axis.key for axis in table.latent_axes]
     latents = [axis for axis in axes if axis.fitted(rank).key in present]
     entries = jnp.asarray(spread(table, [*table.row_axes, *latents]))
-    if index is None:
-        lead = [1] * len(kept)
-    else:
-        lead = [math.prod(axis.size for axis in table.row_axes)]
+    rows = math.prod(axis.size for axis in table.row_axes)
+    lead = [1] * len(kept) if index is None else [rows]
     sizes = [axis.size if axis.fitted(rank).key in present else 1 for axis in axes]
     gate = None if is_one else in_order(jnp.asarray(value.array), kept) > 0
     return Cells(entries.reshape(*lead, *sizes), index, gate)
