@@ -20,7 +20,7 @@ from numpyro.distributions.constraints import Constraint
 
 from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import term_factor
-from emjax.families.bounds import bounds_of
+from emjax.families.bounds import bounds_of, entry_constraint
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, term_naturals
 from emjax.graph.terms import Term
@@ -166,7 +166,7 @@ def _within_closure(constraint: Constraint, value: np.ndarray) -> bool:
     limits = bounds_of(constraint)
     if limits is None or limits.are_none:
         return False
-    if type(constraint) is type(constraints.positive) and (value == 0).any():
+    if type(entry_constraint(constraint)) is type(constraints.positive) and (value == 0).any():
         return False
     # a bound is met in the precision of the value
     dtype = value.dtype if np.issubdtype(value.dtype, np.floating) else float

@@ -1,0 +1,25 @@
+"""Starts that a program excludes, however it declares what a value may be."""
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import constraints
+
+from emjax import EM
+
+X = jnp.array([[-1.0, 0.5], [0.2, 1.5], [2.0, -0.4]])
+
+
+@pytest.mark.parametrize(
+    "constraint", [constraints.positive, constraints.independent(constraints.positive, 1)]
+)
+def test_a_scale_of_zero_is_no_start_however_its_constraint_is_declared(constraint):
+    def normals(x):
+        scale = numpyro.param("scale", jnp.ones(2), constraint=constraint)
+        with numpyro.plate("samples", len(x)):
+            numpyro.sample("x", dist.Normal(0.0, scale).to_event(1), obs=x)
+
+    with pytest.raises(ValueError, match="Parameter 'scale' must satisfy .* at index"):
+        EM(normals).run(jax.random.key(0), X, init_params={"scale": jnp.array([0.0, 1.0])})
