@@ -68,13 +68,15 @@ class Blocks:
 
     def part(self, start: Any, rows: int) -> Instance:
         """Return the instance on `rows` positions of the plate from `start`."""
-        terms, naturals, latents = [], [], {}
+        terms, naturals = [], []
+        latents: dict = {}
         for i, axis in self.axes.items():
             term = self.instance.terms[i]
             terms.append(cut_term(term, axis, start, rows))
             naturals.append([cut(table, axis, start, rows) for table in self.instance.naturals[i]])
             for read in term.latent_axes:
-                latents[read.source] = self.instance.latents[read.source]
+                name = str(read.source)
+                latents[name] = self.instance.latents[name]
         latents = {name: cut_latent(latent, start, rows) for name, latent in latents.items()}
         return Instance(tuple(terms), tuple(naturals), latents)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import eval_jaxpr
 
 from emjax.e_step.blocks import Blocks
 from emjax.e_step.expected import Expected
@@ -117,8 +118,8 @@ class _Tables:
 
     def joined(self, part: Instance, shared: Sequence, in_rows: Sequence) -> list[list]:
         """Return the tables of each term of a block from the shared ones and those in rows."""
-        shared, in_rows = iter(shared), iter(in_rows)
-        flat = iter([next(shared if is_shared else in_rows) for is_shared in self.is_shared])
+        of_all, of_block = iter(shared), iter(in_rows)
+        flat = iter([next(of_all if is_shared else of_block) for is_shared in self.is_shared])
         of_terms = []
         for tables in part.naturals:
             of_terms.append([next(flat) for _ in tables])
@@ -129,8 +130,8 @@ class _Tables:
         instance, axes = self.blocks.instance, self.blocks.axes
         cut = Instance((), tuple(instance.naturals[i] for i in axes), {})
         of_term = dict(zip(axes, self.joined(cut, shared, in_rows), strict=True))
-        rest = iter(rest)
-        return [of_term[i] if i in of_term else next(rest) for i in range(len(instance.terms))]
+        others = iter(rest)
+        return [of_term[i] if i in of_term else next(others) for i in range(len(instance.terms))]
 
 
 def _value_and_gradient(function: Callable) -> Callable:
@@ -174,13 +175,13 @@ def _hoisted(function: Callable, in_rows: Sequence, shared: Sequence) -> tuple[C
     is_real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in known.out_avals]
 
     def before(shared):
-        arrays = jax.core.eval_jaxpr(known.jaxpr, known.consts, *shared)
+        arrays = eval_jaxpr(known.jaxpr, known.consts, *shared)
         operands = [array for array, real in zip(arrays, is_real, strict=True) if real]
         return operands, [array for array, real in zip(arrays, is_real, strict=True) if not real]
 
     def after(operands, others, in_rows, start):
         operands, others = iter(operands), iter(others)
         arrays = [next(operands if real else others) for real in is_real]
-        return tuple(jax.core.eval_jaxpr(unknown.jaxpr, unknown.consts, *in_rows, start, *arrays))
+        return tuple(eval_jaxpr(unknown.jaxpr, unknown.consts, *in_rows, start, *arrays))
 
     return before, after

@@ -54,7 +54,7 @@ def _time_axis(term: Term, naturals: Sequence[Named], instance: Instance) -> int
     for axis in term.latent_axes:
         if not isinstance(axis.index, Affine) or axis.source not in instance.latents:
             return None
-        inner = math.prod(instance.latents[axis.source].shape[1:])
+        inner = math.prod(instance.latents[str(axis.source)].shape[1:])
         along = []
         for d, stride in enumerate(axis.index.strides):
             if abs(stride) == inner and term.elements[d] > 1:

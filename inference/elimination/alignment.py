@@ -193,7 +193,7 @@ def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
     for d in range(array.ndim):
         top = np.where(covered, array, -1).max(axis=d, keepdims=True)
         if np.where(covered, array == top, True).all():
-            array, covered = np.maximum(top, 0), covered.any(axis=d, keepdims=True)
+            array, covered = np.maximum(top, 0), np.asarray(covered.any(axis=d, keepdims=True))
     # where no row reads an element, numbers that happen to be affine would claim more than is known
     return index_of(array) if covered.all() else Dense.of(array)
 

@@ -67,13 +67,15 @@ def _pieces(factor: Factor, name) -> list[Factor]:
     """Return a factor cut by the element of a latent that its rows read, one piece for each."""
     if not factor.axes_of(name):
         return [factor]
-    rows = _in_rows(factor)
+    rows, indices = _in_rows(factor)
     position = [axis.source for axis in rows.axes].index(name)
-    elements = rows.axes[position].index.array
+    elements = indices[position]
     pieces = []
     for element in np.unique(elements):
         which = np.flatnonzero(elements == element)
-        axes = [replace(axis, index=_at_rows(axis.index, which)) for axis in rows.axes]
+        axes = []
+        for axis, index in zip(rows.axes, indices, strict=True):
+            axes.append(replace(axis, index=_at_rows(index, which)))
         axes[position] = Axis((name, int(element)), axes[position].size, Affine(0, (0,)))
         piece = rows.mapped(lambda array, which=which: array[which], tuple(axes), which.shape)
         # another axis may read the same latent, at other elements
@@ -81,24 +83,25 @@ def _pieces(factor: Factor, name) -> list[Factor]:
     return pieces
 
 
-def _in_rows(factor: Factor) -> Factor:
-    """Return the factor with its elements in one axis, and an array as the index of each latent."""
+def _in_rows(factor: Factor) -> tuple[Factor, list]:
+    """Return the factor with its elements in one axis, and the array that is each axis's index."""
     shape, rank = factor.shape, len(factor.shape)
-    axes = []
+    axes, indices = [], []
     for axis in factor.axes:
         elements = broadcast(axis.index.dense(shape), shape).reshape(-1)
         axes.append(replace(axis, index=Dense.of(elements)))
+        indices.append(elements)
 
     def flattened(array):
         tail = array.shape[rank:]
         return jnp.broadcast_to(array, shape + tail).reshape((-1, *tail))
 
-    return factor.mapped(flattened, tuple(axes), (math.prod(shape),))
+    return factor.mapped(flattened, tuple(axes), (math.prod(shape),)), indices
 
 
-def _at_rows(index: Dense, which: np.ndarray) -> Index:
-    array = index.array[which]
-    return index_of(array) if index.is_known else Dense.of(array)
+def _at_rows(index: Any, which: np.ndarray) -> Index:
+    array = index[which]
+    return index_of(array) if isinstance(array, np.ndarray) else Dense.of(array)
 
 
 def _without_repeats(factor: Factor) -> Factor:

@@ -216,9 +216,9 @@ def _operand(
         if in_order_of_elements is None:
             return None
         return _operand(in_order_of_elements, names, remaining)
-    if any(place is None or place[1:] != places[0][1:] for place in places):
-        return None
     place = places[0]
+    if place is None or any(p is None or p[1:] != place[1:] for p in places):
+        return None
     steps = 1 if place.dim is None else factor.shape[place.dim]
     # backwards, the entry that comes first in time is the factor's last
     times = [p.time if p.step > 0 else p.time - (steps - 1) for p in places]

@@ -101,14 +101,14 @@ class _InTime:
         self, totals: Sequence, cells: Sequence[Cells], derivatives: Sequence
     ) -> tuple[list, list]:
         """Return the totals after one step, and the derivatives of tables that vary in time."""
-        totals, after, moving = iter(totals), [], []
+        before, after, moving = iter(totals), [], []
         for derivative, c, varies in zip(derivatives, cells, self.varies, strict=True):
             if varies:
                 moving.append(derivative)
             elif c.index is None:
-                after.append(next(totals) + derivative[None])
+                after.append(next(before) + derivative[None])
             else:
-                rows = next(totals).at[c.index]
+                rows = next(before).at[c.index]
                 after.append(
                     rows.add(derivative, mode="promise_in_bounds", wrap_negative_indices=False)
                 )
@@ -116,8 +116,8 @@ class _InTime:
 
     def in_order(self, totals: Sequence, moving: Sequence) -> list:
         """Return what belongs to each table."""
-        totals, moving = iter(totals), iter(moving)
-        return [next(moving) if varies else next(totals) for varies in self.varies]
+        fixed, varying = iter(totals), iter(moving)
+        return [next(varying) if varies else next(fixed) for varies in self.varies]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -81,12 +81,12 @@ def _over_steps(
         index, gate = operand.cells.index, operand.cells.gate
         in_time.append((None if index is not None else table, index, gate))
 
-    def over(message, arrays, rows: int, of_starts: bool = False):
+    def over(message, arrays, rows: int, of_starts: bool = False) -> Any:
         its_tables = []
         for table, (varying, _, _) in zip(tables, arrays, strict=True):
             its_tables.append(table if varying is None else varying)
         if of_starts:
-            its_tables = jax.lax.stop_gradient(its_tables)
+            its_tables = [jax.lax.stop_gradient(table) for table in its_tables]
         its_chain = with_starts(chain) if of_starts else chain
         advance = Advance(its_chain, transitions)
         recursion = Recursion(advance, its_chain.window, rows, densities)
