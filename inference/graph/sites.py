@@ -117,7 +117,7 @@ class Outputs:
             for name in names
         }
 
-    def prior_arguments(self, site: Site) -> dict[str, Named]:
+    def prior_arguments(self, site: Site) -> dict[str, Named | None]:
         """Return the arguments of a prior that may be conjugate."""
         prior, numbers = registered_prior(site), site.outputs.args
         if prior is None:

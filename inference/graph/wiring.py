@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,8 @@ def wires(
 
 
 def _literal(atom: Literal) -> Wire:
-    return Wire(value=np.asarray(atom.val, atom.aval.dtype))
+    aval: Any = atom.aval
+    return Wire(value=np.asarray(atom.val, aval.dtype))
 
 
 def _constant(value) -> Wire:

@@ -43,7 +43,7 @@ def signature(args: tuple, kwargs: Mapping[str, Any], concrete: bool = False) ->
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
     described = tuple(_described(leaf, concrete) for leaf in leaves)
-    return concrete, tree, described, jax.config.jax_enable_x64
+    return concrete, tree, described, jnp.result_type(float)
 
 
 def _described(leaf: Any, concrete: bool) -> tuple:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax.interpreters import partial_eval as pe
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 import numpyro
 from jax.extend.core import ClosedJaxpr

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +74,8 @@ class Locations:
     @property
     def latent(self) -> str:
         """The latent whose elements are the samples."""
-        return self.looked_up[0].sample.source
+        source: Any = self.looked_up[0].sample.source
+        return source
 
 
 def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:

@@ -263,9 +263,9 @@ def _as_index(piece: Named, array) -> Dense | None:
     """
     if not piece.axes:
         return Dense(array, (piece.content,))
-    if len(piece.axes) > 1 or any(size != 1 for size in piece.compact):
+    if len(piece.axes) != 1 or any(size != 1 for size in piece.compact):
         return None
-    rows = piece.axes[0]
+    (rows,) = piece.axes
     table = Dense(piece.array.reshape(-1), (piece.content,))
     return composed(table, rows.size, rows.index, array)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 
 from emjax.numerics.arrays import broadcast, in_order, take, transposed

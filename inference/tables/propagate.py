@@ -69,9 +69,10 @@ class _Interpreter:
         return [carried_out(value) for value in outputs]
 
     def literal(self, atom: Literal) -> Named:
-        key = (str(atom.aval), np.asarray(atom.val).tobytes())
+        aval: Any = atom.aval
+        key = (str(aval), np.asarray(atom.val).tobytes())
         if key not in self.literals:
-            self.literals[key] = constant(np.asarray(atom.val, dtype=atom.aval.dtype))
+            self.literals[key] = constant(np.asarray(atom.val, dtype=aval.dtype))
         return self.literals[key]
 
     def equation(self, eqn: Equation, values: list) -> list:

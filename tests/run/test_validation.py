@@ -21,5 +21,5 @@ def test_a_scale_of_zero_is_no_start_however_its_constraint_is_declared(constrai
         with numpyro.plate("samples", len(x)):
             numpyro.sample("x", dist.Normal(0.0, scale).to_event(1), obs=x)
 
-    with pytest.raises(ValueError, match="Parameter 'scale' must satisfy .* at index"):
+    with pytest.raises(ValueError, match=r"Parameter 'scale' must satisfy .* at index"):
         EM(normals).run(jax.random.key(0), X, init_params={"scale": jnp.array([0.0, 1.0])})
