@@ -19,6 +19,7 @@ from emjax.e_step.cutting import can_be_cut, cut, cut_latent, cut_term
 from emjax.e_step.instance import Instance
 from emjax.e_step.products import features
 from emjax.elimination.factors import Variable
+from emjax.families.family import lacks_coordinates
 from emjax.graph.terms import Term
 from emjax.tables.indices import Affine
 
@@ -183,6 +184,6 @@ def _bytes_per_row(term: Term, axis: int) -> int:
     kept = [n for d, n in enumerate(term.elements) if d in term.kept and d != axis]
     entries = math.prod(kept) * math.prod(a.size for a in term.latent_axes)
     copies = 3
-    if term.family is not None and term.family.marginal is not None:
+    if lacks_coordinates(term.family):
         copies += MATRICES * term.site.event[-1] ** 2
     return width * (columns + copies * entries)

@@ -15,6 +15,7 @@ from emjax.e_step.products import cells, inner_product
 from emjax.elimination.algebra import TableAlgebra
 from emjax.elimination.factors import Cells, Deferred, Factor
 from emjax.elimination.log_partition import log_partition
+from emjax.families.family import lacks_coordinates
 from emjax.graph.statistics import Statistic
 from emjax.graph.terms import Term
 from emjax.numerics.guards import FastForms
@@ -111,7 +112,7 @@ def _pairs(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic]]
     counts.
     """
     formed, rank = term.statistics.formed(term.elements), len(term.elements)
-    if term.family is None or term.family.marginal is None:
+    if not lacks_coordinates(term.family):
         return list(zip(tables, formed, strict=True))
     x, observed, weight = formed
     inputs = [*zip(tables, term.family.event_dims, strict=True), (x.value, 1), (observed.value, 1)]

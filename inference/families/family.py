@@ -148,6 +148,11 @@ def register(distribution: type, record: Family | Prior) -> None:
     families.append(record)
 
 
+def lacks_coordinates(family: Family | None) -> bool:
+    """Whether the events of a family may lack coordinates, over which it integrates."""
+    return family is not None and family.marginal is not None
+
+
 def registered_arguments(distribution: type) -> tuple[str, ...]:
     """Return the names of all arguments that a distribution's families and its prior read."""
     names: list[str] = []

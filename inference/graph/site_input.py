@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.family import Family, Prior
+from emjax.families.family import Family, Prior, lacks_coordinates
 from emjax.graph.sites import Outputs, written_prior
 from emjax.graph.statistics import Statistic, StatisticsRecipe, precomputed
 from emjax.graph.sufficient import (
@@ -63,7 +63,7 @@ class SiteInput:
     @property
     def is_incomplete(self) -> bool:
         """Whether its events may lack coordinates."""
-        return self.family is not None and self.family.marginal is not None
+        return lacks_coordinates(self.family)
 
     @property
     def masks(self) -> list[Named]:

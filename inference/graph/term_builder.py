@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from emjax.families.family import lacks_coordinates
 from emjax.graph.checks import (
     check_elements,
     check_plates,
@@ -110,8 +111,7 @@ class TermBuilder:
         check_plates(outputs, site, value, elements)
         family, possible = family_for(site, outputs.depends), outputs.possible(site, rank)
         given = {} if family is None else outputs.arguments(site, family.given, rank)
-        is_incomplete = family is not None and family.marginal is not None
-        observed = given["observed"][0] if is_incomplete else None
+        observed = given["observed"][0] if lacks_coordinates(family) else None
         self.record(observation_checks(outputs, site, value, weight.data_mask, observed))
         self.record(choice_checks(outputs, site, rank))
         if family is None:

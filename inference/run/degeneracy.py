@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from emjax.families.family import lacks_coordinates
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled_term
 from emjax.graph.statistics import Statistic
@@ -240,7 +241,7 @@ def _moments(term: Term) -> tuple[Array, Array, Array]:
     They are taken coordinate by coordinate, from an origin in the midst of the data.
     """
     formed, event = term.statistics.formed(term.elements), len(term.site.event)
-    if term.family.marginal is not None:
+    if lacks_coordinates(term.family):
         x, observed, weight = (_dense(statistic) for statistic in formed)
         weight = weight[..., None] * observed
         return weight * x, weight * x**2, weight

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from emjax.elimination.factors import Cells, Factor
+from emjax.families.family import lacks_coordinates
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_axes, filled_term
 from emjax.graph.sufficient import transformed
@@ -107,7 +108,7 @@ def _data(
         count = _widened(counted, jnp.sum, event)
         mean = _widened(first, jnp.sum, 0) / jnp.where(count != 0, count, 1)
         value = without_rows(term.origin).array + mean
-    if family.marginal is not None:
+    if lacks_coordinates(family):
         # coordinates that are missing say nothing
         observed = without_rows(statistics[1].value).array
         value, weight = jnp.where(observed, value, 0), weight * observed

@@ -27,9 +27,8 @@ from emjax.e_step.e_step import statistics_with
 from emjax.e_step.instance import Instance, instance_of
 from emjax.elimination.factors import Cells, Factor
 from emjax.families.bounds import bounds_of
-from emjax.families.family import Family
+from emjax.families.family import Family, lacks_coordinates
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.terms import Term
 from emjax.m_step.m_step import m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
@@ -80,7 +79,7 @@ def _indifferent(instance: Instance) -> Instance:
         terms.append(replace(term, base=base, family=_flat_family(term.family)))
         # where coordinates are missing, they are expected at the program's own parameters: at
         # natural parameters of zero they could be anything
-        is_kept = _lacks_coordinates(term)
+        is_kept = lacks_coordinates(term.family)
         naturals.append([t if is_kept else _flat(t, IMPOSSIBLE) for t in tables])
     return replace(instance, terms=tuple(terms), naturals=tuple(naturals))
 
@@ -91,14 +90,9 @@ def _flat(table: Named, impossible: float) -> Named:
     return replace(table, array=jnp.where(is_impossible, LOG_ZERO, 0.0))
 
 
-def _lacks_coordinates(term: Term) -> bool:
-    """Whether a term is a marginal: its events lack coordinates."""
-    return term.family is not None and term.family.marginal is not None
-
-
 def _flat_family(family: Family | None) -> Family | None:
     """Return the family with a marginal that is zero, but has its derivatives."""
-    if family is None or family.marginal is None:
+    if not lacks_coordinates(family):
         return family
 
     def marginal(*arrays):
