@@ -50,7 +50,7 @@ def _count_in_tables(graph: FactorGraph, name: str, statistics: Sequence) -> Any
     for term, expected in zip(graph.terms, statistics, strict=True):
         if not _is_site_of(term, name):
             continue
-        axis = _own_axis(term)
+        axis = _value_axis(term)
         if axis is None:
             return None
         num_values = graph.latents[name].support.shape[0]
@@ -68,7 +68,7 @@ def _is_site_of(term: Term, name: str) -> bool:
     return term.site.is_latent and term.site.name == name
 
 
-def _own_axis(term: Term) -> int | None:
+def _value_axis(term: Term) -> int | None:
     """Return the axis of a latent's own table, of probabilities, that stands for its own value."""
     if term.family is None or not term.family.lookup:
         return None
@@ -124,15 +124,15 @@ def _rows(
     """
     rows = []
     for term, arrays, expected in zip(graph.terms, tables, statistics, strict=True):
-        own_axis = None
+        value_axis = None
         if _is_site_of(term, name):
-            own_axis = _own_axis(term)
+            value_axis = _value_axis(term)
             # how probable each value is may differ, and here no axis tells that apart
-            if own_axis is None:
+            if value_axis is None:
                 continue
         for axes, table, statistic in zip(term.natural_axes, arrays, expected, strict=True):
             for number, axis in enumerate(axes):
-                if axis.source == name and number != own_axis:
+                if axis.source == name and number != value_axis:
                     rows.append(
                         (
                             _by_value(table, number, axis.size),

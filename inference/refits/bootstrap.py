@@ -197,8 +197,8 @@ def redrawn(estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
     bound = estimate.bound
     _check_no_copies(estimate.graph)
 
-    def program(first, *args, **kwargs):
-        return handlers.condition(bound.compiler.model, data=first)(*args, **kwargs)
+    def program(redrawn_data, *args, **kwargs):
+        return handlers.condition(bound.compiler.model, data=redrawn_data)(*args, **kwargs)
 
     draw, sources = simulated(bound), (estimate.params, bound.data)
     # to be traced, the program needs data of the shapes that are drawn, whatever their values

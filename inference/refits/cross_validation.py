@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from emjax.em import EM
-from emjax.numerics.guards import is_random_key
 from emjax.program.handlers.plates import Units
-from emjax.refits.reweighted import Reweighted, checked_reweighted, sites_within
+from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_reweighted
 from emjax.run import validation
 from emjax.run.annotations import Whole
-from emjax.run.bound import Bound, one_blas_thread
+from emjax.run.bound import checked_key, one_blas_thread
 from emjax.run.loop import Status, has_failed
 
 
@@ -107,16 +106,21 @@ def cross_validate(
     the program does not have, an impossible number of folds, elements that are not independent
     given the parameters, and continuous latents of single elements.
     """
-    if not is_random_key(rng_key):
-        raise ValueError(
-            "The second argument is a random key, the model's own arguments follow: "
-            "emjax.cross_validate(em, jax.random.key(0), ...)."
-        )
+    rng_key = checked_key(
+        rng_key,
+        "The second argument is a random key, the model's own arguments follow: "
+        "emjax.cross_validate(em, jax.random.key(0), ...).",
+    )
     bound = em.on(*args, **kwargs)
     weighted = checked_reweighted(bound, plate, rows)
     units, compiled = weighted.units, weighted.compiled
     _check_folds(num_folds, units)
-    _check_local(bound, units)
+    check_no_local_latents(
+        bound,
+        units,
+        "; that of a held-out element cannot be learned from the others. Cross-validate over a "
+        "plate outside which it stands: cross_validate(..., plate=...).",
+    )
     some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
     # folds do not depend on how many starts there are, nor the other way around
     drawn, started = jax.random.split(rng_key)
@@ -208,18 +212,3 @@ def _check_folds(num_folds: Any, units: Units) -> None:
             f"num_folds must be a whole number from 2 to {units.size}, the number of elements of "
             f"plate '{units.plate}', not {num_folds!r}."
         )
-
-
-def _check_local(bound: Bound, units: Units) -> None:
-    """Raise `ValueError` for a continuous latent that each element has its own value of.
-
-    No other element says anything of it.
-    """
-    for site in sites_within(bound, units):
-        if site.is_prior:
-            raise ValueError(
-                f"Continuous latent '{site.name}' has a value for each element of plate "
-                f"'{units.plate}'; that of a held-out element cannot "
-                "be learned from the others. Cross-validate over a plate outside which it stands: "
-                "cross_validate(..., plate=...)."
-            )

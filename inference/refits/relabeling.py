@@ -156,7 +156,9 @@ class _Search:
 
 def _symmetry(latents: tuple[str, ...], size: int, axes: Mapping) -> Symmetry:
     """Return a symmetry, without the parameters none of whose axes are exchanged."""
-    return Symmetry(latents, size, {name: own for name, own in axes.items() if own})
+    return Symmetry(
+        latents, size, {name: exchanged for name, exchanged in axes.items() if exchanged}
+    )
 
 
 def _parameters_of_terms(graph: FactorGraph) -> list[list[str]]:

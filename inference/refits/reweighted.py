@@ -30,13 +30,11 @@ from emjax.program.handlers.plates import (
 from emjax.program.records import Site
 from emjax.run import validation
 from emjax.run.annotations import Params
-from emjax.run.bound import Bound
+from emjax.run.bound import LEAST_MULTIPLICITY, Bound
 from emjax.run.compiled import CompiledProgram
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
 
-# units are weighted so little that an impossible one cannot swallow the others
-SMALL = 1e-30
 # its multiples modulo one are all different: weights by which to see whether log p is linear in
 # them
 GOLDEN_RATIO = 1.618033988749895
@@ -87,6 +85,19 @@ def sites_within(bound: Bound, units: Units) -> list[Site]:
     """Return the sites that stand within the plates of units."""
     inside = {units.plate, *units.rows}
     return [term.site for term in bound.compiled.graph.terms if inside & set(term.site.plates)]
+
+
+def check_no_local_latents(bound: Bound, units: Units, problem: str) -> None:
+    """Raise `ValueError` for a continuous latent that each unit has its own value of.
+
+    No other unit says anything of it. `problem`: how the sentence goes on for who asks.
+    """
+    for site in sites_within(bound, units):
+        if site.is_prior:
+            raise ValueError(
+                f"Continuous latent '{site.name}' has a value for each element of plate "
+                f"'{units.plate}'{problem}"
+            )
 
 
 # ── a program with weights ────────────────────────────────────────────────────────────────────────
@@ -141,7 +152,7 @@ class Reweighted:
         """
         size, dtype = self.units.size, jnp.result_type(float)
         at_weights = jax.value_and_grad(self.log_likelihood, argnums=1)
-        outside, each = at_weights(params, jnp.full(size, SMALL, dtype))
+        outside, each = at_weights(params, jnp.full(size, LEAST_MULTIPLICITY, dtype))
         weights = jnp.where(which, 1 + jnp.arange(size, dtype=dtype) * GOLDEN_RATIO % 1, 0)
         parts = jnp.where(which, weights * each, 0)
         difference = self.log_likelihood(params, weights) - outside - parts.sum()

@@ -13,6 +13,7 @@ from emjax.certificates.curvature import rows_of_derivative
 from emjax.certificates.estimate import Estimate
 from emjax.refits.reweighted import (
     Reweighted,
+    check_no_local_latents,
     from_one_start,
     reweighted,
     sites_within,
@@ -29,13 +30,13 @@ def independent(bound: Bound, plate: str | None, rows: Mapping[str, Any] | None)
     program counts copies within it.
     """
     units = units_in(bound, plate, rows)
+    check_no_local_latents(
+        bound,
+        units,
+        ", which no other element says anything of. Use method='information', or a plate outside "
+        "which it stands.",
+    )
     for site in sites_within(bound, units):
-        if site.is_prior:
-            raise ValueError(
-                f"Continuous latent '{site.name}' has a value for each element of plate "
-                f"'{units.plate}', which no other element says anything of. Use "
-                "method='information', or a plate outside which it stands."
-            )
         if site.outputs.multiplicity is not None:
             raise ValueError(
                 f"Site '{site.name}' counts copies (handlers.scale), and a row of several "

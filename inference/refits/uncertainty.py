@@ -208,7 +208,11 @@ def _keys_of_draws(num_draws: Any, rng_key: Any) -> Array:
         raise ValueError(f"num_draws must be a whole number of at least 2, not {num_draws!r}.")
     if rng_key is None:
         raise ValueError("A bootstrap draws at random: pass rng_key=jax.random.key(0).")
-    return jax.random.split(checked_key(rng_key), int(num_draws))
+    usage = (
+        "rng_key is a random key: "
+        "emjax.standard_errors(em, result, ..., rng_key=jax.random.key(0))."
+    )
+    return jax.random.split(checked_key(rng_key, usage), int(num_draws))
 
 
 def _from_resampling(

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.slots import Slot
 from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire
+from emjax.m_step.wiring_view import WiringView
 from emjax.tables.named import Named
 
 
@@ -42,8 +42,9 @@ def parameter_dimensions(graph: FactorGraph) -> dict[str, tuple[str | None, ...]
         name: [None] * len(parameter.shape) for name, parameter in graph.parameters.items()
     }
     claims: list[_Claim] = []
+    view = WiringView(graph)
     for term in graph.terms:
-        claims += _claims_of(graph, term)
+        claims += _claims_of(view, term)
     # what a table is looked up by comes first: the rows of a transition matrix are `state`
     for claim in sorted(claims, key=lambda claim: claim.is_distribution):
         of_parameter = dimensions[claim.parameter]
@@ -60,15 +61,12 @@ def _free_name(claim: _Claim, taken: Sequence[str | None]) -> str | None:
     return following if claim.is_distribution and following not in taken else None
 
 
-def _claims_of(graph: FactorGraph, term: Term) -> list[_Claim]:
+def _claims_of(view: WiringView, term: Term) -> list[_Claim]:
     """Return what the tables of a term say of the axes of parameters."""
-    claims = []
+    claims, graph = [], view.graph
     for argument, table in term.arguments.items():
-        # a table that is known depends on no parameter
-        if not isinstance(table.array, Slot):
-            continue
-        wire = graph.wires()[table.array.number]
-        # cells that are computed are nobody's entries
+        wire = view.wire(table)
+        # cells that are known or computed are nobody's entries
         if wire.entries is None:
             continue
         latents = _latents_along(table)
@@ -82,7 +80,7 @@ def _claims_of(graph: FactorGraph, term: Term) -> list[_Claim]:
         for d, latent in enumerate(latents):
             if latent is None:
                 continue
-            for parameter, axis in _places(graph, wire, d):
+            for parameter, axis in _places(view, wire, d):
                 claims.append(_Claim(parameter, axis, latent, is_distribution and d == last))
     return claims
 
@@ -100,21 +98,21 @@ def _is_distribution(term: Term, argument: str) -> bool:
     return term.site.arg_constraints[argument].event_dim == 1
 
 
-def _places(graph: FactorGraph, wire: Wire, d: int) -> list[tuple[str, int]]:
+def _places(view: WiringView, wire: Wire, d: int) -> list[tuple[str, int]]:
     """Return which axis of which parameter axis `d` of a table runs along: (parameter, axis)."""
     assert wire.entries is not None
-    offsets, places = graph.offsets(), []
+    places = []
     lines = np.moveaxis(wire.entries, d, -1).reshape(-1, wire.entries.shape[d])
     for name in sorted(wire.parameters):
-        shape, first = graph.parameters[name].shape, offsets[name]
-        is_inside = (lines >= first) & (lines < first + math.prod(shape))
+        shape, start = view.graph.parameters[name].shape, view.offsets[name]
+        is_inside = (lines >= start) & (lines < start + math.prod(shape))
         inside = lines[is_inside.all(axis=1)]
         if not inside.size:
             continue
         # where in the parameter each entry of the lines is: (line, position along it, axis)
         at = np.zeros((*inside.shape, 0), int)
         if shape:
-            at = np.stack(np.unravel_index(inside - first, shape), axis=-1)
+            at = np.stack(np.unravel_index(inside - start, shape), axis=-1)
         for axis, size in enumerate(shape):
             others = np.delete(at, axis, axis=-1)
             runs_along = size == inside.shape[1] and (at[..., axis] == np.arange(size)).all()

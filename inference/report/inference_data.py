@@ -16,7 +16,7 @@ import numpy as np
 import numpyro
 from numpyro import handlers
 
-from emjax.em import EM, EMResult
+from emjax.em import EM
 from emjax.graph.factor_graph import FactorGraph
 from emjax.program.handlers.plates import Plates
 from emjax.refits.reweighted import (
@@ -30,6 +30,7 @@ from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values
 from emjax.run.annotations import Draws
 from emjax.run.bound import Bound
+from emjax.run.result import EMResult
 
 DRAWS = ("chain", "draw")
 
@@ -143,10 +144,10 @@ class _Named:
         for name, (value, dims) in variables.items():
             array, names = np.asarray(value), []
             # ArviZ counts the dimensions of the value alone, draws aside
-            first = sum(dim in DRAWS for dim in dims)
+            num_axes_of_draws = sum(dim in DRAWS for dim in dims)
             for d, (dim, size) in enumerate(zip(dims, array.shape, strict=True)):
                 if dim is None or dim in names or dim in variables or sizes.get(dim, size) != size:
-                    dim = f"{name}_dim_{d - first}"
+                    dim = f"{name}_dim_{d - num_axes_of_draws}"
                 sizes[dim] = size
                 names.append(dim)
             arrays[name] = (names, array)

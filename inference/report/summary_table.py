@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from emjax.em import EM, EMResult
+from emjax.em import EM
 from emjax.graph.factor_graph import FactorGraph
 from emjax.refits.columns import in_columns
 from emjax.report.dimensions import parameter_dimensions
 from emjax.run.annotations import Real
+from emjax.run.result import EMResult, how_it_ended, warnings_of
 
 SHOWN = 20
 
@@ -118,12 +119,8 @@ def summary(
         for entry, values in zip(_entries(graph, name), numbers, strict=True):
             estimate, error, low, high = map(float, values)
             rows[name].append(Row(name, entry, estimate, error, low, high, plan.method(name)))
-    lines = [
-        f"{result.status.message} (after {result.num_steps} steps)",
-        f"log-likelihood {float(result.log_likelihood):.6f} nats",
-        *(f"warning: {text}" for text in result.warnings),
-    ]
-    return Summary(rows, "\n".join(lines), None if standard_errors is None else level)
+    heading = "\n".join([*how_it_ended(result), *warnings_of(result)])
+    return Summary(rows, heading, None if standard_errors is None else level)
 
 
 def _entries(graph: FactorGraph, name: str) -> list[str]:

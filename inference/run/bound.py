@@ -24,8 +24,14 @@ from emjax.run.result import EMResult, params_of
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
-# a row of multiplicity zero has a posterior, too: the limit of a small multiplicity
+# A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
+# that an impossible row cannot swallow the others.
 LEAST_MULTIPLICITY = 1e-30
+# what a key is mistaken for, as a rule: the first of the model's own arguments
+KEY_OF_RUN = (
+    "The first argument is a random key, the model's own arguments follow: "
+    "em.run(jax.random.key(0), ...)."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,11 +260,8 @@ def one_blas_thread() -> threadpool_limits:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def checked_key(rng_key: Any) -> Any:
-    """Return a random key. Errors: `ValueError` for anything else."""
+def checked_key(rng_key: Any, usage: str = KEY_OF_RUN) -> Any:
+    """Return a random key. Errors: `ValueError` for anything else; it says the `usage`."""
     if is_random_key(rng_key):
         return rng_key
-    raise ValueError(
-        "The first argument is a random key, the model's own arguments follow: "
-        "em.run(jax.random.key(0), ...)."
-    )
+    raise ValueError(usage)

@@ -42,15 +42,24 @@ class EMResult(eqx.Module):
         return tuple(map(str, self.findings))
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.status.message} (after {self.num_steps} steps)",
-            f"log-likelihood {float(self.log_likelihood):.6f} nats",
-        ]
-        lines += [
+        estimates = [
             f"{name} = {np.array2string(np.asarray(value), precision=4, threshold=20)}"
             for name, value in self.params.items()
         ]
-        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+        return "\n".join([*how_it_ended(self), *estimates, *warnings_of(self)])
+
+
+def how_it_ended(result: EMResult) -> list[str]:
+    """Return the lines on why EM stopped, and where."""
+    return [
+        f"{result.status.message} (after {result.num_steps} steps)",
+        f"log-likelihood {float(result.log_likelihood):.6f} nats",
+    ]
+
+
+def warnings_of(result: EMResult) -> list[str]:
+    """Return a line for each warning."""
+    return [f"warning: {text}" for text in result.warnings]
 
 
 def params_of(found):
