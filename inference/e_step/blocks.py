@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -60,11 +60,11 @@ class Blocks:
         instance = self.instance
         numbers = [i for i in range(len(instance.terms)) if i not in self.axes]
         cut_names = {axis.source for i in self.axes for axis in instance.terms[i].latent_axes}
-        return Instance(
-            tuple(instance.terms[i] for i in numbers),
-            tuple(instance.naturals[i] for i in numbers),
-            {name: v for name, v in instance.latents.items() if name not in cut_names},
-            instance.constant,
+        return replace(
+            instance,
+            terms=tuple(instance.terms[i] for i in numbers),
+            naturals=tuple(instance.naturals[i] for i in numbers),
+            latents={name: v for name, v in instance.latents.items() if name not in cut_names},
         )
 
     def part(self, start: Any, rows: int) -> Instance:
@@ -79,7 +79,14 @@ class Blocks:
                 name = str(read.source)
                 latents[name] = self.instance.latents[name]
         latents = {name: cut_latent(latent, start, rows) for name, latent in latents.items()}
-        return Instance(tuple(terms), tuple(naturals), latents)
+        # the constant belongs to no block: it is in `rest`
+        return replace(
+            self.instance,
+            terms=tuple(terms),
+            naturals=tuple(naturals),
+            latents=latents,
+            constant=0.0,
+        )
 
 
 def blocks_of(instance: Instance) -> Blocks | None:

@@ -45,13 +45,7 @@ def e_step(
     if blocks is not None:
         expected = _over_blocks(blocks, temperature, plain)
     else:
-        expected = Expected(
-            *value_and_gradient(
-                lambda tables, fast: log_z(instance, tables, temperature, fast=fast),
-                instance.tables,
-                plain,
-            )
-        )
+        expected = _at_once(instance, temperature, plain)
     return Expected(_with_infinities(expected.log_partition), expected.statistics)
 
 
@@ -66,7 +60,9 @@ def log_partition_of(
     blocks = blocks_of(instance)
     if blocks is None:
         return _with_infinities(log_z(instance, instance.tables, temperature))
-    expected, _ = summed(blocks, _log_z_of_block(temperature, None), with_statistics=False)
+    rest = Expected(log_z(blocks.rest, blocks.rest.tables, temperature), [])
+    of_block = _log_z_of_block(temperature, None)
+    expected, _ = summed(blocks, of_block, rest, with_statistics=False)
     return _with_infinities(expected.log_partition)
 
 
@@ -78,9 +74,19 @@ def statistics_with(instance: Instance, factors: Sequence[Factor]) -> list:
     return statistics
 
 
+def _at_once(instance: Instance, temperature: ArrayLike, plain: bool) -> Expected:
+    def function(tables, fast: FastForms | None):
+        return log_z(instance, tables, temperature, fast=fast)
+
+    return Expected(*value_and_gradient(function, instance.tables, plain))
+
+
 def _over_blocks(blocks: Blocks, temperature: ArrayLike, plain: bool) -> Expected:
+    # what is not cut is in no loop, and may take every fast form: a chain beside a plate is there
+    rest = _at_once(blocks.rest, temperature, plain)
+
     def derived(fast: FastForms | None):
-        return summed(blocks, _log_z_of_block(temperature, fast), with_statistics=True)
+        return summed(blocks, _log_z_of_block(temperature, fast), rest, with_statistics=True)
 
     return derived(None)[0] if plain else fast_or_plain(derived)
 

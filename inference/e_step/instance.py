@@ -30,8 +30,9 @@ class Instance:
     terms: tuple[Term, ...]
     naturals: tuple[Sequence[Named], ...]
     latents: Mapping[str, Variable]
-    constant: Any = 0.0
-    chains: str = "sequential"
+    constant: Any
+    # no default: whoever makes an instance of a part of another must hand it on
+    chains: str
 
     @property
     def tables(self) -> list[list]:

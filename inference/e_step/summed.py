@@ -7,7 +7,7 @@ with rows of its own for each position is put together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,29 +15,46 @@ from jax.core import eval_jaxpr
 
 from emjax.e_step.blocks import Blocks
 from emjax.e_step.expected import Expected
-from emjax.e_step.instance import Instance
+from emjax.elimination.flags import merged, split
 from emjax.numerics.jaxprs import split_jaxpr
 
 
-def summed(blocks: Blocks, log_z: Callable, with_statistics: bool) -> tuple[Expected, Any]:
-    """Return what all blocks and the terms that are not cut yield, added up, and the least margin.
+class _SoFar(NamedTuple):
+    """What has been added up over some blocks.
 
-    `log_z(instance, tables)` is (log Z, margin). Without `with_statistics`, there are none.
+    - `total`: log Z in nats, and its gradient with respect to what all blocks share.
+    - `margin`: the least margin of their fast forms.
+    - `in_rows`: its gradient with respect to tables with a row for each position.
     """
-    derived = _value_and_gradient if with_statistics else _value_alone
+
+    total: Expected
+    margin: Any
+    in_rows: list
+
+
+def summed(
+    blocks: Blocks, log_z: Callable, rest: Expected, with_statistics: bool
+) -> tuple[Expected, Any]:
+    """Return what all blocks yield, added to `rest`, and the least margin of their fast forms.
+
+    - `log_z(instance, tables)`: (log Z, margin) of a block.
+    - `rest`: what the terms that are not cut yield: it counts once, whatever the number of blocks.
+    - `with_statistics`: without, there are none, in `rest` either.
+    """
     tables = _Tables(blocks)
+    derived = _value_and_gradient if with_statistics else _value_alone
 
     def of_block(shared, in_rows, start, rows: int):
         part = blocks.part(start, rows)
-        return log_z(part, tables.joined(part, shared, in_rows))
+        return log_z(part, tables.joined(part.naturals, shared, in_rows))
 
-    def added(so_far, start, rows: int, function: Callable, argument):
-        """Add function(argument, rows of tables) = (log Z, margin) of one block."""
-        total, margin, of_rows = so_far
-        block, block_margin, along_rows = derived(function)(argument, tables.rows_at(start, rows))
+    def with_block(so_far: _SoFar, start, rows: int, function: Callable, argument) -> _SoFar:
+        """Add function(argument, rows of tables) = (log Z, margin) of the block at `start`."""
+        of_this, margin, gradient = derived(function)(argument, tables.rows_at(start, rows))
+        in_rows = so_far.in_rows
         if with_statistics:
-            of_rows = tables.placed(of_rows, along_rows, start)
-        return total + block, jnp.minimum(margin, block_margin), of_rows
+            in_rows = tables.placed(in_rows, gradient, start)
+        return _SoFar(so_far.total + of_this, jnp.minimum(so_far.margin, margin), in_rows)
 
     # what depends on the parameters alone is computed before the loop, and its derivative after it
     before, after = _hoisted(
@@ -45,41 +62,38 @@ def summed(blocks: Blocks, log_z: Callable, with_statistics: bool) -> tuple[Expe
         tables.rows_at(0, blocks.rows),
         tables.shared,
     )
-    operands, pull, others = jax.vjp(before, tables.shared, has_aux=True)
+    hoisted, pull, without_derivative = jax.vjp(before, tables.shared, has_aux=True)
 
-    def step(number, so_far):
+    def with_next(number, so_far: _SoFar) -> _SoFar:
         start = number * blocks.rows
-        return added(
-            so_far,
-            start,
-            blocks.rows,
-            lambda operands, in_rows: after(operands, others, in_rows, start),
-            operands,
-        )
 
-    # what is not cut counts once, whatever the number of blocks
-    rest, margin, _ = derived(lambda tables, _: log_z(blocks.rest, tables))(blocks.rest.tables, [])
+        def remainder(hoisted, in_rows):
+            return after(hoisted, without_derivative, in_rows, start)
+
+        return with_block(so_far, start, blocks.rows, remainder, hoisted)
+
     zeros: tuple = ([], [])
     if with_statistics:
-        zeros = jax.tree.map(jnp.zeros_like, (operands, tables.in_rows))
-    so_far = (Expected(rest.log_partition, zeros[0]), margin, zeros[1])
-    total, margin, of_rows = jax.lax.fori_loop(0, blocks.size // blocks.rows, step, so_far)
+        zeros = jax.tree.map(jnp.zeros_like, (hoisted, tables.in_rows))
+    so_far = _SoFar(Expected(rest.log_partition, zeros[0]), jnp.full((), jnp.inf), zeros[1])
+    so_far = jax.lax.fori_loop(0, blocks.size // blocks.rows, with_next, so_far)
     if with_statistics:
-        total = Expected(total.log_partition, pull(total.statistics)[0])
-    # the last rows, where blocks leave a remainder: fewer rows are another program
-    if tail := blocks.size % blocks.rows:
-        start = blocks.size - tail
-        total, margin, of_rows = added(
-            (total, margin, of_rows),
-            start,
-            tail,
-            lambda shared, in_rows: of_block(shared, in_rows, start, tail),
-            tables.shared,
-        )
+        # from the gradient with respect to what was hoisted to that of the tables it is made of
+        (of_shared,) = pull(so_far.total.statistics)
+        so_far = so_far._replace(total=Expected(so_far.total.log_partition, of_shared))
+    # the last rows, where blocks leave some over: fewer rows are another program
+    if left_over := blocks.size % blocks.rows:
+        start = blocks.size - left_over
+
+        def of_last(shared, in_rows):
+            return of_block(shared, in_rows, start, left_over)
+
+        so_far = with_block(so_far, start, left_over, of_last, tables.shared)
+    total = so_far.total
     if with_statistics:
-        statistics = tables.with_rest(total.statistics, of_rows, rest.statistics)
+        statistics = tables.with_rest(total.statistics, so_far.in_rows, rest.statistics)
         total = Expected(total.log_partition, statistics)
-    return total, margin
+    return total, so_far.margin
 
 
 class _Tables:
@@ -93,16 +107,15 @@ class _Tables:
     def __init__(self, blocks: Blocks):
         self.blocks = blocks
         self.is_shared: list[bool] = []
-        self.shared: list = []
-        self.in_rows: list = []
         self.dims: list[int] = []
+        arrays = []
         for number, axis in blocks.axes.items():
             for table in blocks.instance.naturals[number]:
-                is_shared = table.compact[axis] == 1
-                self.is_shared.append(is_shared)
-                (self.shared if is_shared else self.in_rows).append(jnp.asarray(table.array))
-                if not is_shared:
+                arrays.append(jnp.asarray(table.array))
+                self.is_shared.append(table.compact[axis] == 1)
+                if not self.is_shared[-1]:
                     self.dims.append(len(table.axes) + axis)
+        self.shared, self.in_rows = split(arrays, self.is_shared)
 
     def rows_at(self, start, rows: int) -> list:
         """Return `rows` rows from `start` of the tables that are cut into rows."""
@@ -116,20 +129,19 @@ class _Tables:
             after.append(jax.lax.dynamic_update_slice_in_dim(total, gradient, start, dim))
         return after
 
-    def joined(self, part: Instance, shared: Sequence, in_rows: Sequence) -> list[list]:
-        """Return the tables of each term of a block from the shared ones and those in rows."""
-        of_all, of_block = iter(shared), iter(in_rows)
-        flat = iter([next(of_all if is_shared else of_block) for is_shared in self.is_shared])
+    def joined(self, naturals: Sequence, shared: Sequence, in_rows: Sequence) -> list[list]:
+        """Return the arrays of each cut term, as many as its `naturals` are."""
+        arrays = iter(merged(shared, in_rows, self.is_shared))
         of_terms = []
-        for tables in part.naturals:
-            of_terms.append([next(flat) for _ in tables])
+        for tables in naturals:
+            of_terms.append([next(arrays) for _ in tables])
         return of_terms
 
     def with_rest(self, shared: Sequence, in_rows: Sequence, rest: Sequence) -> list[list]:
         """Return what belongs to the tables of all terms, in their order."""
         instance, axes = self.blocks.instance, self.blocks.axes
-        cut = Instance((), tuple(instance.naturals[i] for i in axes), {})
-        of_term = dict(zip(axes, self.joined(cut, shared, in_rows), strict=True))
+        cut = self.joined([instance.naturals[i] for i in axes], shared, in_rows)
+        of_term = dict(zip(axes, cut, strict=True))
         others = iter(rest)
         return [of_term[i] if i in of_term else next(others) for i in range(len(instance.terms))]
 
@@ -162,26 +174,26 @@ def _value_alone(function: Callable) -> Callable:
 def _hoisted(function: Callable, in_rows: Sequence, shared: Sequence) -> tuple[Callable, Callable]:
     """Split function(in_rows, start, shared) into what no block changes, and what does the rest.
 
-    That is before(shared) = (operands, others) and after(operands, others, in_rows, start).
-    `others` are what has no derivative; what is only longer than what it is made of stays in the
-    block.
+    That is before(shared) = (operands, others) and after(operands, others, in_rows, start), where
+    `others` are what has no derivative.
     """
+    # what is only longer than what it is made of stays in the block: to read it from memory would
+    # cost more than to make it
     jaxpr = jax.make_jaxpr(function)(in_rows, 0, shared)
     known, unknown = split_jaxpr(
         jaxpr,
         len(in_rows) + 1,
         stays=lambda eqn: eqn.primitive.name in ("broadcast_in_dim", "iota"),
     )
+    # whole numbers and flags have no cotangents, and `vjp` takes them as auxiliary values
     is_real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in known.out_avals]
 
     def before(shared):
         arrays = eval_jaxpr(known.jaxpr, known.consts, *shared)
-        operands = [array for array, real in zip(arrays, is_real, strict=True) if real]
-        return operands, [array for array, real in zip(arrays, is_real, strict=True) if not real]
+        return split(arrays, is_real)
 
     def after(operands, others, in_rows, start):
-        operands, others = iter(operands), iter(others)
-        arrays = [next(operands if real else others) for real in is_real]
+        arrays = merged(operands, others, is_real)
         return tuple(eval_jaxpr(unknown.jaxpr, unknown.consts, *in_rows, start, *arrays))
 
     return before, after

@@ -123,15 +123,16 @@ def _at_the_ends(message, tables, scales):
     sum of products with the message there is one.
     """
     weights = jnp.exp(scales - scales.max(-1, keepdims=True))
+    # products of the highest precision: an accelerator would round single precision to ten bits
 
     def forward(message, segment):
         table, weight = segment
-        after = jnp.einsum("...i,...ij->...j", message * weight, table)
+        after = jnp.einsum("...i,...ij->...j", message * weight, table, precision="highest")
         return after / after.sum(-1, keepdims=True), message
 
     def backward(reverse, segment):
         table, weight = segment
-        before = weight * jnp.einsum("...ij,...j->...i", table, reverse)
+        before = jnp.einsum("...ij,...j->...i", table, reverse, precision="highest") * weight
         return before / before.max(-1, keepdims=True), before
 
     _, starts = jax.lax.scan(forward, message, (tables, weights))
