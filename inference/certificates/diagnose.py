@@ -108,7 +108,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         verdict=finding.kind,
         reason=str(finding),
         distance=verdict.distance,
-        rate=verdict.rate,
+        rate=_rate_of_em(estimate, verdict.rate),
         eigenvalues=verdict.eigenvalues,
     )
 
@@ -122,6 +122,13 @@ def _collapsed(estimate: Estimate) -> list[Finding]:
 
 def _largest(vector) -> float:
     return float(np.max(np.abs(vector), initial=0.0))
+
+
+def _rate_of_em(estimate: Estimate, rate: float) -> float:
+    """Return the rate of EM, given that of EM with whole M-steps; NaN where one is partial."""
+    # how far a single step of an optimizer goes is not known from the derivatives of Q
+    is_partial = any(maximizer.is_partial for maximizer in estimate.bound.compiled.maximizers)
+    return float("nan") if is_partial else rate
 
 
 def derivatives_at(estimate: Estimate) -> Derivatives:

@@ -31,8 +31,8 @@ class Diagnosis(eqx.Module):
     - `fisher_residual`: max |∇ log p − ∇Q|, which is zero but for rounding (Fisher's identity): the
       E-step and the M-step are of one and the same likelihood.
     - `rate`: the largest eigenvalue of the EM map's derivative: the part of the distance to the
-      maximum that a step leaves (NaN where a maximizer has no derivative). Dempster, Laird & Rubin
-      (1977).
+      maximum that a step leaves (NaN where a maximizer has no derivative, as one step of an optax
+      optimizer). Dempster, Laird & Rubin (1977).
     - `eigenvalues`: of the objective's Hessian, ascending; where `is_dense` is false, those that
       Lanczos's method sees, of which the outermost are right.
     - `is_dense`: whether all second derivatives were formed (up to 200 coordinates). Otherwise

@@ -79,6 +79,7 @@ def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) ->
         init,
         turn=Turn.ASKED_FOR,
         is_iterated=True,
+        is_partial=True,
     )
 
 

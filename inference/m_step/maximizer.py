@@ -42,8 +42,10 @@ class Maximizer:
     - `init(params)`: the state that it starts with; most have none.
     - `turn`: when it runs, among the others.
     - `is_fixed`: it leaves its parameters where they are, so that they are not estimated.
-    - `is_iterated`: it climbs until nothing is gained, so that its derivative is that of the
-      maximum that it reaches, and not of the way there.
+    - `is_iterated`: its derivative is that of the maximum to which its iterations lead, and not
+      that of the way there.
+    - `is_partial`: an M-step goes only a part of the way to that maximum, so that its derivative
+      is not that of an EM step.
     - `uses`: where a parameter with a closed form enters.
     """
 
@@ -55,6 +57,7 @@ class Maximizer:
     turn: Turn = Turn.OTHER
     is_fixed: bool = False
     is_iterated: bool = False
+    is_partial: bool = False
     uses: Sequence[Use] = ()
 
 

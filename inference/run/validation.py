@@ -100,8 +100,31 @@ def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[st
         another = f"Pass another value, e.g. init_params={{'{name}': ...}}"
         remedy = f"{another}, or change the program's start."
         constraint = graph.parameters[name].constraint
-        _check_constraint(f"Parameter '{name}'", name, constraint, np.asarray(value), remedy)
+        what, values = f"Parameter '{name}'", np.asarray(value)
+        _check_constraint(what, name, constraint, values, remedy)
+        is_vanished = _vanished(graph, name, values)
+        if is_vanished.any():
+            where = _first(is_vanished)
+            finding = findings.outside_constraint(
+                what, name, where, values[where], constraint, remedy
+            )
+            raise ValueError(str(finding))
     return checked
+
+
+def _vanished(graph: FactorGraph, name: str, values: np.ndarray) -> np.ndarray:
+    """Return which entries of a parameter are scales of zero, which its constraint excludes.
+
+    A rate or a probability of zero is an estimate; a scale of zero makes densities infinite.
+    """
+    constraint = graph.parameters[name].constraint
+    is_zero = values == 0
+    # a matrix may have zeros: its constraint is on all of it
+    if bounds_of(constraint) is None or not is_zero.any() or np.asarray(constraint(values)).all():
+        return np.zeros(values.shape, bool)
+    uses, _ = WiringView(graph).uses(name)
+    is_scale = uses is not None and uses[0].form.is_scale
+    return is_zero & is_scale
 
 
 def _as_array(parameter: Parameter, value: Any) -> Array:

@@ -23,3 +23,27 @@ def test_a_scale_of_zero_is_no_start_however_its_constraint_is_declared(constrai
 
     with pytest.raises(ValueError, match=r"Parameter 'scale' must satisfy .* at index"):
         EM(normals).run(jax.random.key(0), X, init_params={"scale": jnp.array([0.0, 1.0])})
+
+
+def test_a_scale_of_zero_is_none_above_an_open_bound_but_one_at_its_floor_is():
+    def normals(x, floor):
+        constraint = constraints.greater_than(floor)
+        scale = numpyro.param("scale", jnp.ones(2), constraint=constraint)
+        with numpyro.plate("samples", len(x)):
+            numpyro.sample("x", dist.Normal(0.0, scale).to_event(1), obs=x)
+
+    with pytest.raises(ValueError, match=r"Parameter 'scale' must satisfy .* at index \(0,\)"):
+        EM(normals).log_likelihood({"scale": jnp.array([0.0, 1.0])}, X, 0.0)
+    # EM's own estimates lie at a floor that binds
+    at_floor = {"scale": jnp.array([0.1, 1.0])}
+    assert jnp.isfinite(EM(normals).log_likelihood(at_floor, X, 0.1))
+
+
+def test_a_rate_of_zero_is_an_estimate():
+    def counts(x):
+        rate = numpyro.param("rate", jnp.ones(2), constraint=constraints.greater_than(0.0))
+        with numpyro.plate("samples", len(x)):
+            numpyro.sample("x", dist.Poisson(rate).to_event(1), obs=x)
+
+    x = jnp.array([[0.0, 2.0], [0.0, 1.0]])
+    assert jnp.isfinite(EM(counts).log_likelihood({"rate": jnp.array([0.0, 1.5])}, x))
