@@ -30,9 +30,8 @@ def propagate_program(
     - `inputs`: the named values of the jaxpr's constants and inputs.
     """
     # choices that move with the parameters are no rows
-    estimated = dependencies(
-        jaxpr, dict.fromkeys(jaxpr.invars[: len(program.parameters)], "parameter")
-    )
+    parameters = jaxpr.invars[: len(program.parameters)]
+    estimated = dependencies(jaxpr, dict.fromkeys(parameters, "parameter"))
     without_symbols, symbols = opened(jaxpr, latent_p)
     values = []
     for eqn in symbols:
@@ -60,11 +59,10 @@ def _all_elements(latent: Latent) -> Named:
         gigabytes = 8.0 * size ** min(count, 300) * count / 2**30
         raise MemoryError(
             f"The program mixes the {count} elements of latent '{latent.name}' (a sum, a sort, a "
-            f"product over them), so that all {size}^{count} "
-            f"joint values would be enumerated: a table of "
-            f"{gigabytes:.2g} GiB. Make the observation of "
-            "each element depend on "
-            "that element alone, or use fewer elements."
+            f"product over them), so that all {size}^{count} joint values would be enumerated: "
+            f"a table of {gigabytes:.2g} GiB. "
+            "Make the observation of each element depend on that element alone, "
+            "or use fewer elements."
         )
     numbers = np.meshgrid(*[np.arange(size)] * count, indexing="ij")
     values = latent.support[:0]

@@ -74,15 +74,19 @@ def inlined(closed: ClosedJaxpr, keep_derivatives: bool = False) -> ClosedJaxpr:
 
 
 def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, Any]) -> dict[Var, frozenset]:
-    """Return the labels of the sources that each variable depends on; those of none may be absent.
+    """Return the labels of the sources that each variable depends on.
 
-    `sources`: {variable: its label}.
+    A variable is a key where it depends on some source, and only there. `sources`: {variable: its
+    label}.
     """
     labels = {var: frozenset({label}) for var, label in sources.items()}
     # equations are in an order in which each reads only what those before it define
     for eqn in jaxpr.eqns:
         inputs = [var for var in eqn.invars if not isinstance(var, Literal)]
         read = frozenset().union(*(labels.get(var, frozenset()) for var in inputs))
+        # callers ask whether a variable is a key: what depends on nothing must be none
+        if not read:
+            continue
         # a source may be the output of an equation itself
         labels.update({var: read | labels.get(var, frozenset()) for var in eqn.outvars})
     return labels

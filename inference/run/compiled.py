@@ -15,6 +15,7 @@ from emjax.run import validation
 from emjax.run.pure import PureProgram
 from emjax.run.settings import Settings
 
+# what JAX raises where Python asks for the value of an array that is being traced
 LOOKS_AT_VALUES = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -25,9 +26,8 @@ LOOKS_AT_VALUES = (
 )
 LOOKS_AT_VALUES_MESSAGE = (
     "The program looks at the value of a latent or a parameter (or of data that are being traced) "
-    "in Python: an `if`, an `int(...)`, "
-    "or a NumPy function. Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes "
-    "as Python numbers."
+    "in Python: an `if`, an `int(...)`, or a NumPy function. "
+    "Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers."
 )
 
 
@@ -97,22 +97,34 @@ class Compiler:
     def compiled(
         self, args: tuple, kwargs: Mapping[str, Any]
     ) -> tuple[CompiledProgram, list, bool]:
-        """Return the program for these arguments, the arrays among them, and whether it looks at
-        their values: then none is left.
+        """Return the program for these arguments, its arrays, and whether it looks at values.
+
+        A program that looks at the values of arrays has them as constants: none is left.
         """
-        key, concrete = signature(args, kwargs), False
-        if key in self._looks_at_values:
-            key, concrete = signature(args, kwargs, concrete=True), True
-        if key not in self._programs:
+        arrays_traced = signature(args, kwargs)
+        if arrays_traced not in self._looks_at_values:
             try:
-                pure = PureProgram.traced(self.model, self.settings, args, kwargs, concrete)
+                program = self._program(arrays_traced, args, kwargs, concrete=False)
+                return program, split_arguments(args, kwargs)[0], False
             except LOOKS_AT_VALUES as error:
-                if concrete or validation.is_traced((args, kwargs)):
+                if validation.is_traced((args, kwargs)):
                     raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
-                self._looks_at_values.add(key)
-                return self.compiled(args, kwargs)
+                self._looks_at_values.add(arrays_traced)
+        # no second look at the set: an argument without a hash (a `set`) never equals itself
+        try:
+            key = signature(args, kwargs, concrete=True)
+            return self._program(key, args, kwargs, concrete=True), [], True
+        except LOOKS_AT_VALUES as error:
+            raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+
+    def _program(
+        self, key: Hashable, args: tuple, kwargs: Mapping[str, Any], concrete: bool
+    ) -> CompiledProgram:
+        """Return the program for arguments of this signature, traced if it is the first such."""
+        if key not in self._programs:
+            pure = PureProgram.traced(self.model, self.settings, args, kwargs, concrete)
             self._programs[key] = CompiledProgram(pure)
-        return self._programs[key], split_arguments(args, kwargs, concrete)[0], concrete
+        return self._programs[key]
 
     def variant(self, key: Hashable, model: Callable, **changes: Any) -> Compiler:
         """Return the compiler of another program, made once for each key.
