@@ -5,6 +5,21 @@ state[t]]`. Its axes are labeled by the latent and by the *lag*, how many steps 
 last one it is read. Everything is brought into one order: time, batch (the elements of one step, of
 one axis), labels. What does not vary in time stays of length one, and what data pick stays a table
 and an index.
+
+A chain z of second order with five steps, whose third observation is masked:
+
+    time         0    1    2    3    4      start  steps  labels of an entry
+    initial      z                            0      1    (z, 0)
+    second       z────z                       1      1    (z, 1) (z, 0)
+    transition   z────z────z                  2      3    (z, 2) (z, 1) (z, 0)
+                      z────z────z
+                           z────z────z
+    emission     z    z    ·    z    z        0      5    (z, 0), gate 1 1 0 1 1
+
+Its *window* is (z, 0) (z, 1), as many steps as transitions reach back. A message of time t is a
+table over it: the first is at time 1, the product of all entries of times 0 and 1. From t to t + 1,
+the labels of the message move one step back, to (z, 1) (z, 2); the transition brings (z, 0) in; and
+(z, 2), which nothing reads any more, is summed out.
 """
 
 from __future__ import annotations
@@ -17,7 +32,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from emjax.elimination.alignment import laid_out, permutation
-from emjax.elimination.chains.operands import Operand
+from emjax.elimination.chains.operands import Label, Operand
 from emjax.elimination.factors import Cells, Deferred, Factor, Variable
 from emjax.numerics.arrays import in_order
 from emjax.tables.indices import Affine
@@ -29,7 +44,7 @@ class Chain:
     """All factors of coupled chains.
 
     - `names`: the latents that it consists of.
-    - `window`: the labels of its state: (key, None) for each of `others`, and (latent, lag).
+    - `window`: the labels of its state: one for each of `others`, and those in time.
     - `others`: latents that do not vary in time.
     - `sizes`: the number of values of each label.
     - `operands`: the factors, in time.
@@ -38,9 +53,9 @@ class Chain:
     """
 
     names: tuple
-    window: tuple
+    window: tuple[Label, ...]
     others: tuple[Axis, ...]
-    sizes: Mapping[Any, int]
+    sizes: Mapping[Label, int]
     operands: tuple[Operand, ...]
     batch: tuple[int, ...]
     length: int
@@ -168,15 +183,16 @@ def _chain(
         others |= {axis.key: axis for axis in in_time[1]}
     lags = dict.fromkeys(names, 0)
     for operand in operands:
-        for name, lag in operand.labels:
-            if lag is not None:
-                lags[name] = max(lags[name], lag)
-    window = [(key, None) for key in others]
-    sizes: dict = {(key, None): axis.size for key, axis in others.items()}
+        for label in operand.labels:
+            if label.lag is not None:
+                lags[label.name] = max(lags[label.name], label.lag)
+    window = [Label(key, None) for key in others]
+    sizes = {Label(key, None): axis.size for key, axis in others.items()}
     for variable in variables:
         # a state holds as many steps as factors reach back, and one where they do not
-        window += [(variable.name, lag) for lag in range(max(lags[variable.name], 1))]
-        sizes |= {(variable.name, lag): variable.size for lag in range(lags[variable.name] + 1)}
+        reach = lags[variable.name]
+        window += [Label(variable.name, lag) for lag in range(max(reach, 1))]
+        sizes |= {Label(variable.name, lag): variable.size for lag in range(reach + 1)}
     return Chain(
         names,
         tuple(window),
@@ -222,19 +238,19 @@ def _operand(
     steps = 1 if place.dim is None else factor.shape[place.dim]
     # backwards, the entry that comes first in time is the factor's last
     times = [p.time if p.step > 0 else p.time - (steps - 1) for p in places]
-    last = max(times)
+    start = max(times)
     labels, others = [], []
     remaining_times = iter(times)
     for axis in factor.axes:
         if axis.source in names:
-            labels.append((axis.source, last - next(remaining_times)))
+            labels.append(Label(axis.source, start - next(remaining_times)))
         elif place.dim is not None and axis.varies[place.dim]:
             return None
         else:
             others.append(axis.placed(place.order))
-            labels.append((others[-1].key, None))
+            labels.append(Label(others[-1].key, None))
     cells = _in_time(factor, place, steps, shape[1:])
-    return Operand(tuple(labels), cells, last, steps, factor.without_multiplicity), others
+    return Operand(tuple(labels), cells, start, steps, factor.without_multiplicity), others
 
 
 def _in_time(factor: Factor, place: _Place, steps: int, batch: tuple[int, ...]) -> Cells:

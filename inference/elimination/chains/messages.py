@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from emjax.elimination.chains.operands import Label, axes_in_time
 from emjax.elimination.chains.steps import Advance, by_step
 from emjax.elimination.factors import Cells
+from emjax.elimination.flags import merged, split
 from emjax.numerics.arrays import gated
 from emjax.numerics.axes import arranged
 
@@ -34,14 +36,14 @@ class Recursion:
     """
 
     advance: Advance
-    window: tuple
+    window: tuple[Label, ...]
     steps: int
-    densities: tuple[tuple, ...]
+    densities: tuple[tuple[Label, ...], ...]
 
     @property
     def states(self) -> tuple[int, ...]:
         """The axes of a message that its values are numbered along."""
-        return tuple(i for i, label in enumerate(self.window, 1) if label[1] is not None)
+        return axes_in_time(self.window, 1)
 
     def total(self, message: Any) -> Array:
         """Return the sum of a message over the states, whose axes stay with length 1."""
@@ -50,19 +52,20 @@ class Recursion:
     def density(self, cells: Sequence[Cells]) -> Any:
         """Return the product of the densities at one step, laid out as a message."""
         product: Any = 1.0
-        for c, labels in zip(cells, self.densities, strict=False):
-            probability = arranged(c.read(c.table), labels, self.window, 1)
-            product = product * c.gated(probability, 1)
+        for density, labels in zip(cells, self.densities, strict=False):
+            probability = arranged(density.read(density.table), labels, self.window, 1)
+            product = product * density.gated(probability, 1)
         return product
 
     def predicted(self, message: Any, probabilities: Sequence, cells: Sequence[Cells]) -> Array:
         """Return α_{t−1} A, for the probabilities of the transitions."""
-        gates = [c.gate for c in cells[len(self.densities) :]]
+        gates = [transition.gate for transition in cells[len(self.densities) :]]
         return self.advance.scaled(message, probabilities, gates)
 
     def transitions(self, cells: Sequence[Cells]) -> list:
         """Return the probabilities of the transitions at one step."""
-        return [c.read(c.table) for c in cells[len(self.densities) :]]
+        transitions = cells[len(self.densities) :]
+        return [transition.read(transition.table) for transition in transitions]
 
     def of_densities(self, posterior: Any, cells: Sequence[Cells]) -> list:
         """Return the derivatives with respect to the logarithms of the densities.
@@ -70,9 +73,11 @@ class Recursion:
         Each is the posterior of what a density is a table of.
         """
         derivatives = []
-        for c, labels in zip(cells, self.densities, strict=False):
-            marginal = arranged(gated(c.gate, posterior, 0), self.window, labels, 1)
-            is_shared = (c.table if c.index is None else c.index).shape[0] == 1
+        for density, labels in zip(cells, self.densities, strict=False):
+            marginal = arranged(gated(density.gate, posterior, 0), self.window, labels, 1)
+            batched = density.table if density.index is None else density.index
+            # one table for the whole batch is one operand: its derivative is the sum over it
+            is_shared = batched.shape[0] == 1
             derivatives.append(marginal.sum(0, keepdims=True) if is_shared else marginal)
         return derivatives
 
@@ -87,37 +92,39 @@ class _InTime:
 
     def __init__(self, tables: Sequence, fixed: Sequence):
         self.tables = tables
-        cells = [Cells(table, *rest) for table, rest in zip(tables, fixed, strict=True)]
-        self.varies = [c.index is None and c.table.shape[0] != 1 for c in cells]
-        self.moving, self.at = by_step(cells)
+        all_cells = []
+        for table, (index, gate) in zip(tables, fixed, strict=True):
+            all_cells.append(Cells(table, index, gate))
+        self.varies = [c.index is None and c.table.shape[0] != 1 for c in all_cells]
+        self.moving, self.at = by_step(all_cells)
 
     @property
     def zeros(self) -> list:
         """What the derivatives with respect to tables that do not vary in time are added up in."""
-        pairs = zip(self.tables, self.varies, strict=True)
-        return [jnp.zeros_like(table) for table, varies in pairs if not varies]
+        _, constant = split(self.tables, self.varies)
+        return [jnp.zeros_like(table) for table in constant]
 
     def added(
         self, totals: Sequence, cells: Sequence[Cells], derivatives: Sequence
     ) -> tuple[list, list]:
         """Return the totals after one step, and the derivatives of tables that vary in time."""
-        before, after, moving = iter(totals), [], []
-        for derivative, c, varies in zip(derivatives, cells, self.varies, strict=True):
-            if varies:
-                moving.append(derivative)
-            elif c.index is None:
-                after.append(next(before) + derivative[None])
-            else:
-                rows = next(before).at[c.index]
-                after.append(
-                    rows.add(derivative, mode="promise_in_bounds", wrap_negative_indices=False)
-                )
+        moving, of_constant = split(derivatives, self.varies)
+        _, constant = split(cells, self.varies)
+        after = []
+        for total, table, derivative in zip(totals, constant, of_constant, strict=True):
+            if table.index is None:
+                after.append(total + derivative[None])
+                continue
+            # an element adds to the row that it looked up; rows are in range by construction
+            rows = total.at[table.index]
+            after.append(
+                rows.add(derivative, mode="promise_in_bounds", wrap_negative_indices=False)
+            )
         return after, moving
 
     def in_order(self, totals: Sequence, moving: Sequence) -> list:
         """Return what belongs to each table."""
-        fixed, varying = iter(totals), iter(moving)
-        return [next(varying) if varies else next(fixed) for varies in self.varies]
+        return merged(moving, totals, self.varies)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -136,6 +143,8 @@ def carried(
 
 
 def _forward(recursion: Recursion, message, tables, fixed, epsilon):
+    # ε is zero, and is added nowhere: only its derivative is wanted, which `_backward` writes out
+    del epsilon
     in_time = _InTime([jnp.exp(table) for table in tables], fixed)
 
     def step(message, now):
@@ -157,8 +166,10 @@ def _backward(recursion: Recursion, saved, cotangents):
 
     def step(carry, now):
         after, derivative, totals, lost = carry
-        (before, scale), cells = now[0], in_time.at(now[1])
-        at_product = derivative / scale  # infinite where everything is lost
+        (before, scale), of_step = now
+        cells = in_time.at(of_step)
+        # infinite where everything is lost: so is then the derivative along ε
+        at_product = derivative / scale
         _, pull = jax.vjp(
             lambda message, transitions: recursion.predicted(message, transitions, cells),
             before,

@@ -16,7 +16,7 @@ from jax import Array
 
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.messages import Recursion, carried
-from emjax.elimination.chains.operands import Operand
+from emjax.elimination.chains.operands import Operand, axes_in_time
 from emjax.elimination.chains.segments import in_segments, number_of_segments, with_starts
 from emjax.elimination.chains.steps import Advance, first_window, in_steps, over_stretches
 from emjax.numerics.axes import arranged
@@ -39,7 +39,7 @@ def scaled_log_sum(chain: Chain, epsilon: Any, checkpointed: bool = False) -> Ar
         message, scale = _over_steps(chain, operands, message, tables, epsilon)
         return message, offset + scale
 
-    states = tuple(i for i, label in enumerate(chain.window, 1) if label[1] is not None)
+    states = axes_in_time(chain.window, 1)
     largest = jax.lax.stop_gradient(start.max(states, keepdims=True))
     first = jnp.exp(start - largest) + epsilon
     total = first.sum(states, keepdims=True)
@@ -57,10 +57,10 @@ def _relative(operand: Operand, chain: Chain):
     """
     cells = operand.cells
     lead = 2 if cells.index is None else 1
-    states = tuple(lead + i for i, label in enumerate(operand.labels) if label[1] is not None)
+    states = axes_in_time(operand.labels, lead)
     largest = jax.lax.stop_gradient(cells.table.max(states, keepdims=True))
     shift = cells.gated(cells.read(largest), 0)
-    others = [label for label in chain.window if label[1] is None]
+    others = [label for label in chain.window if not label.is_in_time]
     shift = arranged(shift, operand.labels, others, 2)
     over_time = shift[0] * operand.steps if shift.shape[0] == 1 else shift.sum(0)
     return cells.table - largest, over_time

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from emjax.elimination.chains.layout import Chain
+from emjax.elimination.chains.operands import Label
 
 # Steps of fewer operations than this are dominated by what a loop costs (measured: 1.5 µs a step on
 # a CPU, more on an accelerator).
@@ -32,7 +33,8 @@ SMALL_STEP = {"cpu": 2**13}
 SMALL_STEP_ELSEWHERE = 2**18
 # Shorter chains are no gain: three passes in place of one have to be compiled.
 FEWEST_STEPS = 4096
-START = ("start of a segment", None)
+# The label of the state that a segment starts in: of no latent, so that no factor has it.
+START = Label("start of a segment", None)
 
 
 def number_of_segments(chain: Chain, steps: int) -> int:
@@ -46,11 +48,8 @@ def number_of_segments(chain: Chain, steps: int) -> int:
 
 
 def with_starts(chain: Chain) -> Chain:
-    """Return the chain with one more label, that of the state in which a segment starts.
-
-    No factor has it.
-    """
-    size = math.prod(chain.sizes[label] for label in chain.window if label[1] is not None)
+    """Return the chain with one more label, that of the state in which a segment starts."""
+    size = math.prod(chain.sizes[label] for label in chain.window if label.is_in_time)
     return replace(chain, window=(START, *chain.window), sizes={**chain.sizes, START: size})
 
 

@@ -16,8 +16,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from emjax.elimination.chains.layout import Chain
-from emjax.elimination.chains.operands import Operand
+from emjax.elimination.chains.operands import Label, Operand
 from emjax.elimination.factors import Cells
+from emjax.elimination.flags import merged, split
 from emjax.numerics.arrays import gated
 from emjax.numerics.axes import arranged, contracted
 from emjax.numerics.guards import tempered_logsumexp
@@ -27,7 +28,7 @@ def in_steps(chain: Chain) -> tuple[list[Operand], list[Operand]]:
     """Return the operands after the first window: densities of single steps, and transitions."""
     densities, transitions = [], []
     for operand in chain.operands:
-        if operand.end > chain.order:
+        if operand.stop > chain.order:
             kind = transitions if operand.lag > 0 else densities
             kind.append(operand.spread(chain.order, chain.length))
     return densities, transitions
@@ -39,35 +40,43 @@ def first_window(chain: Chain, temperature: ArrayLike) -> Array:
     A table (batch, *window) of log-densities; of steps that a short chain lacks it has no axis.
     """
     stop = min(chain.order, chain.length)
+    # here a label in time has the time itself in place of a lag
     factors = _before(chain, stop)
-    labels = [label for label in chain.window if label[1] is None]
+    labels = [label for label in chain.window if not label.is_in_time]
     table = jnp.zeros((1,) * (1 + len(labels)))
     for time in range(stop):
-        before, labels = labels, labels + [(name, time) for name in chain.names]
+        before, labels = labels, labels + [Label(name, time) for name in chain.names]
         table = arranged(table, before, labels, 1)
-        for values, its_labels in factors:
+        for entry_time, values, its_labels in factors:
             # a factor enters with the last step that it reads, when the table has all its labels
-            if max(t for _, t in its_labels if t is not None) == time:
+            if entry_time == time:
                 table = table + arranged(values, its_labels, labels, 1)
-    sizes = [chain.sizes[label if label[1] is None else (label[0], 0)] for label in labels]
+    sizes = []
+    for label in labels:
+        sizes.append(chain.sizes[Label(label.name, 0) if label.is_in_time else label])
     table = jnp.broadcast_to(table, (chain.count, *sizes))
     kept = []
-    for name, lag in chain.window:
-        if lag is None or lag < stop:
-            kept.append((name, lag if lag is None else stop - 1 - lag))
+    for label in chain.window:
+        if label.lag is None or label.lag < stop:
+            kept.append(_at_time(label, stop - 1))
     gone = [label for label in labels if label not in kept]
     table = arranged(table, labels, [*kept, *gone], 1)
     return tempered_logsumexp(table, temperature, len(gone))
 
 
-def _before(chain: Chain, stop: int) -> list[tuple]:
-    """Return the factors at each time before `stop`: (batch, *labels), labels (latent, time)."""
+def _before(chain: Chain, stop: int) -> list[tuple[int, Any, list[Label]]]:
+    """Return the entries of factors before `stop`: (time, array (batch, *labels), labels)."""
     factors = []
     for operand in chain.operands:
-        for last in range(max(0, operand.last), min(stop, operand.end)):
-            labels = [(name, lag if lag is None else last - lag) for name, lag in operand.labels]
-            factors.append((operand.between(last, last + 1).array[0], labels))
+        for time in range(max(0, operand.start), min(stop, operand.stop)):
+            labels = [_at_time(label, time) for label in operand.labels]
+            factors.append((time, operand.between(time, time + 1).array[0], labels))
     return factors
+
+
+def _at_time(label: Label, time: int) -> Label:
+    """Return a label of an entry at this time with the time that it reads in place of its lag."""
+    return label if label.lag is None else Label(label.name, time - label.lag)
 
 
 # ── one step ──────────────────────────────────────────────────────────────────────────────────────
@@ -77,15 +86,15 @@ class _Stage(NamedTuple):
     """What one transition does to the labels of a state.
 
     - `before`: the state's labels before it.
-    - `own`: the transition's.
+    - `read`: those that the transition reads.
     - `after`: the state's after it.
     - `gone`: those that are summed out.
     """
 
-    before: list
-    own: list
-    after: list
-    gone: list
+    before: list[Label]
+    read: list[Label]
+    after: list[Label]
+    gone: list[Label]
 
 
 class Advance:
@@ -95,7 +104,7 @@ class Advance:
         self.window = list(chain.window)
         self.stages: list[_Stage] = []
         # what was read `lag` steps before the last step is now one step further back
-        labels = [(name, lag if lag is None else lag + 1) for name, lag in chain.window]
+        labels = [label.back(1) for label in chain.window]
         for i, transition in enumerate(transitions):
             needed = set(self.window).union(*(later.labels for later in transitions[i + 1 :]))
             met = list(dict.fromkeys([*labels, *transition.labels]))
@@ -116,10 +125,11 @@ class Advance:
         for stage, table, gate in zip(self.stages, tables, gates, strict=True):
             moved = contracted(
                 [state, table],
-                [[*batch, *stage.before], [*batch, *stage.own]],
+                [[*batch, *stage.before], [*batch, *stage.read]],
                 [*batch, *stage.after],
             )
-            if gate is not None:  # a transition that does not count is one everywhere
+            # a transition that does not count is one everywhere
+            if gate is not None:
                 moved = gated(gate, moved, arranged(state, stage.before, stage.after, lead))
             state = moved
         return arranged(state, self.last, self.window, lead)
@@ -130,7 +140,7 @@ class Advance:
         for stage, table in zip(self.stages, tables, strict=True):
             order = [*stage.after, *stage.gone]
             state = arranged(state, stage.before, order, lead)
-            state = state + arranged(table, stage.own, order, lead)
+            state = state + arranged(table, stage.read, order, lead)
             state = tempered_logsumexp(state, temperature, len(stage.gone))
         unread = [label for label in self.last if label not in self.window]
         state = arranged(state, self.last, [*self.window, *unread], lead)
@@ -146,21 +156,22 @@ def by_step(cells: Sequence[Cells]) -> tuple[list, Callable]:
     The function returns the cells at that step, without an axis for time. Tables that are looked
     up have none.
     """
-    in_time = [(None if c.index is not None else c.table, c.index, c.gate) for c in cells]
+    in_time = []
+    for in_all in cells:
+        table = None if in_all.index is not None else in_all.table
+        in_time.append((table, in_all.index, in_all.gate))
     leaves, tree = jax.tree.flatten(in_time)
     moves = [leaf.shape[0] != 1 for leaf in leaves]
+    moving, constant = split(leaves, moves)
 
-    def at(moving) -> list[Cells]:
-        moving = iter(moving)
-        step = []
-        for leaf, is_moving in zip(leaves, moves, strict=True):
-            step.append(next(moving) if is_moving else leaf[0])
+    def at(now) -> list[Cells]:
+        step = jax.tree.unflatten(tree, merged(now, [leaf[0] for leaf in constant], moves))
         of_step = []
-        for c, (table, index, gate) in zip(cells, jax.tree.unflatten(tree, step), strict=True):
-            of_step.append(Cells(c.table if table is None else table, index, gate))
+        for in_all, (table, index, gate) in zip(cells, step, strict=True):
+            of_step.append(Cells(in_all.table if table is None else table, index, gate))
         return of_step
 
-    return [leaf for leaf, is_moving in zip(leaves, moves, strict=True) if is_moving], at
+    return moving, at
 
 
 def over_stretches(
