@@ -25,6 +25,6 @@ def test_standard_errors_name_their_own_argument():
 
 def test_cross_validation_and_runs_name_theirs():
     with pytest.raises(ValueError, match=r"second argument is a random key.*cross_validate\("):
-        emjax.cross_validate(EM(program), X)
+        emjax.cross_validate(EM(program), X, X)
     with pytest.raises(ValueError, match=r"first argument is a random key.*em\.run\("):
-        EM(program).run(X)
+        EM(program).run(X, X)
