@@ -7,6 +7,7 @@ Tucker; Nocedal & Wright (2006), section 12.3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,22 +25,12 @@ LEAST_SLOPE = 1e-3
 
 def increases_inward(estimate: Estimate) -> dict[str, np.ndarray]:
     """Return {site: which entries on the boundary the objective increases from, moved inward}."""
-    chart, graph = estimate.chart, estimate.graph
+    chart = estimate.chart
+    # most estimates lie inside: their slopes need not be computed
     if not any(where.any() for where in chart.on_boundary.values()):
         return {name: np.zeros(where.shape, bool) for name, where in chart.on_boundary.items()}
-    moved = {name: jnp.asarray(value) for name, value in estimate.params.items()}
-    for name, where in chart.on_boundary.items():
-        if where.any():
-            value = np.asarray(estimate.params[name])
-            is_simplex, limits = chart.is_simplex[name], chart.limits[name]
-            inside = _into_simplex(value) if is_simplex else _into_interval(value, where, *limits)
-            moved[name] = jnp.asarray(inside, value.dtype)
-
-    def objective(params, constants):
-        return log_partition_of(graph, graph.arrays(params, constants))
-
-    slopes_at = estimate.bound.compiled.function("slopes", lambda: jax.grad(objective))
-    slopes = slopes_at(moved, estimate.constants)
+    moved = _moved_inward(estimate)
+    slopes = _slopes(estimate, moved)
     inward = {}
     for name, where in chart.on_boundary.items():
         value, slope = np.asarray(moved[name]), np.asarray(slopes[name])
@@ -49,6 +40,34 @@ def increases_inward(estimate: Estimate) -> dict[str, np.ndarray]:
             is_inward = _increases_in_interval(value, slope, *chart.limits[name])
         inward[name] = np.asarray(where & is_inward)
     return inward
+
+
+def _moved_inward(estimate: Estimate) -> dict[str, Any]:
+    """Return the parameters, the entries on the boundary a millionth within."""
+    chart, moved = estimate.chart, {}
+    for name, value in estimate.params.items():
+        moved[name] = jnp.asarray(value)
+        where = chart.on_boundary[name]
+        if not where.any():
+            continue
+        if chart.is_simplex[name]:
+            inside = _into_simplex(np.asarray(value))
+        else:
+            inside = _into_interval(np.asarray(value), where, *chart.limits[name])
+        # in the precision of the parameter: another would be compiled anew
+        moved[name] = jnp.asarray(inside, moved[name].dtype)
+    return moved
+
+
+def _slopes(estimate: Estimate, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the derivatives of the objective by the constrained parameters themselves."""
+    graph = estimate.graph
+
+    def objective(params, constants):
+        return log_partition_of(graph, graph.arrays(params, constants))
+
+    slopes_at = estimate.bound.compiled.function("slopes", lambda: jax.grad(objective))
+    return slopes_at(params, estimate.constants)
 
 
 def _into_simplex(value: np.ndarray) -> Any:

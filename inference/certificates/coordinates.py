@@ -13,7 +13,7 @@ what it is called is the point.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from numpyro.distributions import biject_to, constraints, transforms
+from numpyro.distributions import biject_to
 
+from emjax.certificates.charts import (
+    Chart,
+    bijection_chart,
+    inverse_shape,
+    is_simplex,
+    simplex_chart,
+)
 from emjax.families.bounds import bounds_of, entry_constraint
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated
@@ -34,26 +41,6 @@ from emjax.program.records import Parameter
 # least of the order of 1/n: no data set that is summed out exactly is so large that a millionth is
 # neither.
 NEAR = 1e-6
-PREFIXES = {
-    transforms.IdentityTransform: "",
-    transforms.ExpTransform: "log ",
-    transforms.SigmoidTransform: "logit ",
-}
-OTHER_PREFIX = "unconstrained "
-
-
-@dataclass(frozen=True, eq=False)
-class Chart:
-    """The free coordinates of one parameter.
-
-    - `names`: what the coordinates are called.
-    - `to_vector`: value → its coordinates.
-    - `to_value`: (coordinates, value) → value; entries on the boundary stay where they are.
-    """
-
-    names: tuple[str, ...]
-    to_vector: Callable
-    to_value: Callable
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,14 +122,14 @@ def coordinates(
             continue
         if params is not None:
             on_boundary[name] = np.asarray(_on_boundary(parameter, np.asarray(params[name])))
-        chart_of = _simplex_chart if _is_simplex(parameter) else _bijection_chart
+        chart_of = simplex_chart if is_simplex(parameter) else bijection_chart
         charts[name] = chart_of(parameter, on_boundary[name])
     return Coordinates(
         charts,
         held=tuple(name for name in graph.names if name not in free),
         on_boundary=on_boundary,
         limits={name: _limits(graph.parameters[name]) for name in graph.names},
-        is_simplex={name: _is_simplex(graph.parameters[name]) for name in graph.names},
+        is_simplex={name: is_simplex(graph.parameters[name]) for name in graph.names},
         key=tuple((name, on_boundary[name].tobytes()) for name in charts),
     )
 
@@ -161,7 +148,7 @@ def _dimension(parameter: Parameter) -> int:
     if not math.prod(parameter.shape):
         return 0
     try:
-        return math.prod(_inverse_shape(parameter))
+        return math.prod(inverse_shape(parameter))
     except NotImplementedError as error:
         raise ValueError(
             f"Parameter '{parameter.name}': NumPyro has no transform onto its constraint "
@@ -170,29 +157,14 @@ def _dimension(parameter: Parameter) -> int:
         ) from error
 
 
-def entry_names(name: str, shape: Sequence[int]) -> list[str]:
-    """Return the name of each entry of an array: loc[0, 1]."""
-    if not shape:
-        return [name]
-    return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
-
-
 # ── boundaries ────────────────────────────────────────────────────────────────────────────────────
-
-
-def _is_simplex(parameter: Parameter) -> bool:
-    return type(entry_constraint(parameter.constraint)) is type(constraints.simplex)
-
-
-def _inverse_shape(parameter: Parameter) -> tuple[int, ...]:
-    return tuple(biject_to(parameter.constraint).inverse_shape(parameter.shape))
 
 
 def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of single entries, each of the parameter's shape."""
     bounds = bounds_of(parameter.constraint)
     low, high = -np.inf, np.inf
-    if _is_simplex(parameter):
+    if is_simplex(parameter):
         low, high = 0.0, 1.0
     elif bounds is not None:
         low, high = bounds.low, bounds.high
@@ -203,7 +175,7 @@ def _on_boundary(parameter: Parameter, value: np.ndarray) -> np.ndarray | np.boo
     """Return which entries lie on the boundary of what their constraint allows."""
     if value.size == 0:
         return np.zeros(value.shape, bool)
-    if _is_simplex(parameter):
+    if is_simplex(parameter):
         is_zero = value <= NEAR
         num_zeros, num_entries = is_zero.sum(-1, keepdims=True), value.shape[-1]
         # at a vertex nothing is free, the one entry that is not zero neither
@@ -232,87 +204,3 @@ def _near_limits(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.nda
     near = NEAR * np.where(np.isfinite(width), width, size_of_bound)
     is_low = np.isfinite(low) & (value - low <= near)
     return is_low | (np.isfinite(high) & (high - value <= near))
-
-
-# ── charts ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
-    """Return the logarithms of ratios to the last free entry of each simplex."""
-    free = ~boundary
-    is_last = free & (np.cumsum(free, -1) == free.sum(-1, keepdims=True))
-    chosen = np.flatnonzero(free & ~is_last)
-
-    def to_vector(value):
-        # the logarithm of an entry on the boundary would be infinite, and its derivative with it
-        log = jnp.log(jnp.where(free, value, 1))
-        return (log - jnp.where(is_last, log, 0).sum(-1, keepdims=True)).reshape(-1)[chosen]
-
-    def to_value(vector, value):
-        ratios = jnp.zeros(value.size, vector.dtype).at[chosen].set(vector).reshape(value.shape)
-        on_boundary = jnp.where(boundary, value, 0).sum(-1, keepdims=True)
-        # the largest is taken out before the exponential, which would overflow; −10³⁰ where none is
-        # free, since an infinity less itself is no number
-        largest = jnp.where(free, ratios, -jnp.inf).max(-1, keepdims=True, initial=-1e30)
-        largest = jax.lax.stop_gradient(largest)
-        weights = jnp.where(free, jnp.exp(jnp.where(free, ratios - largest, 0)), 0)
-        total = weights.sum(-1, keepdims=True)
-        scaled = (1 - on_boundary) * weights / jnp.where(total > 0, total, 1)
-        return jnp.where(boundary, value, scaled).astype(value.dtype)
-
-    return Chart(_names_of_ratios(parameter, chosen, is_last), to_vector, to_value)
-
-
-def _names_of_ratios(parameter: Parameter, chosen, is_last: np.ndarray) -> tuple[str, ...]:
-    """Return log weights[0]/weights[2] for each chosen entry: itself over the last of its row."""
-    names = entry_names(parameter.name, parameter.shape)
-    width = parameter.shape[-1]
-    last_of_row = np.argmax(is_last.reshape(-1, width), -1)
-    # an array's entries are chosen by their number in it, row after row
-    ratios = []
-    for entry in chosen:
-        row = entry // width
-        ratios.append(f"log {names[entry]}/{names[row * width + last_of_row[row]]}")
-    return tuple(ratios)
-
-
-def _bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
-    """Return the coordinates of NumPyro's bijection.
-
-    They are those of each entry where it is elementwise, else of each row that is not on the
-    boundary.
-    """
-    bijection, shape = biject_to(parameter.constraint), _inverse_shape(parameter)
-    if bounds_of(parameter.constraint) is not None:
-        prefix, free = _prefix(bijection), ~boundary
-    else:
-        prefix, free = OTHER_PREFIX, _free_rows(parameter, boundary, shape)
-    chosen = np.flatnonzero(free)
-    names = entry_names(parameter.name, shape)
-
-    def to_vector(value):
-        return bijection.inv(value).reshape(-1)[chosen]
-
-    def to_value(vector, value):
-        full = jnp.zeros(math.prod(shape), vector.dtype).at[chosen].set(vector).reshape(shape)
-        return jnp.where(boundary, value, bijection(full)).astype(value.dtype)
-
-    return Chart(tuple(prefix + names[entry] for entry in chosen), to_vector, to_value)
-
-
-def _prefix(bijection: transforms.Transform) -> str:
-    """Return what stands before the name of an entry: "log " for its logarithm."""
-    while isinstance(bijection, transforms.IndependentTransform):
-        bijection = bijection.base_transform
-    return PREFIXES.get(type(bijection), OTHER_PREFIX)
-
-
-def _free_rows(parameter: Parameter, boundary: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return which coordinates are of rows that are not on the boundary, of shape `shape`."""
-    event = entry_constraint(parameter.constraint).event_dim
-    batch = parameter.shape[: len(parameter.shape) - event]
-    is_free = np.zeros(batch, bool)
-    # without coordinates there may be no entries, of which numpy cannot tell how many a row has
-    if math.prod(shape):
-        is_free = ~boundary.reshape(batch + (-1,)).any(-1)
-    return np.broadcast_to(is_free.reshape(batch + (1,) * (len(shape) - len(batch))), shape)

@@ -8,7 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
-from emjax.certificates.coordinates import entry_names
+from emjax.certificates.charts import entry_names
 
 
 class Diagnosis(eqx.Module):

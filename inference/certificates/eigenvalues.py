@@ -37,7 +37,15 @@ def largest_eigenvalues(
     return values, np.asarray(basis[: len(diagonal)]).T @ vectors[:, -1]
 
 
-def largest_multiplier(along: Callable, size: int, num_steps: int, seed: int = 0) -> float:
+def spectral_radius(matrix: np.ndarray) -> float:
+    """Return the largest eigenvalue in absolute value; NaN where an entry is not finite."""
+    # NumPy raises for a matrix that is not finite
+    if not np.isfinite(matrix).all():
+        return float("nan")
+    return float(np.max(np.abs(np.linalg.eigvals(matrix)), initial=0.0))
+
+
+def spectral_radius_of_map(along: Callable, size: int, num_steps: int, seed: int = 0) -> float:
     """Return the largest eigenvalue of a linear map, in absolute value, by power iteration.
 
     It is a lower bound until it has converged. `along`: direction → its image.

@@ -17,7 +17,11 @@ from emjax.certificates.curvature import (
     smallest_resolved,
     units,
 )
-from emjax.certificates.eigenvalues import largest_eigenvalues, largest_multiplier
+from emjax.certificates.eigenvalues import (
+    largest_eigenvalues,
+    spectral_radius,
+    spectral_radius_of_map,
+)
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.run import findings
@@ -79,16 +83,9 @@ def from_matrices(chart: Coordinates, gradient: Any, second: Any) -> Verdict:
     if largest < -resolved:
         distance = float(np.linalg.norm(vectors.T @ (unit * gradient) / np.sqrt(-values)))
     curvature = Curvature(largest, resolved, where, "every second derivative negative")
-    rate = _spectral_radius(np.asarray(second.derivative_of_em, float))
+    rate = spectral_radius(np.asarray(second.derivative_of_em, float))
     finding = _finding(curvature, distance, chart)
     return Verdict(finding, distance, rate, np.linalg.eigvalsh(hessian))
-
-
-def _spectral_radius(matrix: np.ndarray) -> float:
-    """Return the largest eigenvalue in absolute value; NaN where an entry is not finite."""
-    if not np.isfinite(matrix).all():
-        return float("nan")
-    return float(np.max(np.abs(np.linalg.eigvals(matrix)), initial=0.0))
 
 
 def from_products(estimate: Estimate, dtype: Any) -> Verdict:
@@ -99,7 +96,7 @@ def from_products(estimate: Estimate, dtype: Any) -> Verdict:
     values, vector = largest_eigenvalues(
         lambda direction: hessian_along(jnp.asarray(direction, dtype)), chart.size, NUM_PRODUCTS
     )
-    rate = largest_multiplier(
+    rate = spectral_radius_of_map(
         lambda direction: em_along(direction.astype(dtype)), chart.size, NUM_PRODUCTS
     )
     # along the slowest direction a step at rate r gains ½ d² (1 − r²) nats, d the distance in

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
-from emjax.certificates.coordinates import entry_names
+from emjax.certificates.charts import entry_names
 from emjax.refits.columns import in_columns
 from emjax.run.annotations import Real
 
