@@ -10,6 +10,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
 from emjax.certificates.charts import entry_names
+from emjax.certificates.estimate import Estimate
 from emjax.refits.columns import in_columns
 from emjax.run.annotations import Real
 
@@ -146,3 +147,16 @@ def interval_within(
         end = np.select(scales, [between, from_low, from_high], value + step)
         ends.append(np.where(is_known, end, np.nan))
     return ends[0], ends[1]
+
+
+def record_of(estimate: Estimate, **fields: Any) -> StandardErrors:
+    """Return the record of an estimate's standard errors; `fields`: what depends on the method."""
+    chart = estimate.chart
+    return StandardErrors(
+        params=dict(estimate.params),
+        coordinates=chart.names,
+        on_boundary=dict(chart.on_boundary),
+        limits=dict(chart.limits),
+        held=chart.held,
+        **fields,
+    )

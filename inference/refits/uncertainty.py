@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from emjax.certificates.coordinates import Coordinates
-from emjax.certificates.curvature import gradient_and_hessian, inverse_information
 from emjax.certificates.estimate import Estimate
-from emjax.certificates.neighborhood import Neighborhood
 from emjax.em import EM
 from emjax.refits.bootstrap import Refits, redrawn, resampled
+from emjax.refits.information import from_information, from_sandwich
 from emjax.refits.relabeling import Symmetry, symmetries, with_labels_of_estimate
-from emjax.refits.scores import independent, scores_of
-from emjax.refits.standard_errors import StandardErrors
+from emjax.refits.scores import independent
+from emjax.refits.standard_errors import StandardErrors, record_of
 from emjax.run import findings
 from emjax.run.annotations import Params, Whole
 from emjax.run.bound import checked_key
@@ -32,7 +30,6 @@ from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
 
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
-LARGEST_INFORMATION = 3000
 
 
 def standard_errors(
@@ -79,123 +76,13 @@ def standard_errors(
         raise ValueError(f"There is no estimate to judge: {params.status.message}.")
     estimate = Estimate.of(em.on(*args, **kwargs), params)
     if method == "information":
-        return _from_information(estimate)
+        return from_information(estimate)
     if method == "sandwich":
-        return _from_sandwich(estimate, plate, rows)
+        return from_sandwich(estimate, plate, rows)
     keys = _keys_of_draws(num_draws, rng_key)
     if method == "bootstrap":
         return _from_resampling(estimate, plate, rows, keys)
     return _from_simulation(estimate, keys)
-
-
-def _record(estimate: Estimate, **fields: Any) -> StandardErrors:
-    """Return the record of an estimate's standard errors; `fields`: what depends on the method."""
-    chart = estimate.chart
-    return StandardErrors(
-        params=dict(estimate.params),
-        coordinates=chart.names,
-        on_boundary=dict(chart.on_boundary),
-        limits=dict(chart.limits),
-        held=chart.held,
-        **fields,
-    )
-
-
-# ── second derivatives ────────────────────────────────────────────────────────────────────────────
-
-
-class Derivatives(eqx.Module):
-    """Derivatives at the estimate.
-
-    **Attributes:**
-
-    - `gradient`, `hessian`: of the objective in the free coordinates.
-    - `jacobian`: {site: ∂ value / ∂ coordinates}, (*its shape, coordinate).
-    """
-
-    gradient: Any
-    hessian: Any
-    jacobian: dict
-
-
-def _from_information(estimate: Estimate) -> StandardErrors:
-    covariance, distance, jacobian = _inverse_information(estimate)
-    what = "standard errors from the observed information"
-    if estimate.graph.has_priors:
-        what = "standard deviations of Laplace's approximation of the posterior"
-    return _record(
-        estimate,
-        method="information",
-        standard_error=_delta(estimate, jacobian, covariance),
-        covariance=covariance,
-        distance=distance,
-        what=what,
-    )
-
-
-def _from_sandwich(
-    estimate: Estimate, plate: str | None, rows: Mapping[str, Any] | None
-) -> StandardErrors:
-    inverse, distance, jacobian = _inverse_information(estimate)
-    weighted = independent(estimate.bound, plate, rows)
-    scores = scores_of(weighted, estimate)
-    of_scores = np.cov(scores, bias=True).reshape(inverse.shape)
-    covariance = inverse @ of_scores @ inverse * scores.shape[1]
-    return _record(
-        estimate,
-        method="sandwich",
-        standard_error=_delta(estimate, jacobian, covariance),
-        covariance=covariance,
-        distance=distance,
-        what="standard errors from the sandwich of the observed information and the scores of "
-        f"the elements of {weighted.units}",
-    )
-
-
-def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, dict]:
-    """Return the inverse information, the distance to the maximum, and the Jacobian."""
-    # before the matrix is computed, which may be large
-    _check_smooth(estimate)
-    at = jax.device_get(estimate.function("derivatives", _derivatives)())
-    inverse, distance = inverse_information(at.hessian, at.gradient, estimate.chart)
-    return inverse, distance, at.jacobian
-
-
-def _derivatives(around: Neighborhood) -> Derivatives:
-    gradient, hessian = gradient_and_hessian(around.objective, around.vector)
-    return Derivatives(gradient, hessian, around.chart.jacobian(around.params))
-
-
-def _check_smooth(estimate: Estimate) -> None:
-    size = estimate.chart.size
-    if estimate.bound.compiler.settings.temperature != 1:
-        raise ValueError(
-            "Second derivatives are those of the likelihood, which a hard or tempered E-step does "
-            "not climb. Use EM(model), the soft E-step, or "
-            "method='bootstrap'."
-        )
-    if size > LARGEST_INFORMATION:
-        raise ValueError(
-            f"The information matrix of {size} coordinates takes {8 * size**2 / 2**20:.0f} "
-            "MB and as many passes over the data as it has rows. "
-            "Use method='bootstrap', or hold what is known."
-        )
-
-
-def _delta(estimate: Estimate, jacobian: Mapping, covariance: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the standard errors of constrained entries, by the delta method.
-
-    They are NaN on the boundary, and where a parameter is held.
-    """
-    errors = {}
-    for name in estimate.graph.names:
-        on_boundary = estimate.chart.on_boundary[name]
-        variance = np.full(on_boundary.shape, np.nan)
-        if name in jacobian:
-            rows = np.asarray(jacobian[name], float)
-            variance = np.einsum("...i,ij,...j->...", rows, covariance, rows)
-        errors[name] = np.where(on_boundary, np.nan, np.sqrt(variance))
-    return errors
 
 
 # ── refits ────────────────────────────────────────────────────────────────────────────────────────
@@ -262,7 +149,7 @@ def _from_refits(
             unmoved.append(name)
         errors[name] = np.where(is_known | (error == 0), np.nan, error)
     others = tuple(name for name in estimate.graph.latents if name not in latents)
-    return _record(
+    return record_of(
         estimate,
         method=method,
         standard_error=errors,

@@ -21,7 +21,7 @@ from emjax.certificates.coordinates import coordinates, num_free_parameters
 from emjax.certificates.curvature import gradient_and_hessian
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
-from emjax.refits import uncertainty
+from emjax.refits import information, uncertainty
 from emjax.refits.bootstrap import Refits, simulated
 from emjax.refits.relabeling import Symmetry, best_order, symmetries, with_labels_of_estimate
 from emjax.refits.standard_errors import interval_within
@@ -710,7 +710,7 @@ def test_a_hard_e_step_has_no_second_derivatives(fitted_mixture):
 
 def test_an_information_matrix_too_large_to_form_is_an_error(fitted_mixture, monkeypatch):
     em, result = fitted_mixture
-    monkeypatch.setattr(uncertainty, "LARGEST_INFORMATION", 4)
+    monkeypatch.setattr(information, "LARGEST_INFORMATION", 4)
     with pytest.raises(ValueError, match="information matrix of 5 coordinates"):
         standard_errors(em, result, X)
 
