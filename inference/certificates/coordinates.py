@@ -152,8 +152,8 @@ def _dimension(parameter: Parameter) -> int:
     except NotImplementedError as error:
         raise ValueError(
             f"Parameter '{parameter.name}': NumPyro has no transform onto its constraint "
-            f"({parameter.constraint}), from which its free numbers "
-            "would be counted. Pass num_free_parameters=..."
+            f"({parameter.constraint}), from which its free numbers would be counted. "
+            "Pass num_free_parameters=..."
         ) from error
 
 

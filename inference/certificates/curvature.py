@@ -15,8 +15,8 @@ from emjax.certificates.coordinates import Coordinates
 # passes over the data
 ROWS_AT_ONCE = 8
 # At a maximum, the Newton step in standard errors (or the EM step, in those of the complete data)
-# is below this: what EM leaves at its default `tol`, while
-# a tenth of a standard error is nothing that a table shows.
+# is below this: what EM leaves at its default `tol`, while a tenth of a standard error is nothing
+# that a table shows.
 STATIONARY = 0.1
 # farther than this from the maximum, in standard errors, second derivatives say nothing of it
 FARTHEST = 1.0
@@ -79,8 +79,8 @@ def check_finite(hessian: np.ndarray, gradient: np.ndarray, names: Sequence[str]
         worst = names[int(np.argmax(is_bad))]
         raise ValueError(
             f"The derivatives of the objective are not finite along {worst}. "
-            "Pass the result of a run that ended well; a scale that has shrunk "
-            "to nothing needs a floor (constraints.greater_than(...)) or a prior."
+            "Pass the result of a run that ended well; a scale that has shrunk to nothing needs a "
+            "floor (constraints.greater_than(...)) or a prior."
         )
 
 
@@ -103,9 +103,9 @@ def inverse_information(hessian: Any, gradient: Any, chart: Coordinates) -> tupl
     distance = float(np.linalg.norm(half.T @ gradient))
     if distance > FARTHEST:
         raise ValueError(
-            f"These parameters are {distance:.2g} standard errors from the maximum. Run EM to "
-            "convergence: em.run(key, ..., init_params=params), with a "
-            "smaller tol or a larger max_steps."
+            f"These parameters are {distance:.2g} standard errors from the maximum. "
+            "Run EM to convergence: em.run(key, ..., init_params=params), "
+            "with a smaller tol or a larger max_steps."
         )
     return half @ half.T, distance
 
@@ -113,12 +113,10 @@ def inverse_information(hessian: Any, gradient: Any, chart: Coordinates) -> tupl
 def _raise_indefinite(where: str, curves_upward: bool) -> None:
     if curves_upward:
         raise ValueError(
-            f"These parameters are no maximum: the objective curves upward along {where}. Run "
-            "EM to convergence from another start; "
-            "em.diagnose(result, ...) says more."
+            f"These parameters are no maximum: the objective curves upward along {where}. "
+            "Run EM to convergence from another start; em.diagnose(result, ...) says more."
         )
     raise ValueError(
-        f"The data do not determine these parameters: the objective is flat along {where}. Use "
-        "fewer values of the latent, hold a parameter, or "
-        "state a prior."
+        f"The data do not determine these parameters: the objective is flat along {where}. "
+        "Use fewer values of the latent, hold a parameter, or state a prior."
     )

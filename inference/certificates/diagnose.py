@@ -75,15 +75,15 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
     if bound.compiler.settings.temperature != 1:
         raise ValueError(
             "Certificates are about the likelihood, and a hard or tempered E-step climbs another "
-            "objective, the hard one without second derivatives. "
-            "Diagnose with the soft E-step: EM(model).diagnose(result, ...)."
+            "objective, the hard one without second derivatives. Diagnose with the soft E-step: "
+            "EM(model).diagnose(result, ...)."
         )
     at = derivatives_at(estimate)
     if not np.isfinite(at.objective):
         raise ValueError(
-            "The objective is not finite at these parameters: some datum is impossible there, or a "
-            "density is infinite. Pass the result of a run that "
-            "ended well, or state a floor or a prior."
+            "The objective is not finite at these parameters: some datum is impossible there, "
+            "or a density is infinite. Pass the result of a run that ended well, "
+            "or state a floor or a prior."
         )
     chart = estimate.chart
     if at.second is not None:

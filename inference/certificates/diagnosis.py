@@ -71,6 +71,7 @@ class Diagnosis(eqx.Module):
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.reason}", *self._derivatives()]
+        # what concerns the whole estimate goes first, what concerns one latent last
         for name in self.on_boundary:
             lines += self._boundary(name)
         for name in self.counts:
@@ -79,6 +80,7 @@ class Diagnosis(eqx.Module):
 
     def _derivatives(self) -> list[str]:
         """Return the lines on what derivatives say."""
+        # elsewhere there is no maximum to be away from
         of_what = "standard errors from the maximum" if self.is_local_maximum else "standard errors"
         lines = [
             f"  objective            {self.objective:.6f} nats",
@@ -88,6 +90,7 @@ class Diagnosis(eqx.Module):
             f"  Fisher's identity    |∇ log p − ∇Q| at most {self.fisher_residual:.1e}",
             f"  rate of convergence  {self.rate:.4f}{_rate_in_words(self.rate)}",
         ]
+        # a program without free coordinates has none
         if len(self.eigenvalues):
             some = "" if self.is_dense else ", of those that Lanczos's method sees"
             lines.append(
@@ -123,6 +126,7 @@ class Diagnosis(eqx.Module):
 
 
 def _rate_in_words(rate: float) -> str:
+    # at one or beyond, a step leaves no part of the distance
     return f": each step leaves {100 * rate:.3g} % of the distance" if 0 <= rate < 1 else ""
 
 

@@ -52,6 +52,7 @@ class Neighborhood:
 
     def statistics(self, vector: Any) -> list:
         """Return the expected statistics."""
+        # plain: fast E-steps promise no derivatives of higher order
         return e_step(self.pure.graph, self.arrays(vector), plain=True).statistics
 
     def expected_log_likelihood(self, vector: Any, statistics: Sequence) -> Float[Array, ""]:
@@ -63,6 +64,7 @@ class Neighborhood:
         """Return the coordinates after an M-step, every maximizer in turn."""
         params = self.chart.unflatten(vector, self.params)
         for maximizer in self.pure.maximizers:
+            # differentiated as they are, iterations would have derivatives that the maximum has not
             if maximizer.is_iterated:
                 values = self._maximum(maximizer, params, statistics)
             else:
@@ -95,6 +97,7 @@ class Neighborhood:
         hessian = jax.hessian(objective)(vector, held_params, held_statistics)
         curvature = jax.lax.stop_gradient(-hessian)
         slope = jax.grad(objective)(vector, params, statistics)
+        # a pseudo-inverse, since along a ridge the curvature is zero, and no step is taken
         newton_step = jnp.linalg.pinv(curvature, hermitian=True) @ slope
         moved = chart.unflatten(vector + newton_step, params | maximum)
         return {name: moved[name] for name in maximizer.names}

@@ -17,9 +17,8 @@ from emjax.graph.terms import Term
 # A value that explains less than one element has no datum of its own to determine anything by.
 FEWEST_ELEMENTS = 1.0
 # Two values are duplicates if giving both one distribution would cost less than this, in nats, even
-# were the latents known. Chance alone parts two values
-# that are fitted apart by half a nat for each parameter; what is so much closer started equal, or
-# is still on its way to a common limit.
+# were the latents known. Chance alone parts two values that are fitted apart by half a nat for each
+# parameter; what is so much closer started equal, or is still on its way to a common limit.
 SAME = 0.01
 
 
@@ -97,10 +96,13 @@ def duplicates(
     """Return the pairs of values of each latent with one distribution of all that depends on them.
 
     With t̄_k the mean statistics of the elements of value k, n_k their number, giving k and l one
-    distribution would lower the complete-data log-likelihood by ½ n_k n_l / (n_k + n_l) · ⟨η_k −
-    η_l, t̄_k − t̄_l⟩ nats, to second order; less than `SAME` is nothing. The probabilities of k and
-    l themselves may differ. Empty values are left out. `tables`: the natural-parameter tables.
-    Source: ours; the inner product is Jeffreys's divergence where t̄ are the moments of η.
+    distribution would lower the complete-data log-likelihood, to second order, by
+
+        ½ n_k n_l / (n_k + n_l) · ⟨η_k − η_l, t̄_k − t̄_l⟩ nats;
+
+    less than `SAME` is nothing. The probabilities of k and l themselves may differ. Empty values
+    are left out. `tables`: the natural-parameter tables. Source: ours; the inner product is
+    Jeffreys's divergence where t̄ are the moments of η.
     """
     empty, pairs = empty_values(counts), {}
     for name in graph.latents:
@@ -133,12 +135,8 @@ def _rows(
         for axes, table, statistic in zip(term.natural_axes, arrays, expected, strict=True):
             for number, axis in enumerate(axes):
                 if axis.source == name and number != value_axis:
-                    rows.append(
-                        (
-                            _by_value(table, number, axis.size),
-                            _by_value(statistic, number, axis.size),
-                        )
-                    )
+                    eta = _by_value(table, number, axis.size)
+                    rows.append((eta, _by_value(statistic, number, axis.size)))
     return rows
 
 

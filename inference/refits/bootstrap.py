@@ -30,6 +30,7 @@ from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
 from emjax.run.loop import Status, has_failed
 
+# refits side by side: each waits for the slowest, and this many fill the machine
 MOST_AT_ONCE = 64
 
 
@@ -90,6 +91,7 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
             drawn = jax.tree.leaves(draw(key, *sources))
             _, end = compiled.pure.run(key, [*drawn, *rest], compiled.given(params))
             at_draw = _posteriors(graph, end.at.reported, constants, latents)
+            # a small table: the posteriors of a draw are as large as the data
             agreement = {name: at_estimate[name].T @ at_draw[name] for name in latents}
             return dict(end.at.reported), end.at.status, agreement
 
@@ -124,6 +126,7 @@ def resampled(
         units = jax.random.randint(key, (size,), 0, size)
         return jnp.bincount(units, length=size).astype(jnp.result_type(float))
 
+    # a draw with replacement is the same data with other counts, so that shapes stay
     redrawing = Redrawing(weighted.compiled, counts, (), weighted.data)
     return refits(redrawing, estimate, keys, latents)
 
@@ -215,7 +218,7 @@ def _check_no_copies(graph: FactorGraph) -> None:
     for term in graph.terms:
         if term.site.outputs.multiplicity is not None:
             raise ValueError(
-                f"Site '{term.site.name}' counts copies (handlers.scale), and the program draws "
-                "one datum for all copies of a row. Pass the rows one by one, "
-                "np.repeat(rows, count), or use method='information'."
+                f"Site '{term.site.name}' counts copies (handlers.scale), "
+                "and the program draws one datum for all copies of a row. "
+                "Pass the rows one by one, np.repeat(rows, count), or use method='information'."
             )

@@ -16,5 +16,6 @@ def in_columns(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
         cells = []
         for cell, side, width in zip(row, sides, widths, strict=True):
             cells.append(cell.ljust(width) if side == "l" else cell.rjust(width))
+        # an empty last cell would leave blanks at the end of the line
         lines.append("  ".join(cells).rstrip())
     return lines

@@ -73,6 +73,7 @@ class CrossValidation(eqx.Module):
             f"of an element           {self.mean:.4f} ± {self.standard_error / n:.4f} nats",
         ]
         for i, (status, steps) in enumerate(zip(self.status, self.num_steps, strict=True)):
+            # of folds that converged there is nothing to say
             if status != Status.CONVERGED:
                 lines.append(f"fold {i}: {status.message} (after {steps} steps)")
         return "\n".join(lines)
@@ -173,6 +174,7 @@ def _all_folds(weighted: Reweighted, fold, keys, given) -> Folds:
 
     def held_out(pointwise, numbered_keys):
         number, keys_of_fold = numbered_keys
+        # nothing is cut out: with weights of zero all folds have one shape, and one compilation
         is_out = fold == number
         weights = (~is_out).astype(pointwise.dtype)
         fit = _best_fit(weighted, weights, keys_of_fold, given)
@@ -182,6 +184,7 @@ def _all_folds(weighted: Reweighted, fold, keys, given) -> Folds:
         nonlinearity = jnp.where(failed, 0, contributions.nonlinearity)
         return jnp.where(is_out, of_fold, pointwise), (fit, nonlinearity)
 
+    # each fold writes its own elements, so that the scan need not keep all folds
     nowhere = jnp.zeros(fold.shape, jnp.result_type(float))
     pointwise, (fits, nonlinearity) = jax.lax.scan(held_out, nowhere, (jnp.arange(len(keys)), keys))
     return Folds(pointwise, fits, nonlinearity)
@@ -206,6 +209,7 @@ def _best_fit(weighted: Reweighted, weights, keys, given) -> Fit:
 
 
 def _check_folds(num_folds: Any, units: Units) -> None:
+    # True is a whole number to Python
     is_whole = isinstance(num_folds, int | np.integer) and not isinstance(num_folds, bool)
     if not is_whole or not 2 <= num_folds <= units.size:
         raise ValueError(

@@ -58,6 +58,7 @@ def from_sandwich(
     weighted = independent(estimate.bound, plate, rows)
     scores = scores_of(weighted, estimate)
     of_scores = np.cov(scores, bias=True).reshape(inverse.shape)
+    # the mean of the scores is zero at a maximum: their sum of squares is n times their covariance
     covariance = inverse @ of_scores @ inverse * scores.shape[1]
     return record_of(
         estimate,
@@ -72,7 +73,7 @@ def from_sandwich(
 
 def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, dict]:
     """Return the inverse information, the distance to the maximum, and the Jacobian."""
-    # before the matrix is computed, which may be large
+    # before the matrix is formed, which may be large
     _check_smooth(estimate)
     at = jax.device_get(estimate.function("derivatives", _derivatives)())
     inverse, distance = inverse_information(at.hessian, at.gradient, estimate.chart)
@@ -89,14 +90,13 @@ def _check_smooth(estimate: Estimate) -> None:
     if estimate.bound.compiler.settings.temperature != 1:
         raise ValueError(
             "Second derivatives are those of the likelihood, which a hard or tempered E-step does "
-            "not climb. Use EM(model), the soft E-step, or "
-            "method='bootstrap'."
+            "not climb. Use EM(model), the soft E-step, or method='bootstrap'."
         )
     if size > LARGEST_INFORMATION:
         raise ValueError(
-            f"The information matrix of {size} coordinates takes {8 * size**2 / 2**20:.0f} "
-            "MB and as many passes over the data as it has rows. "
-            "Use method='bootstrap', or hold what is known."
+            f"The information matrix of {size} coordinates takes {8 * size**2 / 2**20:.0f} MB and "
+            "as many passes over the data as it has rows. Use method='bootstrap', "
+            "or hold what is known."
         )
 
 
@@ -109,6 +109,7 @@ def _delta(estimate: Estimate, jacobian: Mapping, covariance: np.ndarray) -> dic
     for name in estimate.graph.names:
         on_boundary = estimate.chart.on_boundary[name]
         variance = np.full(on_boundary.shape, np.nan)
+        # a parameter that is held has no coordinates
         if name in jacobian:
             rows = np.asarray(jacobian[name], float)
             variance = np.einsum("...i,ij,...j->...", rows, covariance, rows)

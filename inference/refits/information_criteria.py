@@ -115,10 +115,12 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = em.on(*args, **kwargs)
+    # plates are looked for only where n is not given: there may be none, or several
     plate_of_samples, n = "", num_samples
     if n is None:
         samples = plate_of(bound, plate)
         plate_of_samples, n = samples.name, num_samples_of(bound, samples)
+    # log n is not defined
     if not n:
         raise ValueError(
             "There are no samples, so that the criteria are not defined. Pass data, or "
@@ -126,6 +128,7 @@ def criteria(
         )
     checked, constants = bound.at(params)
     compiled = bound.compiled
+    # likewise: a constraint may have no dimension that is known
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)

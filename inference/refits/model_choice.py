@@ -21,7 +21,8 @@ from emjax.run.result import EMResult
 
 if TYPE_CHECKING:
     Candidates = Mapping[Any, EM | Callable[..., Any]]
-else:  # what is none reaches our own error
+else:
+    # what is none reaches our own error
     Candidates = Any
 
 CRITERIA = ("AIC", "BIC", "ICL", "CV")
@@ -58,6 +59,7 @@ class Candidate(eqx.Module):
         losses = {"AIC": self.criteria.aic, "BIC": self.criteria.bic, "ICL": self.criteria.icl}
         if self.cross_validation is not None:
             losses["CV"] = -2 * self.cross_validation.log_likelihood
+        # infinite where a datum is impossible, NaN where a fold failed: neither is compared
         return {name: value for name, value in losses.items() if np.isfinite(value)}
 
 
@@ -84,6 +86,7 @@ class Choice:
         chosen = {}
         for name in CRITERIA:
             of_criterion = {label: each[name] for label, each in losses.items() if name in each}
+            # of equals the first is taken, as in the order of the candidates
             if of_criterion:
                 chosen[name] = min(of_criterion, key=of_criterion.__getitem__)
         if "CV" in chosen:
@@ -202,8 +205,10 @@ def choose(
             validation = None
             if num_folds is not None and not has_failed(result.status):
                 folds = {"num_folds": num_folds, "plate": plate, "rows": rows}
+                # another key than the run's, the same for every candidate: equal folds
                 key = jax.random.fold_in(rng_key, 1)
                 validation = cross_validate(em, key, *args, **folds, **kwargs)
+        # a message about data or plates does not say which of the models it is about
         except ValueError as error:
             raise ValueError(f"Candidate {label!r}: {error}") from error
         judged[label] = Candidate(result, values, validation)

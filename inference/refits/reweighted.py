@@ -173,10 +173,9 @@ class Reweighted:
         others = f" beside {', '.join(map(repr, rows))}" if rows else ""
         raise ValueError(
             f"The elements of plate '{self.units.plate}'{others} are not independent given the "
-            "parameters: they share latents, so that none has a "
-            "log-likelihood of its own. Name the plate of those latents, and for each plate of "
-            "their rows, which element a row belongs to: "
-            "plate='items', rows={'labels': item}."
+            "parameters: they share latents, so that none has a log-likelihood of its own. "
+            "Name the plate of those latents, and for each plate of their rows, "
+            "which element a row belongs to: plate='items', rows={'labels': item}."
         )
 
     def check_sum(self, params: Mapping) -> None:
@@ -195,11 +194,11 @@ class Reweighted:
         log_likelihood = float(at_weights(params, ones))
         raise ValueError(
             f"The log-likelihood ({log_likelihood:.6g} nats) is not the sum over the elements of "
-            f"{self.units} ({total:.6g}): data outside it are observed, or latents are shared "
-            "among its elements. Pass the plate that holds all data; for each plate of rows that "
-            "look up its elements, say which one each row belongs to: "
-            f"plate='{self.units.plate}', rows={{'labels': item}}; or use method='information' or "
-            "'parametric bootstrap'."
+            f"{self.units} ({total:.6g}): data outside it are observed, "
+            "or latents are shared among its elements. Pass the plate that holds all data; "
+            "for each plate of rows that look up its elements, say which one each row belongs to: "
+            f"plate='{self.units.plate}', rows={{'labels': item}}; "
+            "or use method='information' or 'parametric bootstrap'."
         )
 
 

@@ -55,6 +55,7 @@ def scores_of(weighted: Reweighted, estimate: Estimate) -> np.ndarray:
     weighted.check_sum(estimate.params)
 
     def scores(weighted: Reweighted, params):
+        # linearized once for all coordinates: a row is then one linear pass over the data
         ones = jnp.ones(weighted.units.size)
 
         def contributions(vector):

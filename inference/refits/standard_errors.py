@@ -14,6 +14,7 @@ from emjax.certificates.estimate import Estimate
 from emjax.refits.columns import in_columns
 from emjax.run.annotations import Real
 
+# lines of the table that are printed: more than a screen is no overview; the record has all
 MOST_ROWS = 60
 
 
@@ -117,6 +118,7 @@ class StandardErrors(eqx.Module):
         """Return why an entry has no standard error, in words."""
         if is_boundary:
             return "on the boundary"
+        # before what is NaN for want of movement: what is held does not move, either
         if name in self.held:
             return "held"
         return "never moved" if np.isnan(error) else ""

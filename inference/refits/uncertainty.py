@@ -72,6 +72,7 @@ def standard_errors(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
+    # parameters alone do not say how they were found
     if isinstance(params, EMResult) and has_failed(params.status):
         raise ValueError(f"There is no estimate to judge: {params.status.message}.")
     estimate = Estimate.of(em.on(*args, **kwargs), params)
@@ -90,16 +91,15 @@ def standard_errors(
 
 def _keys_of_draws(num_draws: Any, rng_key: Any) -> Array:
     """Return a random key for each draw. Errors: `ValueError` for no number, or no key."""
+    # True is a whole number to Python, and one draw has no spread
     is_whole = isinstance(num_draws, int | np.integer) and not isinstance(num_draws, bool)
     if not is_whole or num_draws < 2:
         raise ValueError(f"num_draws must be a whole number of at least 2, not {num_draws!r}.")
     if rng_key is None:
         raise ValueError("A bootstrap draws at random: pass rng_key=jax.random.key(0).")
-    usage = (
-        "rng_key is a random key: "
-        "emjax.standard_errors(em, result, ..., rng_key=jax.random.key(0))."
-    )
-    return jax.random.split(checked_key(rng_key, usage), int(num_draws))
+    call = "emjax.standard_errors(em, result, ..., rng_key=jax.random.key(0))"
+    key = checked_key(rng_key, f"rng_key is a random key: {call}.")
+    return jax.random.split(key, int(num_draws))
 
 
 def _from_resampling(
@@ -107,6 +107,7 @@ def _from_resampling(
 ) -> StandardErrors:
     exchanges = symmetries(estimate)
     weighted = independent(estimate.bound, plate, rows)
+    # refits maximize the sum over units, and would have no part of what is outside
     weighted.check_sum(estimate.params)
     refitted = resampled(weighted, estimate, keys, _latents(exchanges))
     what = (
@@ -148,6 +149,7 @@ def _from_refits(
         if ((error == 0) & ~is_known).any():
             unmoved.append(name)
         errors[name] = np.where(is_known | (error == 0), np.nan, error)
+    # where the program treats its values unequally, a latent's labels mean the same in each refit
     others = tuple(name for name in estimate.graph.latents if name not in latents)
     return record_of(
         estimate,
@@ -171,9 +173,9 @@ def _good_draws(refitted: Refits, exchanges: Sequence[Symmetry]) -> dict[str, np
     is_good = ~refitted.has_failed
     if is_good.sum() < 2:
         raise ValueError(
-            f"{int((~is_good).sum())} of {len(is_good)} refits failed: their objective became "
-            "infinite or decreased. State a floor or a prior, or use fewer "
-            "values of the latent."
+            f"{int((~is_good).sum())} of {len(is_good)} refits failed: "
+            "their objective became infinite or decreased. State a floor or a prior, "
+            "or use fewer values of the latent."
         )
     draws = with_labels_of_estimate(exchanges, refitted.draws, refitted.agreement)
     return {name: value[is_good] for name, value in draws.items()}

@@ -32,6 +32,7 @@ from emjax.run.annotations import Draws
 from emjax.run.bound import Bound
 from emjax.run.result import EMResult
 
+# the axes that ArviZ expects before those of a value, whether there are several chains or not
 DRAWS = ("chain", "draw")
 
 
@@ -75,6 +76,7 @@ def to_arviz(
         "log_likelihood": named.dataset(_log_likelihood(bound, drawn, plate, rows)),
         "observed_data": named.observed(_observed(bound, params)),
     }
+    # of draws from elsewhere, the objective is not known
     if draws is None and len(result.objective):
         groups["sample_stats"] = named.dataset({"lp": (result.objective[-1:][None], DRAWS)})
     groups["posterior"].attrs |= {
@@ -83,13 +85,20 @@ def to_arviz(
         "status": str(result.status),
         "num_steps": int(result.num_steps),
     }
-    for name in list(groups):
-        if name != "posterior" and not groups[name].data_vars:
-            del groups[name]
+    return _inference_data(arviz, xarray, groups)
+
+
+def _inference_data(arviz: Any, xarray: Any, groups: Mapping[str, Any]) -> Any:
+    """Return data sets as one object of ArviZ's, those without variables left out."""
+    filled = {}
+    for name, dataset in groups.items():
+        # it says why EM stopped, though the program has no parameters
+        if name == "posterior" or dataset.data_vars:
+            filled[name] = dataset
     # ArviZ 1.0 has no class of its own for this
     if hasattr(arviz, "InferenceData"):
-        return arviz.InferenceData(**groups, warn_on_custom_groups=False)
-    return xarray.DataTree.from_dict(groups)
+        return arviz.InferenceData(**filled, warn_on_custom_groups=False)
+    return xarray.DataTree.from_dict(filled)
 
 
 def _arviz():

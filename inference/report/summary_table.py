@@ -16,9 +16,11 @@ from emjax.report.dimensions import parameter_dimensions
 from emjax.run.annotations import Real
 from emjax.run.result import EMResult, how_it_ended, warnings_of
 
+# entries of a parameter that are printed: a table of a thousand words is no summary; `rows` has all
 SHOWN = 20
 
 
+# by its form, so that whoever has standard errors by other means can show them
 @runtime_checkable
 class HasStandardErrors(Protocol):
     """Standard errors by site, and the intervals that they make, {site: (low, high)}."""
@@ -106,6 +108,7 @@ def summary(
         raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
     bound, plan = em.on(*args, **kwargs), em.plan(*args, **kwargs)
     graph = bound.compiled.graph
+    # standard errors made by others may lack a parameter: it is shown without
     errors: Mapping[str, Any] = {}
     intervals: Mapping[str, Any] = {}
     if standard_errors is not None:
@@ -129,6 +132,7 @@ def _entries(graph: FactorGraph, name: str) -> list[str]:
     if not shape:
         return [name]
     labels = []
+    # an axis that no latent names is counted
     for latent, size in zip(dimensions, shape, strict=True):
         if latent is None:
             labels.append([str(number) for number in range(size)])
@@ -139,6 +143,7 @@ def _entries(graph: FactorGraph, name: str) -> list[str]:
 
 def support_values(graph: FactorGraph, dimension: str) -> np.ndarray:
     """Return the values of the latent that a dimension is named after: 0, 1, … for vectors."""
+    # a latent may itself be called `next_…`: its own name goes first
     is_latent = dimension in graph.latents
     latent = graph.latents[dimension if is_latent else dimension.removeprefix("next_")]
     return latent.support if latent.support.ndim == 1 else np.arange(len(latent.support))
