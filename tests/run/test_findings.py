@@ -1,0 +1,292 @@
+"""Every sentence that emjax says of data, a start or a result, with its remedy, word for word.
+
+What sees the fault is tested elsewhere; whoever changes a sentence on purpose changes it here, too.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+from numpyro.distributions import constraints
+
+from emjax.run import findings
+
+# of each function of `findings`: its arguments, the kind, the site, where, and what is printed
+SAID = [
+    (
+        "missing_datum",
+        ("x", (3,), 2, "Normal"),
+        ("not a number", "x", "(3,)"),
+        "Site 'x': the observed value is NaN at index (3,) (2 in all). Missing values are declared "
+        "with a mask:\n    numpyro.sample('x', ..., obs=jnp.nan_to_num(value), "
+        "obs_mask=~jnp.isnan(value))",
+    ),
+    (
+        "missing_datum",
+        ("x", (3, 0), 1, "MultivariateNormal"),
+        ("not a number", "x", "(3, 0)"),
+        "Site 'x': the observed value is NaN at index (3, 0) (1 in all). Missing coordinates are "
+        "declared where the normal is:\n    numpyro.sample('x', "
+        "emjax.distributions.PartiallyObserved(dist.MultivariateNormal(...), "
+        "observed=~jnp.isnan(x)), obs=x)",
+    ),
+    (
+        "missing_datum",
+        ("x", (3, 0), 1, "PartiallyObserved"),
+        ("not a number", "x", "(3, 0)"),
+        "Site 'x': the observed value is NaN at index (3, 0) (1 in all). Its `observed` says that "
+        "this coordinate is observed: pass observed=~jnp.isnan(x).",
+    ),
+    (
+        "index_out_of_range",
+        ("x", (4,), 3, "5 of 2 rows"),
+        ("out of range", "x", "(4,)"),
+        "Site 'x': an index that it reads is out of range at position (4,) (3 in all): 5 of 2 "
+        "rows. Indices run from 0; correct the index array, or give the plate or table that it "
+        "indexes more rows.",
+    ),
+    (
+        "outside_support",
+        ("heads", (0,), 1, "BernoulliProbs"),
+        ("outside the support", "heads", "(0,)"),
+        "Site 'heads': the observed value at index (0,) lies outside the support of Bernoulli (1 "
+        "in all). Correct the data, or exclude it: with numpyro.handlers.mask(mask=valid): "
+        "numpyro.sample('heads', ...).",
+    ),
+    (
+        "nan_value",
+        ("init_params['loc']", "loc", (1,), "Give it a number."),
+        ("not a number", "loc", "(1,)"),
+        "init_params['loc'] is NaN at index (1,). Give it a number.",
+    ),
+    (
+        "outside_constraint",
+        (
+            "init_params['scale']",
+            "scale",
+            (1,),
+            np.array(-2.0),
+            constraints.positive,
+            "Choose another.",
+        ),
+        ("outside its constraint", "scale", "(1,)"),
+        "init_params['scale'] must satisfy Positive(lower_bound=0.0), and does not at index (1,) "
+        "(value -2.). Choose another.",
+    ),
+    (
+        "negative_probability",
+        ("init_params['weights']", "weights", (1,), -0.25),
+        ("outside its constraint", "weights", "(1,)"),
+        "init_params['weights'] must be probabilities; at index (1,) it is -0.25. Make it "
+        "non-negative.",
+    ),
+    (
+        "sum_is_not_one",
+        ("init_params['weights']", "weights", (), 1.5),
+        ("outside its constraint", "weights", "()"),
+        "init_params['weights'] must be probabilities that sum to one; they sum to 1.5. Divide by "
+        "the sum: probs / probs.sum(-1, keepdims=True).",
+    ),
+    (
+        "impossible_datum",
+        ("x", "3", " (value 7)"),
+        ("impossible", "x", "3"),
+        "The start has zero likelihood: site 'x' at index (3) (value 7) is impossible under every "
+        "value of its latents. Start elsewhere, em.run(..., init_params={...}), or check that "
+        "datum.",
+    ),
+    (
+        "impossible_jointly",
+        (),
+        ("impossible", "", ""),
+        "The start has zero likelihood: some datum is impossible under every joint value of its "
+        "latents, though each site alone is possible. Start elsewhere: em.run(..., "
+        "init_params={...}).",
+    ),
+    (
+        "equal_values",
+        ("z", 1, 3),
+        ("equal values", "z", ""),
+        "Latent 'z': at the start only 1 of its 3 values give the data different distributions, "
+        "and EM can never part equal ones. Start from different values: em.run(..., "
+        "init_params={...}), or numpyro.param(name, lambda key: ...).",
+    ),
+    (
+        "many_values",
+        ("effect", 100, "x"),
+        ("many values", "effect", ""),
+        "Continuous latent 'effect' has as many values (100) as site 'x' has data. EM estimates "
+        "each by MAP, not by integrating it out: estimates of other parameters may be biased.",
+    ),
+    (
+        "collapsed",
+        ("scale", "[1]", "component 1 of 'z'", 1.25e-7, "x"),
+        ("collapsed", "scale", "[1]"),
+        "component 1 of 'z' collapses: 'scale'[1] has shrunk to 1.2e-07 of the spread of 'x'. The "
+        "likelihood has no maximum there: state a floor (constraints.greater_than(...)), or a "
+        "prior, or use fewer components.",
+    ),
+    (
+        "collapsed",
+        ("scale", "[1]", "component 1 of 'z'", np.nan, "x"),
+        ("collapsed", "scale", "[1]"),
+        "component 1 of 'z' collapses: 'scale'[1] is no number. The likelihood has no maximum "
+        "there: state a floor (constraints.greater_than(...)), or a prior, or use fewer "
+        "components.",
+    ),
+    (
+        "not_a_number",
+        ("loc",),
+        ("not a number", "loc", ""),
+        "'loc' is not a number",
+    ),
+    (
+        "dead",
+        ("z", 2, ["weights"], 1.5e-30),
+        ("dead", "z", "2"),
+        "component 2 of 'z' has died: 'weights' gives it probability 1.5e-30, and no element "
+        "belongs to it. Use fewer components, or start elsewhere.",
+    ),
+    (
+        "dead",
+        ("z", 2, ["initial", "transition"], 0.0),
+        ("dead", "z", "2"),
+        "component 2 of 'z' has died: 'initial', 'transition' give it probability 0.0e+00, and no "
+        "element belongs to it. Use fewer components, or start elsewhere.",
+    ),
+    (
+        "at_boundary",
+        ("rate", np.array(True)),
+        ("at the boundary", "rate", "its value"),
+        "'rate' has reached the boundary at its value, and EM stays there: its data are without a "
+        "single such case. If the program should think it possible, state a prior.",
+    ),
+    (
+        "at_boundary",
+        ("emission", np.array([[True, False], [True, True], [True, False]])),
+        ("at the boundary", "emission", "(0, 0), (1, 0), (1, 1), … (4 in all)"),
+        "'emission' has reached the boundary at (0, 0), (1, 0), (1, 1), … (4 in all), and EM stays "
+        "there: its data are without a single such case. If the program should think it possible, "
+        "state a prior.",
+    ),
+    (
+        "degenerate",
+        ([findings.not_a_number("loc"), findings.not_a_number("scale")],),
+        ("degenerate", "", ""),
+        "'loc' is not a number 'scale' is not a number",
+    ),
+    (
+        "before_maximum",
+        (0.123,),
+        ("not stationary", "", ""),
+        "the maximum is 0.12 standard errors away. Run on from here: em.run(key, ..., "
+        "init_params=params), or with a smaller tol",
+    ),
+    (
+        "still_moving",
+        (0.5,),
+        ("not stationary", "", ""),
+        "EM is still moving, by 0.5 standard errors of the complete data a step. Run on from here: "
+        "em.run(key, ..., init_params=params)",
+    ),
+    (
+        "saddle",
+        ("+1 loc[0], -1 loc[1]",),
+        ("saddle", "", "+1 loc[0], -1 loc[1]"),
+        "the objective increases along +1 loc[0], -1 loc[1], and EM stays only for the symmetry. "
+        "Start from elsewhere",
+    ),
+    (
+        "ridge",
+        ("+1 a, -1 b",),
+        ("ridge", "", "+1 a, -1 b"),
+        "the objective is flat along +1 a, -1 b: the data do not determine it",
+    ),
+    (
+        "local_maximum",
+        ("curves downward", 0),
+        ("local maximum", "", ""),
+        "the gradient is zero and curves downward",
+    ),
+    (
+        "local_maximum",
+        ("curves downward", 1),
+        ("local maximum", "", ""),
+        "the gradient is zero and curves downward, in what is free: 1 entry on the boundary",
+    ),
+    (
+        "local_maximum",
+        ("curves downward", 2),
+        ("local maximum", "", ""),
+        "the gradient is zero and curves downward, in what is free: 2 entries on the boundary",
+    ),
+    (
+        "failed_refits",
+        (3,),
+        ("failed refits", "", ""),
+        "3 of them failed and are left out",
+    ),
+    (
+        "unconverged_refits",
+        (3,),
+        ("unconverged refits", "", ""),
+        "3 did not converge within max_steps",
+    ),
+    (
+        "labels_aligned",
+        (["z", "w"],),
+        ("labels aligned", "z, w", ""),
+        "labels of z, w aligned",
+    ),
+    (
+        "labels_not_aligned",
+        (["z", "w"],),
+        ("labels not aligned", "z, w", ""),
+        "no exchange of parameters exchanges the values of z, w, whose labels are as each refit "
+        "left them",
+    ),
+    (
+        "never_moved",
+        (["loc", "scale"],),
+        ("never moved", "loc, scale", ""),
+        "loc, scale never moved: the estimate is a saddle, or a component is dead (em.diagnose "
+        "says more)",
+    ),
+]
+
+WHY_IT_STOPPED = {
+    "CONVERGED": "converged: the objective's last increase was within tol",
+    "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
+    "result.params",
+    "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "
+    "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)), or check a "
+    "maximizer given in m_step",
+    "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
+    "that shrinks to zero has no maximum, so state a floor (constraints.greater_than(...)) or a "
+    "prior, or use fewer components (a Beta, Dirichlet or Gamma prior with a concentration below 1 "
+    "is itself infinite at the boundary)",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "about", "printed"),
+    SAID,
+    ids=[f"{name}-{number}" for number, (name, *_) in enumerate(SAID)],
+)
+def test_a_finding_says_this_word_for_word(name, arguments, about, printed):
+    finding = getattr(findings, name)(*arguments)
+    assert str(finding) == printed
+    assert (finding.kind, finding.site, finding.where) == about
+
+
+def test_every_finding_is_in_the_table():
+    functions = set()
+    for name, function in inspect.getmembers(findings, inspect.isfunction):
+        is_own = function.__module__ == findings.__name__ and not name.startswith("_")
+        if is_own and name != "plain":
+            functions.add(name)
+    assert functions == {name for name, *_ in SAID}
+
+
+def test_why_a_run_stopped_is_said_word_for_word():
+    assert findings.WHY_IT_STOPPED == WHY_IT_STOPPED
