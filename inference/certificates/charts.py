@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints, transforms
 
-from emjax.families.bounds import bounds_of, entry_constraint
+from emjax.families.limits import entry_constraint, limits_of
 from emjax.program.records import Parameter
 
 # what an entry's coordinate is called, by the bijection that it comes from
@@ -100,7 +100,7 @@ def bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
     boundary.
     """
     bijection, shape = biject_to(parameter.constraint), inverse_shape(parameter)
-    if bounds_of(parameter.constraint) is not None:
+    if limits_of(parameter.constraint) is not None:
         prefix, free = _prefix(bijection), ~boundary
     else:
         prefix, free = OTHER_PREFIX, _free_rows(parameter, boundary, shape)

@@ -30,7 +30,7 @@ from emjax.certificates.charts import (
     is_simplex,
     simplex_chart,
 )
-from emjax.families.bounds import bounds_of, entry_constraint
+from emjax.families.limits import entry_constraint, limits_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated
 from emjax.m_step.maximizer import Maximizer
@@ -162,7 +162,7 @@ def _dimension(parameter: Parameter) -> int:
 
 def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of single entries, each of the parameter's shape."""
-    bounds = bounds_of(parameter.constraint)
+    bounds = limits_of(parameter.constraint)
     low, high = -np.inf, np.inf
     if is_simplex(parameter):
         low, high = 0.0, 1.0
@@ -180,7 +180,7 @@ def _on_boundary(parameter: Parameter, value: np.ndarray) -> np.ndarray | np.boo
         num_zeros, num_entries = is_zero.sum(-1, keepdims=True), value.shape[-1]
         # at a vertex nothing is free, the one entry that is not zero neither
         return is_zero | ((num_zeros == num_entries - 1) & (num_entries > 1))
-    if bounds_of(parameter.constraint) is None:
+    if limits_of(parameter.constraint) is None:
         return _without_coordinates(parameter, value)
     return _near_limits(value, *_limits(parameter))
 

@@ -21,8 +21,11 @@ import jax.numpy as jnp
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
-from emjax.families.bounds import bounds_of, entry_constraint
+from emjax.families.limits import entry_constraint, limits_of
 from emjax.numerics.guards import finite_logits, safe_log
+
+# of products of matrices: an accelerator's default drops half the digits of single precision
+EXACT = "highest"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +86,13 @@ class Conjugate:
 
     def constraint_problem(self, constraint: Constraint) -> str:
         """Return why a constraint might exclude the maximizer; empty if it cannot."""
-        limits = bounds_of(constraint)
+        limits = limits_of(constraint)
         if self.event_dim == 0:
             is_bounded = limits is not None
             return (
                 "" if is_bounded else f"its constraint {constraint} ties its entries to one another"
             )
-        is_free = limits is not None and limits.are_none
+        is_free = limits is not None and limits.is_unbounded
         if is_free or any(_is_same(constraint, allowed) for allowed in self.constraints):
             return ""
         return f"its constraint {constraint} may exclude the maximizer"
@@ -97,10 +100,10 @@ class Conjugate:
 
 def _is_same(constraint: Constraint, allowed: Constraint) -> bool:
     """Whether two constraints have the same bounds, or are of one kind that has none."""
-    limits, wanted = bounds_of(constraint), bounds_of(allowed)
+    limits, wanted = limits_of(constraint), limits_of(allowed)
     if limits is None or wanted is None:
         return type(entry_constraint(constraint)) is type(entry_constraint(allowed))
-    return limits.are(wanted.low, wanted.high)
+    return limits.equal(wanted.low, wanted.high)
 
 
 # ── maximizers ────────────────────────────────────────────────────────────────────────────────────
@@ -204,16 +207,16 @@ def _log_determinant(cholesky):
     return 2 * jnp.log(jnp.diagonal(cholesky, axis1=-2, axis2=-1)).sum(-1)
 
 
-def inverse_of(cholesky):
+def inverse_from_cholesky(cholesky):
     """Return (L Lᵀ)⁻¹ for lower-triangular L."""
     identity = jnp.broadcast_to(jnp.eye(cholesky.shape[-1], dtype=cholesky.dtype), cholesky.shape)
     half = jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True)
-    return half.mT @ half
+    return jnp.matmul(half.mT, half, precision=EXACT)
 
 
 def _covariance_features(value, origin=None):
     cholesky = jnp.linalg.cholesky(value)
-    return _log_determinant(cholesky), inverse_of(cholesky)
+    return _log_determinant(cholesky), inverse_from_cholesky(cholesky)
 
 
 def _precision_features(value, origin=None):
@@ -221,7 +224,7 @@ def _precision_features(value, origin=None):
 
 
 def _scale_tril_features(value, origin=None):
-    return _log_determinant(value), inverse_of(value)
+    return _log_determinant(value), inverse_from_cholesky(value)
 
 
 def _location_moved(features, steps):
@@ -251,7 +254,7 @@ def _precision_variance(precision, unit):
 
 
 def _scale_tril_variance(cholesky, unit):
-    return _covariance_variance(cholesky @ cholesky.mT, unit)
+    return _covariance_variance(jnp.matmul(cholesky, cholesky.mT, precision=EXACT), unit)
 
 
 # ── the shapes ────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from jax.scipy.special import gammaln
 
 from emjax.families.conjugate import (
     COVARIANCE,
+    EXACT,
     LOCATION,
     LOCATION_VECTOR,
     PRECISION,
@@ -119,19 +120,19 @@ register(
 )
 
 
-def _register_multivariate_normal(name: str, form: Conjugate) -> None:
+def _register_multivariate_normal(name: str, conjugacy: Conjugate) -> None:
     """Register the normals whose matrix is given as `name`."""
 
     def naturals(loc, **matrix):
         (first, second), (log_determinant, precision) = loc, matrix[name]
-        linear = (precision @ first[..., None])[..., 0]
+        linear = jnp.matmul(precision, first[..., None], precision=EXACT)[..., 0]
         square = (second * precision).sum((-2, -1))
         return linear, -0.5 * precision, -0.5 * square - 0.5 * log_determinant
 
     register(
         dist.MultivariateNormal,
         Family(
-            {"loc": LOCATION_VECTOR, name: form},
+            {"loc": LOCATION_VECTOR, name: conjugacy},
             naturals=naturals,
             statistics=lambda x: (x, x, 1.0),
             squares=(1,),
@@ -143,7 +144,7 @@ def _register_multivariate_normal(name: str, form: Conjugate) -> None:
     register(
         PartiallyObserved,
         Family(
-            {"loc": LOCATION_VECTOR, name: form},
+            {"loc": LOCATION_VECTOR, name: conjugacy},
             naturals=naturals,
             given=("observed",),
             statistics=lambda x, observed: (x, x, 1.0),

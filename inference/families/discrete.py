@@ -21,9 +21,9 @@ def _zero(x, **given):
     return jnp.zeros(())
 
 
-def _two_outcomes(form: Conjugate, name: str, **changes) -> Family:
+def _two_outcomes(conjugacy: Conjugate, name: str, **changes) -> Family:
     """Return a family of successes and failures: a log p + b log(1 − p)."""
-    return Family({name: form}, naturals=lambda **f: f[name], event_dims=(0, 0), **changes)
+    return Family({name: conjugacy}, naturals=lambda **f: f[name], event_dims=(0, 0), **changes)
 
 
 def _log_binomial(x, total_count):
@@ -34,17 +34,19 @@ def _log_negative_binomial(x, total_count):
     return gammaln(x + total_count) - gammaln(x + 1.0) - gammaln(total_count * 1.0)
 
 
-def _register_two_outcomes(name: str, form: Conjugate) -> None:
+def _register_two_outcomes(name: str, conjugacy: Conjugate) -> None:
     """Register the families of successes and failures, by probability or by log-odds."""
     suffix = name.title()
     register(
         getattr(dist, f"Bernoulli{suffix}"),
-        _two_outcomes(form, name, statistics=lambda x: (x, 1 - x), base=_zero, total=lambda: 1.0),
+        _two_outcomes(
+            conjugacy, name, statistics=lambda x: (x, 1 - x), base=_zero, total=lambda: 1.0
+        ),
     )
     register(
         getattr(dist, f"Binomial{suffix}"),
         _two_outcomes(
-            form,
+            conjugacy,
             name,
             given=("total_count",),
             statistics=lambda x, total_count: (x, total_count - x),
@@ -54,13 +56,13 @@ def _register_two_outcomes(name: str, form: Conjugate) -> None:
     )
     register(
         getattr(dist, f"Geometric{suffix}"),
-        _two_outcomes(form, name, statistics=lambda x: (jnp.ones_like(x), x), base=_zero),
+        _two_outcomes(conjugacy, name, statistics=lambda x: (jnp.ones_like(x), x), base=_zero),
     )
     # NumPyro counts successes (probability p) before total_count failures
     register(
         getattr(dist, f"NegativeBinomial{suffix}"),
         _two_outcomes(
-            form,
+            conjugacy,
             name,
             given=("total_count",),
             statistics=lambda x, total_count: (x, total_count * jnp.ones_like(x)),
@@ -69,13 +71,13 @@ def _register_two_outcomes(name: str, form: Conjugate) -> None:
     )
 
 
-def _register_categories(name: str, form: Conjugate) -> None:
+def _register_categories(name: str, conjugacy: Conjugate) -> None:
     """Register the families of categories and of counts of them."""
     suffix = name.title()
     register(
         getattr(dist, f"Categorical{suffix}"),
         Family(
-            {name: form},
+            {name: conjugacy},
             naturals=lambda **f: f[name],
             statistics=lambda x: (),
             base=_zero,
@@ -86,7 +88,7 @@ def _register_categories(name: str, form: Conjugate) -> None:
     register(
         getattr(dist, f"Multinomial{suffix}"),
         Family(
-            {name: form},
+            {name: conjugacy},
             naturals=lambda **f: f[name],
             statistics=lambda x, total_count: (x,),
             event_dims=(1,),

@@ -212,7 +212,8 @@ class PartiallyObserved(dist.Distribution):
         """
         both = self.observed[..., :, None] & self.observed[..., None, :]
         cholesky = self.base.scale_tril
-        covariance = jnp.where(both, cholesky @ cholesky.mT, jnp.eye(cholesky.shape[-1]))
+        covariance = jnp.matmul(cholesky, cholesky.mT, precision="highest")
+        covariance = jnp.where(both, covariance, jnp.eye(cholesky.shape[-1]))
         residual = jnp.where(self.observed, jnp.where(self.observed, value, 0) - self.base.loc, 0)
         density = dist.MultivariateNormal(covariance_matrix=covariance).log_prob(residual)
         return density + 0.5 * jnp.log(2 * jnp.pi) * (~self.observed).sum(-1)

@@ -27,13 +27,15 @@ class Family:
     - `naturals(**features)`: the η_i, given the features of each argument by its name (the argument
       itself where its shape is None); each is linear in the features of any one argument.
     - `statistics(x, **given)`: the t_i, one for each η_i.
-    - `base(x, **given)`: log h(x) in nats.
+    - `base(x, **given)`: log h(x) in nats, the logarithm of the base measure's density.
     - `event_dims`: how many last axes of each η_i and t_i are contracted.
     - `given`: arguments that must be free of parameters.
     - `lookup`: the statistic is the indicator of x, and log p is read from the table η instead.
+      Such a family has one argument and one η.
     - `centered`: the argument that is a location. The first two statistics are then the first and
       the second power of x − origin, and the location's features are measured from the same origin,
-      so that a mean much larger than the standard deviation does not cancel.
+      so that a mean much larger than the standard deviation does not cancel; the last one is the
+      count, 1.
     - `transform`: the x that is centered, a function of the data.
     - `squares`: the numbers of statistics that are matrices x xᵀ, given as the vector x.
     - `total(**given)`: the n of families whose statistics are x and n − x.

@@ -3,8 +3,8 @@
 With natural parameters b = P μ, −P/2 and c, o the indicator of what is observed, m = 1 − o, and y =
 o ∘ x,
 
-    log ∫ exp(bᵀx − ½ xᵀP x + c) dx_missing  =  bᵀy − ½ yᵀP y + c  +  ½ hᵀ A⁻¹ h − ½ log |A|  +  ½
-    n_missing log 2π,
+    log ∫ exp(bᵀx − ½ xᵀP x + c) dx_missing
+        =  bᵀy − ½ yᵀP y + c  +  ½ hᵀ A⁻¹ h − ½ log |A|  +  ½ n_missing log 2π,
 
 h = m ∘ (b − P y) and A = P among the missing coordinates, the identity elsewhere. It is no longer
 linear in the natural parameters, but its derivatives with respect to them are still the expected
@@ -88,7 +88,7 @@ def log_integral(linear: Array, precision: Array) -> Array:
 
     It is ½ hᵀ A⁻¹ h − ½ log |A|.
     """
-    inverse, log_determinant = inverse_of_positive(precision)
+    inverse, log_determinant = swept_inverse(precision)
     return 0.5 * ((inverse * linear).sum(1) * linear).sum(0) - 0.5 * log_determinant
 
 
@@ -96,7 +96,7 @@ def log_integral(linear: Array, precision: Array) -> Array:
 def _log_integral_jvp(primals, tangents):
     """The derivatives are the moments of N(A⁻¹h, A⁻¹): its mean, and −½ its second moment."""
     (linear, precision), (along, matrix) = primals, tangents
-    inverse, log_determinant = inverse_of_positive(precision)
+    inverse, log_determinant = swept_inverse(precision)
     mean = (inverse * linear).sum(1)
     second = inverse + mean[:, None] * mean[None]
     value = 0.5 * (mean * linear).sum(0) - 0.5 * log_determinant
@@ -104,7 +104,7 @@ def _log_integral_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def inverse_of_positive(matrix: Array) -> tuple[Array, Array]:
+def swept_inverse(matrix: Array) -> tuple[Array, Array]:
     """Return A⁻¹ and log |A| of positive definite matrices A (D, D, …).
 
     All of them are swept on one coordinate after another, so that the work runs along elements.
@@ -131,9 +131,9 @@ def inverse_of_positive(matrix: Array) -> tuple[Array, Array]:
     return -negative, log_determinant
 
 
-@inverse_of_positive.defjvp
-def _inverse_of_positive_jvp(primals, tangents):
+@swept_inverse.defjvp
+def _swept_inverse_jvp(primals, tangents):
     (matrix,), (along,) = primals, tangents
-    inverse, log_determinant = inverse_of_positive(matrix)
+    inverse, log_determinant = swept_inverse(matrix)
     moved = -jnp.einsum("ij...,jk...,kl...->il...", inverse, along, inverse, precision="highest")
     return (inverse, log_determinant), (moved, (inverse * along).sum((0, 1)))

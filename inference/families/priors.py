@@ -11,7 +11,7 @@ from emjax.families.conjugate import (
     RATE,
     SIMPLEX,
     UNIT_INTERVAL,
-    inverse_of,
+    inverse_from_cholesky,
 )
 from emjax.families.family import Prior, register
 from emjax.numerics.guards import safe_log
@@ -74,7 +74,9 @@ register(
     Prior(
         LOCATION_VECTOR,
         ("loc", "scale_tril"),
-        log_density=lambda f, loc, scale_tril: -0.5 * (f[1] * inverse_of(scale_tril)).sum((-2, -1)),
+        log_density=lambda f, loc, scale_tril: (
+            -0.5 * (f[1] * inverse_from_cholesky(scale_tril)).sum((-2, -1))
+        ),
         centered="loc",
     ),
 )

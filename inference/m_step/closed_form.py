@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.bounds import Bounds, bounds_of
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
+from emjax.families.limits import Limits, limits_of
 from emjax.graph.slots import filled, term_naturals
 from emjax.graph.terms import Features, Term
+from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.wiring_view import Use, WiringView
 from emjax.tables.named import Named, without_rows
@@ -38,18 +39,18 @@ def in_closed_form(
 
 
 def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
-    graph, form, parameter = view.graph, uses[0].form, view.graph.parameters[name]
+    graph, conjugacy, parameter = view.graph, uses[0].conjugacy, view.graph.parameters[name]
     prior_number = view.prior_number(name)
     prior_term = None if prior_number is None else graph.terms[prior_number]
     # an entry of several numbers has its maximizer within its constraint (`constraint_problem`)
-    limits = bounds_of(parameter.constraint) if form.event_dim == 0 else None
+    limits = limits_of(parameter.constraint) if conjugacy.event_dim == 0 else None
 
     def update(params, state, constants, statistics):
         arrays = graph.arrays(params, constants)
         value = params[name]
-        entries = value.reshape((-1,) + value.shape[value.ndim - form.event_dim :])
+        entries = value.reshape((-1,) + value.shape[value.ndim - conjugacy.event_dim :])
         # Q is linear in the features, so that its derivative is the same wherever it is taken
-        zeros = [jnp.zeros(f.shape, value.dtype) for f in form.features(entries, entries)]
+        zeros = [jnp.zeros(f.shape, value.dtype) for f in conjugacy.features(entries, entries)]
 
         def along_features(features):
             total = sum(
@@ -59,10 +60,10 @@ def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
             if prior_term is None:
                 return total
             weights = statistics[prior_number]
-            return total + _prior_along(prior_term, arrays, weights, form, value, features)
+            return total + _prior_along(prior_term, arrays, weights, conjugacy, value, features)
 
         coefficients = tuple(jax.grad(along_features)(zeros))
-        new = form.maximize(coefficients, entries).reshape(value.shape).astype(value.dtype)
+        new = conjugacy.maximize(coefficients, entries).reshape(value.shape).astype(value.dtype)
         return {name: new if limits is None else limits.clipped(new)}, state
 
     return Maximizer(
@@ -70,7 +71,7 @@ def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
         "closed form",
         _reason(view, uses, prior_term, limits),
         update,
-        turn=Turn.LOCATION if form.is_location else Turn.OTHER,
+        turn=Turn.LOCATION if conjugacy.is_location else Turn.CLOSED_FORM,
         uses=uses,
     )
 
@@ -91,13 +92,14 @@ def _along(term: Term, arrays, statistics, use: Use, features):
             if in_order:
                 picked.append(feature.reshape(rows.shape + feature.shape[1:]))
             else:
+                # a cell that reads none is given any entry, and what is given is not taken
                 picked.append(feature[jnp.maximum(rows, 0)])
         # cells differ in their origin: what is linear is a step from where each of them is
-        if use.form.is_location:
-            picked = use.form.moved(features_of_table, picked)
+        if use.conjugacy.is_location:
+            picked = use.conjugacy.moved(features_of_table, picked)
         cells = []
         for before, feature in zip(features_of_table, picked, strict=True):
-            is_read = jnp.reshape(rows >= 0, rows.shape + (1,) * (before.ndim - rows.ndim))
+            is_read = jnp.reshape(rows != NONE, rows.shape + (1,) * (before.ndim - rows.ndim))
             cells.append(jnp.where(is_read, feature, before))
         return tuple(cells)
 
@@ -107,18 +109,18 @@ def _along(term: Term, arrays, statistics, use: Use, features):
     )
 
 
-def _prior_along(term: Term, arrays, statistics, form: Conjugate, value, features):
+def _prior_along(term: Term, arrays, statistics, conjugacy: Conjugate, value, features):
     """Return T · log prior, linear in the features of the parameter's entries."""
     prior = prior_of(term.site.family)
     arguments = {
         name: without_rows(filled(term.prior_arguments[name], arrays)).array
         for name in prior.arguments
     }
-    lead = value.shape[: value.ndim - form.event_dim]
+    lead = value.shape[: value.ndim - conjugacy.event_dim]
     shaped = [feature.reshape(lead + feature.shape[1:]) for feature in features]
     if prior.centered is not None:
         center = jnp.broadcast_to(arguments[prior.centered], value.shape)
-        shaped = form.moved(form.features(value, center), shaped)
+        shaped = conjugacy.moved(conjugacy.features(value, center), shaped)
     density = prior.log_density(shaped, **arguments)
     (weights,) = statistics
     return (weights * jnp.broadcast_to(density, weights.shape)).sum()
@@ -128,12 +130,12 @@ def _prior_along(term: Term, arrays, statistics, form: Conjugate, value, feature
 
 
 def _reason(
-    view: WiringView, uses: Sequence[Use], prior_term: Term | None, limits: Bounds | None
+    view: WiringView, uses: Sequence[Use], prior_term: Term | None, limits: Limits | None
 ) -> str:
     """Return what the maximizer is, and of what."""
     terms = view.graph.terms
     where = dict.fromkeys(f"{use.argument} of '{terms[use.term].site.name}'" for use in uses)
-    text = f"{uses[0].form.solution} ({', '.join(where)})"
+    text = f"{uses[0].conjugacy.solution} ({', '.join(where)})"
     if prior_term is not None:
         text += f", with its {prior_term.site.family.__name__} prior"
     if limits is not None and not _is_usual(limits):
@@ -143,9 +145,9 @@ def _reason(
     return text
 
 
-def _is_usual(limits: Bounds) -> bool:
+def _is_usual(limits: Limits) -> bool:
     """Whether bounds go without saying: those of a location, a scale, a probability."""
-    return limits.are_none or limits.are(0, math.inf) or limits.are(0, 1)
+    return limits.is_unbounded or limits.equal(0, math.inf) or limits.equal(0, 1)
 
 
 def _is_in_turn(view: WiringView, uses: Sequence[Use]) -> bool:
@@ -153,7 +155,7 @@ def _is_in_turn(view: WiringView, uses: Sequence[Use]) -> bool:
 
     It does where cells of unequal scale share the location's entries.
     """
-    if not uses[0].form.is_location:
+    if not uses[0].conjugacy.is_location:
         return False
     scales = []
     for use in uses:

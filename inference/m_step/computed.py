@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 
-from emjax.families.bounds import bounds_of
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
+from emjax.families.limits import limits_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 from emjax.m_step.ascent import lbfgs
@@ -43,7 +43,7 @@ def by_newton(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], 
         return [], rest | {name: f"{reason}; {too_many}" for name, reason in smooth.items()}
     is_quadratic = all(
         _is_regression(request.view, graph.terms[number], set(smooth))
-        for number in _terms_of(request.view, smooth)
+        for number in _terms_of_any(request.view, smooth)
     )
     method = "least squares" if is_quadratic else "Newton"
     return _together(request.view, smooth, method, newton), rest
@@ -64,7 +64,7 @@ def _together(
     """Return one maximizer of all these parameters, or none if there are none."""
     if not reasons:
         return []
-    graph, names, terms = view.graph, tuple(reasons), _terms_of(view, reasons)
+    graph, names, terms = view.graph, tuple(reasons), _terms_of_any(view, reasons)
 
     def update(params, state, constants, statistics):
         start, rebuild, objective = along_unconstrained(
@@ -78,7 +78,7 @@ def _together(
     return [Maximizer(names, method, reason, update, turn=Turn.COMPUTED, is_iterated=True)]
 
 
-def _terms_of(view: WiringView, names: Collection[str]) -> list[int]:
+def _terms_of_any(view: WiringView, names: Collection[str]) -> list[int]:
     numbers: set[int] = set()
     for name in names:
         numbers.update(view.terms_of(name))
@@ -106,12 +106,12 @@ def _is_regression(view: WiringView, term: Term, names: Collection[str]) -> bool
     It is where they are unbounded and enter the locations of normals alone, and affinely.
     """
     for name in names:
-        limits = bounds_of(view.graph.parameters[name].constraint)
-        if limits is None or not limits.are_none:
+        limits = limits_of(view.graph.parameters[name].constraint)
+        if limits is None or not limits.is_unbounded:
             return False
-    for table, form in _arguments(term):
+    for table, conjugacy in _arguments(term):
         wire = view.wire(table)
-        is_location = form is not None and form.is_location
+        is_location = conjugacy is not None and conjugacy.is_location
         if wire.parameters & set(names) and not (wire.affine and is_location):
             return False
     return True

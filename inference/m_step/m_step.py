@@ -15,12 +15,12 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.asked_for import asked_for, held
 from emjax.m_step.closed_form import in_closed_form
 from emjax.m_step.computed import by_lbfgs, by_newton
-from emjax.m_step.maximizer import Kind, Maximizer, Request
+from emjax.m_step.maximizer import Maximizer, MaximizerKind, Request
 from emjax.m_step.wiring_view import WiringView
 
 # Each takes the parameters that it serves, of those that the kinds before it left; a new kind of
 # maximizer is a function like these, in a file of its own.
-KINDS: tuple[Kind, ...] = (held, asked_for, in_closed_form, by_newton, by_lbfgs)
+KINDS: tuple[MaximizerKind, ...] = (held, asked_for, in_closed_form, by_newton, by_lbfgs)
 
 
 def maximizers(

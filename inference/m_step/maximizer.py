@@ -22,7 +22,7 @@ class Turn(IntEnum):
     LOCATION = 1
     COMPUTED = 2
     ASKED_FOR = 3
-    OTHER = 4
+    CLOSED_FORM = 4
 
 
 def _no_state(params: Mapping[str, Any]) -> tuple:
@@ -54,7 +54,7 @@ class Maximizer:
     reason: str
     update: Callable
     init: Callable = _no_state
-    turn: Turn = Turn.OTHER
+    turn: Turn = Turn.CLOSED_FORM
     is_fixed: bool = False
     is_iterated: bool = False
     is_partial: bool = False
@@ -81,4 +81,4 @@ class Request:
 
 # Of some parameters, {name: why no kind before took it}: the maximizers of those that this kind of
 # maximizer serves, and those that it leaves, with its own reason.
-Kind = Callable[[Request, dict[str, str]], tuple[list[Maximizer], dict[str, str]]]
+MaximizerKind = Callable[[Request, dict[str, str]], tuple[list[Maximizer], dict[str, str]]]

@@ -14,7 +14,7 @@ from emjax.families.family import prior_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import Slot
 from emjax.graph.terms import Term
-from emjax.graph.wiring import Wire
+from emjax.graph.wiring import NONE, Wire
 from emjax.tables.named import Named
 
 
@@ -23,13 +23,14 @@ class Use:
     """Where a parameter enters: an argument of a term, by lookup.
 
     - `term`: the number of the term.
-    - `argument`: its argument, of the shape `form`.
-    - `rows`: which entry of the parameter each cell of the argument's table reads; −1: none.
+    - `argument`: its argument.
+    - `conjugacy`: that of the argument.
+    - `rows`: which entry of the parameter each cell of the argument's table reads; `NONE`: none.
     """
 
     term: int
     argument: str
-    form: Conjugate
+    conjugacy: Conjugate
     rows: np.ndarray
 
 
@@ -86,11 +87,11 @@ class WiringView:
         if not uses:
             return None, "only its prior depends on it"
         # coefficients of different features do not add up
-        names = sorted({use.form.name for use in uses})
-        if len({use.form for use in uses}) > 1:
+        names = sorted({use.conjugacy.name for use in uses})
+        if len({use.conjugacy for use in uses}) > 1:
             return None, f"it is a {' and a '.join(names)} at once"
-        form, constraint = uses[0].form, self.graph.parameters[name].constraint
-        problem = self._prior_problem(name, form) or form.constraint_problem(constraint)
+        conjugacy, constraint = uses[0].conjugacy, self.graph.parameters[name].constraint
+        problem = self._prior_problem(name, conjugacy) or conjugacy.constraint_problem(constraint)
         return (None, problem) if problem else (uses, "")
 
     def _use(self, name: str, number: int, term: Term) -> tuple[Use | None, str]:
@@ -110,47 +111,47 @@ class WiringView:
             if term.family.arguments[other] is None and self.wire(table).parameters:
                 too = "" if other == argument else f", and the {argument} goes with it"
                 return None, f"the {other} of {kind} at '{site}' has no closed form{too}"
-        form, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
-        assert form is not None  # the loop above has told of one that has no closed form
+        conjugacy, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
+        assert conjugacy is not None  # the loop above has told of one that has no closed form
         if wire.entries is None:
             how = "affinely, through" if wire.affine else "through"
             return None, f"it enters the {argument} of '{site}' {how} '{wire.primitive}'"
-        rows = self._rows(name, wire.entries, form)
+        rows = self._rows(name, wire.entries, conjugacy)
         if rows is None:
-            return None, f"the {argument} of '{site}' reads parts of its {form.name}"
-        return Use(number, argument, form, rows), ""
+            return None, f"the {argument} of '{site}' reads parts of its {conjugacy.name}"
+        return Use(number, argument, conjugacy, rows), ""
 
-    def _rows(self, name: str, numbers: np.ndarray, form: Conjugate) -> np.ndarray | None:
-        """Return which entry of a parameter each cell of a table reads, −1 where none.
+    def _rows(self, name: str, numbers: np.ndarray, conjugacy: Conjugate) -> np.ndarray | None:
+        """Return which entry of a parameter each cell of a table reads, `NONE` where none.
 
         `numbers`: of the single numbers that are read, of all parameters. None: a cell reads parts
         of entries, or numbers in another order.
         """
-        shape, event = self.graph.parameters[name].shape, form.event_dim
+        shape, event = self.graph.parameters[name].shape, conjugacy.event_dim
         event_shape = shape[len(shape) - event :]
         if event_shape != numbers.shape[numbers.ndim - event :]:
             return None
         size = math.prod(event_shape)
         local = numbers - self.offsets[name]
-        local = np.where((local >= 0) & (local < math.prod(shape)), local, -1)
+        local = np.where((local >= 0) & (local < math.prod(shape)), local, NONE)
         cells = local.reshape(local.shape[: local.ndim - event] + (size,))
         first = cells[..., :1]
-        in_order = np.where(first >= 0, first + np.arange(size), -1)
-        starts_an_entry = (first[first >= 0] % size == 0).all()
+        in_order = np.where(first != NONE, first + np.arange(size), NONE)
+        starts_an_entry = (first[first != NONE] % size == 0).all()
         if not ((cells == in_order).all() and starts_an_entry):
             return None
-        return np.asarray(np.where(first >= 0, first // size, -1)[..., 0])
+        return np.asarray(np.where(first != NONE, first // size, NONE)[..., 0])
 
-    def _prior_problem(self, name: str, form: Conjugate) -> str:
+    def _prior_problem(self, name: str, conjugacy: Conjugate) -> str:
         """Return why a parameter's prior rules a closed form out; empty if it does not."""
         number = self.prior_number(name)
         if number is None:
             return ""
         term = self.graph.terms[number]
         prior, kind = prior_of(term.site.family), term.site.family.__name__
-        is_conjugate = prior is not None and prior.form in (None, form)
+        is_conjugate = prior is not None and prior.form in (None, conjugacy)
         if not is_conjugate or set(prior.arguments) - set(term.prior_arguments):
-            return f"its {kind} prior is not conjugate to a {form.name}"
+            return f"its {kind} prior is not conjugate to a {conjugacy.name}"
         if term.latent_axes or term.site.outputs.masks:
             return f"its {kind} prior depends on a latent or a mask"
         return ""

@@ -17,6 +17,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled_term
 from emjax.graph.statistics import Statistic
 from emjax.graph.terms import Term
+from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
 from emjax.run import findings
@@ -29,7 +30,7 @@ def smallest_variance(dtype) -> float:
     return float(np.sqrt(np.finfo(dtype).eps) / 100)
 
 
-class Watch:
+class DegeneracyWatch:
     """Knows which parameters of a program are scales, and which are the proportions of its
     components.
 
@@ -48,7 +49,9 @@ class Watch:
     def _is_scale(self, use: Use) -> bool:
         """Whether an argument is a scale of data whose spread is known."""
         family = self.graph.terms[use.term].family
-        return use.form.is_scale and (family.centered is not None or len(family.arguments) == 1)
+        return use.conjugacy.is_scale and (
+            family.centered is not None or len(family.arguments) == 1
+        )
 
     # ── scales ────────────────────────────────────────────────────────────────────────────────────
 
@@ -114,7 +117,7 @@ class Watch:
 
     def _index(self, name: str, entry: int, use: Use) -> str:
         shape = self.graph.parameters[name].shape
-        lead = shape[: len(shape) - use.form.event_dim]
+        lead = shape[: len(shape) - use.conjugacy.event_dim]
         return f"[{', '.join(map(str, np.unravel_index(entry, lead)))}]" if lead else ""
 
     # ── probabilities ─────────────────────────────────────────────────────────────────────────────
@@ -139,14 +142,14 @@ class Watch:
     def _is_of(self, use: Use, name: str) -> bool:
         """Whether an argument is the probabilities of a latent's values."""
         term = self.graph.terms[use.term]
-        is_probability = term.family.lookup and 0.0 in use.form.boundary
+        is_probability = term.family.lookup and 0.0 in use.conjugacy.boundary
         return term.site.is_latent and term.site.name == name and is_probability
 
     def _says_all(self, name: str, uses: Sequence[Use]) -> bool:
         """Whether every probability of a latent is an entry of these parameters."""
         stated: dict[int, np.ndarray] = {}
         for use in uses:
-            stated[use.term] = stated.get(use.term, False) | (use.rows >= 0)
+            stated[use.term] = stated.get(use.term, False) | (use.rows != NONE)
         terms = set()
         for number, term in enumerate(self.graph.terms):
             if term.site.is_latent and term.site.name == name:
@@ -161,7 +164,7 @@ class Watch:
         for name, use in self.uses:
             old, new = np.asarray(before[name]), np.asarray(after[name])
             has_reached = np.zeros(new.shape, bool)
-            for bound in use.form.boundary:
+            for bound in use.conjugacy.boundary:
                 has_reached |= (new == bound) & (old != bound)
             if has_reached.any():
                 reached[name] = findings.at_boundary(name, has_reached)
@@ -202,18 +205,18 @@ def _largest_probabilities(tables: Sequence[np.ndarray]) -> np.ndarray:
 
 def _relative_variances(value: Array, use: Use, spread: Array) -> Array:
     """Return the variances of a scale's entries over those of the data: (entry)."""
-    form = use.form
-    entries = value.reshape((-1,) + value.shape[value.ndim - form.event_dim :])
+    conjugacy = use.conjugacy
+    entries = value.reshape((-1,) + value.shape[value.ndim - conjugacy.event_dim :])
     unit = jnp.where(spread > 0, spread, 1)
     is_read = np.isin(np.arange(len(entries)), use.rows)
-    if form.event_dim:
+    if conjugacy.event_dim:
         # one unit for each coordinate, that of the elements which spread most
-        variances = form.least_variance(entries, unit.reshape(-1, spread.shape[-1]).max(0))
+        variances = conjugacy.least_variance(entries, unit.reshape(-1, spread.shape[-1]).max(0))
     else:
         rows, unit = jnp.broadcast_arrays(use.rows, unit)
-        of_cell = form.least_variance(entries[jnp.maximum(rows, 0)], unit)
-        # cells that read no entry (−1) would count from the end: they go where nothing is
-        rows = jnp.where(rows >= 0, rows, len(entries))
+        of_cell = conjugacy.least_variance(entries[jnp.maximum(rows, 0)], unit)
+        # cells that read no entry would count from the end: they go where nothing is
+        rows = jnp.where(rows != NONE, rows, len(entries))
         variances = jnp.zeros(len(entries), of_cell.dtype).at[rows].max(of_cell, mode="drop")
     return jnp.where(is_read, variances, jnp.inf)
 
@@ -264,7 +267,7 @@ def _pooled(term: Term, use: Use) -> Array:
 
     Without a location, the family knows no other measure of spread than its own maximizer.
     """
-    form, rank = use.form, len(term.elements)
+    conjugacy, rank = use.conjugacy, len(term.elements)
     totals = []
     for statistic in term.statistics.formed(term.elements):
         total = _dense(statistic)
@@ -277,10 +280,10 @@ def _pooled(term: Term, use: Use) -> Array:
         return sum((total * eta).sum() for total, eta in zip(totals, naturals, strict=True))
 
     table = term.arguments[use.argument]
-    event = table.shape[len(table.shape) - form.event_dim :]
+    event = table.shape[len(table.shape) - conjugacy.event_dim :]
     one = jnp.ones((1, *event), jnp.result_type(float))
-    zeros = [jnp.zeros(f.shape, f.dtype) for f in jax.eval_shape(form.features, one)]
-    scale = form.maximize(tuple(jax.grad(along)(zeros)), one)
+    zeros = [jnp.zeros(f.shape, f.dtype) for f in jax.eval_shape(conjugacy.features, one)]
+    scale = conjugacy.maximize(tuple(jax.grad(along)(zeros)), one)
     unit = jnp.ones(event[:1], one.dtype)
-    spread = jnp.sqrt(form.least_variance(scale, unit)) * unit
+    spread = jnp.sqrt(conjugacy.least_variance(scale, unit)) * unit
     return spread.reshape((1,) * rank + event[:1])

@@ -20,7 +20,7 @@ from emjax.m_step.maximizer import Maximizer
 from emjax.program.trace import initial_values, trace
 from emjax.run import validation
 from emjax.run.batches import batch_size, in_batches
-from emjax.run.degeneracy import Watch
+from emjax.run.degeneracy import DegeneracyWatch
 from emjax.run.loop import EMState, Loop, LoopState, has_failed
 from emjax.run.polish import polished
 from emjax.run.settings import Settings
@@ -71,7 +71,7 @@ class PureProgram:
     graph: FactorGraph
     maximizers: Sequence[Maximizer]
     loop: Loop
-    watch: Watch
+    watch: DegeneracyWatch
 
     @classmethod
     def traced(cls, model: Callable, settings: Settings, args, kwargs, concrete: bool):
@@ -83,7 +83,9 @@ class PureProgram:
         graph = replace(factor_graph(program), chains=settings.chains)
         in_turn = maximizers(graph, settings.m_step or {}, settings.fixed)
         loop = Loop(graph, in_turn, settings, settings.accelerator)
-        return cls(settings, own_start, is_random, graph, in_turn, loop, Watch(graph, in_turn))
+        return cls(
+            settings, own_start, is_random, graph, in_turn, loop, DegeneracyWatch(graph, in_turn)
+        )
 
     # ── where a run starts ────────────────────────────────────────────────────────────────────────
 

@@ -21,7 +21,7 @@ from numpyro.distributions.constraints import Constraint
 
 from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import term_factor
-from emjax.families.bounds import bounds_of, entry_constraint
+from emjax.families.limits import entry_constraint, limits_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, term_naturals
 from emjax.graph.terms import Term
@@ -120,10 +120,10 @@ def _vanished(graph: FactorGraph, name: str, values: np.ndarray) -> np.ndarray:
     constraint = graph.parameters[name].constraint
     is_zero = values == 0
     # a matrix may have zeros: its constraint is on all of it
-    if bounds_of(constraint) is None or not is_zero.any() or np.asarray(constraint(values)).all():
+    if limits_of(constraint) is None or not is_zero.any() or np.asarray(constraint(values)).all():
         return np.zeros(values.shape, bool)
     uses, _ = WiringView(graph).uses(name)
-    is_scale = uses is not None and uses[0].form.is_scale
+    is_scale = uses is not None and uses[0].conjugacy.is_scale
     return is_zero & is_scale
 
 
@@ -187,8 +187,8 @@ def _within_closure(constraint: Constraint, value: np.ndarray) -> bool:
 
     A scale of zero is none of them.
     """
-    limits = bounds_of(constraint)
-    if limits is None or limits.are_none:
+    limits = limits_of(constraint)
+    if limits is None or limits.is_unbounded:
         return False
     if type(entry_constraint(constraint)) is type(constraints.positive) and (value == 0).any():
         return False

@@ -17,6 +17,7 @@ import numpy as np
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
+from emjax.graph.wiring import NONE
 from emjax.m_step.wiring_view import WiringView
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, constant, spread, union
@@ -29,8 +30,8 @@ class LookedUp:
     - `term`: its number.
     - `axes`: the axes of the latents, in the order of their names.
     - `sample`: that of them which tells the elements apart.
-    - `entries`: which entry of the parameters each cell reads, −1: none; (value, row …, axis of the
-      elements …, event …).
+    - `entries`: which entry of the parameters each cell reads, `NONE`: none;
+      (value, row …, axis of the elements …, event …).
     """
 
     term: int
@@ -50,7 +51,7 @@ class Locations:
 
     - `looked_up`: the terms that read them.
     - `entries`: the numbers of the parameters' entries, (value, feature).
-    - `features`: of each term, the feature of each cell, −1: none.
+    - `features`: of each term, the feature of each cell, `NONE`: none.
     - `group_of_feature`, `group_of_sample`: groups (`loc[group, z]`) have no location in common,
       and each has clusters of its own.
     """
@@ -111,7 +112,7 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LookedUp | str:
     """Return how a term looks its location up, or why it cannot be set."""
     rank, table = len(term.elements), term.arguments[term.family.centered]
     entries, reason = _entries_set(view, table)
-    if (entries < 0).all():
+    if (entries == NONE).all():
         return reason
     gate = constant(np.ones((1,) * rank, bool)) if term.gate is None else term.gate
     if gate.row_axes or not gate.is_static:
@@ -129,7 +130,7 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LookedUp | str:
         return f"latent '{sample.source}' has {num_elements} elements for {num_values} values"
     order = (*axes, *table.row_axes)
     is_chosen = spread(gate.with_event(len(table.shape) - rank), order)
-    entries = np.where(is_chosen, spread(table, order), -1)
+    entries = np.where(is_chosen, spread(table, order), NONE)
     entries = entries.reshape(num_values, *entries.shape[len(axes) :])
     return LookedUp(number, tuple(axes), sample, entries)
 
@@ -149,7 +150,7 @@ def _telling_elements_apart(axes: Sequence[Axis]) -> Axis | None:
 
 
 def _entries_set(view: WiringView, table: Named) -> tuple[np.ndarray, str]:
-    """Return which entry that can be set each cell of a location's table reads, −1: none.
+    """Return which entry that can be set each cell of a location's table reads, `NONE`: none.
 
     And why others cannot be set.
     """
@@ -158,17 +159,17 @@ def _entries_set(view: WiringView, table: Named) -> tuple[np.ndarray, str]:
     if wire.entries is None:
         if wire.parameters:
             _, reason = view.uses(min(wire.parameters))
-        return np.full(np.shape(table.array), -1), reason
+        return np.full(np.shape(table.array), NONE), reason
     is_set = np.zeros(wire.entries.shape, bool)
     for name in sorted(wire.parameters):
         uses, why = view.uses(name)
-        if uses is None or not uses[0].form.is_location:
+        if uses is None or not uses[0].conjugacy.is_location:
             reason = why
             continue
         start = view.offsets[name]
         stop = start + math.prod(view.graph.parameters[name].shape)
         is_set |= (wire.entries >= start) & (wire.entries < stop)
-    return np.where(is_set, wire.entries, -1), reason
+    return np.where(is_set, wire.entries, NONE), reason
 
 
 def _together(graph: FactorGraph, looked_up: Sequence[LookedUp]) -> Locations | None:
@@ -178,7 +179,7 @@ def _together(graph: FactorGraph, looked_up: Sequence[LookedUp]) -> Locations | 
     if not is_chosen.any():
         return None
     entries, inverse = np.unique(cells[:, is_chosen], axis=1, return_inverse=True)
-    numbers = np.full(cells.shape[1], -1)
+    numbers = np.full(cells.shape[1], NONE)
     numbers[is_chosen] = inverse.reshape(-1)
     ends = np.cumsum([of_term.cells.shape[1] for of_term in looked_up])
     features = tuple(np.split(numbers, ends[:-1]))
@@ -215,8 +216,8 @@ def _groups(
     samples, numbers = [], []
     for sample, feature in pairs:
         sample, feature = np.broadcast_arrays(sample, feature)
-        samples.append(sample[feature >= 0])
-        numbers.append(feature[feature >= 0])
+        samples.append(sample[feature != NONE])
+        numbers.append(feature[feature != NONE])
     return _connected(np.concatenate(samples), np.concatenate(numbers), num_samples, num_features)
 
 
@@ -259,7 +260,7 @@ def sample_numbers(axis: Axis, term: Term):
 
 
 def feature_numbers(looked_up: LookedUp, term: Term, features: np.ndarray):
-    """Return the feature of each datum of a term, −1: none.
+    """Return the feature of each datum of a term, `NONE`: none.
 
     Over (axis of the elements …, event …); known, or traced where data pick the rows.
     """

@@ -19,6 +19,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_axes, filled_term
 from emjax.graph.sufficient import transformed
 from emjax.graph.terms import Term
+from emjax.graph.wiring import NONE
 from emjax.numerics.guards import LOG_ZERO
 from emjax.starts.locations import Locations, LookedUp, feature_numbers, sample_numbers
 from emjax.tables.named import Named, without_rows
@@ -113,7 +114,7 @@ def _data(
         observed = without_rows(statistics[1].value).array
         value, weight = jnp.where(observed, value, 0), weight * observed
     sample, feature = sample_numbers(axis, term), feature_numbers(looked_up, term, features)
-    number = jnp.where(feature >= 0, sample * shape[1] + feature, math.prod(shape))
+    number = jnp.where(feature != NONE, sample * shape[1] + feature, math.prod(shape))
     full_shape = elements + tuple(term.site.event)
     return [jnp.broadcast_to(part, full_shape).reshape(-1) for part in (number, value, weight)]
 
@@ -127,7 +128,7 @@ def _widened(value: Named, reduced: Callable, event: int):
     return array.reshape(array.shape + (1,) * event)
 
 
-def wanted(
+def assignment_factors(
     locations: Locations,
     graph: FactorGraph,
     arrays: Sequence,

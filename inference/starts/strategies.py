@@ -26,15 +26,16 @@ from jax import Array
 from emjax.e_step.e_step import statistics_with
 from emjax.e_step.instance import Instance, instance_of
 from emjax.elimination.factors import Cells, Factor
-from emjax.families.bounds import bounds_of
 from emjax.families.family import Family, lacks_coordinates
+from emjax.families.limits import limits_of
 from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.wiring import NONE
 from emjax.m_step.m_step import m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
 from emjax.starts.locations import Locations, locations_of
-from emjax.starts.points import points_of, wanted
+from emjax.starts.points import assignment_factors, points_of
 from emjax.starts.seeding import drawn, far_apart, split
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named
@@ -173,7 +174,7 @@ def _at_seeds(
         numbers = jax.vmap(seeds)(keys, _weights_of_groups(locations, points.weights))
         of_feature = numbers[locations.group_of_feature].T
         drawn_points = points.values[of_feature, np.arange(len(locations.group_of_feature))]
-        is_read = locations.entries >= 0
+        is_read = locations.entries != NONE
         total = total.at[locations.entries[is_read]].add(drawn_points[is_read])
         count += np.bincount(locations.entries[is_read], minlength=size)
     return {name: _placed(graph, name, value, total, count) for name, value in params.items()}
@@ -215,7 +216,7 @@ def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray) -> A
         return value
     given = total[entries].reshape(parameter.shape) / np.maximum(count, 1)
     given = given.astype(value.dtype)
-    limits = bounds_of(parameter.constraint)
+    limits = limits_of(parameter.constraint)
     given = given if limits is None else limits.clipped(given)
     return jnp.where(count > 0, given, value)
 
@@ -245,7 +246,7 @@ def split_clusters(
 
         labels = jax.vmap(clusters)(_weights_of_groups(locations, points.weights))
         labels = labels[locations.group_of_sample, np.arange(len(locations.group_of_sample))]
-        factors += wanted(locations, graph, arrays, labels, points.weights)
+        factors += assignment_factors(locations, graph, arrays, labels, points.weights)
     statistics = statistics_with(instance_of(graph, arrays), factors)
     maximized = _maximized(maximizers, params, constants, statistics)
     start = {}
@@ -261,13 +262,13 @@ def _with_extent(value, own, uses: Sequence[Use]):
 
     Their least variance is zero, or rounding beside what it was.
     """
-    if not uses or not uses[0].form.is_scale:
+    if not uses or not uses[0].conjugacy.is_scale:
         return value
-    form = uses[0].form
-    unit = jnp.ones(value.shape[value.ndim - 1 :] if form.event_dim else (), value.dtype)
-    least, before = form.least_variance(value, unit), form.least_variance(own, unit)
+    conjugacy = uses[0].conjugacy
+    unit = jnp.ones(value.shape[value.ndim - 1 :] if conjugacy.event_dim else (), value.dtype)
+    least, before = conjugacy.least_variance(value, unit), conjugacy.least_variance(own, unit)
     has_extent = least > 100 * jnp.finfo(value.dtype).eps * before
-    return jnp.where(has_extent.reshape(has_extent.shape + (1,) * form.event_dim), value, own)
+    return jnp.where(has_extent.reshape(has_extent.shape + (1,) * conjugacy.event_dim), value, own)
 
 
 START_STRATEGIES: dict[str, Callable] = {

@@ -21,7 +21,7 @@ def entry_constraint(constraint: Constraint) -> Constraint:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Limits:
     """The lowest and the highest value that a constraint on single numbers allows.
 
     - `low`, `high`: a number each, or an array along the last axes of the value.
@@ -30,18 +30,18 @@ class Bounds:
     low: np.ndarray
     high: np.ndarray
 
-    def are(self, low: ArrayLike, high: ArrayLike) -> bool:
+    def equal(self, low: ArrayLike, high: ArrayLike) -> bool:
         """Whether the bounds are these numbers."""
         return bool((self.low == low).all() and (self.high == high).all())
 
     @property
-    def are_none(self) -> bool:
+    def is_unbounded(self) -> bool:
         """Whether every number is allowed."""
-        return self.are(-math.inf, math.inf)
+        return self.equal(-math.inf, math.inf)
 
     def clipped(self, value: Array) -> Array:
         """Return the nearest value that the bounds allow."""
-        if self.are_none:
+        if self.is_unbounded:
             return value
         return jnp.clip(
             value, jnp.asarray(self.low, value.dtype), jnp.asarray(self.high, value.dtype)
@@ -57,7 +57,7 @@ def _number(bound: np.ndarray) -> str:
     return np.array2string(bound, precision=4, threshold=8)
 
 
-def bounds_of(constraint: Constraint) -> Bounds | None:
+def limits_of(constraint: Constraint) -> Limits | None:
     """Return the bounds of a constraint on single numbers, or None if it is of another kind."""
     constraint = entry_constraint(constraint)
     low = getattr(constraint, "lower_bound", None)
@@ -67,4 +67,4 @@ def bounds_of(constraint: Constraint) -> Bounds | None:
         return None
     low = -math.inf if low is None else low
     high = math.inf if high is None else high
-    return Bounds(np.asarray(low, float), np.asarray(high, float))
+    return Limits(np.asarray(low, float), np.asarray(high, float))
