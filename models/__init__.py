@@ -2,5 +2,6 @@
 
 `program(...)` is plain NumPyro, for `emjax.EM`. `hand_derived_step(params, ...)` takes the same
 arguments after the parameters, and is one EM step in float64 with NumPy alone: evidence for the
-engine, not a caller of it.
+engine, not a caller of it. Each page is read alone: what two of them need, such as `_normalized`
+and `_log`, stands in both on purpose.
 """
