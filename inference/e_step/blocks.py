@@ -31,6 +31,8 @@ BLOCK_BYTES_ELSEWHERE = 2**29
 # Every block adds its gradient to that of the tables: it should take many times as long itself.
 # (Tables with a row for each position are counted in vain; they are seldom large.)
 BLOCK_TABLES = 32
+# Tables of the size of the latents' joint table: itself, its exponential and its derivative.
+JOINT_TABLES = 3
 # Matrices for each row with missing coordinates and each value of its latents: the precision among
 # what is missing, its inverse, the second moment.
 MATRICES = 3
@@ -179,18 +181,19 @@ def _bytes(array) -> int:
 def _bytes_per_row(term: Term, axis: int) -> int:
     """Return what a term works on for one position of an axis, in bytes.
 
-    Its statistics, its latents' joint table, that one's exponential and derivative; where
-    coordinates are missing, also some matrices for each entry of that table.
+    Its statistics, and some tables of the size of its latents' joint one; where coordinates are
+    missing, also some matrices for each entry of that.
     """
     size = term.elements[axis]
     width = np.dtype(jnp.result_type(float)).itemsize
+    # of a pair that `canonical` makes one of, only the first is a column
     formed = jax.eval_shape(
         lambda: [features(s) for s in term.statistics.formed(term.elements) if s.total is None]
     )
     columns = sum(math.prod(s.shape) // size for s in formed if s.size >= size)
     kept = [n for d, n in enumerate(term.elements) if d in term.kept and d != axis]
     entries = math.prod(kept) * math.prod(a.size for a in term.latent_axes)
-    copies = 3
+    numbers_per_entry = JOINT_TABLES
     if lacks_coordinates(term.family):
-        copies += MATRICES * term.site.event[-1] ** 2
-    return width * (columns + copies * entries)
+        numbers_per_entry += MATRICES * term.site.event[-1] ** 2
+    return width * (columns + numbers_per_entry * entries)

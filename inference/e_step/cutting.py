@@ -67,6 +67,7 @@ def cut(value: Named, axis: int, start: Any, rows: int) -> Named:
             array = sliced(jnp.asarray(index.array), axis, start, rows)
             named = replace(named, index=replace(index, array=array))
         axes.append(named)
+    # what does not vary along the axis is the same in every block
     shape = list(value.shape)
     if shape[axis] != 1:
         shape[axis] = rows

@@ -72,6 +72,7 @@ def instance_of(
         if name not in left_out:
             latents[name] = _variable(graph, name, order, arrays)
     terms = [filled_term(term, arrays) for term in terms]
+    # a base that varies along elements is part of its term's factor
     constants = [_constant(term, temperature) for term in terms if term.base_is_constant]
     return Instance(
         tuple(terms),
@@ -100,6 +101,7 @@ def _variable(graph: FactorGraph, name: str, order: int, arrays: Sequence) -> Va
     if multiplicity.is_static and bool((array == 1).all()):
         array = None
     else:
+        # as in broadcasting, outer plates that it does not vary along may be left out
         lead = (1,) * (len(latent.shape) - array.ndim)
         array = jnp.asarray(array).reshape(lead + array.shape)
     return Variable(

@@ -19,6 +19,7 @@ from emjax.tables.named import Axis
 
 def posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:
     """Return p(z | x, θ) for every latent: (its elements…, its support)."""
+    # a latent that no observation depends on has a posterior, too
     instance = instance_of(graph, arrays, predicted=True)
     factors = {}
     for name, latent in instance.latents.items():
@@ -69,7 +70,7 @@ def _marginals(instance: Instance, factors: Mapping[str, Factor], temperature: A
     _, marginals = value_and_gradient(function, zeros)
     posteriors = {}
     for name, marginal in marginals.items():
-        # a marginal counts copies, and is divided by their number
+        # a marginal counts each element as often as its multiplicity says, a posterior once
         over = tuple(range(len(factors[name].shape), marginal.ndim))
         posteriors[name] = marginal / marginal.sum(over, keepdims=True)
     return posteriors

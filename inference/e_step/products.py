@@ -252,13 +252,15 @@ def _side_by_side(products: Sequence[_Product], names: Sequence):
     features = [product.features(rows) for product in products]
     weights = [product.weights(columns) for product in products]
     # a statistic or a table that does not vary along all of these is repeated in the matrix
-    height = np.broadcast_shapes(*(f.shape[:-1] for f in features))
-    width = np.broadcast_shapes(*(w.shape[1:] for w in weights))
+    height = np.broadcast_shapes(*(columns_of.shape[:-1] for columns_of in features))
+    width = np.broadcast_shapes(*(rows_of.shape[1:] for rows_of in weights))
     left, right = [], []
-    for f, w in zip(features, weights, strict=True):
-        left.append(jnp.broadcast_to(f, height + f.shape[-1:]).reshape(-1, f.shape[-1]))
-        right.append(jnp.broadcast_to(w, w.shape[:1] + width).reshape(w.shape[0], -1))
+    for columns_of, rows_of in zip(features, weights, strict=True):
+        size = columns_of.shape[-1]
+        left.append(jnp.broadcast_to(columns_of, (*height, size)).reshape(-1, size))
+        right.append(jnp.broadcast_to(rows_of, (size, *width)).reshape(size, -1))
     matrix, table = jnp.concatenate(left, axis=-1), jnp.concatenate(right, axis=0)
+    # logarithms of densities are large, and their differences count: no ten-bit products
     product = jnp.einsum("nm,mk->nk", matrix, table, precision="highest")
     sizes = dict(zip([*rows, *columns], [*height, *width], strict=True))
     return product.reshape([sizes.get(label, 1) for label in names])

@@ -155,8 +155,8 @@ def _value_and_gradient(function: Callable) -> Callable:
     both = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)
 
     def derived(*arguments):
-        (value, margin), (first, second) = both(*arguments)
-        return Expected(value, first), margin, second
+        (value, margin), (along_first, along_second) = both(*arguments)
+        return Expected(value, along_first), margin, along_second
 
     return derived
 

@@ -39,6 +39,7 @@ def log_z(
     instance = instance.at(tables)
     for term, naturals in zip(instance.terms, instance.naturals, strict=True):
         defer = None
+        # a stretch of time computes the densities of its steps alone, twice, and none are kept
         if instance.chains == "checkpointed":
             defer = _time_axis(term, naturals, instance)
         factors.append(term_factor(term, naturals, fast, defer))
@@ -88,6 +89,7 @@ def _values(
     term: Term, tables: Sequence[Named], fast: FastForms | None, defer: int | None
 ) -> Cells:
     rank, pairs = len(term.elements), _pairs(term, tables)
+    # log h that does not vary is in the instance's constant
     if not term.base_is_constant:
         ones = Named(np.ones((1,) * rank), term.base.shape)
         pairs.append((ones, Statistic(term.base)))

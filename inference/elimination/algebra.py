@@ -1,9 +1,7 @@
-"""Factors as an algebra: what it is to multiply them, and to sum a latent out of the product.
+"""Tables of log-densities: what it is to multiply factors, and to sum a latent out of the product.
 
-Here factors are tables of log-densities and latents take one of a few values: a product is a sum of
-tables, and a latent is summed out by log Σ exp. The order of elimination asks for no more than the
-three methods of `TableAlgebra`; that rows are added up, taken or exchanged is the same for all
-factors (`Factor.mapped`).
+A product is a sum of tables, and a latent, which takes one of a few values, is summed out by
+log Σ exp.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from emjax.elimination.alignment import Joint
 from emjax.elimination.chains.in_logarithms import log_sum, log_sum_in_parallel
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.scaled import scaled_log_sum
-from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.elimination.factors import Cells, Factor, Variable, divisor_of
 from emjax.numerics import guards
 from emjax.numerics.axes import arranged
 from emjax.numerics.guards import FastForms, is_soft, tempered_logsumexp
@@ -33,7 +31,9 @@ from emjax.tables.named import Axis
 class TableAlgebra:
     """Tables of log-densities, summed over the values of latents.
 
-    Everything enters with its multiplicity s: a latent of s copies contributes s log Σ exp(φ / s).
+    Where an element has the multiplicity s, and φ is the total of all s, it contributes
+
+        s log Σ exp(φ / s).
 
     - `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered.
     - `fast`: leave to take forms that need probabilities away from zero; None: no such form.
@@ -50,10 +50,11 @@ class TableAlgebra:
 
     def summed_out(self, joint: Joint, variable: Variable) -> Factor:
         """Return the factor that is left when a latent is summed out of all its factors."""
+        # before the table is made: an error is worth more than a machine out of memory
         latent = Axis(variable.name, variable.size, Affine.identity(variable.shape))
         check_memory((*joint.axes, latent), (self.size(joint, variable),))
         if self._may_be_fast and _is_cheaper_as_products(joint, variable):
-            message, margin = _log_of_sums(joint, variable)
+            message, margin = _log_of_sums(joint)
             self.fast.margins.append(margin)
         else:
             table = _log_product(joint, variable)
@@ -68,7 +69,7 @@ class TableAlgebra:
         `multiplicity`: that of each element of a step, (batch…); None: one.
         """
         if multiplicity is not None:
-            chain = chain.of_one_copy(multiplicity)
+            chain = chain.without_multiplicity(multiplicity)
         message = self._log_sum(chain).reshape(
             chain.batch + tuple(axis.size for axis in chain.others)
         )
@@ -80,7 +81,7 @@ class TableAlgebra:
         if self.chains == "parallel":
             return log_sum_in_parallel(chain, self.temperature)
         checkpointed = self.chains == "checkpointed"
-        # small chains are not worth compiling in two forms
+        # the scaled form is compiled beside the plain one, which small chains are not worth
         work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
         may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
         if may_be_scaled and chain.length > chain.order and work >= guards.FEWEST_FAST:
@@ -100,28 +101,27 @@ def _over_values(multiplicity, num_axes: int):
 def _log_product(joint: Joint, variable: Variable):
     """Return the product of a latent's factors: (elements…, values of `joint.axes`, its values).
 
-    A total over copies is divided by their number. Of no copies, it is zero itself.
+    A total is divided by the multiplicity: the product is that of one element counted once.
     """
     rank = len(variable.shape)
     order = [*(axis.key for axis in joint.axes), variable.name]
     # a latent whose own probability does not depend on its value (uniform) may touch no factor
     table = jnp.zeros((1,) * (rank + len(joint.axes)) + (variable.size,))
-    copies: Any = 1
+    divisor: Any = 1
     if variable.multiplicity is not None:
-        copies = _over_values(variable.multiplicity, len(joint.axes))
-        copies = jnp.where(copies == 0, 1, copies)[..., None]
+        divisor = _over_values(divisor_of(variable.multiplicity), len(joint.axes) + 1)
     for factor in joint.factors:
         labels = [
             variable.name if axis.source == variable.name else axis.key for axis in factor.axes
         ]
         array = arranged(factor.array, labels, order, rank)
         is_total = variable.multiplicity is not None and not factor.without_multiplicity
-        table = table + (array / copies if is_total else array)
+        table = table + (array / divisor if is_total else array)
     return table
 
 
 def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:
-    """Whether the factors' tables have far fewer entries than their product, and no copies."""
+    """Whether the factors' tables have far fewer entries than their product, each counted once."""
     entries = variable.count * variable.size
     if entries < guards.FEWEST_FAST or joint.axes or not joint.factors:
         return False
@@ -131,7 +131,7 @@ def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:
     return variable.multiplicity is None or all(f.without_multiplicity for f in joint.factors)
 
 
-def _log_of_sums(joint: Joint, variable: Variable):
+def _log_of_sums(joint: Joint):
     """Return log Σ_k Π_f p_f(k) of the factors' exponentials, (elements…), and its margin.
 
     A million rows that look up tables of a thousand cells need a thousand exponentials. Each cell's
@@ -141,6 +141,7 @@ def _log_of_sums(joint: Joint, variable: Variable):
     offset: Any = 0.0
     for factor in joint.factors:
         cells = factor.cells
+        # a constant to derivatives: what is divided out is multiplied in again
         largest = jax.lax.stop_gradient(cells.table.max(-1, keepdims=True))
         product = product * cells.gated(cells.read(jnp.exp(cells.table - largest)), 1)
         offset = offset + cells.gated(cells.read(largest[..., 0]), 0)

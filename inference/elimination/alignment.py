@@ -60,6 +60,7 @@ def laid_out(
     of another of the `remaining` latents.
     """
     (along,) = factor.axes_of(variable.name)
+    # known numbers that happen to be in order need not be added up
     if isinstance(along.index, Dense) and isinstance(along.index.array, np.ndarray):
         along = replace(along, index=affine(constant(along.index.array)) or along.index)
     order = permutation(along.index, factor.shape, variable.shape)
@@ -117,6 +118,7 @@ def _added_up(
     index = broadcast(along.index.dense(shape), shape)
     axes = []
     for axis in factor.axes:
+        # when rows are added up by the element that they read, element i reads itself
         if axis.source == along.source:
             parent = Affine.identity(variable.shape)
         else:
@@ -145,6 +147,7 @@ def _parent(
     `along` reads the latent itself, at the elements `index`, where `axis` reads the other. An
     element that no row reads may be given any parent: its own sum is a constant to the parent.
     """
+    # every row meets one and the same element, if it is known which
     if not any(axis.varies):
         if not axis.index.is_known:
             return None

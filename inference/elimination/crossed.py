@@ -27,6 +27,7 @@ def split_elements(
 
     Each element is then a latent of its own, named (latent, element).
     """
+    # an element's name is a tuple: what is one element already cannot be split
     candidates = [v for v in remaining.values() if not isinstance(v.name, tuple)]
     for variable in sorted(candidates, key=lambda v: (v.count, str(v.name))):
         read = [axis for factor in factors for axis in factor.axes_of(variable.name)]
@@ -36,9 +37,8 @@ def split_elements(
     coupled = ", ".join(f"'{name}'" for name in remaining)
     raise ValueError(
         f"Latents {coupled} are coupled in a loop: one element of each meets several elements of "
-        "another, and no order of elimination "
-        "keeps the table small. Exact EM needs a tree: observe one of them, or let each row depend "
-        "on one of them."
+        "another, and no order of elimination keeps the table small. Exact EM needs a tree: "
+        "observe one of them, or let each row depend on one of them."
     )
 
 
@@ -109,15 +109,14 @@ def _without_repeats(factor: Factor) -> Factor:
     rank = len(factor.shape)
     keys = [axis.key for axis in factor.axes]
     for i, key in enumerate(keys):
-        first = keys.index(key)
-        if first < i:
+        earlier = keys.index(key)
+        if earlier < i:
             axes = factor.axes[:i] + factor.axes[i + 1 :]
-            diagonal = factor.mapped(
-                lambda array, i=i, first=first: jnp.moveaxis(
-                    jnp.diagonal(array, axis1=rank + first, axis2=rank + i), -1, rank + first
-                ),
-                axes,
-                factor.shape,
-            )
-            return _without_repeats(diagonal)
+
+            def diagonal(array, kept=rank + earlier, dropped=rank + i):
+                both = jnp.diagonal(array, axis1=kept, axis2=dropped)
+                return jnp.moveaxis(both, -1, kept)
+
+            # there may be a third
+            return _without_repeats(factor.mapped(diagonal, axes, factor.shape))
     return factor

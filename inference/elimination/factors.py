@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 from emjax.numerics.arrays import gated, rows_of
 from emjax.tables.named import Axis
 
@@ -66,8 +68,8 @@ class Factor:
     - `axes`: the latents that it is a function of, and which of their elements each element reads.
     - `shape`: the shape of its elements.
     - `cells`: (elements…, one axis for each of `axes`).
-    - `without_multiplicity`: whether it is what one copy of its latents contributes; else it is a
-      total over their copies.
+    - `without_multiplicity`: whether an element is what its latents contribute counted once; else
+      it is a total, as often as they count.
     """
 
     axes: tuple[Axis, ...]
@@ -94,17 +96,13 @@ class Factor:
         return any(axis.source in names for axis in self.axes)
 
     def mapped(self, function: Callable, axes: tuple[Axis, ...], shape: tuple[int, ...]) -> Factor:
-        """Return the factor of other axes and elements that a function makes of its values.
-
-        Order of elimination, alignment and crossed plates see a factor's values through this
-        alone, and never what follows the axes of latents.
-        """
+        """Return the factor of other axes and elements that a function makes of its values."""
         return Factor(axes, shape, Cells(function(self.array)), self.without_multiplicity)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A latent to sum out.
+    """A latent to sum out, of numbered values: what they are is in the program's `Latent`.
 
     - `size`: its number of values.
     - `shape`: the shape of its elements.
@@ -128,13 +126,20 @@ class Variable:
         return math.prod(self.shape)
 
     def encloses(self, other: Variable) -> bool:
-        """Whether another latent's copies are copies within each of this one's."""
+        """Whether another latent counts several times within each time that this one counts."""
+        # of one multiplicity, both are counted together
         if self.multiplicity_key == other.multiplicity_key or other.multiplicity is None:
             return False
         if self.multiplicity is None or self.plates < other.plates:
             return True
         # where plates do not tell, what is sampled later is within what is sampled before
         return not other.plates < self.plates and self.order < other.order
+
+
+def divisor_of(multiplicity: Any) -> Any:
+    """Return what to divide a total by: the multiplicity, and one where that is zero."""
+    # the total of no elements is zero itself
+    return jnp.where(multiplicity == 0, 1, multiplicity)
 
 
 def settled(factor: Factor) -> Factor:

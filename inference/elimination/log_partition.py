@@ -4,7 +4,9 @@ A factor is an array over the elements of plates (first) and the values of laten
 can be summed out once each of its elements determines which element of every other latent it meets:
 then all its factors add up to one table over its elements, and log Σ exp of that table is a factor
 on the rest. Latents in inner plates go first; where none qualifies (crossed plates), a small one is
-taken element by element. Source: Obermeyer et al. (2019), for trees of plates.
+taken element by element. What it is to multiply factors and to sum a latent out is the algebra's:
+the order here asks for its three methods alone. Source: Obermeyer et al. (2019), for trees of
+plates.
 """
 
 from __future__ import annotations
@@ -70,10 +72,8 @@ def _ready(factors: Sequence[Factor], remaining: Mapping[Any, Variable]) -> dict
 
 
 def _is_innermost(joint: Joint, variable: Variable, remaining: Mapping[Any, Variable]) -> bool:
-    """Whether no latent that it meets has copies of its own.
-
-    Those are independent given this one, and go first.
-    """
+    """Whether no latent that it meets counts several times within each time that it counts."""
+    # those are independent given this one, and go first
     return not any(variable.encloses(remaining[axis.source]) for axis in joint.axes)
 
 

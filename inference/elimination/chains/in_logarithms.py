@@ -73,6 +73,7 @@ def log_sum_in_parallel(chain: Chain, temperature: ArrayLike) -> Array:
 
     while steps.shape[0] > 1:
         even = steps.shape[0] // 2 * 2
+        # of an odd number, the last step waits for the next round
         joined = product(steps[:even:2], steps[1:even:2])
         steps = jnp.concatenate([joined, steps[even:]])
     start = start.reshape(*start.shape[: 1 + len(chain.others)], steps.shape[-1], 1)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 
 from emjax.elimination.alignment import laid_out, permutation
 from emjax.elimination.chains.operands import Label, Operand
-from emjax.elimination.factors import Cells, Deferred, Factor, Variable
+from emjax.elimination.factors import Cells, Deferred, Factor, Variable, divisor_of
 from emjax.numerics.arrays import in_order
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis
@@ -75,18 +75,17 @@ class Chain:
         """The number of states: of values of the window."""
         return math.prod(self.sizes[label] for label in self.window)
 
-    def of_one_copy(self, multiplicity: Any) -> Chain:
-        """Return the chain of what one copy of each sequence contributes, in place of totals.
+    def without_multiplicity(self, multiplicity: Any) -> Chain:
+        """Return the chain of what each sequence contributes counted once, in place of totals.
 
-        `multiplicity`: that of each sequence, (batch…). Of no copies, the total is zero itself.
+        `multiplicity`: that of each sequence, (batch…).
         """
-        copies = jnp.where(multiplicity == 0, 1, multiplicity)
-        copies = jnp.broadcast_to(copies, self.batch).reshape(1, -1)
+        divisor = jnp.broadcast_to(divisor_of(multiplicity), self.batch).reshape(1, -1)
 
         def divided(operand: Operand) -> Operand:
             if operand.without_multiplicity:
                 return operand
-            array = operand.array / copies.reshape(copies.shape + (1,) * len(operand.labels))
+            array = operand.array / divisor.reshape(divisor.shape + (1,) * len(operand.labels))
             return replace(operand, cells=Cells(array), without_multiplicity=True)
 
         return replace(self, operands=tuple(map(divided, self.operands)))
@@ -118,6 +117,7 @@ def _coupled_in_time(factors: Sequence[Factor], remaining: Mapping[Any, Variable
     for factor in factors:
         sources = [axis.source for axis in factor.axes]
         repeated |= {source for source in sources if sources.count(source) > 1}
+    # latents that one factor reads go on together: their state is that of both
     groups: list[set] = [{name} for name in repeated]
     for factor in factors:
         met = _read_in_steps(factor, remaining) & repeated
@@ -151,6 +151,7 @@ def _read_in_steps(factor: Factor, remaining: Mapping[Any, Variable]) -> set:
 
 
 def _moves(axis: Axis, variable: Variable) -> bool:
+    # numbers in no regular order may read any step
     if not isinstance(axis.index, Affine) or not variable.shape:
         return any(axis.varies)
     return math.prod(variable.shape[1:]) in map(abs, axis.index.strides)
@@ -166,6 +167,7 @@ def _chain(
     variables = [remaining[name] for name in names]
     first = variables[0]
     kinds = {(v.shape, v.multiplicity_key) for v in variables}
+    # latents of different shapes or multiplicities have no common steps
     if len(kinds) > 1 or not first.shape:
         return None
     if first.multiplicity is not None and first.multiplicity.shape[0] != 1:
@@ -244,6 +246,7 @@ def _operand(
     for axis in factor.axes:
         if axis.source in names:
             labels.append(Label(axis.source, start - next(remaining_times)))
+        # a latent outside that varies in time would have to be part of every message
         elif place.dim is not None and axis.varies[place.dim]:
             return None
         else:
@@ -258,12 +261,14 @@ def _in_time(factor: Factor, place: _Place, steps: int, batch: tuple[int, ...]) 
     rank = len(factor.shape)
 
     def in_time(array):
+        # no index, or no gate
         if array is None:
             return None
         tail = array.shape[rank:]
         array = in_order(array, [place.dim, *place.order, *range(rank, array.ndim)])
         if place.step < 0:
             array = jnp.flip(array, 0)
+        # the batch becomes one axis: it varies along all of its axes, or along none
         if math.prod(array.shape[1 : 1 + len(batch)]) != 1:
             array = jnp.broadcast_to(array, (array.shape[0], *batch, *tail))
         count = math.prod(array.shape[1 : 1 + len(batch)])

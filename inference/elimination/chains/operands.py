@@ -134,6 +134,7 @@ class Operand:
         first, end = max(start, self.start), min(stop, self.stop)
         if (first, end) == (start, stop):
             return self
+        # zeros go into the array itself: there may be no gate that could say where it is absent
         array = self.between(first, end).array
         array = jnp.broadcast_to(array, (end - first, *array.shape[1:]))
         padding = [(first - start, stop - end)] + [(0, 0)] * (array.ndim - 1)

@@ -55,6 +55,7 @@ def _relative(operand: Operand, chain: Chain):
     Exponentials are taken of tables before they are looked up, relative to the largest entry of
     each step and batch element. Their sum is (batch, *others).
     """
+    # with an index, a table is (row, …): rows stand for time and batch element
     cells = operand.cells
     lead = 2 if cells.index is None else 1
     states = axes_in_time(operand.labels, lead)
@@ -85,6 +86,7 @@ def _over_steps(
         its_tables = []
         for table, (varying, _, _) in zip(tables, arrays, strict=True):
             its_tables.append(table if varying is None else varying)
+        # the tables of segments are constants to the derivative (see `segments`)
         if of_starts:
             its_tables = [jax.lax.stop_gradient(table) for table in its_tables]
         its_chain = with_starts(chain) if of_starts else chain

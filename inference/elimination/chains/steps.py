@@ -106,6 +106,7 @@ class Advance:
         # what was read `lag` steps before the last step is now one step further back
         labels = [label.back(1) for label in chain.window]
         for i, transition in enumerate(transitions):
+            # what neither the window nor a later transition reads is summed out at once
             needed = set(self.window).union(*(later.labels for later in transitions[i + 1 :]))
             met = list(dict.fromkeys([*labels, *transition.labels]))
             after = [label for label in met if label in needed]
@@ -184,6 +185,7 @@ def over_stretches(
     else again.
     """
     first, steps = chain.order, chain.length - chain.order
+    # √T states are kept, and √T steps of one stretch are computed again: the sum is least so
     rows = math.isqrt(steps)
     if not checkpointed or rows < 2:
         return function(state, [operand.between(first, chain.length) for operand in operands])
