@@ -23,7 +23,8 @@ from emjax.e_step.summed import summed
 from emjax.e_step.term_factors import log_z
 from emjax.elimination.factors import Factor
 from emjax.graph.factor_graph import FactorGraph
-from emjax.numerics.guards import IMPOSSIBLE, FastForms
+from emjax.numerics.fast_forms import FastForms
+from emjax.numerics.guards import IMPOSSIBLE
 
 
 def e_step(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from emjax.numerics.guards import FastForms
+from emjax.numerics.fast_forms import FastForms
 
 
 def value_and_gradient(function: Callable, argument: Any, plain: bool = False) -> tuple[Any, Any]:

@@ -16,11 +16,12 @@ import numpy as np
 from jax import Array
 
 from emjax.elimination.factors import Cells
-from emjax.graph.statistics import Statistic
-from emjax.numerics import guards
+from emjax.graph.recipes import Statistic
+from emjax.numerics import fast_forms
 from emjax.numerics.arrays import in_order
 from emjax.numerics.axes import arranged, contracted
-from emjax.numerics.guards import FastForms
+from emjax.numerics.fast_forms import FastForms
+from emjax.numerics.guards import IMPOSSIBLE
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, spread, without_rows
 
@@ -126,13 +127,13 @@ def canonical(
     """
     shorter = list(pairs)
     for i, (table, statistic) in enumerate(pairs):
-        if statistic.total is None or statistic.size < guards.FEWEST_FAST:
+        if statistic.total is None or statistic.size < fast_forms.FEWEST_FAST:
             continue
         first, counted = pairs[i - 1]
         shorter[i - 1] = (replace(first, array=first.array - table.array), counted)
         shorter[i] = (table, Statistic(statistic.total))
         least = jax.lax.stop_gradient(table.array).min()
-        fast.margins.append(jnp.where(least > guards.IMPOSSIBLE, 1.0, 0.0))
+        fast.margins.append(jnp.where(least > IMPOSSIBLE, 1.0, 0.0))
     return shorter
 
 

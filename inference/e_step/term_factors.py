@@ -16,9 +16,9 @@ from emjax.elimination.algebra import TableAlgebra
 from emjax.elimination.factors import Cells, Deferred, Factor
 from emjax.elimination.log_partition import log_partition
 from emjax.families.family import lacks_coordinates
-from emjax.graph.statistics import Statistic
+from emjax.graph.recipes import Statistic
 from emjax.graph.terms import Term
-from emjax.numerics.guards import FastForms
+from emjax.numerics.fast_forms import FastForms
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift_events
 from emjax.tables.named import Named

@@ -19,9 +19,10 @@ from emjax.elimination.chains.in_logarithms import log_sum, log_sum_in_parallel
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.scaled import scaled_log_sum
 from emjax.elimination.factors import Cells, Factor, Variable, divisor_of
-from emjax.numerics import guards
+from emjax.numerics import fast_forms
 from emjax.numerics.axes import arranged
-from emjax.numerics.guards import FastForms, is_soft, tempered_logsumexp
+from emjax.numerics.fast_forms import FastForms
+from emjax.numerics.guards import is_soft, tempered_logsumexp
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import check_memory
 from emjax.tables.named import Axis
@@ -84,7 +85,7 @@ class TableAlgebra:
         # the scaled form is compiled beside the plain one, which small chains are not worth
         work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
         may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
-        if may_be_scaled and chain.length > chain.order and work >= guards.FEWEST_FAST:
+        if may_be_scaled and chain.length > chain.order and work >= fast_forms.FEWEST_FAST:
             return scaled_log_sum(chain, self.fast.perturbed(), checkpointed)
         return log_sum(chain, self.temperature, checkpointed)
 
@@ -123,7 +124,7 @@ def _log_product(joint: Joint, variable: Variable):
 def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:
     """Whether the factors' tables have far fewer entries than their product, each counted once."""
     entries = variable.count * variable.size
-    if entries < guards.FEWEST_FAST or joint.axes or not joint.factors:
+    if entries < fast_forms.FEWEST_FAST or joint.axes or not joint.factors:
         return False
     # by less than half, the exponentials that are saved would not be worth a second form
     if 2 * sum(factor.cells.table.size for factor in joint.factors) > entries:

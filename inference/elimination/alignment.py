@@ -149,7 +149,7 @@ def _parent(
     """
     # every row meets one and the same element, if it is known which
     if not any(axis.varies):
-        if not axis.index.is_known:
+        if not axis.index.is_static:
             return None
         return Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape))
     if axis.index.key == along.index.key:
@@ -162,7 +162,7 @@ def _parent(
         outer = axis.index.before(along.index)
         if outer is not None:
             return _on_elements(outer, variable.shape)
-    if not (axis.index.is_known and isinstance(index, np.ndarray)):
+    if not (axis.index.is_static and isinstance(index, np.ndarray)):
         return None
     return _known_parent(broadcast(axis.index.dense(shape), shape), index, variable)
 

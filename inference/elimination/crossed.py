@@ -31,7 +31,7 @@ def split_elements(
     candidates = [v for v in remaining.values() if not isinstance(v.name, tuple)]
     for variable in sorted(candidates, key=lambda v: (v.count, str(v.name))):
         read = [axis for factor in factors for axis in factor.axes_of(variable.name)]
-        if variable.count <= MOST_SPLIT_ELEMENTS and all(axis.index.is_known for axis in read):
+        if variable.count <= MOST_SPLIT_ELEMENTS and all(axis.index.is_static for axis in read):
             rest = {name: v for name, v in remaining.items() if name != variable.name}
             return _split_factors(factors, variable.name), rest | _split_variable(variable)
     coupled = ", ".join(f"'{name}'" for name in remaining)

@@ -13,14 +13,13 @@ from jax.interpreters import partial_eval as pe
 
 from emjax.graph.checks import index_checks
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.sites import Outputs, depends_on_parameters, needed_outputs, relevant_sites
+from emjax.graph.outputs import Outputs, depends_on_parameters, needed_outputs, relevant_sites
 from emjax.graph.symbols import propagate_program
 from emjax.graph.term_builder import TermBuilder
 from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
 from emjax.program.trace import Program
-from emjax.tables.lookup import MixedElements
-from emjax.tables.named import Named, constant
+from emjax.tables.named import MixedElements, Named, constant
 from emjax.tables.reach import Reach
 
 
@@ -49,6 +48,8 @@ def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
     needed = needed_outputs(program, depends)
     num_params = len(program.names)
 
+    # The terms hold slots and no tracers, so that they outlive the trace: `fields` takes them out
+    # of the function that JAX traces, whose result can be arrays alone.
     def described(params, floor, data):
         is_needed = [number in needed for number in range(len(depends))]
         jaxpr, _ = pe.dce_jaxpr(program.jaxpr.jaxpr, is_needed, instantiate=True)
@@ -77,6 +78,7 @@ def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
 
 
 def _program_constant(value: Any) -> Named:
+    """Return a constant of the program, known where it is small enough to be looked at."""
     if np.size(value) <= LARGEST_KNOWN_CONSTANT:
         return constant(value)
     return Named(jnp.asarray(value), tuple(np.shape(value)))

@@ -10,13 +10,12 @@ import numpy as np
 from jax.extend.core import Literal, Var
 
 from emjax.graph.factor_graph import Check
-from emjax.graph.sites import Outputs
+from emjax.graph.outputs import Outputs
 from emjax.numerics.arrays import evaluate
 from emjax.numerics.jaxprs import dependencies
 from emjax.program.records import Site
 from emjax.tables.lifting import lift
-from emjax.tables.lookup import MixedElements
-from emjax.tables.named import Named, without_rows
+from emjax.tables.named import MixedElements, Named, without_rows
 from emjax.tables.reach import Reach
 
 
@@ -104,7 +103,8 @@ def observation_checks(
         valid = without_rows(outputs.values[number])
         wrong.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))
     return [
-        Check(kind, site.name, site.family.__name__, _unmasked(bad, mask)) for kind, bad in wrong
+        Check(kind, site.name, site.distribution.__name__, _unmasked(bad, mask))
+        for kind, bad in wrong
     ]
 
 

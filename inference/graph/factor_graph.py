@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -52,7 +53,6 @@ class FactorGraph:
     - `full_jaxpr`: (parameters, floor, data) → slots. Its halves are `once_jaxpr`, (floor, data) →
       constants, and `step_jaxpr`, (parameters, constants) → slots.
     - `chains`: how latents that are coupled in time are summed out.
-    - `cache`: what is derived from the graph on request.
     """
 
     terms: tuple[Term, ...]
@@ -66,7 +66,6 @@ class FactorGraph:
     once_jaxpr: ClosedJaxpr
     step_jaxpr: ClosedJaxpr
     chains: str = "sequential"
-    cache: dict = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,16 +90,14 @@ class FactorGraph:
         inputs = [*(params[name] for name in self.names), *constants]
         return jax.core.eval_jaxpr(self.step_jaxpr.jaxpr, self.step_jaxpr.consts, *inputs)
 
+    @cached_property
     def wires(self) -> list[Wire]:
-        """Return what each slot depends on.
+        """What each slot depends on.
 
         Entries of all parameters are numbered in the order of `names`.
         """
-        if "wires" not in self.cache:
-            shapes = {name: self.parameters[name].shape for name in self.names}
-            jaxpr = inlined(self.full_jaxpr)
-            self.cache["wires"] = wires(jaxpr, self.offsets(), self.names, shapes)
-        return self.cache["wires"]
+        shapes = {name: self.parameters[name].shape for name in self.names}
+        return wires(inlined(self.full_jaxpr), self.offsets(), self.names, shapes)
 
     def offsets(self) -> dict[str, int]:
         """Return the number of each parameter's first entry."""

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.graph.sites import Outputs
+from emjax.graph.outputs import Outputs
 from emjax.program.latents import Latent
 from emjax.program.records import Site
 from emjax.tables.indices import Affine

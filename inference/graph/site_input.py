@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.families.family import Family, Prior, lacks_coordinates
-from emjax.graph.sites import Outputs, written_prior
-from emjax.graph.statistics import Statistic, StatisticsRecipe, precomputed
-from emjax.graph.sufficient import (
+from emjax.graph.data_statistics import (
     Weight,
     incomplete,
     masked_data,
@@ -20,6 +18,8 @@ from emjax.graph.sufficient import (
     sufficient,
     transformed,
 )
+from emjax.graph.outputs import Outputs, written_prior
+from emjax.graph.recipes import Statistic, StatisticsRecipe, precomputed
 from emjax.numerics.guards import LOG_ZERO, infinite_at_zero
 from emjax.program.records import Site
 from emjax.tables.lifting import lift, lift_events
@@ -121,8 +121,8 @@ def log_density(
     """Return a site's log-density as the program's distribution computes it, zero where masked."""
     if site.outputs.log_prob is None:
         raise ValueError(
-            f"Site '{site.name}': {site.family.__name__} has no `log_prob` that JAX can trace. Use "
-            "a distribution that has one."
+            f"Site '{site.name}': {site.distribution.__name__} has no `log_prob` "
+            "that JAX can trace. Use a distribution that has one."
         )
     prior = written_prior(site)
     # NumPyro's densities of priors are NaN at a bound where ours are −∞ or finite

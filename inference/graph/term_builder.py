@@ -16,12 +16,11 @@ from emjax.graph.checks import (
     choice_checks,
     observation_checks,
 )
+from emjax.graph.data_statistics import Weight
 from emjax.graph.factor_graph import Check
 from emjax.graph.multiplicity import Multiplicities
-from emjax.graph.site_input import SiteInput, data_of, elements_of, log_density, statistics_of
-from emjax.graph.sites import Outputs, family_for
-from emjax.graph.slots import Slots
-from emjax.graph.statistics import (
+from emjax.graph.outputs import Outputs, family_for
+from emjax.graph.recipes import (
     Statistic,
     StatisticsRecipe,
     is_cheap,
@@ -29,7 +28,8 @@ from emjax.graph.statistics import (
     summed,
     summed_dims,
 )
-from emjax.graph.sufficient import Weight
+from emjax.graph.site_input import SiteInput, data_of, elements_of, log_density, statistics_of
+from emjax.graph.slots import Slots
 from emjax.graph.terms import Term, natural_tables
 from emjax.program.records import Site
 from emjax.tables.named import Axis, Named, constant, union, varying_dims, without_rows

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.families.family import Family
-from emjax.graph.statistics import StatisticsRecipe
+from emjax.graph.recipes import StatisticsRecipe
 from emjax.numerics.guards import as_float, bounded_below
 from emjax.program.records import Site
 from emjax.tables.lifting import lift_events

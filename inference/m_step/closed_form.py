@@ -111,7 +111,7 @@ def _along(term: Term, arrays, statistics, use: Use, features):
 
 def _prior_along(term: Term, arrays, statistics, conjugacy: Conjugate, value, features):
     """Return T · log prior, linear in the features of the parameter's entries."""
-    prior = prior_of(term.site.family)
+    prior = prior_of(term.site.distribution)
     arguments = {
         name: without_rows(filled(term.prior_arguments[name], arrays)).array
         for name in prior.arguments
@@ -137,7 +137,7 @@ def _reason(
     where = dict.fromkeys(f"{use.argument} of '{terms[use.term].site.name}'" for use in uses)
     text = f"{uses[0].conjugacy.solution} ({', '.join(where)})"
     if prior_term is not None:
-        text += f", with its {prior_term.site.family.__name__} prior"
+        text += f", with its {prior_term.site.distribution.__name__} prior"
     if limits is not None and not _is_usual(limits):
         text += f", within {limits}"
     if _is_in_turn(view, uses):

@@ -121,7 +121,7 @@ def _arguments(term: Term) -> list[tuple[Named, Conjugate | None]]:
     """Return the tables of a term's arguments, and their shapes."""
     if term.family is not None:
         return [(table, term.family.arguments[name]) for name, table in term.arguments.items()]
-    prior = prior_of(term.site.family) if term.site.is_prior else None
+    prior = prior_of(term.site.distribution) if term.site.is_prior else None
     if prior is None or prior.form is None or not prior.form.is_location:
         # a density that is its own table: no argument of it is a location
         return [(table, None) for table in term.arguments.values()]

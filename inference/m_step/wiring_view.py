@@ -39,7 +39,7 @@ class WiringView:
 
     def __init__(self, graph: FactorGraph):
         self.graph = graph
-        self.wires = graph.wires()
+        self.wires = graph.wires
         self.offsets = graph.offsets()
 
     def wire(self, table: Named) -> Wire:
@@ -96,7 +96,7 @@ class WiringView:
 
     def _use(self, name: str, number: int, term: Term) -> tuple[Use | None, str]:
         """Return how a term uses a parameter, or None and why that is no lookup of a shape."""
-        site, kind = term.site.name, term.site.family.__name__
+        site, kind = term.site.name, term.site.distribution.__name__
         if term.family is None:
             return None, (
                 f"{kind} at '{site}' is not an exponential family that emjax knows with these "
@@ -148,7 +148,7 @@ class WiringView:
         if number is None:
             return ""
         term = self.graph.terms[number]
-        prior, kind = prior_of(term.site.family), term.site.family.__name__
+        prior, kind = prior_of(term.site.distribution), term.site.distribution.__name__
         is_conjugate = prior is not None and prior.form in (None, conjugacy)
         if not is_conjugate or set(prior.arguments) - set(term.prior_arguments):
             return f"its {kind} prior is not conjugate to a {conjugacy.name}"

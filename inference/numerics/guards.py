@@ -5,7 +5,6 @@ These gradients are posteriors and expected statistics, and must not be NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -21,8 +20,6 @@ LOG_ZERO = -1e30
 IMPOSSIBLE = 0.5 * LOG_ZERO
 # A log-density larger than this is some multiple of `LOG_ZERO`, of a coefficient of at least 1e-10.
 INFINITE = -1e-10 * LOG_ZERO
-# Entries of the smallest array for which a fast form is worth compiling beside the plain one.
-FEWEST_FAST = 2**14
 
 
 # ── logarithms of zero ────────────────────────────────────────────────────────────────────────────
@@ -83,36 +80,6 @@ def tempered_logsumexp(x: Any, temperature: ArrayLike, num_axes: int) -> Array:
     largest = jax.lax.stop_gradient(flat.max(axis=-1, keepdims=True))
     total = jnp.exp((flat - largest) / temperature).sum(axis=-1)
     return largest[..., 0] + temperature * jnp.log(total)
-
-
-@dataclass(eq=False)
-class FastForms:
-    """Leave to take forms that need probabilities away from zero, and what says if that was right.
-
-    - `epsilon`: a zero that a form may add to its probabilities: what it loses is at most the
-      smallest number times the derivative with respect to it. None: no form may do so.
-    - `margins`: what is near zero where a form that was taken is wrong.
-    - `is_perturbed`: whether a form has added `epsilon`.
-    """
-
-    epsilon: Any = None
-    margins: list = field(default_factory=list)
-    is_perturbed: bool = False
-
-    def perturbed(self) -> Any:
-        """Return the zero to add."""
-        self.is_perturbed = True
-        return self.epsilon
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether any form was taken."""
-        return bool(self.margins) or self.is_perturbed
-
-    @property
-    def margin(self) -> Array:
-        """The least margin, infinite where there is none."""
-        return jnp.min(jnp.stack(self.margins)) if self.margins else jnp.full((), jnp.inf)
 
 
 # ── numbers and what is none ──────────────────────────────────────────────────────────────────────

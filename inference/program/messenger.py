@@ -14,18 +14,19 @@ from numpyro.primitives import Messenger
 from emjax.families.distributions import PartiallyObserved
 from emjax.program.event_masks import check_event_mask
 from emjax.program.latents import layers_of
+from emjax.program.statements import has_run, is_scan
 
 
 class SiteMessenger(Messenger, abc.ABC):
     """Decide the value of every parameter and of every site that is not observed.
 
     - `length`: the number of steps of the `scan` that the program is a step of; None outside.
-    - `values`: of the sites that have one so far, by name.
+    - `named`: the names of the sites so far.
     """
 
     def __init__(self, fn: Callable, length: int | None = None):
         self.length = length
-        self.values: dict[str, Any] = {}
+        self.named: set[str] = set()
         super().__init__(fn)
 
     @abc.abstractmethod
@@ -52,12 +53,11 @@ class SiteMessenger(Messenger, abc.ABC):
             self.scan(msg, self._checked_length(msg))
         if kind == "plate" and msg["value"] is None:
             raise ValueError(
-                f"Plate '{name}' draws a random subsample, and EM would see only that. Remove "
-                "`subsample_size`, or "
-                "pass the rows to fit as data."
+                f"Plate '{name}' draws a random subsample, and EM would see only that. "
+                "Remove `subsample_size`, or pass the rows to fit as data."
             )
         # the sites of a scan come again, stacked
-        if kind not in ("sample", "param") or msg.get("_control_flow_done"):
+        if kind not in ("sample", "param") or has_run(msg):
             return
         self.check_new([name])
         if kind == "param":
@@ -68,12 +68,12 @@ class SiteMessenger(Messenger, abc.ABC):
             is_array = isinstance(msg["value"], np.ndarray | jax.Array)
             msg["value"] = msg["value"] if is_array else jnp.asarray(msg["value"])
             check_event_mask(msg)
-        self.values[name] = msg["value"]
+        self.named.add(name)
 
     def check_new(self, names: Iterable[str]) -> None:
         """Raise `ValueError` for names that other sites have."""
         for name in sorted(names):
-            if name in self.values:
+            if name in self.named:
                 raise ValueError(f"Two sites are called '{name}'. Site names must differ.")
 
     def _unobserved(self, msg: dict[str, Any]) -> None:
@@ -96,11 +96,11 @@ class SiteMessenger(Messenger, abc.ABC):
 
     def _checked_length(self, msg: dict[str, Any]) -> int:
         """Return the number of steps of a `scan`."""
-        if "history" not in msg["kwargs"]:
+        if not is_scan(msg):
             raise ValueError(
-                "The program has a NumPyro `cond`, whose branches EM cannot look into. Write "
-                "jnp.where(condition, a, b) for values, or "
-                "emjax.distributions.Select for a choice of distributions."
+                "The program has a NumPyro `cond`, whose branches EM cannot look into. "
+                "Write jnp.where(condition, a, b) for values, "
+                "or emjax.distributions.Select for a choice of distributions."
             )
         if self.length is not None:
             raise ValueError(

@@ -61,7 +61,7 @@ class Site:
     """One term of the complete-data log-likelihood.
 
     - `kind`: "observed", "latent" or "prior".
-    - `family`: the class of its distribution.
+    - `distribution`: the class of its distribution.
     - `elements`: the shape of its independent elements: batch axes and those that `to_event`
       declared.
     - `event`: the shape of one element.
@@ -72,7 +72,7 @@ class Site:
 
     name: str
     kind: str
-    family: type
+    distribution: type
     elements: tuple[int, ...]
     event: tuple[int, ...]
     plates: tuple[str, ...]

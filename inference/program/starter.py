@@ -81,7 +81,7 @@ class Starter(SiteMessenger):
         check_carry(init, after)
         self.parameters |= inner.parameters
         self.starts |= inner.starts
-        self.values |= inner.values
+        self.named |= inner.named
         # a `sample` in a step is drawn anew in each, a `param` is one for all
         in_each_step, in_all_steps = {}, {}
         for name, value in inner.starts.items():

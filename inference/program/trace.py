@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -83,10 +83,23 @@ def trace(
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 
+class InitialValues(NamedTuple):
+    """Where a program's parameters start.
+
+    - `start`: `start(rng_key, data)` is the value of each parameter, by name.
+    - `parameters`: by name.
+    - `is_random`: whether the start depends on the key.
+    """
+
+    start: Callable
+    parameters: dict[str, Parameter]
+    is_random: bool
+
+
 def initial_values(
     model: Callable, init: Callable, args: tuple, kwargs: Mapping[str, Any], concrete: bool = False
-) -> tuple[Callable, dict[str, Parameter], bool]:
-    """Return where parameters start: (start(rng_key, data), the parameters, is it random).
+) -> InitialValues:
+    """Return where the parameters of a program start.
 
     `init`: the strategy of NumPyro that gives continuous latents their start.
     """
@@ -118,7 +131,7 @@ def initial_values(
     # a start that never reads the key is the same for every key
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
-    return start, parameters, is_random
+    return InitialValues(start, parameters, is_random)
 
 
 class DependsOnData(Exception):
@@ -149,9 +162,9 @@ def _with_known_constraints(
             if any(map(_is_traced, jax.tree.leaves(parameter.constraint)))
         ]
         raise ValueError(
-            f"The support of {', '.join(names)} depends on another parameter or a latent. Estimate "
-            "a fraction of it: low + (high - low) * "
-            "numpyro.sample('fraction', dist.Uniform(0, 1))."
+            f"The support of {', '.join(names)} depends on another parameter or a latent. "
+            "Estimate a fraction of it: "
+            "low + (high - low) * numpyro.sample('fraction', dist.Uniform(0, 1))."
         )
     bounds = iter(jax.core.eval_jaxpr(jaxpr, closed.consts))
 

@@ -16,6 +16,7 @@ from emjax.program.messenger import SiteMessenger
 from emjax.program.records import Record, Site
 from emjax.program.scanned_sites import ScannedSite, check_carry, conditioned, scan_messages
 from emjax.program.scans import Scan
+from emjax.program.statements import has_run
 from emjax.program.steps import Step
 
 
@@ -64,7 +65,7 @@ class Tracer(SiteMessenger):
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] != "sample":
             return
-        if msg.get("_control_flow_done"):
+        if has_run(msg):
             scanned = msg.get("_scanned", ())
             self.records += [site.under(msg["fn"], msg["scale"]) for site in scanned]
         else:
@@ -100,8 +101,8 @@ class Tracer(SiteMessenger):
         xs = jax.tree.map(lambda x: in_order(jnp.asarray(x)), xs)
         start, carry_tree = jax.tree.flatten(init)
         step, start, inner, y_tree = self._traced_step(msg, length, xs, start)
-        self.check_new(inner.values)
-        self.values |= inner.values
+        self.check_new(inner.named)
+        self.named |= inner.named
         symbols = []
         for latent in step.latents:
             series = replace(latent, shape=(length, *latent.shape), is_series=True)

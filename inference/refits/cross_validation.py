@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from emjax.em import EM
-from emjax.program.handlers.plates import Units
+from emjax.program.handlers.units import Units
 from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_reweighted
 from emjax.run import validation
 from emjax.run.annotations import Whole

@@ -18,15 +18,8 @@ from jaxtyping import Array, Float
 
 from emjax.em import EM
 from emjax.numerics.guards import IMPOSSIBLE
-from emjax.program.handlers.plates import (
-    Plate,
-    Plates,
-    Units,
-    plate_named,
-    plates,
-    total_multiplicity,
-    units_of,
-)
+from emjax.program.handlers.plates import Plate, Plates, plate_named, plates
+from emjax.program.handlers.units import Units, total_multiplicity, units_of
 from emjax.program.records import Site
 from emjax.run import validation
 from emjax.run.annotations import Params

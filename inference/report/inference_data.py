@@ -19,6 +19,7 @@ from numpyro import handlers
 from emjax.em import EM
 from emjax.graph.factor_graph import FactorGraph
 from emjax.program.handlers.plates import Plates
+from emjax.program.statements import has_run
 from emjax.refits.reweighted import (
     Contributions,
     Reweighted,
@@ -252,5 +253,5 @@ def _observed(bound: Bound, params) -> dict:
     observed = {}
     for name, site in sites.items():
         if site["type"] == "sample" and site["is_observed"]:
-            observed[name] = site["value"], bool(site.get("_control_flow_done"))
+            observed[name] = site["value"], has_run(site)
     return observed

@@ -14,8 +14,8 @@ from jax import Array
 
 from emjax.families.family import lacks_coordinates
 from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.recipes import Statistic
 from emjax.graph.slots import filled_term
-from emjax.graph.statistics import Statistic
 from emjax.graph.terms import Term
 from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer

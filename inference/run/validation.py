@@ -268,7 +268,7 @@ def check_start(
 def _check_argument(term: Term, name: str, constraint: Constraint, array: np.ndarray) -> None:
     if isinstance(constraint, type(constraints.dependent)):
         return
-    family = findings.plain(term.site.family.__name__)
+    family = findings.plain(term.site.distribution.__name__)
     what = f"Site '{term.site.name}': the {name} of {family}"
     remedy = "Change the parameters or the data that it is computed from."
     _check_constraint(what, term.site.name, constraint, array, remedy)

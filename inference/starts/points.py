@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emjax.elimination.factors import Cells, Factor
 from emjax.families.family import lacks_coordinates
+from emjax.graph.data_statistics import transformed
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_axes, filled_term
-from emjax.graph.sufficient import transformed
 from emjax.graph.terms import Term
 from emjax.graph.wiring import NONE
 from emjax.numerics.guards import LOG_ZERO

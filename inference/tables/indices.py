@@ -46,7 +46,7 @@ class Affine:
         return Affine(0, tuple(strides))
 
     @property
-    def is_known(self) -> bool:
+    def is_static(self) -> bool:
         """Whether it is known before any data is seen."""
         return True
 
@@ -95,7 +95,7 @@ class Dense:
         return Dense(array, (Root(array),))
 
     @property
-    def is_known(self) -> bool:
+    def is_static(self) -> bool:
         """Whether it is known before any data is seen."""
         return isinstance(self.array, np.ndarray)
 

@@ -37,19 +37,33 @@ def lift(function: Callable, values: Sequence[Named], shape: tuple[int, ...]) ->
 
 def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
     """Raise `MemoryError` for a table of this shape that this machine cannot hold."""
-    needed = 8 * math.prod(shape)
+    needed, available = 8 * math.prod(shape), _memory()
     # better an error that names the latents than a process that is killed
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available / ALIVE_AT_ONCE:
-        sources = [axis.source for axis in axes if axis.is_latent]
-        names = [source if isinstance(source, str) else source[0] for source in sources]
-        listed = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
-        raise MemoryError(
-            f"The joint table of latents {listed} needs {needed / 2**30:.3g} GiB several times "
-            f"over, and this machine has {available / 2**30:.3g} GiB. One "
-            "observation depends on all of them at once: use fewer values, or fewer latents that "
-            "one observation reads."
-        )
+    if needed <= available / ALIVE_AT_ONCE:
+        return
+    sources = [axis.source for axis in axes if axis.is_latent]
+    too_large = (
+        f"needs {needed / 2**30:.3g} GiB several times over, "
+        f"and this machine has {available / 2**30:.3g} GiB."
+    )
+    # rows that data pick are many, but no latent is to blame
+    if not sources:
+        raise MemoryError(f"A table of shape {tuple(shape)} {too_large} Pass fewer data at once.")
+    names = [source if isinstance(source, str) else source[0] for source in sources]
+    listed = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
+    raise MemoryError(
+        f"The joint table of latents {listed} {too_large} "
+        "One observation depends on all of them at once: "
+        "use fewer values, or fewer latents that one observation reads."
+    )
+
+
+def _memory() -> float:
+    """Return the bytes of memory of this machine, infinitely many where it does not say."""
+    # Windows has no `sysconf`
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def settle_rows(values: Sequence[Named], shape: tuple[int, ...]) -> list[Named]:

@@ -19,15 +19,15 @@ from emjax.numerics.primitives import Equation
 from emjax.tables.indices import Affine, Dense, Index, composed
 from emjax.tables.joined import Joined, carried_out
 from emjax.tables.moves import sliced
-from emjax.tables.named import Axis, Named, spread, table_and_labels, union, without_rows
-
-
-class MixedElements(Exception):
-    """A primitive mixes the elements of a latent: no table over one element can hold its result."""
-
-    def __init__(self, latent: Any, primitive: str):
-        self.latent = latent
-        super().__init__(f"'{primitive}' mixes the elements of the latent '{latent}'.")
+from emjax.tables.named import (
+    Axis,
+    MixedElements,
+    Named,
+    spread,
+    table_and_labels,
+    union,
+    without_rows,
+)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,16 @@ import numpy as np
 from emjax.numerics.arrays import broadcast, evaluate, transposed
 from emjax.numerics.jaxprs import bind
 from emjax.numerics.primitives import Equation
-from emjax.tables.lookup import MixedElements
-from emjax.tables.named import Axis, Named, full, spread, union, varying_dims, without_rows
+from emjax.tables.named import (
+    Axis,
+    MixedElements,
+    Named,
+    full,
+    spread,
+    union,
+    varying_dims,
+    without_rows,
+)
 
 
 def reduction(eqn: Equation, value: Named) -> Named:

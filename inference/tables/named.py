@@ -129,6 +129,14 @@ class Named:
         return [axis.key for axis in self.axes] + list(range(len(self.shape)))
 
 
+class MixedElements(Exception):
+    """A primitive mixes the elements of a latent: no table over one element can hold its result."""
+
+    def __init__(self, latent: Any, primitive: str):
+        self.latent = latent
+        super().__init__(f"'{primitive}' mixes the elements of the latent '{latent}'.")
+
+
 def constant(value: Any) -> Named:
     """Return an array as a named value without named axes."""
     # random keys are no numbers for NumPy

@@ -88,27 +88,24 @@ class _Interpreter:
             tuple(id(value) for value in values),
         )
         if key not in self.seen:
-            self.seen[key] = self.applied(eqn, values)
+            outputs = self.outputs(eqn, values)
+            is_lookup = kind in (Kind.GATHERS, Kind.SLICES)
+            reaches = reach(eqn, values[0], values[1:]) if is_lookup else []
+            self.seen[key] = outputs, reaches
             self.alive.append(values)
         outputs, reaches = self.seen[key]
         if reaches:
             self.reached[eqn.outvars[0]] = reaches
         return outputs
 
-    def applied(self, eqn: Equation, values: list) -> tuple[list, list[Reach]]:
-        """Return the outputs of an equation, and where it reaches too far if it is a lookup."""
-        kind = traits(eqn).kind
-        if kind in (Kind.GATHERS, Kind.SLICES):
-            return [*self.outputs(eqn, values)], reach(eqn, values[0], values[1:])
-        return [*self.outputs(eqn, values)], []
-
     def outputs(self, eqn: Equation, values: list) -> list:
+        """Return the named values of the outputs of an equation."""
         rows = self.selected_rows(eqn, values) if eqn.primitive.name == "select_n" else None
         if rows is not None:
             return [rows]
         result = apply(eqn, values)
         if eqn.primitive.multiple_results:
-            return result
+            return list(result)
         is_elementwise = traits(eqn).kind is Kind.ELEMENTWISE
         return [self.identified(eqn, values, result) if is_elementwise else result]
 

@@ -13,7 +13,7 @@ from numpyro.distributions import constraints
 from emjax import EM
 from emjax.e_step import blocks, e_step
 from emjax.elimination import algebra
-from emjax.numerics import guards
+from emjax.numerics import fast_forms
 
 RANDOM = np.random.default_rng(20261129)
 SYMBOLS = jnp.asarray(RANDOM.integers(0, 4, 9))
@@ -97,7 +97,7 @@ def test_a_chain_beside_blocks_takes_the_recursion_that_was_asked_for(
 
 @pytest.mark.parametrize("chains", ["sequential", "checkpointed"])
 def test_a_chain_beside_blocks_takes_the_scaled_form(chains, monkeypatch):
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     graph, arrays = arrays_of(chains)
     whole = e_step.e_step(graph, arrays)
     cut_into_blocks(monkeypatch)

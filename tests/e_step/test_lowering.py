@@ -14,7 +14,7 @@ from numpyro.distributions import constraints
 from emjax import EM
 from emjax.e_step import blocks, e_step
 from emjax.models import gaussian_mixture
-from emjax.numerics import guards
+from emjax.numerics import fast_forms
 
 RNG = np.random.default_rng(5)
 DOCUMENT, WORD, COUNT = (
@@ -116,7 +116,7 @@ def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
         return expected.log_partition, expected.statistics
 
     plain, of_plain = evaluated()
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     seen = margins_seen(monkeypatch)
     value, statistics = evaluated()
     jax.effects_barrier()

@@ -25,7 +25,7 @@ from emjax.e_step.instance import instance_of
 from emjax.elimination import crossed
 from emjax.elimination.algebra import TableAlgebra
 from emjax.graph import symbols
-from emjax.numerics import guards
+from emjax.numerics import fast_forms
 from tests.oracles.brute_force import JointTable, complete_log_likelihood, joint_table
 from tests.oracles.random_chains import CONSTRAINTS, Chain, chain_from_seed, repeated
 
@@ -160,7 +160,7 @@ def constrained(chain: Chain, values: dict) -> dict:
 @pytest.mark.parametrize("seed", range(NUM_CHAINS // 2))
 def test_expected_statistics_of_a_random_chain_are_brute_force(seed, monkeypatch):
     chains, has_probabilities = FORMS[seed % len(FORMS)]
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1 if has_probabilities else 2**60)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1 if has_probabilities else 2**60)
     if next(compiled) % 25 == 0:
         jax.clear_caches()
     chain = chain_from_seed(1000 + seed)

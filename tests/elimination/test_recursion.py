@@ -21,7 +21,7 @@ from emjax.e_step.fallback import value_and_gradient
 from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import log_z
 from emjax.elimination.chains import scaled
-from emjax.numerics import guards
+from emjax.numerics import fast_forms
 
 RANDOM = np.random.default_rng(20261121)
 LENGTHS = jnp.array([7, 4, 1])
@@ -235,7 +235,7 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
     """Step by step and in stretches, in both forms; in rounds; in segments. What the scaled form
     says is taken whatever its epsilon.
     """
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
     whole = whole_problem(program, data)
     value, gradient = evaluated(plain_form, whole)
@@ -300,7 +300,7 @@ def every_path(points):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_outlier_that_no_reachable_state_explains_is_finite_and_right(dtype, monkeypatch):
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     log_joint, paths = every_path(OUTLIER)
     expected = np.logaddexp.reduce(log_joint)
     weight = np.exp(log_joint - expected)
@@ -342,7 +342,7 @@ def absorbing(points):
 
 
 def test_what_underflows_and_counts_later_is_not_lost(monkeypatch):
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     points = jnp.array(
         [0.0, 0.0, 61.0, 62.0, 59.0]
     )  # exp(-1800) after the second, and yet the better state in the end
@@ -366,14 +366,14 @@ def equations(jaxpr):
 
 @pytest.mark.parametrize("program", [plain, masked])
 def test_no_array_is_as_large_as_steps_by_states_by_states(program, monkeypatch):
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     whole = whole_problem(program, SYMBOLS)
     jaxpr = jax.make_jaxpr(partial(scaled_form, whole))().jaxpr
     assert max(var.aval.size for eqn in equations(jaxpr) for var in eqn.outvars) < 6 * 3 * 3 * 3
 
 
 def test_compilation_does_not_grow_with_the_number_of_steps(monkeypatch):
-    monkeypatch.setattr(guards, "FEWEST_FAST", 1)
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
 
     def count(steps):
         whole = whole_problem(plain, jnp.zeros((steps, 3), int))

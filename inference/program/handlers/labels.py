@@ -19,6 +19,7 @@ from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
 from emjax.program.latents import UnboundedLatent, latent_of
+from emjax.program.statements import has_run, is_scan
 
 UNKNOWN = -1
 
@@ -133,7 +134,7 @@ class Labeled(Messenger):
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] != "control_flow" or "history" not in msg["kwargs"]:
+        if not is_scan(msg):
             return
         step, init, xs, length, reverse = msg["args"]
         steps = (int(length) if length is not None else jnp.shape(jax.tree.leaves(xs)[0])[0],)
@@ -151,7 +152,7 @@ class Labeled(Messenger):
         msg["args"] = (labeled_step, init, (xs, self.labels), length, reverse)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] != "sample" or msg.get("_control_flow_done") or msg["is_observed"]:
+        if msg["type"] != "sample" or has_run(msg) or msg["is_observed"]:
             return
         if msg["fn"].support is not None and msg["fn"].support.is_discrete:
             self.seen.add(msg["name"])

@@ -13,6 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
+from emjax.program.statements import has_run, is_scan
+
 
 class Weighted(Messenger):
     """Multiply the multiplicity of every site within a plate by the plate's weights.
@@ -26,10 +28,10 @@ class Weighted(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Weight a statement."""
-        if msg["type"] == "control_flow" and "history" in msg["kwargs"]:
+        if is_scan(msg):
             step, *others = msg["args"]
             msg["args"] = (Weighted(step, self.plate, self.weights, self.seen), *others)
-        if msg["type"] != "sample" or msg.get("_control_flow_done"):
+        if msg["type"] != "sample" or has_run(msg):
             return
         for frame in msg["cond_indep_stack"]:
             self.seen[frame.name] = frame.size

@@ -26,7 +26,7 @@ def depends_on_parameters(program: Program) -> list[frozenset[str]]:
 
 def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
     """Return the exponential family that a site is read as; None: its log-density is evaluated."""
-    family = family_of(site.family, site.outputs.args)
+    family = family_of(site.distribution, site.outputs.args)
     if family is None or site.is_prior:
         return None
     # what statistics are computed of must not move with the parameters
@@ -38,7 +38,7 @@ def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
 
 def registered_prior(site: Site) -> Prior | None:
     """Return the prior that a site's distribution is registered as."""
-    return prior_of(site.family) if site.is_prior else None
+    return prior_of(site.distribution) if site.is_prior else None
 
 
 def written_prior(site: Site) -> Prior | None:

@@ -1,4 +1,4 @@
-"""Sufficient statistics: what a term keeps of its data, and what is formed from that in every step.
+"""How statistics are formed: what a term keeps of its data, and what every step makes of that.
 
 Statistics that are sums over the data are computed once. Those that are as long as the data and
 larger (x and x² of x, the matrix x xᵀ of a vector x) are formed in the step, block by block, from
@@ -15,6 +15,7 @@ from string import ascii_letters
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from emjax.numerics.arrays import evaluate
 from emjax.numerics.primitives import traits
@@ -85,7 +86,18 @@ def is_cheap(recipe: StatisticsRecipe, elements: tuple[int, ...]) -> bool:
     kept = [value.array for value in recipe.inputs.values()]
     abstract = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in kept]
     jaxpr = jax.make_jaxpr(arrays)(*abstract).jaxpr
-    return all(traits(eqn).is_cheap for eqn in jaxpr.eqns)
+    return _takes_cheap_steps(jaxpr)
+
+
+def _takes_cheap_steps(jaxpr: Jaxpr) -> bool:
+    """Whether every equation of a jaxpr, and of what it calls, is cheaper to do than to keep."""
+    for eqn in jaxpr.eqns:
+        if not traits(eqn).is_cheap:
+            return False
+        # a call is as cheap as what it calls: a logarithm under `jit` is a logarithm
+        if not all(map(_takes_cheap_steps, jaxprs_in_params(eqn.params))):
+            return False
+    return True
 
 
 # ── sums ──────────────────────────────────────────────────────────────────────────────────────────

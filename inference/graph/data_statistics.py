@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.families.family import Family
-from emjax.graph.statistics import Statistic
+from emjax.graph.recipes import Statistic
 from emjax.numerics.guards import as_float
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Named, constant, without_rows
@@ -28,8 +28,8 @@ class Weight:
     @property
     def counts_once(self) -> bool:
         """Whether every element that counts does so once."""
-        is_known = self.multiplicity.is_static
-        return is_known and bool((self.multiplicity.array == 1).all())
+        # what data decide may be one or not: it is multiplied
+        return self.multiplicity.is_static and bool((self.multiplicity.array == 1).all())
 
     @property
     def is_one(self) -> bool:

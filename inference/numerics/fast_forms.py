@@ -1,0 +1,46 @@
+"""Cheaper forms of log Z that need probabilities away from zero, and what says if they were right.
+
+A form that is taken reports a margin; where one is near zero, the plain form is computed instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+# Entries of the smallest array for which a fast form is worth compiling beside the plain one: each
+# is one more branch of the E-step to compile.
+FEWEST_FAST = 2**14
+
+
+@dataclass(eq=False)
+class FastForms:
+    """Leave to take forms that need probabilities away from zero, and what says if that was right.
+
+    - `epsilon`: a zero that a form may add to its probabilities: what it loses is at most the
+      smallest number times the derivative with respect to it. None: no form may do so.
+    - `margins`: what is near zero where a form that was taken is wrong.
+    - `is_perturbed`: whether a form has added `epsilon`.
+    """
+
+    epsilon: Any = None
+    margins: list = field(default_factory=list)
+    is_perturbed: bool = False
+
+    def perturbed(self) -> Any:
+        """Return the zero to add."""
+        self.is_perturbed = True
+        return self.epsilon
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether any form was taken."""
+        return bool(self.margins) or self.is_perturbed
+
+    @property
+    def margin(self) -> Array:
+        """The least margin, infinite where there is none."""
+        return jnp.min(jnp.stack(self.margins)) if self.margins else jnp.full((), jnp.inf)
