@@ -250,12 +250,13 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
         monkeypatch.setattr(
             scaled, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1
         )
+        way = f"{form.__name__}, {chains}, {segments}"
         found, found_gradient = evaluated(form, replace(whole, chains=chains))
-        np.testing.assert_allclose(found, value, rtol=1e-13)
+        np.testing.assert_allclose(found, value, rtol=1e-13, err_msg=way)
         for own, wanted in zip(
             jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True
         ):
-            np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13)
+            np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13, err_msg=way)
 
 
 # ---------------------------------------------------------------- where probabilities are lost

@@ -207,9 +207,9 @@ def test_the_naturals_of_a_family_are_linear_in_the_features_of_each_argument(ki
 
 def test_every_shape_has_a_problem():
     assert set(SHAPES) == set(PROBLEMS)
-    for families in FAMILIES.values():
-        for family in families:
-            assert set(family.arguments.values()) - {None} <= set(SHAPES.values())
+    for form in FORMS:
+        _, family = form.values
+        assert set(family.arguments.values()) - {None} <= set(SHAPES.values())
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -267,10 +267,11 @@ def instance_of_prior(kind: type, prior: Prior) -> dist.Distribution:
     return kind(**arguments)
 
 
-@pytest.mark.parametrize("kind", PRIORS, ids=lambda kind: kind.__name__)
-def test_the_log_density_of_a_prior_is_numpyros(kind):
+@pytest.mark.parametrize(
+    ("kind", "prior"), [pytest.param(*item, id=item[0].__name__) for item in PRIORS.items()]
+)
+def test_the_log_density_of_a_prior_is_numpyros(kind, prior):
     """All of it where the record has a constant; else up to a number that no value changes."""
-    prior = PRIORS[kind]
     if prior.form is None:
         log_prob = PRIORS_OF_NO_SHAPE[kind].log_prob
         assert log_prob(0.3) == log_prob(1.4)

@@ -59,6 +59,13 @@ from emjax import EM
 nan = float("nan")
 """
 
+# where one mode differs, that mode is wrong; where all do, what they share: layout, or before it
+REPORT = """\
+for chains in ("sequential", "checkpointed", "parallel"):
+    em = EM(model, chains=chains)
+    print(chains, em.log_likelihood(params, data))
+    print(em.posterior(params, data))"""
+
 # Record
 # --------------------------------------------------------------------------------------------------
 
@@ -111,9 +118,7 @@ class Chain:
                 + [f'    "{k}": {_array_text(v)},' for k, v in arrays.items()]
                 + ["}"]
             )
-        return "\n".join(
-            [*lines, "", self.source, "", "print(EM(model).log_likelihood(params, data))"]
-        )
+        return "\n".join([*lines, "", self.source, "", REPORT])
 
     __repr__ = __str__
 

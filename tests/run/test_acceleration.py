@@ -15,6 +15,7 @@ from emjax.run import acceleration, loop
 from emjax.run.acceleration import Accelerator, anderson, squarem
 
 KEY = jax.random.key(0)
+ACCELERATIONS = ", ".join(map(repr, acceleration.ACCELERATORS))
 RNG = np.random.default_rng(0)
 X = np.concatenate(
     [RNG.normal(0, 1, 60), RNG.normal(2.0, 1.2, 60)]
@@ -48,7 +49,7 @@ def exact():
 # ── SQUAREM, Anderson ─────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["squarem", "anderson"])
+@pytest.mark.parametrize("name", acceleration.ACCELERATORS)
 def test_acceleration_needs_a_third_of_the_steps_at_most_and_ends_at_the_same_optimum(
     name, plain, exact
 ):
@@ -215,7 +216,7 @@ def test_annealed_starts_are_em_steps_with_tempered_responsibilities():
     [
         (
             {"acceleration": "fast"},
-            r"acceleration must be one of None, 'squarem', 'anderson', not 'fast'",
+            f"acceleration must be one of None, {ACCELERATIONS}, not 'fast'",
         ),
         ({"polish": "steepest"}, r"polish must be one of None, 'newton', 'lbfgs', not 'steepest'"),
         ({"stop": "never"}, r"stop must be one of 'gain', 'aitken', not 'never'"),
