@@ -165,14 +165,14 @@ def _chain(
 ) -> Chain | None:
     """Return the chain that these latents and all their factors form; None if they form none."""
     variables = [remaining[name] for name in names]
-    first = variables[0]
-    kinds = {(v.shape, v.multiplicity_key) for v in variables}
+    shape, multiplicity = variables[0].shape, variables[0].multiplicity
+    kinds = {(variable.shape, variable.multiplicity_key) for variable in variables}
     # latents of different shapes or multiplicities have no common steps
-    if len(kinds) > 1 or not first.shape:
+    if len(kinds) > 1 or not shape:
         return None
-    if first.multiplicity is not None and first.multiplicity.shape[0] != 1:
+    if multiplicity is not None and multiplicity.shape[0] != 1:
         raise ValueError(
-            f"Latent '{first.name}' is in a scan, and its multiplicity varies in time. Give "
+            f"Latent '{names[0]}' is in a scan, and its multiplicity varies in time. Give "
             "`handlers.scale` one number for each sequence."
         )
     operands: list[Operand] = []
@@ -201,8 +201,8 @@ def _chain(
         tuple(others.values()),
         sizes,
         tuple(operands),
-        first.shape[1:],
-        first.shape[0],
+        batch=shape[1:],
+        length=shape[0],
     )
 
 

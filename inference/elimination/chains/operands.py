@@ -131,6 +131,7 @@ class Operand:
 
     def spread(self, start: int, stop: int) -> Operand:
         """Return the operand at times start … stop − 1 at least, zero where it has no entry."""
+        # it has them all: `over_stretches` takes those that it needs, and it may stay a lookup
         first, end = max(start, self.start), min(stop, self.stop)
         if (first, end) == (start, stop):
             return self
