@@ -36,7 +36,8 @@ class Family:
       the second power of x − origin, and the location's features are measured from the same origin,
       so that a mean much larger than the standard deviation does not cancel; the last one is the
       count, 1.
-    - `transform`: the x that is centered, a function of the data.
+    - `transform`: the x that `statistics` and `base` take and that is centered, a function of the
+      data.
     - `squares`: the numbers of statistics that are matrices x xᵀ, given as the vector x.
     - `total(**given)`: the n of families whose statistics are x and n − x.
     - `marginal(*η, x, observed)`: of a family whose events may lack coordinates,

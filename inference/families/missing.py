@@ -32,7 +32,7 @@ def log_marginal(
 ) -> Array:
     """Return log ∫ exp(⟨b, x⟩ + ⟨Q, x xᵀ⟩ + c) dx_missing − ½ n_missing log 2π in nats.
 
-    Leading axes of the arrays broadcast:
+    Leading axes of the arrays, as many in each, broadcast:
 
     - `linear`: b (…, D).
     - `quadratic`: Q = −P/2 (…, D, D), whose derivative is symmetric.

@@ -283,7 +283,10 @@ def still_moving(distance: float) -> Finding:
 
 
 def saddle(direction: str) -> Finding:
-    """Return that the objective increases along a direction, which the latents' symmetry hides."""
+    """Return that the objective increases along a direction, which the latents' symmetry hides.
+
+    `direction`: in words, from `certificates.curvature.described`; likewise for `ridge`.
+    """
     sentence = f"the objective increases along {direction}, and EM stays only for the symmetry."
     return _verdict("saddle", sentence, "Start from elsewhere", direction)
 
