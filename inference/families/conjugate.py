@@ -84,14 +84,19 @@ class Conjugate:
         """Whether values stand for variances, which may collapse."""
         return self.least_variance is not None
 
+    @property
+    def may_reach_zero(self) -> bool:
+        """Whether EM may bring an entry to zero, where it stays: a probability or a rate."""
+        return 0.0 in self.boundary
+
     def constraint_problem(self, constraint: Constraint) -> str:
         """Return why a constraint might exclude the maximizer; empty if it cannot."""
         limits = limits_of(constraint)
         if self.event_dim == 0:
-            is_bounded = limits is not None
-            return (
-                "" if is_bounded else f"its constraint {constraint} ties its entries to one another"
-            )
+            if limits is not None:
+                return ""
+            return f"its constraint {constraint} ties its entries to one another"
+        # entries of several numbers are not clipped: the maximizer has to be allowed as it is
         is_free = limits is not None and limits.is_unbounded
         if is_free or any(_is_same(constraint, allowed) for allowed in self.constraints):
             return ""
@@ -150,6 +155,7 @@ def _simplex_logits(coefficients, value):
 
 def _rate(coefficients, value):
     a, b = coefficients
+    # a Gamma prior of concentration below 1 takes off up to one event
     return _ratio(jnp.maximum(a, 0), -b, value)
 
 
@@ -168,6 +174,7 @@ def _location_vector(coefficients, value):
     linear, quadratic = coefficients
     curvature = -(quadratic + quadratic.mT)
     used = jnp.trace(curvature, axis1=-2, axis2=-1) != 0
+    # a singular matrix would give NaN, which its derivative keeps even where it is not taken
     curvature = jnp.where(used[..., None, None], curvature, jnp.eye(curvature.shape[-1]))
     step = jnp.linalg.solve(curvature, linear[..., None])[..., 0]
     return value + jnp.where(used[..., None], step, 0)
@@ -175,6 +182,7 @@ def _location_vector(coefficients, value):
 
 def _covariance(coefficients, value):
     n, s = coefficients  # n log|Σ| + ⟨s, Σ⁻¹⟩, both negative
+    # the derivative by a symmetric matrix need not be symmetric
     return _ratio((s + s.mT) / 2, n, value, 2)
 
 
@@ -199,6 +207,7 @@ def _scale_tril(coefficients, value):
 
 
 def _log_odds_features(value, origin=None):
+    # log-odds may be infinite, those of a probability of 0 or 1
     odds = finite_logits(value)
     return jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds)
 
@@ -210,6 +219,7 @@ def _log_determinant(cholesky):
 def inverse_from_cholesky(cholesky):
     """Return (L Lᵀ)⁻¹ for lower-triangular L."""
     identity = jnp.broadcast_to(jnp.eye(cholesky.shape[-1], dtype=cholesky.dtype), cholesky.shape)
+    # L is solved, not L Lᵀ, whose condition number is the square of its own
     half = jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True)
     return jnp.matmul(half.mT, half, precision=EXACT)
 

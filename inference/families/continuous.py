@@ -123,6 +123,7 @@ register(
 def _register_multivariate_normal(name: str, conjugacy: Conjugate) -> None:
     """Register the normals whose matrix is given as `name`."""
 
+    # linear in the features, of which `second` is here not read as the square of `first`
     def naturals(loc, **matrix):
         (first, second), (log_determinant, precision) = loc, matrix[name]
         linear = jnp.matmul(precision, first[..., None], precision=EXACT)[..., 0]

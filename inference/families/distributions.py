@@ -85,6 +85,7 @@ class Select(dist.Distribution):
         draws = []
         for component, component_key in zip(self.components, keys, strict=True):
             draws.append(component.expand(self.batch_shape).sample(component_key, sample_shape))
+        # components of integers and of reals may stand side by side
         dtype = jnp.result_type(*draws)
         draws = [draw.astype(dtype) for draw in draws]
         return self._by_index(draws, sample_shape + self.batch_shape, len(self.event_shape))
@@ -160,6 +161,7 @@ class PartiallyObserved(dist.Distribution):
         *,
         validate_args: bool | None = None,
     ):
+        # a plate, or `expand`, wraps the normal: its arguments are those of what is inside
         inner = base.base_dist if isinstance(base, dist.ExpandedDistribution) else base
         if not isinstance(inner, dist.MultivariateNormal):
             raise ValueError(

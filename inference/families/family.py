@@ -146,6 +146,7 @@ def register(distribution: type, record: Family | Prior) -> None:
         return
     # one distribution may have a family for each parametrization
     families = FAMILIES.setdefault(distribution, [])
+    # of the same arguments, the last one registered is meant: a user's replaces ours
     names = set(record.reads)
     families[:] = [family for family in families if set(family.reads) != names]
     families.append(record)

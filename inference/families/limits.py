@@ -41,6 +41,7 @@ class Limits:
 
     def clipped(self, value: Array) -> Array:
         """Return the nearest value that the bounds allow."""
+        # most parameters are: a clip at infinity would be compiled all the same
         if self.is_unbounded:
             return value
         return jnp.clip(
@@ -62,6 +63,7 @@ def limits_of(constraint: Constraint) -> Limits | None:
     constraint = entry_constraint(constraint)
     low = getattr(constraint, "lower_bound", None)
     high = getattr(constraint, "upper_bound", None)
+    # `real` states no bounds, since it has none; others that state none tie entries together
     is_real = type(constraint) is type(constraints.real)
     if low is None and high is None and not is_real:
         return None

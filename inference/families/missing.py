@@ -50,6 +50,7 @@ def log_marginal(
     largest = ENTRIES.get(jax.default_backend(), ENTRIES_ELSEWHERE)
     if size <= largest or not lead:
         return _log_marginal(*arrays)
+    # along the longest axis: the most stretches to choose among
     dim = int(np.argmax(lead))
     padded = []
     for array, shape in zip(arrays, leads, strict=True):
@@ -57,6 +58,7 @@ def log_marginal(
     varies = [array.shape[dim] > 1 for array in padded]
     rows = [jnp.moveaxis(a, dim, 0) for a, varying in zip(padded, varies, strict=True) if varying]
 
+    # the reverse pass computes a stretch again, rather than keep the matrices of all of them
     @jax.checkpoint
     def of_row(row):
         rest = iter(row)

@@ -22,6 +22,7 @@ def _beta_constant(concentration1, concentration0):
     return total - gammaln(concentration1) - gammaln(concentration0)
 
 
+# uniform where the parameter may lie at all: it has no opinion of its own
 def _flat(features, **arguments):
     return 0.0
 

@@ -68,6 +68,7 @@ def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) ->
         start, rebuild, objective = along_unconstrained(
             graph, (name,), params, constants, statistics, terms
         )
+        # one step for each EM step, as the optimizer's learning rate is meant
         end, state = ascend(optimizer, state, objective, start, 1)
         return rebuild(end), state
 

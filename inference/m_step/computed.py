@@ -20,6 +20,7 @@ from emjax.tables.named import Named
 
 # Newton's method solves with a dense Hessian: more unknowns than that go to L-BFGS
 LARGEST_NEWTON = 200
+# an M-step need not reach the maximum, since the next one goes on from there
 LBFGS_STEPS = 30
 
 

@@ -34,8 +34,7 @@ class Maximizer:
     """How some parameters are maximized together.
 
     - `names`: the parameters.
-    - `method`: what `em.plan` calls it: "closed form", "least squares", "Newton", "L-BFGS",
-      "optax", "user" or "held".
+    - `method`: what `em.plan` calls it (`ParameterPlan` lists the names).
     - `reason`: why these parameters are maximized so, in words.
     - `update(params, state, constants, statistics)`: pure; returns new values of `names`, and the
       new state.

@@ -43,6 +43,7 @@ def newton(objective: Callable, start: Array, max_steps: int = 50) -> Array:
         gain = gradient @ step
         negligible = gain <= negligible_gain * (1 + jnp.abs(value))
 
+        # Armijo's rule, but not where the gain is rounding: there it would halve for nothing
         def is_too_long(carry):
             t, reached = carry
             return ~(reached >= value + 1e-4 * t * gain) & (t > 1e-9) & ~negligible

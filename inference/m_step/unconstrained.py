@@ -1,4 +1,9 @@
-"""Parameters as one vector of unconstrained coordinates, by NumPyro's bijections."""
+"""Parameters as one vector of unconstrained coordinates, by NumPyro's bijections.
+
+Maximizers climb in them, and so do the leaps and the polish of `run/`. A value on the boundary has
+none and stays; `certificates/coordinates.py` parts what is free from what is on the boundary, entry
+by entry, which takes values that are known and not traced.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +30,7 @@ class Unconstrained:
         """Return the coordinates by parameter; those of a value on the boundary are not finite."""
         return {name: self._bijection(name).inv(params[name]) for name in self.names}
 
+    # traced: whether a value is on the boundary is not known when the program is compiled
     def around(self, params: Mapping[str, Any]) -> tuple[Array, Callable]:
         """Return the vector at params, and the way back: vector → {name: value}.
 

@@ -208,9 +208,8 @@ class Bound:
         ends, variances = jax.device_get((ends, variances))
         # a run that goes on has not evaluated the objective where it stands
         last = ends.num_steps - (ends.status < 0)
-        objective = np.take_along_axis(np.asarray(ends.objective), np.maximum(last, 0)[:, None], 1)[
-            :, 0
-        ]
+        at_last = np.maximum(last, 0)[:, None]
+        objective = np.take_along_axis(np.asarray(ends.objective), at_last, 1)[:, 0]
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
         degenerate |= self.compiled.watch.is_collapsed(variances)
         status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)

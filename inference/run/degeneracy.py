@@ -142,7 +142,8 @@ class DegeneracyWatch:
     def _is_of(self, use: Use, name: str) -> bool:
         """Whether an argument is the probabilities of a latent's values."""
         term = self.graph.terms[use.term]
-        is_probability = term.family.lookup and 0.0 in use.conjugacy.boundary
+        # of a lookup, whose entries are probabilities or their logarithms, the former reach zero
+        is_probability = term.family.lookup and use.conjugacy.may_reach_zero
         return term.site.is_latent and term.site.name == name and is_probability
 
     def _says_all(self, name: str, uses: Sequence[Use]) -> bool:

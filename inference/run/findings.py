@@ -1,5 +1,7 @@
 """What is wrong with data, a start, or a result: every sentence that says so, and its remedy.
 
+What is no start at all, a name or a shape that the program does not have, `validation` refuses.
+
 A function for each kind of finding, in the order in which a run meets them. Errors, warnings and
 verdicts are printed findings: whoever wants to change what one says changes it here.
 """

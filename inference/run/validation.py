@@ -7,6 +7,7 @@ rest is reading.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -262,7 +263,16 @@ def check_start(
         raise ValueError(str(_impossible(graph, best(params))))
     unparted = _unparted(graph, params, tables, inspected)
     for finding in [*unparted, *_as_many_values_as_data(graph)]:
-        warnings.warn(str(finding), stacklevel=6)
+        warnings.warn(str(finding), stacklevel=_depth_of_user_code())
+
+
+def _depth_of_user_code() -> int:
+    """Return the `stacklevel` of whoever called emjax, by `em.run` or `em.on(…).run`."""
+    # counted from the function that asks, which is 1 to `warnings.warn`
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("emjax."):
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _check_argument(term: Term, name: str, constraint: Constraint, array: np.ndarray) -> None:

@@ -3,6 +3,10 @@
 Of `Normal(loc[z], …)`, and of `Select(z, [Normal(loc, …), …])`, a *feature* is what reads the same
 entries of parameters under every value of the latents: one for each coordinate of `loc`, also where
 several sites, the steps of a scan, or repeated measurements read them.
+
+Of `loc[z]` with three rows and D = 2 columns, a latent value k chooses the entries 2k and 2k + 1:
+
+    entries = [[0, 1], [2, 3], [4, 5]]      (value, feature)
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from emjax.tables.named import Axis, Named, constant, spread, union
 
 
 @dataclass(frozen=True, eq=False)
-class LookedUp:
+class LocationTerm:
     """A term whose location latents look up.
 
     - `term`: its number.
@@ -56,7 +60,7 @@ class Locations:
       and each has clusters of its own.
     """
 
-    looked_up: tuple[LookedUp, ...]
+    looked_up: tuple[LocationTerm, ...]
     entries: np.ndarray
     features: tuple[np.ndarray, ...]
     group_of_feature: np.ndarray
@@ -85,7 +89,7 @@ def locations_of(graph: FactorGraph) -> tuple[list[Locations], list[str]]:
     Those of the same latents are together.
     """
     view = WiringView(graph)
-    by_latents: dict[tuple, list[LookedUp]] = {}
+    by_latents: dict[tuple, list[LocationTerm]] = {}
     reasons = []
     for number, term in enumerate(graph.terms):
         if not _may_look_up(term):
@@ -108,10 +112,11 @@ def _may_look_up(term: Term) -> bool:
     return is_chosen and not term.value.latent_axes
 
 
-def _looked_up(view: WiringView, number: int, term: Term) -> LookedUp | str:
+def _looked_up(view: WiringView, number: int, term: Term) -> LocationTerm | str:
     """Return how a term looks its location up, or why it cannot be set."""
     rank, table = len(term.elements), term.arguments[term.family.centered]
     entries, reason = _entries_set(view, table)
+    # some entries may be computed and others not: what can be set is
     if (entries == NONE).all():
         return reason
     gate = constant(np.ones((1,) * rank, bool)) if term.gate is None else term.gate
@@ -120,8 +125,9 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LookedUp | str:
     table = _fitted(replace(table, array=entries), rank)
     gate = _fitted(gate, rank)
     axes = [axis for axis in union([table, gate]) if axis.is_latent]
+    # locations that the same latents choose are to meet, in whatever order their axes were
     axes.sort(key=lambda axis: str(axis.source))
-    sample = _telling_elements_apart(axes)
+    sample = _axis_that_varies_most(axes)
     if sample is None:
         return "its latents cross each other"
     num_elements = math.prod(view.graph.latents[sample.source].shape)
@@ -132,7 +138,7 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LookedUp | str:
     is_chosen = spread(gate.with_event(len(table.shape) - rank), order)
     entries = np.where(is_chosen, spread(table, order), NONE)
     entries = entries.reshape(num_values, *entries.shape[len(axes) :])
-    return LookedUp(number, tuple(axes), sample, entries)
+    return LocationTerm(number, tuple(axes), sample, entries)
 
 
 def _fitted(value: Named, rank: int) -> Named:
@@ -140,7 +146,7 @@ def _fitted(value: Named, rank: int) -> Named:
     return replace(value, axes=tuple(axis.fitted(rank) for axis in value.axes))
 
 
-def _telling_elements_apart(axes: Sequence[Axis]) -> Axis | None:
+def _axis_that_varies_most(axes: Sequence[Axis]) -> Axis | None:
     """Return the axis that varies wherever any of them does."""
     varies = np.any([axis.varies for axis in axes], axis=0)
     for axis in axes:
@@ -172,7 +178,7 @@ def _entries_set(view: WiringView, table: Named) -> tuple[np.ndarray, str]:
     return np.where(is_set, wire.entries, NONE), reason
 
 
-def _together(graph: FactorGraph, looked_up: Sequence[LookedUp]) -> Locations | None:
+def _together(graph: FactorGraph, looked_up: Sequence[LocationTerm]) -> Locations | None:
     """Return locations that the same latents choose between, side by side."""
     cells = np.concatenate([of_term.cells for of_term in looked_up], axis=1)
     is_chosen = (cells != cells[:1]).any(0)
@@ -193,7 +199,7 @@ def _together(graph: FactorGraph, looked_up: Sequence[LookedUp]) -> Locations | 
 
 def _groups(
     graph: FactorGraph,
-    looked_up: Sequence[LookedUp],
+    looked_up: Sequence[LocationTerm],
     features: Sequence[np.ndarray],
     num_features: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -259,7 +265,7 @@ def sample_numbers(axis: Axis, term: Term):
     return index.reshape(index.shape + (1,) * len(term.site.event))
 
 
-def feature_numbers(looked_up: LookedUp, term: Term, features: np.ndarray):
+def feature_numbers(looked_up: LocationTerm, term: Term, features: np.ndarray):
     """Return the feature of each datum of a term, `NONE`: none.
 
     Over (axis of the elements …, event …); known, or traced where data pick the rows.

@@ -21,7 +21,7 @@ from emjax.graph.slots import filled, filled_axes, filled_term
 from emjax.graph.terms import Term
 from emjax.graph.wiring import NONE
 from emjax.numerics.guards import LOG_ZERO
-from emjax.starts.locations import Locations, LookedUp, feature_numbers, sample_numbers
+from emjax.starts.locations import Locations, LocationTerm, feature_numbers, sample_numbers
 from emjax.tables.named import Named, without_rows
 
 # of a value of a latent that is not the one asked for: below any log-density, above what the
@@ -90,7 +90,7 @@ def _completed(values, is_seen: Bool[Array, "sample feature"], weights) -> Point
 
 
 def _data(
-    looked_up: LookedUp,
+    looked_up: LocationTerm,
     arrays: Sequence,
     term: Term,
     features: np.ndarray,

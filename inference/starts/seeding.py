@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+# a bound on Lloyd's iterations, which ties that rounding breaks might keep going
 LLOYD_STEPS = 100
 
 
@@ -79,6 +80,7 @@ def split(
         values, directions = jnp.linalg.eigh(_scatters(points, weights, labels, num))
         worst = jnp.argmax(jnp.where(jnp.arange(num) < number, values[:, -1], -1))
         direction = directions[worst, :, -1]
+        # an eigenvector's sign is arbitrary: fixed, so that the split is the same on every machine
         direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))])
         means = _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))
         is_beyond = (labels == worst) & ((points - means[worst]) @ direction > 0)

@@ -87,6 +87,7 @@ def _indifferent(instance: Instance) -> Instance:
 
 def _flat(table: Named, impossible: float) -> Named:
     """Return a table of zeros, but for what is below a limit."""
+    # opinions go, exclusions stay: the program's zeros are part of its structure
     is_impossible = jnp.asarray(table.array) < impossible
     return replace(table, array=jnp.where(is_impossible, LOG_ZERO, 0.0))
 
@@ -249,6 +250,7 @@ def split_clusters(
         factors += assignment_factors(locations, graph, arrays, labels, points.weights)
     statistics = statistics_with(instance_of(graph, arrays), factors)
     maximized = _maximized(maximizers, params, constants, statistics)
+    # a cluster of one point has a scale of zero, from which EM would not come back
     start = {}
     for maximizer in maximizers:
         for name in maximizer.names:
