@@ -60,7 +60,9 @@ def _as_known(array):
 def in_order(array: Any, order: Sequence[int | None]) -> Any:
     """Return the array with its axes in this order, a new unit axis for None.
 
-    Axes that are left out must be units.
+    For axes that have numbers; where they have labels, see `take` here, `spread` in `tables.named`
+    for the named axes of a table, and `arranged` in `numerics.axes`. Axes that are left out must be
+    units.
     """
     used = [d for d in order if d is not None]
     left_out = [d for d in range(array.ndim) if d not in used]
@@ -95,6 +97,13 @@ def take(array: Any, labels: Sequence, picks: Mapping, out: Sequence) -> Any:
     - `picks`: {label: (index array, its labels)}: what the axis of that label is read at. A label
       that an index array shares with the array runs along both (a diagonal).
     - `out`: the axes of the result, of length 1 where the label is gone.
+
+    `confusion[annotator, :]` at 9 answers is
+
+        take(confusion, ["annotator", "truth"], {"annotator": (index, ["answer"])},
+             ["truth", "answer"])
+
+    of shape (truths, 9).
     """
     # all index arrays are broadcast over their labels together, as NumPy broadcasts indices
     running = list(dict.fromkeys(label for _, used in picks.values() for label in used))
@@ -109,15 +118,20 @@ def take(array: Any, labels: Sequence, picks: Mapping, out: Sequence) -> Any:
             # a diagonal: the axis runs along with an index
             index = np.arange(sizes[label], dtype=np.int32)
         indices.append(_placed(index, used, running))
-    if indices and _module(array, *indices) is np:
-        array = array[tuple(indices)]
-    elif indices:
-        # all in one index: XLA reads and adds up rows of a matrix faster than cells of a table
-        shape = array.shape[: len(indices)]
-        flat = sum(index * math.prod(shape[i + 1 :]) for i, index in enumerate(indices))
-        matrix = jnp.asarray(array).reshape(-1, *array.shape[len(indices) :])
-        array = rows_of(matrix, jnp.asarray(flat))
+    if indices:
+        array = _at_leading(array, indices)
     return _placed(array, running + rest, out)
+
+
+def _at_leading(array: Any, indices: Sequence) -> Any:
+    """Return array[indices], of its leading axes; known arrays stay known."""
+    if _module(array, *indices) is np:
+        return array[tuple(indices)]
+    # all in one index: XLA reads and adds up rows of a matrix faster than cells of a table
+    shape = array.shape[: len(indices)]
+    flat = sum(index * math.prod(shape[i + 1 :]) for i, index in enumerate(indices))
+    matrix = jnp.asarray(array).reshape(-1, *array.shape[len(indices) :])
+    return rows_of(matrix, jnp.asarray(flat))
 
 
 def _placed(array: Any, labels: Sequence, out: Sequence) -> Any:

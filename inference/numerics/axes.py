@@ -14,8 +14,8 @@ def arranged(
 ) -> Array:
     """Return the array with its labeled axes in this order, of length 1 where absent.
 
-    Labels that are not in `order` are summed over. The first `num_lead` axes have no label and stay
-    in front.
+    Labels that are not in `order` are summed over (`take` in `numerics.arrays` is for tables that
+    are read at indices). The first `num_lead` axes have no label and stay in front.
     """
     gone = tuple(num_lead + i for i, label in enumerate(labels) if label not in order)
     if gone:

@@ -162,6 +162,7 @@ def varying_dims(axes: Sequence[Axis], rank: int) -> tuple[int, ...]:
 def spread(value: Named, axes: Sequence[Axis], rank: int | None = None) -> Any:
     """Return the table with `axes` in this order, of length 1 where absent.
 
+    So tables of different named axes broadcast; `Named.placed` is for the value's own axes.
     Its own axes are padded on the left to `rank`.
     """
     rank = len(value.shape) if rank is None else rank
