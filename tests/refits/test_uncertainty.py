@@ -396,7 +396,7 @@ def test_entries_on_the_boundary_have_no_coordinate(several_coordinates):
 
 
 def test_coordinates_lead_back_to_the_parameters_and_derivatives_are_finite(several_coordinates):
-    _, _, _, _, own = several_coordinates
+    _, _, _, params, own = several_coordinates
 
     @jax.jit
     def found(params):
