@@ -149,6 +149,7 @@ def _simplex(coefficients, value):
 
 def _simplex_logits(coefficients, value):
     (c,) = _counts(coefficients)
+    # a logit is no probability to keep: it is put back below
     probabilities = _simplex(coefficients, jnp.ones_like(value))
     return jnp.where(c.sum(-1, keepdims=True) != 0, safe_log(probabilities), value)
 
@@ -288,6 +289,7 @@ SIMPLEX = Conjugate(
     maximize=_simplex,
     event_dim=1,
     solution="normalized expected counts",
+    # the latter two hold of every simplex: they exclude no normalized counts
     constraints=(constraints.simplex, constraints.unit_interval, constraints.nonnegative),
     boundary=(0.0,),
 )

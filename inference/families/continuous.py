@@ -45,6 +45,7 @@ register(
 register(
     dist.Gamma,
     Family(
+        # a concentration solves an equation in the digamma function: no closed form
         {"concentration": None, "rate": RATE},
         event_dims=(0, 0, 0),
         statistics=lambda x: (safe_log(x), x, 1.0),
@@ -102,6 +103,7 @@ register(
         {"loc": LOCATION, "scale": SCALE},
         naturals=_normal,
         statistics=lambda x: (x, x**2, 1.0),
+        # x is the logarithm of the data, −x the Jacobian of taking it
         base=lambda x: -0.5 * LOG_2PI - x,
         event_dims=(0, 0, 0),
         centered="loc",
@@ -114,6 +116,7 @@ register(
         {"scale": SCALE},
         naturals=lambda scale: (-0.5 * scale[1], -scale[0]),
         statistics=lambda x: (x**2, 1.0),
+        # half the line, twice the density
         base=lambda x: 0.5 * (2 * math.log(2) - LOG_2PI) * jnp.ones_like(x),
         event_dims=(0, 0),
     ),
@@ -151,6 +154,7 @@ def _register_multivariate_normal(name: str, conjugacy: Conjugate) -> None:
             statistics=lambda x, observed: (x, x, 1.0),
             squares=(1,),
             event_dims=(1, 2, 0),
+            # `log_marginal` counts no log 2π for what is missing: as many as are observed
             base=lambda x, observed: -0.5 * LOG_2PI * observed.sum(-1),
             centered="loc",
             marginal=log_marginal,
@@ -158,6 +162,7 @@ def _register_multivariate_normal(name: str, conjugacy: Conjugate) -> None:
     )
 
 
+# the factor last: NumPyro has it whatever matrix is given, and the first family that fits is taken
 _register_multivariate_normal("covariance_matrix", COVARIANCE)
 _register_multivariate_normal("precision_matrix", PRECISION)
 _register_multivariate_normal("scale_tril", SCALE_TRIL)

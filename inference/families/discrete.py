@@ -39,6 +39,7 @@ def _register_two_outcomes(name: str, conjugacy: Conjugate) -> None:
     suffix = name.title()
     register(
         getattr(dist, f"Bernoulli{suffix}"),
+        # `total` spares an E-step the second column: n − x follows from x and n
         _two_outcomes(
             conjugacy, name, statistics=lambda x: (x, 1 - x), base=_zero, total=lambda: 1.0
         ),
@@ -55,6 +56,7 @@ def _register_two_outcomes(name: str, conjugacy: Conjugate) -> None:
         ),
     )
     register(
+        # NumPyro counts the failures before the one success
         getattr(dist, f"Geometric{suffix}"),
         _two_outcomes(conjugacy, name, statistics=lambda x: (jnp.ones_like(x), x), base=_zero),
     )
@@ -79,6 +81,7 @@ def _register_categories(name: str, conjugacy: Conjugate) -> None:
         Family(
             {name: conjugacy},
             naturals=lambda **f: f[name],
+            # a lookup's statistics are the expected counts of its entries, not functions of x
             statistics=lambda x: (),
             base=_zero,
             event_dims=(1,),

@@ -75,6 +75,7 @@ class Select(dist.Distribution):
         first, *others = supports
         if all(type(other) is type(first) and other == first for other in others):
             return first
+        # what one component excludes another may allow: `log_prob` is −∞ where it matters
         if not self.event_shape:
             return constraints.real
         return constraints.independent(constraints.real, len(self.event_shape))
@@ -214,10 +215,12 @@ class PartiallyObserved(dist.Distribution):
         """
         both = self.observed[..., :, None] & self.observed[..., None, :]
         cholesky = self.base.scale_tril
+        # the covariance of some coordinates is a part of Σ; its Cholesky factor is no part of L
         covariance = jnp.matmul(cholesky, cholesky.mT, precision="highest")
         covariance = jnp.where(both, covariance, jnp.eye(cholesky.shape[-1]))
         residual = jnp.where(self.observed, jnp.where(self.observed, value, 0) - self.base.loc, 0)
         density = dist.MultivariateNormal(covariance_matrix=covariance).log_prob(residual)
+        # each missing coordinate counted as a standard normal at zero
         return density + 0.5 * jnp.log(2 * jnp.pi) * (~self.observed).sum(-1)
 
 

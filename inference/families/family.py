@@ -164,6 +164,7 @@ def registered_arguments(distribution: type) -> tuple[str, ...]:
         names += family.reads
     if distribution in PRIORS:
         names += PRIORS[distribution].arguments
+    # no set: outputs are numbered in this order, which is to be the same in every process
     return tuple(dict.fromkeys(names))
 
 

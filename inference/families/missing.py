@@ -137,5 +137,6 @@ def swept_inverse(matrix: Array) -> tuple[Array, Array]:
 def _swept_inverse_jvp(primals, tangents):
     (matrix,), (along,) = primals, tangents
     inverse, log_determinant = swept_inverse(matrix)
+    # the formula, of the inverse at hand: the sweep's own steps are not differentiated
     moved = -jnp.einsum("ij...,jk...,kl...->il...", inverse, along, inverse, precision="highest")
     return (inverse, log_determinant), (moved, (inverse * along).sum((0, 1)))

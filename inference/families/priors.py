@@ -60,6 +60,7 @@ register(
         ),
     ),
 )
+# without 0 · log 0 in it, NumPyro's own density serves, here and below
 register(dist.Exponential, Prior(RATE, ("rate",), log_density=lambda f, rate: -rate * f[1]))
 register(
     dist.Normal,

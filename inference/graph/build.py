@@ -36,6 +36,7 @@ def factor_graph(program: Program) -> FactorGraph:
             return _factor_graph(program, jointly)
         # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
+            # jointly enumerated already: nothing more can be done for it
             if error.latent in jointly:
                 raise
             jointly.add(error.latent)
@@ -52,6 +53,7 @@ def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
     # of the function that JAX traces, whose result can be arrays alone.
     def described(params, floor, data):
         is_needed = [number in needed for number in range(len(depends))]
+        # `instantiate`: inputs stay where they were, since values are given to them by position
         jaxpr, _ = pe.dce_jaxpr(program.jaxpr.jaxpr, is_needed, instantiate=True)
         consts = [_program_constant(value) for value in program.jaxpr.consts]
         inputs = [Named(array, tuple(array.shape)) for array in (*params, *data)]

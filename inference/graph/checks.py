@@ -25,16 +25,17 @@ def check_plates(outputs: Outputs, site: Site, value: Named, elements: tuple[int
         return
     read = [outputs.values[number] for number in outputs.read_by(site)]
     latents = [axis.source for named in read for axis in named.latent_axes]
+    # without latents, more rows than the distribution has are NumPyro's broadcasting
     if not latents:
         return
     # axes that the distribution lacks are missing, too
     sizes = (0,) * (len(elements) - len(site.elements)) + site.elements
     missing = [size for size, known in zip(elements, sizes, strict=True) if size != known]
     raise ValueError(
-        f"Site '{site.name}': the observed value has shape {value.shape}, its distribution "
-        f"{site.elements + site.event}, so that one latent "
-        f"'{latents[0]}' would serve every row. A plate is missing: put '{latents[0]}' and "
-        f"'{site.name}' inside\n"
+        f"Site '{site.name}': the observed value has shape {value.shape}, "
+        f"its distribution {site.elements + site.event}, "
+        f"so that one latent '{latents[0]}' would serve every row. "
+        f"A plate is missing: put '{latents[0]}' and '{site.name}' inside\n"
         f"    with numpyro.plate('rows', {missing[0]}):"
     )
 
@@ -83,13 +84,15 @@ def observation_checks(
     `observed`: which of its coordinates are read (None: all).
     """
     number, event = site.outputs.valid, len(site.event)
+    # what is estimated, or chosen by latents, has no one value to check
     if not site.is_observed or outputs.depends[site.outputs.value] or value.latent_axes:
         return []
     if observed is not None and observed.latent_axes:
         raise ValueError(
-            f"Site '{site.name}': which coordinates are observed depends on latent "
-            f"'{observed.latent_axes[0].source}'. It must be known: pass "
-            "observed=~jnp.isnan(x), or write what may be missing under which latent as "
+            f"Site '{site.name}': which coordinates are observed depends on "
+            f"latent '{observed.latent_axes[0].source}'. "
+            "It must be known: pass observed=~jnp.isnan(x), "
+            "or write what may be missing under which latent as "
             "emjax.distributions.Select(z, [...])."
         )
     wrong = []
@@ -99,6 +102,7 @@ def observation_checks(
             nan = jnp.logical_and(nan, without_rows(observed).array)
         nan = evaluate(lambda a: a.any(axis=tuple(range(a.ndim - event, a.ndim))), nan)
         wrong.append(("nan", Named(nan, value.shape[: len(value.shape) - event])))
+    # where parameters or latents decide, a value is impossible under some of them, not wrong
     if number is not None and outputs.possible(site, len(outputs.values[number].shape)) is None:
         valid = without_rows(outputs.values[number])
         wrong.append(("support", replace(valid, array=evaluate(jnp.logical_not, valid.array))))

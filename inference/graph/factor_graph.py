@@ -70,6 +70,7 @@ class FactorGraph:
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters, in the order in which the graph takes them."""
+        # sorted, as the traced program takes them
         return tuple(sorted(self.parameters))
 
     @property

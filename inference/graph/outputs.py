@@ -62,6 +62,7 @@ def needed_outputs(program: Program, depends: Sequence[frozenset[str]]) -> set[i
         needed.update(outputs.args[name] for name in arguments if name in outputs.args)
         needed.update([outputs.value, outputs.valid, outputs.multiplicity, *outputs.masks])
         needed.update([outputs.gate, outputs.unchosen])
+        # else the program's own density is not read, and drops out of the trace
         if family is None:
             needed.add(outputs.log_prob)
     return needed - {None}
@@ -159,6 +160,7 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     program = outputs.program
     read: dict[str, set[str]] = {}
     for site in program.sites:
+        # several sites may have one name: components of a `Select`, stretches of a scan
         read.setdefault(site.name, set()).update(outputs.sources(site))
     # what no observation depends on teaches nothing
     needed = _reached({site.name for site in program.sites if site.is_observed}, read)

@@ -133,6 +133,7 @@ def log_density(
     table = replace(table, shape=elements)
     if possible is not None:
         table = lift(lambda t, p: jnp.where(p, t, LOG_ZERO), [table, possible], elements)
+    # the mask last: what does not count may be impossible
     if mask is not None:
         table = lift(lambda t, m: jnp.where(m, t, 0), [table, mask], elements)
     return table

@@ -158,6 +158,7 @@ class TermBuilder:
 
         They are summed once, as they are `formed` here, or in every step.
         """
+        # each element's own missing coordinates are integrated out before anything is summed
         if read.is_incomplete:
             dims = [[] for _ in formed]
         else:

@@ -22,6 +22,7 @@ def ascend(
 
     A step that would go down is halved, or not taken.
     """
+    # L-BFGS searches along its step by `value_fn`; others take no such arguments
     extended = optax.with_extra_args_support(solver)
 
     def loss(x):
@@ -52,6 +53,7 @@ def _shortened(loss, x, change, value, halvings: int = 30):
 
     def is_worse(carry):
         k, _, candidate = carry
+        # true of NaN, too
         return ~(candidate <= value) & (k < halvings)
 
     def halve(carry):

@@ -61,6 +61,7 @@ def asked_for(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], 
 
 def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) -> Maximizer:
     def init(params):
+        # the optimizer's state is of the coordinates in which it steps
         bijection = biject_to(graph.parameters[name].constraint)
         return optimizer.init(jnp.ravel(bijection.inv(params[name])))
 

@@ -44,11 +44,13 @@ def signature(args: tuple, kwargs: Mapping[str, Any], concrete: bool = False) ->
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
     described = tuple(_described(leaf, concrete) for leaf in leaves)
+    # double precision may be switched on between two runs
     return concrete, tree, described, jnp.result_type(float)
 
 
 def _described(leaf: Any, concrete: bool) -> tuple:
     if not isinstance(leaf, np.ndarray | jax.Array):
+        # 1, 1.0 and True are equal and hash alike, but are not traced alike
         return type(leaf), _hashable(leaf)
     content = None
     if concrete:

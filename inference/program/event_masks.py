@@ -23,6 +23,7 @@ def check_event_mask(msg: dict[str, Any]) -> None:
     if not msg["name"].endswith("_observed") or fn.event_dim == 0:
         return
     masks = [mask for mask, _ in layers_of(fn).masks if mask is not True]
+    # a mask of events has the shape of the batch, one of coordinates that of the value
     if any(jnp.shape(mask) == shape for mask in masks):
         raise ValueError(_message(msg["name"].removesuffix("_observed"), shape, fn.event_shape))
 

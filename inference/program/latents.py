@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 from jax.extend.core import Primitive
 
 latent_p = Primitive("latent")
+# no rule to evaluate it: a trace holds the symbol, which is opened before anything runs
 latent_p.def_abstract_eval(lambda *, name, shape, dtype: jax.core.ShapedArray(shape, dtype))
 
 
@@ -61,12 +62,12 @@ def latent_of(name: str, fn: Any, plates: tuple[str, ...]) -> Latent:
         NotImplementedError,
         ValueError,
     ) as error:
+        # as users write it: NumPyro's dist.Binomial makes a BinomialProbs or a BinomialLogits
         kind = type(core).__name__.removesuffix("Probs").removesuffix("Logits")
         raise ValueError(
-            f"The support of latent site '{name}' must be the same for all its elements and known "
-            "beforehand, not computed from data or "
-            f"parameters. Pass its bounds as Python numbers: numpyro.sample('{name}', "
-            f"dist.{kind}(10, ...))."
+            f"The support of latent site '{name}' must be the same for all its elements "
+            "and known beforehand, not computed from data or parameters. "
+            f"Pass its bounds as Python numbers: numpyro.sample('{name}', dist.{kind}(10, ...))."
         ) from error
     # all elements have the same support: the batch axes are units
     support = support.reshape(support.shape[:1] + tuple(core.event_shape))
@@ -82,6 +83,7 @@ def _support(core: Any) -> np.ndarray:
         # nothing is compiled to count to ten
         values = np.arange(low, high + 1, dtype=jnp.result_type(int))
         return values.reshape((-1,) + (1,) * len(core.batch_shape))
+    # programs run while they are traced, where NumPyro's `arange` would give a tracer
     with jax.ensure_compile_time_eval():
         return np.asarray(core.enumerate_support(expand=False))
 
@@ -90,8 +92,8 @@ def _unbounded(name: str, core: Any, fn: Any, plates: tuple[str, ...]) -> Unboun
     kind = type(core).__name__
     example = "dist.Poisson(rate)" if "Poisson" in kind else f"dist.{kind}(...)"
     message = (
-        f"Site '{name}' is latent and {kind}: its support has no end, and EM sums over every "
-        "value. Either\n"
+        f"Site '{name}' is latent and {kind}: its support has no end, "
+        "and EM sums over every value. Either\n"
         f"  - observe it:            numpyro.sample('{name}', ..., obs=value), or\n"
         f"  - bound its support:     numpyro.sample('{name}', "
         f"dist.Categorical(logits={example}.log_prob(jnp.arange(50))))."

@@ -66,6 +66,7 @@ class SiteMessenger(Messenger, abc.ABC):
             self._unobserved(msg)
         else:
             is_array = isinstance(msg["value"], np.ndarray | jax.Array)
+            # NumPyro takes numbers and lists; what follows asks for a shape and a dtype
             msg["value"] = msg["value"] if is_array else jnp.asarray(msg["value"])
             check_event_mask(msg)
         self.named.add(name)

@@ -134,6 +134,7 @@ class Record:
             yield self._site(outputs, select)
             return
         unchosen = (select.index < 0) | (select.index >= len(select.components))
+        # that none is chosen is checked once, with the first component
         for number, component in enumerate(select.components):
             gate = select.index == number
             yield self._site(outputs, component, gate, unchosen if number == 0 else None)
@@ -148,6 +149,7 @@ class Record:
         _, outer_masks, declared = layers_of(self.fn)
         core, inner_masks, inside = layers_of(distribution)
         batch = tuple(self.fn.batch_shape) + tuple(self.fn.event_shape)[:declared]
+        # a mask has no axes for what `to_event` declared inside of it: they are added as unit axes
         masks = [(mask, declared + inside - depth) for mask, depth in outer_masks]
         masks += [(mask, inside - depth) for mask, depth in inner_masks]
 
@@ -199,6 +201,7 @@ def _feasible(core: Any, value: Any, masks: Sequence[tuple[Any, int]]) -> Any:
 def _log_prob(core: Any, value: Any) -> Any:
     try:
         return core.log_prob(value)
+    # also where shapes do not broadcast: `elements_of` then says of which site
     except (*NOT_THERE, ValueError):
         return None
 

@@ -64,6 +64,7 @@ class ScannedSite:
         """Return an array over (time, batch) as one over the elements of the site."""
         array, rank = jnp.asarray(array), 1 + len(self.batch)
         array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+        # of length 1, it is the same at all steps, and nothing is cut
         if array.shape[0] == self.length:
             stop = self.start + self.site.elements[0]
             array = jax.lax.slice_in_dim(array, self.start, stop)
@@ -89,6 +90,7 @@ def scan_messages(scan: Scan, records: Sequence[Any]) -> dict[str, dict]:
 
     messages = {}
     for name, batch in batches.items():
+        # handlers see the shape of all steps; the message itself adds nothing to the density
         fn = dist.Unit(jnp.zeros((scan.length, *batch)))
         messages[name] = {
             "type": "sample",

@@ -89,6 +89,7 @@ class Scan:
     def last_carry(self) -> list:
         """Return the carry after the last step."""
         after = self.length, self.length + 1
+        # what the last step leaves is what one more step would receive
         random = self._incoming(max(self.kinds.order.values(), default=0), *after)
         leaves = []
         for leaf in range(self.step.num_carry):
@@ -178,6 +179,7 @@ class Scan:
                 each[number] = _between(self.known[leaf], start, stop)
             else:
                 each[number] = random[leaf]
+        # constant leaves are not mapped over: what is computed of them alone is computed once
         return jax.vmap(lambda inputs: function(inputs | same))(each)
 
     def _part(self, outputs: Sequence[int]) -> tuple[Callable, list[int]]:
@@ -189,6 +191,7 @@ class Scan:
         is_output = [number in outputs for number in range(len(closed.jaxpr.outvars))]
         jaxpr, is_needed = pe.dce_jaxpr(closed.jaxpr, is_output)
         needed = [number for number, needs in enumerate(is_needed) if needs]
+        # of a pruned jaxpr, outputs are in the order of the step, not in the one asked for
         place = {output: i for i, output in enumerate(sorted(outputs))}
 
         def function(inputs: Mapping[int, Any]) -> list:
@@ -211,12 +214,14 @@ class Scan:
         def body(carry, taken):
             time, xs = taken
             moving = {first + leaf: value for leaf, value in zip(leaves, carry, strict=True)}
+            # what a step receives is kept, not what it leaves
             return function({0: time, **dict(enumerate(xs, 1)), **constant, **moving}), carry
 
         start = [self.init[leaf] for leaf in leaves]
         steps = jnp.arange(self.length), list(self.xs)
         last, received = jax.lax.scan(body, start, steps)
         return {
+            # finite leaves came along to be read: `Scan.of` computes them side by side
             leaf: jnp.concatenate([values, after[None]])
             for leaf, values, after in zip(leaves, received, last, strict=True)
             if leaf in self.kinds.recursive

@@ -34,6 +34,7 @@ class Starter(SiteMessenger):
         super().__init__(fn, length)
 
     def param(self, msg: dict[str, Any]) -> None:
+        # a value this early is a handler's: the program gives its own when the statement runs
         if msg["value"] is not None and msg["name"] not in self.starts:
             self.fixed.add(msg["name"])
 
@@ -42,6 +43,7 @@ class Starter(SiteMessenger):
 
     def continuous(self, msg: dict[str, Any]) -> None:
         name, fn = msg["name"], msg["fn"]
+        # `seed` is around this handler, and has not given the statement its key yet
         msg["kwargs"]["rng_key"] = numpyro.prng_key()
         if self.length is None:
             msg["value"] = start = as_float(self.init(msg))
@@ -75,6 +77,7 @@ class Starter(SiteMessenger):
         stack = msg["kwargs"]["substitute_stack"]
         inner = Starter(conditioned(f, stack, length, 0), self.init, length)
         first = jax.tree.map(lambda x: jnp.asarray(x)[0], xs)
+        # a run for the step's parameters alone: other handlers see NumPyro's run of all steps
         with block():
             seeded: Any = seed(inner, numpyro.prng_key())
             after, _ = seeded(init, first)

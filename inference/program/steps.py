@@ -117,6 +117,7 @@ class CarryKinds:
         Errors: `ValueError` for a leaf that accumulates latents over all steps.
         """
         reads = [
+            # constant leaves are known before the first step: no step hands anything on by them
             frozenset() if leaf in step.constant else step.reads[leaf] - step.constant
             for leaf in range(step.num_carry)
         ]
@@ -137,6 +138,7 @@ class CarryKinds:
         finite: list[int] = []
         # in the order of dependence: a leaf is settled once all that it reads are
         waiting = set(range(step.num_carry)) - step.constant - recursive
+        # it ends: among leaves that do not depend on themselves there is no cycle
         while waiting:
             for leaf in sorted(leaf for leaf in waiting if not reads[leaf] & waiting):
                 waiting.remove(leaf)

@@ -113,6 +113,7 @@ def initial_values(
             seed(starter, rng_key)(*args, **kwargs)
         state["parameters"] = parameters = starter.parameters
         constraints = [parameter.constraint for parameter in parameters.values()]
+        # bounds that the program computes are tracers, which leave the trace as outputs
         bounds = [leaf for leaf in jax.tree.leaves(constraints) if _is_traced(leaf)]
         return {name: starter.starts[name] for name in parameters}, bounds
 
@@ -155,6 +156,7 @@ def _with_known_constraints(
         raise DependsOnData
     is_bound = [i >= num_values for i in range(len(closed.jaxpr.outvars))]
     jaxpr, is_read = pe.dce_jaxpr(closed.jaxpr, is_bound)
+    # data are constants by now: the one input left is the key, so that the bound is drawn
     if any(is_read):
         names = [
             f"'{name}'"

@@ -70,6 +70,7 @@ def squarem() -> Accelerator:
         start, residual, limit = state["start"], state["residual"], state["limit"]
         v = image - u - residual
         length, curvature = jnp.linalg.norm(residual), jnp.linalg.norm(v)
+        # at a fixed point the residual no longer changes, and there is no curvature to divide by
         step = jnp.clip(length / jnp.where(curvature > 0, curvature, 1), 1, limit)
         point = start + 2 * step * residual + step**2 * v
         binds = is_second & (step == limit)
@@ -86,6 +87,7 @@ def squarem() -> Accelerator:
         return {
             **state,
             "phase": jnp.zeros((), jnp.int32),
+            # a step of 1 is EM's own second step: a shorter one would fall behind it
             "limit": jnp.maximum(state["step"] / LIMIT_FACTOR, 1),
         }
 
@@ -102,6 +104,7 @@ def anderson() -> Accelerator:
     """
 
     def init(u):
+        # more differences than coordinates would not determine the mixture
         rows = jnp.zeros((min(WINDOW, u.size) + 1, u.size), u.dtype)
         return {"u": rows, "residual": rows, "count": jnp.zeros((), jnp.int32)}
 
@@ -125,6 +128,7 @@ def anderson() -> Accelerator:
         return after, point, count > 0
 
     def rejected(state):
+        # the differences led astray: a new window begins
         return {**state, "count": jnp.zeros((), jnp.int32)}
 
     return Accelerator(init, propose, rejected)

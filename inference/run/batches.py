@@ -33,6 +33,7 @@ def in_batches(function: Callable, inputs: Any, size: int) -> Any:
     There is one compilation, whatever their number.
     """
     number = len(jax.tree.leaves(inputs)[0])
+    # few runs are not filled up to a whole batch
     size = min(size, number)
     num_batches = -(-number // size)
     num_missing = num_batches * size - number

@@ -95,6 +95,7 @@ class Bound:
         `floor`: the least multiplicity that a row is given.
         """
         constants = self.compiled.prepare(self.data, floor)
+        # under the user's own `jit` or `grad` there are no values to check
         if not validation.is_traced(constants):
             validation.check_data(self.compiled.graph, self.compiled.violations(constants))
         return constants
@@ -145,6 +146,7 @@ class Bound:
         num_steps = min(settings.short_steps or all_steps, all_steps)
         starts, ends, variances = compiled.short_runs(keys, self.data, given, num_steps)
         restarts = self._restarts(ends, variances)
+        # it ends: each turn marks one more start, and a best one that is marked is returned
         while True:
             best = restarts.best
             params, at = _of_run(starts, best), _of_run(ends, best)
@@ -159,6 +161,7 @@ class Bound:
 
     def _with_progress(self, at: LoopState, constants, stop_at: int) -> LoopState:
         """Return where the loop stands after `stop_at` steps, or at its end; a bar shows it."""
+        # whoever shows no bar does not wait for the import
         from tqdm.auto import tqdm
 
         with tqdm(total=self.compiler.settings.max_steps, desc="EM", unit="step") as bar:
@@ -175,6 +178,7 @@ class Bound:
         Errors: `ValueError` for data or a start that the program excludes.
         """
         compiled, at = self.compiled, jax.device_get(end.at)
+        # first, since a start may be computed from the data
         validation.check_data(compiled.graph, start.violations)
         params = self.checked(start.params)
         validation.check_start(
@@ -210,6 +214,7 @@ class Bound:
         last = ends.num_steps - (ends.status < 0)
         at_last = np.maximum(last, 0)[:, None]
         objective = np.take_along_axis(np.asarray(ends.objective), at_last, 1)[:, 0]
+        # at −∞ the program excludes the start: nothing has collapsed
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
         degenerate |= self.compiled.watch.is_collapsed(variances)
         status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)
@@ -231,6 +236,7 @@ class Bound:
         """Return the most probable joint assignment of all latents; see `EM.decode`."""
         latents = self.compiled.graph.latents
         values = {}
+        # at temperature zero all probability is at the mode
         for name, is_mode in self._posterior(params, 0.0).items():
             values[name] = jnp.asarray(latents[name].support)[jnp.argmax(is_mode, -1)]
         return values

@@ -107,8 +107,10 @@ class Compiler:
                 program = self._program(arrays_traced, args, kwargs, concrete=False)
                 return program, split_arguments(args, kwargs)[0], False
             except LOOKS_AT_VALUES as error:
+                # what the user's own `jit` traces has no values, so that it cannot be made constant
                 if validation.is_traced((args, kwargs)):
                     raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+                # the next call of such shapes does not try again
                 self._looks_at_values.add(arrays_traced)
         # no second look at the set: an argument without a hash (a `set`) never equals itself
         try:

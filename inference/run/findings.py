@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpyro.distributions.constraints import Constraint
 
+# indices that a sentence lists: a large table may reach the boundary at thousands
 SHOWN = 3
 
 
@@ -46,6 +47,7 @@ class Finding:
 
 def plain(family: str) -> str:
     """Return a distribution's name as users write it."""
+    # NumPyro's classes say the parametrization, too: BernoulliProbs, BernoulliLogits
     return family.removesuffix("Probs").removesuffix("Logits")
 
 
@@ -62,6 +64,7 @@ def _declared_missing(site: str, family: str) -> str:
     """Return how a program says that values of a site are missing."""
     if family == "PartiallyObserved":
         return "Its `observed` says that this coordinate is observed: pass observed=~jnp.isnan(x)."
+    # NumPyro's masks are of whole events, and here one coordinate may be missing
     if family == "MultivariateNormal":
         return (
             "Missing coordinates are declared where the normal is:\n"
@@ -190,7 +193,9 @@ def many_values(parameter: str, size: int, site: str) -> Finding:
 
 # ── the end of a run ──────────────────────────────────────────────────────────────────────────────
 
+# the remedy of a collapsed scale, and of the infinite objective that it may end in
 FLOOR = "state a floor (constraints.greater_than(...))"
+# by the names of `loop.Status`, which cannot be imported: `loop` imports this file
 WHY_IT_STOPPED = {
     "CONVERGED": "converged: the objective's last increase was within tol",
     "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
@@ -229,6 +234,7 @@ def not_a_number(parameter: str) -> Finding:
 
 def dead(latent: str, value: Any, parameters: Sequence[str], probability: float) -> Finding:
     """Return that no parameter gives a value of a latent any probability."""
+    # several, where the first step of a scan and the others have tables of their own
     names = ", ".join(f"'{name}'" for name in parameters)
     gives = "gives" if len(parameters) == 1 else "give"
     return Finding(
@@ -243,6 +249,7 @@ def dead(latent: str, value: Any, parameters: Sequence[str], probability: float)
 
 def at_boundary(parameter: str, has_reached: np.ndarray) -> Finding:
     """Return that entries of a parameter have reached the boundary. `has_reached`: which ones."""
+    # a single number has no index to show
     where = "its value"
     if has_reached.ndim:
         indices = [str(tuple(map(int, index))) for index in np.argwhere(has_reached)]

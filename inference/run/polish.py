@@ -38,6 +38,7 @@ def polished(
         return log_partition_of(graph, graph.arrays({**params, **back(vector)}, constants))
 
     end = POLISHERS[method](objective, start)
+    # false of NaN, too
     is_better = objective(end) >= objective(start)
     climbed = {name: jnp.where(is_better, v, params[name]) for name, v in back(end).items()}
     return {**params, **climbed}

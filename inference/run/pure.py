@@ -106,6 +106,7 @@ class PureProgram:
             return {name: jnp.where(is_given[name], values[name], params[name]) for name in values}
 
         def completed():
+            # given values go in before the draw, which reads them, and after it, which may set all
             own = with_given(self.initial_values(rng_key, data))
             return with_given(self._drawn(rng_key, own, constants, number))
 
@@ -125,6 +126,7 @@ class PureProgram:
         settings = self.settings
         strategy = settings.init if isinstance(settings.init, str) else None
         if strategy is None:
+            # starts that do not differ would all end alike
             are_different = settings.init is not None or self.is_random
             if settings.num_restarts == 1 or are_different or not self.graph.latents:
                 return own
@@ -132,6 +134,7 @@ class PureProgram:
         name_of_strategy = strategy or ("k-means++" if has_locations else "responsibilities")
         draw = START_STRATEGIES[name_of_strategy]
         drawn = draw(self.graph, self.maximizers, rng_key, own, constants)
+        # a strategy draws whatever it can; what the user holds stays as it is
         is_own = (strategy is None) & (number == 0)
         return {
             name: jnp.where(is_own | (name in settings.fixed), own[name], value)
@@ -144,6 +147,7 @@ class PureProgram:
         Source: Ueda & Nakano (1998), Neural Networks 11(2).
         """
         temperatures = jnp.asarray(self.settings.annealing, jnp.result_type(float))
+        # a scan of no steps would be compiled all the same
         if not temperatures.size:
             return params
 
@@ -204,7 +208,9 @@ class PureProgram:
         again = replace(
             plain.start(params), objective=at.objective, step=at.step + 1, reported=at.reported
         )
+        # after the last step there is room for two more: the polish, and EM's own that confirms it
         again = plain.advance(again, constants, max_steps + 3, limit=max_steps + 2)
+        # a polish that EM cannot go on from is not taken
         failed = has_failed(at.status) | has_failed(again.status)
         return jax.tree.map(lambda before, after: jnp.where(failed, before, after), at, again)
 
@@ -224,6 +230,7 @@ class PureProgram:
 
         numbered_keys = (keys, jnp.arange(len(keys)))
         starts, ends = in_batches(short_run, numbered_keys, batch_size(self.graph))
+        # of the data alone: one computation serves all runs
         spreads = self.watch.spreads(constants)
         return starts, ends, jax.vmap(self.watch.variances, (0, None))(ends.reported, spreads)
 

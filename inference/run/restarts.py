@@ -57,6 +57,7 @@ class Restarts(eqx.Module):
         One fails that is degenerate, or whose objective decreased.
         """
         is_good = ~(self.degenerate | has_failed(self.status))
+        # NaN would be sorted above all numbers
         height = np.where(np.isnan(self.objective), -np.inf, self.objective)
         # the last key counts first: good ones come last, and of these the highest
         return int(np.lexsort((height, is_good))[-1])
@@ -90,6 +91,7 @@ class Restarts(eqx.Module):
 
     def _is_one_optimum(self, first: int, second: int, tolerance: float) -> bool:
         """Whether two starts came to one optimum, the first no lower than the second."""
+        # a height without a maximum tells nothing: degenerate starts are together
         if self.degenerate[first] or self.degenerate[second]:
             return bool(self.degenerate[first] and self.degenerate[second])
         apart = self.objective[first] - self.objective[second]

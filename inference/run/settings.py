@@ -19,6 +19,7 @@ CHOICES = {
     "stop": ("gain", "aitken"),
     "polish": (None, *POLISHERS),
 }
+# no step at all is a run, too: it evaluates the start
 LEAST = {"max_steps": 0, "num_restarts": 1, "short_steps": 1}
 
 
@@ -46,6 +47,7 @@ class Settings:
         self._check_names()
         self._check_choices()
         self._check_annealing()
+        # last: it reads settings that the checks before have found valid
         self._check_combinations()
 
     # ── what they say ─────────────────────────────────────────────────────────────────────────────
@@ -65,6 +67,7 @@ class Settings:
     @property
     def strategy(self) -> Callable:
         """How sample sites start, by NumPyro."""
+        # a strategy of ours goes on from the program's own start
         if self.init is None or isinstance(self.init, str):
             return init_to_sample
         return self.init
@@ -77,6 +80,7 @@ class Settings:
                 f"e_step must be 'soft', 'hard' or a temperature (0 is hard, 1 is soft), not "
                 f"{self.e_step!r}."
             )
+        # `not >=`, since NaN is to be refused, too
         if not _is_number(self.tol) or not self.tol >= 0:
             raise ValueError(f"tol must be a number of at least 0, not {self.tol!r}.")
         for name, least in LEAST.items():
@@ -92,6 +96,7 @@ class Settings:
             raise ValueError(
                 f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}."
             )
+        # a string is a collection as well, of its letters
         if isinstance(self.fixed, str) or not all(isinstance(name, str) for name in self.fixed):
             raise ValueError(
                 f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
@@ -118,6 +123,7 @@ class Settings:
         try:
             temperatures = np.asarray(self.annealing, float)
         except (TypeError, ValueError):
+            # what is no list of numbers is refused by the same sentence
             temperatures = np.full((1, 1), np.nan)
         if temperatures.ndim != 1 or not ((temperatures > 0) & (temperatures < np.inf)).all():
             raise ValueError(
@@ -144,6 +150,7 @@ def _is_number(value) -> bool:
 
 
 def _is_whole_number(value) -> bool:
+    # True is an integer to Python, and here a mistake
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

@@ -44,6 +44,7 @@ def is_traced(values: Any) -> bool:
 
 def violations(graph: FactorGraph, constants: Sequence) -> list[tuple[Array, Array]]:
     """Return, for each check, how many entries fail it and the first one that does."""
+    # the checks read data alone: any parameters do
     ones = {name: jnp.ones(p.shape, p.dtype) for name, p in graph.parameters.items()}
     arrays = graph.arrays(ones, constants)
     counts = []
@@ -95,6 +96,7 @@ def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[st
             "with every parameter."
         )
     checked = {name: _as_array(graph.parameters[name], value) for name, value in given.items()}
+    # under `jit` or `grad` only names and shapes can be checked
     if is_traced(checked):
         return checked
     for name, value in checked.items():
@@ -158,6 +160,7 @@ def _violation(
     is_nan = np.isnan(value)
     if is_nan.any():
         return findings.nan_value(what, site, _first(is_nan), remedy)
+    # two mistakes that the constraint does not tell apart, each with its own remedy
     if type(constraint) is type(constraints.simplex):
         return _improbable(what, site, np.asarray(as_float(value)))
     is_valid = np.asarray(constraint(value))
@@ -254,6 +257,7 @@ def check_start(
     objective and the `inspection` at params; `inspected(params)`, `best(params)`: the compiled
     `inspection` and `most_favorable`.
     """
+    # first: a bad argument may be why the likelihood is zero
     for term, arguments in zip(graph.terms, tables["arguments"], strict=True):
         for name, array in arguments.items():
             constraint = term.site.arg_constraints.get(name)
@@ -346,6 +350,7 @@ def _rows_by_value(graph: FactorGraph, tables: Mapping, name: str) -> list[np.nd
     """Return the natural-parameter tables that a latent chooses from, each (value, …)."""
     rows = []
     for term, arrays in zip(graph.terms, tables["naturals"], strict=True):
+        # unequal probabilities alone do not part values that say the same of the data
         if term.site.is_latent and term.site.name == name:
             continue
         for axes, array in zip(term.natural_axes, arrays, strict=True):

@@ -108,6 +108,7 @@ def _may_look_up(term: Term) -> bool:
     """Whether a term is of data about a location that latents choose."""
     if not term.site.is_observed or term.family is None or not term.family.centered:
         return False
+    # a value that latents choose is no point: it is not the same under all of them
     is_chosen = bool(term.arguments[term.family.centered].latent_axes) or term.gate is not None
     return is_chosen and not term.value.latent_axes
 
@@ -132,6 +133,7 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LocationTerm | str:
         return "its latents cross each other"
     num_elements = math.prod(view.graph.latents[sample.source].shape)
     num_values = math.prod(axis.size for axis in axes)
+    # each value is to get an element of its own
     if num_elements < num_values:
         return f"latent '{sample.source}' has {num_elements} elements for {num_values} values"
     order = (*axes, *table.row_axes)
@@ -181,6 +183,7 @@ def _entries_set(view: WiringView, table: Named) -> tuple[np.ndarray, str]:
 def _together(graph: FactorGraph, looked_up: Sequence[LocationTerm]) -> Locations | None:
     """Return locations that the same latents choose between, side by side."""
     cells = np.concatenate([of_term.cells for of_term in looked_up], axis=1)
+    # what all values read alike is no choice between them
     is_chosen = (cells != cells[:1]).any(0)
     if not is_chosen.any():
         return None
@@ -213,6 +216,7 @@ def _groups(
     for of_term, features_of_term in zip(looked_up, features, strict=True):
         term = graph.terms[of_term.term]
         has_row_axes = bool(term.arguments[term.family.centered].row_axes)
+        # rows that data pick are not known yet, and neither are their groups
         if has_row_axes or not isinstance(of_term.sample.index, Affine):
             return one_group
         sample = sample_numbers(of_term.sample, term)
@@ -250,6 +254,7 @@ def _connected(
             break
         of_feature = after
     names, of_feature = np.unique(of_feature, return_inverse=True)
+    # a sample that reads no feature is beyond the last name: any group will do
     return of_feature, np.minimum(np.searchsorted(names, of_sample), len(names) - 1)
 
 

@@ -62,6 +62,7 @@ def points_of(locations: Locations, graph: FactorGraph, arrays: Sequence) -> Poi
     is_seen = (total > 0).reshape(shape)
     multiplicity = jnp.asarray(filled(graph.multiplicities[locations.latent], arrays).array)
     multiplicity = jnp.broadcast_to(multiplicity, latent.shape).reshape(-1)
+    # an element without a datum has no point, and must not become a seed
     multiplicity = jnp.where(is_seen.any(-1), multiplicity, 0)
     return _completed(jnp.where(is_seen, mean.reshape(shape), 0), is_seen, multiplicity)
 

@@ -54,6 +54,7 @@ def far_apart(
         return jnp.minimum(nearest, squared_distances(number)), number
 
     start = draw(first, weights)
+    # for one cluster no key is left to stack
     if not others:
         return start[None]
     _, numbers = jax.lax.scan(step, squared_distances(start), jnp.stack(others))
@@ -78,6 +79,7 @@ def split(
 
     def step(number, labels):
         values, directions = jnp.linalg.eigh(_scatters(points, weights, labels, num))
+        # clusters that are still to come lie below every eigenvalue, which is at least 0
         worst = jnp.argmax(jnp.where(jnp.arange(num) < number, values[:, -1], -1))
         direction = directions[worst, :, -1]
         # an eigenvector's sign is arbitrary: fixed, so that the split is the same on every machine
@@ -115,6 +117,7 @@ def _scatters(points, weights, labels, num: int):
     def scatter(number):
         return (deviations * jnp.where(labels == number, weights, 0)[:, None]).T @ deviations
 
+    # in turn: side by side they would take memory for cluster × sample × feature
     return jax.lax.map(scatter, jnp.arange(num))
 
 
@@ -125,6 +128,7 @@ def _refitted(points, weights, labels, means, count):
     """
 
     def nearest(means):
+        # without ‖x‖², which no choice among means depends on
         distances = (means**2).sum(-1) - 2 * points @ means.T
         exists = jnp.arange(len(means)) < count
         return jnp.argmin(jnp.where(exists, distances, jnp.inf), axis=-1).astype(labels.dtype)

@@ -218,6 +218,7 @@ def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray) -> A
     given = total[entries].reshape(parameter.shape) / np.maximum(count, 1)
     given = given.astype(value.dtype)
     limits = limits_of(parameter.constraint)
+    # a mean of data may lie outside of what the program allows its location
     given = given if limits is None else limits.clipped(given)
     return jnp.where(count > 0, given, value)
 

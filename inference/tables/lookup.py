@@ -297,8 +297,8 @@ def _check_range(piece: Named, operand: Named, size: int) -> None:
         return
     what = f"An index by {_latents(piece)}" if piece.latent_axes else "An index"
     raise IndexError(
-        f"{what} into {_latents(operand) or 'a table'} takes values from {least} to "
-        f"{largest}, but there are {size} entries. "
+        f"{what} into {_latents(operand) or 'a table'} takes values from {least} to {largest}, "
+        f"but there are {size} entries. "
         "Give the table a row for every value."
     )
 

@@ -51,8 +51,8 @@ def compress(
     data = [np.asarray(array) for array in arrays]
     if not data or any(array.ndim == 0 for array in data):
         raise ValueError(
-            "compress takes one or more arrays whose first axis are the rows: compress(answers), "
-            "compress(x, y)."
+            "compress takes one or more arrays whose first axis are the rows: "
+            "compress(answers), compress(x, y)."
         )
     lengths = [len(array) for array in data] + ([] if weight is None else [np.size(weight)])
     if len(set(lengths)) > 1:
@@ -61,6 +61,7 @@ def compress(
             f"these have {', '.join(map(str, lengths))}."
         )
     _, first, inverse = np.unique(_as_bytes(data), return_index=True, return_inverse=True)
+    # `np.unique` sorts rows by their bytes, an order without a meaning
     order = np.argsort(first)
     rows = np.empty_like(order)
     rows[order] = np.arange(len(order))
@@ -83,6 +84,7 @@ def _as_bytes(arrays) -> np.ndarray:
         columns.append(bytes_of_rows.reshape(len(flat), flat.shape[1] * flat.itemsize))
     joint = np.ascontiguousarray(np.concatenate(columns, axis=1))
     width = joint.shape[1]
+    # rows without columns are all equal
     if width == 0:
         return np.zeros(len(joint), np.uint8)
     return joint.view(np.dtype((np.void, width))).reshape(-1)

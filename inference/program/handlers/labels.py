@@ -21,6 +21,7 @@ from numpyro.primitives import Messenger
 from emjax.program.latents import UnboundedLatent, latent_of
 from emjax.program.statements import has_run, is_scan
 
+# what scikit-learn takes for unlabeled
 UNKNOWN = -1
 
 
@@ -52,6 +53,7 @@ class Label(dist.Distribution):
         # a lookup in a table of labels × values, the first row of which is that of no label
         agrees = np.where(np.eye(self.size) > 0, 0.0, -np.inf)
         agrees = np.concatenate([np.zeros((1, self.size)), agrees])
+        # a label out of range is found as data outside the support: here it needs some row to read
         row = jnp.where(value == UNKNOWN, 0, jnp.clip(value - self.low, 0, self.size - 1) + 1)
         return jnp.asarray(agrees, jnp.result_type(float))[row, self.value - self.low]
 
@@ -91,6 +93,7 @@ class _LabelOrUnknown(constraints.Constraint):
         return (x == UNKNOWN) | ((x >= self.low) & (x < self.low + self.size))
 
     def feasible_like(self, prototype: Any) -> jax.Array:
+        # whatever values the latent has, this label says nothing
         return jnp.full_like(prototype, UNKNOWN)
 
     def tree_flatten(self) -> tuple:
@@ -152,6 +155,7 @@ class Labeled(Messenger):
         msg["args"] = (labeled_step, init, (xs, self.labels), length, reverse)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
+        # a scan's sites come again, stacked: they got their labels within the step
         if msg["type"] != "sample" or has_run(msg) or msg["is_observed"]:
             return
         if msg["fn"].support is not None and msg["fn"].support.is_discrete:
@@ -159,24 +163,26 @@ class Labeled(Messenger):
         if msg["name"] != self.site or self.site not in self.seen:
             return
         fn, shape = msg["fn"], (*self.steps, *jnp.shape(msg["value"]))
+        # its support alone is read, in which plates have no part
         latent = latent_of(self.site, fn, ())
         if isinstance(latent, UnboundedLatent):
             raise ValueError(latent.message)
         low, size = _interval(self.site, latent.support)
+        # the type decides, not the values: evidence may consist of zeros and ones, too
         is_hard = not jnp.issubdtype(jnp.result_type(self.labels), jnp.inexact)
         if self.shape != (shape if is_hard else (*shape, size)):
             raise ValueError(
                 f"Latent '{self.site}' has shape {shape} and {size} values, its labels have shape "
                 f"{self.shape} and dtype {jnp.result_type(self.labels)}. "
-                f"Pass integers of shape {shape}, {UNKNOWN} for unknown, or evidence for each "
-                f"value: floats of shape {(*shape, size)}."
+                f"Pass integers of shape {shape}, {UNKNOWN} for unknown, "
+                f"or evidence for each value: floats of shape {(*shape, size)}."
             )
         if is_hard and low <= UNKNOWN:
             raise ValueError(
-                f"{UNKNOWN} is a value of latent '{self.site}', and means unknown in a label. Pass "
-                "evidence for each value: floats of shape "
-                f"{(*shape, size)}."
+                f"{UNKNOWN} is a value of latent '{self.site}', and means unknown in a label. "
+                f"Pass evidence for each value: floats of shape {(*shape, size)}."
             )
+        # axes that the latent declares by `to_event` are declared of its labels: the same elements
         numpyro.sample(
             f"{self.site}_label",
             (Label if is_hard else SoftLabel)(msg["value"], low, size).to_event(fn.event_dim),
@@ -224,6 +230,7 @@ def labeled(model: Callable, site: str) -> Callable:
     """
 
     def program(labels, *args, **kwargs):
+        # of this call alone: a program may be traced again, and with other arguments
         seen: set = set()
         result = Labeled(model, site, jnp.asarray(labels), seen)(*args, **kwargs)
         if site not in seen:

@@ -47,6 +47,7 @@ class PlateRecorder(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Record the plates of a statement."""
+        # the step runs under `block`: handlers around the scan do not see its statements
         if is_scan(msg):
             step, *others = msg["args"]
             msg["args"] = (PlateRecorder(step, self.seen), *others)
@@ -56,12 +57,14 @@ class PlateRecorder(Messenger):
         is_latent = fn.support is not None and fn.support.is_discrete
         is_data = bool(msg["is_observed"] or is_latent)
         event = len(fn.event_shape)
+        # a plate's axis is counted among the batch axes; those of the event are to its right
         self.seen.axes[msg["name"]] = {frame.dim - event: frame.name for frame in stack}
         for i, frame in enumerate(stack):
             around = frozenset(outer.name for outer in stack[i + 1 :])
             has_data = is_data
             known = self.seen.plates.get(frame.name)
             if known is not None:
+                # several sites may be in it: it is outermost only if it is so for all of them
                 around, has_data = around | known.around, has_data or known.has_data
             self.seen.plates[frame.name] = Plate(frame.name, frame.size, around, has_data)
 
@@ -89,8 +92,8 @@ def plate_named(plates: Mapping[str, Plate], name: str | None) -> Plate:
     if name is not None:
         if name not in plates:
             raise ValueError(
-                f"The program has no plate {name!r} with a sample site in it; its plates (and "
-                f"sizes) are: {listed}."
+                f"The program has no plate {name!r} with a sample site in it; "
+                f"its plates (and sizes) are: {listed}."
             )
         return plates[name]
     outermost = [plate for plate in plates.values() if plate.has_data and not plate.around]
@@ -98,14 +101,12 @@ def plate_named(plates: Mapping[str, Plate], name: str | None) -> Plate:
         return outermost[0]
     if not outermost:
         raise ValueError(
-            "The program has no plate, so that what a sample is remains open. Put its independent "
-            "samples in one: with numpyro.plate('samples', "
-            "len(data)): ..."
+            "The program has no plate, so that what a sample is remains open. "
+            "Put its independent samples in one: with numpyro.plate('samples', len(data)): ..."
         )
     others = " or ".join(repr(plate.name) for plate in outermost[1:])
     raise ValueError(
-        f"The program has several outermost plates: which one's elements are the samples? Pass "
-        f"plate={outermost[0].name!r} (or "
-        f"{others}). Its plates (and sizes) "
-        f"are: {listed}."
+        "The program has several outermost plates: which one's elements are the samples? "
+        f"Pass plate={outermost[0].name!r} (or {others}). "
+        f"Its plates (and sizes) are: {listed}."
     )

@@ -51,9 +51,10 @@ def total_multiplicity(
     if len(set(totals.values())) > 1:
         listed = ", ".join(f"'{name}' {total:g}" for name, total in totals.items())
         raise ValueError(
-            f"The sites of plate '{plate.name}' count different numbers of samples: {listed}. Pass "
-            "num_samples=..."
+            f"The sites of plate '{plate.name}' count different numbers of samples: {listed}. "
+            "Pass num_samples=..."
         )
+    # a plate that holds priors alone has no site that counts
     return next(iter(totals.values()), float(plate.size))
 
 
@@ -63,6 +64,7 @@ def _output(program: Program, number: int, data: list) -> jax.Array:
     jaxpr = rearranged(jaxpr, outvars=[jaxpr.outvars[number]])
     closed = pruned(ClosedJaxpr(jaxpr, program.jaxpr.consts))
     parameters = [program.parameters[name] for name in program.names]
+    # any parameters do: nothing that is left reads them
     zeros = [jnp.zeros(parameter.shape, parameter.dtype) for parameter in parameters]
     (value,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *zeros, *data)
     return value
@@ -126,8 +128,7 @@ def _checked_rows(index: Any, plate: Plate, other: Plate) -> np.ndarray:
     if not is_integer or (index < 0).any() or (index >= plate.size).any():
         raise ValueError(
             f"rows['{other.name}'] must say, for each of the {other.size} elements of that plate, "
-            f"which of the {plate.size} elements of "
-            f"'{plate.name}' it belongs to: whole numbers from 0. It has shape {index.shape} and "
-            f"type {index.dtype}."
+            f"which of the {plate.size} elements of '{plate.name}' it belongs to: "
+            f"whole numbers from 0. It has shape {index.shape} and type {index.dtype}."
         )
     return index

@@ -28,6 +28,7 @@ class Weighted(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Weight a statement."""
+        # the step runs under `block`: handlers around the scan do not see its statements
         if is_scan(msg):
             step, *others = msg["args"]
             msg["args"] = (Weighted(step, self.plate, self.weights, self.seen), *others)
@@ -36,6 +37,7 @@ class Weighted(Messenger):
         for frame in msg["cond_indep_stack"]:
             self.seen[frame.name] = frame.size
             if frame.name == self.plate:
+                # a multiplicity that `handlers.scale` gave stays: weights multiply it
                 along = self._along(frame)
                 msg["scale"] = along if msg["scale"] is None else along * msg["scale"]
 
@@ -43,10 +45,11 @@ class Weighted(Messenger):
         """Return the weights along the plate's axis."""
         if jnp.shape(self.weights) != (frame.size,):
             raise ValueError(
-                f"Plate '{self.plate}' has {frame.size} elements, its weights have shape "
-                f"{jnp.shape(self.weights)}. Pass one weight "
-                "for each element."
+                f"Plate '{self.plate}' has {frame.size} elements, "
+                f"its weights have shape {jnp.shape(self.weights)}. "
+                "Pass one weight for each element."
             )
+        # plates count from the right: unit axes stand for those within this one
         return jnp.reshape(self.weights, (frame.size,) + (1,) * (-frame.dim - 1))
 
 
