@@ -4,6 +4,7 @@ that reaches zero and stays there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ class DegeneracyWatch:
     def spreads(self, constants: Sequence) -> list[Array]:
         """Return the standard deviation of the data that each scale is of; traced.
 
-        Each is of shape (*elements or 1 …, *event).
+        Each is of shape (*elements or 1 …, *event), without the event for scales of one number.
         """
         # spreads depend on the data alone: any parameters do
         ones = {name: jnp.ones(p.shape, p.dtype) for name, p in self.graph.parameters.items()}
@@ -66,7 +67,11 @@ class DegeneracyWatch:
         spreads = []
         for _, use in self.scales:
             term = filled_term(self.graph.terms[use.term], arrays)
-            spreads.append(_pooled(term, use) if term.family.centered is None else _spread(term))
+            spread = _pooled(term, use) if term.family.centered is None else _spread(term)
+            # one number stands for all coordinates of an event: it is held against the widest
+            if not use.conjugacy.event_dim:
+                spread = spread.max(tuple(range(len(term.elements), spread.ndim)))
+            spreads.append(spread)
         return spreads
 
     def variances(self, params: Mapping[str, Any], spreads: Sequence[Array]) -> list[Array]:
@@ -226,17 +231,23 @@ def _spread(term: Term) -> Array:
     """Return the standard deviation of a term's data about their own mean, by coordinate."""
     first, second, count = _moments(term)
     location, rank = term.arguments[term.family.centered], len(term.elements)
+    # a family that is alike in all coordinates keeps one second power, of all of them together
+    coordinates = tuple(range(second.ndim, first.ndim))
+    second = second.reshape(second.shape + (1,) * len(coordinates))
     # elements that share a location are one cloud
     over = [d for d in range(rank) if location.compact[d] == 1]
     if not over:
         # each datum has a location of its own (a regression), and its own value as the origin
         value = jnp.asarray(without_rows(term.value).array, count.dtype)
         data = term.family.transform(jnp.where(count > 0, value, 1))
-        over, first, second = list(range(rank)), count * data, count * data**2
+        over, first, second, coordinates = list(range(rank)), count * data, count * data**2, ()
     moments = jnp.broadcast_arrays(first, second, count)
     first, second, count = (moment.sum(tuple(over), keepdims=True) for moment in moments)
     count = jnp.where(count > 0, count, 1)
-    return jnp.sqrt(jnp.maximum(second / count - (first / count) ** 2, 0))
+    square_of_mean = ((first / count) ** 2).sum(coordinates, keepdims=True)
+    num_coordinates = math.prod(first.shape[d] for d in coordinates)
+    variance = (second / count - square_of_mean) / num_coordinates
+    return jnp.sqrt(jnp.maximum(variance, 0))
 
 
 def _moments(term: Term) -> tuple[Array, Array, Array]:

@@ -220,6 +220,88 @@ def test_a_shape_whose_entries_are_vectors(constraint):
     assert "collapsed" in {finding.kind for finding in collapsed.findings}
 
 
+class Isotropic(dist.Distribution):
+    """A normal vector of independent coordinates of one scale."""
+
+    arg_constraints = {"loc": constraints.real_vector, "scale": constraints.positive}  # noqa: RUF012
+    support = constraints.real_vector
+
+    def __init__(self, loc, scale, *, validate_args=None):
+        self.loc, self.scale = loc, scale
+        batch = jnp.broadcast_shapes(jnp.shape(loc)[:-1], jnp.shape(scale))
+        super().__init__(batch, jnp.shape(loc)[-1:], validate_args=validate_args)
+
+    def log_prob(self, x):
+        return dist.Normal(self.loc, jnp.expand_dims(self.scale, -1)).log_prob(x).sum(-1)
+
+
+def squared_length(vector):
+    return (vector**2).sum(-1)
+
+
+# the location of an isotropic normal: m and ‖m‖² in place of m and m mᵀ
+LOCATION = conjugate.Conjugate(
+    name="isotropic location",
+    features=lambda m, origin: (m - origin, squared_length(m - origin)),
+    maximize=lambda c, m: (
+        m + jnp.where(c[1] != 0, 1, 0)[:, None] * c[0] / jnp.where(c[1] != 0, -2 * c[1], 1)[:, None]
+    ),
+    event_dim=1,
+    solution="expected mean",
+    moved=lambda before, step: (
+        before[0] + step[0],
+        before[1] + 2 * (before[0] * step[0]).sum(-1) + step[1],
+    ),
+)
+DIMENSION = 3
+ISOTROPIC = Family(
+    arguments={"loc": LOCATION, "scale": conjugate.SCALE},
+    naturals=lambda loc, scale: (
+        loc[0] * scale[1][..., None],
+        -0.5 * scale[1],
+        -0.5 * loc[1] * scale[1] - DIMENSION * scale[0],
+    ),
+    statistics=lambda x: (x, squared_length(x), 1.0),
+    base=lambda x: -0.5 * DIMENSION * jnp.log(2 * jnp.pi) * jnp.ones_like(x[..., 0]),
+    event_dims=(1, 0, 0),
+    centered="loc",
+)
+
+
+def test_a_location_that_is_alike_in_all_coordinates():
+    register(Isotropic, ISOTROPIC)
+    x = RNG.normal(size=(60, DIMENSION)) + np.where(np.arange(60)[:, None] < 25, -2.0, 2.0)
+
+    def program(x, start):
+        loc = numpyro.param("loc", jnp.asarray(start))
+        scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.positive)
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.asarray(WEIGHTS)))
+            numpyro.sample("x", Isotropic(loc[z], scale[z]), obs=x)
+
+    start = np.array([[-1.0, 0.0, 0.0], [1.0, 0.5, 0.0]])
+    em = EM(program)
+    assert em.plan(x, start).method("loc") == em.plan(x, start).method("scale") == "closed form"
+    state = em.init(KEY, x, start)
+    loc, scale = start, np.ones(2)
+    for _ in range(3):
+        state, _ = em.update(state, x, start)
+        square = squared_length(x[:, None] - loc)
+        r = responsibilities(-DIMENSION * np.log(scale) - square / (2 * scale**2))
+        loc = r.T @ x / r.sum(0)[:, None]
+        square = squared_length(x[:, None] - loc)
+        scale = np.sqrt((r * square).sum(0) / (DIMENSION * r.sum(0)))
+        np.testing.assert_allclose(state.params["loc"], loc, rtol=1e-10)
+        np.testing.assert_allclose(state.params["scale"], scale, rtol=1e-10)
+    result = em.run(KEY, x, start)
+    assert result.status == 0 and result.findings == ()
+    # the spread that a scale is held against is that of all data, over all coordinates
+    bound = em.on(x, start)
+    (spread,) = bound.compiled.watch.spreads(bound.constants())
+    expected = np.sqrt(squared_length(x - x.mean(0)).mean() / DIMENSION)
+    np.testing.assert_allclose(spread, np.full(spread.shape, expected), rtol=1e-10)
+
+
 class AboutZero(dist.Distribution):
     """A multivariate normal about zero."""
 
