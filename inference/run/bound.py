@@ -38,7 +38,8 @@ KEY_OF_RUN = (
 class Bound:
     """A program compiled for data: what `EM.on(*args, **kwargs)` returns.
 
-    It answers what `EM` answers, of these data: `bound.run(key)`, `bound.posterior(params)`.
+    It answers of these data what `EM` answers, but for `plan` and `diagnose`: `bound.run(key)`,
+    `bound.posterior(params)`.
 
     - `compiler`: the program and its settings.
     - `compiled`: its compiled functions for arguments of these shapes.
@@ -256,8 +257,7 @@ def _of_run(tree, number: int):
 
 
 def one_blas_thread() -> threadpool_limits:
-    """Keep the BLAS library behind JAX's Cholesky factors and solves (OpenBLAS, SciPy's) to one
-    thread while EM runs.
+    """Return a context in which BLAS has one thread: SciPy's OpenBLAS, for JAX's Cholesky factors.
 
     Its threads spin for some 50 ms after each call, on the cores that the next E-step needs: in 64
     dimensions a step takes twice as long.
