@@ -1,0 +1,96 @@
+"""How much is compiled for a fit, for the next ones, and for what is asked of them.
+
+The programs are this file's own: what other tests have compiled of theirs does not count here.
+"""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.contrib.control_flow import scan
+from numpyro.distributions import constraints
+
+import emjax
+from emjax import EM
+from tests.compilations import compilations
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+X = RNG.permutation(np.concatenate([RNG.normal(0, 1, 75), RNG.normal(4, 1, 75)]))
+
+
+def clusters(x):
+    weights = numpyro.param("weights", jnp.array([0.5, 0.5]), constraint=constraints.simplex)
+    loc = numpyro.param("loc", jnp.array([1.0, 3.0]))
+    scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.positive)
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(weights))
+        numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
+
+
+def chain(x):
+    transition = numpyro.param(
+        "transition", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex
+    )
+    loc = numpyro.param("loc", jnp.array([1.0, 3.0]))
+
+    def step(previous, now):
+        z = numpyro.sample("z", dist.Categorical(transition[previous]))
+        numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=now)
+        return z, None
+
+    scan(step, 0, x)
+
+
+def count_of(function):
+    """Return how many compilations a call takes, and what it returns."""
+    with compilations() as count:
+        returned = function()
+    return len(count.compiled), returned
+
+
+@pytest.fixture(scope="module")
+def fit():
+    em = EM(clusters)
+    number, result = count_of(lambda: em.run(KEY, X))
+    return SimpleNamespace(em=em, result=result, compilations=number)
+
+
+def test_a_first_fit_is_one_compilation(fit):
+    assert fit.compilations == 1
+
+
+AFTER_A_FIT = {
+    "the same": lambda fit: fit.em.run(KEY, X),
+    "other values": lambda fit: fit.em.run(jax.random.key(1), X + 1),
+    "another start": lambda fit: fit.em.run(KEY, X, init_params={"loc": np.array([0.0, 4.0])}),
+}
+
+
+@pytest.mark.parametrize("what", AFTER_A_FIT)
+def test_the_next_fit_compiles_nothing(fit, what):
+    assert count_of(lambda: AFTER_A_FIT[what](fit))[0] == 0
+
+
+def test_all_that_is_asked_of_a_fit_is_compiled_once(fit):
+    def ask(data):
+        fit.em.posterior(fit.result, data)
+        fit.em.decode(fit.result, data)
+        fit.em.log_likelihood(fit.result, data)
+        emjax.criteria(fit.em, fit.result, data)
+        emjax.standard_errors(fit.em, fit.result, data)
+        fit.em.diagnose(fit.result, data)
+
+    ask(X)
+    assert count_of(lambda: ask(X + 0.01))[0] == 0
+
+
+def test_a_chain_is_one_compilation_for_each_length():
+    em = EM(chain)
+    first, again, shorter = (count_of(lambda n=n: em.run(KEY, X[:n]))[0] for n in (20, 20, 15))
+    # the first evaluates a primitive as well, which is compiled once in a process
+    assert first <= 2 and again == 0 and shorter == 1
