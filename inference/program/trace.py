@@ -83,6 +83,24 @@ def trace(
     return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The function (random key, data) → the value of each parameter, by name.
+
+    - `jaxpr`: of what it computes.
+    - `tree`: of its values.
+    """
+
+    jaxpr: ClosedJaxpr
+    tree: Any
+
+    def __call__(self, rng_key: Any, data: Any) -> dict[str, Any]:
+        """Return the value of each parameter."""
+        inputs = jax.tree.leaves((rng_key, data))
+        values = jax.core.eval_jaxpr(self.jaxpr.jaxpr, self.jaxpr.consts, *inputs)
+        return jax.tree.unflatten(self.tree, values)
+
+
 class InitialValues(NamedTuple):
     """Where a program's parameters start.
 
@@ -91,7 +109,7 @@ class InitialValues(NamedTuple):
     - `is_random`: whether the start depends on the key.
     """
 
-    start: Callable
+    start: Start
     parameters: dict[str, Parameter]
     is_random: bool
 
@@ -124,15 +142,10 @@ def initial_values(
         parameters = _with_known_constraints(closed, parameters, tree.num_leaves, concrete)
     jaxpr = rearranged(closed.jaxpr, outvars=closed.jaxpr.outvars[: tree.num_leaves])
     closed = pruned(ClosedJaxpr(jaxpr, closed.consts))
-
-    def start(rng_key, data):
-        inputs = jax.tree.leaves((rng_key, data))
-        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *inputs))
-
     # a start that never reads the key is the same for every key
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
-    return InitialValues(start, parameters, is_random)
+    return InitialValues(Start(closed, tree), parameters, is_random)
 
 
 class DependsOnData(Exception):
