@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -37,10 +38,10 @@ def memory() -> str:
     return f"{int(words[0]) / 2**20:.0f} GiB" if words[0].isdigit() else "unknown"
 
 
-def versions() -> str:
+def versions(packages: Iterable[str] = PACKAGES) -> str:
     """Return Python's version and those of the packages that are installed."""
     lines = [f"Python {platform.python_version()}"]
-    for name in PACKAGES:
+    for name in packages:
         try:
             lines.append(f"{name} {version(name)}")
         except PackageNotFoundError:

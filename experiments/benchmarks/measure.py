@@ -9,9 +9,11 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -51,17 +53,28 @@ class Failure(Exception):
 
 
 class Worker:
-    """The process of one implementation in one precision."""
+    """The process of one implementation in one precision.
 
-    def __init__(self, implementation: str, precision: str):
+    - `module`: what it runs; it answers as `worker` does.
+    - `settings`: what it finds in its environment beside ours.
+    """
+
+    def __init__(
+        self,
+        implementation: str,
+        precision: str,
+        module: str = "experiments.benchmarks.worker",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ):
         self.implementation, self.precision = implementation, precision
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, `close` closes it
         environment = os.environ | {
             "JAX_ENABLE_X64": str(int(precision == "float64")),
             "JAX_PLATFORMS": "cpu",
+            **settings,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.benchmarks.worker"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,15 +92,19 @@ def loaded(directory: Path, kind: str, precision: str) -> dict[str, np.ndarray]:
 
 def reset_peak() -> int:
     """Let the peak start at what is held now, where Linux lets us; return that, in bytes."""
-    if "jax" in sys.modules:
-        # copies run in the background
-        sys.modules["jax"].block_until_ready(sys.modules["jax"].live_arrays())
+    settle()
     gc.collect()
     try:
         Path("/proc/self/clear_refs").write_text("5")
         return status("VmRSS")
     except OSError:
         return peak()
+
+
+def settle() -> None:
+    """Wait for what JAX computes and copies in the background."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].block_until_ready(sys.modules["jax"].live_arrays())
 
 
 def peak() -> int:
@@ -116,8 +121,11 @@ def status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
-def main() -> None:
-    """Answer until the parent closes the pipe; whatever libraries print goes to standard error."""
+def serve(kind: Callable) -> None:
+    """Answer until the parent closes the pipe; whatever libraries print goes to standard error.
+
+    `kind(**message)` is what starts; the other verbs are its methods.
+    """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     contestant = None
@@ -126,7 +134,7 @@ def main() -> None:
         verb = message.pop("do")
         try:
             if verb == "start":
-                contestant, reply = Contestant(**message), {}
+                contestant, reply = kind(**message), {}
             else:
                 reply = getattr(contestant, verb)(**message)
         except (LeftOut, ImportError) as reason:
@@ -140,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Contestant)
