@@ -23,9 +23,13 @@ from numpyro.distributions.constraints import Constraint
 
 from emjax.families.limits import entry_constraint, limits_of
 from emjax.numerics.guards import finite_logits, safe_log
-
-# of products of matrices: an accelerator's default drops half the digits of single precision
-EXACT = "highest"
+from emjax.numerics.matrices import (
+    EXACT,
+    inverse_from_cholesky,
+    log_determinant,
+    log_determinant_and_inverse,
+    solved,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +178,11 @@ def _location(coefficients, value):
 def _location_vector(coefficients, value):
     linear, quadratic = coefficients
     curvature = -(quadratic + quadratic.mT)
-    used = jnp.trace(curvature, axis1=-2, axis2=-1) != 0
+    used = (curvature != 0).any((-2, -1), keepdims=True)
     # a singular matrix would give NaN, which its derivative keeps even where it is not taken
-    curvature = jnp.where(used[..., None, None], curvature, jnp.eye(curvature.shape[-1]))
-    step = jnp.linalg.solve(curvature, linear[..., None])[..., 0]
-    return value + jnp.where(used[..., None], step, 0)
+    curvature = jnp.where(used, curvature, jnp.eye(curvature.shape[-1], dtype=curvature.dtype))
+    step = solved(curvature, jnp.where(used[..., 0], linear, 0))
+    return value + step
 
 
 def _covariance(coefficients, value):
@@ -197,7 +201,7 @@ def _from_covariance(coefficients, value, function):
 
 
 def _precision(coefficients, value):
-    return _from_covariance(coefficients, value, jnp.linalg.inv)
+    return _from_covariance(coefficients, value, lambda c: log_determinant_and_inverse(c)[1])
 
 
 def _scale_tril(coefficients, value):
@@ -213,29 +217,16 @@ def _log_odds_features(value, origin=None):
     return jax.nn.log_sigmoid(odds), jax.nn.log_sigmoid(-odds)
 
 
-def _log_determinant(cholesky):
-    return 2 * jnp.log(jnp.diagonal(cholesky, axis1=-2, axis2=-1)).sum(-1)
-
-
-def inverse_from_cholesky(cholesky):
-    """Return (L Lᵀ)⁻¹ for lower-triangular L."""
-    identity = jnp.broadcast_to(jnp.eye(cholesky.shape[-1], dtype=cholesky.dtype), cholesky.shape)
-    # L is solved, not L Lᵀ, whose condition number is the square of its own
-    half = jax.scipy.linalg.solve_triangular(cholesky, identity, lower=True)
-    return jnp.matmul(half.mT, half, precision=EXACT)
-
-
 def _covariance_features(value, origin=None):
-    cholesky = jnp.linalg.cholesky(value)
-    return _log_determinant(cholesky), inverse_from_cholesky(cholesky)
+    return log_determinant_and_inverse(value)
 
 
 def _precision_features(value, origin=None):
-    return -_log_determinant(jnp.linalg.cholesky(value)), value
+    return -log_determinant(jax.lax.linalg.cholesky(value)), value
 
 
 def _scale_tril_features(value, origin=None):
-    return _log_determinant(value), inverse_from_cholesky(value)
+    return log_determinant(value), inverse_from_cholesky(value)
 
 
 def _location_moved(features, steps):

@@ -11,10 +11,10 @@ from emjax.families.conjugate import (
     RATE,
     SIMPLEX,
     UNIT_INTERVAL,
-    inverse_from_cholesky,
 )
 from emjax.families.family import Prior, register
 from emjax.numerics.guards import safe_log
+from emjax.numerics.matrices import inverse_from_cholesky
 
 
 def _beta_constant(concentration1, concentration0):
