@@ -79,7 +79,7 @@ def cells(work: Work, latencies: Latencies) -> list[str]:
 
 def listed(numbers: Iterable[str]) -> str:
     """Return the numbers of several calls; a dash stands for none."""
-    return ", ".join(numbers) or "-"
+    return ", ".join(numbers) or "–"
 
 
 def problems(works: Sequence[Work], latencies: Sequence[Latencies]) -> list[str]:
