@@ -65,6 +65,14 @@ def mixture(x, y, item):
 
 
 @allowed
+def mixture_of_one_covariance(x, y, item):
+    loc = location((K, 2))
+    scale_tril = numpyro.param("L", jnp.eye(2), constraint=constraints.lower_cholesky)
+    with numpyro.plate("n", len(x)):
+        numpyro.sample("x", dist.MultivariateNormal(loc[chosen()], scale_tril=scale_tril), obs=x)
+
+
+@allowed
 def independent_coordinates_masked_and_scaled(x, y, item):
     loc = location((K, 2))
     with numpyro.plate("n", len(x)), handlers.scale(scale=1.0 + y):
