@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.numerics.guards import is_key
+from emjax.program.identity import Unidentified, identity
 
 
 def split_arguments(
@@ -25,7 +24,7 @@ def split_arguments(
     is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves]
     # a rebuilt argument must not keep the data alive
     others = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
-    arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
+    arrays = [_on_device(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
 
     def rebuild(values):
         remaining = iter(values)
@@ -35,6 +34,12 @@ def split_arguments(
         return jax.tree.unflatten(tree, rebuilt)
 
     return arrays, rebuild
+
+
+def _on_device(leaf: Any) -> jax.Array:
+    """Return an argument as JAX's array: a copy, since NumPy's may be changed in place."""
+    # `jnp.asarray` would compile a program for each shape
+    return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf, may_alias=False)
 
 
 def signature(args: tuple, kwargs: Mapping[str, Any], concrete: bool = False) -> tuple:
@@ -48,22 +53,21 @@ def signature(args: tuple, kwargs: Mapping[str, Any], concrete: bool = False) ->
     return concrete, tree, described, jnp.result_type(float)
 
 
-def _described(leaf: Any, concrete: bool) -> tuple:
-    if not isinstance(leaf, np.ndarray | jax.Array):
-        # 1, 1.0 and True are equal and hash alike, but are not traced alike
-        return type(leaf), _hashable(leaf)
-    content = None
-    if concrete:
-        numbers = jax.random.key_data(leaf) if is_key(leaf) else leaf
-        # keys are kept as long as programs are: a digest, so that they keep no copy of the data
-        content = hashlib.sha256(np.asarray(numbers).tobytes()).digest()
-    return tuple(leaf.shape), str(leaf.dtype), content
+def _described(leaf: Any, concrete: bool) -> Hashable:
+    if concrete or not isinstance(leaf, np.ndarray | jax.Array):
+        return _identified(leaf)
+    return tuple(leaf.shape), str(leaf.dtype)
 
 
-def _hashable(leaf: Any) -> Any:
-    """Return what identifies an argument that is no array."""
+def _identified(leaf: Any) -> Hashable:
+    """Return what identifies an argument by its value, if it has one, else by its own `hash`."""
+    try:
+        return identity(leaf)
+    except Unidentified:
+        pass
     try:
         hash(leaf)
     except TypeError:
-        return object()  # it may change: it is never the same
-    return leaf
+        # it may change: it is never the same
+        return object()
+    return type(leaf), leaf

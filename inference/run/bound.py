@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from threadpoolctl import threadpool_limits
@@ -16,9 +15,10 @@ from emjax.numerics.guards import is_random_key
 from emjax.program.arguments import signature
 from emjax.run import validation
 from emjax.run.annotations import Params
+from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram, Compiler
 from emjax.run.loop import EMState, LoopState, Status
-from emjax.run.pure import End, Start
+from emjax.run.pure import End, PureProgram, Start
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
 
@@ -31,6 +31,14 @@ LEAST_MULTIPLICITY = 1e-30
 KEY_OF_RUN = (
     "The first argument is a random key, the model's own arguments follow: "
     "em.run(jax.random.key(0), ...)."
+)
+
+# a run has checks, warnings and findings, which need values
+RUN_WITHIN_JIT = (
+    "`run` cannot be part of a function that JAX traces (jit, grad, vmap, scan): it looks at the "
+    "values of data and parameters, to check them. Call it outside; within, take steps: "
+    "state = em.init(rng_key, ...), then state, objective = em.update(state, ...) in a "
+    "jax.lax.scan."
 )
 
 
@@ -97,7 +105,7 @@ class Bound:
         """
         constants = self.compiled.prepare(self.data, floor)
         # under the user's own `jit` or `grad` there are no values to check
-        if not validation.is_traced(constants):
+        if not is_traced(constants):
             validation.check_data(self.compiled.graph, self.compiled.violations(constants))
         return constants
 
@@ -124,6 +132,8 @@ class Bound:
     def run(self, rng_key: Any, *, init_params: Mapping[str, Any] | None = None) -> EMResult:
         """Run EM to convergence; see `EM.run`."""
         rng_key = checked_key(rng_key)
+        if is_traced((rng_key, self.data, init_params)) or not is_outermost():
+            raise ValueError(RUN_WITHIN_JIT)
         compiled, settings = self.compiled, self.compiler.settings
         some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
         given = compiled.given(some_params)
@@ -143,22 +153,28 @@ class Bound:
         """Run all starts, short or to their end, and the best of them to its end."""
         compiled, settings = self.compiled, self.compiler.settings
         all_steps = settings.max_steps + 1
-        keys = jax.random.split(rng_key, settings.num_restarts)
+        numbers = np.arange(settings.num_restarts)
         num_steps = min(settings.short_steps or all_steps, all_steps)
-        starts, ends, variances = compiled.short_runs(keys, self.data, given, num_steps)
+        starts, ends, variances = compiled.short_runs(rng_key, numbers, self.data, given, num_steps)
         restarts = self._restarts(ends, variances)
         # it ends: each turn marks one more start, and a best one that is marked is returned
         while True:
             best = restarts.best
-            params, at = _of_run(starts, best), _of_run(ends, best)
             if settings.progress_bar:
-                at = self._with_progress(at, compiled.prepare(self.data), all_steps)
-            start, end = compiled.continued(params, at, self.data)
+                ends = self._with_progress_of(ends, best)
+            start, end = compiled.continued(starts, ends, best, self.data)
             result = self._result(start, end)
             if not self._is_degenerate(end) or restarts.degenerate[best]:
                 return replace(result, restarts=restarts)
             # it looked best after the short run only because it was collapsing
             restarts = restarts.with_degenerate(best)
+
+    def _with_progress_of(self, ends: LoopState, number: int) -> LoopState:
+        """Return where several runs stand after one of them has gone on to its end."""
+        constants = self.compiled.prepare(self.data)
+        at = jax.tree.map(lambda leaf: leaf[number], ends)
+        at = self._with_progress(at, constants, self.compiler.settings.max_steps + 1)
+        return jax.tree.map(lambda all_runs, one: all_runs.at[number].set(one), ends, at)
 
     def _with_progress(self, at: LoopState, constants, stop_at: int) -> LoopState:
         """Return where the loop stands after `stop_at` steps, or at its end; a bar shows it."""
@@ -225,35 +241,34 @@ class Bound:
 
     def posterior(self, params: Params) -> dict[str, Array]:
         """Return p(latent | data, params) for every latent; see `EM.posterior`."""
-        return self._posterior(params, self.compiler.settings.temperature)
+        return self.asked(PureProgram.posterior, params, LEAST_MULTIPLICITY)
 
     def pairwise_posterior(self, params: Params) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data, params); see `EM.pairwise_posterior`."""
-        params, constants = self.at(params, LEAST_MULTIPLICITY)
-        temperature = self.compiler.settings.temperature
-        return self.compiled.pairwise_posterior(params, constants, temperature=temperature)
+        return self.asked(PureProgram.pairwise_posterior, params, LEAST_MULTIPLICITY)
 
     def decode(self, params: Params) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents; see `EM.decode`."""
-        latents = self.compiled.graph.latents
-        values = {}
-        # at temperature zero all probability is at the mode
-        for name, is_mode in self._posterior(params, 0.0).items():
-            values[name] = jnp.asarray(latents[name].support)[jnp.argmax(is_mode, -1)]
-        return values
-
-    def _posterior(self, params, temperature: float) -> dict[str, Array]:
-        params, constants = self.at(params, LEAST_MULTIPLICITY)
-        return self.compiled.posterior(params, constants, temperature=temperature)
+        return self.asked(PureProgram.modes, params, LEAST_MULTIPLICITY)
 
     def log_likelihood(self, params: Params) -> Float[Array, ""]:
         """Return log p(data | params) in nats, summed over the data, every latent summed out."""
-        return self.compiled.log_likelihood(*self.at(params))
+        return self.asked(PureProgram.log_likelihood, params)
 
+    def asked(self, question: Callable, params: Params, floor: float = 0.0) -> Any:
+        """Return the answer to a question of the data, which are checked.
 
-def _of_run(tree, number: int):
-    """Return what belongs to one of several runs."""
-    return jax.tree.map(lambda leaf: leaf[number], tree)
+        `question`: a function of (pure program, params, constants) that has a name of its own: it
+        is compiled once.
+        """
+        checked = self.checked(params)
+        if is_traced((checked, self.data)):
+            # data are checked apart from what is differentiated
+            self.constants(floor)
+        answer, violations = self.compiled.asked(question, checked, self.data, floor)
+        if not is_traced(violations):
+            validation.check_data(self.compiled.graph, violations)
+        return answer
 
 
 def one_blas_thread() -> threadpool_limits:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from emjax.program.arguments import signature, split_arguments
+from emjax.program.identity import Unidentified, identity
 from emjax.program.trace import DependsOnData
 from emjax.run import validation
+from emjax.run.compilation import CompiledFunction, is_traced
 from emjax.run.pure import PureProgram
 from emjax.run.settings import Settings
 
@@ -31,43 +35,119 @@ LOOKS_AT_VALUES_MESSAGE = (
 )
 
 
+# Programs whose compiled functions are kept, the ones used last: a few MB each, beside the arrays
+# that a program holds as constants.
+MOST_KEPT = 64
+
+
 class CompiledProgram:
     """The functions of a `PureProgram`, each compiled when it is first called.
 
     `pure` has the same functions as they are, for use within a larger compiled function.
+    `functions`: those compiled already, of all `EM`s that share the program; the numbers among
+    their settings are arguments.
     """
 
-    def __init__(self, pure: PureProgram):
-        self.pure = pure
+    def __init__(self, pure: PureProgram, functions: dict[Hashable, CompiledFunction]):
+        self.pure, self._functions = pure, functions
         self.graph, self.maximizers, self.watch = pure.graph, pure.maximizers, pure.watch
-        self._functions: dict[Hashable, Callable] = {}
-        graph = pure.graph
-        self.prepare = jax.jit(graph.prepare)
-        self.initial = jax.jit(pure.initial)
-        self.update = jax.jit(pure.update)
-        self.start = jax.jit(pure.start)
-        self.advance = jax.jit(pure.loop.advance)
-        self.end = jax.jit(pure.end)
-        self.run = jax.jit(pure.run)
-        self.short_runs = jax.jit(pure.short_runs)
-        self.continued = jax.jit(pure.continued)
-        self.variances = jax.jit(pure.variances)
-        self.log_likelihood = jax.jit(pure.log_likelihood)
-        self.posterior = jax.jit(pure.posterior, static_argnames="temperature")
-        self.pairwise_posterior = jax.jit(pure.pairwise_posterior, static_argnames="temperature")
-        self.violations = jax.jit(lambda constants: validation.violations(graph, constants))
-        self.inspection = jax.jit(
-            lambda params, constants: validation.inspection(graph, params, constants)
-        )
-        self.most_favorable = jax.jit(
-            lambda params, constants: validation.most_favorable(graph, params, constants)
-        )
 
     def function(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
-        """Return `make()`, compiled; it is made once for each key."""
+        """Return `make()`, compiled; it is made once for each key, and may read all settings."""
+        numbers = self.pure.numbers
+        settings = (numbers.tol, numbers.max_steps, numbers.temperature, tuple(numbers.annealing))
+        return self._kept((key, settings), make)
+
+    def _kept(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
         if key not in self._functions:
-            self._functions[key] = jax.jit(make())
+            self._functions[key] = CompiledFunction(make())
         return self._functions[key]
+
+    def _of_numbers(self, name: str, *args: Any) -> Any:
+        """Return what a method of the pure program returns, the same code for all numbers."""
+        pure = self.pure
+
+        def on_numbers(numbers, *args):
+            return getattr(pure.at(numbers), name)(*args)
+
+        # what JAX's logs call it
+        on_numbers.__name__ = name
+        return self._kept(name, lambda: on_numbers)(pure.numbers, *args)
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────────
+
+    def initial(self, rng_key, data):
+        """Return `PureProgram.initial`."""
+        return self._of_numbers("initial", rng_key, data)
+
+    def update(self, state, data):
+        """Return `PureProgram.update`."""
+        return self._of_numbers("update", state, data)
+
+    def start(self, rng_key, data, given):
+        """Return `PureProgram.start`."""
+        return self._of_numbers("start", rng_key, data, given)
+
+    def advance(self, at, constants, stop_at):
+        """Return `PureProgram.advance`."""
+        return self._of_numbers("advance", at, constants, stop_at)
+
+    def end(self, at, constants):
+        """Return `PureProgram.end`."""
+        return self._of_numbers("end", at, constants)
+
+    def run(self, rng_key, data, given):
+        """Return `PureProgram.run`."""
+        return self._of_numbers("run", rng_key, data, given)
+
+    def short_runs(self, rng_key, numbers, data, given, num_steps):
+        """Return `PureProgram.short_runs`."""
+        return self._of_numbers("short_runs", rng_key, numbers, data, given, num_steps)
+
+    def continued(self, starts, ends, number, data):
+        """Return `PureProgram.continued`."""
+        return self._of_numbers("continued", starts, ends, number, data)
+
+    # ── what depends on no setting that is a number ───────────────────────────────────────────────
+
+    def prepare(self, data, floor: float = 0.0):
+        """Return what depends on data alone; see `FactorGraph.prepare`."""
+        return self._kept("prepare", lambda: self.graph.prepare)(data, floor)
+
+    def variances(self, params, constants):
+        """Return `PureProgram.variances`."""
+        return self._kept("variances", lambda: self.pure.variances)(params, constants)
+
+    def violations(self, constants):
+        """Return `validation.violations`."""
+        graph = self.graph
+        return self._kept("violations", lambda: partial(validation.violations, graph))(constants)
+
+    def inspection(self, params, constants):
+        """Return `validation.inspection`."""
+        of_graph = partial(validation.inspection, self.graph)
+        return self._kept("inspection", lambda: of_graph)(params, constants)
+
+    def most_favorable(self, params, constants):
+        """Return `validation.most_favorable`."""
+        of_graph = partial(validation.most_favorable, self.graph)
+        return self._kept("most favorable", lambda: of_graph)(params, constants)
+
+    def asked(self, question: Callable, params, data, floor: float) -> tuple[Any, list]:
+        """Return the answer to a question of data, and the data's violations.
+
+        In one function, so that there is one to compile. `question`: a function of (pure program,
+        params, constants), the same one for every call; `floor`: the least multiplicity that a row
+        is given.
+        """
+        pure = self.pure
+
+        def answered(numbers, params, data):
+            constants = pure.graph.prepare(data, floor)
+            violations = validation.violations(pure.graph, constants)
+            return question(pure.at(numbers), params, constants), violations
+
+        return self._kept((question, floor), lambda: answered)(pure.numbers, params, data)
 
     def given(self, params: Mapping[str, Any]) -> dict[str, tuple[Any, np.bool_]]:
         """Return {name: (a value, whether it is given)} for every parameter.
@@ -81,6 +161,44 @@ class CompiledProgram:
         return given
 
 
+@dataclass(eq=False)
+class Kept:
+    """What has been traced and compiled of a program, under settings of one structure.
+
+    - `programs`: by signature of the arguments, the traced program and its compiled functions.
+    - `variants`: what is kept of programs made of this one.
+    """
+
+    programs: dict[Hashable, tuple[PureProgram, dict]] = field(default_factory=dict)
+    variants: dict[Hashable, Kept] = field(default_factory=dict)
+
+
+# of all programs, the one used last at the end
+KEPT: OrderedDict[Hashable, Kept] = OrderedDict()
+
+
+def kept_of(model: Callable, settings: Settings) -> Kept:
+    """Return what is kept of a program: `EM`s of the same one, and alike settings, share it."""
+    try:
+        key = identity(model), structure_of(settings)
+    except Unidentified:
+        # it may be another one, though nothing shows it
+        return Kept()
+    kept = KEPT.setdefault(key, Kept())
+    KEPT.move_to_end(key)
+    if len(KEPT) > MOST_KEPT:
+        KEPT.popitem(last=False)
+    return kept
+
+
+def structure_of(settings: Settings) -> Hashable:
+    """Return what identifies the settings that are no numbers."""
+    try:
+        return identity(settings.structure)
+    except Unidentified:
+        return object()
+
+
 class Compiler:
     """A program under the settings of an `EM`, and all that has been compiled of it.
 
@@ -88,8 +206,9 @@ class Compiler:
     which is seen when that fails, for other values, too.
     """
 
-    def __init__(self, model: Callable, settings: Settings):
+    def __init__(self, model: Callable, settings: Settings, kept: Kept | None = None):
         self.model, self.settings = model, settings
+        self._kept_of_variant = kept
         self._programs: dict[Hashable, CompiledProgram] = {}
         self._variants: dict[Hashable, Compiler] = {}
         self._looks_at_values: set[Hashable] = set()
@@ -108,11 +227,11 @@ class Compiler:
                 return program, split_arguments(args, kwargs)[0], False
             except LOOKS_AT_VALUES as error:
                 # what the user's own `jit` traces has no values, so that it cannot be made constant
-                if validation.is_traced((args, kwargs)):
+                if is_traced((args, kwargs)):
                     raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
                 # the next call of such shapes does not try again
                 self._looks_at_values.add(arrays_traced)
-        # no second look at the set: an argument without a hash (a `set`) never equals itself
+        # no second look at the set: an argument that is not identified never equals itself
         try:
             key = signature(args, kwargs, concrete=True)
             return self._program(key, args, kwargs, concrete=True), [], True
@@ -124,9 +243,19 @@ class Compiler:
     ) -> CompiledProgram:
         """Return the program for arguments of this signature, traced if it is the first such."""
         if key not in self._programs:
-            pure = PureProgram.traced(self.model, self.settings, args, kwargs, concrete)
-            self._programs[key] = CompiledProgram(pure)
+            programs = self._kept().programs
+            if key not in programs:
+                pure = PureProgram.traced(self.model, self.settings, args, kwargs, concrete)
+                programs[key] = pure, {}
+            pure, functions = programs[key]
+            self._programs[key] = CompiledProgram(pure.at(self.settings.numbers), functions)
         return self._programs[key]
+
+    def _kept(self) -> Kept:
+        """Return what is kept of the program as it is now: what it reads may have changed."""
+        if self._kept_of_variant is not None:
+            return self._kept_of_variant
+        return kept_of(self.model, self.settings)
 
     def variant(self, key: Hashable, model: Callable, **changes: Any) -> Compiler:
         """Return the compiler of another program, made once for each key.
@@ -134,5 +263,7 @@ class Compiler:
         `changes`: the settings that differ.
         """
         if key not in self._variants:
-            self._variants[key] = Compiler(model, replace(self.settings, **changes))
+            settings = replace(self.settings, **changes)
+            kept = self._kept().variants.setdefault((key, structure_of(settings)), Kept())
+            self._variants[key] = Compiler(model, settings, kept)
         return self._variants[key]

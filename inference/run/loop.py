@@ -20,7 +20,7 @@ from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
 from emjax.run.findings import WHY_IT_STOPPED
-from emjax.run.settings import Settings
+from emjax.run.settings import Numbers, Settings
 
 
 class Status(IntEnum):
@@ -126,7 +126,13 @@ class Loop:
     graph: FactorGraph
     maximizers: Sequence[Maximizer]
     settings: Settings
+    numbers: Numbers
     accelerator: Accelerator | None
+
+    @property
+    def temperature(self) -> Any:
+        """The temperature of the E-step: traced, if it is neither soft nor hard."""
+        return self.numbers.temperature if self.settings.is_tempered else self.settings.temperature
 
     def state(self, params: dict[str, Array]) -> EMState:
         """Return the state at the given parameters."""
@@ -139,18 +145,17 @@ class Loop:
         if self.accelerator is not None:
             vector, _ = self._unconstrained.around(params)
             leap = Leap(self.accelerator.init(vector), jnp.zeros((), bool), state)
-        # the steps that follow a polish need room, too
-        objective = jnp.zeros(self.settings.max_steps + 3, jnp.result_type(float))
+        objective = jnp.zeros(self.settings.capacity, jnp.result_type(float))
         return LoopState(state, dict(params), objective, zero, zero + RUNNING, leap)
 
     def advance(
-        self, at: LoopState, constants: Sequence, stop_at: Any, limit: int | None = None
+        self, at: LoopState, constants: Sequence, stop_at: Any, limit: Any = None
     ) -> LoopState:
         """Run steps until one of the reasons to stop, or until `stop_at` steps.
 
         `limit`: the most steps, if not `max_steps`.
         """
-        most = self.settings.max_steps if limit is None else limit
+        most = self.numbers.max_steps if limit is None else limit
 
         # Natural-parameter tables go from one step to the next: computed within the step that reads
         # them, XLA would fuse them with their lookups, and take a logarithm for each row of data.
@@ -173,7 +178,7 @@ class Loop:
         self, state: EMState, constants: Sequence, temperature: Any = None
     ) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective that entered it."""
-        temperature = self.settings.temperature if temperature is None else temperature
+        temperature = self.temperature if temperature is None else temperature
         arrays = self.graph.arrays(state.params, constants)
         expected = e_step(self.graph, arrays, temperature)
         return self._m_step(state, constants, expected.statistics), expected.log_partition
@@ -183,11 +188,11 @@ class Loop:
             *m_step(self.maximizers, state.params, state.optimizer, constants, statistics)
         )
 
-    def _iterate(self, at: LoopState, tables, constants, limit: int) -> LoopState:
+    def _iterate(self, at: LoopState, tables, constants, limit) -> LoopState:
         """E-step; has it stopped? M-step; perhaps a leap."""
         state, step = at.current, at.step
         arrays = self.graph.arrays(state.params, constants)
-        expected = e_step(self.graph, arrays, self.settings.temperature, tables)
+        expected = e_step(self.graph, arrays, self.temperature, tables)
         previous = jnp.where(step > 0, at.objective[step - 1], -jnp.inf)
         # a leap that came down counts as a step that gained nothing: EM goes on from its own image
         missed = jnp.zeros((), bool)
@@ -195,22 +200,26 @@ class Loop:
             missed = at.leap.is_proposal & ~(expected.log_partition >= previous)
         objective = jnp.where(missed, previous, expected.log_partition)
         status = self._status(objective, at, limit)
-        after = jax.lax.cond(
-            (status < 0) & ~missed,
-            lambda: self._m_step(state, constants, expected.statistics),
-            lambda: state,
-        )
-        # while running, `reported` is where the objective was last evaluated; at a stop, it is what
-        # is reported
-        keep = missed | (has_failed(status) & (step > 0))
-        reported = _where(keep, at.reported, state.params)
+
+        def go_on():
+            return self._m_step(state, constants, expected.statistics), state.params
+
+        def stay():
+            # at a stop, `reported` is what is reported; while running, where the objective was
+            # evaluated last
+            keep = missed | (has_failed(status) & (step > 0))
+            return state, _where(keep, at.reported, state.params)
+
+        # `reported` within the branches: outside, XLA would compile the rule by which to stop again
+        # into the loop over each parameter
+        after, reported = jax.lax.cond((status < 0) & ~missed, go_on, stay)
         leap = None
         if at.leap is not None:
             after, leap = self._leapt(at.leap, state, after, missed, status)
         history = at.objective.at[step].set(objective)
         return LoopState(after, reported, history, step + (status < 0), status, leap)
 
-    def _status(self, objective, at: LoopState, limit: int):
+    def _status(self, objective, at: LoopState, limit):
         """Return why to stop at an objective that was just evaluated, or `RUNNING`."""
         step, history = at.step, at.objective
         size = 1 + jnp.abs(objective)
@@ -223,7 +232,7 @@ class Loop:
         if self.settings.stop == "aitken":
             gain_before = history[step - 1] - history[step - 2]
             left = jnp.where(step > 1, still_to_gain(gain, gain_before), jnp.inf)
-        is_converged = (left <= self.settings.tol * size) | (recent <= ROUNDING_OF_A_GAIN * unit)
+        is_converged = (left <= self.numbers.tol * size) | (recent <= ROUNDING_OF_A_GAIN * unit)
         status = jnp.where(step >= limit, Status.MAX_STEPS, RUNNING)
         status = jnp.where(is_converged, Status.CONVERGED, status)
         status = jnp.where(gain < -ROUNDING_OF_A_SUM * unit, Status.OBJECTIVE_DECREASED, status)

@@ -23,7 +23,7 @@ from emjax.run.batches import batch_size, in_batches
 from emjax.run.degeneracy import DegeneracyWatch
 from emjax.run.loop import EMState, Loop, LoopState, has_failed
 from emjax.run.polish import polished
-from emjax.run.settings import Settings
+from emjax.run.settings import Numbers, Settings
 from emjax.starts.locations import locations_of
 from emjax.starts.strategies import START_STRATEGIES
 
@@ -57,6 +57,7 @@ class End(eqx.Module):
 class PureProgram:
     """A program traced for arguments of given shapes, as pure functions of the arrays among these.
 
+    - `numbers`: the settings that are numbers, which may be traced.
     - `initial_values`: (random key, data) → the program's own start.
     - `is_random`: whether that start depends on the key.
     - `watch`: what sees that a component degenerates.
@@ -66,6 +67,7 @@ class PureProgram:
     """
 
     settings: Settings
+    numbers: Numbers
     initial_values: Callable
     is_random: bool
     graph: FactorGraph
@@ -82,10 +84,14 @@ class PureProgram:
         program = trace(model, parameters, args, kwargs, concrete)
         graph = replace(factor_graph(program), chains=settings.chains)
         in_turn = maximizers(graph, settings.m_step or {}, settings.fixed)
-        loop = Loop(graph, in_turn, settings, settings.accelerator)
-        return cls(
-            settings, own_start, is_random, graph, in_turn, loop, DegeneracyWatch(graph, in_turn)
-        )
+        numbers = settings.numbers
+        loop = Loop(graph, in_turn, settings, numbers, settings.accelerator)
+        watch = DegeneracyWatch(graph, in_turn)
+        return cls(settings, numbers, own_start, is_random, graph, in_turn, loop, watch)
+
+    def at(self, numbers: Numbers) -> PureProgram:
+        """Return the program with other numbers among its settings."""
+        return replace(self, numbers=numbers, loop=replace(self.loop, numbers=numbers))
 
     # ── where a run starts ────────────────────────────────────────────────────────────────────────
 
@@ -146,7 +152,7 @@ class PureProgram:
 
         Source: Ueda & Nakano (1998), Neural Networks 11(2).
         """
-        temperatures = jnp.asarray(self.settings.annealing, jnp.result_type(float))
+        temperatures = jnp.asarray(self.numbers.annealing, jnp.result_type(float))
         # a scan of no steps would be compiled all the same
         if not temperatures.size:
             return params
@@ -180,9 +186,13 @@ class PureProgram:
         """
         start, constants = self.start(rng_key, data, given, number)
         are_good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
-        stop_at = jnp.where(are_good, self.settings.max_steps + 1, 0)
+        stop_at = jnp.where(are_good, self.numbers.max_steps + 1, 0)
         at = self.loop.advance(self.loop.start(start.params), constants, stop_at)
         return start, self.end(at, constants)
+
+    def advance(self, at: LoopState, constants: Sequence, stop_at: Any) -> LoopState:
+        """Return where the loop stands after `stop_at` steps, or at its end."""
+        return self.loop.advance(at, constants, stop_at)
 
     def end(self, at: LoopState, constants: Sequence) -> End:
         """Return the end of a run: polished, if that was asked for."""
@@ -202,7 +212,7 @@ class PureProgram:
 
     def _polished(self, at: LoopState, constants: Sequence, method: str) -> LoopState:
         """Return where a polish leads, and EM's own steps from there, until they confirm it."""
-        max_steps = self.settings.max_steps
+        max_steps = self.numbers.max_steps
         at, plain = replace(at, leap=None), replace(self.loop, accelerator=None)
         params = polished(self.graph, self.loop.estimated, at.reported, constants, method)
         again = replace(
@@ -215,11 +225,11 @@ class PureProgram:
         return jax.tree.map(lambda before, after: jnp.where(failed, before, after), at, again)
 
     def short_runs(
-        self, keys, data: Sequence, given: Mapping, num_steps: Any
+        self, rng_key, numbers, data: Sequence, given: Mapping, num_steps: Any
     ) -> tuple[dict[str, Array], LoopState, list]:
         """Return where several runs start, where each is then, and its scales' variances.
 
-        All have one more axis in front, over the runs.
+        All have one more axis in front, over the runs. `numbers`: theirs, 0, 1, ….
         """
         constants = self.graph.prepare(data)
 
@@ -228,16 +238,17 @@ class PureProgram:
             params = self._first(key, data, given, constants, number)
             return params, self.loop.advance(self.loop.start(params), constants, num_steps)
 
-        numbered_keys = (keys, jnp.arange(len(keys)))
+        numbered_keys = (jax.random.split(rng_key, len(numbers)), numbers)
         starts, ends = in_batches(short_run, numbered_keys, batch_size(self.graph))
         # of the data alone: one computation serves all runs
         spreads = self.watch.spreads(constants)
         return starts, ends, jax.vmap(self.watch.variances, (0, None))(ends.reported, spreads)
 
-    def continued(self, params, at: LoopState, data: Sequence) -> tuple[Start, End]:
-        """Return what `run` does, of a run that started at params and stands somewhere."""
+    def continued(self, starts, ends: LoopState, number, data: Sequence) -> tuple[Start, End]:
+        """Return what `run` does, of one of several runs that started and stand somewhere."""
+        params, at = jax.tree.map(lambda leaf: leaf[number], (starts, ends))
         constants = self.graph.prepare(data)
-        at = self.loop.advance(at, constants, self.settings.max_steps + 1)
+        at = self.loop.advance(at, constants, self.numbers.max_steps + 1)
         return self._checked(params, constants), self.end(at, constants)
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
@@ -254,12 +265,26 @@ class PureProgram:
             self.graph, arrays, lambda term: not term.site.is_prior, temperature
         )
 
-    def posterior(self, params: Mapping, constants: Sequence, temperature: Any) -> dict[str, Array]:
-        """Return p(latent | data) of every latent: its shape, then its support."""
+    def posterior(
+        self, params: Mapping, constants: Sequence, temperature: Any = None
+    ) -> dict[str, Array]:
+        """Return p(latent | data) of every latent: its shape, then its support.
+
+        `temperature`: None for that of the E-step.
+        """
+        temperature = self.loop.temperature if temperature is None else temperature
         return posterior(self.graph, self.graph.arrays(params, constants), temperature)
 
-    def pairwise_posterior(
-        self, params: Mapping, constants: Sequence, temperature: Any
-    ) -> dict[str, Array]:
+    def modes(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
+        """Return the most probable joint assignment of all latents, each of its site's shape."""
+        values = {}
+        # at temperature zero all probability is at the mode
+        for name, is_mode in self.posterior(params, constants, 0.0).items():
+            support = jnp.asarray(self.graph.latents[name].support)
+            values[name] = support[jnp.argmax(is_mode, -1)]
+        return values
+
+    def pairwise_posterior(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data) of every latent within a `scan`."""
-        return pairwise_posterior(self.graph, self.graph.arrays(params, constants), temperature)
+        arrays = self.graph.arrays(params, constants)
+        return pairwise_posterior(self.graph, arrays, self.loop.temperature)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 from numpyro.infer import init_to_sample
 
@@ -19,8 +20,28 @@ CHOICES = {
     "stop": ("gain", "aitken"),
     "polish": (None, *POLISHERS),
 }
+# The history of the objective is as long as a power of two, at least this: runs of other numbers of
+# steps are the same program.
+LEAST_CAPACITY = 1024
 # no step at all is a run, too: it evaluates the start
 LEAST = {"max_steps": 0, "num_restarts": 1, "short_steps": 1}
+
+
+class Numbers(eqx.Module):
+    """The settings that are numbers: arguments of what is compiled, and no part of it.
+
+    **Attributes:**
+
+    - `tol`, `max_steps`: as in `EM`.
+    - `temperature`: of a tempered E-step; None for a soft or hard one, which is a program of its
+      own.
+    - `annealing`: the temperatures.
+    """
+
+    tol: Any
+    max_steps: Any
+    temperature: Any
+    annealing: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +92,42 @@ class Settings:
         if self.init is None or isinstance(self.init, str):
             return init_to_sample
         return self.init
+
+    @property
+    def is_tempered(self) -> bool:
+        """Whether the E-step is neither soft nor hard."""
+        return self.temperature not in TEMPERATURES.values()
+
+    @property
+    def numbers(self) -> Numbers:
+        """The settings that are numbers."""
+        temperature = float(self.temperature) if self.is_tempered else None
+        annealing = np.asarray(self.annealing, float)
+        return Numbers(float(self.tol), int(self.max_steps), temperature, annealing)
+
+    @property
+    def capacity(self) -> int:
+        """How many values of the objective a run has room for."""
+        # the steps that follow a polish need room, too
+        return max(LEAST_CAPACITY, 1 << (int(self.max_steps) + 2).bit_length())
+
+    @property
+    def structure(self) -> tuple:
+        """All that a compiled program depends on, beside the numbers."""
+        kind = "tempered" if self.is_tempered else self.temperature
+        return (
+            kind,
+            self.m_step,
+            frozenset(self.fixed),
+            self.stop,
+            self.accelerator,
+            self.polish,
+            self.num_restarts > 1,
+            self.init,
+            len(np.asarray(self.annealing, float)),
+            self.chains,
+            self.capacity,
+        )
 
     # ── whether they make sense ───────────────────────────────────────────────────────────────────
 

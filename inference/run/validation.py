@@ -12,8 +12,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -27,17 +25,12 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, term_naturals
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
-from emjax.numerics.guards import IMPOSSIBLE, as_float
+from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.records import Parameter
 from emjax.run import findings
+from emjax.run.compilation import is_traced
 from emjax.run.findings import Finding
 from emjax.tables.named import full, without_rows
-
-
-def is_traced(values: Any) -> bool:
-    """Whether values are being traced, so that nothing can be said of them."""
-    return any(isinstance(value, jax.core.Tracer) for value in jax.tree.leaves(values))
-
 
 # ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,7 +155,7 @@ def _violation(
         return findings.nan_value(what, site, _first(is_nan), remedy)
     # two mistakes that the constraint does not tell apart, each with its own remedy
     if type(constraint) is type(constraints.simplex):
-        return _improbable(what, site, np.asarray(as_float(value)))
+        return _improbable(what, site, value)
     is_valid = np.asarray(constraint(value))
     if is_valid.all() or _within_closure(constraint, value):
         return None
@@ -172,6 +165,9 @@ def _violation(
 
 def _improbable(what: str, site: str, value: np.ndarray) -> Finding | None:
     """Return what is wrong with probabilities."""
+    # NumPy, which compiles nothing
+    if not np.issubdtype(value.dtype, np.inexact):
+        value = value.astype(np.result_type(float))
     if (value < 0).any():
         where = _first(value < 0)
         return findings.negative_probability(what, site, where, float(value[where]))

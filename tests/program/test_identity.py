@@ -1,0 +1,112 @@
+"""What a Python object is, as a value: what a trace could tell apart is told apart."""
+
+from __future__ import annotations
+
+import functools
+import types
+from argparse import Namespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from emjax.program.identity import Unidentified, identity
+
+RATE = 1.0
+
+
+def reads_a_global(x):
+    return RATE * x
+
+
+def calls_another(x):
+    return reads_a_global(x)
+
+
+def recursive(x):
+    return recursive(x - 1) if x else 0
+
+
+def closing_over(value):
+    return lambda x: value * x
+
+
+class Options:
+    def __init__(self, **values):
+        vars(self).update(values)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: closing_over(3),
+        lambda: closing_over(np.arange(3)),
+        lambda: closing_over(jnp.arange(3)),
+        lambda: functools.partial(reads_a_global, num_components=3),
+        lambda: lambda x, k=2: k * x,
+        lambda: Namespace(k=3, names=["a"]),
+        lambda: types.SimpleNamespace(k={"a": 1}),
+        lambda: Options(k=[1, {2, 3}]),
+        lambda: optax.adam(1e-2),
+        lambda: jax.jit(closing_over(3)),
+        lambda: Options(k=3).__init__,
+    ],
+)
+def test_what_is_made_anew_is_the_same(make):
+    assert identity(make()) == identity(make())
+    hash(identity(make()))
+
+
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        (1, 1.0),
+        (1, True),
+        (closing_over(3), closing_over(4)),
+        (closing_over(np.arange(3)), closing_over(np.arange(3.0))),
+        (closing_over(np.arange(3)), closing_over(np.array([0, 1, 3]))),
+        (functools.partial(max, 1), functools.partial(max, 2)),
+        (functools.partial(max, key=1), functools.partial(max, key=2)),
+        (lambda x: x + 1, lambda x: x + 2),
+        (lambda x, k=1: k, lambda x, k=2: k),
+        (Namespace(k=1), types.SimpleNamespace(k=1)),
+        (Namespace(k=1), Namespace(k=2)),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ([1], (1,)),
+        (optax.adam(1e-2), optax.adam(2e-2)),
+    ],
+)
+def test_what_a_trace_could_tell_apart_differs(first, second):
+    assert identity(first) != identity(second)
+
+
+def test_a_function_is_another_one_when_a_global_changes_that_it_or_its_callee_reads(monkeypatch):
+    before = identity(reads_a_global), identity(calls_another)
+    monkeypatch.setitem(globals(), "RATE", 2.0)
+    after = identity(reads_a_global), identity(calls_another)
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_what_changes_in_place_is_another_value():
+    options = Options(k=1)
+    before = identity(options)
+    options.k = 2
+    assert identity(options) != before
+
+
+def test_what_contains_itself_is_identified():
+    assert identity(recursive) == identity(recursive)
+    cycle: list = []
+    cycle.append(cycle)
+    assert identity(cycle) == identity(cycle)
+
+
+@pytest.mark.parametrize("value", [iter([1]), open, np.array([object()])], ids=str)
+def test_hidden_state_is_no_value(value):
+    if value is open:
+        assert identity(value) is value
+        return
+    with pytest.raises(Unidentified):
+        identity(value)
