@@ -38,3 +38,8 @@ def test_what_fails_has_no_numbers_and_says_why():
     work = WORKS["chain"]
     assert page.cells(work, latencies)[1:] == ["–", "–", "hmmlearn 0.10", "–"]
     assert page.problems([work], [latencies]) == ["chain, emjax: ValueError: no data"]
+
+
+def test_work_that_no_library_does_stands_alone():
+    latencies = {"emjax": collected([{"seconds": [1.0], "compilations": [2]}])}
+    assert page.cells(WORKS["diagnose"], latencies)[1:] == ["1.0", "2", "–", "–"]

@@ -67,7 +67,7 @@ def cells(work: Work, latencies: Latencies) -> list[str]:
     """Return one line of the table."""
     ours, theirs = latencies["emjax"], latencies.get(work.peer, Latency())
     pairs = zip(ours.seconds, theirs.seconds, strict=False)
-    library = f"{work.peer} {listed(map(time, theirs.seconds))}" if theirs.seconds else "-"
+    library = f"{work.peer} {listed(map(time, theirs.seconds))}" if theirs.seconds else "–"
     return [
         work.title,
         listed(map(time, ours.seconds)),
