@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 
 def ascend(
-    solver: optax.GradientTransformation,
+    solver: Any,
     state: Any,
     objective: Callable,
     start: Array,
@@ -20,8 +19,11 @@ def ascend(
 ) -> tuple[Array, Any]:
     """Return where steps of an optax optimizer lead, and its state then.
 
-    A step that would go down is halved, or not taken.
+    A step that would go down is halved, or not taken. `solver`: an `optax.GradientTransformation`.
     """
+    # most programs have no use for it, and do not wait for the import
+    import optax
+
     # L-BFGS searches along its step by `value_fn`; others take no such arguments
     extended = optax.with_extra_args_support(solver)
 
@@ -41,6 +43,9 @@ def ascend(
 
 def lbfgs(objective: Callable, start: Array, num_steps: int) -> Array:
     """Return where steps of L-BFGS lead, none of which goes down."""
+    # as above
+    import optax
+
     solver = optax.lbfgs()
     return ascend(solver, solver.init(start), objective, start, num_steps)[0]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
-import optax
 from numpyro.distributions import biject_to
 
 from emjax.graph.factor_graph import FactorGraph
@@ -47,7 +47,7 @@ def asked_for(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], 
             rest[name] = reason
             continue
         override, terms = request.overrides[name], request.view.terms_of(name)
-        if isinstance(override, optax.GradientTransformation):
+        if _is_optimizer(override):
             maximizers.append(_by_optax(request.graph, name, terms, override))
         elif callable(override):
             maximizers.append(_by_function(request.graph, name, terms, override))
@@ -57,6 +57,14 @@ def asked_for(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], 
                 f"new value, not {override!r}."
             )
     return maximizers, rest
+
+
+def _is_optimizer(override: Any) -> bool:
+    """Whether the user's maximizer is an optax optimizer."""
+    # to import optax takes a while, which only a user who has done so needs
+    import optax
+
+    return isinstance(override, optax.GradientTransformation)
 
 
 def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) -> Maximizer:

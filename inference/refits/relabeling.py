@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from optax import assignment
 
 from emjax.certificates.estimate import Estimate
 from emjax.e_step.instance import instance_of
@@ -201,6 +200,9 @@ def best_order(agreement: np.ndarray) -> np.ndarray:
     order = np.argmax(agreement, axis=1)
     # where two values have the same favorite: linear assignment
     if len(set(order.tolist())) < len(order):
+        # whoever does not relabel does not wait for the import
+        from optax import assignment
+
         rows, columns = assignment.hungarian_algorithm(-jnp.asarray(agreement))
         order = np.asarray(columns)[np.argsort(np.asarray(rows))]
     return order
