@@ -68,6 +68,8 @@ AFTER_A_FIT = {
     "the same": lambda fit: fit.em.run(KEY, X),
     "other values": lambda fit: fit.em.run(jax.random.key(1), X + 1),
     "another start": lambda fit: fit.em.run(KEY, X, init_params={"loc": np.array([0.0, 4.0])}),
+    "a second EM": lambda fit: EM(clusters).run(KEY, X),
+    "another tol": lambda fit: EM(clusters, tol=1e-3).run(KEY, X),
 }
 
 
@@ -87,6 +89,12 @@ def test_all_that_is_asked_of_a_fit_is_compiled_once(fit):
 
     ask(X)
     assert count_of(lambda: ask(X + 0.01))[0] == 0
+
+
+def test_several_starts_are_two_compilations_whatever_their_number():
+    """All of them side by side, and the best of them to its end."""
+    assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X))[0] == 2
+    assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X + 1))[0] == 0
 
 
 def test_a_chain_is_one_compilation_for_each_length():
