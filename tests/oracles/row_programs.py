@@ -103,6 +103,18 @@ def labels_of_items(x, y, item):
 
 
 @allowed
+def labels_with_a_latent_each(x, y, item):
+    """A label is a guess, or says what its item is."""
+    with numpyro.plate("items", 4):
+        z = chosen()
+    with numpyro.plate("n", len(x)):
+        is_guess = numpyro.sample("is_guess", dist.Bernoulli(0.3))
+        certain = 0.9 * jnp.eye(K)[z[item]] + 0.1 / K
+        probs = jnp.where(is_guess[:, None] == 1, 1 / K, certain)
+        numpyro.sample("y", dist.Categorical(probs), obs=y)
+
+
+@allowed
 def regression_with_a_prior(x, y, item):
     slope = numpyro.sample("slope", dist.Normal(0, 1).expand([2]).to_event(1))
     effect = numpyro.sample("effect", dist.Normal(0, 1).expand([4]).to_event(1))

@@ -88,11 +88,22 @@ def same_answers(model: Callable) -> bool:
     return all(map(is_same, plain, padded))
 
 
+# some that differ in what they ask of an E-step: each costs seconds of compilation
+COMPARED = (
+    "mixture_of_one_covariance",
+    "independent_coordinates_masked_and_scaled",
+    "missing_coordinates",
+    "labels_with_a_latent_each",
+    "coordinates_in_an_outer_plate",
+    "sequences_side_by_side",
+    "a_choice_of_distributions",
+    "row_numbers",
+)
 # which row is first, and which is next, stays with rows behind them; sums over rows do not
-SEES_ADDED_ROWS = ("mean", "softmax", "reversed", "number of rows", "rows_outside_of_the_plate")
+SEES_ADDED_ROWS = ("mean", "reversed", "rows_outside_of_the_plate")
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", COMPARED)
 def test_a_padded_program_gives_the_same_answer(name):
     assert same_answers(ALLOWED[name])
 
