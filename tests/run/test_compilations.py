@@ -32,6 +32,12 @@ def clusters(x):
         numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
 
 
+def one_cluster(x):
+    loc, scale = numpyro.param("loc", 0.0), numpyro.param("scale", 1.0)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(loc, scale), obs=x)
+
+
 def chain(x):
     transition = numpyro.param(
         "transition", jnp.array([[0.8, 0.2], [0.3, 0.7]]), constraint=constraints.simplex
@@ -78,23 +84,42 @@ def test_the_next_fit_compiles_nothing(fit, what):
     assert count_of(lambda: AFTER_A_FIT[what](fit))[0] == 0
 
 
-def test_all_that_is_asked_of_a_fit_is_compiled_once(fit):
-    def ask(data):
-        fit.em.posterior(fit.result, data)
-        fit.em.decode(fit.result, data)
-        fit.em.log_likelihood(fit.result, data)
-        emjax.criteria(fit.em, fit.result, data)
-        emjax.standard_errors(fit.em, fit.result, data)
-        fit.em.diagnose(fit.result, data)
+# The most that each may compile after those before it: the first to need them also compiles what
+# is computed of data alone, and its checks.
+QUESTIONS = {
+    "posterior": (1, lambda fit, x: fit.em.posterior(fit.result, x)),
+    "decode": (1, lambda fit, x: fit.em.decode(fit.result, x)),
+    "log_likelihood": (1, lambda fit, x: fit.em.log_likelihood(fit.result, x)),
+    "criteria": (3, lambda fit, x: emjax.criteria(fit.em, fit.result, x)),
+    "standard_errors": (1, lambda fit, x: emjax.standard_errors(fit.em, fit.result, x)),
+    "diagnose": (2, lambda fit, x: fit.em.diagnose(fit.result, x)),
+}
 
-    ask(X)
-    assert count_of(lambda: ask(X + 0.01))[0] == 0
+
+def test_what_is_asked_of_a_fit_is_compiled_once_and_shared(fit):
+    numbers, again = {}, {}
+    for name, (_, ask) in QUESTIONS.items():
+        numbers[name] = count_of(lambda ask=ask: ask(fit, X))[0]
+        again[name] = count_of(lambda ask=ask: ask(fit, X + 0.01))[0]
+    assert all(numbers[name] <= most for name, (most, _) in QUESTIONS.items()), numbers
+    assert not any(again.values()), again
 
 
 def test_several_starts_are_two_compilations_whatever_their_number():
     """All of them side by side, and the best of them to its end."""
     assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X))[0] == 2
     assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X + 1))[0] == 0
+
+
+def test_each_candidate_of_a_choice_is_compiled_once_and_its_folds_together():
+    def choose(num_folds, x):
+        candidates = {"one": EM(one_cluster, max_steps=3), "two": EM(clusters, max_steps=3)}
+        return emjax.choose(candidates, KEY, x, num_folds=num_folds)
+
+    # of each: a run, what is computed of data, their checks, criteria, and all folds; the rest are
+    # single operations that deal out the folds
+    assert count_of(lambda: choose(4, X))[0] <= 2 * 5 + 13
+    assert count_of(lambda: choose(4, X + 1))[0] == 0
 
 
 def test_a_chain_is_one_compilation_for_each_length():
