@@ -147,15 +147,6 @@ def _mix(eqn, axes):
     return [axis] * len(eqn.outvars)
 
 
-def _solve(eqn, axes):
-    """Rows are a batch of systems, or the right sides of one of them."""
-    (matrix, right), rank = axes, len(_shape(eqn.outvars[0]))
-    _keep(matrix is None or matrix < rank - 2, eqn)
-    coordinates = rank - 2 if eqn.params["left_side"] else rank - 1
-    _keep(right != coordinates, eqn)
-    return [_only(eqn, axes)]
-
-
 def _contract(eqn, axes):
     """Rows are a batch of products, or rows of one of the two matrices."""
     contracted, batch = eqn.params["dimension_numbers"]
@@ -220,7 +211,8 @@ RULES: dict[str, Callable] = {
     "pad": _pad,
     "stack": _stack,
     "split": _split,
-    "triangular_solve": _solve,
+    # a batch of systems, or the right sides of one: its matrix would have rows along both axes
+    "triangular_solve": _same_axis,
     # it hands on each of its operands
     "optimization_barrier": _one_by_one,
 }

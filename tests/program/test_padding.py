@@ -1,6 +1,7 @@
 """Which programs may run on more rows than their data have, and that these give the same answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from numpyro.infer import init_to_median
 import emjax
 from emjax.program.padding import padding, start_reads_rows
 from emjax.program.trace import initial_values, trace
+from tests.oracles.random_programs import program_from_seed
 from tests.oracles.row_programs import ALLOWED, PADDED, REFUSED, K, N
 
 
@@ -142,12 +144,48 @@ def test_two_groups_of_rows_have_lengths_of_their_own():
     assert padding(at(5, 3), at(8, 4), 1).reason is not None
 
 
+def test_rows_along_another_axis_than_the_first_are_not_padded():
+    """The first axis of each array is the one that is padded."""
+
+    def model(columns):
+        with numpyro.plate("n", columns.shape[1]):
+            numpyro.sample("x", dist.Normal(0, 1).expand([2]).to_event(1), obs=columns.T)
+
+    def at(length):
+        args = (jnp.ones(length), jnp.ones((2, length)))
+        return trace(emjax.weighted(model, "n"), {}, args, {})
+
+    assert padding(at(N), at(PADDED)).reason == "rows are not in front"
+
+
+@pytest.mark.parametrize("seed", [0, 6, 10])
+def test_random_programs_of_independent_rows_may_be_padded(seed):
+    program = program_from_seed(seed, is_rooted=True)
+    rows = program.plates["rows"]
+
+    def at(length):
+        # as in `padded_to`, with rows along the axis of the plate
+        def resized(array):
+            axis = rows.dim - array.event_ndim
+            return replace(array, values=np.repeat(array.values.take([0], axis), length, axis))
+
+        arrays = {name: resized(array) for name, array in program.arrays.items()}
+        plates = program.plates | {"rows": replace(rows, size=length)}
+        resized_program = replace(program, plates=plates, arrays=arrays)
+        args = (jnp.ones(length), resized_program.data)
+        model = emjax.weighted(resized_program.model, "rows")
+        return trace(model, initial_values(model, init_to_median, args, {}).parameters, args, {})
+
+    assert padding(at(N), at(PADDED)).reason is None
+
+
 @pytest.mark.parametrize(
     ("start", "reads_rows"),
     [
         (lambda x: jnp.ones(2), False),
         (lambda x: jnp.zeros(x.shape[1]), False),
         (lambda x: x.mean(0), True),
+        (lambda x: jnp.zeros((len(x), 2)), True),
         (lambda x: x[0], True),
         (lambda x: jnp.ones(2) / len(x), True),
         (lambda x: jax.random.normal(jax.random.key(0), (2,)), False),

@@ -100,6 +100,7 @@ MEET = {
     ),
     "a branch of rows": lambda x: lax.cond(x.sum() > 0, lambda: 2 * x, lambda: x),
     "by a rule for one length": lambda x: jnp.sin(x) if len(x) == N else jnp.cos(x),
+    "in more steps": lambda x: jnp.sin(x) if len(x) == N else jnp.sin(jnp.sin(x)),
     "by a number for one length": lambda x: x + 1 if len(x) == N else x + x,
     "of another operand": lambda x: x - jnp.exp(x) if len(x) == N else jnp.exp(x) - x,
     "of another type": lambda x: x + jnp.ones(3, jnp.float32 if len(x) == N else jnp.float64),
@@ -133,3 +134,19 @@ def test_rows_stay_by_themselves(name):
 def test_rows_that_meet_are_found(name):
     with pytest.raises(RowsMeet):
         axis_of(MEET[name])
+
+
+def test_data_of_another_type_make_another_program():
+    jaxprs = [jax.make_jaxpr(jnp.sin)(x) for x in (NUMBERS[:N].astype(np.float32), NUMBERS)]
+    comparison = Comparison((N, LONGER), frozenset({(N, LONGER)}))
+    with pytest.raises(RowsMeet, match="types differ"):
+        comparison.outputs(*jaxprs, [False])
+
+
+def test_two_groups_are_not_taken_for_each_other():
+    """Twice as many rows of one may be as many as there are of the other."""
+    lengths = frozenset({(N, LONGER), (2 * N, 2 * LONGER)})
+    jaxprs = [jax.make_jaxpr(lambda x: jnp.concatenate([x, x]))(x) for x in (NUMBERS[:N], NUMBERS)]
+    for rows in lengths:
+        with pytest.raises(RowsMeet):
+            Comparison(rows, lengths).outputs(*jaxprs, [False])
