@@ -2,6 +2,6 @@
 
 In: a program bound to data, and an estimate. Out: a `Diagnosis`; the gradient and Hessian of the
 objective in unconstrained coordinates. Read first: `estimate`, then `diagnose`. Each file imports
-only those before it: charts, coordinates, occupancy, curvature, eigenvalues, neighborhood,
-estimate, boundary, diagnosis, verdict, diagnose.
+only those before it: tangents, charts, coordinates, occupancy, curvature, eigenvalues,
+neighborhood, derivatives, estimate, tangent_space, boundary, diagnosis, verdict, diagnose.
 """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import biject_to, constraints, transforms
 
+from emjax.certificates.tangents import of_interval, of_positive_definite, of_simplex, of_triangular
 from emjax.families.limits import entry_constraint, limits_of
 from emjax.program.records import Parameter
 
@@ -21,6 +23,8 @@ PREFIXES = {
     transforms.SigmoidTransform: "logit ",
 }
 OTHER_PREFIX = "unconstrained "
+LOWER_TRIANGULAR = type(constraints.lower_cholesky)
+POSITIVE_DEFINITE = {type(constraints.positive_definite), type(constraints.positive_semidefinite)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +34,14 @@ class Chart:
     - `names`: what the coordinates are called.
     - `to_vector`: value → its coordinates.
     - `to_value`: (coordinates, value) → value; entries on the boundary stay where they are.
+    - `tangents`: value → its derivatives by the coordinates, `Tangents`; None where these have no
+      closed form here.
     """
 
     names: tuple[str, ...]
     to_vector: Callable
     to_value: Callable
+    tangents: Callable | None
 
 
 def entry_names(name: str, shape: Sequence[int]) -> list[str]:
@@ -42,6 +49,30 @@ def entry_names(name: str, shape: Sequence[int]) -> list[str]:
     if not shape:
         return [name]
     return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
+
+
+def _taken(array: Any, entries: np.ndarray) -> Any:
+    """Return some entries of a flattened array."""
+    flat = array.reshape(-1)
+    # as a rule all are free, and a gather would be compiled for nothing
+    if len(entries) == flat.size:
+        return flat
+    return _at(flat, entries)
+
+
+def _at(vectors: Any, entries: np.ndarray) -> Any:
+    """Return entries along the last axis, which are known to be within it."""
+    return vectors.at[..., entries].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def _put(vector: Any, entries: np.ndarray, shape: Sequence[int]) -> Any:
+    """Return an array of zeros, but for some entries of it flattened."""
+    if len(entries) == math.prod(shape):
+        return vector.reshape(shape)
+    zeros = jnp.zeros(math.prod(shape), vector.dtype)
+    at_entries = zeros.at[entries]
+    full = at_entries.set(vector, mode="promise_in_bounds", wrap_negative_indices=False)
+    return full.reshape(shape)
 
 
 def is_simplex(parameter: Parameter) -> bool:
@@ -63,10 +94,10 @@ def simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
     def to_vector(value):
         # the logarithm of an entry on the boundary would be infinite, and its derivative with it
         log = jnp.log(jnp.where(free, value, 1))
-        return (log - jnp.where(is_last, log, 0).sum(-1, keepdims=True)).reshape(-1)[entries]
+        return _taken(log - jnp.where(is_last, log, 0).sum(-1, keepdims=True), entries)
 
     def to_value(vector, value):
-        ratios = jnp.zeros(value.size, vector.dtype).at[entries].set(vector).reshape(value.shape)
+        ratios = _put(vector, entries, value.shape)
         on_boundary = jnp.where(boundary, value, 0).sum(-1, keepdims=True)
         # the largest is taken out before the exponential, which would overflow; −10³⁰ where none is
         # free, since an infinity less itself is no number
@@ -77,7 +108,8 @@ def simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
         scaled = (1 - on_boundary) * weights / jnp.where(total > 0, total, 1)
         return jnp.where(boundary, value, scaled).astype(value.dtype)
 
-    return Chart(_names_of_ratios(parameter, entries, is_last), to_vector, to_value)
+    names = _names_of_ratios(parameter, entries, is_last)
+    return Chart(names, to_vector, to_value, lambda value: of_simplex(value, entries, free))
 
 
 def _names_of_ratios(parameter: Parameter, entries, is_last: np.ndarray) -> tuple[str, ...]:
@@ -99,22 +131,101 @@ def bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
     They are those of each entry where it is elementwise, else of each row that is not on the
     boundary.
     """
-    bijection, shape = biject_to(parameter.constraint), inverse_shape(parameter)
+    bijection, shape = _bijection(parameter), inverse_shape(parameter)
     if limits_of(parameter.constraint) is not None:
-        prefix, free = _prefix(bijection), ~boundary
+        prefix, free = _prefix(biject_to(parameter.constraint)), ~boundary
     else:
         prefix, free = OTHER_PREFIX, _free_rows(parameter, boundary, shape)
     entries = np.flatnonzero(free)
     names = entry_names(parameter.name, shape)
 
     def to_vector(value):
-        return bijection.inv(value).reshape(-1)[entries]
+        return _taken(bijection.inverse(value), entries)
 
     def to_value(vector, value):
-        full = jnp.zeros(math.prod(shape), vector.dtype).at[entries].set(vector).reshape(shape)
-        return jnp.where(boundary, value, bijection(full)).astype(value.dtype)
+        full = bijection.forward(_put(vector, entries, shape))
+        # what is free throughout, as a rule, asks nothing of the value
+        return (jnp.where(boundary, value, full) if boundary.any() else full).astype(value.dtype)
 
-    return Chart(tuple(prefix + names[entry] for entry in entries), to_vector, to_value)
+    return Chart(
+        tuple(prefix + names[entry] for entry in entries),
+        to_vector,
+        to_value,
+        _tangents_of_bijection(parameter, entries),
+    )
+
+
+def _tangents_of_bijection(parameter: Parameter, entries: np.ndarray) -> Callable | None:
+    """Return value → `Tangents` of the bijection onto a parameter's constraint, if it is known."""
+    limits, kind = limits_of(parameter.constraint), type(entry_constraint(parameter.constraint))
+    if kind is LOWER_TRIANGULAR:
+        return lambda value: of_triangular(value, entries)
+    if kind in POSITIVE_DEFINITE:
+        return lambda value: of_positive_definite(value, entries)
+    steps = [biject_to(parameter.constraint)]
+    while isinstance(steps[0], transforms.IndependentTransform):
+        steps = [steps[0].base_transform]
+    if isinstance(steps[0], transforms.ComposeTransform):
+        steps = list(steps[0].parts)
+    # another scale, such as that of a softplus, has derivatives of its own
+    is_known = type(steps[0]) in PREFIXES and len(steps) <= 2
+    if limits is None or not is_known or not _are_affine(steps[1:]):
+        return None
+    low, high = (np.broadcast_to(end, parameter.shape) for end in (limits.low, limits.high))
+    return lambda value: of_interval(value, entries, low, high)
+
+
+def _are_affine(steps: Sequence[transforms.Transform]) -> bool:
+    return all(type(step) is transforms.AffineTransform for step in steps)
+
+
+class _Bijection(NamedTuple):
+    """From coordinates to values, and back."""
+
+    forward: Callable
+    inverse: Callable
+
+
+def _bijection(parameter: Parameter) -> _Bijection:
+    """Return NumPyro's bijection onto a parameter's constraint."""
+    kind = type(entry_constraint(parameter.constraint))
+    if kind is LOWER_TRIANGULAR:
+        return _Bijection(_triangle, _coordinates_of_triangle)
+    if kind in POSITIVE_DEFINITE:
+        return _Bijection(
+            lambda vector: _squared(_triangle(vector)),
+            lambda value: _coordinates_of_triangle(jnp.linalg.cholesky(value)),
+        )
+    bijection = biject_to(parameter.constraint)
+    return _Bijection(bijection, bijection.inv)
+
+
+# NumPyro's own bijection finds out in compiled code where a triangle lies: as many operations again
+# as a small E-step has, at each place where derivatives are taken of it
+
+
+def _triangle(vector: Any) -> Any:
+    """Return the triangular matrices of coordinates: below the diagonal, then its logarithms."""
+    size = round((math.sqrt(1 + 8 * vector.shape[-1]) - 1) / 2)
+    number = np.zeros((size, size), int)
+    number[np.tril_indices(size, -1)] = np.arange(vector.shape[-1] - size)
+    number[np.diag_indices(size)] = np.arange(vector.shape[-1] - size, vector.shape[-1])
+    full = _at(vector, number)
+    is_diagonal = np.eye(size, dtype=bool)
+    entries = jnp.where(is_diagonal, jnp.exp(jnp.where(is_diagonal, full, 0)), full)
+    return jnp.where(np.tri(size, dtype=bool), entries, 0)
+
+
+def _coordinates_of_triangle(matrix: Any) -> Any:
+    size = matrix.shape[-1]
+    flat = matrix.reshape(*matrix.shape[:-2], size * size)
+    rows, columns = np.tril_indices(size, -1)
+    diagonal = _at(flat, np.arange(size) * (size + 1))
+    return jnp.concatenate([_at(flat, rows * size + columns), jnp.log(diagonal)], -1)
+
+
+def _squared(triangle: Any) -> Any:
+    return triangle @ jnp.swapaxes(triangle, -2, -1)
 
 
 def _prefix(bijection: transforms.Transform) -> str:

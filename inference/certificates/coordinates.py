@@ -24,6 +24,7 @@ from jaxtyping import Array
 from numpyro.distributions import biject_to
 
 from emjax.certificates.charts import (
+    POSITIVE_DEFINITE,
     Chart,
     bijection_chart,
     inverse_shape,
@@ -94,12 +95,6 @@ class Coordinates:
             values[name] = chart.to_value(vector[start:stop], jnp.asarray(params[name]))
             start = stop
         return values
-
-    def jacobian(self, params: Mapping[str, Any]) -> dict[str, Array]:
-        """Return {parameter: ∂ value / ∂ coordinates}, (*its shape, coordinate)."""
-        along = jax.jacfwd(lambda vector: self.unflatten(vector, params))
-        derivatives = along(self.flatten(params))
-        return {name: derivatives[name] for name in self.charts}
 
 
 def coordinates(
@@ -187,11 +182,28 @@ def _on_boundary(parameter: Parameter, value: np.ndarray) -> np.ndarray | np.boo
 
 def _without_coordinates(parameter: Parameter, value: np.ndarray) -> np.ndarray:
     """Return which entries are in a row, such as a matrix, to which no coordinates lead."""
-    coordinate = np.asarray(biject_to(parameter.constraint).inv(jnp.asarray(value)))
-    event = entry_constraint(parameter.constraint).event_dim
+    constraint = entry_constraint(parameter.constraint)
+    event = constraint.event_dim
     batch = value.shape[: value.ndim - event]
-    is_inside = np.isfinite(coordinate).reshape(batch + (-1,)).all(-1)
+    if type(constraint) in POSITIVE_DEFINITE:
+        is_inside = _are_positive_definite(value)
+    else:
+        # one compiled function, rather than one for each operation
+        bijection = biject_to(parameter.constraint)
+        coordinate = np.asarray(jax.jit(lambda value: bijection.inv(value))(value))
+        is_inside = np.isfinite(coordinate).reshape(batch + (-1,)).all(-1)
     return np.broadcast_to(~is_inside.reshape(batch + (1,) * event), value.shape)
+
+
+def _are_positive_definite(matrices: np.ndarray) -> np.ndarray:
+    """Return which of some matrices, along the last two axes, have a Cholesky factor."""
+    are = np.zeros(matrices.shape[:-2], bool)
+    for index in np.ndindex(are.shape):
+        try:
+            are[index] = np.isfinite(np.linalg.cholesky(matrices[index])).all()
+        except np.linalg.LinAlgError:
+            are[index] = False
+    return are
 
 
 def _near_limits(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | np.bool_:

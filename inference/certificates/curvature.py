@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emjax.certificates.coordinates import Coordinates
 
-# rows of a matrix of derivatives that are computed side by side: more need more memory, fewer more
-# passes over the data
-ROWS_AT_ONCE = 8
 # At a maximum, the Newton step in standard errors (or the EM step, in those of the complete data)
 # is below this: what EM leaves at its default `tol`, while a tenth of a standard error is nothing
 # that a table shows.
 STATIONARY = 0.1
 # farther than this from the maximum, in standard errors, second derivatives say nothing of it
 FARTHEST = 1.0
-
-
-def rows_of_derivative(along: Callable, size: int, dtype: Any) -> Any:
-    """Return the derivatives along each of `size` coordinates, stacked: (coordinate, …).
-
-    `along`: direction → the derivative along it, linear; an array or a tree of them.
-    """
-    if size == 0:
-        shapes = jax.eval_shape(along, jax.ShapeDtypeStruct((0,), dtype))
-        return jax.tree.map(lambda row: jnp.zeros((0, *row.shape), row.dtype), shapes)
-    rows = min(size, ROWS_AT_ONCE)
-    padded = -(-size // rows) * rows
-    directions = jnp.eye(padded, size, dtype=dtype).reshape(-1, rows, size)
-    stacked = jax.lax.map(jax.vmap(along), directions)
-    return jax.tree.map(lambda array: array.reshape(padded, *array.shape[2:])[:size], stacked)
-
-
-def gradient_and_hessian(objective: Callable, vector: Any) -> tuple[Any, Any]:
-    """Return ∇ and ∇² of an objective at a vector."""
-    gradient, along = jax.linearize(jax.grad(objective), vector)
-    hessian = rows_of_derivative(along, vector.size, vector.dtype)
-    return gradient, (hessian + hessian.T) / 2
 
 
 def scaled(matrix: np.ndarray, unit: np.ndarray) -> np.ndarray:

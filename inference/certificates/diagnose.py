@@ -2,64 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from emjax.certificates.boundary import increases_inward
-from emjax.certificates.curvature import rows_of_derivative
+from emjax.certificates.derivatives import em_slopes_along
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
+from emjax.certificates.tangent_space import TangentSpace
 from emjax.certificates.verdict import from_matrices, from_products
 from emjax.e_step.e_step import e_step
-from emjax.e_step.instance import instance_of
 from emjax.run import findings
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
-from emjax.run.findings import Finding
 
 # coordinates up to which matrices of second derivatives are formed; beyond, products with them are
 # all that is taken
 LARGEST_DENSE = 200
 
 
-class SecondDerivatives(eqx.Module):
+class SecondDerivatives(NamedTuple):
     """Matrices over the free coordinates.
-
-    **Attributes:**
 
     - `hessian`: of the objective.
     - `hessian_of_q`: of Q, the expected statistics held.
     - `derivative_of_em`: of the map of an EM step, its argument first.
     """
 
-    hessian: Any
-    hessian_of_q: Any
-    derivative_of_em: Any
+    hessian: np.ndarray
+    hessian_of_q: np.ndarray
+    derivative_of_em: np.ndarray
 
 
-class Derivatives(eqx.Module):
-    """All that a diagnosis reads at the estimate.
+class Expectations(eqx.Module):
+    """What the E-step that is run expects at the estimate.
 
     **Attributes:**
 
     - `objective`: log p(x | θ) + log p(θ) in nats.
     - `counts`: {latent: the expected number of elements of each value}.
     - `tables`, `statistics`: the natural-parameter tables, and their expected statistics.
-    - `gradient`, `gradient_of_q`: of the objective and of Q in the free coordinates.
-    - `second`: the second derivatives; None where there are too many.
+    - `variances`: those of the scales, over those of the data (`degeneracy`).
     """
 
     objective: Any
     counts: dict
     tables: list
     statistics: list
-    gradient: Any
-    gradient_of_q: Any
+    variances: list
+
+
+class Derivatives(NamedTuple):
+    """All that a diagnosis reads at the estimate.
+
+    - `expected`: what the E-step expects.
+    - `gradient`, `gradient_of_q`: of the objective and of Q in the free coordinates.
+    - `second`: the second derivatives; None where there are too many.
+    """
+
+    expected: Expectations
+    gradient: np.ndarray
+    gradient_of_q: np.ndarray
     second: SecondDerivatives | None
 
 
@@ -79,7 +87,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
             "EM(model).diagnose(result, ...)."
         )
     at = derivatives_at(estimate)
-    if not np.isfinite(at.objective):
+    if not np.isfinite(at.expected.objective):
         raise ValueError(
             "The objective is not finite at these parameters: some datum is impossible there, "
             "or a density is infinite. Pass the result of a run that ended well, "
@@ -91,18 +99,18 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
     else:
         verdict = from_products(estimate, at.gradient.dtype)
     # where a scale has collapsed, no derivative says anything
-    collapsed = _collapsed(estimate)
+    collapsed = bound.compiled.watch.collapsed(at.expected.variances)
     finding = findings.degenerate(collapsed) if collapsed else verdict.finding
-    counts = {name: np.asarray(value, float) for name, value in at.counts.items()}
+    counts = {name: np.asarray(value, float) for name, value in at.expected.counts.items()}
     return Diagnosis(
-        objective=float(at.objective),
+        objective=float(at.expected.objective),
         gradient_norm=_largest(at.gradient),
         is_dense=at.second is not None,
         coordinates=chart.names,
         fisher_residual=_largest(at.gradient - at.gradient_of_q),
         counts=counts,
         empty=empty_values(counts),
-        duplicates=duplicates(estimate.graph, at.tables, at.statistics, counts),
+        duplicates=duplicates(estimate.graph, at.expected.tables, at.expected.statistics, counts),
         on_boundary=dict(chart.on_boundary),
         inward=increases_inward(estimate),
         verdict=finding.kind,
@@ -111,13 +119,6 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         rate=_rate_of_em(estimate, verdict.rate),
         eigenvalues=verdict.eigenvalues,
     )
-
-
-def _collapsed(estimate: Estimate) -> list[Finding]:
-    """Return the scales that have collapsed: that ends in no maximum, whatever derivatives say."""
-    compiled = estimate.bound.compiled
-    variances = compiled.variances(estimate.params, estimate.constants)
-    return compiled.watch.collapsed(jax.device_get(variances))
 
 
 def _largest(vector) -> float:
@@ -133,46 +134,49 @@ def _rate_of_em(estimate: Estimate, rate: float) -> float:
 
 def derivatives_at(estimate: Estimate) -> Derivatives:
     """Return all that a diagnosis reads, computed by one compiled function."""
-    # part of the key: what is computed depends on it
-    is_dense = estimate.chart.size <= LARGEST_DENSE
-    return jax.device_get(estimate.function(("diagnosis", is_dense), _derivatives)())
-
-
-def _derivatives(around: Neighborhood) -> Derivatives:
-    graph, vector = around.pure.graph, around.vector
-    arrays = graph.arrays(around.params, around.constants)
-    expected = e_step(graph, arrays)
-    slope_of_q = jax.grad(around.expected_log_likelihood)
-    is_dense = around.chart.size <= LARGEST_DENSE
+    if estimate.chart.size > LARGEST_DENSE:
+        found = jax.device_get(estimate.function("gradients", _gradients)())
+        expectations, gradient, gradient_of_q = found
+        return Derivatives(expectations, gradient, gradient_of_q, None)
+    space = TangentSpace.of(estimate)
+    directions = space.directions(estimate.params)
+    along = estimate.function("diagnosis", _along_all)
+    expectations, (gradient, gradient_of_q), slopes = jax.device_get(along(directions))
+    first = slopes.objective.first
+    second = SecondDerivatives(
+        hessian=space.second(slopes.objective.change, first),
+        hessian_of_q=space.second(slopes.of_q, first),
+        derivative_of_em=slopes.of_em,
+    )
     return Derivatives(
-        objective=expected.log_partition,
-        counts=expected_counts(graph, arrays, expected.statistics),
-        tables=instance_of(graph, arrays).tables,
-        statistics=expected.statistics,
-        gradient=jax.grad(around.objective)(vector),
-        gradient_of_q=slope_of_q(vector, expected.statistics),
-        second=_second_derivatives(around, slope_of_q) if is_dense else None,
+        expectations, space.gradient(gradient), space.gradient(gradient_of_q), second
     )
 
 
-def _second_derivatives(around: Neighborhood, slope_of_q) -> SecondDerivatives:
-    """Return the second derivatives.
+def _along_all(around: Neighborhood, directions) -> tuple:
+    """Return what is expected, the derivatives of the objective and of Q, and how they change."""
+    return *_expectations(around), em_slopes_along(around, directions)
 
-    The gradient along u is ∇₁Q(u; T(u)) (Fisher's identity), so that its derivative, the Hessian,
-    and that of EM share the derivative of the E-step, dT.
-    """
-    vector = around.vector
-    statistics, changes = jax.linearize(around.statistics, vector)
 
-    def along(direction) -> SecondDerivatives:
-        point, both = (vector, statistics), (direction, changes(direction))
-        with_statistics_held = jax.jvp(
-            lambda vector: slope_of_q(vector, statistics), (vector,), (direction,)
-        )
-        return SecondDerivatives(
-            hessian=jax.jvp(slope_of_q, point, both)[1],
-            hessian_of_q=with_statistics_held[1],
-            derivative_of_em=jax.jvp(around.m_step, point, both)[1],
-        )
+def _gradients(around: Neighborhood) -> tuple:
+    """Return what is expected, and the gradients of the objective and of Q."""
+    expectations, slopes = _expectations(around)
+    _, back = jax.vjp(around.at, around.vector)
+    return expectations, *(back(each)[0] for each in slopes)
 
-    return rows_of_derivative(along, vector.size, vector.dtype)
+
+def _expectations(around: Neighborhood) -> tuple[Expectations, tuple]:
+    """Return what the E-step that is run expects, and the derivatives of the objective and of Q."""
+    graph, here = around.pure.graph, around.estimated
+    arrays = graph.arrays(around.params, around.constants)
+    # it may take fast forms, as the objective whose derivatives are taken does not
+    expected = e_step(graph, arrays)
+    expectations = Expectations(
+        objective=expected.log_partition,
+        counts=expected_counts(graph, arrays, expected.statistics),
+        tables=around.tables(here),
+        statistics=expected.statistics,
+        variances=around.pure.variances(around.params, around.constants),
+    )
+    slopes_of_q = around.slopes_of_q(here, expected.statistics)
+    return expectations, (jax.grad(around.objective)(here), slopes_of_q)

@@ -110,16 +110,20 @@ def from_products(estimate: Estimate, dtype: Any) -> Verdict:
 
 
 def _hessian_along(around: Neighborhood, direction):
-    return jax.jvp(jax.grad(around.objective), (around.vector,), (direction,))[1]
+    slope = jax.grad(lambda vector: around.objective(around.at(vector)))
+    return jax.jvp(slope, (around.vector,), (direction,))[1]
 
 
 def _em_along(around: Neighborhood, direction):
-    return jax.jvp(around.em_step, (around.vector,), (direction,))[1]
+    def em_step(vector):
+        return around.chart.flatten(around.em_step(around.at(vector)))
+
+    return jax.jvp(em_step, (around.vector,), (direction,))[1]
 
 
 def _gain(around: Neighborhood):
-    vector = around.vector
-    return around.objective(around.em_step(vector)) - around.objective(vector)
+    here = around.estimated
+    return around.objective(around.em_step(here)) - around.objective(here)
 
 
 def _finding(curvature: Curvature, distance: float, chart: Coordinates) -> Finding:

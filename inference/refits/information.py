@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
-from emjax.certificates.curvature import gradient_and_hessian, inverse_information
+from emjax.certificates.curvature import inverse_information
+from emjax.certificates.derivatives import slopes_along
 from emjax.certificates.estimate import Estimate
-from emjax.certificates.neighborhood import Neighborhood
+from emjax.certificates.tangent_space import TangentSpace
 from emjax.refits.scores import independent, scores_of
 from emjax.refits.standard_errors import StandardErrors, record_of
 
@@ -20,30 +20,16 @@ from emjax.refits.standard_errors import StandardErrors, record_of
 LARGEST_INFORMATION = 3000
 
 
-class Derivatives(eqx.Module):
-    """Derivatives at the estimate.
-
-    **Attributes:**
-
-    - `gradient`, `hessian`: of the objective in the free coordinates.
-    - `jacobian`: {site: ∂ value / ∂ coordinates}, (*its shape, coordinate).
-    """
-
-    gradient: Any
-    hessian: Any
-    jacobian: dict
-
-
 def from_information(estimate: Estimate) -> StandardErrors:
     """Return standard errors from the inverse of the observed information."""
-    covariance, distance, jacobian = _inverse_information(estimate)
+    covariance, distance, space = _inverse_information(estimate)
     what = "standard errors from the observed information"
     if estimate.graph.has_priors:
         what = "standard deviations of Laplace's approximation of the posterior"
     return record_of(
         estimate,
         method="information",
-        standard_error=_delta(estimate, jacobian, covariance),
+        standard_error=_delta(space, estimate.graph.names, covariance),
         covariance=covariance,
         distance=distance,
         what=what,
@@ -54,7 +40,7 @@ def from_sandwich(
     estimate: Estimate, plate: str | None, rows: Mapping[str, Any] | None
 ) -> StandardErrors:
     """Return standard errors from the inverse information, the scores' spread between two of it."""
-    inverse, distance, jacobian = _inverse_information(estimate)
+    inverse, distance, space = _inverse_information(estimate)
     weighted = independent(estimate.bound, plate, rows)
     scores = scores_of(weighted, estimate)
     of_scores = np.cov(scores, bias=True).reshape(inverse.shape)
@@ -63,7 +49,7 @@ def from_sandwich(
     return record_of(
         estimate,
         method="sandwich",
-        standard_error=_delta(estimate, jacobian, covariance),
+        standard_error=_delta(space, estimate.graph.names, covariance),
         covariance=covariance,
         distance=distance,
         what="standard errors from the sandwich of the observed information and the scores of "
@@ -71,18 +57,17 @@ def from_sandwich(
     )
 
 
-def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, dict]:
-    """Return the inverse information, the distance to the maximum, and the Jacobian."""
+def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
+    """Return the inverse information, the distance to the maximum, and the directions there."""
     # before the matrix is formed, which may be large
     _check_smooth(estimate)
-    at = jax.device_get(estimate.function("derivatives", _derivatives)())
-    inverse, distance = inverse_information(at.hessian, at.gradient, estimate.chart)
-    return inverse, distance, at.jacobian
-
-
-def _derivatives(around: Neighborhood) -> Derivatives:
-    gradient, hessian = gradient_and_hessian(around.objective, around.vector)
-    return Derivatives(gradient, hessian, around.chart.jacobian(around.params))
+    space = TangentSpace.of(estimate)
+    along = estimate.function("information", slopes_along)
+    slopes = jax.device_get(along(space.directions(estimate.params)))
+    hessian = space.second(slopes.change, slopes.first)
+    gradient = space.gradient(slopes.first)
+    inverse, distance = inverse_information((hessian + hessian.T) / 2, gradient, estimate.chart)
+    return inverse, distance, space
 
 
 def _check_smooth(estimate: Estimate) -> None:
@@ -100,18 +85,18 @@ def _check_smooth(estimate: Estimate) -> None:
         )
 
 
-def _delta(estimate: Estimate, jacobian: Mapping, covariance: np.ndarray) -> dict[str, np.ndarray]:
+def _delta(
+    space: TangentSpace, names: Sequence[str], covariance: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return the standard errors of constrained entries, by the delta method.
 
     They are NaN on the boundary, and where a parameter is held.
     """
+    variances = space.variances(covariance)
     errors = {}
-    for name in estimate.graph.names:
-        on_boundary = estimate.chart.on_boundary[name]
-        variance = np.full(on_boundary.shape, np.nan)
+    for name in names:
+        on_boundary = space.chart.on_boundary[name]
         # a parameter that is held has no coordinates
-        if name in jacobian:
-            rows = np.asarray(jacobian[name], float)
-            variance = np.einsum("...i,ij,...j->...", rows, covariance, rows)
+        variance = variances.get(name, np.full(on_boundary.shape, np.nan))
         errors[name] = np.where(on_boundary, np.nan, np.sqrt(variance))
     return errors

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.certificates.curvature import rows_of_derivative
+from emjax.certificates.derivatives import rows_of_derivative
 from emjax.certificates.estimate import Estimate
+from emjax.certificates.tangent_space import TangentSpace
 from emjax.refits.reweighted import (
     Reweighted,
     check_no_local_latents,
@@ -19,6 +20,7 @@ from emjax.refits.reweighted import (
     sites_within,
     units_in,
 )
+from emjax.run.batches import batch_size
 from emjax.run.bound import Bound
 
 
@@ -54,15 +56,17 @@ def scores_of(weighted: Reweighted, estimate: Estimate) -> np.ndarray:
     chart = estimate.chart
     weighted.check_sum(estimate.params)
 
-    def scores(weighted: Reweighted, params):
+    def scores(weighted: Reweighted, params, directions):
         # linearized once for all coordinates: a row is then one linear pass over the data
         ones = jnp.ones(weighted.units.size)
 
-        def contributions(vector):
-            here = chart.unflatten(vector, params)
-            return jax.grad(weighted.log_likelihood, argnums=1)(here, ones)
+        def contributions(estimated):
+            return jax.grad(weighted.log_likelihood, argnums=1)({**params, **estimated}, ones)
 
-        _, along = jax.linearize(contributions, chart.flatten(params))
-        return rows_of_derivative(along, chart.size, jnp.result_type(float))
+        estimated = {name: params[name] for name in chart.charts}
+        _, along = jax.linearize(contributions, estimated)
+        return rows_of_derivative(along, directions, chart.size, batch_size(estimate.graph))
 
-    return np.asarray(weighted.function(("scores", chart.key), scores)(estimate.params), float)
+    directions = TangentSpace.of(estimate).directions(estimate.params)
+    scores_along = weighted.function(("scores", chart.key), scores)
+    return np.asarray(scores_along(estimate.params, directions), float)

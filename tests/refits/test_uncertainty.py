@@ -18,7 +18,6 @@ from scipy import stats
 
 from emjax import EM, Status, labeled, standard_errors
 from emjax.certificates.coordinates import coordinates, num_free_parameters
-from emjax.certificates.curvature import gradient_and_hessian
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.refits import information, uncertainty
@@ -402,10 +401,11 @@ def test_coordinates_lead_back_to_the_parameters_and_derivatives_are_finite(seve
     def found(params):
         vector = own.flatten(params)
         slope = jax.grad(lambda u: sum(v.sum() for v in own.unflatten(u, params).values()))(vector)
+        along = jax.jacfwd(lambda u: own.unflatten(u, params))(vector)
         return (
             own.unflatten(vector, params),
             own.unflatten(vector + 0.1, params),
-            own.jacobian(params),
+            {name: along[name] for name in own.charts},
             slope,
         )
 
@@ -658,14 +658,12 @@ def test_intervals_cover_as_often_as_they_say(fitted_mixture):
 
     def fitted(x):
         params = jax.lax.fori_loop(0, 40, lambda _, state: em.update(state, x)[0], state).params
-        _, hessian = gradient_and_hessian(
-            Neighborhood(compiled.pure, own, params, compiled.graph.prepare([x])).objective,
-            own.flatten(params),
-        )
+        around = Neighborhood(compiled.pure, own, params, compiled.graph.prepare([x]))
+        hessian = jax.hessian(lambda u: around.objective(around.at(u)))(around.vector)
         covariance = jnp.linalg.inv(-hessian)
         return params, {
             name: jnp.sqrt(jnp.einsum("...i,ij,...j->...", rows, covariance, rows))
-            for name, rows in own.jacobian(params).items()
+            for name, rows in jax.jacfwd(around.at)(around.vector).items()
         }
 
     estimates, errors = jax.device_get(
