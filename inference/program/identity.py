@@ -12,7 +12,7 @@ import hashlib
 import types
 from collections.abc import Hashable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, get_origin
 
 import jax
 import jax.core
@@ -47,6 +47,8 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
         return type(value), value
     if isinstance(value, CONSTANT):
         return value
+    if get_origin(value) is not None:
+        return _of_type(value)
     # what contains itself is said by how far out it stands
     if id(value) in within:
         return "within", within.index(id(value))
@@ -76,6 +78,16 @@ def _of_array(array: Any) -> Hashable:
     numbers = np.asarray(jax.random.key_data(array) if is_key(array) else array)
     content = hashlib.sha256(numbers.tobytes()).digest()
     return type(array), tuple(array.shape), str(array.dtype), content
+
+
+def _of_type(annotation: Any) -> Hashable:
+    """Return a type with arguments, such as a union: annotations within a program read it."""
+    try:
+        hash(annotation)
+    except TypeError as error:
+        # `Annotated` and `Literal` may hold anything
+        raise Unidentified from error
+    return annotation
 
 
 def _of_items(items: Mapping, within: tuple) -> Hashable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from argparse import Namespace
+from typing import Annotated, Union
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ import pytest
 from emjax.program.identity import Unidentified, identity
 
 RATE = 1.0
+LABELS = Union[int, tuple[int, ...]]  # noqa: UP007, the other kind of union
 
 
 def reads_a_global(x):
@@ -23,6 +25,10 @@ def reads_a_global(x):
 
 def calls_another(x):
     return reads_a_global(x)
+
+
+def reads_a_type(x):
+    return isinstance(x, LABELS)
 
 
 def recursive(x):
@@ -101,6 +107,14 @@ def test_what_contains_itself_is_identified():
     cycle: list = []
     cycle.append(cycle)
     assert identity(cycle) == identity(cycle)
+
+
+def test_types_with_arguments_are_identified():
+    # what annotates a function within a program is read by the program
+    assert identity(reads_a_type) == identity(reads_a_type)
+    assert identity(list[int]) != identity(list[float])
+    with pytest.raises(Unidentified):
+        identity(Annotated[int, []])
 
 
 @pytest.mark.parametrize("value", [iter([1]), open, np.array([object()])], ids=str)
