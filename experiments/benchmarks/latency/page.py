@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.benchmarks import machine
 from experiments.benchmarks.latency.measure import Latencies, Latency
-from experiments.benchmarks.latency.rows import Work
+from experiments.benchmarks.latency.rows import TABLE, Work
 from experiments.benchmarks.page import filled, markdown
 from experiments.benchmarks.verdicts import numeral, time
 
@@ -19,7 +19,7 @@ machine:
 
 ```bash
 pip install ".[benchmarks]"
-python -m experiments.benchmarks.latency --processes {num_processes} --write
+{command}
 ```
 
 Each line is measured in a process of its own, without a cache on disk unless it says so; reported
@@ -46,7 +46,11 @@ def write(
     path: Path, works: Sequence[Work], latencies: Sequence[Latencies], num_processes: int
 ) -> None:
     """Write the page."""
+    command = "python -m experiments.benchmarks.latency"
+    if len(works) < len(TABLE):
+        command += f" --only {' '.join(work.name for work in works)}"
     page = PAGE.format(
+        command=f"{command} --processes {num_processes} --write",
         num_processes=num_processes,
         processor=machine.processor(),
         memory=machine.memory(),
