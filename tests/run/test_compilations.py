@@ -92,7 +92,7 @@ QUESTIONS = {
     "log_likelihood": (1, lambda fit, x: fit.em.log_likelihood(fit.result, x)),
     "criteria": (3, lambda fit, x: emjax.criteria(fit.em, fit.result, x)),
     "standard_errors": (1, lambda fit, x: emjax.standard_errors(fit.em, fit.result, x)),
-    "diagnose": (2, lambda fit, x: fit.em.diagnose(fit.result, x)),
+    "diagnose": (1, lambda fit, x: fit.em.diagnose(fit.result, x)),
 }
 
 
