@@ -42,11 +42,11 @@ class Estimate:
         """The program's factor graph."""
         return self.bound.compiled.graph
 
-    def function(self, key: Hashable, asked: Callable) -> Callable:
+    def function(self, key: Hashable, asked: Callable, is_called_once: bool = True) -> Callable:
         """Return `asked`, a pure function of (the neighborhood of the estimate, …), compiled.
 
         What remains is a function of the other arguments. It is compiled once for each key, and
-        what is on the boundary.
+        what is on the boundary. `is_called_once`: see `CompiledFunction`.
         """
         compiled, chart = self.bound.compiled, self.chart
 
@@ -54,5 +54,5 @@ class Estimate:
         def around(params, constants, *others: Any):
             return asked(Neighborhood(compiled.pure, chart, params, constants), *others)
 
-        function = compiled.function((key, chart.key), lambda: around)
+        function = compiled.function((key, chart.key), lambda: around, is_called_once)
         return partial(function, self.params, self.constants)

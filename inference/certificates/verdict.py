@@ -91,8 +91,8 @@ def from_matrices(chart: Coordinates, gradient: Any, second: Any) -> Verdict:
 def from_products(estimate: Estimate, dtype: Any) -> Verdict:
     """Return the verdict from products with the second derivatives, which are never formed."""
     chart = estimate.chart
-    hessian_along = estimate.function("Hessian along", _hessian_along)
-    em_along = estimate.function("step along", _em_along)
+    hessian_along = estimate.function("Hessian along", _hessian_along, False)
+    em_along = estimate.function("step along", _em_along, False)
     values, vector = largest_eigenvalues(
         lambda direction: hessian_along(jnp.asarray(direction, dtype)), chart.size, NUM_PRODUCTS
     )

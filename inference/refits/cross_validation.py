@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -17,6 +18,7 @@ from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_
 from emjax.run import validation
 from emjax.run.annotations import Whole
 from emjax.run.bound import checked_key, one_blas_thread
+from emjax.run.compilation import CompiledFunction
 from emjax.run.loop import Status, has_failed
 
 
@@ -45,7 +47,7 @@ class CrossValidation(eqx.Module):
     @property
     def log_likelihood(self) -> float:
         """Σ_n log p(x_n | θ without n's fold) in nats: what is compared, the higher the better."""
-        return float(self.pointwise.sum())
+        return float(np.asarray(self.pointwise).sum())
 
     @property
     def mean(self) -> float:
@@ -58,7 +60,8 @@ class CrossValidation(eqx.Module):
 
         Source: Vehtari, Gelman & Gabry (2017), (23).
         """
-        return float(jnp.sqrt(len(self.pointwise) * jnp.var(self.pointwise, ddof=1)))
+        pointwise = np.asarray(self.pointwise)
+        return float(np.sqrt(len(pointwise) * np.var(pointwise, ddof=1)))
 
     @property
     def has_failed(self) -> bool:
@@ -123,89 +126,94 @@ def cross_validate(
         "plate outside which it stands: cross_validate(..., plate=...).",
     )
     some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
-    # folds do not depend on how many starts there are, nor the other way around
-    drawn, started = jax.random.split(rng_key)
-    fold = jax.random.permutation(drawn, jnp.arange(units.size) % num_folds)
-    keys = jax.random.split(started, (num_folds, em.settings.num_restarts))
+    fold, started, keys = _draws(units.size, int(num_folds), em.settings.num_restarts)(rng_key)
+    fold = np.asarray(fold)
+    given = compiled.given(some_params)
     with one_blas_thread():
-        run = weighted.function("folds", _all_folds)
-        folds = jax.block_until_ready(run(fold, keys, compiled.given(some_params)))
-    status = tuple(Status(int(code)) for code in folds.fits.status)
+        fits = [_best_fit(weighted, fold, number, keys, given) for number in range(num_folds)]
+    status = tuple(Status(int(fit.status)) for fit in fits)
     if all(has_failed(end) for end in status):
         # raises where the start is to blame
         bound.run(started, init_params=init_params)
-    weighted.check_independent(jnp.max(folds.nonlinearity))
+    pointwise = np.zeros(fold.shape, jnp.result_type(float))
+    for number, fit in enumerate(fits):
+        pointwise[fold == number] = _held_out(weighted, fold == number, fit)
     return CrossValidation(
-        folds.pointwise,
-        np.asarray(fold),
-        folds.fits.params,
+        jnp.asarray(pointwise),
+        fold,
+        {
+            name: jnp.asarray(np.stack([fit.params[name] for fit in fits]))
+            for name in fits[0].params
+        },
         status,
-        np.asarray(folds.fits.num_steps),
+        np.asarray([fit.num_steps for fit in fits]),
         units.plate,
     )
 
 
+@lru_cache(maxsize=64)
+def _draws(size: int, num_folds: int, num_restarts: int) -> CompiledFunction:
+    """Return the function of a random key that draws the fold of each of `size` elements.
+
+    It also returns a key for what is started, and one for each start: (fold, start).
+    """
+
+    def draws(rng_key):
+        # folds do not depend on how many starts there are, nor the other way around
+        drawn, started = jax.random.split(rng_key)
+        fold = jax.random.permutation(drawn, jnp.arange(size) % num_folds)
+        return fold, started, jax.random.split(started, (num_folds, num_restarts))
+
+    return CompiledFunction(draws, is_called_once=True)
+
+
 class Fit(NamedTuple):
-    """How EM ended: the parameters, why it stopped, after how many steps."""
+    """How EM ended.
+
+    - `params`: the parameters.
+    - `status`, `num_steps`: why it stopped, and after how many steps.
+    - `height`: the objective there in nats; −∞ where EM failed or a scale collapsed.
+    """
 
     params: dict
     status: Any
     num_steps: Any
+    height: Any
 
 
-class Folds(NamedTuple):
-    """What all folds came to.
-
-    - `pointwise`: each element's held-out log-likelihood in nats; NaN where the fold's EM failed.
-    - `fits`: how each fold's EM ended, folds first.
-    - `nonlinearity`: for each fold, by how much held-out elements are not independent.
-    """
-
-    pointwise: Any
-    fits: Fit
-    nonlinearity: Any
+def _best_fit(weighted: Reweighted, fold: np.ndarray, number: int, keys, given) -> Fit:
+    """Return the fit without a fold, of the start that ends highest of those that do not fail."""
+    # not all together in one function: one run is small, and is compiled as quickly as `EM.run`
+    fit = weighted.function("fit", _fit, is_called_once=False)
+    fits = []
+    for start in range(keys.shape[1]):
+        fits.append(jax.device_get(fit(fold, np.asarray(number), keys, np.asarray(start), given)))
+    return fits[int(np.argmax([fit.height for fit in fits]))]
 
 
-def _all_folds(weighted: Reweighted, fold, keys, given) -> Folds:
-    """Return what all folds came to; pure.
-
-    One after another: side by side, every `cond` of the E-step would compute both of its branches.
-    """
-
-    def held_out(pointwise, numbered_keys):
-        number, keys_of_fold = numbered_keys
-        # nothing is cut out: with weights of zero all folds have one shape, and one compilation
-        is_out = fold == number
-        weights = (~is_out).astype(pointwise.dtype)
-        fit = _best_fit(weighted, weights, keys_of_fold, given)
-        contributions = weighted.contributions(fit.params, is_out)
-        failed = has_failed(fit.status)
-        of_fold = jnp.where(failed, jnp.nan, contributions.log_likelihood)
-        nonlinearity = jnp.where(failed, 0, contributions.nonlinearity)
-        return jnp.where(is_out, of_fold, pointwise), (fit, nonlinearity)
-
-    # each fold writes its own elements, so that the scan need not keep all folds
-    nowhere = jnp.zeros(fold.shape, jnp.result_type(float))
-    pointwise, (fits, nonlinearity) = jax.lax.scan(held_out, nowhere, (jnp.arange(len(keys)), keys))
-    return Folds(pointwise, fits, nonlinearity)
-
-
-def _best_fit(weighted: Reweighted, weights, keys, given) -> Fit:
-    """Return the fit of the start that ends highest of those that neither fail nor collapse."""
+def _fit(weighted: Reweighted, fold, number, keys, start, given) -> Fit:
+    """Return the fit without a fold from one start; pure."""
     compiled = weighted.compiled
+    # nothing is cut out: with weights of zero all folds have one shape, and one compilation
+    weights = (fold != number).astype(jnp.result_type(float))
+    _, end = compiled.pure.run(keys[number, start], [weights, *weighted.data], given, start)
+    at = end.at
+    # a scale that collapses has an objective as high as one likes
+    is_bad = has_failed(at.status) | compiled.watch.is_collapsed(end.variances)
+    height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
+    return Fit(at.reported, at.status, at.num_steps, height)
 
-    def fit(numbered_key):
-        number, key = numbered_key
-        _, end = compiled.pure.run(key, [weights, *weighted.data], given, number)
-        at = end.at
-        # a scale that collapses has an objective as high as one likes
-        is_bad = has_failed(at.status) | compiled.watch.is_collapsed(end.variances)
-        height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
-        return Fit(at.reported, at.status, at.num_steps), height
 
-    fits, heights = jax.lax.map(fit, (jnp.arange(len(keys)), keys))
-    best = jnp.argmax(heights)
-    return jax.tree.map(lambda leaf: leaf[best], fits)
+def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: Fit) -> np.ndarray:
+    """Return the log-likelihoods of the elements that a fit has not seen; NaN where it failed.
+
+    Errors: `ValueError` where they are not independent given the parameters.
+    """
+    if has_failed(fit.status):
+        return np.full(int(is_out.sum()), np.nan)
+    contributions = weighted.contributions_at(fit.params, is_out)
+    weighted.check_independent(contributions.nonlinearity)
+    return contributions.log_likelihood[is_out]
 
 
 def _check_folds(num_folds: Any, units: Units) -> None:

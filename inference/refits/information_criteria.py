@@ -12,6 +12,7 @@ from emjax.certificates.coordinates import num_free_parameters as num_free
 from emjax.em import EM
 from emjax.refits.reweighted import num_samples_of, plate_of
 from emjax.run.annotations import Params
+from emjax.run.pure import PureProgram
 
 
 class Criteria(eqx.Module):
@@ -126,16 +127,15 @@ def criteria(
             "There are no samples, so that the criteria are not defined. Pass data, or "
             "num_samples=..."
         )
-    checked, constants = bound.at(params)
+    soft, hard = bound.asked(_log_likelihoods, params)
     compiled = bound.compiled
     # likewise: a constraint may have no dimension that is known
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
-
-    def log_likelihoods(params, constants):
-        # log Z at temperature one, and at zero, where the latents are the most probable ones
-        return [compiled.pure.log_likelihood(params, constants, each) for each in (1.0, 0.0)]
-
-    soft, hard = compiled.function("criteria", lambda: log_likelihoods)(checked, constants)
     return Criteria(soft, hard, int(p), float(n), plate_of_samples)
+
+
+def _log_likelihoods(pure: PureProgram, params: Any, constants: Any) -> list:
+    """Return log Z at temperature one, and at zero, where the latents are the most probable."""
+    return [pure.log_likelihood(params, constants, temperature) for temperature in (1.0, 0.0)]

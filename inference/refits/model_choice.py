@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emjax.em import EM
@@ -16,6 +15,7 @@ from emjax.refits.columns import in_columns
 from emjax.refits.cross_validation import CrossValidation, cross_validate
 from emjax.refits.information_criteria import Criteria, criteria
 from emjax.run.annotations import Whole
+from emjax.run.compilation import CompiledFunction
 from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
 
@@ -26,6 +26,7 @@ else:
     Candidates = Any
 
 CRITERIA = ("AIC", "BIC", "ICL", "CV")
+KEY_OF_FOLDS = CompiledFunction(lambda rng_key: jax.random.fold_in(rng_key, 1))
 ONE_STANDARD_ERROR = "CV, 1 SE"
 
 
@@ -109,8 +110,8 @@ class Choice:
         # of other elements, nothing can be compared element by element
         if len(validation.pointwise) != len(of_best.pointwise):
             return False
-        difference = of_best.pointwise - validation.pointwise
-        standard_error = jnp.sqrt(len(difference) * jnp.var(difference, ddof=1))
+        difference = np.asarray(of_best.pointwise) - np.asarray(validation.pointwise)
+        standard_error = np.sqrt(len(difference) * np.var(difference, ddof=1))
         return bool(difference.sum() <= standard_error)
 
     def __str__(self) -> str:
@@ -206,7 +207,7 @@ def choose(
             if num_folds is not None and not has_failed(result.status):
                 folds = {"num_folds": num_folds, "plate": plate, "rows": rows}
                 # another key than the run's, the same for every candidate: equal folds
-                key = jax.random.fold_in(rng_key, 1)
+                key = KEY_OF_FOLDS(rng_key)
                 validation = cross_validate(em, key, *args, **folds, **kwargs)
         # a message about data or plates does not say which of the models it is about
         except ValueError as error:

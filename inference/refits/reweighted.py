@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +37,22 @@ GOLDEN_RATIO = 1.618033988749895
 # ── plates and their units ────────────────────────────────────────────────────────────────────────
 
 
+# to find them, a program is run on symbols
+PLATES: WeakKeyDictionary[CompiledProgram, Plates] = WeakKeyDictionary()
+
+
 def plates_of(bound: Bound) -> Plates:
     """Return the plates of a program on its data."""
-    compiler = bound.compiler
-    return plates(
-        compiler.model,
-        compiler.settings.strategy,
-        bound.args,
-        bound.kwargs,
-        bound.looks_at_values,
-    )
+    if bound.compiled not in PLATES:
+        compiler = bound.compiler
+        PLATES[bound.compiled] = plates(
+            compiler.model,
+            compiler.settings.strategy,
+            bound.args,
+            bound.kwargs,
+            bound.looks_at_values,
+        )
+    return PLATES[bound.compiled]
 
 
 def plate_of(bound: Bound, plate: str | None) -> Plate:
@@ -123,22 +130,32 @@ class Reweighted:
     units: Units
     data: list
 
-    def function(self, key: Hashable, asked: Callable) -> Callable:
-        """Return `asked`, a pure function of (self, …), compiled: a function of the others."""
+    def function(self, key: Hashable, asked: Callable, is_called_once: bool = True) -> Callable:
+        """Return `asked`, a pure function of (self, …), compiled: a function of the others.
+
+        `is_called_once`: see `CompiledFunction`.
+        """
         # data are traced: closed over, they would be constants of what is compiled
         without_data = replace(self, data=[])
 
         def on_data(data, *others: Any):
             return asked(replace(without_data, data=data), *others)
 
-        return partial(self.compiled.function(key, lambda: on_data), self.data)
+        return partial(self.compiled.function(key, lambda: on_data, is_called_once), self.data)
 
     def log_likelihood(self, params: Mapping, weights: Any) -> Float[Array, ""]:
         """Return log p(x | params) in nats, each unit counted as often as its weight says; pure."""
         constants = self.compiled.graph.prepare([weights, *self.data])
         return self.compiled.pure.log_likelihood(params, constants)
 
-    def contributions(self, params: Mapping, which: Any = True) -> Contributions:
+    def contributions_at(self, params: Mapping, which: Any = None) -> Contributions:
+        """Return what each unit contributes, compiled once for all of `which` (None: all units)."""
+        if which is None:
+            which = np.ones(self.units.size, bool)
+        found = self.function("contributions", Reweighted.contributions)(params, which)
+        return jax.device_get(found)
+
+    def contributions(self, params: Mapping, which: Any) -> Contributions:
         """Return what each unit contributes, ∂ log p / ∂ weight; pure.
 
         `which`: the units at which it is seen whether log p is linear in their weights.
@@ -176,13 +193,13 @@ class Reweighted:
 
         They are not independent then, or not all that is observed.
         """
-        at = jax.device_get(self.function("pointwise", Reweighted.contributions)(params))
+        at = self.contributions_at(params)
         total = at.log_likelihood.sum()
         # what is outside has no weight, so that no draw and no score would know of it
         share_outside = np.abs(at.outside) / (1 + np.abs(total))
         if _is_rounding(at.nonlinearity) and _is_rounding(share_outside):
             return
-        ones = jnp.ones(self.units.size, jnp.result_type(float))
+        ones = np.ones(self.units.size, jnp.result_type(float))
         at_weights = self.function("log_likelihood", Reweighted.log_likelihood)
         log_likelihood = float(at_weights(params, ones))
         raise ValueError(
@@ -205,7 +222,7 @@ def reweighted(bound: Bound, units: Units, **changes: Any) -> Reweighted:
 
     `changes`: the settings that differ.
     """
-    ones = jnp.ones(units.size, jnp.result_type(float))
+    ones = np.ones(units.size, jnp.result_type(float))
     key = (units.key, *sorted(changes))
     weighted = bound.extended(key, units.weighted(bound.compiler.model), ones, **changes)
     # the first of its data are the weights
@@ -222,7 +239,13 @@ def checked_reweighted(
     """
     weighted = reweighted(bound, units_in(bound, plate, rows))
     # with weights of one, the data are the same
-    bound.constants()
+    graph = bound.compiled.graph
+
+    def violations(data):
+        return validation.violations(graph, graph.prepare(data))
+
+    found = bound.compiled.function("violations of data", lambda: violations, is_called_once=True)
+    validation.check_data(graph, found(bound.data))
     return weighted
 
 
@@ -257,6 +280,6 @@ def pointwise_log_likelihood(
     weighted = checked_reweighted(em.on(*args, **kwargs), plate, rows)
     graph = weighted.compiled.graph
     checked = validation.checked_params(graph, params_of(params), complete=True)
-    contributions = weighted.function("pointwise", Reweighted.contributions)(checked)
+    contributions = weighted.contributions_at(checked)
     weighted.check_independent(contributions.nonlinearity)
-    return contributions.log_likelihood
+    return jnp.asarray(contributions.log_likelihood)

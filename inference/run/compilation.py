@@ -23,16 +23,21 @@ QUICKLY = {
 # compilation gains as much as one to five thousand steps lose (measured on mixtures, chains and
 # regressions: 0.3 to 3 s, and 0.1 to 1 ms a step).
 SMALL = 1000
+# Of what is called once, as a rule, a thousand times as much is small: at the limit the call takes
+# some seconds, and a second longer than it would.
+SMALL_ONCE = 1000 * SMALL
 
 
 class CompiledFunction:
     """A pure function of arrays, compiled when it is first called for arrays of some shapes.
 
     How depends on its work alone, not on a clock, so that a run is the same bits each time. Within
-    what JAX traces already, it is a part of that.
+    what JAX traces already, it is a part of that. `is_called_once`: whether there are no steps that
+    a slower form would hold up.
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable, is_called_once: bool = False):
+        self._small = SMALL_ONCE if is_called_once else SMALL
         self._well = jax.jit(function)
         self._quickly = jax.jit(function, compiler_options=QUICKLY)
         self._by_shapes: dict[Hashable, Callable] = {}
@@ -46,7 +51,7 @@ class CompiledFunction:
         if shapes not in self._by_shapes:
             # the second function does not trace again: JAX keeps what it has traced
             written, equations = work(self._well.trace(*args).jaxpr.jaxpr)
-            is_small = written <= SMALL * equations
+            is_small = written <= self._small * equations
             self._by_shapes[shapes] = self._quickly if is_small and on_cpu() else self._well
         return self._by_shapes[shapes](*args)
 

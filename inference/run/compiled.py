@@ -52,15 +52,22 @@ class CompiledProgram:
         self.pure, self._functions = pure, functions
         self.graph, self.maximizers, self.watch = pure.graph, pure.maximizers, pure.watch
 
-    def function(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
-        """Return `make()`, compiled; it is made once for each key, and may read all settings."""
+    def function(
+        self, key: Hashable, make: Callable[[], Callable], is_called_once: bool = False
+    ) -> Callable:
+        """Return `make()`, compiled; it is made once for each key, and may read all settings.
+
+        `is_called_once`: see `CompiledFunction`.
+        """
         numbers = self.pure.numbers
         settings = (numbers.tol, numbers.max_steps, numbers.temperature, tuple(numbers.annealing))
-        return self._kept((key, settings), make)
+        return self._kept((key, settings), make, is_called_once)
 
-    def _kept(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
+    def _kept(
+        self, key: Hashable, make: Callable[[], Callable], is_called_once: bool = False
+    ) -> Callable:
         if key not in self._functions:
-            self._functions[key] = CompiledFunction(make())
+            self._functions[key] = CompiledFunction(make(), is_called_once)
         return self._functions[key]
 
     def _of_numbers(self, name: str, *args: Any) -> Any:
