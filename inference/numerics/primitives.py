@@ -94,6 +94,16 @@ def _joined(eqn, *arrays):
     return np.concatenate(arrays, axis=eqn.params["dimension"])
 
 
+def _cut_out(eqn, array, *starts):
+    """Return a slice; as JAX does, from so far in front that none of it is outside."""
+    sizes = eqn.params["slice_sizes"]
+    cut = []
+    for start, size, length in zip(starts, sizes, array.shape, strict=True):
+        first = min(max(int(start), 0), length - size)
+        cut.append(slice(first, first + size))
+    return array[tuple(cut)]
+
+
 def _numbered(eqn):
     """Return 0, 1, … along one axis."""
     shape, dim = tuple(eqn.outvars[0].aval.shape), eqn.params["dimension"]
@@ -177,7 +187,7 @@ TRAITS: dict[str, Traits] = {
     # it moves entries, and is evaluated as it is
     "stack": Traits(linear=Linear.ALL, copies=True),
     "gather": Traits(Kind.GATHERS, Linear.FIRST, copies=True),
-    "dynamic_slice": Traits(Kind.SLICES, Linear.FIRST, copies=True),
+    "dynamic_slice": Traits(Kind.SLICES, Linear.FIRST, copies=True, by_numpy=_cut_out),
     "iota": Traits(by_numpy=_numbered),
     # what mixes entries
     "dot_general": Traits(Kind.CONTRACTS, Linear.ANY_ONE, is_cheap=True),

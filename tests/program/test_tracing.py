@@ -1,0 +1,50 @@
+"""Tracing a program runs nothing: XLA is given no work before the run itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.contrib.control_flow import scan
+
+from emjax import EM
+from emjax.numerics.primitives import TRAITS
+from tests.compilations import compilations
+
+
+def hidden_markov(y):
+    start = numpyro.param("start", jnp.ones(2) / 2, constraint=dist.constraints.simplex)
+    rows = jnp.array([[0.8, 0.2], [0.3, 0.7]])
+    transition = numpyro.param("transition", rows, constraint=dist.constraints.simplex)
+    loc = numpyro.param("loc", jnp.array([-1.0, 1.0]))
+
+    def step(previous, observed):
+        t, y = observed
+        state = numpyro.sample(
+            "state", dist.Categorical(jnp.where(t == 0, start, transition[previous]))
+        )
+        numpyro.sample("y", dist.Normal(loc[state], 1.0), obs=y)
+        return state, None
+
+    scan(step, 0, (jnp.arange(len(y)), y))
+
+
+def test_tracing_a_chain_compiles_nothing():
+    y = np.random.default_rng(0).normal(size=7)
+    em = EM(hidden_markov)
+    # the key that everybody has by then
+    jax.random.key(0)
+    with compilations() as count:
+        em.on(y)
+    assert count.compiled == []
+
+
+@pytest.mark.parametrize("start", [-3, 0, 2, 9])
+def test_numpy_cuts_out_what_jax_does(start):
+    array = np.arange(12).reshape(4, 3)
+    jaxpr = jax.make_jaxpr(lambda a, i: jax.lax.dynamic_slice(a, (i, 1), (2, 2)))(array, 0)
+    (eqn,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "dynamic_slice"]
+    by_numpy = TRAITS["dynamic_slice"].by_numpy(eqn, array, np.asarray(start), np.asarray(1))
+    first = max(0, min(start, 2))
+    np.testing.assert_array_equal(by_numpy, array[first : first + 2, 1:3])
