@@ -18,7 +18,7 @@ from jax import Array
 from emjax.elimination.factors import Cells
 from emjax.graph.recipes import Statistic
 from emjax.numerics import fast_forms
-from emjax.numerics.arrays import in_order
+from emjax.numerics.arrays import in_order, transposed
 from emjax.numerics.axes import arranged, contracted
 from emjax.numerics.fast_forms import FastForms
 from emjax.numerics.guards import IMPOSSIBLE
@@ -47,16 +47,18 @@ def inner_product(
     """
     names = [*kept, *(axis.key for axis in axes)]
     pairs = pairs if fast is None else canonical(pairs, fast)
-    columns, total = [], jnp.zeros((1,) * len(names))
+    columns, parts = [], []
     for table, statistic in pairs:
         product = _Product(without_rows(table), statistic, names, rank)
         if not (product.rows and product.is_of_matrices):
-            total = total + product.contracted()
+            parts.append(product.contracted())
         elif statistic.square and table.shape[-1] > LARGEST_PACKED:
-            total = total + product.quadratic_forms()
+            parts.append(product.quadratic_forms())
         else:
             columns.append(product)
-    return total + _side_by_side(columns, names) if columns else total
+    if columns:
+        parts.append(_side_by_side(columns, names))
+    return sum(parts[1:], parts[0]) if parts else jnp.zeros((1,) * len(names))
 
 
 # ── in place of a product: a lookup, and half the columns ─────────────────────────────────────────
@@ -201,7 +203,7 @@ class _Product:
             operands.append(self.value)
             second = [label if label != self.rank else self.rank + 1 for label in self.value_labels]
             labels.append(second)
-        return self.times * contracted(operands, labels, self.names)
+        return self._repeated(contracted(operands, labels, self.names))
 
     def features(self, rows: Sequence):
         """Return the statistic as a matrix (…rows, features), of length 1 where it is constant."""
@@ -217,10 +219,16 @@ class _Product:
         if self.square:
             # an entry beside the diagonal stands for two
             first, second = np.triu_indices(table.shape[-1])
-            both = table[..., first, second] + table[..., second, first]
-            table = jnp.where(first == second, 0.5, 1.0) * both
+            both = (table + table.mT).reshape(*table.shape[:-2], -1)
+            both = both.at[..., first * table.shape[-1] + second].get(mode="promise_in_bounds")
+            table = np.where(first == second, 0.5, 1.0).astype(both.dtype) * both
         table = table.reshape(table.shape[: len(columns)] + (-1,))
-        return self.times * jnp.moveaxis(table, -1, 0)
+        last = table.ndim - 1
+        return self._repeated(transposed(table, [last, *range(last)]))
+
+    def _repeated(self, array):
+        """Return an array as often as the product counts."""
+        return array if self.times == 1 else self.times * array
 
     def quadratic_forms(self):
         """Return xᵀ P x: for one value of the latents after another, a matrix product."""
@@ -241,7 +249,7 @@ class _Product:
         else:
             forms = jnp.moveaxis(jax.lax.map(form, matrices), 0, -1)
         shape = dict(zip([*rows, *columns], [*height, *lead], strict=True))
-        return self.times * forms.reshape([shape.get(label, 1) for label in self.names])
+        return self._repeated(forms.reshape([shape.get(label, 1) for label in self.names]))
 
 
 def _side_by_side(products: Sequence[_Product], names: Sequence):
@@ -262,7 +270,7 @@ def _side_by_side(products: Sequence[_Product], names: Sequence):
         right.append(jnp.broadcast_to(rows_of, (size, *width)).reshape(size, -1))
     matrix, table = jnp.concatenate(left, axis=-1), jnp.concatenate(right, axis=0)
     # logarithms of densities are large, and their differences count: no ten-bit products
-    product = jnp.einsum("nm,mk->nk", matrix, table, precision="highest")
+    product = jax.lax.dot(matrix, table, precision="highest")
     sizes = dict(zip([*rows, *columns], [*height, *width], strict=True))
     return product.reshape([sizes.get(label, 1) for label in names])
 

@@ -22,7 +22,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
 from emjax.families.limits import entry_constraint, limits_of
-from emjax.numerics.guards import finite_logits, safe_log
+from emjax.numerics.guards import finite_logits, or_number, safe_log
 from emjax.numerics.matrices import (
     EXACT,
     inverse_from_cholesky,
@@ -122,7 +122,7 @@ def _ratio(numerator, denominator, otherwise, event_dim: int = 0):
     """Return numerator / denominator, `otherwise` where the denominator is zero."""
     used = denominator != 0
     shaped = used.reshape(used.shape + (1,) * event_dim)
-    divisor = jnp.where(used, denominator, 1).reshape(shaped.shape)
+    divisor = or_number(used, denominator, 1).reshape(shaped.shape)
     return jnp.where(shaped, numerator / divisor, otherwise)
 
 
@@ -229,6 +229,16 @@ def _scale_tril_features(value, origin=None):
     return log_determinant(value), inverse_from_cholesky(value)
 
 
+def _location_features(value, origin):
+    step = value - origin
+    return step, step**2
+
+
+def _location_vector_features(value, origin):
+    step = value - origin
+    return step, _outer(step, step)
+
+
 def _location_moved(features, steps):
     (first, second), (step, square) = features, steps
     return first + step, second + 2 * first * step + square
@@ -240,7 +250,12 @@ def _location_vector_moved(features, steps):
 
 
 def _outer(a, b):
-    return a[..., :, None] * b[..., None, :]
+    if a.shape != b.shape:
+        return a[..., :, None] * b[..., None, :]
+    # in `lax`: of `jax.numpy`, each shape would be traced by itself
+    shape, last = (*a.shape, a.shape[-1]), a.ndim - 1
+    rows = jax.lax.broadcast_in_dim(a, shape, range(last + 1))
+    return rows * jax.lax.broadcast_in_dim(b, shape, [*range(last), last + 1])
 
 
 # ── variances ─────────────────────────────────────────────────────────────────────────────────────
@@ -307,14 +322,14 @@ SCALE = Conjugate(
 )
 LOCATION = Conjugate(
     name="location",
-    features=lambda m, origin: (m - origin, (m - origin) ** 2),
+    features=_location_features,
     maximize=_location,
     solution="expected mean",
     moved=_location_moved,
 )
 LOCATION_VECTOR = Conjugate(
     name="location vector",
-    features=lambda m, origin: (m - origin, _outer(m - origin, m - origin)),
+    features=_location_vector_features,
     maximize=_location_vector,
     event_dim=1,
     solution="expected mean",

@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from emjax.numerics.arrays import transposed
+
 
 def arranged(
     array: Any, labels: Sequence[Hashable], order: Sequence[Hashable], num_lead: int = 0
@@ -23,7 +25,7 @@ def arranged(
         labels = [label for label in labels if label in order]
     present = [label for label in order if label in labels]
     places = [num_lead + labels.index(label) for label in present]
-    array = jnp.transpose(array, [*range(num_lead), *places])
+    array = transposed(array, [*range(num_lead), *places])
     sizes = dict(zip(present, array.shape[num_lead:], strict=True))
     return array.reshape(array.shape[:num_lead] + tuple(sizes.get(label, 1) for label in order))
 

@@ -1,6 +1,8 @@
 """Numbers with derivatives: logarithms of zero, and sums of exponentials whose gradients are used.
 
-These gradients are posteriors and expected statistics, and must not be NaN.
+These gradients are posteriors and expected statistics, and must not be NaN. What every program
+takes is written in `lax`: of `jax.numpy`, JAX traces each function anew for each shape, which takes
+ten times as long.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 # exp(LOG_ZERO + anything a model adds) is exactly 0 in float32 and float64, and LOG_ZERO · 0 = 0,
@@ -27,15 +29,24 @@ INFINITE = -1e-10 * LOG_ZERO
 
 def safe_log(x: Any) -> Array:
     """Return log x, and `LOG_ZERO` for x = 0 (gradient zero there)."""
-    positive = x > 0
+    x = as_float(x)
+    positive = lax.gt(x, lax.full_like(x, 0))
     # the branch that is not taken is differentiated, too: log 0 must not be part of it
-    logarithm = jnp.log(jnp.where(positive, x, 1))
-    return jnp.where(positive, logarithm, jnp.where(x == 0, LOG_ZERO, jnp.nan))
+    logarithm = lax.log(or_number(positive, x, 1))
+    is_zero = lax.eq(x, lax.full_like(x, 0))
+    return lax.select(positive, logarithm, or_number(is_zero, lax.full_like(x, LOG_ZERO), jnp.nan))
+
+
+def or_number(condition: Array, x: Array, number: float | int) -> Array:
+    """Return x where a condition of its shape holds, and a number elsewhere."""
+    return lax.select(condition, x, lax.full_like(x, number))
 
 
 def bounded_below(log_density: Any) -> Array:
     """Return a log-density with `LOG_ZERO` in place of -inf; NaN stays NaN."""
-    return jnp.where(log_density < LOG_ZERO, LOG_ZERO, log_density)
+    log_density = as_float(log_density)
+    least = lax.full_like(log_density, LOG_ZERO)
+    return lax.select(lax.lt(log_density, least), least, log_density)
 
 
 def infinite_at_zero(log_density: Any) -> Array:
@@ -72,14 +83,18 @@ def tempered_logsumexp(x: Any, temperature: ArrayLike, num_axes: int) -> Array:
     """
     if num_axes == 0:
         return x
-    flat = x.reshape(*x.shape[: x.ndim - num_axes], -1)
+    flat = x if num_axes == 1 else x.reshape(*x.shape[: x.ndim - num_axes], -1)
     if isinstance(temperature, int | float) and temperature == 0:
         # not `max`, whose gradient is shared among equals: a hard E-step chooses one value
-        best = jax.lax.stop_gradient(jnp.argmax(flat, axis=-1))
+        best = lax.stop_gradient(jnp.argmax(flat, axis=-1))
         return jnp.take_along_axis(flat, best[..., None], axis=-1)[..., 0]
-    largest = jax.lax.stop_gradient(flat.max(axis=-1, keepdims=True))
-    total = jnp.exp((flat - largest) / temperature).sum(axis=-1)
-    return largest[..., 0] + temperature * jnp.log(total)
+    last = flat.ndim - 1
+    largest = lax.reduce_max(lax.stop_gradient(flat), axes=(last,))
+    above = lax.sub(flat, lax.broadcast_in_dim(largest, flat.shape, range(last)))
+    if not is_soft(temperature):
+        above = above / temperature
+    log_total = lax.log(lax.reduce_sum(lax.exp(above), axes=(last,)))
+    return lax.add(largest, log_total if is_soft(temperature) else temperature * log_total)
 
 
 # ── numbers and what is none ──────────────────────────────────────────────────────────────────────
