@@ -20,6 +20,7 @@ from emjax.graph.slots import filled, term_naturals
 from emjax.graph.terms import Features, Term
 from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer, Request, Turn
+from emjax.m_step.objective import inner_products
 from emjax.m_step.wiring_view import Use, WiringView
 from emjax.tables.named import Named, without_rows
 
@@ -50,7 +51,8 @@ def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
         value = params[name]
         entries = value.reshape((-1,) + value.shape[value.ndim - conjugacy.event_dim :])
         # Q is linear in the features, so that its derivative is the same wherever it is taken
-        zeros = [jnp.zeros(f.shape, value.dtype) for f in conjugacy.features(entries, entries)]
+        features = jax.eval_shape(conjugacy.features, entries, entries)
+        zeros = [jnp.zeros(f.shape, value.dtype) for f in features]
 
         def along_features(features):
             total = sum(
@@ -80,6 +82,7 @@ def _along(term: Term, arrays, statistics, use: Use, features):
     """Return ⟨T, η⟩, linear in the features of one parameter's entries, in place of its values."""
 
     rank = len(term.elements)
+    reads_everywhere = bool((use.rows != NONE).all())
 
     def replaced(features_of_table, rows):
         table_rows = use.rows.shape[use.rows.ndim - rank :]
@@ -93,10 +96,12 @@ def _along(term: Term, arrays, statistics, use: Use, features):
                 picked.append(feature.reshape(rows.shape + feature.shape[1:]))
             else:
                 # a cell that reads none is given any entry, and what is given is not taken
-                picked.append(feature[jnp.maximum(rows, 0)])
+                picked.append(feature[rows if reads_everywhere else jnp.maximum(rows, 0)])
         # cells differ in their origin: what is linear is a step from where each of them is
         if use.conjugacy.is_location:
             picked = use.conjugacy.moved(features_of_table, picked)
+        if reads_everywhere:
+            return tuple(picked)
         cells = []
         for before, feature in zip(features_of_table, picked, strict=True):
             is_read = jnp.reshape(rows != NONE, rows.shape + (1,) * (before.ndim - rows.ndim))
@@ -104,9 +109,7 @@ def _along(term: Term, arrays, statistics, use: Use, features):
         return tuple(cells)
 
     tables = term_naturals(term, arrays, Features(use.argument, use.rows, replaced))
-    return sum(
-        (expected * table.array).sum() for expected, table in zip(statistics, tables, strict=True)
-    )
+    return inner_products(statistics, [table.array for table in tables])
 
 
 def _prior_along(term: Term, arrays, statistics, conjugacy: Conjugate, value, features):

@@ -22,11 +22,11 @@ def newton(objective: Callable, start: Array, max_steps: int = 50) -> Array:
     eps = jnp.finfo(start.dtype).eps
     # a gain below this part of the objective is rounding
     negligible_gain = 1e-9 if start.dtype == jnp.float64 else 1e-4
-    slope, curvature = jax.grad(objective), jax.hessian(objective)
+    directions = jnp.eye(start.size, dtype=start.dtype)
 
     def direction(x):
-        gradient = slope(x)
-        values, vectors = jnp.linalg.eigh(-curvature(x))
+        gradient, curvature_along = jax.linearize(jax.grad(objective), x)
+        values, vectors = jnp.linalg.eigh(-jax.vmap(curvature_along)(directions))
         size = jnp.abs(values)
         # directions in which the Hessian is zero but for rounding
         flat = size <= 10 * start.size * eps * size.max()

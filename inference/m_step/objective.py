@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import term_naturals
 from emjax.m_step.unconstrained import Unconstrained
+from emjax.numerics.guards import or_number
 
 
 def expected_log_likelihood(
@@ -34,11 +36,22 @@ def expected_log_likelihood(
 
 
 def _inner(statistics: Sequence, naturals: Sequence):
-    products = []
+    tables = []
     for expected, table in zip(statistics, naturals, strict=True):
+        is_expected = expected != 0
         # the logarithm of an impossible cell is no finite number
-        products.append(jnp.where(expected == 0, 0, expected * table.array).sum())
-    return sum(products)
+        tables.append(or_number(is_expected, jnp.asarray(table.array), 0))
+    return inner_products(statistics, tables)
+
+
+def inner_products(statistics: Sequence, tables: Sequence) -> Array:
+    """Return Σ ⟨T, η⟩ over all statistics and their tables, of the same shapes."""
+    products = []
+    for expected, table in zip(statistics, tables, strict=True):
+        # in `lax`: of `jax.numpy`, each shape would be traced by itself
+        product = lax.mul(expected, jnp.asarray(table, expected.dtype))
+        products.append(lax.reduce_sum(product, axes=range(product.ndim)))
+    return sum(products[1:], products[0])
 
 
 def along_unconstrained(
@@ -64,4 +77,5 @@ def along_unconstrained(
         there = {**params, **back(vector)}
         return expected_log_likelihood(graph, there, constants, statistics, terms)
 
-    return start, rebuild, objective
+    # what climbs calls it at several places: it is traced once
+    return start, rebuild, jax.jit(objective)
