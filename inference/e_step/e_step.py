@@ -39,9 +39,7 @@ def e_step(
     `tables`: the natural-parameter tables at `arrays`, if they are at hand; `plain`: take no fast
     form, since these have no forward derivatives.
     """
-    instance = instance_of(graph, arrays, temperature=temperature)
-    if tables is not None:
-        instance = instance.at(tables)
+    instance = instance_of(graph, arrays, temperature=temperature, tables=tables)
     blocks = blocks_of(instance)
     if blocks is not None:
         expected = _over_blocks(blocks, temperature, plain)

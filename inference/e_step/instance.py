@@ -57,10 +57,12 @@ def instance_of(
     which: Callable | None = None,
     temperature: ArrayLike = 1.0,
     predicted: bool = False,
+    tables: Sequence[Sequence] | None = None,
 ) -> Instance:
     """Return the instance at the parameters and data that a graph's arrays were computed at.
 
-    `which`: a filter on terms; `predicted`: with the latents that no observation depends on.
+    `which`: a filter on terms; `predicted`: with the latents that no observation depends on;
+    `tables`: the natural-parameter tables of all terms, plain arrays, if they are at hand.
     """
     terms = [*graph.terms, *graph.predicted] if predicted else list(graph.terms)
     if which is not None:
@@ -74,13 +76,15 @@ def instance_of(
     terms = [filled_term(term, arrays) for term in terms]
     # a base that varies along elements is part of its term's factor
     constants = [_constant(term, temperature) for term in terms if term.base_is_constant]
-    return Instance(
+    naturals = map(naturals_of if tables is None else lambda term: term.naturals, terms)
+    instance = Instance(
         tuple(terms),
-        tuple(map(naturals_of, terms)),
+        tuple(naturals),
         latents,
         sum(constants, jnp.zeros(())),
         graph.chains,
     )
+    return instance if tables is None else instance.at(tables)
 
 
 def _constant(term: Term, temperature: ArrayLike):

@@ -8,7 +8,7 @@ well.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,10 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import Array
 from jax.extend.core import ClosedJaxpr
 
+from emjax.graph.slots import term_naturals
 from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire, wires
 from emjax.numerics.jaxprs import inlined
@@ -90,6 +92,23 @@ class FactorGraph:
         """Return the array of every slot."""
         inputs = [*(params[name] for name in self.names), *constants]
         return jax.core.eval_jaxpr(self.step_jaxpr.jaxpr, self.step_jaxpr.consts, *inputs)
+
+    @cached_property
+    def tables(self) -> Callable[[Mapping[str, Any], Sequence], list[list[Array]]]:
+        """Return the function of parameters and constants that is each term's natural parameters.
+
+        They are plain arrays. Called at several places of a run, it is traced once.
+        """
+
+        def tables(params, constants):
+            arrays = self.arrays(params, constants)
+            by_term = []
+            for term in self.terms:
+                naturals = term_naturals(term, arrays)
+                by_term.append([jnp.asarray(table.array) for table in naturals])
+            return by_term
+
+        return jax.jit(tables)
 
     @cached_property
     def wires(self) -> list[Wire]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from emjax.graph.terms import Features, Term, naturals_of
@@ -44,8 +45,9 @@ class Slots:
         return replace(_term_with(self.stored, term), latent_axes=axes)
 
     def _slot(self, array):
-        if isinstance(array, np.ndarray | np.generic):
-            return array  # what is known is no slot
+        # what is known is no slot, nor is what is computed in every step
+        if isinstance(array, np.ndarray | np.generic | jax.ShapeDtypeStruct):
+            return array
         self.arrays.append(array)
         return Slot(len(self.arrays) - 1, tuple(array.shape), array.dtype)
 
@@ -97,6 +99,7 @@ def _term_with(function: Callable[[Named], Named], term: Term) -> Term:
         arguments=each(term.arguments),
         statistics=replace(term.statistics, inputs=each(term.statistics.inputs)),
         base=function(term.base),
+        naturals=tuple(map(function, term.naturals)),
         origin=None if term.origin is None else function(term.origin),
         value=function(term.value),
         prior_arguments=each(term.prior_arguments),

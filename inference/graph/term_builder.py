@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from emjax.families.family import lacks_coordinates
@@ -93,7 +94,7 @@ class TermBuilder:
             origin=data.origin,
             value=data.value,
             latent_axes=latent_axes,
-            natural_axes=tuple(table.axes for table in naturals),
+            naturals=tuple(map(_of_shape, naturals)),
             kept=kept,
             prior_arguments=self.outputs.prior_arguments(site),
             without_multiplicity=without_multiplicity,
@@ -190,6 +191,12 @@ class TermBuilder:
         kept = sum(math.prod(value.array.shape) for value in recipe.inputs.values())
         is_larger = sum(t.size for t in sums) > kept
         return (read.is_incomplete or is_larger) and is_cheap(recipe, read.elements)
+
+
+def _of_shape(table: Named) -> Named:
+    """Return a table without its numbers."""
+    array = jax.ShapeDtypeStruct(table.array.shape, table.array.dtype)
+    return replace(table, array=array, root=None)
 
 
 def _latent_axes(values: Sequence[Named], rank: int) -> tuple[Axis, ...]:

@@ -31,7 +31,7 @@ class Term:
     - `origin`: the point about which locations are measured.
     - `value`: the observed or drawn value, at which a categorical's table is read.
     - `latent_axes`: the latents that it touches.
-    - `natural_axes`: the named axes of each η_i.
+    - `naturals`: the η_i, of which arrays have shapes alone.
     - `kept`: the axes of its elements along which its latents vary.
     - `prior_arguments`: the arguments of a prior that may be conjugate.
     - `without_multiplicity`: its multiplicity is that of its latents, and theirs to count; its own
@@ -48,11 +48,16 @@ class Term:
     origin: Named | None
     value: Named
     latent_axes: tuple[Axis, ...]
-    natural_axes: tuple[tuple[Axis, ...], ...]
+    naturals: tuple[Named, ...]
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
     without_multiplicity: bool
     gate: Named | None = None
+
+    @property
+    def natural_axes(self) -> tuple[tuple[Axis, ...], ...]:
+        """The named axes of each η_i."""
+        return tuple(table.axes for table in self.naturals)
 
     @property
     def base_is_constant(self) -> bool:

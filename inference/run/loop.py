@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from emjax.e_step.e_step import e_step
-from emjax.e_step.instance import instance_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated, m_step
 from emjax.m_step.maximizer import Maximizer
@@ -160,8 +159,7 @@ class Loop:
         # Natural-parameter tables go from one step to the next: computed within the step that reads
         # them, XLA would fuse them with their lookups, and take a logarithm for each row of data.
         def tables(at: LoopState) -> list:
-            arrays = self.graph.arrays(at.current.params, constants)
-            return instance_of(self.graph, arrays).tables
+            return self.graph.tables(at.current.params, constants)
 
         def goes_on(carried: tuple) -> Any:
             at, _ = carried

@@ -22,7 +22,7 @@ from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import term_factor
 from emjax.families.limits import entry_constraint, limits_of
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.slots import filled, term_naturals
+from emjax.graph.slots import filled
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import IMPOSSIBLE
@@ -203,12 +203,11 @@ def _within_closure(constraint: Constraint, value: np.ndarray) -> bool:
 def inspection(graph: FactorGraph, params: Mapping[str, Any], constants: Sequence) -> dict:
     """Return what `check_start` reads: the tables of arguments and natural parameters."""
     arrays = graph.arrays(params, constants)
-    naturals, arguments = [], []
+    arguments = []
     for term in graph.terms:
-        naturals.append([jnp.asarray(table.array) for table in term_naturals(term, arrays)])
         tables = term.arguments.items()
         arguments.append({name: filled(table, arrays).array for name, table in tables})
-    return {"arguments": arguments, "naturals": naturals}
+    return {"arguments": arguments, "naturals": graph.tables(params, constants)}
 
 
 def most_favorable(
