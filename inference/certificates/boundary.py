@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emjax.certificates.coordinates import NEAR
 from emjax.certificates.estimate import Estimate
-from emjax.e_step.e_step import log_partition_of
+from emjax.certificates.neighborhood import Neighborhood
 
 # A slope counts where it is a thousandth of what the other entries of its simplex have, or a
 # thousandth of a nat across an interval.
@@ -46,7 +45,7 @@ def _moved_inward(estimate: Estimate) -> dict[str, Any]:
     """Return the parameters, the entries on the boundary a millionth within."""
     chart, moved = estimate.chart, {}
     for name, value in estimate.params.items():
-        moved[name] = jnp.asarray(value)
+        moved[name] = value
         where = chart.on_boundary[name]
         if not where.any():
             continue
@@ -55,19 +54,17 @@ def _moved_inward(estimate: Estimate) -> dict[str, Any]:
         else:
             inside = _into_interval(np.asarray(value), where, *chart.limits[name])
         # in the precision of the parameter: another would be compiled anew
-        moved[name] = jnp.asarray(inside, moved[name].dtype)
+        moved[name] = np.asarray(inside, value.dtype)
     return moved
 
 
 def _slopes(estimate: Estimate, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the derivatives of the objective by the constrained parameters themselves."""
-    graph = estimate.graph
 
-    def objective(params, constants):
-        return log_partition_of(graph, graph.arrays(params, constants))
+    def slopes(around: Neighborhood, params):
+        return jax.grad(around.objective)(params)
 
-    slopes_at = estimate.bound.compiled.function("slopes", lambda: jax.grad(objective))
-    return slopes_at(params, estimate.constants)
+    return jax.device_get(estimate.function("slopes", slopes)(params))
 
 
 def _into_simplex(value: np.ndarray) -> Any:

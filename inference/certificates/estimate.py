@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from emjax.certificates.coordinates import Coordinates, coordinates
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.graph.factor_graph import FactorGraph
+from emjax.run import validation
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 
@@ -20,22 +21,27 @@ class Estimate:
 
     - `bound`: the program, compiled for the data.
     - `params`: the estimate, constrained.
-    - `constants`: what depends on the data alone.
     - `chart`: the coordinates that are free at the estimate.
     """
 
     bound: Bound
     params: Mapping[str, Any]
-    constants: Sequence
     chart: Coordinates
 
     @classmethod
     def of(cls, bound: Bound, result: Params) -> Estimate:
-        """Return the estimate of a result, or parameters, on data, all of which are checked."""
-        params, constants = bound.at(result)
-        compiled = bound.compiled
+        """Return the estimate of a result, or parameters, which are checked, on data.
+
+        Data are checked where something is asked of them.
+        """
+        params, compiled = bound.checked(result), bound.compiled
         chart = coordinates(compiled.graph, compiled.maximizers, params)
-        return cls(bound, params, constants, chart)
+        return cls(bound, params, chart)
+
+    @cached_property
+    def constants(self) -> Sequence:
+        """What depends on the data alone; these are checked."""
+        return self.bound.constants()
 
     @property
     def graph(self) -> FactorGraph:
@@ -46,13 +52,27 @@ class Estimate:
         """Return `asked`, a pure function of (the neighborhood of the estimate, …), compiled.
 
         What remains is a function of the other arguments. It is compiled once for each key, and
-        what is on the boundary. `is_called_once`: see `CompiledFunction`.
+        what is on the boundary. `is_called_once`: see `CompiledFunction`; then what depends on data
+        alone, and their checks, are a part of it.
         """
-        compiled, chart = self.bound.compiled, self.chart
+        compiled, chart, graph = self.bound.compiled, self.chart, self.graph
 
         # what is known of the estimate is passed, not closed over: another one compiles nothing
         def around(params, constants, *others: Any):
             return asked(Neighborhood(compiled.pure, chart, params, constants), *others)
 
-        function = compiled.function((key, chart.key), lambda: around, is_called_once)
-        return partial(function, self.params, self.constants)
+        def on_data(params, data, *others: Any):
+            constants = graph.prepare(data)
+            return around(params, constants, *others), validation.violations(graph, constants)
+
+        key = (key, chart.key)
+        if not is_called_once:
+            return partial(compiled.function(key, lambda: around), self.params, self.constants)
+        function = compiled.function(key, lambda: on_data, is_called_once=True)
+
+        def checked(*others: Any):
+            answer, violations = function(self.params, self.bound.data, *others)
+            validation.check_data(graph, violations)
+            return answer
+
+        return checked

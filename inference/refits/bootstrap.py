@@ -83,8 +83,9 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
     """
     compiled, draw, graph = redrawing.compiled, redrawing.draw, estimate.graph
 
-    def all_refitted(keys, data, params, constants):
+    def all_refitted(keys, data, params, own_data):
         sources, rest = data
+        constants = graph.prepare(own_data)
         at_estimate = _posteriors(graph, params, constants, latents)
 
         def refitted(key):
@@ -100,8 +101,8 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
 
     refit = compiled.function(("refits", tuple(latents)), lambda: all_refitted)
     data = (redrawing.sources, redrawing.rest)
-    outcomes = refit(keys, data, estimate.params, estimate.constants)
-    return Refits(*jax.tree.map(np.asarray, outcomes))
+    outcomes = refit(keys, data, estimate.params, estimate.bound.data)
+    return Refits(*jax.device_get(outcomes))
 
 
 def _posteriors(graph: FactorGraph, params, constants, latents: Sequence[str]) -> dict:
@@ -205,7 +206,7 @@ def redrawn(estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
 
     draw, sources = simulated(bound), (estimate.params, bound.data)
     # to be traced, the program needs data of the shapes that are drawn, whatever their values
-    shapes = jax.eval_shape(draw, keys[0], *sources)
+    shapes = jax.eval_shape(lambda keys: draw(keys[0], *sources), keys)
     example = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
     changes = from_one_start(bound.compiler.settings)
     conditioned = bound.extended("redrawn", program, example, **changes)

@@ -213,7 +213,7 @@ def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: Fit) -> np.ndarray:
         return np.full(int(is_out.sum()), np.nan)
     contributions = weighted.contributions_at(fit.params, is_out)
     weighted.check_independent(contributions.nonlinearity)
-    return contributions.log_likelihood[is_out]
+    return np.asarray(contributions.log_likelihood)[is_out]
 
 
 def _check_folds(num_folds: Any, units: Units) -> None:

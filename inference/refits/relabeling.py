@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.certificates.estimate import Estimate
-from emjax.e_step.instance import instance_of
+from emjax.certificates.neighborhood import Neighborhood
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
@@ -42,7 +42,7 @@ class Symmetry:
         values = dict(params)
         for name, axes in self.axes.items():
             for axis in axes:
-                values[name] = jnp.take(jnp.asarray(values[name]), jnp.asarray(order), axis)
+                values[name] = np.take(np.asarray(values[name]), np.asarray(order), axis)
         return values
 
 
@@ -72,13 +72,12 @@ def symmetries(estimate: Estimate) -> list[Symmetry]:
 
 def _tables_at(estimate: Estimate) -> Callable:
     """Return the function of parameters that gives the natural-parameter tables of all terms."""
-    graph = estimate.graph
 
-    def tables(params, constants):
-        return instance_of(graph, graph.arrays(params, constants)).tables
+    def tables(around: Neighborhood, params):
+        return around.tables(params)
 
-    compiled = estimate.bound.compiled.function("tables", lambda: tables)
-    return lambda params: jax.device_get(compiled(params, estimate.constants))
+    compiled = estimate.function("tables", tables)
+    return lambda params: jax.device_get(compiled(params))
 
 
 class _Search:
@@ -92,7 +91,11 @@ class _Search:
     def __init__(self, estimate: Estimate):
         self.graph, self.chart = estimate.graph, estimate.chart
         noise = np.random.default_rng(0).normal(0, 0.5, self.chart.size)
-        self.params = self.chart.unflatten(jnp.asarray(noise), estimate.params)
+
+        def moved(around: Neighborhood, noise):
+            return self.chart.unflatten(noise, around.params)
+
+        self.params = jax.device_get(estimate.function("moved", moved)(noise))
         self.tables_at = _tables_at(estimate)
         self.tables = self.tables_at(self.params)
         self.reads = _parameters_of_terms(self.graph)

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from emjax.certificates.coordinates import Coordinates
 from emjax.certificates.estimate import Estimate
+from emjax.certificates.neighborhood import Neighborhood
 from emjax.em import EM
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.information import from_information, from_sandwich
@@ -155,7 +154,7 @@ def _from_refits(
         estimate,
         method=method,
         standard_error=errors,
-        covariance=_sample_covariance(chart, draws),
+        covariance=_sample_covariance(estimate, draws),
         what="; ".join([what, *map(str, _caveats(refitted, latents, others, unmoved))]),
         draws=draws,
         num_failed=int(refitted.has_failed.sum()),
@@ -200,14 +199,19 @@ def _caveats(
     return caveats
 
 
-def _sample_covariance(chart: Coordinates, draws: Mapping) -> np.ndarray:
+def _sample_covariance(estimate: Estimate, draws: Mapping) -> np.ndarray:
     """Return the covariance of draws in unconstrained coordinates.
 
     It is NaN for a coordinate that is infinite in some draw.
     """
     # an entry that a draw has on the boundary has no finite coordinate there
-    vectors = np.asarray(jax.vmap(chart.flatten)(jax.tree.map(jnp.asarray, draws)), float)
+    flattened = estimate.function("coordinates of draws", _coordinates_of)
+    vectors = np.asarray(flattened(dict(draws)), float)
     is_finite = np.asarray(np.isfinite(vectors).all(0))
     covariance = np.cov(np.where(is_finite, vectors, 0), rowvar=False)
-    covariance = covariance.reshape(chart.size, chart.size)
+    covariance = covariance.reshape(estimate.chart.size, estimate.chart.size)
     return np.where(is_finite[:, None] & is_finite, covariance, np.nan)
+
+
+def _coordinates_of(around: Neighborhood, draws: Mapping) -> Array:
+    return jax.vmap(around.chart.flatten)(draws)

@@ -630,8 +630,7 @@ def test_a_program_says_itself_which_values_can_be_exchanged(how, expected):
     compiled = bound.compiled
     params = {name: np.ones(p.shape) for name, p in compiled.graph.parameters.items()}
     chart = coordinates(compiled.graph, compiled.maximizers)
-    constants = compiled.prepare([jnp.asarray(X[:4])])
-    found = symmetries(Estimate(bound, params, constants, chart))
+    found = symmetries(Estimate(bound, params, chart))
     assert [(symmetry.latents, dict(symmetry.axes)) for symmetry in found] == expected
 
 
