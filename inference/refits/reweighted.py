@@ -155,7 +155,7 @@ class Reweighted:
         found = self.function("contributions", Reweighted.contributions)(params, which)
         return jax.device_get(found)
 
-    def contributions(self, params: Mapping, which: Any) -> Contributions:
+    def contributions(self, params: Mapping, which: Any = True) -> Contributions:
         """Return what each unit contributes, ∂ log p / ∂ weight; pure.
 
         `which`: the units at which it is seen whether log p is linear in their weights.

@@ -225,8 +225,8 @@ def _log_likelihood(bound: Bound, drawn, plate, rows) -> dict:
     """
     try:
         weighted = checked_reweighted(bound, plate, rows)
-        contributions = weighted.function("draws", _contributions)(drawn)
-        weighted.check_independent(jnp.max(contributions.nonlinearity))
+        contributions = jax.device_get(weighted.function("draws", _contributions)(drawn))
+        weighted.check_independent(np.max(contributions.nonlinearity))
     except ValueError:
         # who names a plate is told why; without one, what has no such log-likelihood goes without
         if plate is not None:
