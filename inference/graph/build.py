@@ -13,12 +13,12 @@ from jax.interpreters import partial_eval as pe
 
 from emjax.graph.checks import index_checks
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.outputs import Outputs, depends_on_parameters, needed_outputs, relevant_sites
+from emjax.graph.outputs import Outputs, needed_outputs, relevant_sites
 from emjax.graph.symbols import propagate_program
 from emjax.graph.term_builder import TermBuilder
 from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
-from emjax.program.trace import Program
+from emjax.program.trace import Program, depends_on_parameters
 from emjax.tables.named import MixedElements, Named, constant
 from emjax.tables.reach import Reach
 

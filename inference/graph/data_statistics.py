@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from emjax.families.family import Family
 from emjax.graph.recipes import Statistic
-from emjax.numerics.guards import as_float
+from emjax.numerics.guards import as_float, or_number
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Named, constant, without_rows
 
@@ -110,7 +111,7 @@ def mean_of(value: Named, location: Named, masks: Sequence[Named], rank: int) ->
     total = (value.array * weight).sum(dims, keepdims=True)
     # of no data at all, or of infinite ones, the origin is 0
     mean = total / jnp.maximum(weight.sum(dims, keepdims=True), 1)
-    return Named(jnp.where(jnp.isfinite(mean), mean, 0), value.shape)
+    return Named(or_number(jax.lax.is_finite(mean), mean, 0), value.shape)
 
 
 def sufficient(

@@ -9,31 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.families.family import Family, Prior, family_of, prior_of
-from emjax.numerics.jaxprs import output_dependencies
+from emjax.families.family import Prior, prior_of
 from emjax.program.latents import UnboundedLatent
-from emjax.program.records import Site
+from emjax.program.records import Site, family_for
 from emjax.program.trace import Program
 from emjax.tables.lifting import lift
 from emjax.tables.named import Named, full
-
-
-def depends_on_parameters(program: Program) -> list[frozenset[str]]:
-    """Return, for each output of the traced program, the parameters that it depends on."""
-    jaxpr = program.jaxpr.jaxpr
-    return output_dependencies(jaxpr, dict(zip(jaxpr.invars, program.names, strict=False)))
-
-
-def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
-    """Return the exponential family that a site is read as; None: its log-density is evaluated."""
-    family = family_of(site.distribution, site.outputs.args)
-    if family is None or site.is_prior:
-        return None
-    # what statistics are computed of must not move with the parameters
-    numbers = [site.outputs.value, *site.outputs.masks, site.outputs.gate]
-    numbers += [site.outputs.args[name] for name in family.given]
-    is_estimated = any(depends[number] for number in numbers if number is not None)
-    return None if is_estimated else family
 
 
 def registered_prior(site: Site) -> Prior | None:

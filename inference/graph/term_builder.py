@@ -20,7 +20,7 @@ from emjax.graph.checks import (
 from emjax.graph.data_statistics import Weight
 from emjax.graph.factor_graph import Check
 from emjax.graph.multiplicity import Multiplicities
-from emjax.graph.outputs import Outputs, family_for
+from emjax.graph.outputs import Outputs
 from emjax.graph.recipes import (
     Statistic,
     StatisticsRecipe,
@@ -32,7 +32,7 @@ from emjax.graph.recipes import (
 from emjax.graph.site_input import SiteInput, data_of, elements_of, log_density, statistics_of
 from emjax.graph.slots import Slots
 from emjax.graph.terms import Term, natural_tables
-from emjax.program.records import Site
+from emjax.program.records import Site, family_for
 from emjax.tables.named import Axis, Named, constant, union, varying_dims, without_rows
 
 

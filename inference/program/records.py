@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from emjax.families.distributions import Select, feasible
-from emjax.families.family import registered_arguments
+from emjax.families.family import Family, family_of, registered_arguments
 from emjax.program.latents import layers_of
 
 # what a distribution of NumPyro raises that lacks a function, or whose parameters are arrays where
@@ -42,7 +42,7 @@ class SiteOutputs(eqx.Module):
     - `gate`: where this component of a `Select` is chosen.
     - `unchosen`: where none of its components is.
     - `args`: the arguments that a family or a prior of the distribution reads, by name.
-    - `log_prob`: the log-density of each element, where NumPyro has one.
+    - `log_prob`: the log-density of each element, where NumPyro has one and it may be read.
     - `valid`: where an observed value is in the support.
     """
 
@@ -109,12 +109,25 @@ class Site:
         return ranks
 
 
+def family_for(site: Site, depends: Sequence[frozenset[str]]) -> Family | None:
+    """Return the exponential family that a site is read as; None: its log-density is evaluated."""
+    family = family_of(site.distribution, site.outputs.args)
+    if family is None or site.is_prior:
+        return None
+    # what statistics are computed of must not move with the parameters
+    numbers = [site.outputs.value, *site.outputs.masks, site.outputs.gate]
+    numbers += [site.outputs.args[name] for name in family.given]
+    is_estimated = any(depends[number] for number in numbers if number is not None)
+    return None if is_estimated else family
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """A sample statement as it ran.
 
     - `kind`: that of its site.
     - `plates`: the names of its plates, the innermost first.
+    - `has_density`: whether its site has its log-density though it may be read as a family.
     """
 
     name: str
@@ -123,6 +136,7 @@ class Record:
     value: Any
     multiplicity: Any
     plates: tuple[str, ...]
+    has_density: bool
 
     def sites(self, outputs: list) -> Iterator[Site]:
         """Add the statement's arrays to the outputs, and yield its site.
@@ -163,7 +177,12 @@ class Record:
         arguments = registered_arguments(type(core))
         available = core.get_args() if arguments else {}
         is_observed = self.kind == "observed"
-        value = _feasible(core, self.value, masks) if is_observed else self.value
+        is_family = self.kind != "prior" and family_of(type(core), available) is not None
+        density = None
+        # NumPyro's densities take as long to trace as all the rest of a statement
+        if self.has_density or not is_family:
+            value = _feasible(core, self.value, masks) if is_observed else self.value
+            density = _log_prob(core, value)
         return Site(
             self.name,
             self.kind,
@@ -178,7 +197,7 @@ class Record:
                 masks=[emit(mask, units) for mask, units in masks if mask is not True],
                 gate=emit(gate, inside),
                 args={name: emit(available[name]) for name in arguments if name in available},
-                log_prob=emit(_log_prob(core, value)),
+                log_prob=emit(density),
                 valid=emit(_valid(core, self.value)) if is_observed else None,
             ),
             dict(core.arg_constraints),

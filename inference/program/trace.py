@@ -19,11 +19,11 @@ from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval as pe
 from numpyro.handlers import seed
 
-from emjax.numerics.jaxprs import inlined, pruned, rearranged
+from emjax.numerics.jaxprs import inlined, output_dependencies, pruned, rearranged
 from emjax.program.arguments import split_arguments
 from emjax.program.event_masks import event_masks_explained
 from emjax.program.latents import Latent
-from emjax.program.records import Parameter, Site
+from emjax.program.records import Parameter, Site, family_for
 from emjax.program.starter import Starter
 from emjax.program.tracer import Tracer
 
@@ -61,13 +61,38 @@ def trace(
     `concrete`: whether it looks at its data in Python. Source: ours; the messenger protocol is
     NumPyro's.
     """
+    program = _traced(model, parameters, args, kwargs, concrete, has_densities=False)
+    depends = depends_on_parameters(program)
+    for site in program.sites:
+        # the data of a family move with the parameters, which is seldom: its density is read
+        if site.outputs.log_prob is None and family_for(site, depends) is None:
+            return _traced(model, parameters, args, kwargs, concrete, has_densities=True)
+    return program
+
+
+def depends_on_parameters(program: Program) -> list[frozenset[str]]:
+    """Return, for each output of the traced program, the parameters that it depends on."""
+    jaxpr = program.jaxpr.jaxpr
+    return output_dependencies(jaxpr, dict(zip(jaxpr.invars, program.names, strict=False)))
+
+
+def _traced(
+    model: Callable,
+    parameters: Mapping[str, Parameter],
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    concrete: bool,
+    has_densities: bool,
+) -> Program:
+    """Return a traced program. `has_densities`: of sites that may be read as families, too."""
     leaves, rebuild = split_arguments(args, kwargs, concrete)
     names = sorted(parameters)
     state: dict = {}
 
     def flat(param_values, data_values):
         args, kwargs = rebuild(data_values)
-        tracer = Tracer(model, dict(zip(names, param_values, strict=True)))
+        params = dict(zip(names, param_values, strict=True))
+        tracer = Tracer(model, params, has_densities=has_densities)
         # NumPyro's checks of values need values
         with numpyro.validation_enabled(False), event_masks_explained():
             seed(tracer, jax.random.key(0))(*args, **kwargs)

@@ -25,6 +25,7 @@ class Tracer(SiteMessenger):
 
     - `params`: the values of the parameters, by name.
     - `time`, `length`: which step of a `scan` of how many steps the program is; None outside.
+    - `has_densities`: whether sites have their log-density though they may be read as families.
     - `latents`: by name.
     - `records`: what ran, statements and the sites of scans.
     """
@@ -35,8 +36,9 @@ class Tracer(SiteMessenger):
         params: Mapping[str, Any],
         time: Any = None,
         length: int | None = None,
+        has_densities: bool = False,
     ):
-        self.params, self.time = params, time
+        self.params, self.time, self.has_densities = params, time, has_densities
         self.latents: dict[str, Latent] = {}
         self.records: list[Record | ScannedSite] = []
         super().__init__(fn, length)
@@ -77,6 +79,7 @@ class Tracer(SiteMessenger):
                     msg["value"],
                     msg["scale"],
                     _plates(msg),
+                    self.has_densities,
                 )
             )
 
@@ -125,10 +128,9 @@ class Tracer(SiteMessenger):
         state: dict = {}
 
         def one_step(time, x, carry):
-            inner, arrays = (
-                Tracer(conditioned(f, stack, length, time), self.params, time, length),
-                [],
-            )
+            program = conditioned(f, stack, length, time)
+            inner = Tracer(program, self.params, time, length, self.has_densities)
+            arrays: list = []
             before, x = jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(x_tree, x)
             seeded: Any = seed(inner, jax.random.key(0))
             # the step's statements are not the program's: they come back written out

@@ -104,12 +104,13 @@ def lift_events(
         padded = value.padded(rank + event)
         values.append(replace(padded, array=full(padded, range(rank, rank + event))))
     elements = np.broadcast_shapes(*(value.shape[:rank] for value in values))
-    heads = [_head(value, rank) for value in values]
-    settled = settle_rows(heads, elements)
-    is_read_out = any(a is not b for a, b in zip(heads, settled, strict=True))
-    # heads stand for the values: what holds for their rows holds for those
-    if is_read_out and any(head.row_axes for head in heads):
-        values = [without_rows(value) for value in values]
+    # without rows there is nothing to read out
+    if any(value.row_axes for value in values):
+        heads = [_head(value, rank) for value in values]
+        settled = settle_rows(heads, elements)
+        # heads stand for the values: what holds for their rows holds for those
+        if any(a is not b for a, b in zip(heads, settled, strict=True)):
+            values = [without_rows(value) for value in values]
     values = [replace(value, axes=_fitted(value.axes, rank), root=None) for value in values]
     axes = union(values)
     results = function(*(jnp.asarray(spread(value, axes)) for value in values))

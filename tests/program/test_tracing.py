@@ -40,6 +40,27 @@ def test_tracing_a_chain_compiles_nothing():
     assert count.compiled == []
 
 
+def test_only_a_density_that_is_read_is_traced():
+    calls = []
+
+    def shifted(x, moves):
+        calls.append(moves)
+        shift = numpyro.param("shift", 0.0)
+        numpyro.sample("x", dist.Normal(0.0, 1.0), obs=x - shift if moves else x)
+
+    x = np.random.default_rng(0).normal(size=7)
+    em = EM(shifted)
+    (site,) = em.on(x, False).compiled.graph.terms
+    # where it starts, and once more
+    assert calls == [False] * 2
+    assert site.site.outputs.log_prob is None
+    # data that move with a parameter are no family's: the program's own density is read
+    log_likelihood = em.log_likelihood({"shift": jnp.array(0.5)}, x, True)
+    assert calls[2:] == [True] * 3
+    expected = dist.Normal(0.5, 1.0).log_prob(x).sum()
+    np.testing.assert_allclose(log_likelihood, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("start", [-3, 0, 2, 9])
 def test_numpy_cuts_out_what_jax_does(start):
     array = np.arange(12).reshape(4, 3)
