@@ -12,7 +12,7 @@ from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan, plan
 from emjax.run.annotations import Acceleration, Params, Real, Whole
 from emjax.run.bound import Bound
-from emjax.run.compiled import Compiler
+from emjax.run.compiler import Compiler
 from emjax.run.loop import EMState
 from emjax.run.result import EMResult
 from emjax.run.settings import Settings
@@ -117,7 +117,7 @@ class EM:
         `em.posterior(params, x)` is `em.on(x).posterior(params)`: for several questions of the same
         data, `on` saves writing them again. Data of the same shapes share what is compiled.
         """
-        return Bound.of(self._compiler, args, kwargs)
+        return Bound(self._compiler, args, kwargs)
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:
         """Return the state at the program's own start.

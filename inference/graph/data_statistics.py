@@ -11,9 +11,13 @@ import numpy as np
 
 from emjax.families.family import Family
 from emjax.graph.recipes import Statistic
+from emjax.numerics.arrays import evaluate
 from emjax.numerics.guards import as_float, or_number
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Named, constant, without_rows
+
+# A row of a smaller multiplicity is there for its own posterior alone.
+COUNTS = 1e-20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,13 @@ class Weight:
     def data_mask(self) -> Named | None:
         """The mask, if no latent takes part in it."""
         return None if self.mask is None or self.mask.latent_axes else self.mask
+
+    def counted(self, event: int) -> list[Named]:
+        """Return where elements count at all, as masks, for values of `event` more axes."""
+        if self.counts_once:
+            return []
+        counts = evaluate(lambda often: often > COUNTS, self.multiplicity.array)
+        return [replace(self.multiplicity, array=counts).with_event(event)]
 
     def applied(self, value: Named, elements: tuple[int, ...], otherwise: float | int = 0) -> Named:
         """Return multiplicity · value, and multiplicity · `otherwise` where masked."""

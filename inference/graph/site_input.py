@@ -183,7 +183,8 @@ def data_of(read: SiteInput) -> Data:
     # the mean of a latent is no origin: it is not known before the step
     origin = None
     if family.centered and not value.latent_axes:
-        origin = mean_of(data, read.arguments[family.centered], masks, read.rank)
+        counted = [*masks, *read.weight.counted(read.event)]
+        origin = mean_of(data, read.arguments[family.centered], counted, read.rank)
     return Data(value, ones, _log_base(read, data), origin)
 
 

@@ -48,12 +48,13 @@ def signature(args: tuple, kwargs: Mapping[str, Any], concrete: bool = False) ->
     `concrete`: whether it depends on the content of the arrays, too.
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
-    described = tuple(_described(leaf, concrete) for leaf in leaves)
+    each = tuple(described(leaf, concrete) for leaf in leaves)
     # double precision may be switched on between two runs
-    return concrete, tree, described, jnp.result_type(float)
+    return concrete, tree, each, jnp.result_type(float)
 
 
-def _described(leaf: Any, concrete: bool) -> Hashable:
+def described(leaf: Any, concrete: bool = False) -> Hashable:
+    """Return what a trace depends on of one argument: all of it, unless it is a traced array."""
     if concrete or not isinstance(leaf, np.ndarray | jax.Array):
         return _identified(leaf)
     return tuple(leaf.shape), str(leaf.dtype)

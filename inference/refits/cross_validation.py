@@ -17,9 +17,10 @@ from emjax.program.handlers.units import Units
 from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_reweighted
 from emjax.run import validation
 from emjax.run.annotations import Whole
-from emjax.run.bound import checked_key, one_blas_thread
+from emjax.run.bound import checked_key
 from emjax.run.compilation import CompiledFunction
 from emjax.run.loop import Status, has_failed
+from emjax.run.runner import one_blas_thread
 
 
 class CrossValidation(eqx.Module):

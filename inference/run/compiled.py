@@ -1,43 +1,16 @@
-"""Compiled programs, and the one place that keeps them."""
+"""The functions of a traced program, each compiled when it is first called."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
-from emjax.program.arguments import signature, split_arguments
-from emjax.program.identity import Unidentified, identity
-from emjax.program.trace import DependsOnData
 from emjax.run import validation
-from emjax.run.compilation import CompiledFunction, is_traced
+from emjax.run.compilation import CompiledFunction
 from emjax.run.pure import PureProgram
-from emjax.run.settings import Settings
-
-# what JAX raises where Python asks for the value of an array that is being traced
-LOOKS_AT_VALUES = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-    DependsOnData,
-)
-LOOKS_AT_VALUES_MESSAGE = (
-    "The program looks at the value of a latent or a parameter (or of data that are being traced) "
-    "in Python: an `if`, an `int(...)`, or a NumPy function. "
-    "Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers."
-)
-
-
-# Programs whose compiled functions are kept, the ones used last: a few MB each, beside the arrays
-# that a program holds as constants.
-MOST_KEPT = 64
 
 
 class CompiledProgram:
@@ -166,111 +139,3 @@ class CompiledProgram:
             value = params.get(name, np.zeros(parameter.shape, parameter.dtype))
             given[name] = value, np.bool_(name in params)
         return given
-
-
-@dataclass(eq=False)
-class Kept:
-    """What has been traced and compiled of a program, under settings of one structure.
-
-    - `programs`: by signature of the arguments, the traced program and its compiled functions.
-    - `variants`: what is kept of programs made of this one.
-    """
-
-    programs: dict[Hashable, tuple[PureProgram, dict]] = field(default_factory=dict)
-    variants: dict[Hashable, Kept] = field(default_factory=dict)
-
-
-# of all programs, the one used last at the end
-KEPT: OrderedDict[Hashable, Kept] = OrderedDict()
-
-
-def kept_of(model: Callable, settings: Settings) -> Kept:
-    """Return what is kept of a program: `EM`s of the same one, and alike settings, share it."""
-    try:
-        key = identity(model), structure_of(settings)
-    except Unidentified:
-        # it may be another one, though nothing shows it
-        return Kept()
-    kept = KEPT.setdefault(key, Kept())
-    KEPT.move_to_end(key)
-    if len(KEPT) > MOST_KEPT:
-        KEPT.popitem(last=False)
-    return kept
-
-
-def structure_of(settings: Settings) -> Hashable:
-    """Return what identifies the settings that are no numbers."""
-    try:
-        return identity(settings.structure)
-    except Unidentified:
-        return object()
-
-
-class Compiler:
-    """A program under the settings of an `EM`, and all that has been compiled of it.
-
-    A program is traced anew for arguments of other shapes; if it looks at their values in Python,
-    which is seen when that fails, for other values, too.
-    """
-
-    def __init__(self, model: Callable, settings: Settings, kept: Kept | None = None):
-        self.model, self.settings = model, settings
-        self._kept_of_variant = kept
-        self._programs: dict[Hashable, CompiledProgram] = {}
-        self._variants: dict[Hashable, Compiler] = {}
-        self._looks_at_values: set[Hashable] = set()
-
-    def compiled(
-        self, args: tuple, kwargs: Mapping[str, Any]
-    ) -> tuple[CompiledProgram, list, bool]:
-        """Return the program for these arguments, its arrays, and whether it looks at values.
-
-        A program that looks at the values of arrays has them as constants: none is left.
-        """
-        arrays_traced = signature(args, kwargs)
-        if arrays_traced not in self._looks_at_values:
-            try:
-                program = self._program(arrays_traced, args, kwargs, concrete=False)
-                return program, split_arguments(args, kwargs)[0], False
-            except LOOKS_AT_VALUES as error:
-                # what the user's own `jit` traces has no values, so that it cannot be made constant
-                if is_traced((args, kwargs)):
-                    raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
-                # the next call of such shapes does not try again
-                self._looks_at_values.add(arrays_traced)
-        # no second look at the set: an argument that is not identified never equals itself
-        try:
-            key = signature(args, kwargs, concrete=True)
-            return self._program(key, args, kwargs, concrete=True), [], True
-        except LOOKS_AT_VALUES as error:
-            raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
-
-    def _program(
-        self, key: Hashable, args: tuple, kwargs: Mapping[str, Any], concrete: bool
-    ) -> CompiledProgram:
-        """Return the program for arguments of this signature, traced if it is the first such."""
-        if key not in self._programs:
-            programs = self._kept().programs
-            if key not in programs:
-                pure = PureProgram.traced(self.model, self.settings, args, kwargs, concrete)
-                programs[key] = pure, {}
-            pure, functions = programs[key]
-            self._programs[key] = CompiledProgram(pure.at(self.settings.numbers), functions)
-        return self._programs[key]
-
-    def _kept(self) -> Kept:
-        """Return what is kept of the program as it is now: what it reads may have changed."""
-        if self._kept_of_variant is not None:
-            return self._kept_of_variant
-        return kept_of(self.model, self.settings)
-
-    def variant(self, key: Hashable, model: Callable, **changes: Any) -> Compiler:
-        """Return the compiler of another program, made once for each key.
-
-        `changes`: the settings that differ.
-        """
-        if key not in self._variants:
-            settings = replace(self.settings, **changes)
-            kept = self._kept().variants.setdefault((key, structure_of(settings)), Kept())
-            self._variants[key] = Compiler(model, settings, kept)
-        return self._variants[key]

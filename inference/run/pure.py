@@ -17,7 +17,7 @@ from emjax.graph.build import factor_graph
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import maximizers
 from emjax.m_step.maximizer import Maximizer
-from emjax.program.trace import initial_values, trace
+from emjax.program.trace import Program
 from emjax.run import validation
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.degeneracy import DegeneracyWatch
@@ -76,18 +76,14 @@ class PureProgram:
     watch: DegeneracyWatch
 
     @classmethod
-    def traced(cls, model: Callable, settings: Settings, args, kwargs, concrete: bool):
-        """Return a program traced for arguments. `concrete`: the values of arrays are constants."""
-        own_start, parameters, is_random = initial_values(
-            model, settings.strategy, args, kwargs, concrete
-        )
-        program = trace(model, parameters, args, kwargs, concrete)
+    def of(cls, program: Program, settings: Settings, start: Callable, is_random: bool):
+        """Return a traced program under settings. `start`: (random key, data) → its own start."""
         graph = replace(factor_graph(program), chains=settings.chains)
         in_turn = maximizers(graph, settings.m_step or {}, settings.fixed)
         numbers = settings.numbers
         loop = Loop(graph, in_turn, settings, numbers, settings.accelerator)
         watch = DegeneracyWatch(graph, in_turn)
-        return cls(settings, numbers, own_start, is_random, graph, in_turn, loop, watch)
+        return cls(settings, numbers, start, is_random, graph, in_turn, loop, watch)
 
     def at(self, numbers: Numbers) -> PureProgram:
         """Return the program with other numbers among its settings."""

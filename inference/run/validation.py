@@ -245,12 +245,14 @@ def check_start(
     tables: Mapping,
     inspected: Callable,
     best: Callable,
+    elements: Mapping[str, tuple[int, ...]] | None = None,
 ) -> None:
     """Raise `ValueError` for a start that cannot be; warn of one that EM cannot leave.
 
     It cannot be where arguments are bad or its likelihood is zero. `objective`, `tables`: the
     objective and the `inspection` at params; `inspected(params)`, `best(params)`: the compiled
-    `inspection` and `most_favorable`.
+    `inspection` and `most_favorable`; `elements`: {site: the shape of its elements} where it is not
+    the graph's.
     """
     # first: a bad argument may be why the likelihood is zero
     for term, arguments in zip(graph.terms, tables["arguments"], strict=True):
@@ -261,7 +263,7 @@ def check_start(
     if not objective > -np.inf:  # +inf is no fault of a datum: the loop stops there, and says why
         raise ValueError(str(_impossible(graph, best(params))))
     unparted = _unparted(graph, params, tables, inspected)
-    for finding in [*unparted, *_as_many_values_as_data(graph)]:
+    for finding in [*unparted, *_as_many_values_as_data(graph, elements or {})]:
         warnings.warn(str(finding), stacklevel=_depth_of_user_code())
 
 
@@ -356,7 +358,7 @@ def _rows_by_value(graph: FactorGraph, tables: Mapping, name: str) -> list[np.nd
     return rows
 
 
-def _as_many_values_as_data(graph: FactorGraph) -> list[Finding]:
+def _as_many_values_as_data(graph: FactorGraph, elements: Mapping) -> list[Finding]:
     """Return the continuous latents that have as many values as each site that reads them."""
     view = WiringView(graph)
     many = []
@@ -367,6 +369,7 @@ def _as_many_values_as_data(graph: FactorGraph) -> list[Finding]:
             continue
         terms = [graph.terms[number] for number in view.terms_of(name)]
         readers = [term for term in terms if term.site.is_observed]
-        if readers and all(size >= math.prod(term.elements) for term in readers):
+        shapes = [elements.get(term.site.name, term.elements) for term in readers]
+        if readers and all(size >= math.prod(shape) for shape in shapes):
             many.append(findings.many_values(name, size, readers[0].site.name))
     return many

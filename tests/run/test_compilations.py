@@ -72,6 +72,7 @@ def test_a_first_fit_is_one_compilation(fit):
 
 AFTER_A_FIT = {
     "the same": lambda fit: fit.em.run(KEY, X),
+    "a row less": lambda fit: fit.em.run(KEY, X[:-1]),
     "other values": lambda fit: fit.em.run(jax.random.key(1), X + 1),
     "another start": lambda fit: fit.em.run(KEY, X, init_params={"loc": np.array([0.0, 4.0])}),
     "a second EM": lambda fit: EM(clusters).run(KEY, X),
@@ -125,3 +126,8 @@ def test_a_chain_is_one_compilation_for_each_length():
     first, again, shorter = (count_of(lambda n=n: em.run(KEY, X[:n]))[0] for n in (20, 20, 15))
     # the first evaluates a primitive as well, which is compiled once in a process
     assert first <= 2 and again == 0 and shorter == 1
+
+
+def test_predictions_of_few_rows_share_what_is_compiled(fit):
+    numbers = [count_of(lambda n=n: fit.em.posterior(fit.result, X[:n]))[0] for n in range(10, 14)]
+    assert numbers == [1, 0, 0, 0]

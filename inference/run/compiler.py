@@ -1,0 +1,226 @@
+"""Programs for arguments of all shapes, and the one place that keeps what is compiled of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+
+from emjax.program.arguments import signature, split_arguments
+from emjax.program.identity import Unidentified, identity
+from emjax.program.records import Parameter
+from emjax.program.trace import DependsOnData, InitialValues, initial_values, trace
+from emjax.run.compilation import is_outermost, is_traced
+from emjax.run.compiled import CompiledProgram
+from emjax.run.padded import AtLength, Buckets, Found, Lengths, OwnStart
+from emjax.run.pure import PureProgram
+from emjax.run.settings import Settings
+
+# what JAX raises where Python asks for the value of an array that is being traced
+LOOKS_AT_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+    DependsOnData,
+)
+LOOKS_AT_VALUES_MESSAGE = (
+    "The program looks at the value of a latent or a parameter (or of data that are being traced) "
+    "in Python: an `if`, an `int(...)`, or a NumPy function. "
+    "Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers."
+)
+
+
+# Programs whose compiled functions are kept, the ones used last: a few MB each, beside the arrays
+# that a program holds as constants.
+MOST_KEPT = 64
+
+
+@dataclass(eq=False)
+class Kept:
+    """What has been traced and compiled of a program, under settings of one structure.
+
+    - `programs`: by signature of the arguments, the traced program and its compiled functions.
+    - `variants`: what is kept of programs made of this one.
+    - `buckets`: its padded programs.
+    - `parameters`: of a program for arguments of a pattern, whatever their lengths.
+    """
+
+    programs: dict[Hashable, tuple[PureProgram, dict]] = field(default_factory=dict)
+    variants: dict[Hashable, Kept] = field(default_factory=dict)
+    buckets: Buckets = field(default_factory=Buckets)
+    parameters: dict[Hashable, Mapping[str, Parameter]] = field(default_factory=dict)
+
+
+# of all programs, the one used last at the end
+KEPT: OrderedDict[Hashable, Kept] = OrderedDict()
+
+
+def kept_of(model: Callable, settings: Settings) -> Kept | None:
+    """Return what is kept of a program: `EM`s of the same one, and alike settings, share it.
+
+    None for a program that may be another one, though nothing shows it.
+    """
+    try:
+        key = identity(model), structure_of(settings)
+    except Unidentified:
+        return None
+    kept = KEPT.setdefault(key, Kept())
+    KEPT.move_to_end(key)
+    if len(KEPT) > MOST_KEPT:
+        KEPT.popitem(last=False)
+    return kept
+
+
+def structure_of(settings: Settings) -> Hashable:
+    """Return what identifies the settings that are no numbers."""
+    try:
+        return identity(settings.structure)
+    except Unidentified:
+        return object()
+
+
+def _raised(error: Exception, *args: Any) -> Any:
+    """Raise an error, when it is called in place of what has raised it."""
+    raise error
+
+
+class Padded(NamedTuple):
+    """A program on padded arguments.
+
+    - `compiled`: the program of the weights of its rows and of its own arguments.
+    - `data`: the arrays among these.
+    - `at_length`: what is the program's own at the length of the arguments.
+    - `own_start`: called with nothing, how a run starts at that length.
+    - `refuse`: called with nothing where it may not be padded after all.
+    """
+
+    compiled: CompiledProgram
+    data: list
+    at_length: AtLength
+    own_start: Callable[[], OwnStart]
+    refuse: Callable[[], None]
+
+
+class Compiler:
+    """A program under the settings of an `EM`, and all that has been compiled of it.
+
+    A program is traced anew for arguments of other shapes; if it looks at their values in Python,
+    which is seen when that fails, for other values, too.
+    """
+
+    def __init__(self, model: Callable, settings: Settings, kept: Kept | None = None):
+        self.model, self.settings = model, settings
+        self._kept_of_variant = kept
+        # where the program cannot be identified, nothing is shared with another `EM`
+        self._own = Kept()
+        self._programs: dict[Hashable, CompiledProgram] = {}
+        self._padded: dict[Hashable, Found | None] = {}
+        self._variants: dict[Hashable, Compiler] = {}
+        self._looks_at_values: set[Hashable] = set()
+
+    def compiled(
+        self, args: tuple, kwargs: Mapping[str, Any]
+    ) -> tuple[CompiledProgram, list, bool]:
+        """Return the program for these arguments, its arrays, and whether it looks at values.
+
+        A program that looks at the values of arrays has them as constants: none is left.
+        """
+        arrays_traced = signature(args, kwargs)
+        if arrays_traced not in self._looks_at_values:
+            try:
+                program = self._program(arrays_traced, args, kwargs, concrete=False)
+                return program, split_arguments(args, kwargs)[0], False
+            except LOOKS_AT_VALUES as error:
+                # what the user's own `jit` traces has no values, so that it cannot be made constant
+                if is_traced((args, kwargs)):
+                    raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+                # the next call of such shapes does not try again
+                self._looks_at_values.add(arrays_traced)
+        # no second look at the set: an argument that is not identified never equals itself
+        try:
+            key = signature(args, kwargs, concrete=True)
+            return self._program(key, args, kwargs, concrete=True), [], True
+        except LOOKS_AT_VALUES as error:
+            raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+
+    def _program(
+        self, key: Hashable, args: tuple, kwargs: Mapping[str, Any], concrete: bool
+    ) -> CompiledProgram:
+        """Return the program for arguments of this signature, traced if it is the first such."""
+        if key not in self._programs:
+            kept = self._kept()
+            programs = kept.programs
+            if key not in programs:
+                programs[key] = self._traced(kept, args, kwargs, concrete), {}
+            pure, functions = programs[key]
+            self._programs[key] = CompiledProgram(pure.at(self.settings.numbers), functions)
+        return self._programs[key]
+
+    def _traced(
+        self, kept: Kept, args: tuple, kwargs: Mapping[str, Any], concrete: bool
+    ) -> PureProgram:
+        """Return the program traced for arguments."""
+        pattern = Lengths.of(args, kwargs).pattern
+        try:
+            own = initial_values(self.model, self.settings.strategy, args, kwargs, concrete)
+            kept.parameters[pattern] = own.parameters
+        except Exception as error:
+            # what is asked of an estimate needs no start: two points cannot be drawn from one row
+            if pattern not in kept.parameters or isinstance(error, LOOKS_AT_VALUES):
+                raise
+            own = InitialValues(partial(_raised, error), kept.parameters[pattern], False)
+        program = trace(self.model, own.parameters, args, kwargs, concrete)
+        return PureProgram.of(program, self.settings, own.start, own.is_random)
+
+    def padded(self, args: tuple, kwargs: Mapping[str, Any]) -> Padded | None:
+        """Return the program on padded arguments; None where it runs at their own length."""
+        # variants are asked for what belongs to single rows
+        if self._kept_of_variant is not None or is_traced((args, kwargs)) or not is_outermost():
+            return None
+        key = signature(args, kwargs)
+        if key not in self._padded:
+            kept = self._kept()
+            found = kept.buckets.found(self.model, self.settings, args, kwargs)
+            self._padded[key] = found
+            if found is not None:
+                pattern = Lengths.of(args, kwargs).pattern
+                kept.parameters[pattern] = found.bucket.start.parameters
+        found = self._padded[key]
+        if found is None:
+            return None
+        bucket = found.bucket
+        compiled = CompiledProgram(bucket.pure.at(self.settings.numbers), bucket.functions)
+        layout = found.layout
+        data, _ = split_arguments(
+            (*layout.weights(padded=True), *layout.padded(args)), layout.padded(kwargs)
+        )
+
+        def refuse():
+            self._padded[key] = None
+            found.refuse()
+
+        own_start = partial(found.own_start, self.model, self.settings, args, kwargs)
+        return Padded(compiled, data, found.at_length, own_start, refuse)
+
+    def _kept(self) -> Kept:
+        """Return what is kept of the program as it is now: what it reads may have changed."""
+        if self._kept_of_variant is not None:
+            return self._kept_of_variant
+        return kept_of(self.model, self.settings) or self._own
+
+    def variant(self, key: Hashable, model: Callable, **changes: Any) -> Compiler:
+        """Return the compiler of another program, made once for each key.
+
+        `changes`: the settings that differ.
+        """
+        if key not in self._variants:
+            settings = replace(self.settings, **changes)
+            kept = self._kept().variants.setdefault((key, structure_of(settings)), Kept())
+            self._variants[key] = Compiler(model, settings, kept)
+        return self._variants[key]

@@ -1,0 +1,221 @@
+"""A compiled program on data: its runs, and the answers to what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+from threadpoolctl import threadpool_limits
+
+from emjax.run import validation
+from emjax.run.annotations import Params
+from emjax.run.compilation import is_traced
+from emjax.run.compiled import CompiledProgram
+from emjax.run.loop import LoopState, Status
+from emjax.run.pure import End, Start
+from emjax.run.restarts import Restarts
+from emjax.run.result import EMResult, params_of
+from emjax.run.settings import Settings
+
+# how many steps are taken between two looks at the progress bar
+CHUNK = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Runner:
+    """A compiled program on data.
+
+    - `compiled`: its functions.
+    - `data`: the arrays that it takes.
+    - `elements`: {site: the shape of its elements} where they are not the program's, which is
+      padded.
+    """
+
+    compiled: CompiledProgram
+    data: list[Any]
+    settings: Settings
+    elements: Mapping[str, tuple[int, ...]] | None = None
+
+    def constants(self, floor: float = 0.0) -> list[Any]:
+        """Return what depends on the data alone; the data are checked.
+
+        `floor`: the least multiplicity that a row is given.
+        """
+        constants = self.compiled.prepare(self.data, floor)
+        # under the user's own `jit` or `grad` there are no values to check
+        if not is_traced(constants):
+            validation.check_data(self.compiled.graph, self.compiled.violations(constants))
+        return constants
+
+    def checked(self, params: Params) -> dict[str, Array]:
+        """Return a result's parameters, or parameters, checked to be all that the program has."""
+        return validation.checked_params(self.compiled.graph, params_of(params), complete=True)
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, rng_key: Any, init_params: Mapping[str, Any] | None) -> EMResult:
+        """Run EM to convergence; see `EM.run`."""
+        compiled, settings = self.compiled, self.settings
+        some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
+        given = compiled.given(some_params)
+        with one_blas_thread():
+            if settings.num_restarts > 1:
+                return self._run_several(rng_key, given)
+            if not settings.progress_bar:
+                return self._result(*compiled.run(rng_key, self.data, given))
+            start, constants = compiled.start(rng_key, self.data, given)
+            at = compiled.pure.loop.start(start.params)
+            # where the data are bad, one step is enough for the checks
+            is_bad = any(int(count) for count, _ in start.violations)
+            at = self._with_progress(at, constants, 1 if is_bad else settings.max_steps + 1)
+            return self._result(start, compiled.end(at, constants))
+
+    def _run_several(self, rng_key, given) -> EMResult:
+        """Run all starts, short or to their end, and the best of them to its end."""
+        compiled, settings = self.compiled, self.settings
+        all_steps = settings.max_steps + 1
+        numbers = np.arange(settings.num_restarts)
+        num_steps = min(settings.short_steps or all_steps, all_steps)
+        starts, ends, variances = compiled.short_runs(rng_key, numbers, self.data, given, num_steps)
+        restarts = self._restarts(ends, variances)
+        # it ends: each turn marks one more start, and a best one that is marked is returned
+        while True:
+            best = restarts.best
+            if settings.progress_bar:
+                ends = self._with_progress_of(ends, best)
+            start, end = compiled.continued(starts, ends, best, self.data)
+            result = self._result(start, end)
+            if not self._is_degenerate(end) or restarts.degenerate[best]:
+                return replace(result, restarts=restarts)
+            # it looked best after the short run only because it was collapsing
+            restarts = restarts.with_degenerate(best)
+
+    def _with_progress_of(self, ends: LoopState, number: int) -> LoopState:
+        """Return where several runs stand after one of them has gone on to its end."""
+        constants = self.compiled.prepare(self.data)
+        at = jax.tree.map(lambda leaf: leaf[number], ends)
+        at = self._with_progress(at, constants, self.settings.max_steps + 1)
+        return jax.tree.map(lambda all_runs, one: all_runs.at[number].set(one), ends, at)
+
+    def _with_progress(self, at: LoopState, constants, stop_at: int) -> LoopState:
+        """Return where the loop stands after `stop_at` steps, or at its end; a bar shows it."""
+        # whoever shows no bar does not wait for the import
+        from tqdm.auto import tqdm
+
+        with tqdm(total=self.settings.max_steps, desc="EM", unit="step") as bar:
+            while int(at.status) < 0 and int(at.step) < stop_at:
+                at = self.compiled.advance(at, constants, min(int(at.step) + CHUNK, stop_at))
+                step = int(at.step)
+                bar.update(step - bar.n)
+                bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
+        return at
+
+    def _result(self, start: Start, end: End) -> EMResult:
+        """Return the result of a run.
+
+        Errors: `ValueError` for data or a start that the program excludes.
+        """
+        compiled, at = self.compiled, jax.device_get(end.at)
+        # first, since a start may be computed from the data
+        validation.check_data(compiled.graph, start.violations)
+        params = self.checked(start.params)
+        validation.check_start(
+            compiled.graph,
+            params,
+            at.objective[0],
+            start.inspection,
+            lambda params: compiled.inspection(params, compiled.prepare(self.data)),
+            lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
+            self.elements,
+        )
+        findings = compiled.watch.findings(start.params, end.at.reported, end.last, end.variances)
+        num_steps = int(at.num_steps)
+        return EMResult(
+            dict(end.at.reported),
+            end.log_likelihood,
+            at.objective[: num_steps + 1],
+            num_steps,
+            Status(int(at.status)),
+            findings,
+        )
+
+    def _is_degenerate(self, end: End) -> bool:
+        """Whether a run ended where a scale has collapsed, or the objective is not finite."""
+        if int(end.at.status) == Status.NOT_FINITE:
+            return True
+        return bool(self.compiled.watch.is_collapsed(jax.device_get(end.variances)))
+
+    def _restarts(self, ends: LoopState, variances) -> Restarts:
+        """Return where several runs came to. `variances`: of their scales."""
+        params = dict(ends.reported)
+        ends, variances = jax.device_get((ends, variances))
+        # a run that goes on has not evaluated the objective where it stands
+        last = ends.num_steps - (ends.status < 0)
+        at_last = np.maximum(last, 0)[:, None]
+        objective = np.take_along_axis(np.asarray(ends.objective), at_last, 1)[:, 0]
+        # at −∞ the program excludes the start: nothing has collapsed
+        degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
+        degenerate |= self.compiled.watch.is_collapsed(variances)
+        status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)
+        return Restarts(objective, status, num_steps, degenerate, params)
+
+    def asked(self, question: Callable, params: Params, floor: float = 0.0) -> Any:
+        """Return the answer to a question of the data, which are checked.
+
+        `question`: a function of (pure program, params, constants) that has a name of its own: it
+        is compiled once.
+        """
+        checked = self.checked(params)
+        if is_traced((checked, self.data)):
+            # data are checked apart from what is differentiated
+            self.constants(floor)
+        answer, violations = self.compiled.asked(question, checked, self.data, floor)
+        if not is_traced(violations):
+            validation.check_data(self.compiled.graph, violations)
+        return answer
+
+
+@dataclass(frozen=True, eq=False)
+class PaddedRunner:
+    """A padded program on data, which answers as the program does at their own length.
+
+    - `runner`: the padded program on padded data.
+    - `latents`: {latent: its own shape}.
+    - `refuse`: called with nothing where the program may not be padded after all.
+    """
+
+    runner: Runner
+    latents: Mapping[str, tuple[int, ...]]
+    refuse: Callable[[], None]
+
+    def asked(self, question: Callable, params: Params, floor: float) -> Any:
+        """Return the answer to a question of the data.
+
+        Errors: `ValueError` where rows that were added may be why it is none.
+        """
+        answer = jax.device_get(self.runner.asked(question, params, floor))
+        if any(not np.isfinite(leaf).all() for leaf in jax.tree.leaves(answer)):
+            raise ValueError("rows that were added may be why")
+        return jax.device_put(answer)
+
+    def of_latents(self, answer: Mapping[str, Array]) -> dict[str, Array]:
+        """Return values (elements of a latent …, more …) without those of rows that were added."""
+        values = {}
+        for name, value in answer.items():
+            shape = self.latents[name]
+            # NumPy, which compiles nothing for each length
+            values[name] = jax.device_put(np.asarray(value)[tuple(map(slice, shape))])
+        return values
+
+
+def one_blas_thread() -> threadpool_limits:
+    """Return a context in which BLAS has one thread: SciPy's OpenBLAS, for JAX's Cholesky factors.
+
+    Its threads spin for some 50 ms after each call, on the cores that the next E-step needs: in 64
+    dimensions a step takes twice as long.
+    """
+    return threadpool_limits(limits=1, user_api="blas")
