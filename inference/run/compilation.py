@@ -23,9 +23,9 @@ QUICKLY = {
 # compilation gains as much as one to five thousand steps lose (measured on mixtures, chains and
 # regressions: 0.3 to 3 s, and 0.1 to 1 ms a step).
 SMALL = 1000
-# Of what is called once, as a rule, a thousand times as much is small: at the limit the call takes
-# some seconds, and a second longer than it would.
-SMALL_ONCE = 1000 * SMALL
+# Of what is called once, as a rule, more is small: at the limit the call takes half a second longer
+# than it would, and compiles in some seconds less.
+SMALL_ONCE = 300 * SMALL
 
 
 class CompiledFunction:
