@@ -106,8 +106,7 @@ def _log_product(joint: Joint, variable: Variable):
     """
     rank = len(variable.shape)
     order = [*(axis.key for axis in joint.axes), variable.name]
-    # a latent whose own probability does not depend on its value (uniform) may touch no factor
-    table = jnp.zeros((1,) * (rank + len(joint.axes)) + (variable.size,))
+    parts: list = []
     divisor: Any = 1
     if variable.multiplicity is not None:
         divisor = _over_values(divisor_of(variable.multiplicity), len(joint.axes) + 1)
@@ -117,8 +116,10 @@ def _log_product(joint: Joint, variable: Variable):
         ]
         array = arranged(factor.array, labels, order, rank)
         is_total = variable.multiplicity is not None and not factor.without_multiplicity
-        table = table + (array / divisor if is_total else array)
-    return table
+        parts.append(array / divisor if is_total else array)
+    # a latent whose own probability does not depend on its value (uniform) may touch no factor
+    table = sum(parts[1:], parts[0]) if parts else jnp.zeros((1,) * (rank + len(order)))
+    return jnp.broadcast_to(table, (*table.shape[:-1], variable.size))
 
 
 def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:

@@ -156,7 +156,8 @@ def settled(factor: Factor) -> Factor:
     def summed(array):
         # along an axis of length 1 the factor is the same at all elements that it stands for
         times = math.prod(factor.shape[d] for d in gone if array.shape[d] == 1)
-        return array.sum(axis=tuple(gone)) * times
+        total = array.sum(axis=tuple(gone))
+        return total if times == 1 else total * times
 
     axes = tuple(axis.placed(kept) for axis in factor.axes)
     return factor.mapped(summed, axes, tuple(factor.shape[d] for d in kept))

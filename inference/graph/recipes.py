@@ -133,8 +133,12 @@ def _summed(value: Named, dims: Sequence[int]) -> Named:
     repeats, over, shape = _what_is_summed(value, dims)
     if not over and repeats == 1:
         return replace(value, shape=shape)
-    array = evaluate(lambda a: a.sum(axis=over, keepdims=True) * repeats, value.array)
-    return replace(value, array=array, shape=shape)
+
+    def total(array):
+        once = array.sum(axis=over, keepdims=True)
+        return once if repeats == 1 else once * repeats
+
+    return replace(value, array=evaluate(total, value.array), shape=shape)
 
 
 def _summed_squares(value: Named, dims: Sequence[int]) -> Statistic:
