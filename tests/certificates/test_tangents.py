@@ -63,9 +63,10 @@ def test_closed_forms_are_the_derivatives(name):
 
 @pytest.mark.parametrize("constraint", [constraints.lower_cholesky, constraints.positive_definite])
 def test_coordinates_of_matrices_are_those_of_numpyro(constraint):
-    value = (
-        MATRICES[:1] if constraint is constraints.positive_definite else MATRICES[:1] * np.tri(3)
-    )
+    # of four rows: up to three, the entries below the diagonal have one order by rows and columns
+    value = np.tri(4)[None] + np.arange(16.0).reshape(1, 4, 4) * np.tri(4) / 10
+    if constraint is constraints.positive_definite:
+        value = value @ np.swapaxes(value, -2, -1)
     parameter = Parameter("a", value.shape, value.dtype, constraint, False)
     chart, bijection = (
         bijection_chart(parameter, np.zeros(value.shape, bool)),
