@@ -127,11 +127,11 @@ def _names_in(code: types.CodeType) -> set[str]:
 
 
 def _of_object(value: Any, within: tuple) -> Hashable:
-    # what `jax.jit` and its like return
-    if hasattr(value, "__wrapped__") and callable(value):
-        return type(value), identity(value.__wrapped__, within)
     kind = type(value)
     has_other_state = kind.__basicsize__ != _Plain.__basicsize__ or not hasattr(value, "__dict__")
+    # what `jax.jit` and its like return; a handler of NumPyro has state beside what it wraps
+    if has_other_state and hasattr(value, "__wrapped__") and callable(value):
+        return kind, identity(value.__wrapped__, within)
     if has_other_state:
         raise Unidentified
     return kind, _of_items(vars(value), within)

@@ -69,3 +69,13 @@ def test_numpy_cuts_out_what_jax_does(start):
     by_numpy = TRAITS["dynamic_slice"].by_numpy(eqn, array, np.asarray(start), np.asarray(1))
     first = max(0, min(start, 2))
     np.testing.assert_array_equal(by_numpy, array[first : first + 2, 1:3])
+
+
+def test_handlers_of_one_program_with_other_data_are_other_programs():
+    def draws():
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+    for value in (0.0, 2.0):
+        em = EM(numpyro.handlers.condition(draws, {"x": jnp.array(value)}))
+        expected = dist.Normal(0.0, 1.0).log_prob(value)
+        np.testing.assert_allclose(em.log_likelihood({}), expected, rtol=1e-12)
