@@ -14,6 +14,10 @@ from emjax.graph.factor_graph import FactorGraph
 # what the runs of one batch work on together: a few times what the caches hold, and little beside
 # the data. Not tuned.
 BATCH_BYTES = 2**25
+# Entries of the tables of all runs together up to which these are called one after another: they
+# then are one compiled function, the best of them goes on in it, and each stops by itself. Many
+# starts of little data are faster side by side.
+FEW_CELLS = 2**16
 
 
 def batch_size(graph: FactorGraph) -> int:
@@ -21,10 +25,20 @@ def batch_size(graph: FactorGraph) -> int:
 
     As many as their tables of elements × values fit in 32 MB.
     """
+    return max(1, BATCH_BYTES // (16 * max(_num_cells(graph), 1)))
+
+
+def are_few(graph: FactorGraph, number: int) -> bool:
+    """Whether that many runs are done soonest one after another, their compilation included."""
+    return jax.default_backend() == "cpu" and number * _num_cells(graph) <= FEW_CELLS
+
+
+def _num_cells(graph: FactorGraph) -> int:
+    """Return how many entries the tables of elements × values have."""
     num_cells = 0
     for term in graph.terms:
         num_cells += math.prod(term.elements) * math.prod(axis.size for axis in term.latent_axes)
-    return max(1, BATCH_BYTES // (16 * max(num_cells, 1)))
+    return num_cells
 
 
 def in_batches(function: Callable, inputs: Any, size: int) -> Any:

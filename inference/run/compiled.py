@@ -76,9 +76,10 @@ class CompiledProgram:
         """Return `PureProgram.end`."""
         return self._of_numbers("end", at, constants)
 
-    def run(self, rng_key, data, given):
+    def run(self, rng_key, data, given, number: int = 0, stop_at: int | None = None):
         """Return `PureProgram.run`."""
-        return self._of_numbers("run", rng_key, data, given)
+        stop_at = int(self.pure.numbers.max_steps) + 1 if stop_at is None else stop_at
+        return self._of_numbers("run", rng_key, data, given, number, stop_at)
 
     def short_runs(self, rng_key, numbers, data, given, num_steps):
         """Return `PureProgram.short_runs`."""

@@ -174,15 +174,18 @@ class PureProgram:
         """Return the state after one EM step, and the objective that entered it."""
         return self.loop.step(state, self.graph.prepare(data))
 
-    def run(self, rng_key, data: Sequence, given: Mapping, number: Any = 0) -> tuple[Start, End]:
-        """Return the start and the end of a whole run.
+    def run(
+        self, rng_key, data: Sequence, given: Mapping, number: Any = 0, stop_at: Any = None
+    ) -> tuple[Start, End]:
+        """Return the start and the end of a whole run, or of its first `stop_at` steps.
 
         Nothing is run where the data are bad; the checks then say why. The data are no output: that
         would copy them.
         """
+        stop_at = self.numbers.max_steps + 1 if stop_at is None else stop_at
         start, constants = self.start(rng_key, data, given, number)
         are_good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
-        stop_at = jnp.where(are_good, self.numbers.max_steps + 1, 0)
+        stop_at = jnp.where(are_good, stop_at, 0)
         at = self.loop.advance(self.loop.start(start.params), constants, stop_at)
         return start, self.end(at, constants)
 

@@ -13,9 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from emjax.run import validation
 from emjax.run.annotations import Params
+from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
-from emjax.run.loop import LoopState, Status
+from emjax.run.loop import RUNNING, LoopState, Status
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
@@ -78,16 +79,47 @@ class Runner:
         """Run all starts, short or to their end, and the best of them to its end."""
         compiled, settings = self.compiled, self.settings
         all_steps = settings.max_steps + 1
-        numbers = np.arange(settings.num_restarts)
         num_steps = min(settings.short_steps or all_steps, all_steps)
+        # a polish belongs to the end of the best run alone, and a bar shows no more than that
+        is_plain = not settings.polish and not settings.progress_bar
+        if is_plain and are_few(compiled.graph, settings.num_restarts):
+            return self._run_in_turn(rng_key, given, num_steps)
+        numbers = np.arange(settings.num_restarts)
         starts, ends, variances = compiled.short_runs(rng_key, numbers, self.data, given, num_steps)
-        restarts = self._restarts(ends, variances)
+
+        def continued(best: int):
+            at = self._with_progress_of(ends, best) if settings.progress_bar else ends
+            return compiled.continued(starts, at, best, self.data)
+
+        return self._best_of(self._restarts(ends, variances), continued)
+
+    def _run_in_turn(self, rng_key, given, num_steps: int) -> EMResult:
+        """Run all starts one after another, and the best of them once more, to its end."""
+        keys = jax.random.split(rng_key, self.settings.num_restarts)
+        runs = []
+        for number, key in enumerate(keys):
+            runs.append(self.compiled.run(key, self.data, given, number, num_steps))
+        ends = jax.device_get([end for _, end in runs])
+        ends = jax.tree.map(lambda *leaves: np.stack(leaves), *ends)
+
+        def continued(best: int):
+            # a few steps are taken again: a function that goes on would have to be compiled
+            is_running = runs[best][1].at.status == RUNNING
+            return (
+                self.compiled.run(keys[best], self.data, given, best) if is_running else runs[best]
+            )
+
+        return self._best_of(self._restarts(ends.at, ends.variances), continued)
+
+    def _best_of(self, restarts: Restarts, continued: Callable) -> EMResult:
+        """Return the result of the best of several runs.
+
+        `continued(number)`: the start and the end of one of them, run to its end.
+        """
         # it ends: each turn marks one more start, and a best one that is marked is returned
         while True:
             best = restarts.best
-            if settings.progress_bar:
-                ends = self._with_progress_of(ends, best)
-            start, end = compiled.continued(starts, ends, best, self.data)
+            start, end = continued(best)
             result = self._result(start, end)
             if not self._is_degenerate(end) or restarts.degenerate[best]:
                 return replace(result, restarts=restarts)
@@ -151,7 +183,7 @@ class Runner:
 
     def _restarts(self, ends: LoopState, variances) -> Restarts:
         """Return where several runs came to. `variances`: of their scales."""
-        params = dict(ends.reported)
+        params = jax.device_put(dict(ends.reported))
         ends, variances = jax.device_get((ends, variances))
         # a run that goes on has not evaluated the objective where it stands
         last = ends.num_steps - (ends.status < 0)

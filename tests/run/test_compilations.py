@@ -104,10 +104,11 @@ def test_what_is_asked_of_a_fit_is_compiled_once_and_shared(fit):
     assert not any(again.values()), again
 
 
-def test_several_starts_are_two_compilations_whatever_their_number():
-    """All of them side by side, and the best of them to its end."""
-    assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X))[0] == 2
+def test_several_starts_are_one_compilation_whatever_their_number():
+    """Beside the keys, which are split for each number of them."""
+    assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X))[0] <= 2
     assert count_of(lambda: EM(clusters, num_restarts=3).run(KEY, X + 1))[0] == 0
+    assert count_of(lambda: EM(clusters, num_restarts=4).run(KEY, X))[0] <= 1
 
 
 def test_each_candidate_of_a_choice_is_compiled_once_and_its_folds_together():
