@@ -39,6 +39,7 @@ if "--xla_backend_optimization_level" not in os.environ.get(
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
@@ -91,3 +92,33 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+class Monkeypatch(pytest.MonkeyPatch):
+    """A monkeypatch: what was traced before it is not shared with what is traced after it."""
+
+    def setattr(self, *args, **kwargs):
+        _share_nothing()
+        super().setattr(*args, **kwargs)
+
+    def setitem(self, *args, **kwargs):
+        _share_nothing()
+        super().setitem(*args, **kwargs)
+
+    def undo(self):
+        _share_nothing()
+        super().undo()
+
+
+def _share_nothing() -> None:
+    # not before: the import hook is installed by then
+    from emjax.run.compiler import KEPT
+
+    KEPT.clear()
+
+
+@pytest.fixture
+def monkeypatch():
+    patch = Monkeypatch()
+    yield patch
+    patch.undo()

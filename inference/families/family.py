@@ -133,6 +133,8 @@ class Prior:
 
 FAMILIES: dict[type, list[Family]] = {}
 PRIORS: dict[type, Prior] = {}
+# what has been registered, one after another: a program that was traced before may be another since
+REGISTRATIONS: list[type] = []
 
 
 def register(distribution: type, record: Family | Prior) -> None:
@@ -141,6 +143,7 @@ def register(distribution: type, record: Family | Prior) -> None:
     `distribution`: the NumPyro distribution class whose arguments the record names. A family
     replaces an earlier one with the same arguments; a prior replaces an earlier prior.
     """
+    REGISTRATIONS.append(distribution)
     if isinstance(record, Prior):
         PRIORS[distribution] = record
         return

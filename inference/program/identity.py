@@ -24,6 +24,9 @@ from emjax.numerics.guards import is_key
 CONSTANT = (type, types.ModuleType, types.BuiltinFunctionType, np.ufunc, np.dtype, Enum)
 NUMBERS = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), np.generic)
 
+# packages whose classes are what they were when they were imported
+IMPORTED = ("builtins", "emjax", "equinox", "jax", "numpyro", "optax", "types", "argparse")
+
 
 class _Plain:
     """An object all of whose state is in its `__dict__`."""
@@ -134,4 +137,16 @@ def _of_object(value: Any, within: tuple) -> Hashable:
         return kind, identity(value.__wrapped__, within)
     if has_other_state:
         raise Unidentified
-    return kind, _of_items(vars(value), within)
+    return kind, _of_methods(kind, within), _of_items(vars(value), within)
+
+
+def _of_methods(kind: type, within: tuple) -> Hashable:
+    """Return what a class's functions are: they read globals, as a program does."""
+    methods = []
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] in IMPORTED:
+            continue
+        for name, method in vars(base).items():
+            if isinstance(method, types.FunctionType):
+                methods.append((base, name, identity(method, within)))
+    return tuple(methods)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from emjax.families.family import REGISTRATIONS
 from emjax.program.arguments import signature, split_arguments
 from emjax.program.identity import Unidentified, identity
 from emjax.program.records import Parameter
@@ -67,7 +68,7 @@ def kept_of(model: Callable, settings: Settings) -> Kept | None:
     None for a program that may be another one, though nothing shows it.
     """
     try:
-        key = identity(model), structure_of(settings)
+        key = identity(model), structure_of(settings), len(REGISTRATIONS)
     except Unidentified:
         return None
     kept = KEPT.setdefault(key, Kept())

@@ -197,7 +197,8 @@ def trace_log_likelihood(model, params, *args):
     """Trace log Z without compiling it."""
     bound = EM(model).on(*args)
     compiled, data = bound.compiled, bound.data
-    jax.eval_shape(compiled.log_likelihood, params, jax.eval_shape(compiled.prepare, data))
+    constants = jax.eval_shape(compiled.graph.prepare, data)
+    jax.eval_shape(compiled.pure.log_likelihood, params, constants)
 
 
 @pytest.mark.parametrize("seed", range(2 * NUM_CHAINS))
