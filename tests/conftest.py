@@ -52,12 +52,19 @@ def has_shapes(annotation) -> bool:
     return any(has_shapes(part) for part in typing.get_args(annotation))
 
 
+def has_dunder(function) -> bool:
+    """Whether a function is one of Python's own names, such as `__call__`."""
+    return function.__name__.startswith("__")
+
+
 checked = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 
 
 def where_it_pays(jaxtyped):
     """Return jaxtyping's decorator for what says shapes; all else gets beartype alone, which
     takes a tenth of the time: of a thousand calls while a program is traced, one has shapes.
+
+    What starts with an underscore gets neither: pyright reads it, and half of all calls are such.
     """
 
     def decorated(fn=None, **options):
@@ -65,6 +72,8 @@ def where_it_pays(jaxtyped):
             return functools.partial(decorated, **options)
         if inspect.isfunction(fn) and "<locals>" in fn.__qualname__:
             # to decorate a closure at every call takes half of the time to trace a program
+            return fn
+        if inspect.isfunction(fn) and fn.__name__.startswith("_") and not has_dunder(fn):
             return fn
         is_record = dataclasses.is_dataclass(fn) and not issubclass(fn, eqx.Module)
         function = fn.__init__ if is_record else fn

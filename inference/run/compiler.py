@@ -167,9 +167,13 @@ class Compiler:
         self, kept: Kept, args: tuple, kwargs: Mapping[str, Any], concrete: bool
     ) -> PureProgram:
         """Return the program traced for arguments."""
-        pattern = Lengths.of(args, kwargs).pattern
+        lengths = Lengths.of(args, kwargs)
+        pattern = lengths.pattern
         try:
-            own = initial_values(self.model, self.settings.strategy, args, kwargs, concrete)
+            if concrete:
+                own = initial_values(self.model, self.settings.strategy, args, kwargs, concrete)
+            else:
+                own = kept.buckets.start(lengths, self.model, self.settings, args, kwargs)
             kept.parameters[pattern] = own.parameters
         except Exception as error:
             # what is asked of an estimate needs no start: two points cannot be drawn from one row
@@ -206,7 +210,7 @@ class Compiler:
             self._padded[key] = None
             found.refuse()
 
-        own_start = partial(found.own_start, self.model, self.settings, args, kwargs)
+        own_start = partial(found.own_start, self.settings)
         return Padded(compiled, data, found.at_length, own_start, refuse)
 
     def _kept(self) -> Kept:

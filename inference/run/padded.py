@@ -160,7 +160,7 @@ class Found:
     """The program for arguments, and how these are padded.
 
     - `lengths`: of the arguments.
-    - `start`: where the program starts at these, if that has been traced.
+    - `own`: called with nothing, where the program starts at these.
     - `refuse`: called with nothing where it may not be padded after all.
     """
 
@@ -168,16 +168,14 @@ class Found:
     layout: Layout
     at_length: AtLength
     lengths: tuple[int, ...]
-    start: Callable | None
+    own: Callable[[], InitialValues]
     refuse: Callable[[], None]
 
-    def own_start(
-        self, model: Callable, settings: Settings, args: tuple, kwargs: Mapping[str, Any]
-    ) -> OwnStart:
+    def own_start(self, settings: Settings) -> OwnStart:
         """Return how a run starts at the arguments' own length."""
         starts = self.bucket.starts
         if self.lengths not in starts:
-            own = self.start or initial_values(model, settings.strategy, args, kwargs).start
+            own = self.own().start
             padded = self.bucket.start.start.jaxpr
             if not start_reads_rows(own.jaxpr, padded, self.layout.lengths):
                 starts[self.lengths] = OwnStart(True, None)
@@ -196,10 +194,12 @@ class Buckets:
     - `plates`: by pattern of the arguments, the plates that are padded, each with the number of its
       length; none where the program may not be.
     - `buckets`: by pattern and lengths after padding.
+    - `starts`: where programs start whose plates were looked for, until somebody asks.
     """
 
     plates: dict[Hashable, Mapping[str, int]] = field(default_factory=dict)
     buckets: dict[Hashable, Bucket] = field(default_factory=dict)
+    starts: dict[Lengths, InitialValues] = field(default_factory=dict)
 
     def refuse(self, pattern: Hashable) -> None:
         """Pad no data of this pattern from now on."""
@@ -210,18 +210,17 @@ class Buckets:
     ) -> Found | None:
         """Return the program for arguments, and how these are padded; None: they are not."""
         lengths = Lengths.of(args, kwargs)
-        plates, start = self.plates.get(lengths.pattern), None
+        plates = self.plates.get(lengths.pattern)
         try:
             if plates is None:
                 seen = Plates({}, {})
-                recorder = PlateRecorder(model, seen)
-                start = initial_values(recorder, settings.strategy, args, kwargs).start
+                self.starts[lengths] = _start(PlateRecorder(model, seen), settings, args, kwargs)
                 plates = _plates_with_rows(seen, lengths.lengths)
                 self.plates[lengths.pattern] = plates
             layout = _layout(plates, lengths)
             if layout is None:
                 return None
-            found = self._found(model, settings, args, kwargs, lengths, layout, start)
+            found = self._found(model, settings, args, kwargs, lengths, layout)
         # whatever is wrong: the program says so at its own length, if it is wrong there, too
         except Exception:
             found = None
@@ -229,7 +228,7 @@ class Buckets:
             self.refuse(lengths.pattern)
         return found
 
-    def _found(self, model, settings, args, kwargs, lengths: Lengths, layout: Layout, start):
+    def _found(self, model, settings, args, kwargs, lengths: Lengths, layout: Layout):
         sizes = tuple(layout.lengths.get(length, length) for length in lengths.lengths)
         key = lengths.pattern, sizes
         if key not in self.buckets:
@@ -240,8 +239,18 @@ class Buckets:
         at_length = bucket.at_lengths[own]
         if at_length is None:
             return None
-        refuse = partial(self.refuse, lengths.pattern)
-        return Found(bucket, layout, at_length, own, start, refuse)
+        start = partial(self.start, lengths, model, settings, args, kwargs)
+        return Found(bucket, layout, at_length, own, start, partial(self.refuse, lengths.pattern))
+
+    def start(
+        self, lengths: Lengths, model: Callable, settings: Settings, args: tuple, kwargs: Mapping
+    ) -> InitialValues:
+        """Return where a program starts at arguments, traced already or now."""
+        return self.starts.pop(lengths, None) or _start(model, settings, args, kwargs)
+
+
+def _start(model, settings: Settings, args, kwargs) -> InitialValues:
+    return initial_values(model, settings.strategy, args, kwargs)
 
 
 def _plates_with_rows(seen: Plates, lengths: tuple[int, ...]) -> dict[str, int]:
@@ -269,7 +278,7 @@ def _layout(plates: Mapping[str, int], lengths: Lengths) -> Layout | None:
 def _bucket(model, settings: Settings, args, kwargs, layout: Layout) -> Bucket:
     """Return the program on padded arguments."""
     args, kwargs = layout.padded((args, kwargs))
-    start = initial_values(model, settings.strategy, args, kwargs)
+    start = _start(model, settings, args, kwargs)
     weights = layout.weights(padded=True)
     program = trace(layout.program(model), start.parameters, (*weights, *args), kwargs)
 

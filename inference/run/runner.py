@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -95,7 +96,7 @@ class Runner:
 
     def _run_in_turn(self, rng_key, given, num_steps: int) -> EMResult:
         """Run all starts one after another, and the best of them once more, to its end."""
-        keys = jax.random.split(rng_key, self.settings.num_restarts)
+        keys = _split(rng_key, self.settings.num_restarts)
         runs = []
         for number, key in enumerate(keys):
             runs.append(self.compiled.run(key, self.data, given, number, num_steps))
@@ -209,6 +210,12 @@ class Runner:
         if not is_traced(violations):
             validation.check_data(self.compiled.graph, violations)
         return answer
+
+
+@partial(jax.jit, static_argnums=1)
+def _split(rng_key, number: int) -> list:
+    """Return several keys, by one compiled function: taken from an array, each would be its own."""
+    return list(jax.random.split(rng_key, number))
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,6 +95,22 @@ def test_a_function_is_another_one_when_a_global_changes_that_it_or_its_callee_r
     assert before[0] != after[0] and before[1] != after[1]
 
 
+class Program:
+    def __call__(self, x):
+        return self.rate() * x
+
+    def rate(self):
+        return RATE
+
+
+def test_an_object_is_another_one_when_a_global_changes_that_its_methods_read(monkeypatch):
+    before = identity(Program()), identity(Program().rate)
+    assert (identity(Program()), identity(Program().rate)) == before
+    monkeypatch.setitem(globals(), "RATE", 2.0)
+    after = identity(Program()), identity(Program().rate)
+    assert before[0] != after[0] and before[1] != after[1]
+
+
 def test_what_changes_in_place_is_another_value():
     options = Options(k=1)
     before = identity(options)
@@ -117,7 +133,9 @@ def test_types_with_arguments_are_identified():
         identity(Annotated[int, []])
 
 
-@pytest.mark.parametrize("value", [iter([1]), open, np.array([object()])], ids=str)
+@pytest.mark.parametrize(
+    "value", [iter([1]), open, np.array([object()])], ids=["iterator", "built in", "objects"]
+)
 def test_hidden_state_is_no_value(value):
     if value is open:
         assert identity(value) is value
