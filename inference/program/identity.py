@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import types
 from collections.abc import Hashable, Mapping
 from enum import Enum
@@ -21,11 +22,11 @@ import numpy as np
 from emjax.numerics.guards import is_key
 
 # what holds no state, or none that may change
-CONSTANT = (type, types.ModuleType, types.BuiltinFunctionType, np.ufunc, np.dtype, Enum)
+CONSTANT = (types.BuiltinFunctionType, np.ufunc, np.dtype, Enum)
 NUMBERS = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), np.generic)
 
-# packages whose classes are what they were when they were imported
-IMPORTED = ("builtins", "emjax", "equinox", "jax", "numpyro", "optax", "types", "argparse")
+# where packages are installed: what is in them stays what it was when it was imported
+INSTALLED = ("site-packages", "dist-packages")
 
 
 class _Plain:
@@ -40,11 +41,15 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
     """Return what identifies a value: hashable, and equal for what a trace cannot tell apart.
 
     A function is its code, with all values that this reads: defaults, what it closes over, and the
-    globals of its module, which a notebook may give other values. Functions of other modules are
-    themselves, as these are imported once.
+    globals of its module, which a notebook may give other values; of a class, its functions and
+    values. Of packages that are installed, modules and classes are themselves, and no globals are
+    looked at.
 
     `within`: the `id`s of the objects that the value is part of. Errors: `Unidentified`.
     """
+    if isinstance(value, float):
+        # 0.0 equals −0.0, and NaN not even itself
+        return type(value), value.hex()
     if isinstance(value, NUMBERS):
         # 1, 1.0 and True are equal and hash alike, but are not traced alike
         return type(value), value
@@ -56,6 +61,13 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
     if id(value) in within:
         return "within", within.index(id(value))
     within = (*within, id(value))
+    if isinstance(value, type):
+        return value, None if is_installed(value.__module__) else _of_class(value, within)
+    if isinstance(value, types.ModuleType):
+        if not is_installed(value.__name__):
+            # which of its values are read is not known
+            raise Unidentified
+        return value
     if isinstance(value, np.ndarray | jax.Array):
         return _of_array(value)
     if isinstance(value, types.FunctionType):
@@ -65,6 +77,10 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
         return "partial", *(identity(part, within) for part in parts)
+    if isinstance(value, tuple | list | set | frozenset | Mapping) and getattr(
+        value, "__dict__", 0
+    ):
+        raise Unidentified
     if isinstance(value, tuple | list):
         return type(value), *(identity(item, within) for item in value)
     if isinstance(value, set | frozenset):
@@ -76,7 +92,8 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
 
 def _of_array(array: Any) -> Hashable:
     """Return a digest, so that whoever keeps it keeps no copy of the data."""
-    if isinstance(array, jax.core.Tracer) or array.dtype == object:
+    is_array = not isinstance(array, jax.core.Tracer | np.ma.MaskedArray)
+    if not is_array or array.dtype == object:
         raise Unidentified
     numbers = np.asarray(jax.random.key_data(array) if is_key(array) else array)
     content = hashlib.sha256(numbers.tobytes()).digest()
@@ -107,17 +124,36 @@ def _of_function(function: types.FunctionType, within: tuple) -> Hashable:
         except ValueError as error:
             # not assigned yet
             raise Unidentified from error
-    for name in sorted(_names_in(function.__code__)):
-        if name in function.__globals__:
-            values[f"global: {name}"] = function.__globals__[name]
-    read = []
-    for name, value in values.items():
-        is_imported = isinstance(value, types.FunctionType) and (
-            value.__globals__ is not function.__globals__
-        )
-        what = value if is_imported and name.startswith("global") else identity(value, within)
-        read.append((name, what))
+    if not is_installed(function.__module__):
+        values |= _globals_read(function)
+    read = [(name, identity(value, within)) for name, value in values.items()]
     return "function", function.__code__, tuple(read)
+
+
+def _globals_read(function: types.FunctionType) -> dict[str, Any]:
+    """Return the globals that a function names, and of modules that may change what it names."""
+    names = sorted(_names_in(function.__code__))
+    values: dict[str, Any] = {}
+    for name in names:
+        value = function.__globals__.get(name, values)
+        if value is values:
+            continue
+        if isinstance(value, types.ModuleType) and not is_installed(value.__name__):
+            for part in names:
+                if part in vars(value):
+                    values[f"{name}.{part}"] = vars(value)[part]
+        else:
+            values[name] = value
+    return values
+
+
+def is_installed(module: str | None) -> bool:
+    """Whether a module is of Python, of emjax, or of a package that is installed."""
+    root = str(module).partition(".")[0]
+    if (root in sys.stdlib_module_names and root != "__main__") or root in ("emjax", "builtins"):
+        return True
+    file = getattr(sys.modules.get(root), "__file__", None) or ""
+    return any(folder in file for folder in INSTALLED)
 
 
 def _names_in(code: types.CodeType) -> set[str]:
@@ -137,16 +173,21 @@ def _of_object(value: Any, within: tuple) -> Hashable:
         return kind, identity(value.__wrapped__, within)
     if has_other_state:
         raise Unidentified
-    return kind, _of_methods(kind, within), _of_items(vars(value), within)
+    state = {name: part for name, part in vars(value).items() if name != "__wrapped__"}
+    return identity(kind, within), _of_items(state, within)
 
 
-def _of_methods(kind: type, within: tuple) -> Hashable:
-    """Return what a class's functions are: they read globals, as a program does."""
-    methods = []
+def _of_class(kind: type, within: tuple) -> Hashable:
+    """Return what a class's functions and values are: they read globals, as a program does."""
+    parts = []
     for base in kind.__mro__:
-        if base.__module__.partition(".")[0] in IMPORTED:
+        if is_installed(base.__module__):
             continue
-        for name, method in vars(base).items():
-            if isinstance(method, types.FunctionType):
-                methods.append((base, name, identity(method, within)))
-    return tuple(methods)
+        for name, part in vars(base).items():
+            part = getattr(part, "__func__", part)
+            if isinstance(part, property):
+                part = part.fget, part.fset
+            # what Python itself keeps of a class, and its documentation, is no value of it
+            if isinstance(part, types.FunctionType | tuple) or not name.startswith("_"):
+                parts.append((base, name, identity(part, within)))
+    return tuple(parts)

@@ -131,10 +131,16 @@ class Comparison:
         if is_key(array) and is_key(padded):
             array, padded = jax.random.key_data(array), jax.random.key_data(padded)
         array, padded = np.asarray(array), np.asarray(padded)
+        require(array.ndim == padded.ndim, "the numbers of axes differ")
         # where else they may differ in length, the shapes of the variables say
         common = padded[tuple(slice(size) for size in array.shape)]
         is_number = array.dtype.kind in "fc"
         require(np.array_equal(array, common, equal_nan=is_number), "a number differs")
+        # a row that is added is a copy of the first in all that is said of it
+        for axis, size in enumerate(array.shape):
+            added = np.take(padded, range(size, padded.shape[axis]), axis)
+            first = np.broadcast_to(np.take(padded, [0], axis), added.shape) if size else added
+            require(np.array_equal(added, first, equal_nan=is_number), "rows are told apart")
 
     def _results(self, eqn: Equation, padded: Equation, inputs: list[Value]) -> list[Value]:
         """Return what is known of an equation's results."""
@@ -147,6 +153,9 @@ class Comparison:
             vanishes = [output.vanishes for output in called]
         outvars = zip(eqn.outvars, padded.outvars, vanishes, strict=True)
         results = [self._value(*pair) for pair in outvars]
+        # a row that is added would have a number that no row of the data has
+        is_numbered = name == "iota" and results[0].axis == eqn.params["dimension"]
+        require(not is_numbered, "rows are numbered")
         # rows go in and out as they do in what is called, whose equations have been looked at
         if called and (name in CONTROL_FLOW or kind in (Kind.CALLS, Kind.DERIVES)):
             return results

@@ -6,10 +6,9 @@ computes for a row is computed of that row and of what has no rows, and if every
 multiplied, row by row, by the weights that `weighted` gives a plate. What is computed for a row
 that was added then counts nothing.
 
-Two things such a row may still do, and whoever pads must look for: it has a row number of its own
-where the program counts its rows (`jnp.arange(len(x))`), and it is bad data where the row is that
-it is a copy of. Either makes a result NaN, or data that are refused, and never a finite result that
-is wrong.
+A row that is added is a copy of the first one in all that the program knows of it: no rows are
+numbered, no known array tells them apart. So whatever is computed for it is finite where the first
+row's is. It is bad data where that is, and whoever pads looks for these at their own length.
 """
 
 from __future__ import annotations

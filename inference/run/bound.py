@@ -185,10 +185,16 @@ class Bound:
         """Return the most probable joint assignment of all latents; see `EM.decode`."""
         return self._of_latents(PureProgram.modes, params)
 
+    def _padded_for(self, params: Params) -> PaddedRunner | None:
+        """Return the padded program, where its answers can be looked at."""
+        if is_traced(params_of(params)) or not is_outermost():
+            return None
+        return self._padded_runner
+
     def _of_latents(self, question: Callable, params: Params) -> dict[str, Array]:
         """Return what is asked of every latent: values of its shape, and more axes."""
-        padded = self._padded_runner
-        if padded is not None and not is_traced(params_of(params)):
+        padded = self._padded_for(params)
+        if padded is not None:
             try:
                 return padded.of_latents(padded.asked(question, params, LEAST_MULTIPLICITY))
             except ValueError:
@@ -206,8 +212,8 @@ class Bound:
         `question`: a function of (pure program, params, constants) that has a name of its own: it
         is compiled once.
         """
-        padded = self._padded_runner
-        if padded is not None and not is_traced(params_of(params)):
+        padded = self._padded_for(params)
+        if padded is not None:
             try:
                 return padded.asked(question, params, 0.0)
             except ValueError:

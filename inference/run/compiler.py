@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+from numpyro import primitives
 
 from emjax.families.family import REGISTRATIONS
 from emjax.program.arguments import signature, split_arguments
@@ -37,8 +38,8 @@ LOOKS_AT_VALUES_MESSAGE = (
 )
 
 
-# Programs whose compiled functions are kept, the ones used last: a few MB each, beside the arrays
-# that a program holds as constants.
+# Programs whose compiled functions are kept, the ones used last, and of each so many shapes of
+# arguments: a few MB each, beside the arrays that a program holds as constants.
 MOST_KEPT = 64
 
 
@@ -67,8 +68,14 @@ def kept_of(model: Callable, settings: Settings) -> Kept | None:
 
     None for a program that may be another one, though nothing shows it.
     """
+    # handlers around the call take part in the trace, and are not seen here
+    if primitives._PYRO_STACK:
+        return None
     try:
-        key = identity(model), structure_of(settings), len(REGISTRATIONS)
+        # whatever else a trace depends on: records of families, a precision of products
+        config: Any = jax.config
+        around = len(REGISTRATIONS), config.jax_default_matmul_precision
+        key = identity(model), identity(settings.structure), around
     except Unidentified:
         return None
     kept = KEPT.setdefault(key, Kept())
@@ -159,6 +166,9 @@ class Compiler:
             programs = kept.programs
             if key not in programs:
                 programs[key] = self._traced(kept, args, kwargs, concrete), {}
+                if len(programs) > MOST_KEPT:
+                    # those of this `EM` stay, as long as it does
+                    del programs[next(iter(programs))]
             pure, functions = programs[key]
             self._programs[key] = CompiledProgram(pure.at(self.settings.numbers), functions)
         return self._programs[key]
@@ -179,7 +189,9 @@ class Compiler:
             # what is asked of an estimate needs no start: two points cannot be drawn from one row
             if pattern not in kept.parameters or isinstance(error, LOOKS_AT_VALUES):
                 raise
-            own = InitialValues(partial(_raised, error), kept.parameters[pattern], False)
+            # its traceback would keep the data
+            raises = partial(_raised, error.with_traceback(None))
+            own = InitialValues(raises, kept.parameters[pattern], False)
         program = trace(self.model, own.parameters, args, kwargs, concrete)
         return PureProgram.of(program, self.settings, own.start, own.is_random)
 
@@ -188,9 +200,8 @@ class Compiler:
         # variants are asked for what belongs to single rows
         if self._kept_of_variant is not None or is_traced((args, kwargs)) or not is_outermost():
             return None
-        key = signature(args, kwargs)
+        key, kept = signature(args, kwargs), self._kept()
         if key not in self._padded:
-            kept = self._kept()
             found = kept.buckets.found(self.model, self.settings, args, kwargs)
             self._padded[key] = found
             if found is not None:
@@ -210,7 +221,8 @@ class Compiler:
             self._padded[key] = None
             found.refuse()
 
-        own_start = partial(found.own_start, self.settings)
+        start = partial(kept.buckets.start, Lengths.of(args, kwargs), self.model, self.settings)
+        own_start = partial(found.own_start, self.settings, partial(start, args, kwargs))
         return Padded(compiled, data, found.at_length, own_start, refuse)
 
     def _kept(self) -> Kept:

@@ -25,6 +25,9 @@ from emjax.run import findings
 from emjax.run.findings import Finding
 from emjax.tables.named import full, without_rows
 
+# the spread where no data count: less than any
+UNCOUNTED = -1.0
+
 
 def smallest_variance(dtype) -> float:
     """Return the part of the data's variance below which a variance has collapsed."""
@@ -213,17 +216,21 @@ def _relative_variances(value: Array, use: Use, spread: Array) -> Array:
     """Return the variances of a scale's entries over those of the data: (entry)."""
     conjugacy = use.conjugacy
     entries = value.reshape((-1,) + value.shape[value.ndim - conjugacy.event_dim :])
+    is_counted = spread != UNCOUNTED
     unit = jnp.where(spread > 0, spread, 1)
     is_read = np.isin(np.arange(len(entries)), use.rows)
     if conjugacy.event_dim:
         # one unit for each coordinate, that of the elements which spread most
-        variances = conjugacy.least_variance(entries, unit.reshape(-1, spread.shape[-1]).max(0))
+        unit = jnp.where(is_counted, unit, 0).reshape(-1, spread.shape[-1]).max(0)
+        variances = conjugacy.least_variance(entries, jnp.where(unit > 0, unit, 1))
     else:
-        rows, unit = jnp.broadcast_arrays(use.rows, unit)
+        rows, unit, is_counted = jnp.broadcast_arrays(use.rows, unit, is_counted)
         of_cell = conjugacy.least_variance(entries[jnp.maximum(rows, 0)], unit)
-        # cells that read no entry would count from the end: they go where nothing is
-        rows = jnp.where(rows != NONE, rows, len(entries))
-        variances = jnp.zeros(len(entries), of_cell.dtype).at[rows].max(of_cell, mode="drop")
+        # of no data nothing is said; and cells that read no entry would count from the end
+        rows = jnp.where((rows != NONE) & is_counted, rows, len(entries))
+        nothing = jnp.full(len(entries), -jnp.inf, of_cell.dtype)
+        variances = nothing.at[rows].max(of_cell, mode="drop")
+        is_read = is_read & (variances > -jnp.inf)
     return jnp.where(is_read, variances, jnp.inf)
 
 
@@ -243,11 +250,12 @@ def _spread(term: Term) -> Array:
         over, first, second, coordinates = list(range(rank)), count * data, count * data**2, ()
     moments = jnp.broadcast_arrays(first, second, count)
     first, second, count = (moment.sum(tuple(over), keepdims=True) for moment in moments)
+    counted = (count > 0).any(coordinates, keepdims=True)
     count = jnp.where(count > 0, count, 1)
     square_of_mean = ((first / count) ** 2).sum(coordinates, keepdims=True)
     num_coordinates = math.prod(first.shape[d] for d in coordinates)
     variance = (second / count - square_of_mean) / num_coordinates
-    return jnp.sqrt(jnp.maximum(variance, 0))
+    return jnp.where(counted, jnp.sqrt(jnp.maximum(variance, 0)), UNCOUNTED)
 
 
 def _moments(term: Term) -> tuple[Array, Array, Array]:

@@ -154,13 +154,17 @@ class Bucket:
     at_lengths: dict[tuple[int, ...], AtLength | None] = field(default_factory=dict)
     starts: dict[tuple[int, ...], OwnStart] = field(default_factory=dict)
 
+    @property
+    def most_values(self) -> int:
+        """How many values the latent with most of them has."""
+        return max((len(latent.support) for latent in self.program.latents.values()), default=0)
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
     """The program for arguments, and how these are padded.
 
     - `lengths`: of the arguments.
-    - `own`: called with nothing, where the program starts at these.
     - `refuse`: called with nothing where it may not be padded after all.
     """
 
@@ -168,19 +172,23 @@ class Found:
     layout: Layout
     at_length: AtLength
     lengths: tuple[int, ...]
-    own: Callable[[], InitialValues]
     refuse: Callable[[], None]
 
-    def own_start(self, settings: Settings) -> OwnStart:
-        """Return how a run starts at the arguments' own length."""
+    def own_start(self, settings: Settings, initial: Callable[[], InitialValues]) -> OwnStart:
+        """Return how a run starts at the arguments' own length.
+
+        `initial`: called with nothing, where the program starts there.
+        """
         starts = self.bucket.starts
         if self.lengths not in starts:
-            own = self.own().start
-            padded = self.bucket.start.start.jaxpr
+            own, padded = initial().start, self.bucket.start.start.jaxpr
+            is_drawn = settings.num_restarts > 1 or isinstance(settings.init, str)
             if not start_reads_rows(own.jaxpr, padded, self.layout.lengths):
-                starts[self.lengths] = OwnStart(True, None)
+                # fewer points than values cannot be drawn, and no more of copies
+                is_enough = min(self.layout.lengths) >= self.bucket.most_values
+                starts[self.lengths] = OwnStart(is_enough or not is_drawn, None)
             # several starts, and those of a strategy, are drawn within the compiled program
-            elif settings.num_restarts > 1 or isinstance(settings.init, str):
+            elif is_drawn:
                 starts[self.lengths] = OwnStart(False, None)
             else:
                 starts[self.lengths] = OwnStart(False, CompiledFunction(own))
@@ -239,8 +247,7 @@ class Buckets:
         at_length = bucket.at_lengths[own]
         if at_length is None:
             return None
-        start = partial(self.start, lengths, model, settings, args, kwargs)
-        return Found(bucket, layout, at_length, own, start, partial(self.refuse, lengths.pattern))
+        return Found(bucket, layout, at_length, own, partial(self.refuse, lengths.pattern))
 
     def start(
         self, lengths: Lengths, model: Callable, settings: Settings, args: tuple, kwargs: Mapping

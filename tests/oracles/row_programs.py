@@ -184,11 +184,11 @@ def a_softmax_of_covariates(x, y, item):
 
 
 @allowed
-def row_numbers(x, y, item):
+def constants_of_rows(x, y, item):
     loc = location()
     with numpyro.plate("n", len(x)):
-        trend = 0.1 * jnp.arange(len(x)) + 0.1 * np.arange(len(x))
-        numpyro.sample("x", dist.Normal(loc[chosen()] + trend, 1.0), obs=x[:, 0])
+        offset = np.full(len(x), 0.5) + jnp.ones(len(x))
+        numpyro.sample("x", dist.Normal(loc[chosen()] + offset, 1.0), obs=x[:, 0])
 
 
 @allowed
@@ -221,7 +221,7 @@ MEANS = {
     "softmax": (lambda x: jax.nn.softmax(x), "reduce_max does not keep"),
     "cumsum": (lambda x: jnp.cumsum(x), "cumsum does not keep"),
     "sort": (lambda x: jnp.sort(x), "sort does not keep"),
-    "argsort": (lambda x: jnp.argsort(x) * 0.1, "sort does not keep"),
+    "argsort": (lambda x: jnp.argsort(x) * 0.1, "rows are numbered"),
     "reversed": (lambda x: x[::-1], "rev does not keep"),
     "first row": (lambda x: x[0], "slice does not keep"),
     "first rows": (lambda x: jnp.pad(x[:3], (0, len(x) - 3)), "slice does not keep"),
@@ -371,3 +371,19 @@ def bounds_by_the_number_of_rows(x, y, item):
     loc = numpyro.param("loc", jnp.array(0.5), constraint=constraints.interval(0, len(x)))
     with numpyro.plate("n", len(x)):
         numpyro.sample("x", dist.Normal(loc, 1.0), obs=x[:, 0])
+
+
+@refused("rows are numbered")
+def row_numbers(x, y, item):
+    loc = location()
+    with numpyro.plate("n", len(x)):
+        trend = 0.1 * jnp.arange(len(x))
+        numpyro.sample("x", dist.Normal(loc[chosen()] + trend, 1.0), obs=x[:, 0])
+
+
+@refused("rows are told apart")
+def known_row_numbers(x, y, item):
+    loc = location()
+    with numpyro.plate("n", len(x)):
+        trend = 0.1 * np.arange(len(x))
+        numpyro.sample("x", dist.Normal(loc[chosen()] + trend, 1.0), obs=x[:, 0])

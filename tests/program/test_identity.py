@@ -10,6 +10,7 @@ from typing import Annotated, Union
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import optax
 import pytest
 
@@ -109,6 +110,56 @@ def test_an_object_is_another_one_when_a_global_changes_that_its_methods_read(mo
     monkeypatch.setitem(globals(), "RATE", 2.0)
     after = identity(Program()), identity(Program().rate)
     assert before[0] != after[0] and before[1] != after[1]
+
+
+class Shifted(dist.Normal):
+    shift = 1.0
+
+    def log_prob(self, value):
+        return super().log_prob(value - RATE - self.shift)
+
+
+def makes_one():
+    return Shifted(0.0, 1.0)
+
+
+COMPILED, VECTORIZED = jax.jit(reads_a_global), jax.vmap(reads_a_global)
+
+
+def test_a_program_is_another_one_when_what_its_classes_read_changes(monkeypatch):
+    first = identity(makes_one)
+    assert identity(makes_one) == first
+    monkeypatch.setattr(Shifted, "shift", 2.0)
+    second = identity(makes_one)
+    monkeypatch.setitem(globals(), "RATE", 3.0)
+    assert len({first, second, identity(makes_one)}) == 3
+
+
+def test_a_program_is_another_one_when_what_a_wrapped_function_reads_changes(monkeypatch):
+    def program(x):
+        return COMPILED(x)
+
+    before = identity(program)
+    monkeypatch.setitem(globals(), "RATE", 2.0)
+    assert identity(program) != before
+    # of this one it is not known what it holds
+    with pytest.raises(Unidentified):
+        identity(lambda x: VECTORIZED(x))
+
+
+def test_a_program_is_another_one_when_a_module_changes_that_it_reads(monkeypatch):
+    module = types.ModuleType("options_of_a_user")
+    module.size = 3
+    monkeypatch.setitem(globals(), "options", module)
+    program = lambda x: options.size * x  # noqa: E731
+    before = identity(program)
+    assert identity(program) == before
+    module.size = 4
+    assert identity(program) != before
+
+
+def test_zero_has_a_sign_and_nan_is_itself():
+    assert identity(0.0) != identity(-0.0) and identity(np.nan) == identity(float("nan"))
 
 
 def test_what_changes_in_place_is_another_value():

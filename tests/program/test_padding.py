@@ -99,7 +99,7 @@ COMPARED = (
     "coordinates_in_an_outer_plate",
     "sequences_side_by_side",
     "a_choice_of_distributions",
-    "row_numbers",
+    "constants_of_rows",
 )
 # which row is first, and which is next, stays with rows behind them; sums over rows do not
 SEES_ADDED_ROWS = ("mean", "reversed", "rows_outside_of_the_plate")

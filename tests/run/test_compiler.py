@@ -33,3 +33,49 @@ def test_a_program_that_looks_at_a_parameter_says_so_whatever_its_arguments():
 
     with pytest.raises(ValueError, match="looks at the value of a latent or a parameter"):
         EM(program).run(jax.random.key(0), COUNTS, {"a"})
+
+
+def counts(x):
+    rate = numpyro.param("rate", 1.0, constraint=dist.constraints.positive)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Poisson(rate), obs=x)
+
+
+def test_handlers_around_a_call_are_no_part_of_what_is_shared():
+    params = {"rate": jnp.array(2.0)}
+    with numpyro.handlers.scale(scale=0.5):
+        half = EM(counts).log_likelihood(params, COUNTS)
+    np.testing.assert_allclose(EM(counts).log_likelihood(params, COUNTS), 2 * half, rtol=1e-12)
+
+
+def test_a_bound_that_has_answered_answers_within_jit():
+    bound, params = EM(counts).on(COUNTS), {"rate": jnp.array(2.0)}
+    value = bound.log_likelihood(params)
+    within = jax.jit(lambda scale: scale * bound.log_likelihood(params))(2.0)
+    np.testing.assert_allclose(within, 2 * value, rtol=1e-12)
+
+
+def test_a_run_within_jit_says_what_to_write_instead():
+    with pytest.raises(ValueError, match="take steps"):
+        jax.jit(lambda x: EM(counts).run(jax.random.key(0), x).log_likelihood)(COUNTS)
+
+
+class Options:
+    def __init__(self, size):
+        self.size = size
+
+
+def test_an_argument_without_a_hash_is_compared_by_value():
+    calls = []
+
+    def program(x, options):
+        calls.append(options.size)
+        counts(x[: options.size])
+
+    em, params = EM(program), {"rate": jnp.array(2.0)}
+    em.log_likelihood(params, COUNTS, Options(3))
+    traced = len(calls)
+    em.log_likelihood(params, COUNTS, Options(3))
+    assert len(calls) == traced
+    em.log_likelihood(params, COUNTS, Options(4))
+    assert len(calls) > traced
