@@ -43,7 +43,7 @@ class EM:
       own steps, taken only where the objective does not decrease. Every E-step counts as a step.
     - `polish`: "newton" or "lbfgs": where EM ends, climb the exact objective by that method, and
       let EM's own rule confirm the end.
-    - `num_restarts`: how many starts `run` tries, compiled together; the one with the largest final
+    - `num_restarts`: how many starts `run` tries, compiled once; the one with the largest final
       objective of those that are not degenerate is returned, and `result.restarts` says where each
       came to.
     - `short_steps`: of several starts, how many steps each takes before all but the best stop
