@@ -200,8 +200,9 @@ class Compiler:
         # variants are asked for what belongs to single rows
         if self._kept_of_variant is not None or is_traced((args, kwargs)) or not is_outermost():
             return None
-        key, kept = signature(args, kwargs), self._kept()
+        key = signature(args, kwargs)
         if key not in self._padded:
+            kept = self._kept()
             found = kept.buckets.found(self.model, self.settings, args, kwargs)
             self._padded[key] = found
             if found is not None:
@@ -221,8 +222,7 @@ class Compiler:
             self._padded[key] = None
             found.refuse()
 
-        start = partial(kept.buckets.start, Lengths.of(args, kwargs), self.model, self.settings)
-        own_start = partial(found.own_start, self.settings, partial(start, args, kwargs))
+        own_start = partial(found.own_start, self.model, self.settings, args, kwargs)
         return Padded(compiled, data, found.at_length, own_start, refuse)
 
     def _kept(self) -> Kept:

@@ -165,6 +165,7 @@ class Found:
     """The program for arguments, and how these are padded.
 
     - `lengths`: of the arguments.
+    - `initial`: (model, settings, args, kwargs) → where the program starts at these.
     - `refuse`: called with nothing where it may not be padded after all.
     """
 
@@ -172,16 +173,17 @@ class Found:
     layout: Layout
     at_length: AtLength
     lengths: tuple[int, ...]
+    initial: Callable[..., InitialValues]
     refuse: Callable[[], None]
 
-    def own_start(self, settings: Settings, initial: Callable[[], InitialValues]) -> OwnStart:
-        """Return how a run starts at the arguments' own length.
-
-        `initial`: called with nothing, where the program starts there.
-        """
+    def own_start(
+        self, model: Callable, settings: Settings, args: tuple, kwargs: Mapping[str, Any]
+    ) -> OwnStart:
+        """Return how a run starts at the arguments' own length."""
         starts = self.bucket.starts
         if self.lengths not in starts:
-            own, padded = initial().start, self.bucket.start.start.jaxpr
+            own = self.initial(model, settings, args, kwargs).start
+            padded = self.bucket.start.start.jaxpr
             is_drawn = settings.num_restarts > 1 or isinstance(settings.init, str)
             if not start_reads_rows(own.jaxpr, padded, self.layout.lengths):
                 # fewer points than values cannot be drawn, and no more of copies
@@ -247,7 +249,8 @@ class Buckets:
         at_length = bucket.at_lengths[own]
         if at_length is None:
             return None
-        return Found(bucket, layout, at_length, own, partial(self.refuse, lengths.pattern))
+        initial, refuse = partial(self.start, lengths), partial(self.refuse, lengths.pattern)
+        return Found(bucket, layout, at_length, own, initial, refuse)
 
     def start(
         self, lengths: Lengths, model: Callable, settings: Settings, args: tuple, kwargs: Mapping

@@ -105,10 +105,9 @@ class Runner:
 
         def continued(best: int):
             # a few steps are taken again: a function that goes on would have to be compiled
-            is_running = runs[best][1].at.status == RUNNING
-            return (
-                self.compiled.run(keys[best], self.data, given, best) if is_running else runs[best]
-            )
+            if ends.at.status[best] != RUNNING:
+                return runs[best]
+            return self.compiled.run(keys[best], self.data, given, best)
 
         return self._best_of(self._restarts(ends.at, ends.variances), continued)
 
