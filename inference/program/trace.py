@@ -109,7 +109,7 @@ def _traced(
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class StartProgram:
     """The function (random key, data) → the value of each parameter, by name.
 
     - `jaxpr`: of what it computes.
@@ -134,7 +134,7 @@ class InitialValues(NamedTuple):
     - `is_random`: whether the start depends on the key.
     """
 
-    start: Start
+    start: StartProgram
     parameters: dict[str, Parameter]
     is_random: bool
 
@@ -170,7 +170,7 @@ def initial_values(
     # a start that never reads the key is the same for every key
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
-    return InitialValues(Start(closed, tree), parameters, is_random)
+    return InitialValues(StartProgram(closed, tree), parameters, is_random)
 
 
 class DependsOnData(Exception):

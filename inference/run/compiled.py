@@ -34,9 +34,9 @@ class CompiledProgram:
         """
         numbers = self.pure.numbers
         settings = (numbers.tol, numbers.max_steps, numbers.temperature, tuple(numbers.annealing))
-        return self._kept((key, settings), make, is_called_once)
+        return self._compiled((key, settings), make, is_called_once)
 
-    def _kept(
+    def _compiled(
         self, key: Hashable, make: Callable[[], Callable], is_called_once: bool = False
     ) -> Callable:
         if key not in self._functions:
@@ -52,7 +52,7 @@ class CompiledProgram:
 
         # what JAX's logs call it
         on_numbers.__name__ = name
-        return self._kept(name, lambda: on_numbers)(pure.numbers, *args)
+        return self._compiled(name, lambda: on_numbers)(pure.numbers, *args)
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,26 +93,26 @@ class CompiledProgram:
 
     def prepare(self, data, floor: float = 0.0):
         """Return what depends on data alone; see `FactorGraph.prepare`."""
-        return self._kept("prepare", lambda: self.graph.prepare)(data, floor)
+        return self._compiled("prepare", lambda: self.graph.prepare)(data, floor)
 
     def variances(self, params, constants):
         """Return `PureProgram.variances`."""
-        return self._kept("variances", lambda: self.pure.variances)(params, constants)
+        return self._compiled("variances", lambda: self.pure.variances)(params, constants)
 
     def violations(self, constants):
         """Return `validation.violations`."""
-        graph = self.graph
-        return self._kept("violations", lambda: partial(validation.violations, graph))(constants)
+        of_graph = partial(validation.violations, self.graph)
+        return self._compiled("violations", lambda: of_graph)(constants)
 
     def inspection(self, params, constants):
         """Return `validation.inspection`."""
         of_graph = partial(validation.inspection, self.graph)
-        return self._kept("inspection", lambda: of_graph)(params, constants)
+        return self._compiled("inspection", lambda: of_graph)(params, constants)
 
     def most_favorable(self, params, constants):
         """Return `validation.most_favorable`."""
         of_graph = partial(validation.most_favorable, self.graph)
-        return self._kept("most favorable", lambda: of_graph)(params, constants)
+        return self._compiled("most favorable", lambda: of_graph)(params, constants)
 
     def asked(self, question: Callable, params, data, floor: float) -> tuple[Any, list]:
         """Return the answer to a question of data, and the data's violations.
@@ -128,7 +128,7 @@ class CompiledProgram:
             violations = validation.violations(pure.graph, constants)
             return question(pure.at(numbers), params, constants), violations
 
-        return self._kept((question, floor), lambda: answered)(pure.numbers, params, data)
+        return self._compiled((question, floor), lambda: answered)(pure.numbers, params, data)
 
     def given(self, params: Mapping[str, Any]) -> dict[str, tuple[Any, np.bool_]]:
         """Return {name: (a value, whether it is given)} for every parameter.
