@@ -77,9 +77,8 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
         return "partial", *(identity(part, within) for part in parts)
-    if isinstance(value, tuple | list | set | frozenset | Mapping) and getattr(
-        value, "__dict__", 0
-    ):
+    is_collection = isinstance(value, tuple | list | set | frozenset | Mapping)
+    if is_collection and getattr(value, "__dict__", None):
         raise Unidentified
     if isinstance(value, tuple | list):
         return type(value), *(identity(item, within) for item in value)
@@ -92,8 +91,7 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
 
 def _of_array(array: Any) -> Hashable:
     """Return a digest, so that whoever keeps it keeps no copy of the data."""
-    is_array = not isinstance(array, jax.core.Tracer | np.ma.MaskedArray)
-    if not is_array or array.dtype == object:
+    if isinstance(array, jax.core.Tracer | np.ma.MaskedArray) or array.dtype == object:
         raise Unidentified
     numbers = np.asarray(jax.random.key_data(array) if is_key(array) else array)
     content = hashlib.sha256(numbers.tobytes()).digest()

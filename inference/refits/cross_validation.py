@@ -142,14 +142,15 @@ def cross_validate(
     return CrossValidation(
         jnp.asarray(pointwise),
         fold,
-        {
-            name: jnp.asarray(np.stack([fit.params[name] for fit in fits]))
-            for name in fits[0].params
-        },
+        jax.tree.map(_stacked, *(fit.params for fit in fits)),
         status,
         np.asarray([fit.num_steps for fit in fits]),
         units.plate,
     )
+
+
+def _stacked(*values: np.ndarray) -> Array:
+    return jnp.asarray(np.stack(values))
 
 
 @lru_cache(maxsize=64)

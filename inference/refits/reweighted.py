@@ -239,13 +239,7 @@ def checked_reweighted(
     """
     weighted = reweighted(bound, units_in(bound, plate, rows))
     # with weights of one, the data are the same
-    graph = bound.compiled.graph
-
-    def violations(data):
-        return validation.violations(graph, graph.prepare(data))
-
-    found = bound.compiled.function("violations of data", lambda: violations, is_called_once=True)
-    validation.check_data(graph, found(bound.data))
+    bound.check_data()
     return weighted
 
 

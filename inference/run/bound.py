@@ -120,6 +120,10 @@ class Bound:
 
     # ── what is checked ───────────────────────────────────────────────────────────────────────────
 
+    def check_data(self) -> None:
+        """Raise `ValueError` for data that cannot be."""
+        self._runner.check_data()
+
     def constants(self, floor: float = 0.0) -> list[Any]:
         """Return what depends on the data alone; the data are checked.
 
@@ -185,22 +189,9 @@ class Bound:
         """Return the most probable joint assignment of all latents; see `EM.decode`."""
         return self._of_latents(PureProgram.modes, params)
 
-    def _padded_for(self, params: Params) -> PaddedRunner | None:
-        """Return the padded program, where its answers can be looked at."""
-        if is_traced(params_of(params)) or not is_outermost():
-            return None
-        return self._padded_runner
-
     def _of_latents(self, question: Callable, params: Params) -> dict[str, Array]:
         """Return what is asked of every latent: values of its shape, and more axes."""
-        padded = self._padded_for(params)
-        if padded is not None:
-            try:
-                return padded.of_latents(padded.asked(question, params, LEAST_MULTIPLICITY))
-            except ValueError:
-                # at its own length the program says what is wrong, if anything is
-                pass
-        return self._runner.asked(question, params, LEAST_MULTIPLICITY)
+        return self._answer(question, params, LEAST_MULTIPLICITY, PaddedRunner.of_latents)
 
     def log_likelihood(self, params: Params) -> Float[Array, ""]:
         """Return log p(data | params) in nats, summed over the data, every latent summed out."""
@@ -212,14 +203,24 @@ class Bound:
         `question`: a function of (pure program, params, constants) that has a name of its own: it
         is compiled once.
         """
-        padded = self._padded_for(params)
+        return self._answer(question, params, 0.0, lambda padded, answer: answer)
+
+    def _answer(
+        self, question: Callable, params: Params, floor: float, at_own_length: Callable
+    ) -> Any:
+        """Return an answer of the padded program, where it can be looked at, or of the program.
+
+        `at_own_length`: (padded program, its answer) → the answer without rows that were added.
+        """
+        is_looked_at = not is_traced(params_of(params)) and is_outermost()
+        padded = self._padded_runner if is_looked_at else None
         if padded is not None:
             try:
-                return padded.asked(question, params, 0.0)
+                return at_own_length(padded, padded.asked(question, params, floor))
             except ValueError:
                 # at its own length the program says what is wrong, if anything is
                 pass
-        return self._runner.asked(question, params, 0.0)
+        return self._runner.asked(question, params, floor)
 
 
 def checked_key(rng_key: Any, usage: str = KEY_OF_RUN) -> Any:

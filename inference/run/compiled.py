@@ -99,10 +99,14 @@ class CompiledProgram:
         """Return `PureProgram.variances`."""
         return self._compiled("variances", lambda: self.pure.variances)(params, constants)
 
-    def violations(self, constants):
-        """Return `validation.violations`."""
-        of_graph = partial(validation.violations, self.graph)
-        return self._compiled("violations", lambda: of_graph)(constants)
+    def violations(self, data, floor: float = 0.0):
+        """Return the `validation.violations` of data."""
+        graph = self.graph
+
+        def of_data(data, floor):
+            return validation.violations(graph, graph.prepare(data, floor))
+
+        return self._compiled("violations", lambda: of_data, is_called_once=True)(data, floor)
 
     def inspection(self, params, constants):
         """Return `validation.inspection`."""

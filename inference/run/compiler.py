@@ -14,7 +14,6 @@ from numpyro import primitives
 from emjax.families.family import REGISTRATIONS
 from emjax.program.arguments import signature, split_arguments
 from emjax.program.identity import Unidentified, identity
-from emjax.program.records import Parameter
 from emjax.program.trace import DependsOnData, InitialValues, initial_values, trace
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
@@ -50,13 +49,11 @@ class Kept:
     - `programs`: by signature of the arguments, the traced program and its compiled functions.
     - `variants`: what is kept of programs made of this one.
     - `buckets`: its padded programs.
-    - `parameters`: of a program for arguments of a pattern, whatever their lengths.
     """
 
     programs: dict[Hashable, tuple[PureProgram, dict]] = field(default_factory=dict)
     variants: dict[Hashable, Kept] = field(default_factory=dict)
     buckets: Buckets = field(default_factory=Buckets)
-    parameters: dict[Hashable, Mapping[str, Parameter]] = field(default_factory=dict)
 
 
 # of all programs, the one used last at the end
@@ -165,7 +162,7 @@ class Compiler:
             kept = self._kept()
             programs = kept.programs
             if key not in programs:
-                programs[key] = self._traced(kept, args, kwargs, concrete), {}
+                programs[key] = self._traced(kept.buckets, args, kwargs, concrete), {}
                 if len(programs) > MOST_KEPT:
                     # those of this `EM` stay, as long as it does
                     del programs[next(iter(programs))]
@@ -174,7 +171,7 @@ class Compiler:
         return self._programs[key]
 
     def _traced(
-        self, kept: Kept, args: tuple, kwargs: Mapping[str, Any], concrete: bool
+        self, buckets: Buckets, args: tuple, kwargs: Mapping[str, Any], concrete: bool
     ) -> PureProgram:
         """Return the program traced for arguments."""
         lengths = Lengths.of(args, kwargs)
@@ -183,15 +180,15 @@ class Compiler:
             if concrete:
                 own = initial_values(self.model, self.settings.strategy, args, kwargs, concrete)
             else:
-                own = kept.buckets.start(lengths, self.model, self.settings, args, kwargs)
-            kept.parameters[pattern] = own.parameters
+                own = buckets.start(lengths, self.model, self.settings, args, kwargs)
+            buckets.parameters[pattern] = own.parameters
         except Exception as error:
             # what is asked of an estimate needs no start: two points cannot be drawn from one row
-            if pattern not in kept.parameters or isinstance(error, LOOKS_AT_VALUES):
+            if pattern not in buckets.parameters or isinstance(error, LOOKS_AT_VALUES):
                 raise
             # its traceback would keep the data
             raises = partial(_raised, error.with_traceback(None))
-            own = InitialValues(raises, kept.parameters[pattern], False)
+            own = InitialValues(raises, buckets.parameters[pattern], False)
         program = trace(self.model, own.parameters, args, kwargs, concrete)
         return PureProgram.of(program, self.settings, own.start, own.is_random)
 
@@ -202,12 +199,8 @@ class Compiler:
             return None
         key = signature(args, kwargs)
         if key not in self._padded:
-            kept = self._kept()
-            found = kept.buckets.found(self.model, self.settings, args, kwargs)
-            self._padded[key] = found
-            if found is not None:
-                pattern = Lengths.of(args, kwargs).pattern
-                kept.parameters[pattern] = found.bucket.start.parameters
+            buckets = self._kept().buckets
+            self._padded[key] = buckets.found(self.model, self.settings, args, kwargs)
         found = self._padded[key]
         if found is None:
             return None

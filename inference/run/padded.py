@@ -22,6 +22,7 @@ from emjax.program.arguments import described
 from emjax.program.handlers.plates import PlateRecorder, Plates
 from emjax.program.handlers.weights import weighted
 from emjax.program.padding import padding, start_reads_rows
+from emjax.program.records import Parameter
 from emjax.program.trace import InitialValues, Program, initial_values, trace
 from emjax.run.compilation import CompiledFunction
 from emjax.run.pure import PureProgram
@@ -205,11 +206,13 @@ class Buckets:
       length; none where the program may not be.
     - `buckets`: by pattern and lengths after padding.
     - `starts`: where programs start whose plates were looked for, until somebody asks.
+    - `parameters`: by pattern, those of the program at whichever length was traced last.
     """
 
     plates: dict[Hashable, Mapping[str, int]] = field(default_factory=dict)
     buckets: dict[Hashable, Bucket] = field(default_factory=dict)
     starts: dict[Lengths, InitialValues] = field(default_factory=dict)
+    parameters: dict[Hashable, Mapping[str, Parameter]] = field(default_factory=dict)
 
     def refuse(self, pattern: Hashable) -> None:
         """Pad no data of this pattern from now on."""
@@ -236,6 +239,8 @@ class Buckets:
             found = None
         if found is None:
             self.refuse(lengths.pattern)
+            return None
+        self.parameters[lengths.pattern] = found.bucket.start.parameters
         return found
 
     def _found(self, model, settings, args, kwargs, lengths: Lengths, layout: Layout):

@@ -42,16 +42,20 @@ class Runner:
     settings: Settings
     elements: Mapping[str, tuple[int, ...]] | None = None
 
-    def constants(self, floor: float = 0.0) -> list[Any]:
-        """Return what depends on the data alone; the data are checked.
+    def check_data(self, floor: float = 0.0) -> None:
+        """Raise `ValueError` for data that cannot be.
 
         `floor`: the least multiplicity that a row is given.
         """
-        constants = self.compiled.prepare(self.data, floor)
+        violations = self.compiled.violations(self.data, floor)
         # under the user's own `jit` or `grad` there are no values to check
-        if not is_traced(constants):
-            validation.check_data(self.compiled.graph, self.compiled.violations(constants))
-        return constants
+        if not is_traced(violations):
+            validation.check_data(self.compiled.graph, violations)
+
+    def constants(self, floor: float = 0.0) -> list[Any]:
+        """Return what depends on the data alone; the data are checked."""
+        self.check_data(floor)
+        return self.compiled.prepare(self.data, floor)
 
     def checked(self, params: Params) -> dict[str, Array]:
         """Return a result's parameters, or parameters, checked to be all that the program has."""
@@ -204,7 +208,7 @@ class Runner:
         checked = self.checked(params)
         if is_traced((checked, self.data)):
             # data are checked apart from what is differentiated
-            self.constants(floor)
+            self.check_data(floor)
         answer, violations = self.compiled.asked(question, checked, self.data, floor)
         if not is_traced(violations):
             validation.check_data(self.compiled.graph, violations)
