@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from emjax.certificates.coordinates import NEAR
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
+from emjax.families.limits import NEAR
 
 # A slope counts where it is a thousandth of what the other entries of its simplex have, or a
 # thousandth of a nat across an interval.

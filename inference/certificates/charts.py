@@ -75,11 +75,6 @@ def _put(vector: Any, entries: np.ndarray, shape: Sequence[int]) -> Any:
     return full.reshape(shape)
 
 
-def is_simplex(parameter: Parameter) -> bool:
-    """Whether the rows of a parameter are simplices."""
-    return type(entry_constraint(parameter.constraint)) is type(constraints.simplex)
-
-
 def inverse_shape(parameter: Parameter) -> tuple[int, ...]:
     """Return the shape of the coordinates that NumPyro's bijection gives a parameter."""
     return tuple(biject_to(parameter.constraint).inverse_shape(parameter.shape))

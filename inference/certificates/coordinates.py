@@ -28,20 +28,20 @@ from emjax.certificates.charts import (
     Chart,
     bijection_chart,
     inverse_shape,
-    is_simplex,
     simplex_chart,
 )
-from emjax.families.limits import entry_constraint, limits_of
+from emjax.families.limits import (
+    NEAR,
+    entry_constraint,
+    entry_limits,
+    is_simplex,
+    limits_of,
+    near_limits,
+)
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated
 from emjax.m_step.maximizer import Maximizer
 from emjax.program.records import Parameter
-
-# An entry is on the boundary if it is nearer to a bound than this part of the interval's width (of
-# the bound itself, if there is one only). A probability that n data determine is either zero or at
-# least of the order of 1/n: no data set that is summed out exactly is so large that a millionth is
-# neither.
-NEAR = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +117,14 @@ def coordinates(
             continue
         if params is not None:
             on_boundary[name] = np.asarray(_on_boundary(parameter, np.asarray(params[name])))
-        chart_of = simplex_chart if is_simplex(parameter) else bijection_chart
+        chart_of = simplex_chart if is_simplex(parameter.constraint) else bijection_chart
         charts[name] = chart_of(parameter, on_boundary[name])
     return Coordinates(
         charts,
         held=tuple(name for name in graph.names if name not in free),
         on_boundary=on_boundary,
         limits={name: _limits(graph.parameters[name]) for name in graph.names},
-        is_simplex={name: is_simplex(graph.parameters[name]) for name in graph.names},
+        is_simplex={name: is_simplex(graph.parameters[name].constraint) for name in graph.names},
         key=tuple((name, on_boundary[name].tobytes()) for name in charts),
     )
 
@@ -156,28 +156,22 @@ def _dimension(parameter: Parameter) -> int:
 
 
 def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of single entries, each of the parameter's shape."""
-    bounds = limits_of(parameter.constraint)
-    low, high = -np.inf, np.inf
-    if is_simplex(parameter):
-        low, high = 0.0, 1.0
-    elif bounds is not None:
-        low, high = bounds.low, bounds.high
-    return np.broadcast_to(low, parameter.shape), np.broadcast_to(high, parameter.shape)
+    return entry_limits(parameter.constraint, parameter.shape)
 
 
 def _on_boundary(parameter: Parameter, value: np.ndarray) -> np.ndarray | np.bool_:
     """Return which entries lie on the boundary of what their constraint allows."""
     if value.size == 0:
         return np.zeros(value.shape, bool)
-    if is_simplex(parameter):
+    if is_simplex(parameter.constraint):
         is_zero = value <= NEAR
         num_zeros, num_entries = is_zero.sum(-1, keepdims=True), value.shape[-1]
         # at a vertex nothing is free, the one entry that is not zero neither
         return is_zero | ((num_zeros == num_entries - 1) & (num_entries > 1))
     if limits_of(parameter.constraint) is None:
         return _without_coordinates(parameter, value)
-    return _near_limits(value, *_limits(parameter))
+    is_low, is_high = near_limits(value, *_limits(parameter))
+    return is_low | is_high
 
 
 def _without_coordinates(parameter: Parameter, value: np.ndarray) -> np.ndarray:
@@ -204,15 +198,3 @@ def _are_positive_definite(matrices: np.ndarray) -> np.ndarray:
         except np.linalg.LinAlgError:
             are[index] = False
     return are
-
-
-def _near_limits(value: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | np.bool_:
-    """Return which entries are as good as equal to one of their limits."""
-    # infinity less infinity is no width, and is not used below
-    with np.errstate(invalid="ignore"):
-        width = high - low
-    # one bound alone: only zero itself is near zero, whatever the unit of measurement
-    size_of_bound = np.abs(np.where(np.isfinite(low), low, high))
-    near = NEAR * np.where(np.isfinite(width), width, size_of_bound)
-    is_low = np.isfinite(low) & (value - low <= near)
-    return is_low | (np.isfinite(high) & (high - value <= near))

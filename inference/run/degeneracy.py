@@ -22,6 +22,7 @@ from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
 from emjax.run import findings
+from emjax.run.boundary import boundary_findings
 from emjax.run.findings import Finding
 from emjax.tables.named import full, without_rows
 
@@ -44,7 +45,7 @@ class DegeneracyWatch:
     """
 
     def __init__(self, graph: FactorGraph, maximizers: Sequence[Maximizer]):
-        self.graph = graph
+        self.graph, self.maximizers = graph, maximizers
         self.uses: list[tuple[str, Use]] = []
         for maximizer in maximizers:
             self.uses += [(maximizer.names[0], use) for use in maximizer.uses]
@@ -165,20 +166,6 @@ class DegeneracyWatch:
                 terms.add(number)
         return set(stated) == terms and all(is_stated.all() for is_stated in stated.values())
 
-    def reached_boundary(
-        self, before: Mapping[str, Any], after: Mapping[str, Any]
-    ) -> list[Finding]:
-        """Return the parameters of which entries have become what EM never leaves again."""
-        reached: dict[str, Finding] = {}
-        for name, use in self.uses:
-            old, new = np.asarray(before[name]), np.asarray(after[name])
-            has_reached = np.zeros(new.shape, bool)
-            for bound in use.conjugacy.boundary:
-                has_reached |= (new == bound) & (old != bound)
-            if has_reached.any():
-                reached[name] = findings.at_boundary(name, has_reached)
-        return list(reached.values())
-
     def findings(
         self,
         before: Mapping[str, Any],
@@ -194,12 +181,16 @@ class DegeneracyWatch:
         collapsed = self.collapsed(variances)
         # a scale that has collapsed explains what is no number
         numbers = {} if collapsed else last
-        not_numbers = [
-            findings.not_a_number(name)
-            for name, value in numbers.items()
-            if not np.isfinite(value).all()
-        ]
-        boundary = self.reached_boundary(before, reported)
+        not_numbers = []
+        for name, value in numbers.items():
+            # an infinite logarithm of a probability is an estimate: the objective is finite there
+            is_estimate = np.array_equal(value, reported[name])
+            if np.isnan(value).any() or (np.isinf(value).any() and not is_estimate):
+                not_numbers.append(findings.not_a_number(name))
+        explained = {finding.site for finding in collapsed}
+        boundary = boundary_findings(
+            self.graph.parameters, self.maximizers, before, reported, explained
+        )
         return (*collapsed, *not_numbers, *self.dead(reported), *boundary)
 
 

@@ -249,12 +249,7 @@ def dead(latent: str, value: Any, parameters: Sequence[str], probability: float)
 
 def at_boundary(parameter: str, has_reached: np.ndarray) -> Finding:
     """Return that entries of a parameter have reached the boundary. `has_reached`: which ones."""
-    # a single number has no index to show
-    where = "its value"
-    if has_reached.ndim:
-        indices = [str(tuple(map(int, index))) for index in np.argwhere(has_reached)]
-        where = ", ".join(indices[:SHOWN])
-        where += f", … ({len(indices)} in all)" if len(indices) > SHOWN else ""
+    where = _indices(has_reached)
     return Finding(
         "at the boundary",
         parameter,
@@ -263,6 +258,34 @@ def at_boundary(parameter: str, has_reached: np.ndarray) -> Finding:
         "without a single such case.",
         "If the program should think it possible, state a prior.",
     )
+
+
+def on_bound(parameter: str, has_reached: np.ndarray, bound: np.ndarray) -> Finding:
+    """Return that entries of a parameter have ended on a bound that the program states.
+
+    `has_reached`: which ones; `bound`: of each entry.
+    """
+    where, bounds = _indices(has_reached), np.unique(bound[has_reached])
+    numbers = ", ".join(f"{number:g}" for number in bounds[:SHOWN])
+    numbers += ", …" if len(bounds) > SHOWN else ""
+    return Finding(
+        "at the boundary",
+        parameter,
+        where,
+        f"'{parameter}' has ended on the bound of its constraint ({numbers}) at {where}: beyond "
+        "it, the objective may be higher.",
+        "If that bound is not meant, widen the constraint.",
+    )
+
+
+def _indices(where: np.ndarray) -> str:
+    """Return the indices of the entries that are true, in words: the first of them."""
+    # a single number has no index to show
+    if not where.ndim:
+        return "its value"
+    indices = [str(tuple(map(int, index))) for index in np.argwhere(where)]
+    more = f", … ({len(indices)} in all)" if len(indices) > SHOWN else ""
+    return ", ".join(indices[:SHOWN]) + more
 
 
 # ── what EM arrived at ────────────────────────────────────────────────────────────────────────────

@@ -170,6 +170,13 @@ SAID = [
         "state a prior.",
     ),
     (
+        "on_bound",
+        ("weight", np.array([True, False]), np.array([0.5, 0.0])),
+        ("at the boundary", "weight", "(0,)"),
+        "'weight' has ended on the bound of its constraint (0.5) at (0,): beyond it, the objective "
+        "may be higher. If that bound is not meant, widen the constraint.",
+    ),
+    (
         "degenerate",
         ([findings.not_a_number("loc"), findings.not_a_number("scale")],),
         ("degenerate", "", ""),

@@ -171,22 +171,21 @@ def test_a_component_that_collapses_onto_a_point_is_named_with_the_remedies():
     assert all(np.isfinite(value).all() for value in found.params.values())
 
 
-def test_a_floor_that_the_program_states_is_respected_and_nothing_is_warned_of():
+def test_a_floor_that_the_program_states_is_respected_and_is_all_that_is_warned_of():
     found = EM(mixture).run(
         KEY, X, floor=0.05, init_params=COLLAPSING | {"scale": jnp.array([2.0, 0.06])}
     )
-    assert found.status == Status.CONVERGED and found.warnings == ()
-    assert found.params["scale"].min() >= 0.05
+    assert found.status == Status.CONVERGED and found.params["scale"].min() >= 0.05
+    (finding,) = found.findings
+    assert (finding.kind, finding.site, finding.where) == ("at the boundary", "scale", "(1,)")
 
 
 def test_a_floor_holds_where_a_cluster_has_no_extent_at_all():
     data = np.concatenate([np.zeros(30), np.random.default_rng(5).normal(3, 1, 60)])
     found = EM(mixture).run(KEY, data, floor=0.05, init_params={"loc": jnp.array([0.0, 3.0])})
-    assert (
-        found.status == Status.CONVERGED
-        and found.params["scale"].min() == 0.05
-        and found.warnings == ()
-    )
+    assert found.status == Status.CONVERGED and found.params["scale"].min() == 0.05
+    (finding,) = found.findings
+    assert (finding.kind, finding.site, finding.where) == ("at the boundary", "scale", "(0,)")
 
 
 def test_an_estimate_at_its_floor_is_one_in_single_precision_too():
