@@ -16,6 +16,7 @@ from emjax.families.conjugate import (
     UNIT_INTERVAL_LOGITS,
     Conjugate,
 )
+from emjax.families.jacobians import Jacobian
 
 __all__ = [
     "COVARIANCE",
@@ -30,4 +31,5 @@ __all__ = [
     "UNIT_INTERVAL",
     "UNIT_INTERVAL_LOGITS",
     "Conjugate",
+    "Jacobian",
 ]

@@ -62,6 +62,11 @@ class EM:
       "checkpointed": likewise, in stretches of √T steps of which only the ends are kept, so that
       memory hardly grows with T; slower by a third to a half. "parallel": in log₂ T rounds, T · K³
       operations in place of T · K², for an accelerator.
+    - `map`: in which coordinates the estimate of `sample` sites is a mode. "constrained": of the
+      density that the program states. "unconstrained": of that density in the coordinates of
+      NumPyro's bijections (log-odds of a probability, logarithm of a rate), which takes α where the
+      other takes α − 1: a Beta or Dirichlet prior with a concentration below 1 has no finite mode
+      otherwise (MacKay, 1998). The objective then includes log |dθ/du| of each such site.
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot
@@ -90,6 +95,7 @@ class EM:
         init: Callable | str | None = None,
         annealing: Any = (),
         chains: str = "sequential",
+        map: str = "constrained",
         progress_bar: bool = False,
     ):
         self.model = model
@@ -107,6 +113,7 @@ class EM:
             init=init,
             annealing=annealing,
             chains=chains,
+            map=map,
             progress_bar=progress_bar,
         )
         self._compiler = Compiler(model, self.settings)

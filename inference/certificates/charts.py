@@ -13,6 +13,7 @@ import numpy as np
 from numpyro.distributions import biject_to, constraints, transforms
 
 from emjax.certificates.tangents import of_interval, of_positive_definite, of_simplex, of_triangular
+from emjax.families.jacobians import is_elementary
 from emjax.families.limits import entry_constraint, limits_of
 from emjax.program.records import Parameter
 
@@ -157,21 +158,10 @@ def _tangents_of_bijection(parameter: Parameter, entries: np.ndarray) -> Callabl
         return lambda value: of_triangular(value, entries)
     if kind in POSITIVE_DEFINITE:
         return lambda value: of_positive_definite(value, entries)
-    steps = [biject_to(parameter.constraint)]
-    while isinstance(steps[0], transforms.IndependentTransform):
-        steps = [steps[0].base_transform]
-    if isinstance(steps[0], transforms.ComposeTransform):
-        steps = list(steps[0].parts)
-    # another scale, such as that of a softplus, has derivatives of its own
-    is_known = type(steps[0]) in PREFIXES and len(steps) <= 2
-    if limits is None or not is_known or not _are_affine(steps[1:]):
+    if limits is None or not is_elementary(parameter.constraint):
         return None
     low, high = (np.broadcast_to(end, parameter.shape) for end in (limits.low, limits.high))
     return lambda value: of_interval(value, entries, low, high)
-
-
-def _are_affine(steps: Sequence[transforms.Transform]) -> bool:
-    return all(type(step) is transforms.AffineTransform for step in steps)
 
 
 class _Bijection(NamedTuple):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 
+from emjax.families.jacobians import Jacobian, is_elementary, is_unconstrained
 from emjax.families.limits import entry_constraint, limits_of
 from emjax.numerics.guards import finite_logits, or_number, safe_log
 from emjax.numerics.matrices import (
@@ -54,6 +55,8 @@ class Conjugate:
     - `least_variance(value, unit)`: of a scale, the least variance that each entry stands for, over
       the square of `unit`, one standard deviation for each coordinate. None: it is no scale.
     - `boundary`: numbers that an entry never leaves again once EM brings it there.
+    - `jacobian`: of the unconstrained coordinates of values under their usual constraint, for
+      `EM(map="unconstrained")`. None: under a constraint, a prior then leaves no closed form.
 
     A scale b whose data enter as absolute deviations, Q = −n log b − s / b:
 
@@ -77,6 +80,7 @@ class Conjugate:
     moved: Callable | None = None
     least_variance: Callable | None = None
     boundary: tuple[float, ...] = ()
+    jacobian: Jacobian | None = None
 
     @property
     def is_location(self) -> bool:
@@ -105,6 +109,16 @@ class Conjugate:
         if is_free or any(_is_same(constraint, allowed) for allowed in self.constraints):
             return ""
         return f"its constraint {constraint} may exclude the maximizer"
+
+    def jacobian_problem(self, constraint: Constraint) -> str:
+        """Return why log |dv/du| is not linear in the features; empty if it is."""
+        if is_unconstrained(constraint):
+            return ""
+        is_usual = self.jacobian is not None and _is_same(constraint, self.jacobian.constraint)
+        # a simplex has no bounds of single numbers
+        if is_usual and (limits_of(constraint) is None or is_elementary(constraint)):
+            return ""
+        return f"the Jacobian of its constraint {constraint} is not linear in a {self.name}"
 
 
 def _is_same(constraint: Constraint, allowed: Constraint) -> bool:
@@ -282,6 +296,7 @@ UNIT_INTERVAL = Conjugate(
     maximize=_unit_interval,
     solution="expected successes / trials",
     boundary=(0.0, 1.0),
+    jacobian=Jacobian(constraints.unit_interval, lambda f: f[0] + f[1]),
 )
 UNIT_INTERVAL_LOGITS = Conjugate(
     name="log-odds",
@@ -298,6 +313,7 @@ SIMPLEX = Conjugate(
     # the latter two hold of every simplex: they exclude no normalized counts
     constraints=(constraints.simplex, constraints.unit_interval, constraints.nonnegative),
     boundary=(0.0,),
+    jacobian=Jacobian(constraints.simplex, lambda f: f[0].sum(-1)),
 )
 SIMPLEX_LOGITS = Conjugate(
     name="log-probabilities",
@@ -312,6 +328,7 @@ RATE = Conjugate(
     maximize=_rate,
     solution="expected events / exposure",
     boundary=(0.0,),
+    jacobian=Jacobian(constraints.positive, lambda f: f[0]),
 )
 SCALE = Conjugate(
     name="scale",
@@ -319,6 +336,7 @@ SCALE = Conjugate(
     maximize=_scale,
     solution="root of the expected mean square",
     least_variance=lambda s, unit: (s / unit) ** 2,
+    jacobian=Jacobian(constraints.positive, lambda f: f[0]),
 )
 LOCATION = Conjugate(
     name="location",

@@ -23,17 +23,18 @@ from emjax.tables.named import MixedElements, Named, constant
 from emjax.tables.reach import Reach
 
 
-def factor_graph(program: Program) -> FactorGraph:
+def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGraph:
     """Return the factor graph of a traced program.
 
-    Its tables are over single elements of the latents wherever these suffice. Errors: `ValueError`
-    for an unbounded latent or a missing plate, `MemoryError` for elements that the program mixes
-    and that are too many to enumerate jointly, `IndexError` for a lookup that is out of range.
+    `is_unconstrained`: whether densities of priors are those of unconstrained coordinates. Its
+    tables are over single elements of the latents wherever these suffice. Errors: `ValueError` for
+    an unbounded latent or a missing plate, `MemoryError` for elements that the program mixes and
+    that are too many to enumerate jointly, `IndexError` for a lookup that is out of range.
     """
     jointly: set[str] = set()
     while True:
         try:
-            return _factor_graph(program, jointly)
+            return _factor_graph(program, jointly, is_unconstrained)
         # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
             # jointly enumerated already: nothing more can be done for it
@@ -42,7 +43,7 @@ def factor_graph(program: Program) -> FactorGraph:
             jointly.add(error.latent)
 
 
-def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
+def _factor_graph(program: Program, jointly: Container[str], is_unconstrained: bool) -> FactorGraph:
     """Return the factor graph with the elements of some latents enumerated `jointly`."""
     fields: dict[str, Any] = {}
     depends = depends_on_parameters(program)
@@ -60,7 +61,7 @@ def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
         values, reached = propagate_program(program, jaxpr, jointly, [*consts, *inputs])
         remaining = iter(values)
         outputs = [next(remaining) if is_read else None for is_read in is_needed]
-        builder = TermBuilder(Outputs(program, outputs, depends), floor)
+        builder = TermBuilder(Outputs(program, outputs, depends, is_unconstrained), floor)
         fields.update(_fields(builder, reached))
         return builder.slots.arrays
 
@@ -75,6 +76,7 @@ def _factor_graph(program: Program, jointly: Container[str]) -> FactorGraph:
         full_jaxpr=jaxpr,
         once_jaxpr=once,
         step_jaxpr=each_step,
+        is_unconstrained=is_unconstrained,
         **fields,
     )
 

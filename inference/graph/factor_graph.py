@@ -55,6 +55,7 @@ class FactorGraph:
     - `full_jaxpr`: (parameters, floor, data) → slots. Its halves are `once_jaxpr`, (floor, data) →
       constants, and `step_jaxpr`, (parameters, constants) → slots.
     - `chains`: how latents that are coupled in time are summed out.
+    - `is_unconstrained`: whether densities of priors are those of unconstrained coordinates.
     """
 
     terms: tuple[Term, ...]
@@ -68,6 +69,7 @@ class FactorGraph:
     once_jaxpr: ClosedJaxpr
     step_jaxpr: ClosedJaxpr
     chains: str = "sequential"
+    is_unconstrained: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -55,11 +55,13 @@ class Outputs:
 
     - `values`: as named values, None where nothing reads them.
     - `depends`: the parameters that each depends on.
+    - `is_unconstrained`: whether densities of priors are those of unconstrained coordinates.
     """
 
     program: Program
     values: Sequence[Any]
     depends: Sequence[frozenset[str]]
+    is_unconstrained: bool = False
 
     def read_by(self, site: Site) -> list[int]:
         """Return the outputs that a site's distribution consists of.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.families.family import Family, Prior, lacks_coordinates
+from emjax.families.jacobians import is_unconstrained, log_jacobian
 from emjax.graph.data_statistics import (
     Weight,
     incomplete,
@@ -20,7 +21,7 @@ from emjax.graph.data_statistics import (
 )
 from emjax.graph.outputs import Outputs, written_prior
 from emjax.graph.recipes import Statistic, StatisticsRecipe, precomputed
-from emjax.numerics.guards import LOG_ZERO, infinite_at_zero
+from emjax.numerics.guards import IMPOSSIBLE, LOG_ZERO, infinite_at_zero
 from emjax.program.records import Site
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Named, constant
@@ -131,6 +132,8 @@ def log_density(
     else:
         table = _prior_density(outputs, site, prior, elements)
     table = replace(table, shape=elements)
+    if site.is_prior and outputs.is_unconstrained:
+        table = _in_coordinates(outputs, site, table, elements)
     if possible is not None:
         table = lift(lambda t, p: jnp.where(p, t, LOG_ZERO), [table, possible], elements)
     # the mask last: what does not count may be impossible
@@ -151,6 +154,26 @@ def _prior_density(outputs: Outputs, site: Site, prior: Prior, elements: tuple[i
     value = outputs.values[site.outputs.value].padded(rank + event)
     arguments = outputs.arguments(site, prior.arguments, rank)
     return lift_events(density, [(value, event), *arguments.values()], rank)[0]
+
+
+def _in_coordinates(outputs: Outputs, site: Site, table: Named, elements: tuple[int, ...]) -> Named:
+    """Return log p(θ) + log |dθ/du|, given log p(θ): the density of unconstrained coordinates."""
+    rank, event = len(elements), len(site.event)
+    constraint = outputs.program.parameters[site.name].constraint
+    if is_unconstrained(constraint):
+        return table
+
+    def jacobian(value):
+        return (log_jacobian(constraint, value, event),)
+
+    value = outputs.values[site.outputs.value].padded(rank + event)
+    (of_value,) = lift_events(jacobian, [(value, event)], rank)
+
+    # at a bound, where the density of θ may be infinite, that of u is zero
+    def density(of_theta, log_jacobian):
+        return jnp.where(log_jacobian < IMPOSSIBLE, LOG_ZERO, of_theta + log_jacobian)
+
+    return lift(density, [table, of_value], elements)
 
 
 def _log_base(read: SiteInput, data: Named) -> Named:

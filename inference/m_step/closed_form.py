@@ -15,7 +15,9 @@ import numpy as np
 
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
+from emjax.families.jacobians import is_unconstrained
 from emjax.families.limits import Limits, limits_of
+from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, term_naturals
 from emjax.graph.terms import Features, Term
 from emjax.graph.wiring import NONE
@@ -62,7 +64,10 @@ def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
             if prior_term is None:
                 return total
             weights = statistics[prior_number]
-            return total + _prior_along(prior_term, arrays, weights, conjugacy, value, features)
+            along_prior = _prior_along(
+                graph, prior_term, arrays, weights, conjugacy, value, features
+            )
+            return total + along_prior
 
         coefficients = tuple(jax.grad(along_features)(zeros))
         new = conjugacy.maximize(coefficients, entries).reshape(value.shape).astype(value.dtype)
@@ -112,7 +117,9 @@ def _along(term: Term, arrays, statistics, use: Use, features):
     return inner_products(statistics, [table.array for table in tables])
 
 
-def _prior_along(term: Term, arrays, statistics, conjugacy: Conjugate, value, features):
+def _prior_along(
+    graph: FactorGraph, term: Term, arrays, statistics, conjugacy: Conjugate, value, features
+):
     """Return T · log prior, linear in the features of the parameter's entries."""
     prior = prior_of(term.site.distribution)
     arguments = {
@@ -125,6 +132,10 @@ def _prior_along(term: Term, arrays, statistics, conjugacy: Conjugate, value, fe
         center = jnp.broadcast_to(arguments[prior.centered], value.shape)
         shaped = conjugacy.moved(conjugacy.features(value, center), shaped)
     density = prior.log_density(shaped, **arguments)
+    constraint = graph.parameters[term.site.name].constraint
+    if graph.is_unconstrained and not is_unconstrained(constraint):
+        # there is one, of whatever has a closed form (`jacobian_problem`)
+        density = density + conjugacy.jacobian.along(shaped)
     (weights,) = statistics
     return (weights * jnp.broadcast_to(density, weights.shape)).sum()
 
@@ -141,6 +152,8 @@ def _reason(
     text = f"{uses[0].conjugacy.solution} ({', '.join(where)})"
     if prior_term is not None:
         text += f", with its {prior_term.site.distribution.__name__} prior"
+        if view.graph.is_unconstrained:
+            text += " in unconstrained coordinates"
     if limits is not None and not _is_usual(limits):
         text += f", within {limits}"
     if _is_in_turn(view, uses):

@@ -154,6 +154,8 @@ class WiringView:
             return f"its {kind} prior is not conjugate to a {conjugacy.name}"
         if term.latent_axes or term.site.outputs.masks:
             return f"its {kind} prior depends on a latent or a mask"
+        if self.graph.is_unconstrained:
+            return conjugacy.jacobian_problem(self.graph.parameters[name].constraint)
         return ""
 
 

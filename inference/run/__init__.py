@@ -7,5 +7,5 @@ well), `compiled` (the functions of a program), `padded` (data of other lengths)
 that is kept of a program), `runner` (a compiled program on data). What a warning or an error about
 data says is in `findings`. Each file imports only those before it:
 findings, acceleration, batches, boundary, degeneracy, polish, compilation, validation, settings,
-loop, restarts, result, annotations, pure, compiled, padded, compiler, runner, bound.
+loop, restarts, result, annotations, pure, compiled, unbounded, padded, compiler, runner, bound.
 """

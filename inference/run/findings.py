@@ -27,8 +27,8 @@ class Finding:
 
     - `kind`: "not a number", "out of range", "outside the support" (data); "outside its
       constraint", "impossible", "equal values", "many values" (a start); "collapsed", "not a
-      number", "dead", "at the boundary" (a result); a verdict of `em.diagnose`; what is to be known
-      of refits.
+      number", "dead", "at the boundary", "unbounded prior" (a result); a verdict of `em.diagnose`;
+      what is to be known of refits.
     - `site`: the site, parameter or latent that it is about; empty if it is about all of them.
     - `where`: which entries, elements or values of it; empty if it is about all of them.
     - `sentence`: what is wrong.
@@ -154,6 +154,17 @@ def impossible_datum(site: str, index: str, value: str) -> Finding:
     )
 
 
+def impossible_prior(site: str) -> Finding:
+    """Return that a start is where its own prior has no density."""
+    return Finding(
+        "impossible",
+        site,
+        "",
+        f"The start has zero density under the prior of '{site}'.",
+        "Start elsewhere: em.run(..., init_params={...}).",
+    )
+
+
 def impossible_jointly() -> Finding:
     """Return that some datum is impossible, though no site alone says so."""
     return Finding(
@@ -195,6 +206,9 @@ def many_values(parameter: str, size: int, site: str) -> Finding:
 
 # the remedy of a collapsed scale, and of the infinite objective that it may end in
 FLOOR = "state a floor (constraints.greater_than(...))"
+UNBOUNDED_PRIOR = "unbounded prior"
+# the remedy of a prior which is infinite at a bound
+IN_COORDINATES = 'EM(model, map="unconstrained")'
 # by the names of `loop.Status`, which cannot be imported: `loop` imports this file
 WHY_IT_STOPPED = {
     "CONVERGED": "converged: the objective's last increase was within tol",
@@ -204,8 +218,8 @@ WHY_IT_STOPPED = {
     "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)), or check a "
     "maximizer given in m_step",
     "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
-    f"that shrinks to zero has no maximum, so {FLOOR} or a prior, or use fewer components (a Beta, "
-    "Dirichlet or Gamma prior with a concentration below 1 is itself infinite at the boundary)",
+    f"that shrinks to zero has no maximum, so {FLOOR} or a prior, or use fewer components (a prior "
+    f"that is itself infinite at a bound has no mode there: {IN_COORDINATES})",
 }
 
 
@@ -286,6 +300,22 @@ def _indices(where: np.ndarray) -> str:
     indices = [str(tuple(map(int, index))) for index in np.argwhere(where)]
     more = f", … ({len(indices)} in all)" if len(indices) > SHOWN else ""
     return ", ".join(indices[:SHOWN]) + more
+
+
+def unbounded_prior(
+    parameter: str, family: str, is_infinite: np.ndarray, has_concentration: bool
+) -> Finding:
+    """Return that a prior has no finite mode. `is_infinite`: which elements go where it is so."""
+    where = _indices(is_infinite) if is_infinite.ndim else ""
+    bounded = "state concentrations of at least 1" if has_concentration else "another prior"
+    return Finding(
+        UNBOUNDED_PRIOR,
+        parameter,
+        where,
+        f"'{parameter}' has no finite mode: the density of its {plain(family)} prior is infinite "
+        f"at the bound to which EM goes{f' at {where}' if where else ''}.",
+        f"Take the mode in unconstrained coordinates, {IN_COORDINATES}, or {bounded}.",
+    )
 
 
 # ── what EM arrived at ────────────────────────────────────────────────────────────────────────────

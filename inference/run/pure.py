@@ -78,7 +78,8 @@ class PureProgram:
     @classmethod
     def of(cls, program: Program, settings: Settings, start: Callable, is_random: bool):
         """Return a traced program under settings. `start`: (random key, data) → its own start."""
-        graph = replace(factor_graph(program), chains=settings.chains)
+        graph = factor_graph(program, settings.map == "unconstrained")
+        graph = replace(graph, chains=settings.chains)
         in_turn = maximizers(graph, settings.m_step or {}, settings.fixed)
         numbers = settings.numbers
         loop = Loop(graph, in_turn, settings, numbers, settings.accelerator)

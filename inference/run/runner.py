@@ -17,11 +17,13 @@ from emjax.run.annotations import Params
 from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
+from emjax.run.findings import UNBOUNDED_PRIOR
 from emjax.run.loop import RUNNING, LoopState, Status
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
+from emjax.run.unbounded import unbounded_priors
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
@@ -125,7 +127,10 @@ class Runner:
             best = restarts.best
             start, end = continued(best)
             result = self._result(start, end)
-            if not self._is_degenerate(end) or restarts.degenerate[best]:
+            is_degenerate = self._is_degenerate(end) or any(
+                finding.kind == UNBOUNDED_PRIOR for finding in result.findings
+            )
+            if not is_degenerate or restarts.degenerate[best]:
                 return replace(result, restarts=restarts)
             # it looked best after the short run only because it was collapsing
             restarts = restarts.with_degenerate(best)
@@ -169,6 +174,9 @@ class Runner:
             self.elements,
         )
         findings = compiled.watch.findings(start.params, end.at.reported, end.last, end.variances)
+        unbounded = unbounded_priors(compiled, start.params, end.last, self.data)
+        explained = {finding.site for finding in unbounded}
+        findings = [finding for finding in findings if finding.site not in explained]
         num_steps = int(at.num_steps)
         return EMResult(
             dict(end.at.reported),
@@ -176,7 +184,7 @@ class Runner:
             at.objective[: num_steps + 1],
             num_steps,
             Status(int(at.status)),
-            findings,
+            (*unbounded, *findings),
         )
 
     def _is_degenerate(self, end: End) -> bool:

@@ -17,6 +17,7 @@ from emjax.starts.strategies import START_STRATEGIES
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
 CHOICES = {
     "chains": ("sequential", "checkpointed", "parallel"),
+    "map": ("constrained", "unconstrained"),
     "stop": ("gain", "aitken"),
     "polish": (None, *POLISHERS),
 }
@@ -61,6 +62,7 @@ class Settings:
     init: Callable | str | None
     annealing: Any
     chains: str
+    map: str
     progress_bar: bool
 
     def __post_init__(self):
@@ -126,6 +128,7 @@ class Settings:
             self.init,
             len(np.asarray(self.annealing, float)),
             self.chains,
+            self.map,
             self.capacity,
         )
 

@@ -289,6 +289,8 @@ def _impossible(graph: FactorGraph, best: Sequence[tuple]) -> Finding:
     """Return the first datum that is impossible. `best`: the `most_favorable`."""
     for term, (density, value) in zip(graph.terms, best, strict=True):
         is_impossible = (np.asarray(density) < IMPOSSIBLE) | np.isnan(density)
+        if term.site.is_prior and is_impossible.any():
+            return findings.impossible_prior(term.site.name)
         if not term.site.is_observed or not is_impossible.any():
             continue
         first = _first(is_impossible)

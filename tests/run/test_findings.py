@@ -96,6 +96,13 @@ SAID = [
         "datum.",
     ),
     (
+        "impossible_prior",
+        ("weights",),
+        ("impossible", "weights", ""),
+        "The start has zero density under the prior of 'weights'. Start elsewhere: em.run(..., "
+        "init_params={...}).",
+    ),
+    (
         "impossible_jointly",
         (),
         ("impossible", "", ""),
@@ -197,6 +204,22 @@ SAID = [
         "em.run(key, ..., init_params=params)",
     ),
     (
+        "unbounded_prior",
+        ("weights", "Dirichlet", np.array(True), True),
+        ("unbounded prior", "weights", ""),
+        "'weights' has no finite mode: the density of its Dirichlet prior is infinite at the bound "
+        "to which EM goes. Take the mode in unconstrained coordinates, "
+        'EM(model, map="unconstrained"), or state concentrations of at least 1.',
+    ),
+    (
+        "unbounded_prior",
+        ("width", "Chi2", np.array([True, False, True]), False),
+        ("unbounded prior", "width", "(0,), (2,)"),
+        "'width' has no finite mode: the density of its Chi2 prior is infinite at the bound to "
+        "which EM goes at (0,), (2,). Take the mode in unconstrained coordinates, "
+        'EM(model, map="unconstrained"), or another prior.',
+    ),
+    (
         "saddle",
         ("+1 loc[0], -1 loc[1]",),
         ("saddle", "", "+1 loc[0], -1 loc[1]"),
@@ -270,8 +293,8 @@ WHY_IT_STOPPED = {
     "maximizer given in m_step",
     "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
     "that shrinks to zero has no maximum, so state a floor (constraints.greater_than(...)) or a "
-    "prior, or use fewer components (a Beta, Dirichlet or Gamma prior with a concentration below 1 "
-    "is itself infinite at the boundary)",
+    "prior, or use fewer components (a prior that is itself infinite at a bound has no mode there: "
+    'EM(model, map="unconstrained"))',
 }
 
 
