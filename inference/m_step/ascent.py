@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from emjax.m_step.promise import negligible_gain, promise
+
 
 def ascend(
     solver: Any,
@@ -16,8 +18,8 @@ def ascend(
     objective: Callable,
     start: Array,
     num_steps: int,
-) -> tuple[Array, Any]:
-    """Return where steps of an optax optimizer lead, and its state then.
+) -> tuple[Array, Array, Any]:
+    """Return where steps of an optax optimizer lead, the objective there, and its state then.
 
     A step that would go down is halved, or not taken. `solver`: an `optax.GradientTransformation`.
     """
@@ -37,17 +39,24 @@ def ascend(
         x_new, value_new = _shortened(loss, x, change, value)
         return x_new, state, value_new
 
-    x, state, _ = jax.lax.fori_loop(0, num_steps, step, (start, state, loss(start)))
-    return x, state
+    x, state, value = jax.lax.fori_loop(0, num_steps, step, (start, state, loss(start)))
+    return x, -value, state
 
 
-def lbfgs(objective: Callable, start: Array, num_steps: int) -> Array:
-    """Return where steps of L-BFGS lead, none of which goes down."""
+def lbfgs(objective: Callable, start: Array, num_steps: int) -> tuple[Array, Array]:
+    """Return where steps of L-BFGS lead, none of which goes down, and whether they got stuck.
+
+    They are stuck where they gained nothing though a step along the derivative promises a gain.
+    """
     # as above
     import optax
 
     solver = optax.lbfgs()
-    return ascend(solver, solver.init(start), objective, start, num_steps)[0]
+    end, value, _ = ascend(solver, solver.init(start), objective, start, num_steps)
+    _, promised = promise(objective, end, value)
+    # true of NaN, too
+    is_promising = ~(promised <= negligible_gain(value))
+    return end, is_promising & ~(value - objective(start) > negligible_gain(value))
 
 
 def _shortened(loss, x, change, value, halvings: int = 30):

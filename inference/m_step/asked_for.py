@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from numpyro.distributions import biject_to
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.ascent import ascend
+from emjax.m_step.gap import gap_of
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.objective import along_unconstrained, expected_log_likelihood
 
@@ -78,7 +80,7 @@ def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) ->
             graph, (name,), params, constants, statistics, terms
         )
         # one step for each EM step, as the optimizer's learning rate is meant
-        end, state = ascend(optimizer, state, objective, start, 1)
+        end, _, state = ascend(optimizer, state, objective, start, 1)
         return rebuild(end), state
 
     return Maximizer(
@@ -90,6 +92,7 @@ def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) ->
         turn=Turn.ASKED_FOR,
         is_iterated=True,
         is_partial=True,
+        gap=partial(gap_of, graph, (name,), terms),
     )
 
 
@@ -111,4 +114,5 @@ def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: 
         "asked for: the given function; a proposal that would decrease Q is not taken",
         update,
         turn=Turn.ASKED_FOR,
+        gap=partial(gap_of, graph, (name,), terms),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from emjax.families.conjugate import Conjugate
 from emjax.families.family import prior_of
@@ -11,15 +12,19 @@ from emjax.families.limits import limits_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 from emjax.m_step.ascent import lbfgs
+from emjax.m_step.gap import LARGEST_SEARCH, gap_of
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.newton import newton
 from emjax.m_step.objective import along_unconstrained
+from emjax.m_step.search import search
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.jaxprs import dependencies, primitive_names
 from emjax.tables.named import Named
 
 # Newton's method solves with a dense Hessian: more unknowns than that go to L-BFGS
 LARGEST_NEWTON = 200
+# a step of Newton's method doubles a coordinate at most, or changes it by one
+REACH = 1.0
 # an M-step need not reach the maximum, since the next one goes on from there
 LBFGS_STEPS = 30
 
@@ -46,23 +51,31 @@ def by_newton(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], 
         _is_regression(request.view, graph.terms[number], set(smooth))
         for number in _terms_of_any(request.view, smooth)
     )
-    method = "least squares" if is_quadratic else "Newton"
-    return _together(request.view, smooth, method, newton), rest
+    if is_quadratic:
+        return _together(request.view, smooth, "least squares", newton, is_exact=True), rest
+    climb = partial(newton, reach=REACH, by_differences=True)
+    return _together(request.view, smooth, "Newton", climb), rest
 
 
 def by_lbfgs(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
     """Return L-BFGS for all parameters that are left."""
 
-    def climb(objective, start):
-        return lbfgs(objective, start, LBFGS_STEPS)
-
+    climb = partial(lbfgs, num_steps=LBFGS_STEPS)
     return _together(request.view, left, "L-BFGS", climb), {}
 
 
 def _together(
-    view: WiringView, reasons: Mapping[str, str], method: str, climb: Callable
+    view: WiringView,
+    reasons: Mapping[str, str],
+    method: str,
+    climb: Callable,
+    is_exact: bool = False,
 ) -> list[Maximizer]:
-    """Return one maximizer of all these parameters, or none if there are none."""
+    """Return one maximizer of all these parameters, or none if there are none.
+
+    `climb(objective, start)`: where it leads, and whether it got stuck; `is_exact`: it leads to the
+    maximum of Q, whatever the program.
+    """
     if not reasons:
         return []
     graph, names, terms = view.graph, tuple(reasons), _terms_of_any(view, reasons)
@@ -71,12 +84,16 @@ def _together(
         start, rebuild, objective = along_unconstrained(
             graph, names, params, constants, statistics, terms
         )
-        return rebuild(climb(objective, start)), state
+        end, is_stuck = climb(objective, start)
+        if not is_exact and start.size <= LARGEST_SEARCH:
+            end, _ = search(objective, end, is_stuck)
+        return rebuild(end), state
 
     reason = "; ".join(f"'{name}': {why}" for name, why in reasons.items())
     if len(reasons) == 1:
         (reason,) = reasons.values()
-    return [Maximizer(names, method, reason, update, turn=Turn.COMPUTED, is_iterated=True)]
+    gap = None if is_exact else partial(gap_of, graph, names, terms)
+    return [Maximizer(names, method, reason, update, turn=Turn.COMPUTED, is_iterated=True, gap=gap)]
 
 
 def _terms_of_any(view: WiringView, names: Collection[str]) -> list[int]:

@@ -15,6 +15,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.asked_for import asked_for, held
 from emjax.m_step.closed_form import in_closed_form
 from emjax.m_step.computed import by_lbfgs, by_newton
+from emjax.m_step.gap import Gap
 from emjax.m_step.maximizer import Maximizer, MaximizerKind, Request
 from emjax.m_step.wiring_view import WiringView
 
@@ -62,6 +63,14 @@ def estimated(maximizers: Sequence[Maximizer]) -> list[str]:
     for maximizer in maximizers:
         names += () if maximizer.is_fixed else maximizer.names
     return names
+
+
+def gaps(
+    maximizers: Sequence[Maximizer], params: Mapping[str, Any], constants, statistics
+) -> tuple[Gap, ...]:
+    """Return the optimality gap of each maximizer that may leave one, at expected statistics."""
+    of_each = [m.gap for m in maximizers if m.gap is not None]
+    return tuple(gap(params, constants, statistics) for gap in of_each)
 
 
 def m_step(

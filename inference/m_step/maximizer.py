@@ -45,6 +45,8 @@ class Maximizer:
       that of the way there.
     - `is_partial`: an M-step goes only a part of the way to that maximum, so that its derivative
       is not that of an EM step.
+    - `gap(params, constants, statistics)`: how far its parameters are from where Q has its maximum
+      (`Gap`); None where they are there whatever the program.
     - `uses`: where a parameter with a closed form enters.
     """
 
@@ -57,6 +59,7 @@ class Maximizer:
     is_fixed: bool = False
     is_iterated: bool = False
     is_partial: bool = False
+    gap: Callable | None = None
     uses: Sequence[Use] = ()
 
 

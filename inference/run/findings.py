@@ -220,7 +220,39 @@ WHY_IT_STOPPED = {
     "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
     f"that shrinks to zero has no maximum, so {FLOOR} or a prior, or use fewer components (a prior "
     f"that is itself infinite at a bound has no mode there: {IN_COORDINATES})",
+    "NOT_MAXIMIZED": "not converged: steps gain no more than tol, but a maximizer fails: it leaves "
+    "parameters where Q is not at its maximum",
 }
+
+
+def not_maximized(
+    parameters: Sequence[str], method: str, reason: str, gain: float, slope: float
+) -> Finding:
+    """Return that a maximizer leaves parameters where Q is not at its maximum.
+
+    `method`, `reason`: what it is, as `em.plan` says; `gain`: by how many nats Q is larger
+    elsewhere; `slope`: the norm of its derivative, NaN where it is not finite.
+    """
+    names = ", ".join(f"'{name}'" for name in parameters)
+    derivative = f"its derivative is {slope:.2g}" if np.isfinite(slope) else "it has no derivative"
+    more = f"Q gains {gain:.2g} nats more elsewhere" if np.isfinite(gain) else "Q gains more"
+    sentence = (
+        f"{names} could not be improved by {method} ({reason}), though {more} and {derivative} "
+        "there."
+    )
+    first = parameters[0]
+    if method == "optax":
+        remedy = "Raise its learning rate, or leave the parameter to emjax."
+    elif method == "user":
+        remedy = (
+            "Return a value that does not decrease the objective, or leave the parameter to emjax."
+        )
+    else:
+        remedy = (
+            "Start elsewhere, write what the parameter enters without that step, or pass a "
+            f"maximizer of your own:\n    EM(program, m_step={{'{first}': optax.adam(1e-2)}})"
+        )
+    return Finding("not maximized", first, names, sentence, remedy)
 
 
 def collapsed(parameter: str, entry: str, owner: str, ratio: float, site: str) -> Finding:

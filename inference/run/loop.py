@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emjax.e_step.e_step import e_step
 from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.m_step import estimated, m_step
+from emjax.m_step.gap import Gap
+from emjax.m_step.m_step import estimated, gaps, m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
@@ -29,6 +30,7 @@ class Status(IntEnum):
     MAX_STEPS = 1
     OBJECTIVE_DECREASED = 2
     NOT_FINITE = 3
+    NOT_MAXIMIZED = 4
 
     @property
     def message(self) -> str:
@@ -94,6 +96,8 @@ class LoopState(eqx.Module):
     - `step`: how many steps were taken.
     - `status`: why the run stopped (`Status`), or `RUNNING`.
     - `leap`: None without acceleration.
+    - `gaps`: of the maximizers that may leave one, what Q still gains at `reported` where EM's own
+      gains are within tol (`Gap`); zero until then.
     """
 
     current: EMState
@@ -102,6 +106,7 @@ class LoopState(eqx.Module):
     step: Int[Array, ""]
     status: Int[Array, ""]
     leap: Leap | None
+    gaps: tuple[Gap, ...]
 
     @property
     def num_steps(self) -> Any:
@@ -145,7 +150,8 @@ class Loop:
             vector, _ = self._unconstrained.around(params)
             leap = Leap(self.accelerator.init(vector), jnp.zeros((), bool), state)
         objective = jnp.zeros(self.settings.capacity, jnp.result_type(float))
-        return LoopState(state, dict(params), objective, zero, zero + RUNNING, leap)
+        none = tuple(Gap.none() for maximizer in self.maximizers if maximizer.gap is not None)
+        return LoopState(state, dict(params), objective, zero, zero + RUNNING, leap, none)
 
     def advance(
         self, at: LoopState, constants: Sequence, stop_at: Any, limit: Any = None
@@ -200,22 +206,44 @@ class Loop:
         status = self._status(objective, at, limit)
 
         def go_on():
-            return self._m_step(state, constants, expected.statistics), state.params
+            after = self._m_step(state, constants, expected.statistics)
+            return after, state.params, at.gaps
 
         def stay():
             # at a stop, `reported` is what is reported; while running, where the objective was
             # evaluated last
             keep = missed | (has_failed(status) & (step > 0))
-            return state, _where(keep, at.reported, state.params)
+            reported = _where(keep, at.reported, state.params)
+            return state, reported, self._gaps(at, state, status, constants, expected.statistics)
 
         # `reported` within the branches: outside, XLA would compile the rule by which to stop again
         # into the loop over each parameter
-        after, reported = jax.lax.cond((status < 0) & ~missed, go_on, stay)
+        after, reported, left = jax.lax.cond((status < 0) & ~missed, go_on, stay)
+        status = self._status_with(left, status, objective)
         leap = None
         if at.leap is not None:
             after, leap = self._leapt(at.leap, state, after, missed, status)
         history = at.objective.at[step].set(objective)
-        return LoopState(after, reported, history, step + (status < 0), status, leap)
+        return LoopState(after, reported, history, step + (status < 0), status, leap, left)
+
+    def _gaps(self, at: LoopState, state: EMState, status, constants, statistics) -> tuple:
+        """Return what Q still gains, where steps gain no more than tol."""
+        if not at.gaps:
+            return at.gaps
+        return jax.lax.cond(
+            status == Status.CONVERGED,
+            lambda: gaps(self.maximizers, state.params, constants, statistics),
+            lambda: at.gaps,
+        )
+
+    def _status_with(self, gaps: Sequence[Gap], status, objective):
+        """Return the status: a run has not converged where a maximizer leaves Q to gain."""
+        allowed = self.numbers.tol * (1 + jnp.abs(objective))
+        for gap in gaps:
+            # true of NaN, too
+            is_left = ~(gap.gain <= allowed) & (status == Status.CONVERGED)
+            status = jnp.where(is_left, Status.NOT_MAXIMIZED, status)
+        return status.astype(jnp.int32)
 
     def _status(self, objective, at: LoopState, limit):
         """Return why to stop at an objective that was just evaluated, or `RUNNING`."""

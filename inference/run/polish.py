@@ -37,7 +37,7 @@ def polished(
     def objective(vector):
         return log_partition_of(graph, graph.arrays({**params, **back(vector)}, constants))
 
-    end = POLISHERS[method](objective, start)
+    end, _ = POLISHERS[method](objective, start)
     # false of NaN, too
     is_better = objective(end) >= objective(start)
     climbed = {name: jnp.where(is_better, v, params[name]) for name, v in back(end).items()}

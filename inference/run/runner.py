@@ -17,7 +17,7 @@ from emjax.run.annotations import Params
 from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
-from emjax.run.findings import UNBOUNDED_PRIOR
+from emjax.run.findings import UNBOUNDED_PRIOR, Finding, not_maximized
 from emjax.run.loop import RUNNING, LoopState, Status
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
@@ -177,6 +177,7 @@ class Runner:
         unbounded = unbounded_priors(compiled, start.params, end.last, self.data)
         explained = {finding.site for finding in unbounded}
         findings = [finding for finding in findings if finding.site not in explained]
+        findings += list(self._not_maximized(at))
         num_steps = int(at.num_steps)
         return EMResult(
             dict(end.at.reported),
@@ -186,6 +187,20 @@ class Runner:
             Status(int(at.status)),
             (*unbounded, *findings),
         )
+
+    def _not_maximized(self, at: LoopState) -> tuple[Finding, ...]:
+        """Return which maximizers left Q to gain where the run stopped."""
+        found = []
+        if int(at.status) != Status.NOT_MAXIMIZED:
+            return ()
+        may_fail = [m for m in self.compiled.maximizers if m.gap is not None]
+        for maximizer, gap in zip(may_fail, at.gaps, strict=True):
+            gain, slope = float(gap.gain), float(gap.slope)
+            if not gain <= 0:
+                found.append(
+                    not_maximized(maximizer.names, maximizer.method, maximizer.reason, gain, slope)
+                )
+        return tuple(found)
 
     def _is_degenerate(self, end: End) -> bool:
         """Whether a run ended where a scale has collapsed, or the objective is not finite."""

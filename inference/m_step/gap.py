@@ -1,0 +1,64 @@
+"""The optimality gap of parameters: what Q still gains where their maximizer has left them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.objective import along_unconstrained
+from emjax.m_step.promise import negligible_gain, promise
+from emjax.m_step.search import search
+
+# what has more coordinates is not searched one coordinate after another
+LARGEST_SEARCH = 200
+
+
+class Gap(eqx.Module):
+    """How far some parameters are from where Q has its maximum.
+
+    **Attributes:**
+
+    - `slope`: the norm of the derivative of Q by their unconstrained coordinates; NaN where Q has
+      none.
+    - `gain`: by how many nats Q is known to be larger elsewhere, the others held; zero if that is
+      rounding.
+    """
+
+    slope: Float[Array, ""]
+    gain: Float[Array, ""]
+
+    @staticmethod
+    def none() -> Gap:
+        """Return that there is none."""
+        zero = jnp.zeros((), jnp.result_type(float))
+        return Gap(zero, zero)
+
+
+def gap_of(
+    graph: FactorGraph,
+    names: Sequence[str],
+    terms: Sequence[int],
+    params: Mapping[str, Any],
+    constants: Sequence,
+    statistics: Sequence,
+) -> Gap:
+    """Return the optimality gap of some parameters, at expected statistics.
+
+    `terms`: the numbers of those that depend on the parameters.
+    """
+    start, _, objective = along_unconstrained(graph, names, params, constants, statistics, terms)
+    value = objective(start)
+    slope, promised = promise(objective, start, value)
+    gain = promised
+    if start.size <= LARGEST_SEARCH:
+        # a promise is not kept at a kink, where the derivative is not zero at a maximum
+        _, reached = search(objective, start, ~(promised <= negligible_gain(value)))
+        gain = reached - value
+    is_rounding = gain <= negligible_gain(value)
+    dtype = jnp.result_type(float)
+    return Gap(slope.astype(dtype), jnp.where(is_rounding, 0, gain).astype(dtype))

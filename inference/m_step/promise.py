@@ -1,0 +1,39 @@
+"""What a function promises to gain from where a maximizer has left it, and what is rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def negligible_gain(value: Array) -> Array:
+    """Return the gain of an objective below which maximizers stop, where it has a value."""
+    part = 1e-9 if value.dtype == jnp.float64 else 1e-4
+    return part * (1 + jnp.abs(value))
+
+
+def promise(objective: Callable, x: Array, value: Array) -> tuple[Array, Array]:
+    """Return the norm of a function's derivative at x, and the gain that a step along it promises.
+
+    The gain is that of a parabola with the curvature there, infinite where that is not negative.
+    Both are NaN where there is no derivative. `value`: the function's at x.
+    """
+    gradient_of = jax.jit(jax.grad(objective))
+    try:
+        gradient = gradient_of(x)
+    # JAX's, of a loop without a reverse mode
+    except (TypeError, ValueError):
+        return jnp.full((), jnp.nan), jnp.full((), jnp.nan)
+    slope = jnp.linalg.norm(gradient)
+    length = 1 + jnp.abs(x).max()
+    is_level = slope * length <= negligible_gain(value)
+    direction = gradient / jnp.where(is_level, 1, slope)
+    width = math.sqrt(jnp.finfo(x.dtype).eps) * length
+    curvature = (gradient - gradient_of(x + width * direction)) @ direction / width
+    bends = curvature > 0
+    gain = jnp.where(bends, slope**2 / (2 * jnp.where(bends, curvature, 1)), jnp.inf)
+    return slope, jnp.where(is_level, 0, jnp.where(jnp.isnan(slope), jnp.nan, gain))
