@@ -14,6 +14,22 @@ from emjax.run import findings
 # of each function of `findings`: its arguments, the kind, the site, where, and what is printed
 SAID = [
     (
+        "not_maximized",
+        (["rho"], "Newton", "it enters the probs of 'y' through 'clamp'", 12.34, np.nan),
+        ("not maximized", "rho", "'rho'"),
+        "'rho' could not be improved by Newton (it enters the probs of 'y' through 'clamp'), though "
+        "Q gains 12 nats more elsewhere and it has no derivative there. Start elsewhere, write "
+        "what the parameter enters without that step, or pass a maximizer of your own:\n"
+        "    EM(program, m_step={'rho': optax.adam(1e-2)})",
+    ),
+    (
+        "not_maximized",
+        (["rho"], "optax", "asked for", np.inf, 0.5),
+        ("not maximized", "rho", "'rho'"),
+        "'rho' could not be improved by optax (asked for), though Q gains more and its derivative "
+        "is 0.5 there. Raise its learning rate, or leave the parameter to emjax.",
+    ),
+    (
         "missing_datum",
         ("x", (3,), 2, "Normal"),
         ("not a number", "x", "(3,)"),
@@ -295,6 +311,8 @@ WHY_IT_STOPPED = {
     "that shrinks to zero has no maximum, so state a floor (constraints.greater_than(...)) or a "
     "prior, or use fewer components (a prior that is itself infinite at a bound has no mode there: "
     'EM(model, map="unconstrained"))',
+    "NOT_MAXIMIZED": "not converged: steps gain no more than tol, but a maximizer fails: it leaves "
+    "parameters where Q is not at its maximum",
 }
 
 
