@@ -16,9 +16,8 @@ import numpy as np
 
 from emjax.elimination.factors import Factor, Variable
 from emjax.numerics.arrays import broadcast, in_order
-from emjax.tables.indices import Affine, Dense, Index
-from emjax.tables.lookup import affine
-from emjax.tables.named import Axis, constant
+from emjax.tables.indices import Affine, Dense, Index, index_of
+from emjax.tables.named import Axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,9 @@ def laid_out(
     (along,) = factor.axes_of(variable.name)
     # known numbers that happen to be in order need not be added up
     if isinstance(along.index, Dense) and isinstance(along.index.array, np.ndarray):
-        along = replace(along, index=affine(constant(along.index.array)) or along.index)
+        in_order = replace(along, index=index_of(along.index.array))
+        axes = tuple(in_order if axis is along else axis for axis in factor.axes)
+        factor, along = replace(factor, axes=axes), in_order
     order = permutation(along.index, factor.shape, variable.shape)
     if order is not None:
         return _transposed(factor, order, variable)
@@ -97,11 +98,12 @@ def permutation(
         if not matches:
             return None
         order.append(matches[0])
-    return order if all(d in order for d in range(len(shape))) else None
+    # an axis of length 1 may be left out
+    return order if all(d in order or shape[d] == 1 for d in range(len(shape))) else None
 
 
 def _transposed(factor: Factor, order: Sequence[int | None], variable: Variable) -> Factor:
-    if list(order) == list(range(len(variable.shape))):
+    if list(order) == list(range(len(factor.shape))):
         return factor
     rank = len(factor.shape)
     axes = tuple(axis.placed(order) for axis in factor.axes)
@@ -147,16 +149,17 @@ def _parent(
     `along` reads the latent itself, at the elements `index`, where `axis` reads the other. An
     element that no row reads may be given any parent: its own sum is a constant to the parent.
     """
-    # every row meets one and the same element, if it is known which
-    if not any(axis.varies):
-        if not axis.index.is_static:
-            return None
+    # every row meets one and the same element
+    if not any(axis.varies) and axis.index.is_static:
         return Affine(axis.index.dense(shape).item(), (0,) * len(variable.shape))
     if axis.index.key == along.index.key:
         # both read the same numbers: each element meets the one of its own number
         if variable.count <= num_parents:
             return Affine.identity(variable.shape)
         return _on_elements(Dense.of(np.arange(num_parents)), variable.shape)
+    # data say which: those of a single row, too
+    if not any(axis.varies):
+        return axis.index.placed([None] * len(variable.shape))
     if isinstance(axis.index, Dense) and isinstance(along.index, Dense):
         # the other is read through this one, `parent[child[row]]`, whatever the data are
         outer = axis.index.before(along.index)
@@ -199,8 +202,3 @@ def _smooth(parent: np.ndarray, covered: np.ndarray) -> Index:
             array, covered = np.maximum(top, 0), np.asarray(covered.any(axis=d, keepdims=True))
     # where no row reads an element, numbers that happen to be affine would claim more than is known
     return index_of(array) if covered.all() else Dense.of(array)
-
-
-def index_of(array: np.ndarray) -> Index:
-    """Return known numbers of elements as an index, affine where they are."""
-    return affine(constant(array)) or Dense.of(array)

@@ -10,10 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.elimination.alignment import index_of
 from emjax.elimination.factors import Factor, Variable, settled
 from emjax.numerics.arrays import broadcast
-from emjax.tables.indices import Affine, Dense, Index
+from emjax.tables.indices import Affine, Dense, Index, index_of
 from emjax.tables.named import Axis
 
 # Each element is summed out by operations of its own, which all have to be traced and compiled.
@@ -100,8 +99,7 @@ def _in_rows(factor: Factor) -> tuple[Factor, list]:
 
 
 def _at_rows(index: Any, which: np.ndarray) -> Index:
-    array = index[which]
-    return index_of(array) if isinstance(array, np.ndarray) else Dense.of(array)
+    return index_of(index[which])
 
 
 def _without_repeats(factor: Factor) -> Factor:

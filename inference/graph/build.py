@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
     an unbounded latent or a missing plate, `MemoryError` for elements that the program mixes and
     that are too many to enumerate jointly, `IndexError` for a lookup that is out of range.
     """
-    jointly: set[str] = set()
+    jointly: dict[str, MixedElements] = {}
     while True:
         try:
             return _factor_graph(program, jointly, is_unconstrained)
@@ -40,10 +40,12 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
             # jointly enumerated already: nothing more can be done for it
             if error.latent in jointly:
                 raise
-            jointly.add(error.latent)
+            jointly[error.latent] = error
 
 
-def _factor_graph(program: Program, jointly: Container[str], is_unconstrained: bool) -> FactorGraph:
+def _factor_graph(
+    program: Program, jointly: Mapping[str, MixedElements], is_unconstrained: bool
+) -> FactorGraph:
     """Return the factor graph with the elements of some latents enumerated `jointly`."""
     fields: dict[str, Any] = {}
     depends = depends_on_parameters(program)

@@ -26,6 +26,13 @@ from emjax.tables.evaluation import evaluated
 
 # the entry that a cell reads which reads no parameter
 NONE = -1
+# the operands that say where the others, which a primitive is linear in, are
+PLACES = {
+    Linear.FIRST: slice(1, None),
+    Linear.FIRST_TWO: slice(2, None),
+    Linear.BUT_FIRST: slice(0, 1),
+    Linear.BUT_SECOND: slice(1, 2),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +91,13 @@ def _equation(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     affine = _is_affine(eqn, inputs)
     # the plan names the first primitive that computes, not the last
     computed_by = next((wire.primitive for wire in inputs if wire.primitive), "")
-    entries = None
+    entries: Any = None
     if not computed_by:
         entries = _moved_entries(eqn, inputs)
         computed_by = eqn.primitive.name if entries is None else ""
-    return [Wire(parameters, entries, computed_by, affine)] * len(eqn.outvars)
+    if entries is None:
+        return [Wire(parameters, None, computed_by, affine)] * len(eqn.outvars)
+    return [Wire(parameters, moved, computed_by, affine) for moved in entries]
 
 
 def _free_of_parameters(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
@@ -106,8 +115,8 @@ def _free_of_parameters(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     return [Wire() if is_key(result) else Wire(value=np.asarray(result)) for result in results]
 
 
-def _moved_entries(eqn: Equation, inputs: list[Wire]) -> np.ndarray | None:
-    """Return the entries that a data-moving primitive moves.
+def _moved_entries(eqn: Equation, inputs: list[Wire]) -> list[np.ndarray] | None:
+    """Return the entries that a data-moving primitive moves, for each of its results.
 
     None if it is no such primitive, or where it moves them to depends on data.
     """
@@ -128,19 +137,16 @@ def _moved_entries(eqn: Equation, inputs: list[Wire]) -> np.ndarray | None:
         else:
             return None
     if eqn.primitive.name == "convert_element_type":
-        return arrays[0]  # the numbers of entries stay integers
+        return arrays[:1]  # the numbers of entries stay integers
     with jax.ensure_compile_time_eval():
-        return np.asarray(evaluated(eqn, *arrays))
+        results = evaluated(eqn, *arrays)
+    return list(map(np.asarray, results if eqn.primitive.multiple_results else [results]))
 
 
 def _places(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     """Return those operands that say which entries of the others a primitive copies."""
-    linear = traits(eqn).linear
-    if linear is Linear.FIRST:
-        return inputs[1:]
-    if linear is Linear.BUT_FIRST:
-        return inputs[:1]
-    return []
+    which = PLACES.get(traits(eqn).linear)
+    return [] if which is None else inputs[which]
 
 
 def _is_rounding(eqn: Equation) -> bool:

@@ -34,6 +34,11 @@ def broadcast(array: Any, shape: Sequence[int]) -> Any:
     return _module(array).broadcast_to(array, tuple(shape))
 
 
+def tiled(array: Any, reps: Sequence[int]) -> Any:
+    """Return copies of the array side by side; a known array stays known."""
+    return _module(array).tile(array, tuple(reps))
+
+
 def concatenated(arrays: Sequence, axis: int) -> Any:
     """Return the arrays joined along an axis; known arrays stay known."""
     return _module(*arrays).concatenate(arrays, axis=axis)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import linecache
+import os
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import jaxlib
+import numpyro
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxprs_in_params
 from jax.interpreters import partial_eval as pe
 
@@ -45,25 +53,35 @@ def inlined(closed: ClosedJaxpr, keep_derivatives: bool = False) -> ClosedJaxpr:
     constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     equations: list[Equation] = []
 
-    def run(jaxpr: Jaxpr, inputs: Sequence) -> list:
-        """Add the equations of a jaxpr under new names, and return the new names of its outputs."""
-        return interpreted(jaxpr, inputs, lambda literal: literal, equation)
+    def run(jaxpr: Jaxpr, inputs: Sequence, source: Any = None) -> list:
+        """Add the equations of a jaxpr under new names, and return the new names of its outputs.
 
-    def equation(eqn, arguments: list) -> list:
+        `source`: where it is called.
+        """
+        return interpreted(
+            jaxpr,
+            inputs,
+            lambda literal: literal,
+            lambda eqn, values: equation(eqn, values, source),
+        )
+
+    def equation(eqn, arguments: list, source: Any) -> list:
+        # what is called was traced where it was called first
+        source = eqn.source_info if source is None else source
         if traits(eqn).kind not in kinds:
             outputs = [Var(var.aval) for var in eqn.outvars]
-            equations.append(eqn.replace(invars=arguments, outvars=outputs))
+            equations.append(eqn.replace(invars=arguments, outvars=outputs, source_info=source))
             return outputs
         # JAX's calls name what they call differently
         callee = next(
             eqn.params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in eqn.params
         )
         if not isinstance(callee, ClosedJaxpr):
-            return run(callee, arguments)
+            return run(callee, arguments, source)
         # one jaxpr may be called several times: every call gets names of its own
         constvars = [Var(var.aval) for var in callee.jaxpr.constvars]
         constants.update(zip(constvars, callee.consts, strict=True))
-        return run(callee.jaxpr, [*constvars, *arguments])
+        return run(callee.jaxpr, [*constvars, *arguments], source)
 
     outer = closed.jaxpr
     outputs = run(outer, [*outer.constvars, *outer.invars])
@@ -171,3 +189,37 @@ def split_jaxpr(
         jaxpr, invars=[*params, *constants], outvars=jaxpr.outvars, eqns=unknown_eqns
     )
     return ClosedJaxpr(known, closed.consts), ClosedJaxpr(unknown, closed.consts)
+
+
+def line_of(eqn: Equation) -> str:
+    """Return the line of the user's program that an equation stands for, "" if that is unknown."""
+    traceback = eqn.source_info.traceback
+    if traceback is None:
+        return ""
+    lines = [line for line in _lines(traceback.as_python_traceback()) if not _is_ours(line[0])]
+    if not lines:
+        return ""
+    file, number = lines[-1]
+    text = linecache.getline(file, number).strip()
+    where = f"line {number} of {os.path.basename(file)}"
+    return f"`{text}` ({where})" if text else where
+
+
+def _lines(traceback: Any) -> Iterator[tuple[str, int]]:
+    """Yield file and line of each call of a traceback, the innermost last."""
+    while traceback is not None:
+        yield traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _is_ours(file: str) -> bool:
+    """Whether a file is no user's: JAX's, NumPyro's, ours, or of Python itself."""
+    if "site-packages" not in file and file.startswith(sysconfig.get_path("stdlib")):
+        return True
+    return any(Path(file).is_relative_to(root) for root in _libraries())
+
+
+@cache
+def _libraries() -> tuple[Path, ...]:
+    files = (jax.__file__, jaxlib.__file__, numpyro.__file__, os.path.dirname(__file__))
+    return tuple(Path(file).parent for file in files)

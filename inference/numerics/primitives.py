@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 # an equation of a jaxpr, of whose variables JAX's own type knows no shapes
@@ -24,13 +25,17 @@ class Kind(Enum):
 
     ELEMENTWISE = "one entry of the result for one entry of each operand"
     MOVES = "rearranges the entries of one operand, by a rule in `tables.moves`"
-    JOINS = "concatenates its operands"
+    JOINS = "concatenates or stacks its operands"
+    SPLITS = "cuts its operand into several, by a rule in `tables.moves`"
+    PLACES = "puts entries of one operand at places of another"
     GATHERS = "reads a table at indices"
     SLICES = "reads a slice of a table at an index"
     CONTRACTS = "sums products of two operands"
     REDUCES = "reduces along axes, which are gone"
     MIXES = "mixes the entries along some axes, which stay"
     CALLS = "runs a jaxpr"
+    BRANCHES = "runs one of several jaxprs"
+    LOOPS = "runs a jaxpr for one entry of its operands after another"
     DERIVES = "runs a jaxpr that has derivatives of its own"
     SOLVES = "solves a linear system"
     OTHER = "may mix all entries of its operands"
@@ -43,7 +48,9 @@ class Linear(Enum):
     ALL = "all of them jointly"
     ANY_ONE = "each of them by itself: a product"
     FIRST = "the first: a quotient, or a table that is read at indices"
+    FIRST_TWO = "the first two: the second is put into the first where the others say"
     BUT_FIRST = "all but the first: cases, which the first chooses among"
+    BUT_SECOND = "the first and the third, which is put into the first where the second says"
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,14 @@ class Traits:
 
 def traits(eqn: Equation) -> Traits:
     """Return what is known of the primitive of an equation."""
-    return TRAITS.get(eqn.primitive.name, UNKNOWN)
+    name = eqn.primitive.name
+    # `x.at[i].apply(f)` is a scatter, too
+    if name == "scatter" and eqn.params["update_jaxpr"] is not None:
+        return Traits(Kind.PLACES)
+    # numbers of another width are taken apart
+    if name == "bitcast_convert_type" and eqn.invars[0].aval.shape != eqn.outvars[0].aval.shape:
+        return UNKNOWN
+    return TRAITS.get(name, UNKNOWN)
 
 
 def _elementwise(function: Callable | None = None, **others) -> Traits:
@@ -94,6 +108,10 @@ def _joined(eqn, *arrays):
     return np.concatenate(arrays, axis=eqn.params["dimension"])
 
 
+def _stacked(eqn, *arrays):
+    return np.stack(arrays, axis=eqn.params["axis"])
+
+
 def _cut_out(eqn, array, *starts):
     """Return a slice; as JAX does, from so far in front that none of it is outside."""
     sizes = eqn.params["slice_sizes"]
@@ -112,6 +130,16 @@ def _numbered(eqn):
     return np.broadcast_to(numbers.reshape(along_dim), shape)
 
 
+def _platform(eqn):
+    """Return the first of an equation's groups of platforms that has this one, or has all."""
+    platform = jax.default_backend()
+    names = {platform, {"gpu": "cuda"}.get(platform, platform)}
+    for number, platforms in enumerate(eqn.params["platforms"]):
+        if platforms is None or names & set(platforms):
+            return np.asarray(number, np.int32)
+    return None
+
+
 def _last_axes(number: int) -> Callable:
     """Return the function that returns the last axes of an equation's first operand."""
 
@@ -124,6 +152,10 @@ def _last_axes(number: int) -> Callable:
 
 def _along_axis(eqn) -> list[int]:
     return [eqn.params["axis"]]
+
+
+def _transformed(eqn) -> list[int]:
+    return _last_axes(len(eqn.params["fft_lengths"]))(eqn)
 
 
 def _along_dimension(eqn) -> list[int]:
@@ -168,12 +200,13 @@ TRAITS: dict[str, Traits] = {
     "square": _elementwise(is_cheap=True),
     # elementwise: all others
     **_each(
-        "abs acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp cos cosh "
-        "digamma eq_to erf erf_inv erfc exp exp2 expm1 floor igamma igamma_grad_a igammac imag "
-        "is_finite le_to lgamma log log1p logistic lt_to nextafter optimization_barrier polygamma "
-        "population_count pow real reduce_precision regularized_incomplete_beta rem round rsqrt "
-        "shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt stop_gradient "
-        "tan tanh xor zeta",
+        "abs acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type "
+        "cbrt ceil clamp clz complex conj cos cosh digamma eq_to erf erf_inv erfc exp exp2 "
+        "expm1 floor igamma igamma_grad_a igammac imag is_finite le_to lgamma log log1p "
+        "logistic lt_to mulhi nextafter optimization_barrier polygamma population_count pow "
+        "real reduce_precision regularized_incomplete_beta rem round rsqrt shift_left "
+        "shift_right_arithmetic shift_right_logical sign sin sinh sqrt stop_gradient tan tanh "
+        "xor zeta",
         _elementwise(),
     ),
     # movement and lookups
@@ -182,13 +215,20 @@ TRAITS: dict[str, Traits] = {
     "rev": Traits(Kind.MOVES, Linear.ALL, copies=True),
     "slice": Traits(Kind.MOVES, Linear.ALL, copies=True),
     "squeeze": Traits(Kind.MOVES, Linear.ALL, copies=True, is_cheap=True),
+    "tile": Traits(Kind.MOVES, Linear.ALL, copies=True),
     "transpose": Traits(Kind.MOVES, Linear.ALL, copies=True, is_cheap=True),
+    **_each("split unstack", Traits(Kind.SPLITS, Linear.ALL, copies=True)),
     "concatenate": Traits(Kind.JOINS, Linear.ALL, copies=True, by_numpy=_joined),
-    # it moves entries, and is evaluated as it is
-    "stack": Traits(linear=Linear.ALL, copies=True),
+    "stack": Traits(Kind.JOINS, Linear.ALL, copies=True, by_numpy=_stacked),
+    "pad": Traits(Kind.PLACES, Linear.ALL, copies=True),
+    "dynamic_update_slice": Traits(Kind.PLACES, Linear.FIRST_TWO, copies=True),
+    "scatter": Traits(Kind.PLACES, Linear.BUT_SECOND, copies=True),
+    **_each("scatter-add scatter-sub", Traits(Kind.PLACES, Linear.BUT_SECOND)),
+    **_each("scatter-max scatter-min scatter-mul", Traits(Kind.PLACES)),
     "gather": Traits(Kind.GATHERS, Linear.FIRST, copies=True),
     "dynamic_slice": Traits(Kind.SLICES, Linear.FIRST, copies=True, by_numpy=_cut_out),
     "iota": Traits(by_numpy=_numbered),
+    "platform_index": Traits(by_numpy=_platform),
     # what mixes entries
     "dot_general": Traits(Kind.CONTRACTS, Linear.ANY_ONE, is_cheap=True),
     "reduce_sum": Traits(Kind.REDUCES, Linear.ALL, is_cheap=True),
@@ -199,10 +239,12 @@ TRAITS: dict[str, Traits] = {
     "cumsum": Traits(Kind.MIXES, Linear.ALL, mixes=_along_axis),
     **_each("cumprod cummax cummin cumlogsumexp", Traits(Kind.MIXES, mixes=_along_axis)),
     "sort": Traits(Kind.MIXES, mixes=_along_dimension),
+    "top_k": Traits(Kind.MIXES, mixes=_along_axis),
+    "fft": Traits(Kind.MIXES, mixes=_transformed),
     # the axes along which matrices and vectors lie
     "lu_pivots_to_permutation": Traits(Kind.MIXES, mixes=_last_axes(1)),
     **_each(
-        "cholesky triangular_solve lu eigh eig svd qr householder_product geqrf",
+        "cholesky triangular_solve tridiagonal_solve lu eigh eig svd qr householder_product geqrf",
         Traits(Kind.MIXES, mixes=_last_axes(2)),
     ),
     # what runs a jaxpr
@@ -214,4 +256,6 @@ TRAITS: dict[str, Traits] = {
     "custom_jvp_call": Traits(Kind.DERIVES),
     "custom_vjp_call": Traits(Kind.DERIVES),
     "custom_linear_solve": Traits(Kind.SOLVES),
+    "cond": Traits(Kind.BRANCHES),
+    "scan": Traits(Kind.LOOPS),
 }

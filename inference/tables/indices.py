@@ -151,3 +151,23 @@ def composed(outer: Index, size: int, inner: Any, array: Any) -> Dense:
     first = outer if isinstance(outer, Dense) else Dense.of(table)
     rest = [take(table, ["number"], {"number": (numbers, [0])}, [0]) for numbers in inner.partial]
     return Dense(array, first.maps + inner.maps, (*first.partial, table, *rest))
+
+
+def affine(array: np.ndarray) -> Affine | None:
+    """Return known numbers as an affine index, if they are one."""
+    if array.size == 0:
+        return None
+    first = int(array.ravel()[0])
+    strides = []
+    for d in range(array.ndim):
+        along = array[(0,) * d + (slice(0, 2),) + (0,) * (array.ndim - d - 1)]
+        strides.append(int(along[1]) - first if len(along) > 1 else 0)
+    index = Affine(first, tuple(strides))
+    is_equal = np.array_equal(np.broadcast_to(index.dense(array.shape), array.shape), array)
+    return index if is_equal else None
+
+
+def index_of(array: Any) -> Index:
+    """Return numbers as an index, affine where they are known to be."""
+    known = affine(array) if isinstance(array, np.ndarray) else None
+    return known or Dense.of(array)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emjax.numerics.arrays import broadcast, concatenated, transposed
-from emjax.tables.indices import Dense
+from emjax.tables.indices import index_of
 from emjax.tables.named import Axis, Named, without_rows
 
 
@@ -19,6 +19,14 @@ class Joined:
     pieces: tuple[Named, ...]
     dim: int
     shape: tuple[int, ...]
+
+
+def stack(values: Sequence[Named], dim: int) -> Joined:
+    """Return values of one shape side by side along a new axis."""
+    rank = len(values[0].shape)
+    order = [*range(dim), None, *range(dim, rank)]
+    shape = (*values[0].shape[:dim], len(values), *values[0].shape[dim:])
+    return Joined(tuple(value.placed(order) for value in values), dim, shape)
 
 
 def carried_out(value: Named | Joined) -> Named:
@@ -89,4 +97,4 @@ def _joined_axis(entries: Sequence[Axis | None], pieces: Sequence[Named], dim: i
     for index, piece in zip(indices, pieces, strict=True):
         common[dim] = piece.shape[dim]
         full.append(broadcast(index, common))
-    return replace(first, index=Dense.of(concatenated(full, dim)))
+    return replace(first, index=index_of(concatenated(full, dim)))

@@ -16,7 +16,7 @@ from jax.lax import GatherScatterMode
 
 from emjax.numerics.arrays import broadcast, concatenated, evaluate, take
 from emjax.numerics.primitives import Equation
-from emjax.tables.indices import Affine, Dense, Index, composed
+from emjax.tables.indices import Affine, Dense, Index, affine, composed, index_of
 from emjax.tables.joined import Joined, carried_out
 from emjax.tables.moves import sliced
 from emjax.tables.named import (
@@ -89,7 +89,7 @@ def index_columns(indices: Named | Joined, looked_up: Mapping[int, int]) -> dict
     columns = _pieces(indices, last)
     if columns is None:
         array = carried_out(indices)
-        columns = [array] if number == 1 else [sliced(array, last, i) for i in range(number)]
+        columns = [array] if number == 1 else [sliced(array, last, i, i + 1) for i in range(number)]
     return {d: columns[column].placed(range(last)) for d, column in looked_up.items()}
 
 
@@ -225,7 +225,7 @@ def _index_after(
         # which element of a latent is read would depend on another latent
         if pieces[d].latent_axes:
             raise MixedElements(axis.source, "gather")
-    steps = {d: affine(pieces[d]) if pieces[d].is_static else None for d in varying}
+    steps = {d: _affine(pieces[d]) for d in varying}
     if isinstance(index, Affine) and all(steps.values()):
         return _affine_after(index, steps, order)
     read = {d: without_rows(pieces[d]).array for d in varying}
@@ -242,7 +242,7 @@ def _index_after(
     along = [d for d in range(len(shape)) if axis.varies[d]]
     inner = _as_index(pieces[varying[0]], read[varying[0]])
     if len(along) > 1 or inner is None:
-        return Dense.of(array)
+        return index_of(array)
     return composed(index.placed(along), shape[along[0]], inner, array)
 
 
@@ -270,19 +270,8 @@ def _as_index(piece: Named, array) -> Dense | None:
     return composed(table, rows.size, rows.index, array)
 
 
-def affine(piece: Named) -> Affine | None:
-    """Return a known index as an affine one, if it is."""
-    if piece.axes or piece.array.size == 0:
-        return None
-    array = np.asarray(piece.array)
-    first = int(array.ravel()[0])
-    strides = []
-    for d in range(array.ndim):
-        along = array[(0,) * d + (slice(0, 2),) + (0,) * (array.ndim - d - 1)]
-        strides.append(int(along[1]) - first if len(along) > 1 else 0)
-    index = Affine(first, tuple(strides))
-    is_equal = np.array_equal(np.broadcast_to(index.dense(array.shape), array.shape), array)
-    return index if is_equal else None
+def _affine(piece: Named) -> Affine | None:
+    return affine(piece.array) if piece.is_static and not piece.axes else None
 
 
 # ── what is out of range ──────────────────────────────────────────────────────────────────────────

@@ -15,16 +15,23 @@ import numpy as np
 from emjax.numerics.arrays import broadcast, evaluate, transposed
 from emjax.numerics.jaxprs import bind
 from emjax.numerics.primitives import Equation
+from emjax.tables.lifting import lift
+from emjax.tables.lookup import Lookup, look_up
 from emjax.tables.named import (
     Axis,
     MixedElements,
     Named,
+    constant,
     full,
     spread,
     union,
     varying_dims,
     without_rows,
 )
+
+# Elements of a latent that one entry of a product with a known matrix may meet: its table has an
+# axis for each.
+MOST_MET = 3
 
 
 def reduction(eqn: Equation, value: Named) -> Named:
@@ -133,6 +140,9 @@ def dot_general(eqn: Equation, values: Sequence[Named]) -> Named:
     Their latents may vary along batch and free axes, not along contracted ones.
     """
     contracting, batching = eqn.params["dimension_numbers"]
+    sparse = sparse_product(eqn, values)
+    if sparse is not None:
+        return sparse
     shape = tuple(eqn.outvars[0].aval.shape)
     placed, first_free = [], len(batching[0])
     for value, contracted, batch in zip(values, contracting, batching, strict=True):
@@ -150,6 +160,43 @@ def dot_general(eqn: Equation, values: Sequence[Named]) -> Named:
     first, second = (spread(value, axes) for value in placed)
     total = _contracted(first, second, number) if number else first * second
     return Named(total, shape, tuple(axis.fitted(len(shape)) for axis in axes))
+
+
+def sparse_product(eqn: Equation, values: Sequence[Named]) -> Named | None:
+    """Return the product with a known matrix of few nonzeros a row, by lookups of what these meet.
+
+    None, where there is no such matrix, or none is needed: no latent varies along what it sums.
+    """
+    contracting, batching = eqn.params["dimension_numbers"]
+    known = next((side for side in (0, 1) if _is_known(values[side])), None)
+    if known is None or batching[0] or len(contracting[0]) != 1:
+        return None
+    value, along = without_rows(values[1 - known]), int(contracting[1 - known][0])
+    if not any(axis.varies[along] for axis in value.latent_axes):
+        return None
+    matrix = np.moveaxis(full(values[known]), int(contracting[known][0]), -1)
+    num_met = int(np.count_nonzero(matrix, axis=-1).max(initial=0))
+    if num_met > MOST_MET:
+        return None
+    shape, num_free = tuple(map(int, eqn.outvars[0].aval.shape)), matrix.ndim - 1
+    first = 0 if known == 0 else len(shape) - num_free
+    batch = range(first, first + num_free)
+    rest = [d for d in range(len(shape)) if d not in batch]
+    target = dict(zip([d for d in range(len(value.shape)) if d != along], rest, strict=True))
+    lookup = Lookup(target, batch, len(shape))
+    # nonzeros in front
+    met = np.argsort(matrix == 0, axis=-1, kind="stable").astype(np.int32)
+    order = [d - first if d in batch else None for d in range(len(shape))]
+    total = Named(np.zeros((1,) * len(shape), eqn.outvars[0].aval.dtype), shape)
+    for i in range(num_met):
+        entries = look_up(value, {along: constant(met[..., i])}, lookup, shape)
+        weight = constant(np.take_along_axis(matrix, met, -1)[..., i]).placed(order)
+        total = lift(lambda t, w, x: t + w * x, [total, weight, entries], shape)
+    return total
+
+
+def _is_known(value: Named) -> bool:
+    return value.is_static and not value.axes
 
 
 def _contracted(first: Any, second: Any, number: int) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from emjax.numerics.arrays import broadcast, transposed
+from emjax.numerics.arrays import broadcast, tiled, transposed
 from emjax.numerics.primitives import Equation
 from emjax.tables.indices import Affine, Dense, Index
 from emjax.tables.named import Named
@@ -23,12 +23,35 @@ def move(eqn: Equation, value: Named) -> Named:
     return _moved(value, tuple(eqn.outvars[0].aval.shape), eqn.params, eqn.primitive.name)
 
 
-def sliced(value: Named, dim: int, i: int) -> Named:
-    """Return the slice of length one at `i` along an axis."""
+def split(eqn: Equation, value: Named) -> list[Named]:
+    """Return the pieces that a value is cut into along an axis."""
+    params = eqn.params
+    dim = int(params["axis"])
+    if eqn.primitive.name == "unstack":
+        return [entry(value, dim, i) for i in range(value.shape[dim])]
+    pieces, start = [], 0
+    for size in map(int, params["sizes"]):
+        pieces.append(sliced(value, dim, start, start + size))
+        start += size
+    return pieces
+
+
+def entry(value: Named, dim: int, i: int) -> Named:
+    """Return what is at `i` along an axis, which is gone."""
+    return sliced(value, dim, i, i + 1).placed([d for d in range(len(value.shape)) if d != dim])
+
+
+def sliced(value: Named, dim: int, start: int, stop: int) -> Named:
+    """Return the slice from `start` to `stop` along an axis."""
     starts, limits, shape = [0] * len(value.shape), list(value.shape), list(value.shape)
-    starts[dim], limits[dim], shape[dim] = i, i + 1, 1
+    starts[dim], limits[dim], shape[dim] = start, stop, stop - start
     params = {"start_indices": starts, "limit_indices": limits, "strides": None}
     return _moved(value, tuple(shape), params, "slice")
+
+
+def reshaped(value: Named, shape: tuple[int, ...]) -> Named:
+    """Return the value with its entries, in order, in another shape."""
+    return _moved(value, shape, {}, "reshape")
 
 
 def _moved(value: Named, shape: tuple[int, ...], params: Any, name: str) -> Named:
@@ -128,6 +151,22 @@ def _reverse_affine(index, shape, new_shape, params):
     return Affine(offset, tuple(strides))
 
 
+def _tile_array(array, lead, shape, new_shape, params):
+    # where the table does not vary, neither do its copies
+    reps = [int(rep) if array.shape[lead + d] != 1 else 1 for d, rep in enumerate(params["reps"])]
+    if all(rep == 1 for rep in reps):
+        return array
+    return tiled(array, (1,) * lead + tuple(reps))
+
+
+def _tile_affine(index, shape, new_shape, params):
+    """Return the index of copies side by side; None if it is affine no longer."""
+    starts_again = any(
+        stride and rep != 1 for stride, rep in zip(index.strides, params["reps"], strict=True)
+    )
+    return None if starts_again else index
+
+
 def _groups(
     shape: Sequence[int], new_shape: Sequence[int]
 ) -> Iterator[tuple[list[int], list[int]]]:
@@ -195,4 +234,5 @@ MOVES = {
     "slice": (_slice_array, _slice_affine),
     "rev": (_reverse_array, _reverse_affine),
     "reshape": (_reshape_array, _reshape_affine),
+    "tile": (_tile_array, _tile_affine),
 }

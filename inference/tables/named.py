@@ -130,10 +130,16 @@ class Named:
 
 
 class MixedElements(Exception):
-    """A primitive mixes the elements of a latent: no table over one element can hold its result."""
+    """A primitive mixes the elements of a latent: no table over one element can hold its result.
+
+    - `primitive`: its name, or that of a site whose event reads several elements.
+    - `line`: where the program does so, "" if that is unknown.
+    """
 
     def __init__(self, latent: Any, primitive: str):
         self.latent = latent
+        self.primitive = primitive
+        self.line = ""
         super().__init__(f"'{primitive}' mixes the elements of the latent '{latent}'.")
 
 
@@ -143,6 +149,11 @@ def constant(value: Any) -> Named:
     is_array = isinstance(value, jax.core.Tracer) or is_key(value)
     array = value if is_array else np.asarray(value)
     return Named(array, tuple(array.shape))
+
+
+def has_elements(value: Named) -> bool:
+    """Whether a value reads different elements of a latent at different positions."""
+    return any(any(axis.varies) for axis in value.latent_axes)
 
 
 def union(values: Sequence[Named]) -> tuple[Axis, ...]:

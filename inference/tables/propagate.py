@@ -18,16 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
-from emjax.numerics.jaxprs import inlined, interpreted
+from emjax.numerics.jaxprs import inlined, interpreted, line_of
 from emjax.numerics.primitives import Equation, Kind, traits
 from emjax.tables.evaluation import evaluated
-from emjax.tables.joined import Joined, carried_out
+from emjax.tables.joined import Joined, carried_out, stack
 from emjax.tables.lifting import lift
 from emjax.tables.lookup import as_lookup, index_columns, look_up, select_rows
 from emjax.tables.mixing import dot_general, mapped, reduction
-from emjax.tables.moves import move
-from emjax.tables.named import Named, constant
+from emjax.tables.moves import entry, move, split
+from emjax.tables.named import MixedElements, Named, constant, has_elements
+from emjax.tables.placing import placed
 from emjax.tables.reach import Reach, reach
+from emjax.tables.windows import dynamic_slice, slices
+
+# Steps of the longest loop that is written out: each is equations of its own to trace and compile.
+LONGEST_WRITTEN_OUT = 64
 
 
 def propagate(
@@ -76,11 +81,24 @@ class _Interpreter:
         return self.literals[key]
 
     def equation(self, eqn: Equation, values: list) -> list:
+        """Return the named values of the outputs of an equation; equal ones are computed once."""
+        try:
+            return self.computed(eqn, values)
+        except MixedElements as error:
+            # of an equation within what is called, JAX knows only where that was called first
+            error.line = line_of(eqn) or error.line
+            raise
+
+    def computed(self, eqn: Equation, values: list) -> list:
         kind = traits(eqn).kind
         if kind is Kind.SOLVES:
             return self.linear_solve(eqn, values)
         if kind is Kind.DERIVES:
             return self.with_derivatives(eqn, values)
+        if kind is Kind.BRANCHES:
+            return self.branch(eqn, [carried_out(value) for value in values])
+        if kind is Kind.LOOPS:
+            return self.loop(eqn, [carried_out(value) for value in values])
         # inputs of equal expressions are one object, since their outputs were found here before
         key = (
             eqn.primitive.name,
@@ -159,6 +177,39 @@ class _Interpreter:
         closed = inlined(closed)
         return self.run(closed.jaxpr, [*map(constant, closed.consts), *arguments])
 
+    def branch(self, eqn: Equation, values: list[Named]) -> list:
+        """Return the results of the branch that an index chooses."""
+        index, *arguments = values
+        branches = eqn.params["branches"]
+        if index.is_static and not index.axes:
+            chosen = min(max(int(index.array), 0), len(branches) - 1)
+            return self.call(branches[chosen], arguments)
+        if not any(map(has_elements, arguments)):
+            return mixed_all(eqn, values)
+        results = [self.call(branch, arguments) for branch in branches]
+        chosen = lift(lambda i: i.astype(int).clip(0, len(branches) - 1), [index], index.shape)
+        return [_chosen(chosen, cases) for cases in zip(*results, strict=True)]
+
+    def loop(self, eqn: Equation, values: list[Named]) -> list:
+        """Return the results of a loop, written out where it reads elements of a latent."""
+        length = int(eqn.params["length"])
+        if not any(map(has_elements, values)) or length > LONGEST_WRITTEN_OUT:
+            return mixed_all(eqn, values)
+        num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
+        consts, rest = values[:num_consts], values[num_consts:]
+        carry, xs = rest[:num_carry], rest[num_carry:]
+        stacked: list = [[] for _ in eqn.outvars[num_carry:]]
+        for t in reversed(range(length)) if eqn.params["reverse"] else range(length):
+            entries = [entry(x, 0, t) for x in xs]
+            outputs = self.call(eqn.params["jaxpr"], [*consts, *carry, *entries])
+            carry = outputs[:num_carry]
+            for steps, y in zip(stacked, outputs[num_carry:], strict=True):
+                steps.insert(0 if eqn.params["reverse"] else len(steps), y)
+        ys = []
+        for steps, var in zip(stacked, eqn.outvars[num_carry:], strict=True):
+            ys.append(carried_out(stack(steps, 0)) if steps else _empty(var))
+        return [*carry, *ys]
+
     def linear_solve(self, eqn: Equation, values: list) -> list:
         """Return x for which A x = b.
 
@@ -181,6 +232,20 @@ class _Interpreter:
 
 def _pairwise(function: Callable, first: list, second: list) -> list:
     return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
+
+
+def _chosen(index: Named, cases: Sequence[Named]) -> Named:
+    """Return the case that an index, a number, chooses."""
+    shape = cases[0].shape
+
+    def select(index, *cases):
+        return jax.lax.select_n(jnp.asarray(index, jnp.int32), *map(jnp.asarray, cases))
+
+    return lift(select, [index.padded(len(shape)), *cases], shape)
+
+
+def _empty(var: Any) -> Named:
+    return constant(np.zeros(var.aval.shape, var.aval.dtype))
 
 
 def apply(eqn: Equation, values: Sequence[Named | Joined]) -> Any:
@@ -214,15 +279,36 @@ def known_case(predicate: Named) -> int | None:
 
 def joined(eqn: Equation, values: Sequence[Named | Joined]) -> Joined:
     """Return a concatenation that is not carried out, since a lookup may read its pieces."""
-    pieces = tuple(carried_out(value) for value in values)
-    return Joined(pieces, int(eqn.params["dimension"]), tuple(eqn.outvars[0].aval.shape))
+    pieces = [carried_out(value) for value in values]
+    shape = tuple(map(int, eqn.outvars[0].aval.shape))
+    if eqn.primitive.name == "concatenate":
+        return Joined(tuple(pieces), int(eqn.params["dimension"]), shape)
+    return stack(pieces, int(eqn.params["axis"]))
+
+
+def placing(eqn: Equation, values: Sequence[Named]) -> Named:
+    """Return entries put at places, as a lookup where elements of a latent would be mixed."""
+    result = placed(eqn, values) if any(map(has_elements, values)) else None
+    return mixed_all(eqn, values) if result is None else result
+
+
+def slicing(eqn: Equation, values: Sequence[Named]) -> Named:
+    """Return a slice at an index, as a lookup where it reads different elements of a latent."""
+    operand, *starts = values
+    is_lookup = has_elements(operand)
+    return dynamic_slice(eqn, operand, starts) if is_lookup else mixed_all(eqn, values)
 
 
 def gather(eqn: Equation, values: Sequence[Named | Joined]) -> Named:
     """Look a table up; gathers of longer slices, and of known arrays, are evaluated."""
     operand, indices = carried_out(values[0]), values[1]
     found = as_lookup(eqn, operand.shape)
-    if found is None or (_is_known_array(operand) and _is_known_array(indices)):
+    is_known = _is_known_array(operand) and _is_known_array(indices)
+    if found is None and has_elements(operand):
+        result = slices(eqn, operand, indices)
+        if result is not None:
+            return result
+    if found is None or is_known:
         return mixed_all(eqn, [operand, carried_out(indices)])
     lookup, looked_up = found
     pieces = index_columns(indices, looked_up)
@@ -254,6 +340,9 @@ RULES: dict[Kind, Callable] = {
     Kind.ELEMENTWISE: elementwise,
     Kind.MOVES: lambda eqn, values: move(eqn, values[0]),
     Kind.JOINS: joined,
+    Kind.SPLITS: lambda eqn, values: split(eqn, values[0]),
+    Kind.PLACES: placing,
+    Kind.SLICES: slicing,
     Kind.GATHERS: gather,
     Kind.CONTRACTS: contraction,
     Kind.REDUCES: lambda eqn, values: reduction(eqn, values[0]),

@@ -230,10 +230,11 @@ def _operand(
     places = [_place(axis, factor.shape, shape) for axis in inside]
     if len(inside) == 1 and places[0] is None:
         # rows in any order can be added up by the element that they read, if they read only one
-        in_order_of_elements = laid_out(factor, remaining[inside[0].source], remaining)
-        if in_order_of_elements is None:
+        factor = laid_out(factor, remaining[inside[0].source], remaining)
+        if factor is None:
             return None
-        return _operand(in_order_of_elements, names, remaining)
+        inside = factor.axes_of(inside[0].source)
+        places = [_place(inside[0], factor.shape, shape)]
     place = places[0]
     if place is None or any(p is None or p[1:] != place[1:] for p in places):
         return None
