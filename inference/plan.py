@@ -87,12 +87,13 @@ def plan(graph: FactorGraph, maximizers: Sequence[Maximizer], temperature: float
     for name, latent in graph.latents.items():
         latents.append(LatentPlan(name, latent.shape, latent.support.shape[0]))
     parameters = []
+    # a prior that a constant masks is none
+    priors = {*graph.unused, *(term.site.name for term in graph.terms if term.site.is_prior)}
     for maximizer in maximizers:
         for name in maximizer.names:
             parameter = graph.parameters[name]
+            is_prior = parameter.is_prior and name in priors
             parameters.append(
-                ParameterPlan(
-                    name, parameter.shape, parameter.is_prior, maximizer.method, maximizer.reason
-                )
+                ParameterPlan(name, parameter.shape, is_prior, maximizer.method, maximizer.reason)
             )
     return Plan(tuple(latents), tuple(parameters), temperature)

@@ -120,6 +120,15 @@ class Outputs:
                 joint = lift(jnp.logical_and, [joint, value], shape)
         return joint
 
+    def constant_mask(self, number: int) -> bool | None:
+        """Return what a mask says of all elements, whatever the data; None if that is not one."""
+        mask = self.values[number]
+        if not mask.is_static or mask.latent_axes or mask.array.size == 0:
+            return None
+        if mask.array.all():
+            return True
+        return None if mask.array.any() else False
+
     def possible(self, site: Site, rank: int) -> Named | None:
         """Return where an observation is in the support, if parameters or latents decide that.
 
@@ -134,28 +143,41 @@ class Outputs:
         return value.padded(rank) if is_decided else None
 
 
+def present_sites(outputs: Outputs) -> list[Site]:
+    """Return the sites with the masks that are no constants: what a constant excludes is not there.
+
+    A latent is: where it is masked, it is uniform.
+    """
+    present = []
+    for site in outputs.program.sites:
+        constants = {number: outputs.constant_mask(number) for number in site.outputs.masks}
+        if False in constants.values() and not site.is_latent:
+            continue
+        masks = [number for number, is_open in constants.items() if is_open is not True]
+        present.append(replace(site, outputs=replace(site.outputs, masks=masks)))
+    return present
+
+
 def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str, ...]]:
     """Return the sites that matter, those that are predicted, and the names of the unused.
 
     Predicted are discrete latents that no observation depends on, which sum to one; unused are
     such continuous ones, which integrate to one.
     """
-    program = outputs.program
+    program, present = outputs.program, present_sites(outputs)
     read: dict[str, set[str]] = {}
-    for site in program.sites:
+    for site in present:
         # several sites may have one name: components of a `Select`, stretches of a scan
         read.setdefault(site.name, set()).update(outputs.sources(site))
     # what no observation depends on teaches nothing
-    needed = _reached({site.name for site in program.sites if site.is_observed}, read)
+    needed = _reached({site.name for site in present if site.is_observed}, read)
     unused = {name for name, p in program.parameters.items() if p.is_prior and name not in needed}
     unbounded = {
         name: latent
         for name, latent in program.latents.items()
         if isinstance(latent, UnboundedLatent)
     }
-    sites = [
-        site for site in program.sites if site.name not in unused and site.name not in unbounded
-    ]
+    sites = [site for site in present if site.name not in unused and site.name not in unbounded]
     # harmless unless something that stays reads it
     read_by_others = set().union(*(read[site.name] for site in sites))
     for name in sorted(set(unbounded) & read_by_others):

@@ -138,8 +138,8 @@ def _with_all_steps(
     while True:
         more: set = set()
         for factor in factors:
-            if factor.reads_any(names):
-                more |= _read_in_steps(factor, remaining)
+            dims = _dims_in_time(factor, names, remaining)
+            more |= {axis.source for axis in factor.axes if any(axis.varies[d] for d in dims)}
         if more <= set(names):
             return names
         names = (*names, *sorted(more - set(names), key=str))
@@ -148,6 +148,20 @@ def _with_all_steps(
 def _read_in_steps(factor: Factor, remaining: Mapping[Any, Variable]) -> set:
     """Return the latents of which a factor reads the steps one after the other."""
     return {axis.source for axis in factor.axes if _moves(axis, remaining[axis.source])}
+
+
+def _dims_in_time(factor: Factor, names: tuple, remaining: Mapping[Any, Variable]) -> set[int]:
+    """Return the axes of a factor's elements along which it reads latents of a chain in time."""
+    dims: set[int] = set()
+    for axis in factor.axes:
+        if axis.source not in names:
+            continue
+        varying = {d for d, varies in enumerate(axis.varies) if varies}
+        if isinstance(axis.index, Affine):
+            step = math.prod(remaining[axis.source].shape[1:])
+            varying = {d for d in varying if abs(axis.index.strides[d]) == step}
+        dims |= varying
+    return dims
 
 
 def _moves(axis: Axis, variable: Variable) -> bool:
