@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.elimination.factors import Factor, Variable, settled
+from emjax.elimination.factors import Factor, Variable, settled, without_repeats
 from emjax.numerics.arrays import broadcast
 from emjax.tables.indices import Affine, Dense, Index, index_of
 from emjax.tables.named import Axis
@@ -78,7 +78,7 @@ def _pieces(factor: Factor, name) -> list[Factor]:
         axes[position] = Axis((name, int(element)), axes[position].size, Affine(0, (0,)))
         piece = rows.mapped(lambda array, which=which: array[which], tuple(axes), which.shape)
         # another axis may read the same latent, at other elements
-        pieces += _pieces(_without_repeats(settled(piece)), name)
+        pieces += _pieces(without_repeats(settled(piece)), name)
     return pieces
 
 
@@ -100,21 +100,3 @@ def _in_rows(factor: Factor) -> tuple[Factor, list]:
 
 def _at_rows(index: Any, which: np.ndarray) -> Index:
     return index_of(index[which])
-
-
-def _without_repeats(factor: Factor) -> Factor:
-    """Return the factor with one axis in place of two that read the same element."""
-    rank = len(factor.shape)
-    keys = [axis.key for axis in factor.axes]
-    for i, key in enumerate(keys):
-        earlier = keys.index(key)
-        if earlier < i:
-            axes = factor.axes[:i] + factor.axes[i + 1 :]
-
-            def diagonal(array, kept=rank + earlier, dropped=rank + i):
-                both = jnp.diagonal(array, axis1=kept, axis2=dropped)
-                return jnp.moveaxis(both, -1, kept)
-
-            # there may be a third
-            return _without_repeats(factor.mapped(diagonal, axes, factor.shape))
-    return factor

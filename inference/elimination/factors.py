@@ -161,3 +161,21 @@ def settled(factor: Factor) -> Factor:
 
     axes = tuple(axis.placed(kept) for axis in factor.axes)
     return factor.mapped(summed, axes, tuple(factor.shape[d] for d in kept))
+
+
+def without_repeats(factor: Factor) -> Factor:
+    """Return the factor with one axis in place of two that read the same element."""
+    rank = len(factor.shape)
+    keys = [axis.key for axis in factor.axes]
+    for i, key in enumerate(keys):
+        earlier = keys.index(key)
+        if earlier < i:
+            axes = factor.axes[:i] + factor.axes[i + 1 :]
+
+            def diagonal(array, kept=rank + earlier, dropped=rank + i):
+                both = jnp.diagonal(array, axis1=kept, axis2=dropped)
+                return jnp.moveaxis(both, -1, kept)
+
+            # there may be a third
+            return without_repeats(factor.mapped(diagonal, axes, factor.shape))
+    return factor

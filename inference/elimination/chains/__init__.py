@@ -2,6 +2,6 @@
 
 In: the factors that read a latent at several of its elements, laid out in time. Out: log Z of the
 chain, a factor on what remains; in logarithms, or as probabilities with a written-out reverse pass.
-Read first: `layout`. Each file imports only those before it: operands, layout, steps,
+Read first: `layout`. Each file imports only those before it: operands, in_time, layout, steps,
 in_logarithms, segments, messages, scaled.
 """

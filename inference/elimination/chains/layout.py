@@ -24,17 +24,22 @@ the labels of the message move one step back, to (z, 1) (z, 2); the transition b
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 
-from emjax.elimination.alignment import laid_out, permutation
+from emjax.elimination.chains.in_time import cut_in_time, dims_in_time, operand_in_time
 from emjax.elimination.chains.operands import Label, Operand
-from emjax.elimination.factors import Cells, Deferred, Factor, Variable, divisor_of
-from emjax.numerics.arrays import in_order
+from emjax.elimination.factors import (
+    Cells,
+    Factor,
+    Variable,
+    divisor_of,
+)
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis
 
@@ -138,7 +143,7 @@ def _with_all_steps(
     while True:
         more: set = set()
         for factor in factors:
-            dims = _dims_in_time(factor, names, remaining)
+            dims = dims_in_time(factor, names, remaining)
             more |= {axis.source for axis in factor.axes if any(axis.varies[d] for d in dims)}
         if more <= set(names):
             return names
@@ -148,20 +153,6 @@ def _with_all_steps(
 def _read_in_steps(factor: Factor, remaining: Mapping[Any, Variable]) -> set:
     """Return the latents of which a factor reads the steps one after the other."""
     return {axis.source for axis in factor.axes if _moves(axis, remaining[axis.source])}
-
-
-def _dims_in_time(factor: Factor, names: tuple, remaining: Mapping[Any, Variable]) -> set[int]:
-    """Return the axes of a factor's elements along which it reads latents of a chain in time."""
-    dims: set[int] = set()
-    for axis in factor.axes:
-        if axis.source not in names:
-            continue
-        varying = {d for d, varies in enumerate(axis.varies) if varies}
-        if isinstance(axis.index, Affine):
-            step = math.prod(remaining[axis.source].shape[1:])
-            varying = {d for d in varying if abs(axis.index.strides[d]) == step}
-        dims |= varying
-    return dims
 
 
 def _moves(axis: Axis, variable: Variable) -> bool:
@@ -191,8 +182,9 @@ def _chain(
         )
     operands: list[Operand] = []
     others: dict = {}
-    for factor in factors:
-        in_time = _operand(factor, names, remaining)
+    steps = [cut_in_time(factor, names, remaining) for factor in factors]
+    for factor in itertools.chain.from_iterable(steps):
+        in_time = operand_in_time(factor, names, remaining)
         if in_time is None:
             return None
         operands.append(in_time[0])
@@ -217,113 +209,4 @@ def _chain(
         tuple(operands),
         batch=shape[1:],
         length=shape[0],
-    )
-
-
-class _Place(NamedTuple):
-    """How a factor's elements run through those of a chain.
-
-    - `time`: which step its first element reads.
-    - `dim`: its axis along time; None: it reads one step.
-    - `step`: 1, or −1 where it runs backwards.
-    - `order`: its axis along each axis of the batch; None where it has none.
-    """
-
-    time: int
-    dim: int | None
-    step: int
-    order: tuple[int | None, ...]
-
-
-def _operand(
-    factor: Factor, names: tuple, remaining: Mapping[Any, Variable]
-) -> tuple[Operand, list[Axis]] | None:
-    """Return a factor in time, and the axes that it reads of latents outside the chain."""
-    shape = remaining[names[0]].shape
-    inside = [axis for axis in factor.axes if axis.source in names]
-    places = [_place(axis, factor.shape, shape) for axis in inside]
-    if len(inside) == 1 and places[0] is None:
-        # rows in any order can be added up by the element that they read, if they read only one
-        factor = laid_out(factor, remaining[inside[0].source], remaining)
-        if factor is None:
-            return None
-        inside = factor.axes_of(inside[0].source)
-        places = [_place(inside[0], factor.shape, shape)]
-    place = places[0]
-    if place is None or any(p is None or p[1:] != place[1:] for p in places):
-        return None
-    steps = 1 if place.dim is None else factor.shape[place.dim]
-    # backwards, the entry that comes first in time is the factor's last
-    times = [p.time if p.step > 0 else p.time - (steps - 1) for p in places]
-    start = max(times)
-    labels, others = [], []
-    remaining_times = iter(times)
-    for axis in factor.axes:
-        if axis.source in names:
-            labels.append(Label(axis.source, start - next(remaining_times)))
-        # a latent outside that varies in time would have to be part of every message
-        elif place.dim is not None and axis.varies[place.dim]:
-            return None
-        else:
-            others.append(axis.placed(place.order))
-            labels.append(Label(others[-1].key, None))
-    cells = _in_time(factor, place, steps, shape[1:])
-    return Operand(tuple(labels), cells, start, steps, factor.without_multiplicity), others
-
-
-def _in_time(factor: Factor, place: _Place, steps: int, batch: tuple[int, ...]) -> Cells:
-    """Return a factor's cells as (time, batch, …)."""
-    rank = len(factor.shape)
-
-    def in_time(array):
-        # no index, or no gate
-        if array is None:
-            return None
-        tail = array.shape[rank:]
-        array = in_order(array, [place.dim, *place.order, *range(rank, array.ndim)])
-        if place.step < 0:
-            array = jnp.flip(array, 0)
-        # the batch becomes one axis: it varies along all of its axes, or along none
-        if math.prod(array.shape[1 : 1 + len(batch)]) != 1:
-            array = jnp.broadcast_to(array, (array.shape[0], *batch, *tail))
-        count = math.prod(array.shape[1 : 1 + len(batch)])
-        return array.reshape((array.shape[0], count, *tail))
-
-    table = factor.cells.table
-    if isinstance(table, Deferred) and table.dim == place.dim:
-
-        def part(start, rows: int):
-            first = start if place.step > 0 else steps - start - rows
-            return in_time(factor.cells.table.part(first, rows))
-
-        table = Deferred(part, 0, steps)
-    elif factor.cells.index is None:
-        table = in_time(table.array if isinstance(table, Deferred) else table)
-    return Cells(table, in_time(factor.cells.index), in_time(factor.cells.gate))
-
-
-def _place(axis: Axis, shape: Sequence[int], target: Sequence[int]) -> _Place | None:
-    """Return how an axis reads elements of shape `target`, (time, batch…), if step by step.
-
-    `shape`: that of the factor's elements.
-    """
-    index, inner = axis.index, math.prod(target[1:])
-    if not isinstance(index, Affine) or index.offset % inner:
-        return None
-    along = []
-    for d, stride in enumerate(index.strides):
-        # with one element a step, an axis of length 1 has the stride of time, too
-        if stride and abs(stride) == inner and (inner > 1 or shape[d] > 1):
-            along.append(d)
-    if len(along) > 1:
-        return None
-    dim = along[0] if along else None
-    rest = [d for d in range(len(shape)) if d != dim]
-    strides = Affine(0, tuple(index.strides[d] for d in rest))
-    order = permutation(strides, [shape[d] for d in rest], target[1:])
-    if order is None:
-        return None
-    step = 1 if dim is None or index.strides[dim] > 0 else -1
-    return _Place(
-        index.offset // inner, dim, step, tuple(None if d is None else rest[d] for d in order)
     )
