@@ -7,14 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from emjax.certificates.coordinates import Coordinates
-
 # At a maximum, the Newton step in standard errors (or the EM step, in those of the complete data)
 # is below this: what EM leaves at its default `tol`, while a tenth of a standard error is nothing
 # that a table shows.
 STATIONARY = 0.1
-# farther than this from the maximum, in standard errors, second derivatives say nothing of it
-FARTHEST = 1.0
 
 
 def scaled(matrix: np.ndarray, unit: np.ndarray) -> np.ndarray:
@@ -42,54 +38,16 @@ def described(direction: np.ndarray, names: Sequence[str], most: int = 4) -> str
     return ", ".join(f"{direction[i] / direction[order[0]]:+.2g} {names[i]}" for i in order)
 
 
-def check_finite(hessian: np.ndarray, gradient: np.ndarray, names: Sequence[str]) -> None:
-    """Raise `ValueError` for derivatives that are not finite, and name the coordinate."""
-    is_bad = np.zeros(0, bool)
-    # without coordinates the matrix may have lost its shape
-    if len(names):
-        is_bad = ~(np.isfinite(hessian).all(1) & np.isfinite(gradient))
-    if is_bad.any():
-        worst = names[int(np.argmax(is_bad))]
-        raise ValueError(
-            f"The derivatives of the objective are not finite along {worst}. "
-            "Pass the result of a run that ended well; a scale that has shrunk to nothing needs a "
-            "floor (constraints.greater_than(...)) or a prior."
-        )
+def not_finite(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return which coordinates derivatives are not finite for: those that are to blame.
 
-
-def inverse_information(hessian: Any, gradient: Any, chart: Coordinates) -> tuple[Any, float]:
-    """Return (−∇²)⁻¹ and the distance to the maximum in standard errors.
-
-    Errors: `ValueError` where a derivative is not finite, where −∇² is not positive definite, or
-    where the maximum is far.
+    A row of the Hessian has an entry for every coordinate: one that is not finite spoils all rows.
     """
-    information, gradient = -np.asarray(hessian, float), np.asarray(gradient, float)
-    check_finite(information, gradient, chart.names)
-    # in units of its own diagonal, so that definiteness depends on no unit of measurement
-    unit = units(np.diag(information))
-    values, vectors = np.linalg.eigh(scaled(information, unit))
-    resolved = smallest_resolved(np.asarray(hessian).dtype)
-    if len(values) and values[0] < resolved:
-        where = described(unit * vectors[:, 0], chart.names)
-        _raise_indefinite(where, curves_upward=bool(values[0] < -resolved))
-    half = (unit[:, None] * vectors) / np.sqrt(values)
-    distance = float(np.linalg.norm(half.T @ gradient))
-    if distance > FARTHEST:
-        raise ValueError(
-            f"These parameters are {distance:.2g} standard errors from the maximum. "
-            "Run EM to convergence: em.run(key, ..., init_params=params), "
-            "with a smaller tol or a larger max_steps."
-        )
-    return half @ half.T, distance
-
-
-def _raise_indefinite(where: str, curves_upward: bool) -> None:
-    if curves_upward:
-        raise ValueError(
-            f"These parameters are no maximum: the objective curves upward along {where}. "
-            "Run EM to convergence from another start; em.diagnose(result, ...) says more."
-        )
-    raise ValueError(
-        f"The data do not determine these parameters: the objective is flat along {where}. "
-        "Use fewer values of the latent, hold a parameter, or state a prior."
-    )
+    is_bad = ~np.isfinite(gradient)
+    # without coordinates the matrix may have lost its shape
+    if len(gradient) and not is_bad.any():
+        is_bad = ~np.isfinite(np.diag(hessian))
+        if not is_bad.any():
+            spoiled = (~np.isfinite(hessian)).sum(1)
+            is_bad = (spoiled > 0) & (spoiled == spoiled.max())
+    return is_bad

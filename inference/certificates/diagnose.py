@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import equinox as eqx
-import jax
 import numpy as np
 
 from emjax.certificates.boundary import increases_inward
-from emjax.certificates.derivatives import em_slopes_along
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.certificates.estimate import Estimate
-from emjax.certificates.neighborhood import Neighborhood
-from emjax.certificates.occupancy import duplicates, empty_values, expected_counts
-from emjax.certificates.tangent_space import TangentSpace
+from emjax.certificates.evaluation import derivatives_at
+from emjax.certificates.occupancy import duplicates, empty_values
 from emjax.certificates.verdict import from_matrices, from_products
-from emjax.e_step.e_step import e_step
 from emjax.run import findings
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
-
-# coordinates up to which matrices of second derivatives are formed; beyond, products with them are
-# all that is taken
-LARGEST_DENSE = 200
-
-
-class SecondDerivatives(NamedTuple):
-    """Matrices over the free coordinates.
-
-    - `hessian`: of the objective.
-    - `hessian_of_q`: of Q, the expected statistics held.
-    - `derivative_of_em`: of the map of an EM step, its argument first.
-    """
-
-    hessian: np.ndarray
-    hessian_of_q: np.ndarray
-    derivative_of_em: np.ndarray
-
-
-class Expectations(eqx.Module):
-    """What the E-step that is run expects at the estimate.
-
-    **Attributes:**
-
-    - `objective`: log p(x | θ) + log p(θ) in nats.
-    - `counts`: {latent: the expected number of elements of each value}.
-    - `tables`, `statistics`: the natural-parameter tables, and their expected statistics.
-    - `variances`: those of the scales, over those of the data (`degeneracy`).
-    """
-
-    objective: Any
-    counts: dict
-    tables: list
-    statistics: list
-    variances: list
-
-
-class Derivatives(NamedTuple):
-    """All that a diagnosis reads at the estimate.
-
-    - `expected`: what the E-step expects.
-    - `gradient`, `gradient_of_q`: of the objective and of Q in the free coordinates.
-    - `second`: the second derivatives; None where there are too many.
-    """
-
-    expected: Expectations
-    gradient: np.ndarray
-    gradient_of_q: np.ndarray
-    second: SecondDerivatives | None
 
 
 def diagnose(bound: Bound, result: Params) -> Diagnosis:
@@ -95,7 +39,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         )
     chart = estimate.chart
     if at.second is not None:
-        verdict = from_matrices(chart, at.gradient, at.second)
+        verdict = from_matrices(estimate, at)
     else:
         verdict = from_products(estimate, at.gradient.dtype)
     # where a scale has collapsed, no derivative says anything
@@ -118,6 +62,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         distance=verdict.distance,
         rate=_rate_of_em(estimate, verdict.rate),
         eigenvalues=verdict.eigenvalues,
+        undetermined=verdict.undetermined,
     )
 
 
@@ -130,53 +75,3 @@ def _rate_of_em(estimate: Estimate, rate: float) -> float:
     # how far a single step of an optimizer goes is not known from the derivatives of Q
     is_partial = any(maximizer.is_partial for maximizer in estimate.bound.compiled.maximizers)
     return float("nan") if is_partial else rate
-
-
-def derivatives_at(estimate: Estimate) -> Derivatives:
-    """Return all that a diagnosis reads, computed by one compiled function."""
-    if estimate.chart.size > LARGEST_DENSE:
-        found = jax.device_get(estimate.function("gradients", _gradients)())
-        expectations, gradient, gradient_of_q = found
-        return Derivatives(expectations, gradient, gradient_of_q, None)
-    space = TangentSpace.of(estimate)
-    directions = space.directions(estimate.params)
-    along = estimate.function("diagnosis", _along_all)
-    expectations, (gradient, gradient_of_q), slopes = jax.device_get(along(directions))
-    first = slopes.objective.first
-    second = SecondDerivatives(
-        hessian=space.second(slopes.objective.change, first),
-        hessian_of_q=space.second(slopes.of_q, first),
-        derivative_of_em=slopes.of_em,
-    )
-    return Derivatives(
-        expectations, space.gradient(gradient), space.gradient(gradient_of_q), second
-    )
-
-
-def _along_all(around: Neighborhood, directions) -> tuple:
-    """Return what is expected, the derivatives of the objective and of Q, and how they change."""
-    return *_expectations(around), em_slopes_along(around, directions)
-
-
-def _gradients(around: Neighborhood) -> tuple:
-    """Return what is expected, and the gradients of the objective and of Q."""
-    expectations, slopes = _expectations(around)
-    _, back = jax.vjp(around.at, around.vector)
-    return expectations, *(back(each)[0] for each in slopes)
-
-
-def _expectations(around: Neighborhood) -> tuple[Expectations, tuple]:
-    """Return what the E-step that is run expects, and the derivatives of the objective and of Q."""
-    graph, here = around.pure.graph, around.estimated
-    arrays = graph.arrays(around.params, around.constants)
-    # it may take fast forms, as the objective whose derivatives are taken does not
-    expected = e_step(graph, arrays)
-    expectations = Expectations(
-        objective=expected.log_partition,
-        counts=expected_counts(graph, arrays, expected.statistics),
-        tables=around.tables(here),
-        statistics=expected.statistics,
-        variances=around.pure.variances(around.params, around.constants),
-    )
-    slopes_of_q = around.slopes_of_q(here, expected.statistics)
-    return expectations, (jax.grad(around.objective)(here), slopes_of_q)

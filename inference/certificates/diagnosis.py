@@ -35,6 +35,7 @@ class Diagnosis(eqx.Module):
       optimizer). Dempster, Laird & Rubin (1977).
     - `eigenvalues`: of the objective's Hessian, ascending; where `is_dense` is false, those that
       Lanczos's method sees, of which the outermost are right.
+    - `undetermined`: on a ridge, {parameter: its coordinates along which the objective is flat}.
     - `is_dense`: whether all second derivatives were formed (up to 200 coordinates). Otherwise
       nothing was found that contradicts the verdict.
     - `coordinates`: the names of the coordinates.
@@ -56,6 +57,7 @@ class Diagnosis(eqx.Module):
     fisher_residual: float
     rate: float
     eigenvalues: Float[np.ndarray, "eigenvalue"]
+    undetermined: dict[str, tuple[str, ...]] = eqx.field(static=True)
     is_dense: bool
     coordinates: tuple[str, ...] = eqx.field(static=True)
     counts: dict[str, Float[np.ndarray, "value"]]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
+
 from emjax.certificates.coordinates import Coordinates, coordinates
+from emjax.certificates.curvature import not_finite
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.graph.factor_graph import FactorGraph
-from emjax.run import validation
+from emjax.run import findings, validation
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 
@@ -37,6 +40,25 @@ class Estimate:
         params, compiled = bound.checked(result), bound.compiled
         chart = coordinates(compiled.graph, compiled.maximizers, params)
         return cls(bound, params, chart)
+
+    def check_finite(self, hessian: np.ndarray, gradient: np.ndarray) -> None:
+        """Raise `ValueError` for derivatives that are not finite; it says of which parameter."""
+        is_bad = not_finite(hessian, gradient)
+        if not is_bad.any():
+            return
+        start, number = 0, int(np.argmax(is_bad))
+        for name, chart in self.chart.charts.items():
+            if start <= number < start + len(chart.names):
+                finding = findings.no_derivative(name, chart.names[number - start], self.how(name))
+                raise ValueError(str(finding))
+            start += len(chart.names)
+
+    def how(self, name: str) -> str:
+        """Return how a parameter is maximized, and why so."""
+        for maximizer in self.bound.compiled.maximizers:
+            if name in maximizer.names:
+                return maximizer.reason
+        return ""
 
     @cached_property
     def constants(self) -> Sequence:

@@ -61,7 +61,9 @@ class TangentSpace:
         """Return the gradient in the coordinates, of derivatives by the parameters."""
         gradient = np.zeros(self.chart.size, _precision(slopes))
         for name, own, part in self._parts():
-            gradient[own] = self._inner(name, slopes) @ _as_matrix(part.rows).T
+            # a slope that is infinite makes a derivative that is no number, which others look for
+            with np.errstate(invalid="ignore"):
+                gradient[own] = self._inner(name, slopes) @ _as_matrix(part.rows).T
         return gradient
 
     def second(self, changes: Mapping[str, Any], slopes: Mapping[str, Any]) -> np.ndarray:
@@ -71,8 +73,11 @@ class TangentSpace:
         """
         second = np.zeros((self.chart.size, self.chart.size), _precision(slopes))
         for name, own, part in self._parts():
-            second[:, own] = self._inner(name, changes) @ _as_matrix(part.rows).T
-            second[own, own] += part.bend(self._inner(name, slopes).reshape(slopes[name].shape))
+            slope = self._inner(name, slopes).reshape(slopes[name].shape)
+            # as above
+            with np.errstate(invalid="ignore"):
+                second[:, own] = self._inner(name, changes) @ _as_matrix(part.rows).T
+                second[own, own] += part.bend(slope)
         return second
 
     def variances(self, covariance: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,6 @@ import numpy as np
 from emjax.certificates.coordinates import Coordinates
 from emjax.certificates.curvature import (
     STATIONARY,
-    check_finite,
     described,
     scaled,
     smallest_resolved,
@@ -23,12 +23,18 @@ from emjax.certificates.eigenvalues import (
     spectral_radius_of_map,
 )
 from emjax.certificates.estimate import Estimate
+from emjax.certificates.evaluation import Derivatives, derivatives_at
+from emjax.certificates.lines import Line
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.run import findings
 from emjax.run.findings import Finding
 
 # how many products with a matrix of derivatives are taken where it is not formed
 NUM_PRODUCTS = 60
+# Newton steps to the maximum near by: each squares the distance
+MOST_STEPS = 3
+# a coordinate takes part in flat directions if they hold this part of its own
+LEAST_PART = 0.01
 
 
 class Verdict(NamedTuple):
@@ -38,54 +44,153 @@ class Verdict(NamedTuple):
     - `distance`: how far the maximum, or the next EM step, is; in standard errors.
     - `rate`: the part of the distance to the maximum that an EM step leaves.
     - `eigenvalues`: of the objective's Hessian, ascending.
+    - `undetermined`: {parameter: its coordinates along which the objective is flat}.
     """
 
     finding: Finding
     distance: float
     rate: float
     eigenvalues: np.ndarray
+    undetermined: dict[str, tuple[str, ...]]
+
+
+class Directions(NamedTuple):
+    """Some directions, of curvature `values` if coordinates are measured in `unit`.
+
+    - `vectors`: in these units, (coordinate, direction), orthonormal.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    unit: np.ndarray
+
+    def only(self, which: Any) -> Directions:
+        """Return those directions."""
+        return Directions(self.values[which], self.vectors[:, which], self.unit)
+
+    def steps(self) -> np.ndarray:
+        """Return a step of one unit along each, in the coordinates: (direction, coordinate)."""
+        return (self.unit[:, None] * self.vectors).T
+
+
+class Judged(NamedTuple):
+    """What is known of directions in which the objective may not fall.
+
+    - `doubtful`: these directions.
+    - `rising`: the number of one of them in which it rises; None: it does in none.
+    - `flat`: the numbers of those in which it does neither.
+    """
+
+    doubtful: Directions
+    rising: int | None
+    flat: list[int]
 
 
 class Curvature(NamedTuple):
-    """The largest eigenvalue of a Hessian, and what to make of it.
+    """The second derivatives at a place, in units of the complete data's standard errors.
 
-    - `largest`: the eigenvalue.
-    - `resolved`: below this, in absolute value, it is zero but for rounding.
-    - `where`: the direction it belongs to, in words.
-    - `downward`: what is known of a Hessian that has no eigenvalue above zero.
+    There, an eigenvalue is the part of the information that the latents leave.
+
+    - `directions`: the eigenvectors, their eigenvalues ascending.
+    - `slopes`: the derivative along each.
+    - `rounding`: an eigenvalue below it, in absolute value, is zero as far as is known.
     """
 
-    largest: float
-    resolved: float
-    where: str
-    downward: str
+    directions: Directions
+    slopes: np.ndarray
+    rounding: float
+
+    @classmethod
+    def of(cls, estimate: Estimate, at: Derivatives) -> Curvature:
+        """Return the curvature at a place."""
+        gradient, second = np.asarray(at.gradient, float), at.second
+        hessian = np.asarray(second.hessian, float)
+        estimate.check_finite(hessian, gradient)
+        unit = units(np.diag(second.hessian_of_q))
+        # by what a matrix of second derivatives is not symmetric, it is not right
+        asymmetry = np.abs(scaled(hessian - hessian.T, unit)).sum(1).max(initial=0.0)
+        rounding = max(smallest_resolved(at.gradient.dtype), float(asymmetry))
+        values, vectors = np.linalg.eigh(scaled((hessian + hessian.T) / 2, unit))
+        return cls(Directions(values, vectors, unit), vectors.T @ (unit * gradient), rounding)
+
+    @property
+    def is_downward(self) -> bool:
+        """Whether the objective falls in every direction."""
+        return bool((self.directions.values < -self.rounding).all())
+
+    @property
+    def distance(self) -> float:
+        """How far the maximum is, in standard errors; where there is none, the EM step."""
+        if self.is_downward:
+            return float(np.linalg.norm(self.slopes / np.sqrt(-self.directions.values)))
+        # uphill there is no maximum to be far from: the gradient itself, in the same units
+        return float(np.linalg.norm(self.slopes))
+
+    @property
+    def doubt(self) -> float:
+        """By how much an eigenvalue may be another at the maximum near by."""
+        return max(self.rounding, float(self.slopes @ self.slopes))
+
+    def newton_step(self) -> np.ndarray:
+        """Return the way to the maximum along the directions in which the objective falls.
+
+        It is in the coordinates, and at most one standard error long along each direction.
+        """
+        values = self.directions.values
+        falls = values < -self.doubt
+        length = np.where(falls, self.slopes / np.where(falls, -values, 1), 0)
+        return np.clip(length, -1, 1) @ self.directions.steps()
 
 
-def from_matrices(chart: Coordinates, gradient: Any, second: Any) -> Verdict:
-    """Return the verdict from all second derivatives.
+def from_matrices(estimate: Estimate, at: Derivatives) -> Verdict:
+    """Return the verdict from all second derivatives at an estimate."""
+    chart, here = estimate.chart, Curvature.of(estimate, at)
+    judged = Judged(here.directions.only([]), None, [])
+    if here.distance <= STATIONARY:
+        judged = _judged_near(estimate, here)
+    rate = spectral_radius(np.asarray(at.second.derivative_of_em, float))
+    hessian = np.asarray(at.second.hessian, float)
+    return Verdict(
+        _finding(chart, judged, here.distance, here.is_downward),
+        here.distance,
+        rate,
+        np.linalg.eigvalsh((hessian + hessian.T) / 2),
+        _undetermined(chart, judged),
+    )
 
-    `second`: the matrices `hessian`, `hessian_of_q` and `derivative_of_em`.
+
+def _judged_near(estimate: Estimate, here: Curvature) -> Judged:
+    """Return in which directions the objective does not fall, at the maximum near by.
+
+    What one place says of a direction that is nearly flat may not be so a little farther on.
     """
-    resolved = smallest_resolved(gradient.dtype)
-    gradient, hessian = np.asarray(gradient, float), np.asarray(second.hessian, float)
-    check_finite(hessian, gradient, chart.names)
-    hessian = (hessian + hessian.T) / 2
-    # in units of the complete data's standard errors, an eigenvalue is the part of the information
-    # that the latents leave
-    unit = units(np.diag(second.hessian_of_q))
-    values, vectors = np.linalg.eigh(scaled(hessian, unit))
-    # a program without free coordinates is at its maximum
-    largest, where = -1.0, ""
-    if len(values):
-        largest, where = values[-1], described(unit * vectors[:, -1], chart.names)
-    # uphill there is no maximum to be far from: the gradient itself, in the same units
-    distance = float(np.linalg.norm(unit * gradient))
-    if largest < -resolved:
-        distance = float(np.linalg.norm(vectors.T @ (unit * gradient) / np.sqrt(-values)))
-    curvature = Curvature(largest, resolved, where, "every second derivative negative")
-    rate = spectral_radius(np.asarray(second.derivative_of_em, float))
-    finding = _finding(curvature, distance, chart)
-    return Verdict(finding, distance, rate, np.linalg.eigvalsh(hessian))
+    chart, curvature = estimate.chart, here
+    center = np.asarray(chart.flatten(estimate.params), float)
+    for _ in range(MOST_STEPS):
+        size = np.abs(curvature.directions.values)
+        if not ((size > curvature.rounding) & (size <= curvature.doubt)).any():
+            break
+        center = center + curvature.newton_step()
+        moved = replace(estimate, params=chart.unflatten(jnp.asarray(center), estimate.params))
+        curvature = Curvature.of(moved, derivatives_at(moved))
+    doubtful = curvature.directions.only(curvature.directions.values > -curvature.doubt)
+    return _judged(Line(estimate, center), doubtful, curvature.rounding)
+
+
+def _judged(line: Line, doubtful: Directions, rounding: float) -> Judged:
+    """Return in which directions the objective rises, and in which it is flat.
+
+    One in which second derivatives say that it rises, while no step does, is flat.
+    """
+    flat, steps = [], doubtful.steps()
+    # the steepest first
+    for number in reversed(range(len(steps))):
+        curvature = doubtful.values[number]
+        if curvature > rounding and line.rises(steps[number]):
+            return Judged(doubtful, number, [])
+        if curvature >= -rounding:
+            flat.append(number)
+    return Judged(doubtful, None, flat)
 
 
 def from_products(estimate: Estimate, dtype: Any) -> Verdict:
@@ -99,14 +204,20 @@ def from_products(estimate: Estimate, dtype: Any) -> Verdict:
     rate = spectral_radius_of_map(
         lambda direction: em_along(direction.astype(dtype)), chart.size, NUM_PRODUCTS
     )
-    # along the slowest direction a step at rate r gains ½ d² (1 − r²) nats, d the distance in
-    # standard errors
     gain = max(float(estimate.function("gain", _gain)()), 0.0)
-    distance = float(np.sqrt(2 * gain / max(1 - rate**2, np.finfo(float).eps)))
-    resolved = smallest_resolved(dtype) * float(np.abs(values).max())
-    where = described(vector, chart.names)
-    curvature = Curvature(values[-1], resolved, where, "no direction of increase was found")
-    return Verdict(_finding(curvature, distance, chart), distance, rate, values)
+    rounding = smallest_resolved(dtype) * float(np.abs(values).max())
+    is_downward = bool(values[-1] < -rounding)
+    # a step from d standard errors away gains ½ d² nats of the complete data's, and along the
+    # slowest direction at rate r ½ d² (1 − r²); on a ridge nothing is slow but what leads nowhere
+    slowest = max(1 - rate**2, np.finfo(float).eps) if is_downward else 1.0
+    distance = float(np.sqrt(2 * gain / slowest))
+    largest = Directions(values[-1:], vector[:, None], np.ones(chart.size))
+    judged = Judged(largest, None, [])
+    if distance <= STATIONARY and not is_downward:
+        here = np.asarray(chart.flatten(estimate.params), float)
+        judged = _judged(Line(estimate, here, 2 * gain), largest, rounding)
+    finding = _finding(chart, judged, distance, is_downward, is_dense=False)
+    return Verdict(finding, distance, rate, values, _undetermined(chart, judged))
 
 
 def _hessian_along(around: Neighborhood, direction):
@@ -126,16 +237,37 @@ def _gain(around: Neighborhood):
     return around.objective(around.em_step(here)) - around.objective(here)
 
 
-def _finding(curvature: Curvature, distance: float, chart: Coordinates) -> Finding:
+# ── in words ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _finding(
+    chart: Coordinates, judged: Judged, distance: float, is_downward: bool, is_dense: bool = True
+) -> Finding:
     """Return the verdict, and what it rests on."""
-    is_downward = curvature.largest < -curvature.resolved
     if distance > STATIONARY:
         if is_downward:
             return findings.before_maximum(distance)
         return findings.still_moving(distance)
-    if curvature.largest > curvature.resolved:
-        return findings.saddle(curvature.where)
-    if not is_downward:
-        return findings.ridge(curvature.where)
+    steps = judged.doubtful.steps()
+    if judged.rising is not None:
+        return findings.saddle(described(steps[judged.rising], chart.names))
+    if judged.flat:
+        where = described(steps[judged.flat[0]], chart.names)
+        return findings.ridge(where, tuple(_undetermined(chart, judged)), len(judged.flat))
+    downward = "every second derivative negative"
+    if not is_dense:
+        downward = "no direction of increase was found"
     num_on_boundary = sum(int(where.sum()) for where in chart.on_boundary.values())
-    return findings.local_maximum(curvature.downward, num_on_boundary)
+    return findings.local_maximum(downward, num_on_boundary)
+
+
+def _undetermined(chart: Coordinates, judged: Judged) -> dict[str, tuple[str, ...]]:
+    """Return {parameter: its coordinates that flat directions move}."""
+    part = (judged.doubtful.only(judged.flat).vectors ** 2).sum(1)
+    undetermined, start = {}, 0
+    for name, each in chart.charts.items():
+        takes_part = part[start : start + len(each.names)] >= LEAST_PART
+        start += len(each.names)
+        if takes_part.any():
+            undetermined[name] = tuple(np.asarray(each.names, object)[takes_part])
+    return undetermined

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from emjax.certificates.curvature import inverse_information
+from emjax.certificates.curvature import described, scaled, smallest_resolved, units
 from emjax.certificates.derivatives import slopes_along
 from emjax.certificates.estimate import Estimate
+from emjax.certificates.lines import Line
 from emjax.certificates.tangent_space import TangentSpace
 from emjax.refits.scores import independent, scores_of
 from emjax.refits.standard_errors import StandardErrors, record_of
@@ -18,6 +19,8 @@ from emjax.refits.standard_errors import StandardErrors, record_of
 # Coordinates up to which the information is formed: 3,000 are 69 MB, and 3,000 gradients of the
 # objective.
 LARGEST_INFORMATION = 3000
+# farther than this from the maximum, in standard errors, second derivatives say nothing of it
+FARTHEST = 1.0
 
 
 def from_information(estimate: Estimate) -> StandardErrors:
@@ -66,8 +69,50 @@ def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, Tangent
     slopes = jax.device_get(along(space.directions(estimate.params)))
     hessian = space.second(slopes.change, slopes.first)
     gradient = space.gradient(slopes.first)
-    inverse, distance = inverse_information((hessian + hessian.T) / 2, gradient, estimate.chart)
+    inverse, distance = inverse_information(estimate, (hessian + hessian.T) / 2, gradient)
     return inverse, distance, space
+
+
+def inverse_information(
+    estimate: Estimate, hessian: np.ndarray, gradient: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return (−∇²)⁻¹ and the distance to the maximum in standard errors.
+
+    Errors: `ValueError` where a derivative is not finite, where −∇² is not positive definite, or
+    where the maximum is far.
+    """
+    information, gradient = -np.asarray(hessian, float), np.asarray(gradient, float)
+    estimate.check_finite(information, gradient)
+    # in units of its own diagonal, so that definiteness depends on no unit of measurement
+    unit = units(np.diag(information))
+    values, vectors = np.linalg.eigh(scaled(information, unit))
+    if len(values) and values[0] < smallest_resolved(np.asarray(hessian).dtype):
+        _raise_indefinite(estimate, unit * vectors[:, 0], float(values[0]))
+    half = (unit[:, None] * vectors) / np.sqrt(values)
+    distance = float(np.linalg.norm(half.T @ gradient))
+    if distance > FARTHEST:
+        raise ValueError(
+            f"These parameters are {distance:.2g} standard errors from the maximum. "
+            "Run EM to convergence: em.run(key, ..., init_params=params), "
+            "with a smaller tol or a larger max_steps."
+        )
+    return half @ half.T, distance
+
+
+def _raise_indefinite(estimate: Estimate, direction: np.ndarray, value: float) -> None:
+    """Raise `ValueError` for a direction in which the objective does not fall."""
+    where = described(direction, estimate.chart.names)
+    here = np.asarray(estimate.chart.flatten(estimate.params), float)
+    # what second derivatives say of a ridge is rounding: a step has to gain
+    if value < 0 and Line(estimate, here).rises(direction):
+        raise ValueError(
+            f"These parameters are no maximum: the objective curves upward along {where}. "
+            "Run EM to convergence from another start; em.diagnose(result, ...) says more."
+        )
+    raise ValueError(
+        f"The data do not determine these parameters: the objective is flat along {where}. "
+        "Use fewer values of the latent, hold a parameter, or state a prior."
+    )
 
 
 def _check_smooth(estimate: Estimate) -> None:

@@ -385,10 +385,20 @@ def saddle(direction: str) -> Finding:
     return _verdict("saddle", sentence, "Start from elsewhere", direction)
 
 
-def ridge(direction: str) -> Finding:
-    """Return that the objective is flat along a direction."""
-    sentence = f"the objective is flat along {direction}: the data do not determine it"
-    return _verdict("ridge", sentence, where=direction)
+def ridge(direction: str, parameters: Sequence[str], num_directions: int) -> Finding:
+    """Return that the objective is flat along some directions, of which one is named.
+
+    `parameters`: those that they leave open.
+    """
+    names = ", ".join(f"'{name}'" for name in parameters)
+    along = (
+        direction if num_directions == 1 else f"{num_directions} directions, such as {direction}"
+    )
+    sentence = f"the objective is flat along {along}: the data do not determine {names}."
+    held = "".join(repr(name) for name in parameters[:1])
+    which = "it" if len(parameters) == 1 else "one of them"
+    remedy = f"Hold {which}, EM(model, fixed={{{held}}}), or state a prior"
+    return _verdict("ridge", sentence, remedy, direction)
 
 
 def local_maximum(downward: str, num_on_boundary: int) -> Finding:
@@ -398,6 +408,22 @@ def local_maximum(downward: str, num_on_boundary: int) -> Finding:
         entries = "entry" if num_on_boundary == 1 else "entries"
         sentence += f", in what is free: {num_on_boundary} {entries} on the boundary"
     return _verdict("local maximum", sentence)
+
+
+def no_derivative(parameter: str, coordinate: str, how: str) -> Finding:
+    """Return that the objective has no finite derivatives by a parameter.
+
+    `coordinate`: along which one; `how`: how the parameter is maximized, in words.
+    """
+    return Finding(
+        "no derivative",
+        parameter,
+        coordinate,
+        f"The derivatives of the objective are not finite along {coordinate}{how and f' ({how})'}.",
+        "At this value a step of the program has none, such as a clamp at its bound, a root or "
+        "logarithm of 0, or a `where` whose other branch is NaN. Write it so that it has one, "
+        f"start elsewhere, or hold the parameter: EM(model, fixed={{'{parameter}'}}).",
+    )
 
 
 # ── refits ────────────────────────────────────────────────────────────────────────────────────────

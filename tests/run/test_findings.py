@@ -244,9 +244,26 @@ SAID = [
     ),
     (
         "ridge",
-        ("+1 a, -1 b",),
+        ("+1 a, -1 b", ("a", "b"), 1),
         ("ridge", "", "+1 a, -1 b"),
-        "the objective is flat along +1 a, -1 b: the data do not determine it",
+        "the objective is flat along +1 a, -1 b: the data do not determine 'a', 'b'. Hold one of "
+        "them, EM(model, fixed={'a'}), or state a prior",
+    ),
+    (
+        "ridge",
+        ("+1 a[0]", ("a",), 2),
+        ("ridge", "", "+1 a[0]"),
+        "the objective is flat along 2 directions, such as +1 a[0]: the data do not determine 'a'. "
+        "Hold it, EM(model, fixed={'a'}), or state a prior",
+    ),
+    (
+        "no_derivative",
+        ("rho", "logit rho", "it enters the probs of 'y' through 'clamp'"),
+        ("no derivative", "rho", "logit rho"),
+        "The derivatives of the objective are not finite along logit rho (it enters the probs of "
+        "'y' through 'clamp'). At this value a step of the program has none, such as a clamp at "
+        "its bound, a root or logarithm of 0, or a `where` whose other branch is NaN. Write it so "
+        "that it has one, start elsewhere, or hold the parameter: EM(model, fixed={'rho'}).",
     ),
     (
         "local_maximum",
