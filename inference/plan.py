@@ -69,9 +69,13 @@ class Plan:
         lines.append("M-step, in this order:")
         width = max((len(p.name) for p in self.parameters), default=0)
         method = max((len(p.method) for p in self.parameters), default=0)
+        # where several have one reason, it is said of the first
+        first: dict[tuple[str, str], str] = {}
         for p in self.parameters:
             kind = "MAP" if p.is_prior else "   "
-            lines.append(f"  {p.name:<{width}}  {kind}  {p.method:<{method}}  {p.reason}")
+            said_of = first.setdefault((p.method, p.reason), p.name)
+            reason = p.reason if said_of == p.name else f"as '{said_of}'"
+            lines.append(f"  {p.name:<{width}}  {kind}  {p.method:<{method}}  {reason}")
         if not self.parameters:
             lines.append("  no parameter: nothing to maximize")
         return "\n".join(lines)
@@ -90,10 +94,8 @@ def plan(graph: FactorGraph, maximizers: Sequence[Maximizer], temperature: float
     # a prior that a constant masks is none
     priors = {*graph.unused, *(term.site.name for term in graph.terms if term.site.is_prior)}
     for maximizer in maximizers:
-        for name in maximizer.names:
+        for name, reason in zip(maximizer.names, maximizer.reasons, strict=True):
             parameter = graph.parameters[name]
-            is_prior = parameter.is_prior and name in priors
-            parameters.append(
-                ParameterPlan(name, parameter.shape, is_prior, maximizer.method, maximizer.reason)
-            )
+            shape, is_prior = parameter.shape, parameter.is_prior and name in priors
+            parameters.append(ParameterPlan(name, shape, is_prior, maximizer.method, reason))
     return Plan(tuple(latents), tuple(parameters), temperature)

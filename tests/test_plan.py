@@ -299,3 +299,22 @@ def test_plan_of_a_program_without_latent_and_without_parameter():
         "M-step, in this order:",
         "  no parameter: nothing to maximize",
     ]
+
+
+def test_each_reason_is_said_once():
+    """Parameters that are maximized together have each its own reason, and alike ones one."""
+
+    def program(x, y):
+        slope = numpyro.param("slope", 0.0)
+        offset = numpyro.param("offset", 0.0)
+        shape = numpyro.param("shape", 1.0, constraint=constraints.positive)
+        numpyro.sample("x", dist.Gamma(shape, 1.0), obs=x)
+        numpyro.sample("y", dist.Poisson(jnp.exp(offset + slope * x)), obs=y)
+
+    plan = EM(program).plan(1.5, 2)
+    assert str(plan).splitlines()[3:] == [
+        "  offset       Newton  it enters the rate of 'y' through 'mul'",
+        "  shape        Newton  the concentration of Gamma at 'x' has no closed form",
+        "  slope        Newton  as 'offset'",
+    ]
+    assert plan.parameters[2].reason == plan.parameters[0].reason

@@ -57,7 +57,7 @@ class Estimate:
         """Return how a parameter is maximized, and why so."""
         for maximizer in self.bound.compiled.maximizers:
             if name in maximizer.names:
-                return maximizer.reason
+                return maximizer.reasons[maximizer.names.index(name)]
         return ""
 
     @cached_property

@@ -121,6 +121,14 @@ class FactorGraph:
         shapes = {name: self.parameters[name].shape for name in self.names}
         return wires(inlined(self.full_jaxpr), self.offsets(), self.names, shapes)
 
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The names of the parameters that no array depends on: their values do not matter."""
+        read: set[str] = set()
+        for wire in self.wires:
+            read.update(wire.parameters)
+        return frozenset(self.parameters) - read
+
     def offsets(self) -> dict[str, int]:
         """Return the number of each parameter's first entry."""
         sizes = [math.prod(self.parameters[name].shape) for name in self.names]

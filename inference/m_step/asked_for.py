@@ -34,7 +34,7 @@ def _held(name: str, reason: str) -> Maximizer:
     def update(params, state, constants, statistics):
         return {name: params[name]}, state
 
-    return Maximizer((name,), "held", reason, update, turn=Turn.FIXED, is_fixed=True)
+    return Maximizer((name,), "held", (reason,), update, turn=Turn.FIXED, is_fixed=True)
 
 
 def asked_for(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
@@ -86,7 +86,7 @@ def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) ->
     return Maximizer(
         (name,),
         "optax",
-        "asked for: one step of the given optimizer, shortened if it would decrease Q",
+        ("asked for: one step of the given optimizer, shortened if it would decrease Q",),
         update,
         init,
         turn=Turn.ASKED_FOR,
@@ -111,7 +111,7 @@ def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: 
     return Maximizer(
         (name,),
         "user",
-        "asked for: the given function; a proposal that would decrease Q is not taken",
+        ("asked for: the given function; a proposal that would decrease Q is not taken",),
         update,
         turn=Turn.ASKED_FOR,
         gap=partial(gap_of, graph, (name,), terms),

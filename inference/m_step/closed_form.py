@@ -76,7 +76,7 @@ def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
     return Maximizer(
         (name,),
         "closed form",
-        _reason(view, uses, prior_term, limits),
+        (_reason(view, uses, prior_term, limits),),
         update,
         turn=Turn.LOCATION if conjugacy.is_location else Turn.CLOSED_FORM,
         uses=uses,

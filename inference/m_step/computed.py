@@ -89,11 +89,9 @@ def _together(
             end, _ = search(objective, end, is_stuck)
         return rebuild(end), state
 
-    reason = "; ".join(f"'{name}': {why}" for name, why in reasons.items())
-    if len(reasons) == 1:
-        (reason,) = reasons.values()
     gap = None if is_exact else partial(gap_of, graph, names, terms)
-    return [Maximizer(names, method, reason, update, turn=Turn.COMPUTED, is_iterated=True, gap=gap)]
+    why = tuple(reasons.values())
+    return [Maximizer(names, method, why, update, turn=Turn.COMPUTED, is_iterated=True, gap=gap)]
 
 
 def _terms_of_any(view: WiringView, names: Collection[str]) -> list[int]:

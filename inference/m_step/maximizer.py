@@ -35,7 +35,7 @@ class Maximizer:
 
     - `names`: the parameters.
     - `method`: what `em.plan` calls it (`ParameterPlan` lists the names).
-    - `reason`: why these parameters are maximized so, in words.
+    - `reasons`: why each of them is maximized so, in words.
     - `update(params, state, constants, statistics)`: pure; returns new values of `names`, and the
       new state.
     - `init(params)`: the state that it starts with; most have none.
@@ -52,7 +52,7 @@ class Maximizer:
 
     names: tuple[str, ...]
     method: str
-    reason: str
+    reasons: tuple[str, ...]
     update: Callable
     init: Callable = _no_state
     turn: Turn = Turn.CLOSED_FORM
@@ -61,6 +61,16 @@ class Maximizer:
     is_partial: bool = False
     gap: Callable | None = None
     uses: Sequence[Use] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why all of them are maximized so, each reason once."""
+        if len(self.names) == 1:
+            return self.reasons[0]
+        names_of: dict[str, list[str]] = {}
+        for name, reason in zip(self.names, self.reasons, strict=True):
+            names_of.setdefault(reason, []).append(f"'{name}'")
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in names_of.items())
 
 
 @dataclass(frozen=True, eq=False)

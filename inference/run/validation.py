@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpyro.distributions import constraints
+from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.constraints import Constraint
 
 from emjax.e_step.instance import instance_of
@@ -69,7 +69,8 @@ def check_data(graph: FactorGraph, counts: Sequence) -> None:
 def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[str, Array]:
     """Return the given parameters as arrays, by name.
 
-    `complete`: every parameter must be given. Errors: `ValueError` for a name, shape or value that
+    `complete`: every parameter that matters must be given; one that nothing depends on is given a
+    value that its constraint allows. Errors: `ValueError` for a name, shape or value that
     is wrong.
     """
     known = ", ".join(map(repr, graph.names)) or "none"
@@ -79,6 +80,10 @@ def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[st
             f"{type(given).__name__}."
         )
     unknown, missing = sorted(set(given) - set(graph.names)), sorted(set(graph.names) - set(given))
+    if complete:
+        unused = [name for name in missing if name in graph.unread]
+        given = {**given, **{name: feasible_value(graph.parameters[name]) for name in unused}}
+        missing = sorted(set(missing) - set(unused))
     if unknown:
         raise ValueError(
             f"There is no parameter {', '.join(map(repr, unknown))} in the program; it has {known}."
@@ -106,6 +111,16 @@ def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[st
             )
             raise ValueError(str(finding))
     return checked
+
+
+def feasible_value(parameter: Parameter) -> np.ndarray:
+    """Return some value of a parameter that its constraint allows, where NumPyro knows of one."""
+    try:
+        bijection = biject_to(parameter.constraint)
+        zeros = jnp.zeros(bijection.inverse_shape(parameter.shape), parameter.dtype)
+        return np.asarray(bijection(zeros), parameter.dtype)
+    except NotImplementedError:
+        return np.zeros(parameter.shape, parameter.dtype)
 
 
 def _vanished(graph: FactorGraph, name: str, values: np.ndarray) -> np.ndarray:
