@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from emjax.certificates.diagnose import diagnose
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan, plan
-from emjax.run.annotations import Acceleration, Params, Real, Whole
+from emjax.run.annotations import Acceleration, InitParams, Params, Program, Real, Whole
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
 from emjax.run.loop import EMState
@@ -80,7 +80,7 @@ class EM:
 
     def __init__(
         self,
-        model: Callable,
+        model: Program,
         *,
         e_step: str | Real = "soft",
         m_step: Mapping[str, Any] | None = None,
@@ -98,6 +98,11 @@ class EM:
         map: str = "constrained",
         progress_bar: bool = False,
     ):
+        if not callable(model):
+            raise ValueError(
+                f"EM takes the program itself, a function, not {_in_words(model)}: EM(program), "
+                "not EM(program(x)). Data follow when something is asked: em.run(key, x)."
+            )
         self.model = model
         self.settings: Settings = Settings(
             e_step=e_step,
@@ -140,7 +145,7 @@ class EM:
         return self.on(*args, **kwargs).update(state)
 
     def run(
-        self, rng_key: Any, *args: Any, init_params: Mapping[str, Any] | None = None, **kwargs: Any
+        self, rng_key: Any, *args: Any, init_params: InitParams = None, **kwargs: Any
     ) -> EMResult:
         """Run EM to convergence and return an `EMResult`.
 
@@ -189,3 +194,9 @@ class EM:
         Errors: `ValueError` for an E-step that is not soft.
         """
         return diagnose(self.on(*args, **kwargs), result)
+
+
+def _in_words(model: Any) -> str:
+    if model is None:
+        return "None, which is what a program returns"
+    return f"a {type(model).__name__}" if not isinstance(model, str) else repr(model)

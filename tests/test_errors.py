@@ -482,7 +482,9 @@ def test_program_without_observation_keeps_its_start():
         weights = numpyro.param("weights", jnp.array([0.3, 0.7]), constraint=constraints.simplex)
         numpyro.sample("z", dist.Categorical(weights))
 
-    result = run(program)
+    with pytest.warns(UserWarning, match=r"No site of the program is observed.*Is obs= missing\?"):
+        result = run(program)
+    assert [finding.kind for finding in result.findings] == ["nothing observed"]
     np.testing.assert_allclose(result.params["weights"], [0.3, 0.7], rtol=1e-14)
     assert float(result.log_likelihood) == pytest.approx(0.0, abs=1e-14)
 

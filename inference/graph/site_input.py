@@ -220,6 +220,9 @@ def _categories(
     for exists in (mask, possible):
         if exists is not None:
             value = lift(lambda x, e: jnp.where(e, x, 0), [value, exists], elements)
+    # whole numbers as data frames hold them that lack some; others are found outside the support
+    if jnp.issubdtype(value.array.dtype, jnp.inexact):
+        value = lift(lambda x: x.astype(jnp.result_type(int)), [value], elements)
     if possible is None:
         return Data(value, constant(np.ones((1,) * rank)), constant(np.zeros((1,) * rank)))
     return Data(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.program.array_like import no_numbers, with_arrays
 from emjax.program.identity import Unidentified, identity
 
 
@@ -34,6 +36,41 @@ def split_arguments(
         return jax.tree.unflatten(tree, rebuilt)
 
     return arrays, rebuild
+
+
+def checked_arguments(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> tuple:
+    """Return arguments with arrays in place of data frames, series and tensors of numbers.
+
+    Errors: `TypeError` for arguments that the program does not take, `ValueError` for an array of
+    strings or of anything else that is no number.
+    """
+    bound = _bound(model, args, kwargs)
+    args, kwargs = with_arrays((args, dict(kwargs)))
+    named = bound.arguments if bound else {"args": args, **kwargs}
+    for path, leaf in jax.tree.leaves_with_path(named):
+        # what else is no array may be read as it is
+        if isinstance(leaf, np.ndarray):
+            first, *others = path
+            name = f"{first.key}{jax.tree_util.keystr(tuple(others))}"
+            if reason := no_numbers(f"Argument '{name}'", leaf, name):
+                raise ValueError(reason)
+    return args, kwargs
+
+
+def _bound(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+    """Return arguments by name; None where a program does not say which it takes."""
+    try:
+        signature = inspect.signature(model)
+    except (TypeError, ValueError):
+        return None
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"The program takes {name}{signature}: {error}. Of em.run, what follows the random key "
+            "is the program's; of em.posterior and the like, what follows the parameters."
+        ) from error
 
 
 def _on_device(leaf: Any) -> jax.Array:

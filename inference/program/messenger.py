@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.extend.core import get_opaque_trace_state
 from numpyro.primitives import Messenger
 
 from emjax.families.distributions import PartiallyObserved
+from emjax.program.array_like import as_numbers, is_array, no_numbers
 from emjax.program.event_masks import check_event_mask
+from emjax.program.explanations import TRANSFORMED
 from emjax.program.latents import layers_of
 from emjax.program.statements import has_run, is_scan
 
@@ -22,12 +23,20 @@ class SiteMessenger(Messenger, abc.ABC):
 
     - `length`: the number of steps of the `scan` that the program is a step of; None outside.
     - `named`: the names of the sites so far.
+    - `drawn`: {id of a value: (the parameter or latent that it is, in words, the value)}.
     """
 
     def __init__(self, fn: Callable, length: int | None = None):
         self.length = length
         self.named: set[str] = set()
+        self.drawn: dict[int, tuple[str, Any]] = {}
+        self._around: Any = None
         super().__init__(fn)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program."""
+        self._around = get_opaque_trace_state("flax")
+        return super().__call__(*args, **kwargs)
 
     @abc.abstractmethod
     def param(self, msg: dict[str, Any]) -> None:
@@ -60,16 +69,23 @@ class SiteMessenger(Messenger, abc.ABC):
         if kind not in ("sample", "param") or has_run(msg):
             return
         self.check_new([name])
+        if self._around != get_opaque_trace_state("flax"):
+            what = "Parameter" if kind == "param" else "Site"
+            raise ValueError(f"{what} '{name}' {TRANSFORMED}")
         if kind == "param":
             self.param(msg)
         elif msg["value"] is None:
             self._unobserved(msg)
         else:
-            is_array = isinstance(msg["value"], np.ndarray | jax.Array)
-            # NumPyro takes numbers and lists; what follows asks for a shape and a dtype
-            msg["value"] = msg["value"] if is_array else jnp.asarray(msg["value"])
+            msg["value"] = _observed(msg)
             check_event_mask(msg)
         self.named.add(name)
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        """Keep what a parameter or a latent is, to say so where the program looks at it."""
+        kind = "parameter" if msg["type"] == "param" else "latent"
+        if msg["type"] in ("sample", "param") and not msg.get("is_observed"):
+            self.drawn[id(msg["value"])] = f"{kind} '{msg['name']}'", msg["value"]
 
     def check_new(self, names: Iterable[str]) -> None:
         """Raise `ValueError` for names that other sites have."""
@@ -109,9 +125,48 @@ class SiteMessenger(Messenger, abc.ABC):
                 "the inner one as a Python loop."
             )
         _, _, xs, length, _ = msg["args"]
-        length = jax.tree.leaves(xs)[0].shape[0] if length is None else int(length)
+        lengths = _num_steps(xs) if length is None else {int(length), *_num_steps(xs)}
+        if len(lengths) != 1:
+            found = " and ".join(map(str, sorted(lengths))) or "an unknown number of"
+            raise ValueError(
+                f"The program has a `scan` over {found} steps. Time is the first axis of all that "
+                "it reads: pass arrays of as many steps, or length=... where it reads none."
+            )
+        (length,) = lengths
         if length == 0:
             raise ValueError(
                 "The program has a `scan` of no steps. Pass data of at least one step."
             )
         return length
+
+
+def _num_steps(xs: Any) -> set[int]:
+    """Return of how many steps the arrays are that a scan reads."""
+    for leaf in jax.tree.leaves(xs):
+        if not is_array(leaf) or not leaf.ndim:
+            reason = no_numbers("What the scan reads", leaf, "xs")
+            raise ValueError(
+                reason
+                or f"The scan reads {leaf!r}, which has no steps. Pass an array whose first "
+                "axis is time: np.asarray(xs)."
+            )
+    return {leaf.shape[0] for leaf in jax.tree.leaves(xs)}
+
+
+def _observed(msg: Mapping[str, Any]) -> Any:
+    """Return an observed value as an array, since what follows asks for a shape and a dtype.
+
+    Errors: `ValueError` for what is none of numbers, or has events of another shape than its
+    distribution.
+    """
+    name, fn = msg["name"], msg["fn"]
+    value = as_numbers(f"Site '{name}': obs", msg["value"], "y")
+    event = tuple(fn.event_shape)
+    pairs = zip(reversed(value.shape), reversed(event), strict=False)
+    if any(size != expected and 1 not in (size, expected) for size, expected in pairs):
+        raise ValueError(
+            f"Site '{name}': the value has shape {value.shape}, and its distribution is of events "
+            f"of shape {event}, which are its last axes. Reshape the data, or correct the "
+            "distribution."
+        )
+    return value

@@ -152,6 +152,25 @@ def _given(data: Any, length: int, time: Any) -> Callable:
     return value
 
 
+def carry_and_result(returned: Any) -> tuple[Any, Any]:
+    """Return what a step returns: the carry, and what is stacked.
+
+    Errors: `ValueError` for anything but a pair.
+    """
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        raise ValueError(
+            "The step of a scan must return two values, the carry and what is stacked, and "
+            f"returns {_in_words(returned)}. Write return z, None."
+        )
+    return returned[0], returned[1]
+
+
+def _in_words(returned: Any) -> str:
+    if isinstance(returned, tuple | list):
+        return f"{len(returned)} values"
+    return "None" if returned is None else "one"
+
+
 def check_carry(before: Any, after: Any) -> None:
     """Raise `ValueError` for a step that returns another kind of carry than it takes."""
     taken, returned = jax.tree.structure(before), jax.tree.structure(after)
@@ -167,3 +186,28 @@ def check_carry(before: Any, after: Any) -> None:
                 f"shape {jnp.shape(leaf_after)}. Give the initial carry "
                 f"its full shape: jnp.zeros({jnp.shape(leaf_after)}, ...)."
             )
+
+
+def check_initial_carry(init: Any, after: Any) -> None:
+    """Raise `ValueError` for an initial carry of another type than a step returns: as JAX does."""
+    for (path, leaf), leaf_after in zip(
+        jax.tree.leaves_with_path(init), jax.tree.leaves(after), strict=True
+    ):
+        # a carry of one array has no path
+        which = f"carry{jax.tree_util.keystr(path)}"
+        dtype, dtype_after = jnp.result_type(leaf), jnp.result_type(leaf_after)
+        # JAX makes Python's numbers, and what is made of them alone, real where a step does
+        is_weak = jax.typeof(leaf).weak_type
+        is_promoted = is_weak and jnp.promote_types(dtype, dtype_after) == dtype_after
+        if dtype != dtype_after and not is_promoted:
+            raise ValueError(
+                f"The step of a scan takes a {which} of dtype {dtype} and returns one of "
+                f"{dtype_after}. Give the initial carry the dtype that it has after a step: "
+                f"{_initial(jnp.shape(leaf_after), dtype_after)}."
+            )
+
+
+def _initial(shape: tuple[int, ...], dtype: Any) -> str:
+    # latents are of the integers that JAX takes by default, in double precision and in single
+    kind = {jnp.result_type(int): "int", jnp.result_type(float): "float"}.get(dtype, f"'{dtype}'")
+    return f"jnp.zeros({shape}, dtype={kind})"

@@ -9,12 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpyro
 from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
 from numpyro.handlers import block, seed, substitute
 
 from emjax.numerics.guards import as_float
+from emjax.program.array_like import as_numbers
 from emjax.program.messenger import SiteMessenger
 from emjax.program.records import Parameter
-from emjax.program.scanned_sites import check_carry, conditioned
+from emjax.program.scanned_sites import (
+    carry_and_result,
+    check_carry,
+    check_initial_carry,
+    conditioned,
+)
 
 
 class Starter(SiteMessenger):
@@ -58,6 +65,7 @@ class Starter(SiteMessenger):
         # the program has given its start by now; those of a scan come again, stacked
         if msg["type"] == "param" and msg["name"] not in {*self.starts, *self.fixed}:
             self._started(msg)
+        super().postprocess_message(msg)
 
     def _started(self, msg: dict[str, Any]) -> None:
         name, constraint = msg["name"], msg["kwargs"].get("constraint", constraints.real)
@@ -66,7 +74,13 @@ class Starter(SiteMessenger):
                 f"Parameter '{name}' has no initial value. Write numpyro.param('{name}', value, "
                 "constraint=...)."
             )
-        msg["value"] = self.starts[name] = value = as_float(msg["value"])
+        if not isinstance(constraint, Constraint):
+            raise ValueError(
+                f"Parameter '{name}': its constraint is {constraint!r}. Pass one of NumPyro's: "
+                f"numpyro.param('{name}', value, constraint=constraints.positive)."
+            )
+        start = as_numbers(f"Parameter '{name}': its initial value", msg["value"], "value")
+        msg["value"] = self.starts[name] = value = as_float(start)
         self.parameters[name] = Parameter(
             name, value.shape, value.dtype, constraint, is_prior=False
         )
@@ -80,8 +94,9 @@ class Starter(SiteMessenger):
         # a run for the step's parameters alone: other handlers see NumPyro's run of all steps
         with block():
             seeded: Any = seed(inner, numpyro.prng_key())
-            after, _ = seeded(init, first)
+            after, _ = carry_and_result(seeded(init, first))
         check_carry(init, after)
+        check_initial_carry(init, after)
         self.parameters |= inner.parameters
         self.starts |= inner.starts
         self.named |= inner.named

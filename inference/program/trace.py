@@ -22,6 +22,8 @@ from numpyro.handlers import seed
 from emjax.numerics.jaxprs import inlined, output_dependencies, pruned, rearranged
 from emjax.program.arguments import split_arguments
 from emjax.program.event_masks import event_masks_explained
+from emjax.program.explanations import failures_explained
+from emjax.program.failures import DependsOnData
 from emjax.program.latents import Latent
 from emjax.program.records import Parameter, Site, family_for
 from emjax.program.starter import Starter
@@ -94,7 +96,7 @@ def _traced(
         params = dict(zip(names, param_values, strict=True))
         tracer = Tracer(model, params, has_densities=has_densities)
         # NumPyro's checks of values need values
-        with numpyro.validation_enabled(False), event_masks_explained():
+        with numpyro.validation_enabled(False), failures_explained(), event_masks_explained():
             seed(tracer, jax.random.key(0))(*args, **kwargs)
             outputs: list = []
             sites = tuple(tracer.sites(outputs))
@@ -152,7 +154,7 @@ def initial_values(
     def flat(rng_key, data_values):
         args, kwargs = rebuild(data_values)
         starter = Starter(model, init)
-        with numpyro.validation_enabled(False), event_masks_explained():
+        with numpyro.validation_enabled(False), failures_explained(), event_masks_explained():
             seed(starter, rng_key)(*args, **kwargs)
         state["parameters"] = parameters = starter.parameters
         constraints = [parameter.constraint for parameter in parameters.values()]
@@ -171,10 +173,6 @@ def initial_values(
     key = closed.jaxpr.invars[0]
     is_random = any(key is var for eqn in closed.jaxpr.eqns for var in eqn.invars)
     return InitialValues(StartProgram(closed, tree), parameters, is_random)
-
-
-class DependsOnData(Exception):
-    """What must be known before the loop depends on data: they have to be traced as constants."""
 
 
 def _is_traced(leaf: Any) -> bool:

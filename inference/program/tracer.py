@@ -14,7 +14,13 @@ from numpyro.ops.pytree import PytreeTrace
 from emjax.program.latents import Latent, latent_of, latent_p
 from emjax.program.messenger import SiteMessenger
 from emjax.program.records import Record, Site
-from emjax.program.scanned_sites import ScannedSite, check_carry, conditioned, scan_messages
+from emjax.program.scanned_sites import (
+    ScannedSite,
+    carry_and_result,
+    check_carry,
+    conditioned,
+    scan_messages,
+)
 from emjax.program.scans import Scan
 from emjax.program.statements import has_run
 from emjax.program.steps import Step
@@ -65,6 +71,7 @@ class Tracer(SiteMessenger):
         msg["value"] = value if self.length is None else value[self.time]
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
+        super().postprocess_message(msg)
         if msg["type"] != "sample":
             return
         if has_run(msg):
@@ -135,7 +142,7 @@ class Tracer(SiteMessenger):
             seeded: Any = seed(inner, jax.random.key(0))
             # the step's statements are not the program's: they come back written out
             with block():
-                after, ys = seeded(before, x)
+                after, ys = carry_and_result(seeded(before, x))
             sites = list(inner.sites(arrays))
             check_carry(before, after)
             # what is no array leaves the trace this way

@@ -179,7 +179,7 @@ def simulated(bound: Bound) -> Callable:
 
     `data`: the arrays among the program's arguments (`bound.data`).
     """
-    _, rebuild = split_arguments(bound.args, bound.kwargs, bound.looks_at_values)
+    _, rebuild = split_arguments(*bound.arguments, bound.looks_at_values)
     model, parameters = bound.compiler.model, bound.compiled.graph.parameters
 
     def draw(key, params, data) -> dict:

@@ -16,7 +16,7 @@ from emjax.em import EM
 from emjax.program.handlers.units import Units
 from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_reweighted
 from emjax.run import validation
-from emjax.run.annotations import Whole
+from emjax.run.annotations import InitParams, Whole
 from emjax.run.bound import checked_key
 from emjax.run.compilation import CompiledFunction
 from emjax.run.loop import Status, has_failed
@@ -90,7 +90,7 @@ def cross_validate(
     num_folds: Whole = 5,
     plate: str | None = None,
     rows: Mapping[str, Any] | None = None,
-    init_params: Mapping[str, Any] | None = None,
+    init_params: InitParams = None,
     **kwargs: Any,
 ) -> CrossValidation:
     """Return the held-out log-likelihood of the samples.

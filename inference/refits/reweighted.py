@@ -48,8 +48,7 @@ def plates_of(bound: Bound) -> Plates:
         PLATES[bound.compiled] = plates(
             compiler.model,
             compiler.settings.strategy,
-            bound.args,
-            bound.kwargs,
+            *bound.arguments,
             bound.looks_at_values,
         )
     return PLATES[bound.compiled]
@@ -70,8 +69,7 @@ def num_samples_of(bound: Bound, plate: Plate) -> float:
         bound.compiled.graph.parameters,
         bound.data,
         plate,
-        bound.args,
-        bound.kwargs,
+        *bound.arguments,
         bound.looks_at_values,
     )
 

@@ -246,10 +246,11 @@ def _contributions(weighted: Reweighted, drawn: Mapping) -> Contributions:
 def _observed(bound: Bound, params) -> dict:
     """Return {site: (its observed value, whether it is in a `scan`)}."""
     program = handlers.substitute(bound.compiler.model, data=dict(params))
+    args, kwargs = bound.arguments
     # the data were checked when they were bound
     with numpyro.validation_enabled(False):
         seeded = handlers.seed(program, jax.random.key(0))
-        sites = handlers.trace(seeded).get_trace(*bound.args, **bound.kwargs)
+        sites = handlers.trace(seeded).get_trace(*args, **kwargs)
     observed = {}
     for name, site in sites.items():
         if site["type"] == "sample" and site["is_observed"]:

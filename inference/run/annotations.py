@@ -6,17 +6,19 @@ own errors, which name the fix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emjax.run.acceleration import Accelerator
     from emjax.run.result import EMResult
 
+    Program = Callable[..., Any]
     Params = Mapping[str, Any] | EMResult
     Draws = Mapping[str, Any]
+    InitParams = Mapping[str, Any] | None
     Acceleration = str | Accelerator | None
     Real = float
     Whole = int
 else:
-    Params = Draws = Acceleration = Real = Whole = Any
+    Program = Params = Draws = InitParams = Acceleration = Real = Whole = Any

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 from jaxtyping import Array, Float
 
 from emjax.numerics.guards import is_random_key
-from emjax.program.arguments import signature, split_arguments
-from emjax.run.annotations import Params
+from emjax.program.arguments import checked_arguments, signature, split_arguments
+from emjax.program.explanations import reads_as_given
+from emjax.run.annotations import InitParams, Params
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler, Padded
@@ -19,6 +21,7 @@ from emjax.run.loop import EMState
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
+from emjax.run.validation import check_are_params
 
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
 # that an impossible row cannot swallow the others.
@@ -45,7 +48,7 @@ class Bound:
     `bound.posterior(params)`.
 
     - `compiler`: the program and its settings.
-    - `args`, `kwargs`: the program's own arguments.
+    - `args`, `kwargs`: the program's own arguments, as they were given.
 
     What is asked is compiled when it is asked for the first time.
     """
@@ -55,8 +58,31 @@ class Bound:
     kwargs: Mapping[str, Any]
 
     @cached_property
+    def _as_arrays(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        return checked_arguments(self.compiler.model, self.args, self.kwargs)
+
+    @cached_property
+    def arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The arguments as the program takes them.
+
+        Data frames, series and tensors of numbers are arrays, unless the program reads them as
+        what they are: their columns by name, say.
+        """
+        args, kwargs = self._as_arrays
+        leaves, given = jax.tree.leaves((args, kwargs)), jax.tree.leaves((self.args, self.kwargs))
+        replaced = [one for one, leaf in zip(given, leaves, strict=True) if one is not leaf]
+        if replaced:
+            try:
+                self.compiler.compiled(args, kwargs)
+            except ValueError as error:
+                if not reads_as_given(error.__cause__, replaced):
+                    raise
+                return self.args, self.kwargs
+        return args, kwargs
+
+    @cached_property
     def _at_own_length(self) -> tuple[CompiledProgram, list[Any], bool]:
-        return self.compiler.compiled(self.args, self.kwargs)
+        return self.compiler.compiled(*self.arguments)
 
     @property
     def compiled(self) -> CompiledProgram:
@@ -82,7 +108,7 @@ class Bound:
 
     @cached_property
     def _padded(self) -> Padded | None:
-        return self.compiler.padded(self.args, self.kwargs)
+        return self.compiler.padded(*self._as_arrays)
 
     @cached_property
     def _padded_runner(self) -> PaddedRunner | None:
@@ -101,7 +127,7 @@ class Bound:
         program that looks at the values of `first`, too.
         """
         if self.looks_at_values:
-            args, kwargs = self.args, self.kwargs
+            args, kwargs = self.arguments
             key = (key, signature(args, kwargs, concrete=True))
             compiler = self.compiler.variant(
                 key, lambda first: program(first, *args, **kwargs), **changes
@@ -109,7 +135,8 @@ class Bound:
             bound = Bound(compiler, (first,), {})
         else:
             compiler = self.compiler.variant(key, program, **changes)
-            bound = Bound(compiler, (first, *self.args), self.kwargs)
+            args, kwargs = self.arguments
+            bound = Bound(compiler, (first, *args), kwargs)
         if bound.looks_at_values:
             raise ValueError(
                 "The program looks at the values of its data in Python, so that it cannot be "
@@ -151,16 +178,17 @@ class Bound:
         """Return the state after one EM step, and the objective *entering* it, in nats; pure."""
         return self.compiled.update(state, self.data)
 
-    def run(self, rng_key: Any, *, init_params: Mapping[str, Any] | None = None) -> EMResult:
+    def run(self, rng_key: Any, *, init_params: InitParams = None) -> EMResult:
         """Run EM to convergence; see `EM.run`."""
         rng_key = checked_key(rng_key)
-        if is_traced((rng_key, self.args, self.kwargs, init_params)) or not is_outermost():
+        if is_traced((rng_key, self._as_arrays, init_params)) or not is_outermost():
             raise ValueError(RUN_WITHIN_JIT)
+        check_are_params(init_params or {})
         padded, given = self._padded_runner, dict(init_params or {})
         if self._padded is not None:
             start = self._padded.own_start()
             if start.values is not None:
-                data, _ = split_arguments(self.args, self.kwargs)
+                data, _ = split_arguments(*self._as_arrays)
                 given = {**start.values(rng_key, data), **given}
             elif not start.is_padded:
                 padded = None
@@ -212,6 +240,7 @@ class Bound:
 
         `at_own_length`: (padded program, its answer) → the answer without rows that were added.
         """
+        check_are_params(params_of(params))
         is_looked_at = not is_traced(params_of(params)) and is_outermost()
         padded = self._padded_runner if is_looked_at else None
         if padded is not None:

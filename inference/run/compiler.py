@@ -13,29 +13,15 @@ from numpyro import primitives
 
 from emjax.families.family import REGISTRATIONS
 from emjax.program.arguments import signature, split_arguments
+from emjax.program.explanations import failures_explained, looked_at
+from emjax.program.failures import LOOKS_AT_VALUES
 from emjax.program.identity import Unidentified, identity
-from emjax.program.trace import DependsOnData, InitialValues, initial_values, trace
+from emjax.program.trace import InitialValues, initial_values, trace
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.padded import AtLength, Buckets, Found, Lengths, OwnStart
 from emjax.run.pure import PureProgram
 from emjax.run.settings import Settings
-
-# what JAX raises where Python asks for the value of an array that is being traced
-LOOKS_AT_VALUES = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-    DependsOnData,
-)
-LOOKS_AT_VALUES_MESSAGE = (
-    "The program looks at the value of a latent or a parameter (or of data that are being traced) "
-    "in Python: an `if`, an `int(...)`, or a NumPy function. "
-    "Write jnp.where(z == 0, a, b) for a choice, jnp for np, and pass sizes as Python numbers."
-)
-
 
 # Programs whose compiled functions are kept, the ones used last, and of each so many shapes of
 # arguments: a few MB each, beside the arrays that a program holds as constants.
@@ -144,7 +130,7 @@ class Compiler:
             except LOOKS_AT_VALUES as error:
                 # what the user's own `jit` traces has no values, so that it cannot be made constant
                 if is_traced((args, kwargs)):
-                    raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+                    raise ValueError(looked_at(error)) from error
                 # the next call of such shapes does not try again
                 self._looks_at_values.add(arrays_traced)
         # no second look at the set: an argument that is not identified never equals itself
@@ -152,7 +138,7 @@ class Compiler:
             key = signature(args, kwargs, concrete=True)
             return self._program(key, args, kwargs, concrete=True), [], True
         except LOOKS_AT_VALUES as error:
-            raise ValueError(LOOKS_AT_VALUES_MESSAGE) from error
+            raise ValueError(looked_at(error)) from error
 
     def _program(
         self, key: Hashable, args: tuple, kwargs: Mapping[str, Any], concrete: bool
@@ -190,7 +176,9 @@ class Compiler:
             raises = partial(_raised, error.with_traceback(None))
             own = InitialValues(raises, buckets.parameters[pattern], False)
         program = trace(self.model, own.parameters, args, kwargs, concrete)
-        return PureProgram.of(program, self.settings, own.start, own.is_random)
+        # what JAX does not compute of a site, such as an order of complex numbers
+        with failures_explained():
+            return PureProgram.of(program, self.settings, own.start, own.is_random)
 
     def padded(self, args: tuple, kwargs: Mapping[str, Any]) -> Padded | None:
         """Return the program on padded arguments; None where it runs at their own length."""

@@ -25,10 +25,10 @@ class Finding:
 
     **Attributes:**
 
-    - `kind`: "not a number", "out of range", "outside the support" (data); "outside its
-      constraint", "impossible", "equal values", "many values" (a start); "collapsed", "not a
-      number", "dead", "at the boundary", "unbounded prior" (a result); a verdict of `em.diagnose`;
-      what is to be known of refits.
+    - `kind`: "not a number", "out of range", "outside the support", "nothing observed" (data);
+      "outside its constraint", "impossible", "equal values", "many values" (a start); "collapsed",
+      "not a number", "dead", "at the boundary", "unbounded prior" (a result); a verdict of
+      `em.diagnose`; what is to be known of refits.
     - `site`: the site, parameter or latent that it is about; empty if it is about all of them.
     - `where`: which entries, elements or values of it; empty if it is about all of them.
     - `sentence`: what is wrong.
@@ -86,9 +86,16 @@ def index_out_of_range(site: str, where: tuple[int, ...], count: int, what: str)
         str(where),
         f"Site '{site}': an index that it reads is out of range at position {where} "
         f"({count} in all): {what}.",
-        "Indices run from 0; correct the index array, or give the plate or table that it indexes "
-        "more rows.",
+        "Indices run from 0: subtract 1 if yours begin at 1, or give the plate or table that it "
+        "indexes more rows.",
     )
+
+
+# what runs from 0 is often numbered from 1
+NUMBERED = {
+    "Categorical": "Categories are 0, 1, …: subtract 1 if yours begin at 1 (y - 1),",
+    "Label": "Labels are values of the latent, or -1: subtract 1 if yours begin at 1,",
+}
 
 
 def outside_support(site: str, where: tuple[int, ...], count: int, family: str) -> Finding:
@@ -99,8 +106,8 @@ def outside_support(site: str, where: tuple[int, ...], count: int, family: str) 
         str(where),
         f"Site '{site}': the observed value at index {where} lies outside the support of "
         f"{plain(family)} ({count} in all).",
-        "Correct the data, or exclude it: with numpyro.handlers.mask(mask=valid): "
-        f"numpyro.sample('{site}', ...).",
+        f"{NUMBERED.get(plain(family), 'Correct the data,')} or exclude it: with "
+        f"numpyro.handlers.mask(mask=valid): numpyro.sample('{site}', ...).",
     )
 
 
@@ -175,6 +182,15 @@ def impossible_jointly() -> Finding:
         "latents, though each site alone is possible.",
         "Start elsewhere: em.run(..., init_params={...}).",
     )
+
+
+def nothing_observed(sites: Sequence[str]) -> Finding:
+    """Return that no site of the program is observed. `sites`: those that it draws."""
+    names = ", ".join(f"'{name}'" for name in sites) or "nothing"
+    sentence = f"No site of the program is observed, and the likelihood is 1; it draws {names}."
+    site = sites[-1] if sites else "x"
+    remedy = f"Is obs= missing? numpyro.sample('{site}', ..., obs=x)"
+    return Finding("nothing observed", "", "", sentence, remedy)
 
 
 def equal_values(latent: str, num_distinct: int, num_values: int) -> Finding:

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 
 from emjax.run import validation
-from emjax.run.annotations import Params
+from emjax.run.annotations import InitParams, Params
 from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
@@ -65,7 +65,7 @@ class Runner:
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self, rng_key: Any, init_params: Mapping[str, Any] | None) -> EMResult:
+    def run(self, rng_key: Any, init_params: InitParams) -> EMResult:
         """Run EM to convergence; see `EM.run`."""
         compiled, settings = self.compiled, self.settings
         some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
@@ -177,6 +177,7 @@ class Runner:
         unbounded = unbounded_priors(compiled, start.params, end.last, self.data)
         explained = {finding.site for finding in unbounded}
         findings = [finding for finding in findings if finding.site not in explained]
+        findings += validation.unobserved(compiled.graph)
         findings += list(self._not_maximized(at))
         num_steps = int(at.num_steps)
         return EMResult(

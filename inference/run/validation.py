@@ -63,7 +63,25 @@ def check_data(graph: FactorGraph, counts: Sequence) -> None:
             raise ValueError(str(finding))
 
 
+def unobserved(graph: FactorGraph) -> list[Finding]:
+    """Return that nothing is observed, if so."""
+    if any(term.site.is_observed for term in graph.terms):
+        return []
+    drawn = [term.site.name for term in (*graph.terms, *graph.predicted)]
+    return [findings.nothing_observed([*dict.fromkeys(drawn), *graph.unused])]
+
+
 # ── parameters ────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_are_params(given: Any) -> None:
+    """Raise `ValueError` for what is no dictionary of parameters: the data, for one."""
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"Parameters are a dictionary {{site: value}}, such as result.params, not "
+            f"{type(given).__name__}. They come first, then the program's own arguments: "
+            "em.posterior(result.params, ...)."
+        )
 
 
 def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[str, Array]:
@@ -74,11 +92,7 @@ def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[st
     is wrong.
     """
     known = ", ".join(map(repr, graph.names)) or "none"
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f"Parameters are a dictionary {{site: value}}, such as result.params, not "
-            f"{type(given).__name__}."
-        )
+    check_are_params(given)
     unknown, missing = sorted(set(given) - set(graph.names)), sorted(set(graph.names) - set(given))
     if complete:
         unused = [name for name in missing if name in graph.unread]
@@ -277,7 +291,7 @@ def check_start(
                 _check_argument(term, name, constraint, np.asarray(array))
     if not objective > -np.inf:  # +inf is no fault of a datum: the loop stops there, and says why
         raise ValueError(str(_impossible(graph, best(params))))
-    unparted = _unparted(graph, params, tables, inspected)
+    unparted = [*unobserved(graph), *_unparted(graph, params, tables, inspected)]
     for finding in [*unparted, *_as_many_values_as_data(graph, elements or {})]:
         warnings.warn(str(finding), stacklevel=_depth_of_user_code())
 

@@ -31,7 +31,7 @@ def test_a_program_that_looks_at_a_parameter_says_so_whatever_its_arguments():
         loc = numpyro.param("loc", jnp.array(0.0))
         numpyro.sample("x", dist.Normal(1.0 if loc > 0 else 0.0, 1.0), obs=x)
 
-    with pytest.raises(ValueError, match="looks at the value of a latent or a parameter"):
+    with pytest.raises(ValueError, match="looks at the value of parameter 'loc'"):
         EM(program).run(jax.random.key(0), COUNTS, {"a"})
 
 

@@ -58,8 +58,8 @@ SAID = [
         ("x", (4,), 3, "5 of 2 rows"),
         ("out of range", "x", "(4,)"),
         "Site 'x': an index that it reads is out of range at position (4,) (3 in all): 5 of 2 "
-        "rows. Indices run from 0; correct the index array, or give the plate or table that it "
-        "indexes more rows.",
+        "rows. Indices run from 0: subtract 1 if yours begin at 1, or give the plate or table that "
+        "it indexes more rows.",
     ),
     (
         "outside_support",
@@ -68,6 +68,30 @@ SAID = [
         "Site 'heads': the observed value at index (0,) lies outside the support of Bernoulli (1 "
         "in all). Correct the data, or exclude it: with numpyro.handlers.mask(mask=valid): "
         "numpyro.sample('heads', ...).",
+    ),
+    (
+        "outside_support",
+        ("y", (2,), 1, "CategoricalProbs"),
+        ("outside the support", "y", "(2,)"),
+        "Site 'y': the observed value at index (2,) lies outside the support of Categorical (1 in "
+        "all). Categories are 0, 1, …: subtract 1 if yours begin at 1 (y - 1), or exclude it: with "
+        "numpyro.handlers.mask(mask=valid): numpyro.sample('y', ...).",
+    ),
+    (
+        "outside_support",
+        ("z_label", (1,), 1, "Label"),
+        ("outside the support", "z_label", "(1,)"),
+        "Site 'z_label': the observed value at index (1,) lies outside the support of Label (1 in "
+        "all). Labels are values of the latent, or -1: subtract 1 if yours begin at 1, or exclude "
+        "it: with "
+        "numpyro.handlers.mask(mask=valid): numpyro.sample('z_label', ...).",
+    ),
+    (
+        "nothing_observed",
+        (["z", "x"],),
+        ("nothing observed", "", ""),
+        "No site of the program is observed, and the likelihood is 1; it draws 'z', 'x'. Is obs= "
+        "missing? numpyro.sample('x', ..., obs=x)",
     ),
     (
         "nan_value",

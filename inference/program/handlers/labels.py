@@ -18,6 +18,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
+from emjax.program.array_like import as_numbers
 from emjax.program.latents import UnboundedLatent, latent_of
 from emjax.program.statements import has_run, is_scan
 
@@ -232,7 +233,8 @@ def labeled(model: Callable, site: str) -> Callable:
     def program(labels, *args, **kwargs):
         # of this call alone: a program may be traced again, and with other arguments
         seen: set = set()
-        result = Labeled(model, site, jnp.asarray(labels), seen)(*args, **kwargs)
+        known = as_numbers(f"Latent '{site}': labels", labels, "labels")
+        result = Labeled(model, site, jnp.asarray(known), seen)(*args, **kwargs)
         if site not in seen:
             raise ValueError(
                 f"The program has no discrete latent '{site}' to label; it has "

@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
+from emjax.program.array_like import as_numbers
 from emjax.program.statements import has_run, is_scan
 
 
@@ -69,6 +70,7 @@ def weighted(model: Callable, plate: str) -> Callable:
 
     def program(weights, *args, **kwargs):
         seen: dict[str, int] = {}
+        weights = as_numbers(f"Plate '{plate}': weights", weights, "weights")
         result = Weighted(model, plate, weights, seen)(*args, **kwargs)
         if plate not in seen:
             raise ValueError(

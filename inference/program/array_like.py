@@ -1,0 +1,207 @@
+"""What people pass for arrays: data frames, series, tensors; and the fix for what is no numbers."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# kinds of NumPy's types, those of `ml_dtypes` aside
+NUMERIC = "biufc"
+IN_WORDS = {"U": "strings", "S": "bytes", "T": "strings", "M": "dates", "m": "durations"}
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array of NumPy's or JAX's."""
+    return isinstance(value, np.ndarray | jax.Array)
+
+
+def is_array_like(value: Any) -> bool:
+    """Whether a value that is no array says which one it is: a data frame, a series, a tensor."""
+    return hasattr(type(value), "__array__") and not isinstance(value, np.generic | np.ndarray)
+
+
+def is_numeric(array: Any) -> bool:
+    """Whether JAX takes an array."""
+    if isinstance(array, jax.Array):
+        return True
+    if isinstance(array, np.ma.MaskedArray):
+        return False
+    # what `ml_dtypes` adds to NumPy's types; and those that are longer than JAX's
+    if array.dtype.kind not in NUMERIC:
+        return jnp.issubdtype(array.dtype, jnp.inexact)
+    return array.dtype not in (np.longdouble, np.clongdouble)
+
+
+def with_arrays(tree: Any) -> Any:
+    """Return arguments with arrays in place of data frames, series and tensors of numbers.
+
+    What is of anything else stays as it is: a program may read its columns. So does a tree without
+    any of them.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [_array_of(leaf) if _is_foreign(leaf) else leaf for leaf in leaves]
+    if all(array is leaf for array, leaf in zip(arrays, leaves, strict=True)):
+        return tree
+    return jax.tree.unflatten(structure, arrays)
+
+
+def _is_foreign(leaf: Any) -> bool:
+    return is_array_like(leaf) and not isinstance(leaf, jax.Array)
+
+
+def _array_of(leaf: Any) -> Any:
+    """Return the array of numbers that a leaf is, or the leaf."""
+    try:
+        array = np.asarray(leaf)
+        # a column of truth values beside one of numbers; whole numbers of which some are missing
+        if array.dtype == object and all(map(_is_number, array.flat)):
+            array = np.asarray(leaf, float)
+    # a tensor elsewhere than in memory, or one that derivatives are taken of, says so
+    except Exception:
+        return leaf
+    return array if array.dtype.kind in NUMERIC and is_numeric(array) else leaf
+
+
+def _is_number(item: Any) -> bool:
+    # what pandas writes for a missing value is of no type that is at hand here
+    return isinstance(item, numbers.Real) or type(item).__name__ == "NAType"
+
+
+def as_numbers(what: str, value: Any, name: str) -> Any:
+    """Return an array of numbers: of JAX's, unless it is one of NumPy's.
+
+    `what`: the value in words; `name`: what a program calls it. Errors: `ValueError` for a value
+    that is none.
+    """
+    value = with_arrays(value) if is_array_like(value) else value
+    if reason := no_numbers(what, value, name):
+        raise ValueError(reason)
+    return value if is_array(value) else jnp.asarray(value)
+
+
+# ── what is no array of numbers ───────────────────────────────────────────────────────────────────
+
+
+def no_numbers(what: str, value: Any, name: str) -> str | None:
+    """Return why a value is no array of numbers, and the fix; None where it is one.
+
+    `what`: the value in words; `name`: what a program calls it.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        return (
+            f"{what} is a masked array, which JAX does not take. Pass {name}.filled(0), and its "
+            f"mask to the site: numpyro.sample(..., obs=..., obs_mask=~{name}.mask)."
+        )
+    if isinstance(value, jax.Array | numbers.Number | np.generic):
+        return None
+    if isinstance(value, np.ndarray):
+        return None if is_numeric(value) else _not_numeric(what, value, name)
+    if hasattr(value, "toarray"):
+        return f"{what} is a sparse matrix. Pass an array: {name}.toarray()."
+    if hasattr(value, "columns"):
+        return _frame(what, value, name)
+    if is_array_like(value):
+        return _of_array_like(what, value, name)
+    if isinstance(value, list | tuple | range):
+        return _of_list(what, value, name)
+    if hasattr(value, "numpy"):
+        return f"{what} is {_with_article(kind_of(value))}. Pass its array: {name}.numpy()."
+    shown = (
+        repr(value) if value is None or isinstance(value, str) else _with_article(kind_of(value))
+    )
+    return f"{what} is {shown}, and EM takes numbers: an array, such as np.array(...)."
+
+
+def kind_of(value: Any) -> str:
+    """Return the name of a value's type."""
+    return type(value).__name__
+
+
+def _with_article(kind: str) -> str:
+    return f"an {kind}" if kind[:1] in "aeiouAEIO" else f"a {kind}"
+
+
+def _not_numeric(what: str, array: np.ndarray, name: str, kind: str = "") -> str:
+    """Return what an array of strings, of Python objects, … is, and how to make it one of numbers.
+
+    `kind`: what holds it, if not the array.
+    """
+    held = f"{what} is {_with_article(kind)} of" if kind else f"{what} is an array of"
+    letter = array.dtype.kind
+    if letter in "mM":
+        return (
+            f"{held} {IN_WORDS[letter]}, and EM takes numbers. Pass, say, days: "
+            f"({name} - {name}.min()) / np.timedelta64(1, 'D')."
+        )
+    if array.dtype.names:
+        fields = array.dtype.names
+        return f"{held} records. Pass its fields as arrays: {name}['{fields[0]}'], ...."
+    if letter in "fc":
+        return f"{held} {array.dtype}, which JAX does not take. Pass {name}.astype(float)."
+    objects = IN_WORDS.get(letter, "Python objects")
+    if letter == "O" and array.size and all(isinstance(item, str) for item in array.flat):
+        objects = "strings"
+    if letter == "O" and array.size and all(map(is_array, array.flat)):
+        return f"{held} arrays, of unequal shapes. {_padded(name)}"
+    if letter == "O" and array.size and all(map(_is_number, array.flat)):
+        return f"{held} Python's numbers. Pass {name}.astype(float)."
+    return (
+        f"{held} {objects}, and EM takes numbers. Number its categories:\n"
+        f"    categories, {name} = np.unique({name}, return_inverse=True)"
+    )
+
+
+def _frame(what: str, frame: Any, name: str) -> str:
+    """Return which column of a data frame holds no numbers, and how to number its categories."""
+    kind = kind_of(frame)
+    for column in frame.columns:
+        array = np.asarray(frame[column])
+        if not is_numeric(array):
+            return (
+                f"{what} is a {kind} whose column {column!r} holds no numbers ({array.dtype}). "
+                f"Pass the columns that do, and number categories:\n"
+                f"    {name}.drop(columns={column!r}), pandas.factorize({name}[{column!r}])[0]"
+            )
+    return f"{what} is a {kind}. Pass its array: {name}.to_numpy()."
+
+
+def _of_array_like(what: str, value: Any, name: str) -> str:
+    kind = kind_of(value)
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        return (
+            f"{what} is {_with_article(kind)} that NumPy cannot read ({error}). Pass an array, "
+            f"such as {name}.detach().cpu().numpy()."
+        )
+    if array.dtype.kind in "OUST" and kind != "ndarray":
+        return (
+            f"{what} is {_with_article(kind)} of categories that are no numbers ({array.dtype}). "
+            f"Number them:\n    {name}, categories = pandas.factorize({name})"
+        )
+    if not is_numeric(array):
+        return _not_numeric(what, array, name, kind)
+    return f"{what} is {_with_article(kind)}. Pass its array: np.asarray({name})."
+
+
+def _of_list(what: str, value: Any, name: str) -> str | None:
+    kind = kind_of(value)
+    try:
+        array = np.asarray(value)
+    # rows of unequal length
+    except ValueError:
+        return f"{what} is a {kind} whose rows are of unequal length. {_padded(name)}"
+    return None if is_numeric(array) else _not_numeric(what, array, name, kind)
+
+
+def _padded(name: str) -> str:
+    return (
+        "Pad them to one shape, and mask what was added:\n"
+        f"    length = np.array([len(row) for row in {name}])\n"
+        f"    {name} = np.array([np.pad(row, (0, length.max() - len(row))) for row in {name}])\n"
+        "    with numpyro.handlers.mask(mask=np.arange(length.max()) < length[:, None]): ..."
+    )
