@@ -131,3 +131,24 @@ def monkeypatch():
     patch = Monkeypatch()
     yield patch
     patch.undo()
+
+
+def pytest_addoption(parser) -> None:
+    """Add `--gradients`: every run of every test that has converged is asked for its derivative."""
+    parser.addoption("--gradients", action="store_true", help="check that what converged has")
+
+
+@pytest.fixture(autouse=True)
+def what_converged_has(request):
+    """Check every run of a test that says it has converged, where that is asked for."""
+    if not request.config.getoption("--gradients"):
+        yield
+        return
+    # not before: the import hook is installed by then
+    from tests.gradients import Ended
+
+    ended = Ended()
+    with pytest.MonkeyPatch.context() as patch:
+        ended.watch(patch)
+        yield
+    ended.check()

@@ -114,15 +114,17 @@ def _or_differences(hessian: Array, gradient_of: Callable, x: Array) -> Array:
 
     # a loop without a turn, and not a branch: runs side by side would all take both branches
     def is_unfinished(carry):
-        column, _ = carry
-        return column < x.size
+        turn, _ = carry
+        return turn < 2 * x.size
 
     def differ(carry):
-        column, columns = carry
-        width = widths[column]
-        above, below = gradient_of(x.at[column].add(width)), gradient_of(x.at[column].add(-width))
-        return column + 1, columns.at[column].set((above - below) / (2 * width))
+        turn, columns = carry
+        # up and down in turn, since the gradient is compiled where it is called
+        number, shift = turn // 2, jnp.where(turn % 2, -1, 1) * widths[turn // 2]
+        slope = gradient_of(x.at[number].add(shift)) / (2 * shift)
+        return turn + 1, columns.at[number].add(slope)
 
-    first = jnp.where(jnp.isfinite(hessian).all(), x.size, 0)
-    _, columns = jax.lax.while_loop(is_unfinished, differ, (first, hessian))
+    is_finite = jnp.isfinite(hessian).all()
+    first = jnp.where(is_finite, 2 * x.size, 0), jnp.where(is_finite, hessian, 0)
+    _, columns = jax.lax.while_loop(is_unfinished, differ, first)
     return (columns + columns.T) / 2
