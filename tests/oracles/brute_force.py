@@ -37,7 +37,7 @@ from numpyro.distributions import (
 )
 from numpyro.primitives import Messenger
 
-FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # a table is evaluated once
+from tests.oracles.by_numpy import evaluated
 
 
 @dataclass(frozen=True)
@@ -163,17 +163,15 @@ def joint_table(
         raise ValueError("the oracle needs float64: jax.config.update('jax_enable_x64', True)")
     latents = latent_sites(model, params, *args, **kwargs)
     index = _assignments(latents)
-    values = {name: jnp.asarray(latent.support)[index[name]] for name, latent in latents.items()}
+    values = {name: latent.support[index[name]] for name, latent in latents.items()}
 
     def at(assignment):
         return complete_log_likelihood(model, params, assignment, *args, **kwargs)
 
     if not latents:
-        log_likelihood, log_prior = (np.asarray(x)[None] for x in at({}))
+        log_likelihood, log_prior = (x[None] for x in evaluated(at, {}))
     elif vectorize:
-        log_likelihood, log_prior = map(
-            np.asarray, jax.jit(jax.vmap(at), compiler_options=FAST_COMPILATION)(values)
-        )
+        log_likelihood, log_prior = evaluated(jax.vmap(at), values)
     else:
         num_rows = len(next(iter(values.values())))
         rows = [at(jax.tree.map(itemgetter(i), values)) for i in range(num_rows)]
@@ -207,7 +205,7 @@ def latent_sites(model: Callable, params: dict, *args, **kwargs) -> dict[str, La
             found[name] = jnp.ravel(_element_law(law).enumerate_support(expand=False)), scale
         return found
 
-    found = jax.jit(supports_and_scales, compiler_options=FAST_COMPILATION)()
+    found = evaluated(supports_and_scales)
     for name, (_, scale) in found.items():
         if np.any(np.asarray(scale) != 1):
             raise ValueError(

@@ -29,8 +29,9 @@ from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.ops.indexing import Vindex
 
+from tests.oracles.by_numpy import evaluated
+
 MAX_TRIALS = 4  # of any Binomial or Multinomial below
-FAST_COMPILATION = {"xla_backend_optimization_level": 0}  # every program is run once
 
 # Record
 # --------------------------------------------------------------------------------------------------
@@ -855,7 +856,7 @@ def _with_drawn_data(program: Program, numbers: np.random.Generator) -> Program:
         return {site.name: trace[site.name]["value"] for site in drawn}
 
     arrays = dict(program.arrays)
-    for name, value in jax.jit(values, compiler_options=FAST_COMPILATION)().items():
+    for name, value in evaluated(values).items():
         plates = next(site.plates for site in drawn if site.name == name)
         arrays[name] = Array(np.asarray(value), plates, value.ndim - len(program.shape(plates)))
     return replace(program, arrays=arrays)
