@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from emjax.certificates.boundary import increases_inward
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.evaluation import derivatives_at
-from emjax.certificates.occupancy import duplicates, empty_values
 from emjax.certificates.verdict import from_matrices, from_products
+from emjax.e_step.occupancy import duplicates, empty_values
 from emjax.run import findings
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
@@ -42,8 +44,9 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         verdict = from_matrices(estimate, at)
     else:
         verdict = from_products(estimate, at.gradient.dtype)
-    # where a scale has collapsed, no derivative says anything
-    collapsed = bound.compiled.watch.collapsed(at.expected.variances)
+    # where a component has collapsed, no derivative says anything
+    falls = partial(bound.compiled.falls, estimate.params, bound.data)
+    collapsed = bound.compiled.watch.collapsed(at.expected.sharpness, falls)
     finding = findings.degenerate(collapsed) if collapsed else verdict.finding
     counts = {name: np.asarray(value, float) for name, value in at.expected.counts.items()}
     return Diagnosis(

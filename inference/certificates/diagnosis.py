@@ -19,8 +19,8 @@ class Diagnosis(eqx.Module):
 
     **Attributes:**
 
-    - `verdict`: "local maximum", "saddle", "ridge", "not stationary", or "degenerate" where a scale
-      has collapsed.
+    - `verdict`: "local maximum", "saddle", "ridge", "not stationary", or "degenerate" where a
+      component has collapsed.
     - `reason`: what the verdict rests on, in words.
     - `objective`: log p(x | params) + log p(params) in nats.
     - `gradient_norm`: the largest derivative of the objective, in absolute value, in nats per unit

@@ -11,9 +11,9 @@ import numpy as np
 from emjax.certificates.derivatives import em_slopes_along
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
-from emjax.certificates.occupancy import expected_counts
 from emjax.certificates.tangent_space import TangentSpace
 from emjax.e_step.e_step import e_step
+from emjax.e_step.occupancy import expected_counts
 
 # coordinates up to which matrices of second derivatives are formed; beyond, products with them are
 # all that is taken
@@ -41,14 +41,14 @@ class Expectations(eqx.Module):
     - `objective`: log p(x | θ) + log p(θ) in nats.
     - `counts`: {latent: the expected number of elements of each value}.
     - `tables`, `statistics`: the natural-parameter tables, and their expected statistics.
-    - `variances`: those of the scales, over those of the data (`degeneracy`).
+    - `sharpness`: how sharp densities are, and which of their data are constant (`run.collapse`).
     """
 
     objective: Any
     counts: dict
     tables: list
     statistics: list
-    variances: list
+    sharpness: list
 
 
 class Derivatives(NamedTuple):
@@ -109,7 +109,7 @@ def _expectations(around: Neighborhood) -> tuple[Expectations, tuple]:
         counts=expected_counts(graph, arrays, expected.statistics),
         tables=around.tables(here),
         statistics=expected.statistics,
-        variances=around.pure.variances(around.params, around.constants),
+        sharpness=around.pure.watch.sharpness(around.params, around.params, around.constants),
     )
     slopes_of_q = around.slopes_of_q(here, expected.statistics)
     return expectations, (jax.grad(around.objective)(here), slopes_of_q)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ class SiteInput:
     - `possible`: where the value is in the support; None: everywhere.
     - `arguments`: what the natural parameters are functions of.
     - `given`: the arguments that the statistics take, and the number of their event axes.
+    - `counted`: where its data count, as masks of their rank.
     """
 
     site: Site
@@ -47,6 +48,7 @@ class SiteInput:
     possible: Named | None
     arguments: Mapping[str, Named]
     given: Mapping[str, tuple[Named, int]]
+    counted: Sequence[Named]
 
     @property
     def rank(self) -> int:
@@ -76,8 +78,13 @@ class SiteInput:
 
         They are where elements count and where coordinates are observed.
         """
-        masks = [] if mask is None else [mask.with_event(self.event)]
-        return [*masks, given["observed"]] if self.is_incomplete else masks
+        return data_read(mask, given.get("observed") if self.is_incomplete else None, self.event)
+
+
+def data_read(mask: Named | None, observed: Named | None, event: int) -> list[Named]:
+    """Return where data are read: where a mask is true, and where coordinates are observed."""
+    masks = [] if mask is None else [mask.with_event(event)]
+    return masks if observed is None else [*masks, observed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,13 +208,12 @@ def data_of(read: SiteInput) -> Data:
     ones = constant(np.ones((1,) * read.rank))
     if read.is_lookup:
         return Data(value, ones, constant(np.zeros((1,) * read.rank)))
-    masks = read.data_read(mask, {name: given for name, (given, _) in read.given.items()})
+    masks = data_read(mask, read.given["observed"][0] if read.is_incomplete else None, read.event)
     data = transformed(family, masked_data(value, masks), read.rank, read.event)
     # the mean of a latent is no origin: it is not known before the step
     origin = None
     if family.centered and not value.latent_axes:
-        counted = [*masks, *read.weight.counted(read.event)]
-        origin = mean_of(data, read.arguments[family.centered], counted, read.rank)
+        origin = mean_of(data, read.arguments[family.centered], read.counted, read.rank)
     return Data(value, ones, _log_base(read, data), origin)
 
 

@@ -104,4 +104,5 @@ def _term_with(function: Callable[[Named], Named], term: Term) -> Term:
         value=function(term.value),
         prior_arguments=each(term.prior_arguments),
         gate=None if term.gate is None else function(term.gate),
+        counted=tuple(map(function, term.counted)),
     )

@@ -29,7 +29,14 @@ from emjax.graph.recipes import (
     summed,
     summed_dims,
 )
-from emjax.graph.site_input import SiteInput, data_of, elements_of, log_density, statistics_of
+from emjax.graph.site_input import (
+    SiteInput,
+    data_of,
+    data_read,
+    elements_of,
+    log_density,
+    statistics_of,
+)
 from emjax.graph.slots import Slots
 from emjax.graph.terms import Term, natural_tables
 from emjax.program.records import Site, family_for
@@ -99,6 +106,7 @@ class TermBuilder:
             prior_arguments=self.outputs.prior_arguments(site),
             without_multiplicity=without_multiplicity,
             gate=self.gate(site, rank),
+            counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
         )
         return self.slots.stored_term(term)
 
@@ -114,16 +122,20 @@ class TermBuilder:
         given = {} if family is None else outputs.arguments(site, family.given, rank)
         observed = given["observed"][0] if lacks_coordinates(family) else None
         self.record(observation_checks(outputs, site, value, weight.data_mask, observed))
+        event = len(site.event)
+        counted = [*data_read(weight.data_mask, observed, event), *weight.counted(event)]
         self.record(choice_checks(outputs, site, rank))
         if family is None:
             arguments = {"log_prob": log_density(outputs, site, elements, weight.mask, possible)}
             if not site.is_latent:
                 weight = Weight(weight.multiplicity, None)  # masked cells are zeros already
-            return SiteInput(site, family, elements, value, weight, possible, arguments, {})
+            return SiteInput(
+                site, family, elements, value, weight, possible, arguments, {}, counted
+            )
         arguments = {name: outputs.argument(site, name, rank) for name in family.arguments}
         given_values = [given_value for given_value, _ in given.values()]
         check_elements(site, rank, [*arguments.values(), *given_values, value])
-        return SiteInput(site, family, elements, value, weight, possible, arguments, given)
+        return SiteInput(site, family, elements, value, weight, possible, arguments, given, counted)
 
     def weight(self, site: Site, rank: int) -> Weight:
         """Return how often each element of a site counts."""

@@ -37,6 +37,8 @@ class Term:
     - `without_multiplicity`: its multiplicity is that of its latents, and theirs to count; its own
       tables and statistics are those of elements that count once.
     - `gate`: where a component of a `Select` is chosen, if latents choose it.
+    - `counted`: of an observed density, where the data count, as masks of their rank; what latents
+      choose aside.
     """
 
     site: Site
@@ -53,6 +55,7 @@ class Term:
     prior_arguments: Mapping[str, Named]
     without_multiplicity: bool
     gate: Named | None = None
+    counted: tuple[Named, ...] = ()
 
     @property
     def natural_axes(self) -> tuple[tuple[Axis, ...], ...]:

@@ -68,6 +68,7 @@ class Site:
     - `plates`: the names of its plates, the innermost first.
     - `outputs`: where its arrays are among the traced program's.
     - `arg_constraints`: of the arguments of its distribution.
+    - `is_discrete`: whether its distribution has probabilities and no density.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Site:
     plates: tuple[str, ...]
     outputs: SiteOutputs
     arg_constraints: Mapping[str, Any]
+    is_discrete: bool
 
     @property
     def is_observed(self) -> bool:
@@ -201,7 +203,16 @@ class Record:
                 valid=emit(_valid(core, self.value)) if is_observed else None,
             ),
             dict(core.arg_constraints),
+            _is_discrete(core, self.value),
         )
+
+
+def _is_discrete(core: Any, value: Any) -> bool:
+    """Return whether a distribution is of discrete values, as far as it says."""
+    try:
+        return bool(core.support.is_discrete)
+    except NOT_THERE:
+        return not jnp.issubdtype(jnp.result_type(value), jnp.inexact)
 
 
 def _feasible(core: Any, value: Any, masks: Sequence[tuple[Any, int]]) -> Any:

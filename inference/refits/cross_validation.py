@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -174,36 +174,47 @@ class Fit(NamedTuple):
 
     - `params`: the parameters.
     - `status`, `num_steps`: why it stopped, and after how many steps.
-    - `height`: the objective there in nats; −∞ where EM failed or a scale collapsed.
+    - `height`: the objective there in nats; −∞ where EM failed.
+    - `sharpness`: how sharp densities are there (`run.collapse`).
     """
 
     params: dict
     status: Any
     num_steps: Any
     height: Any
+    sharpness: list
 
 
 def _best_fit(weighted: Reweighted, fold: np.ndarray, number: int, keys, given) -> Fit:
     """Return the fit without a fold, of the start that ends highest of those that do not fail."""
     # not all together in one function: one run is small, and is compiled as quickly as `EM.run`
     fit = weighted.function("fit", _fit, is_called_once=False)
-    fits = []
+    compiled, fits, heights = weighted.compiled, [], []
+    data = [_weights(fold, number), *weighted.data]
     for start in range(keys.shape[1]):
-        fits.append(jax.device_get(fit(fold, np.asarray(number), keys, np.asarray(start), given)))
-    return fits[int(np.argmax([fit.height for fit in fits]))]
+        found = jax.device_get(fit(fold, np.asarray(number), keys, np.asarray(start), given))
+        # a component that collapses has an objective as high as one likes
+        falls = partial(compiled.falls, found.params, data)
+        has_collapsed = bool(compiled.watch.collapsed(found.sharpness, falls))
+        fits.append(found)
+        heights.append(-np.inf if has_collapsed else found.height)
+    return fits[int(np.argmax(heights))]
+
+
+def _weights(fold, number):
+    """Return the weights of the elements that are left without a fold."""
+    # nothing is cut out: with weights of zero all folds have one shape, and one compilation
+    return (fold != number).astype(jnp.result_type(float))
 
 
 def _fit(weighted: Reweighted, fold, number, keys, start, given) -> Fit:
     """Return the fit without a fold from one start; pure."""
     compiled = weighted.compiled
-    # nothing is cut out: with weights of zero all folds have one shape, and one compilation
-    weights = (fold != number).astype(jnp.result_type(float))
-    _, end = compiled.pure.run(keys[number, start], [weights, *weighted.data], given, start)
+    data = [_weights(fold, number), *weighted.data]
+    _, end = compiled.pure.run(keys[number, start], data, given, start)
     at = end.at
-    # a scale that collapses has an objective as high as one likes
-    is_bad = has_failed(at.status) | compiled.watch.is_collapsed(end.variances)
-    height = jnp.where(is_bad, -jnp.inf, at.objective[at.num_steps])
-    return Fit(at.reported, at.status, at.num_steps, height)
+    height = jnp.where(has_failed(at.status), -jnp.inf, at.objective[at.num_steps])
+    return Fit(at.reported, at.status, at.num_steps, height, end.sharpness)
 
 
 def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: Fit) -> np.ndarray:

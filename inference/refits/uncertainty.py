@@ -73,7 +73,8 @@ def standard_errors(
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
     # parameters alone do not say how they were found
     if isinstance(params, EMResult) and has_failed(params.status):
-        raise ValueError(f"There is no estimate to judge: {params.status.message}.")
+        why = findings.why_it_stopped(params.status.name, params.findings)
+        raise ValueError(f"There is no estimate to judge: {why}.")
     estimate = Estimate.of(em.on(*args, **kwargs), params)
     if method == "information":
         return from_information(estimate)

@@ -55,7 +55,7 @@ def _of_parameter(
     is_low, is_high = near_limits(new, low, high)
     least = ZERO_BESIDE_START * old
     if conjugacy is None and new.size > 1:
-        least = np.maximum(least, NEAR * new.max())
+        least = np.maximum(least, NEAR * np.minimum(old, new.max()))
     is_low = is_low | ((low == 0) & np.isinf(high) & (new <= least))
     # an entry of a simplex is one where the others are zero, which says it already
     is_high = is_high & ~np.asarray(is_simplex(parameter.constraint))

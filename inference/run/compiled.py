@@ -6,11 +6,13 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from emjax.run import validation
 from emjax.run.compilation import CompiledFunction
 from emjax.run.pure import PureProgram
+from emjax.run.resolution import Fall, fall_of, moved
 
 
 class CompiledProgram:
@@ -72,9 +74,9 @@ class CompiledProgram:
         """Return `PureProgram.advance`."""
         return self._of_numbers("advance", at, constants, stop_at)
 
-    def end(self, at, constants):
+    def end(self, at, constants, start):
         """Return `PureProgram.end`."""
-        return self._of_numbers("end", at, constants)
+        return self._of_numbers("end", at, constants, start)
 
     def run(self, rng_key, data, given, number: int = 0, stop_at: int | None = None):
         """Return `PureProgram.run`."""
@@ -95,9 +97,20 @@ class CompiledProgram:
         """Return what depends on data alone; see `FactorGraph.prepare`."""
         return self._compiled("prepare", lambda: self.graph.prepare)(data, floor)
 
-    def variances(self, params, constants):
-        """Return `PureProgram.variances`."""
-        return self._compiled("variances", lambda: self.pure.variances)(params, constants)
+    def falls(self, params, data) -> list[Fall | None]:
+        """Return how far each density falls where the data are moved; None for a scale."""
+        function = self._compiled("densities", lambda: self.pure.moved_densities)
+        found = {}
+        for zeros in (False, True):
+            both = moved(data, zeros)
+            if both is not None:
+                found[zeros] = [jax.device_get(function(params, data, to)) for to in both]
+        falls: list[Fall | None] = []
+        for number, watch in enumerate(self.watch.watched):
+            of_watch = {zeros: [to[number] for to in both] for zeros, both in found.items()}
+            term = self.graph.terms[watch.term]
+            falls.append(None if watch.argument else fall_of(term, of_watch))
+        return falls
 
     def violations(self, data, floor: float = 0.0):
         """Return the `validation.violations` of data."""

@@ -231,8 +231,8 @@ WHY_IT_STOPPED = {
     "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
     "result.params",
     "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "
-    "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)), or check a "
-    "maximizer given in m_step",
+    "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)) if it is off, or "
+    "check a maximizer given in m_step",
     "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
     f"that shrinks to zero has no maximum, so {FLOOR} or a prior, or use fewer components (a prior "
     f"that is itself infinite at a bound has no mode there: {IN_COORDINATES})",
@@ -271,6 +271,17 @@ def not_maximized(
     return Finding("not maximized", first, names, sentence, remedy)
 
 
+def why_it_stopped(status: str, found: Sequence[Finding]) -> str:
+    """Return why a run of some findings stopped. `status`: the name of its status."""
+    has_collapsed = any(finding.kind == "collapsed" for finding in found)
+    if status == "OBJECTIVE_DECREASED" and has_collapsed:
+        return (
+            "the objective decreased by more than rounding, for something has collapsed, and with "
+            "it the objective loses its digits: params are those before the decrease"
+        )
+    return WHY_IT_STOPPED[status]
+
+
 def collapsed(parameter: str, entry: str, owner: str, ratio: float, site: str) -> Finding:
     """Return that a scale has collapsed.
 
@@ -286,6 +297,66 @@ def collapsed(parameter: str, entry: str, owner: str, ratio: float, site: str) -
         entry,
         f"{owner} collapses: '{parameter}'{entry} {how}.",
         f"The likelihood has no maximum there: {FLOOR}, or a prior, or use fewer components.",
+    )
+
+
+def collapsed_argument(
+    argument: str, site: str, parameters: Sequence[str], owner: str, ratio: float
+) -> Finding:
+    """Return that a scale has collapsed which the program computes from parameters."""
+    names = ", ".join(f"'{name}'" for name in parameters)
+    how = "is no number" if np.isnan(ratio) else f"has shrunk to {ratio:.1e} of its spread"
+    return Finding(
+        "collapsed",
+        ", ".join(parameters),
+        owner,
+        f"{owner} collapses: the {argument} of '{site}', computed from {names}, {how}.",
+        f"The likelihood has no maximum there: {FLOOR}, or a prior, or use fewer components.",
+    )
+
+
+def collapsed_density(
+    owner: str, site: str, element: tuple[int, ...], parameters: Sequence[str], nats: float | None
+) -> Finding:
+    """Return that a density resolves more than its data do.
+
+    `nats`: by how much it falls at an element where the data are moved by a thousandth of their
+    distance; None where there were none to move.
+    """
+    names = ", ".join(f"'{name}'" for name in parameters)
+    how = f"is beyond all proportion to the spread of '{site}'"
+    if nats is not None:
+        how = f"at index {element} falls by {nats:.1e} nats where that datum is moved by a "
+        how += "thousandth of its distance from the next one"
+    if nats == np.inf:
+        how = f"at index {element} is infinite"
+    return Finding(
+        "collapsed",
+        site,
+        owner,
+        f"{owner} collapses: its density of '{site}' {how}; it depends on {names}.",
+        "The likelihood has no maximum there: bound what makes it so narrow "
+        "(constraints.interval(...)), or state a prior, or use fewer components.",
+    )
+
+
+def constant(site: str, is_constant: np.ndarray) -> Finding:
+    """Return that data have no spread, so that a density of them has no maximum.
+
+    `is_constant`: which of their columns, all other axes being of length 1.
+    """
+    columns = list(np.argwhere(is_constant))
+    varying = [d for d, size in enumerate(is_constant.shape) if size > 1]
+    where = ", ".join(
+        "[..., " + ", ".join(str(i) for i in c[varying]) + "]" for c in columns[:SHOWN]
+    )
+    what = f"'{site}' is one number for all data" if not varying else f"'{site}'{where} is constant"
+    return Finding(
+        "collapsed",
+        site,
+        where if varying else "",
+        f"{what}: without a spread, its density has no maximum, whatever the components.",
+        f"Leave it out, or {FLOOR} or a prior.",
     )
 
 
@@ -306,6 +377,21 @@ def dead(latent: str, value: Any, parameters: Sequence[str], probability: float)
         f"component {value} of '{latent}' has died: {names} {gives} it probability "
         f"{probability:.1e}, and no element belongs to it.",
         "Use fewer components, or start elsewhere.",
+    )
+
+
+def copies_of(latent: str, pairs: Sequence[tuple[Any, Any]]) -> Finding:
+    """Return that values of a latent are copies of each other. `pairs`: of these values."""
+    where = ", ".join(f"{first} and {second}" for first, second in pairs[:SHOWN])
+    where += f", … ({len(pairs)} pairs in all)" if len(pairs) > SHOWN else ""
+    return Finding(
+        "copies",
+        latent,
+        where,
+        f"components {where} of '{latent}' are copies of each other: they give all data the same "
+        "distribution, and EM does not part them.",
+        "Start elsewhere (num_restarts=..., init_params={...}), or use fewer components; "
+        "em.diagnose says whether it is a saddle.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,6 +22,7 @@ from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
 from emjax.run.findings import WHY_IT_STOPPED
 from emjax.run.settings import Numbers, Settings
+from emjax.tables.named import Named
 
 
 class Status(IntEnum):
@@ -41,6 +43,8 @@ class Status(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
+# so many numbers of a term's tables are handed on at the end
+LARGEST_KEPT = 2**12
 # the status of a run that has not stopped
 RUNNING = -1
 # a gain below so many units in the last place of the objective is no gain, a decrease beyond so
@@ -96,6 +100,8 @@ class LoopState(eqx.Module):
     - `step`: how many steps were taken.
     - `status`: why the run stopped (`Status`), or `RUNNING`.
     - `leap`: None without acceleration.
+    - `tables`, `statistics`: the natural-parameter tables of each small term at `reported`, and
+      their expected statistics, where the run has stopped; zero until then. None for large ones.
     - `gaps`: of the maximizers that may leave one, what Q still gains at `reported` where EM's own
       gains are within tol (`Gap`); zero until then.
     """
@@ -107,6 +113,8 @@ class LoopState(eqx.Module):
     status: Int[Array, ""]
     leap: Leap | None
     gaps: tuple[Gap, ...]
+    tables: list
+    statistics: list
 
     @property
     def num_steps(self) -> Any:
@@ -115,10 +123,10 @@ class LoopState(eqx.Module):
 
     @property
     def last_evaluated(self) -> dict[str, Array]:
-        """The parameters at which the objective was evaluated last, though it was not finite."""
-        is_infinite = self.status == Status.NOT_FINITE
+        """The parameters at which the objective was evaluated last, though not reported."""
+        failed = has_failed(self.status)
         return {
-            name: jnp.where(is_infinite, self.current.params[name], reported)
+            name: jnp.where(failed, self.current.params[name], reported)
             for name, reported in self.reported.items()
         }
 
@@ -151,7 +159,10 @@ class Loop:
             leap = Leap(self.accelerator.init(vector), jnp.zeros((), bool), state)
         objective = jnp.zeros(self.settings.capacity, jnp.result_type(float))
         none = tuple(Gap.none() for maximizer in self.maximizers if maximizer.gap is not None)
-        return LoopState(state, dict(params), objective, zero, zero + RUNNING, leap, none)
+        zeros = self._small([_zeros(term.naturals) for term in self.graph.terms])
+        return LoopState(
+            state, dict(params), objective, zero, zero + RUNNING, leap, none, zeros, zeros
+        )
 
     def advance(
         self, at: LoopState, constants: Sequence, stop_at: Any, limit: Any = None
@@ -207,24 +218,33 @@ class Loop:
 
         def go_on():
             after = self._m_step(state, constants, expected.statistics)
-            return after, state.params, at.gaps
+            return after, state.params, at.gaps, (at.tables, at.statistics)
 
         def stay():
             # at a stop, `reported` is what is reported; while running, where the objective was
             # evaluated last
             keep = missed | (has_failed(status) & (step > 0))
             reported = _where(keep, at.reported, state.params)
-            return state, reported, self._gaps(at, state, status, constants, expected.statistics)
+            left = self._gaps(at, state, status, constants, expected.statistics)
+            return state, reported, left, (self._small(tables), self._small(expected.statistics))
 
         # `reported` within the branches: outside, XLA would compile the rule by which to stop again
         # into the loop over each parameter
-        after, reported, left = jax.lax.cond((status < 0) & ~missed, go_on, stay)
+        after, reported, left, kept = jax.lax.cond((status < 0) & ~missed, go_on, stay)
         status = self._status_with(left, status, objective)
         leap = None
         if at.leap is not None:
             after, leap = self._leapt(at.leap, state, after, missed, status)
         history = at.objective.at[step].set(objective)
-        return LoopState(after, reported, history, step + (status < 0), status, leap, left)
+        return LoopState(after, reported, history, step + (status < 0), status, leap, left, *kept)
+
+    def _small(self, by_term: Sequence[list]) -> list:
+        """Return what is kept of the tables of each term at the end: those that are few numbers."""
+        kept: list = []
+        for term, arrays in zip(self.graph.terms, by_term, strict=True):
+            size = sum(math.prod(table.array.shape) for table in term.naturals)
+            kept.append(arrays if size <= LARGEST_KEPT else None)
+        return kept
 
     def _gaps(self, at: LoopState, state: EMState, status, constants, statistics) -> tuple:
         """Return what Q still gains, where steps gain no more than tol."""
@@ -295,6 +315,10 @@ class Loop:
             is_inside = jnp.isfinite(coordinate).all()
             moved[name] = jnp.where(is_proposal & is_inside, beyond[name], image.params[name])
         return EMState({**image.params, **moved}, image.optimizer), Leap(state, is_proposal, image)
+
+
+def _zeros(tables: Sequence[Named]) -> list[Array]:
+    return [jnp.zeros(table.array.shape, table.array.dtype) for table in tables]
 
 
 def _where(condition, first, second):

@@ -23,6 +23,7 @@ from emjax.run.batches import batch_size, in_batches
 from emjax.run.degeneracy import DegeneracyWatch
 from emjax.run.loop import EMState, Loop, LoopState, has_failed
 from emjax.run.polish import polished
+from emjax.run.resolution import moved_densities
 from emjax.run.settings import Numbers, Settings
 from emjax.starts.locations import locations_of
 from emjax.starts.strategies import START_STRATEGIES
@@ -43,14 +44,14 @@ class End(eqx.Module):
 
     - `at`: where the loop stands.
     - `log_likelihood`: log p(x | params) in nats, at the parameters reported.
-    - `last`: the parameters at which the objective was evaluated last, though it was not finite.
-    - `variances`: those of the scales there, over those of the data (`degeneracy`).
+    - `last`: the parameters at which the objective was evaluated last, though not reported.
+    - `sharpness`: how sharp densities are there, and which of their data are constant (`collapse`).
     """
 
     at: LoopState
     log_likelihood: Float[Array, ""]
     last: dict[str, Array]
-    variances: list
+    sharpness: list
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,14 +189,14 @@ class PureProgram:
         are_good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
         stop_at = jnp.where(are_good, stop_at, 0)
         at = self.loop.advance(self.loop.start(start.params), constants, stop_at)
-        return start, self.end(at, constants)
+        return start, self.end(at, constants, start.params)
 
     def advance(self, at: LoopState, constants: Sequence, stop_at: Any) -> LoopState:
         """Return where the loop stands after `stop_at` steps, or at its end."""
         return self.loop.advance(at, constants, stop_at)
 
-    def end(self, at: LoopState, constants: Sequence) -> End:
-        """Return the end of a run: polished, if that was asked for."""
+    def end(self, at: LoopState, constants: Sequence, start: Mapping) -> End:
+        """Return the end of a run from a start: polished, if that was asked for."""
         if self.settings.polish:
             at = self._polished(at, constants, self.settings.polish)
         # without priors the objective of a soft E-step is the log-likelihood
@@ -204,11 +205,15 @@ class PureProgram:
         else:
             likelihood = self.log_likelihood(at.reported, constants)
         last = at.last_evaluated
-        return End(at, likelihood, last, self.variances(last, constants))
+        return End(at, likelihood, last, self.watch.sharpness(last, start, constants))
 
-    def variances(self, params, constants: Sequence) -> list[Array]:
-        """Return the variances of the scales at params, over those of the data."""
-        return self.watch.variances(params, self.watch.spreads(constants))
+    def moved_densities(self, params, data: Sequence, moved: Sequence) -> list:
+        """Return densities where the data are moved (`resolution`), None in place of scales."""
+        constants, after = self.graph.prepare(data), self.graph.prepare(moved)
+        return [
+            None if watch.argument else moved_densities(self.graph, watch, params, constants, after)
+            for watch in self.watch.watched
+        ]
 
     def _polished(self, at: LoopState, constants: Sequence, method: str) -> LoopState:
         """Return where a polish leads, and EM's own steps from there, until they confirm it."""
@@ -227,7 +232,7 @@ class PureProgram:
     def short_runs(
         self, rng_key, numbers, data: Sequence, given: Mapping, num_steps: Any
     ) -> tuple[dict[str, Array], LoopState, list]:
-        """Return where several runs start, where each is then, and its scales' variances.
+        """Return where several runs start, where each is then, and how sharp its densities are.
 
         All have one more axis in front, over the runs. `numbers`: theirs, 0, 1, ….
         """
@@ -236,20 +241,18 @@ class PureProgram:
         def short_run(numbered_key):
             key, number = numbered_key
             params = self._first(key, data, given, constants, number)
-            return params, self.loop.advance(self.loop.start(params), constants, num_steps)
+            at = self.loop.advance(self.loop.start(params), constants, num_steps)
+            return params, at, self.watch.sharpness(at.reported, params, constants)
 
         numbered_keys = (jax.random.split(rng_key, len(numbers)), numbers)
-        starts, ends = in_batches(short_run, numbered_keys, batch_size(self.graph))
-        # of the data alone: one computation serves all runs
-        spreads = self.watch.spreads(constants)
-        return starts, ends, jax.vmap(self.watch.variances, (0, None))(ends.reported, spreads)
+        return in_batches(short_run, numbered_keys, batch_size(self.graph))
 
     def continued(self, starts, ends: LoopState, number, data: Sequence) -> tuple[Start, End]:
         """Return what `run` does, of one of several runs that started and stand somewhere."""
         params, at = jax.tree.map(lambda leaf: leaf[number], (starts, ends))
         constants = self.graph.prepare(data)
         at = self.loop.advance(at, constants, self.numbers.max_steps + 1)
-        return self._checked(params, constants), self.end(at, constants)
+        return self._checked(params, constants), self.end(at, constants, params)
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 

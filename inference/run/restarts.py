@@ -20,7 +20,7 @@ class Optimum(NamedTuple):
     - `starts`: those that came there, the best first.
     - `best`: the first of them.
     - `params`: its parameters.
-    - `degenerate`: whether a scale has collapsed, or the objective is not finite.
+    - `degenerate`: whether a component has collapsed, or the objective is not finite.
     """
 
     objective: float
@@ -40,7 +40,7 @@ class Restarts(eqx.Module):
     - `status`: why each stopped (`Status`), −1 where it was running still when the short runs
       ended.
     - `num_steps`: how many EM steps each took.
-    - `degenerate`: whether a scale has collapsed, or the objective has become infinite or NaN.
+    - `degenerate`: whether a component has collapsed, or the objective has become infinite or NaN.
     - `params`: {site: (start, *shape)}.
     """
 

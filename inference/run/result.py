@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from emjax.run.findings import Finding
+from emjax.run.findings import Finding, why_it_stopped
 from emjax.run.loop import Status
 from emjax.run.restarts import Restarts
 
@@ -23,7 +23,7 @@ class EMResult(eqx.Module):
       polish is one step.
     - `num_steps`: how many EM steps led to `params`.
     - `status`: why EM stopped (`Status`).
-    - `findings`: what is wrong with the estimate, if anything (`Finding`): collapsed scales, dead
+    - `findings`: what is wrong with the estimate, if anything (`Finding`): collapsed or dead
       components, probabilities that have become zero.
     - `restarts`: where each start came to (`Restarts`); None if there was one.
     """
@@ -52,7 +52,7 @@ class EMResult(eqx.Module):
 def how_it_ended(result: EMResult) -> list[str]:
     """Return the lines on why EM stopped, and where."""
     return [
-        f"{result.status.message} (after {result.num_steps} steps)",
+        f"{why_it_stopped(result.status.name, result.findings)} (after {result.num_steps} steps)",
         f"log-likelihood {float(result.log_likelihood):.6f} nats",
     ]
 

@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 
+from emjax.e_step.occupancy import copies
 from emjax.run import validation
 from emjax.run.annotations import InitParams, Params
 from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
-from emjax.run.findings import UNBOUNDED_PRIOR, Finding, not_maximized
+from emjax.run.findings import UNBOUNDED_PRIOR, Finding, copies_of, not_maximized
 from emjax.run.loop import RUNNING, LoopState, Status
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
@@ -80,7 +81,7 @@ class Runner:
             # where the data are bad, one step is enough for the checks
             is_bad = any(int(count) for count, _ in start.violations)
             at = self._with_progress(at, constants, 1 if is_bad else settings.max_steps + 1)
-            return self._result(start, compiled.end(at, constants))
+            return self._result(start, compiled.end(at, constants, start.params))
 
     def _run_several(self, rng_key, given) -> EMResult:
         """Run all starts, short or to their end, and the best of them to its end."""
@@ -92,13 +93,13 @@ class Runner:
         if is_plain and are_few(compiled.graph, settings.num_restarts):
             return self._run_in_turn(rng_key, given, num_steps)
         numbers = np.arange(settings.num_restarts)
-        starts, ends, variances = compiled.short_runs(rng_key, numbers, self.data, given, num_steps)
+        starts, ends, sharpness = compiled.short_runs(rng_key, numbers, self.data, given, num_steps)
 
         def continued(best: int):
             at = self._with_progress_of(ends, best) if settings.progress_bar else ends
             return compiled.continued(starts, at, best, self.data)
 
-        return self._best_of(self._restarts(ends, variances), continued)
+        return self._best_of(self._restarts(ends, sharpness), continued)
 
     def _run_in_turn(self, rng_key, given, num_steps: int) -> EMResult:
         """Run all starts one after another, and the best of them once more, to its end."""
@@ -115,7 +116,7 @@ class Runner:
                 return runs[best]
             return self.compiled.run(keys[best], self.data, given, best)
 
-        return self._best_of(self._restarts(ends.at, ends.variances), continued)
+        return self._best_of(self._restarts(ends.at, ends.sharpness), continued)
 
     def _best_of(self, restarts: Restarts, continued: Callable) -> EMResult:
         """Return the result of the best of several runs.
@@ -127,10 +128,7 @@ class Runner:
             best = restarts.best
             start, end = continued(best)
             result = self._result(start, end)
-            is_degenerate = self._is_degenerate(end) or any(
-                finding.kind == UNBOUNDED_PRIOR for finding in result.findings
-            )
-            if not is_degenerate or restarts.degenerate[best]:
+            if not _is_degenerate(result) or restarts.degenerate[best]:
                 return replace(result, restarts=restarts)
             # it looked best after the short run only because it was collapsing
             restarts = restarts.with_degenerate(best)
@@ -173,12 +171,14 @@ class Runner:
             lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
             self.elements,
         )
-        findings = compiled.watch.findings(start.params, end.at.reported, end.last, end.variances)
+        reported = end.at.reported
+        collapsed = self._collapsed(reported, jax.device_get(end.sharpness))
+        findings = compiled.watch.findings(start.params, reported, end.last, collapsed)
         unbounded = unbounded_priors(compiled, start.params, end.last, self.data)
         explained = {finding.site for finding in unbounded}
         findings = [finding for finding in findings if finding.site not in explained]
         findings += validation.unobserved(compiled.graph)
-        findings += list(self._not_maximized(at))
+        findings += [*self._copies(at), *self._not_maximized(at)]
         num_steps = int(at.num_steps)
         return EMResult(
             dict(end.at.reported),
@@ -188,6 +188,18 @@ class Runner:
             Status(int(at.status)),
             (*unbounded, *findings),
         )
+
+    def _copies(self, at: LoopState) -> list[Finding]:
+        """Return which values of latents are copies of each other where a run has converged."""
+        if int(at.status) != Status.CONVERGED:
+            return []
+        graph, found = self.compiled.graph, []
+        for name, pairs in copies(graph, at.tables, at.statistics).items():
+            if pairs:
+                support = graph.latents[name].support
+                values = [(support[first], support[second]) for first, second in pairs]
+                found.append(copies_of(name, values))
+        return found
 
     def _not_maximized(self, at: LoopState) -> tuple[Finding, ...]:
         """Return which maximizers left Q to gain where the run stopped."""
@@ -203,23 +215,24 @@ class Runner:
                 )
         return tuple(found)
 
-    def _is_degenerate(self, end: End) -> bool:
-        """Whether a run ended where a scale has collapsed, or the objective is not finite."""
-        if int(end.at.status) == Status.NOT_FINITE:
-            return True
-        return bool(self.compiled.watch.is_collapsed(jax.device_get(end.variances)))
+    def _collapsed(self, params: Mapping[str, Array], sharpness) -> list[Finding]:
+        """Return what has collapsed at parameters of some sharpness."""
+        falls = partial(self.compiled.falls, params, self.data)
+        return self.compiled.watch.collapsed(sharpness, falls)
 
-    def _restarts(self, ends: LoopState, variances) -> Restarts:
-        """Return where several runs came to. `variances`: of their scales."""
+    def _restarts(self, ends: LoopState, sharpness) -> Restarts:
+        """Return where several runs came to. `sharpness`: of their densities."""
         params = jax.device_put(dict(ends.reported))
-        ends, variances = jax.device_get((ends, variances))
+        ends, sharpness = jax.device_get((ends, sharpness))
         # a run that goes on has not evaluated the objective where it stands
         last = ends.num_steps - (ends.status < 0)
         at_last = np.maximum(last, 0)[:, None]
         objective = np.take_along_axis(np.asarray(ends.objective), at_last, 1)[:, 0]
         # at −∞ the program excludes the start: nothing has collapsed
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
-        degenerate |= self.compiled.watch.is_collapsed(variances)
+        leaves, tree = jax.tree.flatten((ends.reported, sharpness))
+        for number, of_start in enumerate(zip(*leaves, strict=True)):
+            degenerate[number] |= bool(self._collapsed(*jax.tree.unflatten(tree, of_start)))
         status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)
         return Restarts(objective, status, num_steps, degenerate, params)
 
@@ -237,6 +250,12 @@ class Runner:
         if not is_traced(violations):
             validation.check_data(self.compiled.graph, violations)
         return answer
+
+
+def _is_degenerate(result: EMResult) -> bool:
+    """Whether a run ended where something has collapsed, or the objective has no bound."""
+    kinds = {finding.kind for finding in result.findings}
+    return result.status == Status.NOT_FINITE or bool(kinds & {"collapsed", UNBOUNDED_PRIOR})
 
 
 @partial(jax.jit, static_argnums=1)

@@ -18,9 +18,9 @@ from emjax.certificates import evaluation
 from emjax.certificates.curvature import not_finite
 from emjax.certificates.eigenvalues import largest_eigenvalues
 from emjax.certificates.estimate import Estimate
-from emjax.certificates.occupancy import duplicates, expected_counts
 from emjax.e_step.e_step import e_step
 from emjax.e_step.instance import instance_of
+from emjax.e_step.occupancy import duplicates, expected_counts
 
 KEY = jax.random.key(0)
 

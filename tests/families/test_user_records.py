@@ -295,11 +295,11 @@ def test_a_location_that_is_alike_in_all_coordinates():
         np.testing.assert_allclose(state.params["scale"], scale, rtol=1e-10)
     result = em.run(KEY, x, start)
     assert result.status == 0 and result.findings == ()
-    # the spread that a scale is held against is that of all data, over all coordinates
+    # one scale for all coordinates is held against the one of all data's that spreads most
     bound = em.on(x, start)
-    (spread,) = bound.compiled.watch.spreads(bound.constants())
-    expected = np.sqrt(squared_length(x - x.mean(0)).mean() / DIMENSION)
-    np.testing.assert_allclose(spread, np.full(spread.shape, expected), rtol=1e-10)
+    sharpness = bound.compiled.watch.sharpness(result.params, result.params, bound.constants())
+    expected = np.log(x.std(0).max() / result.params["scale"])
+    np.testing.assert_allclose(sharpness[0][0], expected, rtol=1e-10)
 
 
 class AboutZero(dist.Distribution):

@@ -108,3 +108,22 @@ def test_a_precision_that_leaves_a_direction_free_is_no_collapse():
     em = EM(program, max_steps=0, num_restarts=2)
     result = em.run(jax.random.key(0), x, init_params={"matrix": np.diag([1.0, 1e-18])})
     assert result.warnings == () and not result.restarts.degenerate.any()
+
+
+@pytest.mark.filterwarnings("ignore:Latent 'z'. at the start only")
+def test_components_that_are_copies_at_a_saddle_are_a_finding_of_the_run_and_parted_ones_are_none():
+    def program(x):
+        loc = numpyro.param("loc", jnp.zeros(3))
+        log_scale = numpyro.param("log_scale", jnp.zeros(3))
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.3, 0.2])))
+            numpyro.sample("x", dist.Normal(loc[z], jnp.exp(log_scale)[z]), obs=x)
+
+    x, em = RNG.normal(size=80) + np.repeat([-5.0, 0.0, 5.0, 0.0], 20), EM(program)
+    (finding,) = em.run(jax.random.key(0), x, init_params={"loc": [-1.0, 1.0, 1.0]}).findings
+    assert (finding.kind, finding.site, finding.where) == ("copies", "z", "1 and 2")
+    # on the way to one limit
+    near = {"loc": [0.0, 0.0, 1e-5]}
+    kinds = [f.where for f in em.run(jax.random.key(0), x, init_params=near).findings]
+    assert kinds == ["0 and 1, 0 and 2, 1 and 2"]
+    assert em.run(jax.random.key(0), x, init_params={"loc": [-4.0, 0.0, 4.0]}).findings == ()

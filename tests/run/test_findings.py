@@ -182,6 +182,55 @@ SAID = [
         "components.",
     ),
     (
+        "collapsed_argument",
+        ("scale", "x", ["log_sd", "shift"], "component 1 of 'z'", 1.25e-7),
+        ("collapsed", "log_sd, shift", "component 1 of 'z'"),
+        "component 1 of 'z' collapses: the scale of 'x', computed from 'log_sd', 'shift', has "
+        "shrunk to 1.2e-07 of its spread. The likelihood has no maximum there: state a floor "
+        "(constraints.greater_than(...)), or a prior, or use fewer components.",
+    ),
+    (
+        "collapsed_density",
+        ("component 1 of 'z'", "x", (15,), ["scale", "shape"], 3e5),
+        ("collapsed", "x", "component 1 of 'z'"),
+        "component 1 of 'z' collapses: its density of 'x' at index (15,) falls by 3.0e+05 nats "
+        "where that datum is moved by a thousandth of its distance from the next one; it depends "
+        "on 'scale', 'shape'. The likelihood has no maximum there: bound what makes it so narrow "
+        "(constraints.interval(...)), or state a prior, or use fewer components.",
+    ),
+    (
+        "collapsed_density",
+        ("site 'x'", "x", (15,), ["scale"], np.inf),
+        ("collapsed", "x", "site 'x'"),
+        "site 'x' collapses: its density of 'x' at index (15,) is infinite; it depends on "
+        "'scale'. The likelihood has no maximum there: bound what makes it so narrow "
+        "(constraints.interval(...)), or state a prior, or use fewer components.",
+    ),
+    (
+        "collapsed_density",
+        ("site 'x'", "x", (), ["scale"], None),
+        ("collapsed", "x", "site 'x'"),
+        "site 'x' collapses: its density of 'x' is beyond all proportion to the spread of 'x'; it "
+        "depends on 'scale'. The likelihood has no maximum there: bound what makes it so narrow "
+        "(constraints.interval(...)), or state a prior, or use fewer components.",
+    ),
+    (
+        "constant",
+        ("x", np.array([[False, True, True]])),
+        ("collapsed", "x", "[..., 1], [..., 2]"),
+        "'x'[..., 1], [..., 2] is constant: without a spread, its density has no maximum, whatever "
+        "the components. Leave it out, or state a floor (constraints.greater_than(...)) or a "
+        "prior.",
+    ),
+    (
+        "constant",
+        ("x", np.array([True])),
+        ("collapsed", "x", ""),
+        "'x' is one number for all data: without a spread, its density has no maximum, whatever "
+        "the components. Leave it out, or state a floor (constraints.greater_than(...)) or a "
+        "prior.",
+    ),
+    (
         "not_a_number",
         ("loc",),
         ("not a number", "loc", ""),
@@ -200,6 +249,23 @@ SAID = [
         ("dead", "z", "2"),
         "component 2 of 'z' has died: 'initial', 'transition' give it probability 0.0e+00, and no "
         "element belongs to it. Use fewer components, or start elsewhere.",
+    ),
+    (
+        "copies_of",
+        ("z", [(0, 1)]),
+        ("copies", "z", "0 and 1"),
+        "components 0 and 1 of 'z' are copies of each other: they give all data the same "
+        "distribution, and EM does not part them. Start elsewhere (num_restarts=..., "
+        "init_params={...}), or use fewer components; em.diagnose says whether it is a saddle.",
+    ),
+    (
+        "copies_of",
+        ("z", [(0, 1), (0, 2), (1, 2), (3, 4)]),
+        ("copies", "z", "0 and 1, 0 and 2, 1 and 2, … (4 pairs in all)"),
+        "components 0 and 1, 0 and 2, 1 and 2, … (4 pairs in all) of 'z' are copies of each other: "
+        "they give all data the same distribution, and EM does not part them. Start elsewhere "
+        "(num_restarts=..., init_params={...}), or use fewer components; em.diagnose says whether "
+        "it is a saddle.",
     ),
     (
         "at_boundary",
@@ -346,8 +412,8 @@ WHY_IT_STOPPED = {
     "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
     "result.params",
     "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "
-    "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)), or check a "
-    "maximizer given in m_step",
+    "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)) if it is off, or "
+    "check a maximizer given in m_step",
     "NOT_FINITE": "the objective became infinite or NaN: params are the last finite ones; a scale "
     "that shrinks to zero has no maximum, so state a floor (constraints.greater_than(...)) or a "
     "prior, or use fewer components (a prior that is itself infinite at a bound has no mode there: "
@@ -372,10 +438,19 @@ def test_every_finding_is_in_the_table():
     functions = set()
     for name, function in inspect.getmembers(findings, inspect.isfunction):
         is_own = function.__module__ == findings.__name__ and not name.startswith("_")
-        if is_own and name != "plain":
+        if is_own and name not in ("plain", "why_it_stopped"):
             functions.add(name)
     assert functions == {name for name, *_ in SAID}
 
 
 def test_why_a_run_stopped_is_said_word_for_word():
     assert findings.WHY_IT_STOPPED == WHY_IT_STOPPED
+    nothing = [findings.not_a_number("loc")]
+    for status, sentence in WHY_IT_STOPPED.items():
+        assert findings.why_it_stopped(status, nothing) == sentence
+    collapsed = [findings.collapsed("scale", "[1]", "component 1 of 'z'", 1e-9, "x")]
+    assert findings.why_it_stopped("OBJECTIVE_DECREASED", collapsed) == (
+        "the objective decreased by more than rounding, for something has collapsed, and with it "
+        "the objective loses its digits: params are those before the decrease"
+    )
+    assert findings.why_it_stopped("CONVERGED", collapsed) == WHY_IT_STOPPED["CONVERGED"]

@@ -52,8 +52,8 @@ def _count_in_tables(graph: FactorGraph, name: str, statistics: Sequence) -> Any
         axis = _value_axis(term)
         if axis is None:
             return None
-        num_values = graph.latents[name].support.shape[0]
-        counts.append(jnp.moveaxis(expected[0], axis, 0).reshape(num_values, -1).sum(1))
+        others = tuple(d for d in range(expected[0].ndim) if d != axis)
+        counts.append(expected[0].sum(others))
     return sum(counts) if counts else None
 
 
@@ -101,11 +101,11 @@ def duplicates(
         ½ n_k n_l / (n_k + n_l) · ⟨η_k − η_l, t̄_k − t̄_l⟩ nats;
 
     less than `SAME` is nothing. The probabilities of k and l themselves may differ. Empty values
-    are left out. `tables`: the natural-parameter tables. Source: ours; the inner product is
-    Jeffreys's divergence where t̄ are the moments of η.
+    are left out. `tables`: the natural-parameter tables; `counts`: of the latents to look at.
+    Source: ours; the inner product is Jeffreys's divergence where t̄ are the moments of η.
     """
     empty, pairs = empty_values(counts), {}
-    for name in graph.latents:
+    for name in counts:
         rows = _rows(graph, name, tables, statistics)
         used = [value for value in range(len(counts[name])) if value not in empty[name]]
         same = []
@@ -117,6 +117,29 @@ def duplicates(
     return pairs
 
 
+def copies(
+    graph: FactorGraph, tables: Sequence, statistics: Sequence
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Return the `duplicates` of those latents of which everything is at hand.
+
+    `tables`, `statistics`: of each term, in NumPy; None where they are too large to be kept.
+    """
+    counts = {}
+    for name in graph.latents:
+        terms = zip(graph.terms, tables, strict=True)
+        read = [arrays for term, arrays in terms if name in _sources(term)]
+        if all(arrays is not None for arrays in read):
+            count = _count_in_tables(graph, name, statistics)
+            if count is not None:
+                counts[name] = np.asarray(count, float)
+    return duplicates(graph, tables, statistics, counts)
+
+
+def _sources(term: Term) -> set:
+    """Return the latents that a term reads, its own among them."""
+    return {axis.source for axes in term.natural_axes for axis in axes if axis.is_latent}
+
+
 def _rows(
     graph: FactorGraph, name: str, tables: Sequence, statistics: Sequence
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -126,6 +149,8 @@ def _rows(
     """
     rows = []
     for term, arrays, expected in zip(graph.terms, tables, statistics, strict=True):
+        if name not in _sources(term):
+            continue
         value_axis = None
         if _is_site_of(term, name):
             value_axis = _value_axis(term)
