@@ -28,7 +28,7 @@ from emjax.refits.reweighted import Reweighted, from_one_start
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
-from emjax.run.loop import Status, has_failed
+from emjax.run.loop import NOT_CONVERGED, has_failed
 
 # refits side by side: each waits for the slowest, and this many fill the machine
 MOST_AT_ONCE = 64
@@ -55,8 +55,8 @@ class Refits:
 
     @property
     def num_unconverged(self) -> int:
-        """How many stopped at max_steps."""
-        return int((self.status == Status.MAX_STEPS).sum())
+        """How many stopped before they had converged."""
+        return int(np.isin(self.status, NOT_CONVERGED).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,7 @@ class StandardErrors(eqx.Module):
       that failed are left out.
     - `num_failed`: how many refits ended where the objective is not finite or decreased; they are
       left out.
-    - `num_unconverged`: how many ended at max_steps; they are kept.
+    - `num_unconverged`: how many ended before they had converged; they are kept.
     - `aligned`: the latents whose labels were aligned.
     - `not_aligned`: those whose values no exchange of whole rows of parameters exchanges (the
       program treats them unequally): their labels are as each refit, which started at `params`,

@@ -538,7 +538,7 @@ def failed_refits(count: int) -> Finding:
 
 def unconverged_refits(count: int) -> Finding:
     """Return that some refits stopped before they had converged."""
-    sentence = f"{count} did not converge within max_steps"
+    sentence = f"{count} did not converge"
     return Finding("unconverged refits", "", "", sentence)
 
 

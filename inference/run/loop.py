@@ -47,6 +47,8 @@ class Status(IntEnum):
 LARGEST_KEPT = 2**12
 # the status of a run that has not stopped
 RUNNING = -1
+# of runs that stopped at parameters that count, though at no maximum
+NOT_CONVERGED = (Status.MAX_STEPS, Status.NOT_MAXIMIZED)
 # a gain below so many units in the last place of the objective is no gain, a decrease beyond so
 # many is more than rounding
 ROUNDING_OF_A_GAIN = 4

@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.run.loop import RUNNING, Status, has_failed
+from emjax.run.loop import NOT_CONVERGED, RUNNING, Status, has_failed
 
 
 class Optimum(NamedTuple):
@@ -71,8 +71,8 @@ class Restarts(eqx.Module):
         """Return the distinct optima, the best first and degenerate ones last.
 
         Two starts came to one optimum if their objectives differ by at most tolerance · (1 +
-        |objective|): components may be permuted. Starts that were running still, or stopped at
-        max_steps, are left out unless they are degenerate.
+        |objective|): components may be permuted. Starts that had not converged are left
+        out unless they are degenerate.
         """
         # what runs still, or was cut off, may yet come to another place
         is_at_optimum = (self.status == Status.CONVERGED) & np.isfinite(self.objective)
@@ -121,7 +121,7 @@ class Restarts(eqx.Module):
             is_other[optimum.starts] = False
         counts = {
             "excluded by the program: zero likelihood at the start": self.objective == -np.inf,
-            "not converged": np.isin(self.status, (RUNNING, Status.MAX_STEPS)),
+            "not converged": np.isin(self.status, (RUNNING, *NOT_CONVERGED)),
             "stopped by a decrease": self.status == Status.OBJECTIVE_DECREASED,
         }
         lines = []

@@ -383,7 +383,7 @@ SAID = [
         "unconverged_refits",
         (3,),
         ("unconverged refits", "", ""),
-        "3 did not converge within max_steps",
+        "3 did not converge",
     ),
     (
         "labels_aligned",
