@@ -18,8 +18,8 @@ SAID = [
         (["rho"], "Newton", "it enters the probs of 'y' through 'clamp'", 12.34, np.nan),
         ("not maximized", "rho", "'rho'"),
         "'rho' could not be improved by Newton (it enters the probs of 'y' through 'clamp'), "
-        "though Q gains 12 nats more elsewhere and it has no derivative there. Start elsewhere, write "
-        "what the parameter enters without that step, or pass a maximizer of your own:\n"
+        "though Q gains 12 nats more elsewhere and it has no derivative there. Start elsewhere, "
+        "write what the parameter enters without that step, or pass a maximizer of your own:\n"
         "    EM(program, m_step={'rho': optax.adam(1e-2)})",
     ),
     (
