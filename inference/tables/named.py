@@ -60,6 +60,8 @@ class Axis:
     def fitted(self, rank: int) -> Axis:
         """Return the axis for a value of another rank: trailing axes are cut off or added."""
         present = len(self.varies)
+        if present == rank:
+            return self
         return self.placed([d if d < present else None for d in range(rank)])
 
 

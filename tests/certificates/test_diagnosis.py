@@ -374,3 +374,26 @@ def test_a_parameter_without_a_derivative_is_named():
     x = np.array([0.1, 0.3, 0.4])
     with pytest.raises(ValueError, match=r"not finite along square .*fixed=\{'square'\}"):
         EM(roots).diagnose({"mean": 0.1, "square": 0.0}, x)
+
+
+def test_latents_of_elements_that_data_pick_are_counted_and_compared():
+    """Words in long form: `topic` is one of a document's, and data say whose each word is."""
+
+    def program(word, document):
+        words = numpyro.param("words", jnp.ones((3, 4)) / 4, constraint=constraints.simplex)
+        with numpyro.plate("documents", 6):
+            topic = numpyro.sample("topic", dist.Categorical(jnp.array([0.5, 0.3, 0.2])))
+        with numpyro.plate("tokens", len(word)):
+            numpyro.sample("word", dist.Categorical(words[topic[document]]), obs=word)
+
+    document, word = np.repeat(np.arange(6), 6), np.tile([0, 1, 0, 1, 2, 1, 3, 2, 3, 3, 2, 0], 3)
+    equal = np.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]])
+    em = EM(program)
+    with pytest.warns(UserWarning, match="only 2 of its 3 values"):
+        result = em.run(KEY, word, document, init_params={"words": equal})
+    assert [(f.kind, f.where) for f in result.findings if f.site == "topic"] == [
+        ("copies", "1 and 2")
+    ]
+    found = em.diagnose(result, word, document)
+    assert found.duplicates == {"topic": ((1, 2),)}
+    np.testing.assert_allclose(found.counts["topic"].sum(), 6, rtol=1e-12)
