@@ -158,7 +158,9 @@ class EM:
     def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Return p(latent | data, params) for every latent: its shape, then its support.
 
-        Under a hard E-step these are indicators of the most probable joint assignment.
+        Under a hard E-step these are indicators of the most probable joint assignment. A continuous
+        site that no observation depends on, such as the `x_unobserved` of an `obs_mask`, is
+        imputed by its mean, E[x_unobserved | data, params], of its shape.
         """
         return self.on(*args, **kwargs).posterior(params)
 

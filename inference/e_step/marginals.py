@@ -13,8 +13,10 @@ from emjax.e_step.instance import Instance, instance_of
 from emjax.e_step.term_factors import log_z
 from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.slots import filled
+from emjax.numerics.guards import as_float
 from emjax.tables.indices import Affine
-from emjax.tables.named import Axis
+from emjax.tables.named import Axis, Named, full
 
 
 def posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:
@@ -25,6 +27,51 @@ def posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0
     for name, latent in instance.latents.items():
         factors[name] = _blank((_along(latent, 0),), latent.shape)
     return _marginals(instance, factors, temperature)
+
+
+def posterior_means(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:
+    """Return E[y | x, θ] of each continuous latent that no observation depends on: of its shape.
+
+    With m(z) its mean given the latents, ∂ log Z / ∂ w of a factor w · m(z), at w = 0.
+    """
+    means = {name: [filled(part, arrays) for part in parts] for name, parts in graph.means.items()}
+    parts = [part for each in means.values() for part in each]
+    read = [part for part in parts if part.axes]
+    expected = iter(_expected(instance_of(graph, arrays, predicted=True), read, temperature))
+    found = {}
+    for name, each in means.items():
+        over_time = [next(expected) if part.axes else as_float(full(part)) for part in each]
+        found[name] = over_time[0] if len(over_time) == 1 else jnp.concatenate(over_time)
+    return found
+
+
+def _expected(instance: Instance, values: Sequence[Named], temperature: ArrayLike) -> list:
+    """Return the expectations of values that latents choose, each of its shape."""
+    if not values:
+        return []
+
+    def function(weights, fast):
+        more = []
+        for weight, value in zip(weights, values, strict=True):
+            # an entry of an event is an element of its own
+            axes = tuple(axis.fitted(len(value.shape)) for axis in value.axes)
+            first = len(axes)
+            table = jnp.moveaxis(as_float(value.array), range(first), range(-first, 0))
+            # a Cauchy has no mean, and 0 · NaN is no zero
+            table = jnp.where(jnp.isfinite(table), table, 0)
+            of_value, of_one = (each[(..., *[None] * first)] for each in weight)
+            cells = of_value * table + of_one
+            more.append(Factor(axes, value.shape, Cells(cells)))
+        return log_z(instance, instance.tables, temperature, more, fast)
+
+    zeros = [[jnp.zeros(value.shape, jnp.result_type(float))] * 2 for value in values]
+    _, sums = value_and_gradient(function, zeros)
+    expected = []
+    for value, (total, count) in zip(values, sums, strict=True):
+        exists = jnp.isfinite(value.array).all(tuple(range(len(value.axes))))
+        # an element counts as often as its multiplicity says, an expectation once
+        expected.append(jnp.where(exists, total / count, jnp.nan))
+    return expected
 
 
 def pairwise_posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,13 +14,14 @@ from jax.interpreters import partial_eval as pe
 
 from emjax.graph.checks import index_checks
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.outputs import Outputs, needed_outputs, relevant_sites
+from emjax.graph.outputs import Outputs, needed_outputs, present_sites, relevant_sites
 from emjax.graph.symbols import propagate_program
 from emjax.graph.term_builder import TermBuilder
 from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
+from emjax.program.records import Site
 from emjax.program.trace import Program, depends_on_parameters
-from emjax.tables.named import MixedElements, Named, constant
+from emjax.tables.named import MixedElements, Named, constant, without_rows
 from emjax.tables.reach import Reach
 
 
@@ -65,6 +67,10 @@ def _factor_graph(
         outputs = [next(remaining) if is_read else None for is_read in is_needed]
         builder = TermBuilder(Outputs(program, outputs, depends, is_unconstrained), floor)
         fields.update(_fields(builder, reached))
+        means = _means_of_unused(builder.outputs, fields["unused"], jointly, [*consts, *inputs])
+        fields["means"] = {
+            name: [builder.slots.stored(mean) for mean in parts] for name, parts in means.items()
+        }
         return builder.slots.arrays
 
     inputs = [var.aval for var in program.jaxpr.jaxpr.invars]
@@ -81,6 +87,47 @@ def _factor_graph(
         is_unconstrained=is_unconstrained,
         **fields,
     )
+
+
+def _means_of_unused(
+    outputs: Outputs,
+    unused: Collection[str],
+    jointly: Mapping[str, MixedElements],
+    inputs: Sequence[Named],
+) -> dict[str, list[Named]]:
+    """Return the means of the continuous latents that no observation depends on.
+
+    Of a site of a scan, one for each stretch of it. `inputs`: the constants of the program, its
+    parameters and data.
+    """
+    sites = [site for site in present_sites(outputs) if site.name in unused]
+    # one that depends on another of them has no mean but a mean of means; a component of a `Select`
+    # is a part of its site
+    partial = {site.name for site in sites if not _has_mean(outputs, site, unused)}
+    numbers = {site.outputs.mean: site for site in sites if site.name not in partial}
+    if not numbers:
+        return {}
+    # apart from all else: what matters is not to fail, or be enumerated jointly, for their sake
+    is_needed = [number in numbers for number in range(len(outputs.depends))]
+    jaxpr, _ = pe.dce_jaxpr(outputs.program.jaxpr.jaxpr, is_needed, instantiate=True)
+    try:
+        values, _ = propagate_program(outputs.program, jaxpr, jointly, inputs)
+    except (MixedElements, MemoryError):
+        return {}
+    means: dict[str, list[Named]] = {}
+    for number, value in zip(sorted(numbers), values, strict=True):
+        site = numbers[number]
+        shape = site.elements + site.event
+        mean = replace(without_rows(value.padded(len(shape))), shape=shape)
+        means.setdefault(site.name, []).append(mean)
+    return means
+
+
+def _has_mean(outputs: Outputs, site: Site, unused: Collection[str]) -> bool:
+    number = site.outputs.mean
+    if number is None or site.outputs.gate is not None:
+        return False
+    return not any(name in unused for name in outputs.depends[number])
 
 
 def _program_constant(value: Any) -> Named:

@@ -52,6 +52,7 @@ class FactorGraph:
     - `multiplicities`: how often the elements of each latent count.
     - `checks`: what must not be true of the data.
     - `unused`: the names of the continuous latents that no observation depends on.
+    - `means`: of those, over (elements, event); of a site of a scan, one for each stretch of it.
     - `full_jaxpr`: (parameters, floor, data) → slots. Its halves are `once_jaxpr`, (floor, data) →
       constants, and `step_jaxpr`, (parameters, constants) → slots.
     - `chains`: how latents that are coupled in time are summed out.
@@ -65,6 +66,7 @@ class FactorGraph:
     parameters: Mapping[str, Parameter]
     checks: tuple[Check, ...]
     unused: tuple[str, ...]
+    means: Mapping[str, Sequence[Named]]
     full_jaxpr: ClosedJaxpr
     once_jaxpr: ClosedJaxpr
     step_jaxpr: ClosedJaxpr

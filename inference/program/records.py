@@ -44,6 +44,7 @@ class SiteOutputs(eqx.Module):
     - `args`: the arguments that a family or a prior of the distribution reads, by name.
     - `log_prob`: the log-density of each element, where NumPyro has one and it may be read.
     - `valid`: where an observed value is in the support.
+    - `mean`: that of the distribution of a continuous latent, where NumPyro has one.
     """
 
     value: int
@@ -54,6 +55,7 @@ class SiteOutputs(eqx.Module):
     args: dict[str, int]
     log_prob: int | None
     valid: int | None
+    mean: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +110,8 @@ class Site:
         for name, number in self.outputs.args.items():
             ranks[number] = rank + self.arg_constraints[name].event_dim
         ranks[self.outputs.value] = rank + len(self.event)
+        if self.outputs.mean is not None:
+            ranks[self.outputs.mean] = rank + len(self.event)
         return ranks
 
 
@@ -201,6 +205,7 @@ class Record:
                 args={name: emit(available[name]) for name in arguments if name in available},
                 log_prob=emit(density),
                 valid=emit(_valid(core, self.value)) if is_observed else None,
+                mean=emit(_mean(core)) if self.kind == "prior" else None,
             ),
             dict(core.arg_constraints),
             _is_discrete(core, self.value),
@@ -234,6 +239,14 @@ def _log_prob(core: Any, value: Any) -> Any:
     # also where shapes do not broadcast: `elements_of` then says of which site
     except (*NOT_THERE, ValueError):
         return None
+
+
+def _mean(core: Any) -> Any:
+    try:
+        mean = jnp.asarray(core.mean)
+    except (*NOT_THERE, ValueError):
+        return None
+    return mean if mean.shape == tuple(core.shape()) else None
 
 
 def _valid(core: Any, value: Any) -> Any:

@@ -73,7 +73,7 @@ def to_arviz(
     named = _Named(xarray, bound.compiled.graph, plates_of(bound))
     groups = {
         "posterior": named.draws(drawn),
-        "latent_posterior": named.latents(bound.posterior(params)),
+        "latent_posterior": named.latents(_of_latents(bound, params)),
         "log_likelihood": named.dataset(_log_likelihood(bound, drawn, plate, rows)),
         "observed_data": named.observed(_observed(bound, params)),
     }
@@ -87,6 +87,13 @@ def to_arviz(
         "num_steps": int(result.num_steps),
     }
     return _inference_data(arviz, xarray, groups)
+
+
+def _of_latents(bound: Bound, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the posteriors of latents, without the means of what no observation depends on."""
+    latents = bound.compiled.graph.latents
+    answers = bound.posterior(params)
+    return {name: value for name, value in answers.items() if name in latents}
 
 
 def _inference_data(arviz: Any, xarray: Any, groups: Mapping[str, Any]) -> Any:

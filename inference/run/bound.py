@@ -207,7 +207,7 @@ class Bound:
 
     def posterior(self, params: Params) -> dict[str, Array]:
         """Return p(latent | data, params) for every latent; see `EM.posterior`."""
-        return self._of_latents(PureProgram.posterior, params)
+        return self._of_latents(PureProgram.posterior_and_means, params)
 
     def pairwise_posterior(self, params: Params) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data, params); see `EM.pairwise_posterior`."""

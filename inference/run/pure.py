@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emjax.e_step.e_step import log_partition_of
-from emjax.e_step.marginals import pairwise_posterior, posterior
+from emjax.e_step.marginals import pairwise_posterior, posterior, posterior_means
 from emjax.graph.build import factor_graph
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import maximizers
@@ -277,6 +277,12 @@ class PureProgram:
         """
         temperature = self.loop.temperature if temperature is None else temperature
         return posterior(self.graph, self.graph.arrays(params, constants), temperature)
+
+    def posterior_and_means(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
+        """Return the posterior of every latent, and the means of what no observation depends on."""
+        arrays = self.graph.arrays(params, constants)
+        means = posterior_means(self.graph, arrays, self.loop.temperature)
+        return {**self.posterior(params, constants), **means}
 
     def modes(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents, each of its site's shape."""

@@ -291,7 +291,8 @@ class PaddedRunner:
         """Return values (elements of a latent …, more …) without those of rows that were added."""
         values = {}
         for name, value in answer.items():
-            shape = self.latents[name]
+            # what is no latent has no rows (`program.padding`)
+            shape = self.latents.get(name, np.shape(value))
             # NumPy, which compiles nothing for each length
             values[name] = jax.device_put(np.asarray(value)[tuple(map(slice, shape))])
         return values
