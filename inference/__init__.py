@@ -5,6 +5,7 @@ from emjax.certificates.diagnosis import Diagnosis
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.family import Family, Prior, register
+from emjax.m_step.gap import Gap
 from emjax.plan import Plan
 from emjax.program.handlers.compress import Compressed, compress
 from emjax.program.handlers.labels import labeled
@@ -39,6 +40,7 @@ __all__ = [
     "EMState",
     "Family",
     "Finding",
+    "Gap",
     "Optimum",
     "Plan",
     "Prior",

@@ -33,10 +33,10 @@ class Gap(eqx.Module):
     gain: Float[Array, ""]
 
     @staticmethod
-    def none() -> Gap:
-        """Return that there is none."""
-        zero = jnp.zeros((), jnp.result_type(float))
-        return Gap(zero, zero)
+    def unknown() -> Gap:
+        """Return that nobody has asked: all NaN."""
+        nan = jnp.full((), jnp.nan, jnp.result_type(float))
+        return Gap(nan, nan)
 
 
 def gap_of(

@@ -105,7 +105,7 @@ class LoopState(eqx.Module):
     - `tables`, `statistics`: the natural-parameter tables of each small term at `reported`, and
       their expected statistics, where the run has stopped; zero until then. None for large ones.
     - `gaps`: of the maximizers that may leave one, what Q still gains at `reported` where EM's own
-      gains are within tol (`Gap`); zero until then.
+      gains are within tol (`Gap`); NaN until then.
     """
 
     current: EMState
@@ -160,10 +160,10 @@ class Loop:
             vector, _ = self._unconstrained.around(params)
             leap = Leap(self.accelerator.init(vector), jnp.zeros((), bool), state)
         objective = jnp.zeros(self.settings.capacity, jnp.result_type(float))
-        none = tuple(Gap.none() for maximizer in self.maximizers if maximizer.gap is not None)
+        unknown = tuple(Gap.unknown() for maximizer in self.maximizers if maximizer.gap is not None)
         zeros = self._small([_zeros(term.naturals) for term in self.graph.terms])
         return LoopState(
-            state, dict(params), objective, zero, zero + RUNNING, leap, none, zeros, zeros
+            state, dict(params), objective, zero, zero + RUNNING, leap, unknown, zeros, zeros
         )
 
     def advance(

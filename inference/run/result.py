@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
+from emjax.m_step.gap import Gap
 from emjax.run.findings import Finding, why_it_stopped
 from emjax.run.loop import Status
 from emjax.run.restarts import Restarts
@@ -25,6 +26,9 @@ class EMResult(eqx.Module):
     - `status`: why EM stopped (`Status`).
     - `findings`: what is wrong with the estimate, if anything (`Finding`): collapsed or dead
       components, probabilities that have become zero.
+    - `gaps`: of each parameter that is climbed to (neither in closed form nor held), how far from
+      the maximum of Q it was left where EM's own gains are within tol (`Gap`); of several that are
+      maximized together, all of them.
     - `restarts`: where each start came to (`Restarts`); None if there was one.
     """
 
@@ -34,6 +38,7 @@ class EMResult(eqx.Module):
     num_steps: int
     status: Status = eqx.field(static=True)
     findings: tuple[Finding, ...] = eqx.field(static=True, default=())
+    gaps: dict[str, Gap] = eqx.field(default_factory=dict)
     restarts: Restarts | None = None
 
     @property

@@ -13,6 +13,8 @@ from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 
 from emjax.e_step.occupancy import copies
+from emjax.m_step.gap import Gap
+from emjax.m_step.maximizer import Maximizer
 from emjax.run import validation
 from emjax.run.annotations import InitParams, Params
 from emjax.run.batches import are_few
@@ -187,6 +189,7 @@ class Runner:
             num_steps,
             Status(int(at.status)),
             (*unbounded, *findings),
+            self._gaps(at),
         )
 
     def _copies(self, at: LoopState) -> list[Finding]:
@@ -201,19 +204,27 @@ class Runner:
                 found.append(copies_of(name, values))
         return found
 
-    def _not_maximized(self, at: LoopState) -> tuple[Finding, ...]:
+    def _gaps(self, at: LoopState) -> dict[str, Gap]:
+        """Return the optimality gap of each parameter that is climbed to."""
+        gaps = {}
+        for maximizer, gap in zip(self._climbing, at.gaps, strict=True):
+            gaps |= dict.fromkeys(maximizer.names, gap)
+        return gaps
+
+    def _not_maximized(self, at: LoopState) -> list[Finding]:
         """Return which maximizers left Q to gain where the run stopped."""
-        found = []
         if int(at.status) != Status.NOT_MAXIMIZED:
-            return ()
-        may_fail = [m for m in self.compiled.maximizers if m.gap is not None]
-        for maximizer, gap in zip(may_fail, at.gaps, strict=True):
-            gain, slope = float(gap.gain), float(gap.slope)
-            if not gain <= 0:
-                found.append(
-                    not_maximized(maximizer.names, maximizer.method, maximizer.reason, gain, slope)
-                )
-        return tuple(found)
+            return []
+        return [
+            not_maximized(m.names, m.method, m.reason, float(gap.gain), float(gap.slope))
+            for m, gap in zip(self._climbing, at.gaps, strict=True)
+            if not gap.gain <= 0
+        ]
+
+    @property
+    def _climbing(self) -> list[Maximizer]:
+        """The maximizers that may leave a gap, in the order of `LoopState.gaps`."""
+        return [m for m in self.compiled.maximizers if m.gap is not None]
 
     def _collapsed(self, params: Mapping[str, Array], sharpness) -> list[Finding]:
         """Return what has collapsed at parameters of some sharpness."""

@@ -151,6 +151,7 @@ def test_a_maximizer_that_fails_is_a_status_and_a_finding(failure, root):
     assert result.status == Status.NOT_MAXIMIZED
     (finding,) = result.findings
     assert (finding.kind, finding.site) == ("not maximized", "second")
+    assert result.gaps["second"].gain > 0.1
     assert method in finding.sentence and remedy in finding.remedy
     assert str(finding) in str(result)
 
@@ -160,6 +161,8 @@ def test_a_maximizer_that_is_good_enough_has_converged():
     expected = EM(rates()).run(KEY)
     assert climb.status == expected.status == Status.CONVERGED
     np.testing.assert_allclose(climb.log_likelihood, expected.log_likelihood, rtol=1e-8)
+    assert not expected.gaps
+    assert climb.gaps["second"].gain == 0 and climb.gaps["second"].slope < 1e-3
 
 
 def test_many_parameters_without_a_derivative_are_not_maximized_and_say_where():
