@@ -206,13 +206,15 @@ def equal_values(latent: str, num_distinct: int, num_values: int) -> Finding:
     )
 
 
-def many_values(parameter: str, size: int, site: str) -> Finding:
+def many_values(parameter: str, size: int, sites: Sequence[str]) -> Finding:
     """Return that a continuous latent has as many values as there are data."""
+    names = ", ".join(f"'{site}'" for site in sites)
+    readers = f"site {names} has" if len(sites) == 1 else f"sites {names} have"
     return Finding(
         "many values",
         parameter,
         "",
-        f"Continuous latent '{parameter}' has as many values ({size}) as site '{site}' has data.",
+        f"Continuous latent '{parameter}' has as many values ({size}) as {readers} data.",
         "EM estimates each by MAP, not by integrating it out: estimates of other parameters may be "
         "biased.",
     )

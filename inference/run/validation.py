@@ -390,7 +390,7 @@ def _rows_by_value(graph: FactorGraph, tables: Mapping, name: str) -> list[np.nd
 
 
 def _as_many_values_as_data(graph: FactorGraph, elements: Mapping) -> list[Finding]:
-    """Return the continuous latents that have as many values as each site that reads them."""
+    """Return the continuous latents that have as many values as all that read them have data."""
     view = WiringView(graph)
     many = []
     for name, parameter in graph.parameters.items():
@@ -401,6 +401,7 @@ def _as_many_values_as_data(graph: FactorGraph, elements: Mapping) -> list[Findi
         terms = [graph.terms[number] for number in view.terms_of(name)]
         readers = [term for term in terms if term.site.is_observed]
         shapes = [elements.get(term.site.name, term.elements) for term in readers]
-        if readers and all(size >= math.prod(shape) for shape in shapes):
-            many.append(findings.many_values(name, size, readers[0].site.name))
+        # a loop over time has a site for each step
+        if readers and size >= sum(math.prod(shape) for shape in shapes):
+            many.append(findings.many_values(name, size, [term.site.name for term in readers]))
     return many

@@ -160,10 +160,18 @@ SAID = [
     ),
     (
         "many_values",
-        ("effect", 100, "x"),
+        ("effect", 100, ["x"]),
         ("many values", "effect", ""),
         "Continuous latent 'effect' has as many values (100) as site 'x' has data. EM estimates "
         "each by MAP, not by integrating it out: estimates of other parameters may be biased.",
+    ),
+    (
+        "many_values",
+        ("effect", 100, ["x", "y"]),
+        ("many values", "effect", ""),
+        "Continuous latent 'effect' has as many values (100) as sites 'x', 'y' have data. EM "
+        "estimates each by MAP, not by integrating it out: estimates of other parameters may be "
+        "biased.",
     ),
     (
         "collapsed",
