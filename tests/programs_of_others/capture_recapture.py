@@ -47,6 +47,25 @@ def constant_survival(captures, sex, dtype=int):
     all_years(lambda carry, captured: year(carry, captured, phi, rho), captures, dtype)
 
 
+def constant_survival_as_meant(captures, sex, dtype=int):
+    """Model 1, of which only the observations are masked: who is first captured is alive."""
+    phi = numpyro.sample("phi", dist.Uniform(0.0, 1.0))
+    rho = numpyro.sample("rho", dist.Uniform(0.0, 1.0))
+
+    def step(carry, captured):
+        is_known, alive = carry
+        with numpyro.plate("animals", len(captured), dim=-1):
+            probs = is_known * phi * alive + (1 - is_known)
+            alive = numpyro.sample(
+                "z", dist.Bernoulli(clamp_probs(probs)), infer={"enumerate": "parallel"}
+            )
+            with handlers.mask(mask=is_known):
+                numpyro.sample("y", dist.Bernoulli(clamp_probs(rho * alive)), obs=captured)
+        return (is_known | captured.astype(bool), alive), None
+
+    all_years(step, captures, dtype)
+
+
 def survival_of_each_year(captures, sex, dtype=int):
     """Model 2: survival is a site inside the scan, outside the plate."""
     rho = numpyro.sample("rho", dist.Uniform(0.0, 1.0))

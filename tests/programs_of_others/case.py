@@ -8,7 +8,8 @@ differ where a latent is masked: to funsor its density is 1 at every value, so t
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,10 @@ from tests.oracles.brute_force import complete_log_likelihood, joint_table
 class Case:
     """A program on data.
 
-    - `oracle`: "funsor", or "joint table" where there are few latents, or funsor cannot.
-    - `num_masked`: latents that are masked, by the size of their support, which funsor counts.
+    - `oracle`: "funsor"; "ELBO", which is NumPyro's TraceEnum_ELBO, where latents are scaled;
+      "joint table" where there are few latents and NumPyro does not enumerate them.
+    - `num_masked`: how many latents are masked, by the size of their support.
     - `settings`: of `EM`.
-    - `start`: of EM, where the program's own is a saddle or random.
     """
 
     program: Callable
@@ -35,12 +36,13 @@ class Case:
     oracle: str = "funsor"
     num_masked: dict[int, int] = field(default_factory=dict)
     settings: dict = field(default_factory=dict)
-    start: dict = field(default_factory=dict)
+
+    SEED: ClassVar[int] = 1  # of the point
 
     def sites(self) -> dict[str, tuple]:
-        """Return each parameter's constraint and shape: a `param`, or a continuous site unobserved.
+        """Return each parameter's bijection and shape: a `param`, or an unobserved continuous site.
 
-        The constraint may hold arrays of the trace that this is called in.
+        A bijection may hold arrays of the trace that this is called in.
         """
         seeded = handlers.seed(self.program, jax.random.key(0))
         found = {}
@@ -66,6 +68,19 @@ class Case:
         jax.eval_shape(traced)
         return found
 
+    @cached_property
+    def priors(self) -> set[str]:
+        """The names of the parameters that are `sample` sites."""
+        found = set()
+
+        def traced():
+            seeded = handlers.seed(self.program, jax.random.key(0))
+            trace = handlers.trace(seeded).get_trace(*self.args, **self.kwargs)
+            found.update(name for name in self.sites() if trace[name]["type"] == "sample")
+
+        jax.eval_shape(traced)
+        return found
+
     def drawn(self, seed: int, spread: float = 0.7) -> dict:
         """Return unconstrained parameters, normal about zero."""
         rng = np.random.default_rng(seed)
@@ -80,13 +95,33 @@ class Case:
     @cached_property
     def point(self) -> dict:
         """Parameters that are neither a start nor an optimum."""
-        return jax.jit(lambda: self.constrained(self.drawn(1)))()
+        return jax.jit(lambda: self.constrained(self.drawn(self.SEED)))()
 
-    def log_density(self, params: dict):
-        """Return log p(x, params) in nats, a differentiable function; latents are summed out."""
-        if self.oracle == "funsor":
-            return self._by_funsor(params)
-        return self._by_joint_table(params)
+    @cached_property
+    def log_density(self) -> Callable:
+        """The function log p(x, params) in nats, latents summed out; differentiable.
+
+        Ask for it outside of `jit`: the joint table is made first.
+        """
+        if self.oracle == "joint table":
+            table = joint_table(self.program, self.point, *self.args, **self.kwargs)
+            return partial(self._by_joint_table, table)
+        return {"funsor": self._by_funsor, "ELBO": self._by_elbo}[self.oracle]
+
+    def log_prior(self, params: dict):
+        """Return the log-density of the `sample` sites among the parameters, in nats."""
+        seeded = handlers.seed(handlers.substitute(self.program, params), jax.random.key(0))
+        trace = handlers.trace(seeded).get_trace(*self.args, **self.kwargs)
+        return sum(jnp.sum(trace[name]["fn"].log_prob(params[name])) for name in self.priors)
+
+    def log_jacobian(self, unconstrained: dict):
+        """Return log |dθ/du| in nats of the `sample` sites, which their mode in u includes."""
+        total = 0.0
+        for name, (transform, _) in self.sites().items():
+            if name in self.priors:
+                u = unconstrained[name]
+                total += jnp.sum(transform.log_abs_det_jacobian(u, transform(u)))
+        return total
 
     def _by_funsor(self, params):
         from numpyro.contrib.funsor import config_enumerate, enum, log_density
@@ -96,10 +131,21 @@ class Case:
         counted = sum(count * np.log(size) for size, count in self.num_masked.items())
         return total - counted
 
-    def _by_joint_table(self, params):
+    def _by_elbo(self, params):
+        from numpyro.contrib.funsor import config_enumerate
+        from numpyro.infer import TraceEnum_ELBO
+
+        def guide(*args, **kwargs):
+            pass
+
+        enumerated = config_enumerate(self.program)
+        key = jax.random.key(0)
+        return -TraceEnum_ELBO().loss(key, params, enumerated, guide, *self.args, **self.kwargs)
+
+    def _by_joint_table(self, table, params):
         values = {
-            name: jnp.asarray(latent.support)[self._table.index[name]]
-            for name, latent in self._table.latents.items()
+            name: jnp.asarray(latent.support)[table.index[name]]
+            for name, latent in table.latents.items()
         }
 
         def at(assignment):
@@ -107,11 +153,5 @@ class Case:
                 self.program, params, assignment, *self.args, **self.kwargs
             )
 
-        if not values:
-            return sum(at({}))
         log_likelihood, log_prior = jax.vmap(at)(values)
         return jax.scipy.special.logsumexp(log_likelihood) + log_prior[0]
-
-    @cached_property
-    def _table(self):
-        return joint_table(self.program, self.point, *self.args, **self.kwargs)

@@ -1,189 +1,216 @@
-"""All programs of others, on data."""
+"""All programs of others, on data: by where they come from, and by name."""
 
 import numpy as np
 
-from tests.models import test_numpyro_programs as published
 from tests.programs_of_others import (
+    annotation,
     capture_recapture,
     chorales,
     enumeration,
     enumeration_tutorial,
+    mixtures,
     truncated,
 )
 from tests.programs_of_others.case import Case
 
-CAPTURES, SEX = capture_recapture.histories(40, 6, seed=0)
-NUM_UNKNOWN = int((np.cumsum(CAPTURES, 1)[:, :-1] == 0).sum())  # years before the first capture
-SEQUENCES, LENGTHS = chorales.chorales((6, 4, 5), 3, seed=1)
-NUM_AFTER_THE_END = int(LENGTHS.max() * len(LENGTHS) - LENGTHS.sum())
-X1, X2 = np.array([-1.0, -1.0, 0.0]), np.array([-1.0, 1.0])
-BINARY = np.array([0, 1])
-THREE_POINTS = np.array([1.0, 2.0, 3.0])
+JOINT_TABLE = "joint table"
 
 
-def captured(program, **fields):
-    return Case(program, (CAPTURES, SEX), num_masked={2: NUM_UNKNOWN}, **fields)
+def of_captures() -> dict[str, Case]:
+    """Return the five models, the first as it is meant, and the occupancy model."""
+    captures, sex = capture_recapture.histories(40, 6, seed=0)
+    # of the years that are scanned, those up to the first capture are masked
+    num_masked = int((np.cumsum(captures, 1)[:, :-1] == 0).sum())
+
+    def case(program):
+        return Case(program, (captures, sex), num_masked={2: num_masked})
+
+    return {
+        "model 1": case(capture_recapture.constant_survival),
+        "model 2": case(capture_recapture.survival_of_each_year),
+        "model 3": case(capture_recapture.random_survival_of_each_year),
+        "model 4": case(capture_recapture.survival_of_each_sex),
+        "model 5": case(capture_recapture.survival_of_each_sex_and_year),
+        "model 1, as meant": Case(capture_recapture.constant_survival_as_meant, (captures, sex)),
+        "occupancy": Case(capture_recapture.occupancy, (capture_recapture.visits(),)),
+    }
 
 
-def of_chorales(program, num_states, num_chains=1, **fields):
-    priors_off = {"include_prior": False}
-    masked = {num_states: num_chains * NUM_AFTER_THE_END}
-    args = SEQUENCES, LENGTHS, num_states
-    return Case(program, args, priors_off, num_masked=masked, **fields)
+def of_chorales(include_prior: bool) -> dict[str, Case]:
+    """Return models 0 to 6; the sparse priors have no finite mode but in logits."""
+    few = chorales.chorales((4, 3), 2, seed=1)
+    sequences, lengths = chorales.chorales((9, 6, 10, 8, 10, 7), 3, seed=0)
+    num_after_the_end = lengths.max() * len(lengths) - lengths.sum()
+    settings = {"map": "unconstrained"} if include_prior else {}
+    settings["num_restarts"] = 20
+    name = "model {}, priors" if include_prior else "model {}"
+
+    def case(program, data, num_chains=1, num_masked=0):
+        return Case(
+            program,
+            (*data, 2),
+            {"include_prior": include_prior},
+            num_masked={2: num_chains * num_masked},
+            settings=settings,
+        )
+
+    longer = (sequences, lengths)
+    return {
+        name.format(0): case(chorales.one_by_one, few),
+        name.format(1): case(chorales.plain, longer, 1, num_after_the_end),
+        name.format(2): case(chorales.autoregressive, longer, 1, num_after_the_end),
+        name.format(3): case(chorales.factorial, longer, 2, num_after_the_end),
+        name.format(4): case(chorales.dynamic_bayesian_network, longer, 2, num_after_the_end),
+        name.format(5): case(chorales.neural, longer, 1, num_after_the_end),
+        name.format(6): case(chorales.second_order, longer, 1, num_after_the_end),
+    }
 
 
-CASES = {
-    "capture_recapture 1": captured(capture_recapture.constant_survival),
-    "capture_recapture 2": captured(capture_recapture.survival_of_each_year),
-    "capture_recapture 3": captured(capture_recapture.random_survival_of_each_year),
-    "capture_recapture 4": captured(capture_recapture.survival_of_each_sex),
-    "capture_recapture 5": captured(capture_recapture.survival_of_each_sex_and_year),
-    "occupancy": Case(capture_recapture.occupancy, (capture_recapture.visits(),)),
-    "hmm_enum 0": Case(chorales.one_by_one, (SEQUENCES, LENGTHS, 2), {"include_prior": False}),
-    "hmm_enum 1": of_chorales(chorales.plain, 2),
-    "hmm_enum 2": of_chorales(chorales.autoregressive, 2),
-    "hmm_enum 3": of_chorales(chorales.factorial, 2, num_chains=2),
-    "hmm_enum 4": of_chorales(chorales.dynamic_bayesian_network, 2, num_chains=2),
-    "hmm_enum 5": of_chorales(chorales.neural, 2),
-    "hmm_enum 6": of_chorales(chorales.second_order, 2),
-}
-WITH_PRIORS = {
-    f"{name}, priors": Case(
-        case.program, case.args, {}, case.oracle, case.num_masked, case.settings, case.start
-    )
-    for name, case in CASES.items()
-    if name.startswith("hmm_enum")
-}
-ANNOTATION = {name: Case(case.program, case.args) for name, case in published.PROGRAMS.items()}
-KNOWN3, ALL3 = np.array([True, True, False]), np.array([True, True, True])
-DATA3 = np.array([1, 0, 1])
-ENUM_ELBO = {
-    name: Case(program, args, kwargs)
-    for name, program, args, kwargs in [
-        ("enumerate_1", enumeration.unobserved_leaf, (), {}),
-        ("enumerate_2", enumeration.line, (), {}),
-        ("enumerate_3", enumeration.line_scaled_in_part, (), {}),
-        ("plate_1", enumeration.plate_of_leaves, (DATA3, ALL3), {}),
-        ("plate_1 masked", enumeration.plate_of_leaves, (DATA3, KNOWN3), {}),
-        ("plate_2", enumeration.plate_below_the_root, (DATA3, ALL3), {}),
-        ("plate_2 masked", enumeration.plate_below_the_root, (DATA3, KNOWN3), {}),
-        ("plate_3", enumeration.plate_of_lines, (DATA3, ALL3), {}),
-        ("plate_3 masked", enumeration.plate_of_lines, (DATA3, KNOWN3), {}),
-        ("plate_4 outer", enumeration.outside_and_inside, (2.0, None), {}),
-        ("plate_4 inner", enumeration.outside_and_inside, (None, np.array([0.5, 1.5])), {}),
-        ("plate_4", enumeration.outside_and_inside, (2.0, np.array([0.5, 1.5])), {}),
-        ("plate_7", enumeration.ladder, (np.array([0, 0]),), {}),
-        ("plates_1", enumeration.plates_apart, (BINARY, np.array([0, 0, 1])), {}),
-        ("plates_2", enumeration.plates_of_one_root, (BINARY, np.array([0, 0, 1])), {}),
-        ("plates_3", enumeration.nested_plates, (enumeration.SQUARE,), {}),
-        ("plates_4", enumeration.tree_of_plates, (enumeration.SQUARE,), {}),
-        ("plates_5", enumeration.tree_with_a_shortcut, (enumeration.SQUARE,), {}),
-        ("plates_6", enumeration.crossed_plates, (enumeration.SQUARE,), {}),
-        ("plates_6 plate, loop", enumeration.crossed_plate_and_loop, (enumeration.SQUARE,), {}),
-        ("plates_6 loops", enumeration.crossed_loops, (enumeration.SQUARE,), {}),
-        ("plates_7", enumeration.crossed_plates_of_trees, (enumeration.SQUARE,), {}),
-        ("subsample_2", enumeration.one_datum_for_a_plate, (), {}),
-        ("subsample_3", enumeration.one_datum_for_nested_plates, (), {}),
-    ]
-}
-ENUM_ELBO_UNSCALED = {
-    name: Case(program, args)
-    for name, program, args in [
-        ("plate_5", enumeration.global_and_local, (np.array([1, 2]),)),
-        ("plate_5 loops", enumeration.global_and_local_in_loops, (np.array([1, 2]),)),
-        ("plate_6", enumeration.two_globals, (np.array([1, 2]),)),
-        ("plates_8", enumeration.global_in_the_inner_plate, (np.array([[0, 1], [0, 2]]),)),
-        ("plate_9", enumeration.two_levels, (np.array([1, 2]),)),
-        ("plate_10", enumeration.two_levels_of_plates, (enumeration.OBLONG,)),
-        ("plate_11", enumeration.two_levels_in_the_plate, (enumeration.OBLONG,)),
-        ("plate_12", enumeration.three_levels, (enumeration.OBLONG,)),
-        ("plate_13", enumeration.unobserved_branch, (enumeration.OBLONG,)),
-        ("guide_plate_contraction", enumeration.sum_of_counts, ()),
-    ]
-}
-INFER_DISCRETE = {
-    name: Case(program, args)
-    for name, program, args in [
-        ("distribution_1", enumeration.global_choice, (THREE_POINTS,)),
-        ("distribution_2", enumeration.two_global_choices, (X1, np.array([-1.0, 1.0, 1.0]))),
-        ("distribution_3_simple", enumeration.local_choices, (X2,)),
-        ("distribution_3", enumeration.global_and_local_choices, (X1, X2)),
-        ("zzxx", enumeration.choices_under_priors, (X1, X2)),
-        ("model2", enumeration.prior_that_reads_a_latent, (X1, X2)),
-        (
-            "distribution_masked",
-            enumeration.masked_data,
-            (THREE_POINTS, np.array([True, False, False])),
+def of_annotation() -> dict[str, Case]:
+    """Return the six models; 45 items of 4 classes have 7 labels each, of 5 annotators."""
+    annotator, labels = annotation.annotations(45, 4, seed=0)
+    several = {"num_restarts": 10}
+    in_logits = {"map": "unconstrained", "num_restarts": 10}
+    return {
+        "multinomial": Case(annotation.pooled, (labels,), settings=several),
+        "Dawid–Skene": Case(annotation.dawid_skene, (annotator, labels), settings=several),
+        "MACE": Case(annotation.mace, (annotator, labels), settings=in_logits),
+        "hierarchical Dawid–Skene": Case(
+            annotation.hierarchical_dawid_skene, (annotator, labels), settings=several
         ),
-        ("hmm_smoke", enumeration.hmm_in_a_loop, (np.array([0.3, 1.1, 2.2, 1.9]), 4)),
-        ("scan_hmm_smoke", enumeration.hmm_in_a_scan, (np.array([0.3, 1.1, 2.2, 1.9]), 4)),
-        ("scan_hmm_smoke length 1", enumeration.hmm_in_a_scan, (np.array([0.3]), 4)),
-    ]
+        "item difficulty": Case(annotation.item_difficulty, (labels,), settings=several),
+        "logistic random effects": Case(
+            annotation.logistic_random_effects, (annotator, labels), settings=several
+        ),
+    }
+
+
+def of_mixtures() -> dict[str, Case]:
+    """Return the mixture of five points: its density is infinite at a scale of 0."""
+    settings = {"map": "unconstrained", "num_restarts": 10}
+    return {
+        "five points": Case(mixtures.gaussian_mixture, (mixtures.FIVE_POINTS,), settings=settings)
+    }
+
+
+def of_truncated_data() -> dict[str, Case]:
+    """Return what is truncated, folded, or has too many zeros."""
+    below = truncated.below(1.2, 60, seed=0)
+    counts = np.maximum(np.random.default_rng(3).poisson(3.0, 20), 2)
+    trips = truncated.fishing(60, seed=0)
+    return {
+        "truncated normal": Case(truncated.truncated_normal, (len(below), 1.2, below)),
+        "folded Student": Case(truncated.folded_student, (len(below), np.abs(below))),
+        "a normal of one's own": Case(truncated.right_truncated_normal, (len(below), 1.2, below)),
+        "a Poisson of one's own": Case(
+            truncated.truncated_poisson, (len(counts), counts), oracle=JOINT_TABLE
+        ),
+        "zero-inflated regression": Case(truncated.zero_inflated_regression, trips),
+        "its zeros as a latent": Case(truncated.zero_inflated_regression_by_a_latent, trips),
+    }
+
+
+def of_plates() -> dict[str, Case]:
+    """Return what `test_enum_elbo` sums out."""
+    binary, three = np.array([0, 1]), np.array([0, 0, 1])
+    data, is_known, all_known = np.array([1, 0, 1]), np.arange(3) < 2, np.ones(3, bool)
+    square, oblong, ones = enumeration.SQUARE, enumeration.OBLONG, np.array([1, 2])
+    points = np.array([0.5, 1.5])
+    crossed = {"oracle": JOINT_TABLE}
+    return {
+        "enumerate_1": Case(enumeration.unobserved_leaf),
+        "enumerate_2": Case(enumeration.line),
+        "enumerate_3": Case(enumeration.line_scaled_in_part),
+        "plate_1": Case(enumeration.plate_of_leaves, (data, all_known)),
+        "plate_1, masked": Case(enumeration.plate_of_leaves, (data, is_known)),
+        "plate_2": Case(enumeration.plate_below_the_root, (data, all_known)),
+        "plate_2, masked": Case(
+            enumeration.plate_below_the_root, (data, is_known), num_masked={2: 1}
+        ),
+        "plate_3": Case(enumeration.plate_of_lines, (data, all_known)),
+        "plate_3, masked": Case(enumeration.plate_of_lines, (data, is_known), num_masked={2: 2}),
+        "plate_4, outer": Case(enumeration.outside_and_inside, (2.0, None)),
+        "plate_4": Case(enumeration.outside_and_inside, (2.0, points)),
+        "plate_5": Case(enumeration.global_and_local, (ones,)),
+        "plate_5, loops": Case(enumeration.global_and_local_in_loops, (ones,)),
+        "plate_6": Case(enumeration.two_globals, (ones,)),
+        "plate_7": Case(enumeration.ladder, (np.array([0, 0]),)),
+        "plate_9": Case(enumeration.two_levels, (ones,)),
+        "plate_10": Case(enumeration.two_levels_of_plates, (oblong,)),
+        "plate_11": Case(enumeration.two_levels_in_the_plate, (oblong,)),
+        "plate_12": Case(enumeration.three_levels, (oblong,)),
+        "plate_13": Case(enumeration.unobserved_branch, (oblong,)),
+        "plates_1": Case(enumeration.plates_apart, (binary, three)),
+        "plates_2": Case(enumeration.plates_of_one_root, (binary, three)),
+        "plates_3": Case(enumeration.nested_plates, (square,)),
+        "plates_4": Case(enumeration.tree_of_plates, (square,)),
+        "plates_5": Case(enumeration.tree_with_a_shortcut, (square,)),
+        "plates_6": Case(enumeration.crossed_plates, (square,), **crossed),
+        "plates_6, plate and loop": Case(enumeration.crossed_plate_and_loop, (square,)),
+        "plates_6, loops": Case(enumeration.crossed_loops, (square,)),
+        "plates_7": Case(enumeration.crossed_plates_of_trees, (square,)),
+        "plates_8": Case(enumeration.global_in_the_inner_plate, (np.array([[0, 1], [0, 2]]),)),
+        "enumerate_2, scale 10": Case(enumeration.line, (), {"scale": 10}, oracle="ELBO"),
+        "plates_4, scale 10": Case(
+            enumeration.tree_of_plates, (square,), {"scale": 10}, oracle="ELBO"
+        ),
+        "subsample_2, all": Case(enumeration.one_datum_for_a_plate),
+        "subsample_3, all": Case(enumeration.one_datum_for_nested_plates),
+    }
+
+
+def of_choices() -> dict[str, Case]:
+    """Return what `test_infer_discrete` sums out."""
+    first, second, points = np.array([-1.0, -1.0, 0.0]), np.array([-1.0, 1.0]), np.arange(1.0, 4.0)
+    signal = np.array([0.3, 1.1, 2.2, 1.9])
+    return {
+        "distribution_1": Case(enumeration.global_choice, (points,)),
+        "distribution_2": Case(enumeration.two_global_choices, (first, np.array([-1.0, 1.0, 1.0]))),
+        "distribution_3_simple": Case(enumeration.local_choices, (second,)),
+        "distribution_3": Case(enumeration.global_and_local_choices, (first, second)),
+        "distribution_masked": Case(enumeration.masked_data, (points, np.arange(3) < 1)),
+        "model_zzxx": Case(enumeration.choices_under_priors, (first, second)),
+        "model2": Case(enumeration.prior_that_reads_a_latent, (first, second)),
+        "hmm_smoke": Case(enumeration.hmm_in_a_loop, (signal, 4)),
+        "scan_hmm_smoke": Case(enumeration.hmm_in_a_scan, (signal, 4)),
+        "scan_hmm_smoke, one step": Case(enumeration.hmm_in_a_scan, (signal[:1], 4)),
+    }
+
+
+def of_the_tutorial() -> dict[str, Case]:
+    """Return what Pyro's tutorial of enumeration shows, valid to Pyro or not."""
+    values, z = np.array([0, 1, 3, 2, 2, 0]), np.random.default_rng(2).integers(0, 2, (4, 5))
+    data = np.random.default_rng(0).normal(size=10)
+    in_logits = {"map": "unconstrained", "num_restarts": 10}
+    sum_of_a_plate = enumeration_tutorial.sum_of_a_plate
+    return {
+        "x → y → z": Case(enumeration_tutorial.three_in_a_row, (2,)),
+        "Vindex": Case(enumeration_tutorial.indexed_by_two, (np.array([0, 1, 4, 2, 1]),)),
+        "Gaussian mixture": Case(
+            enumeration_tutorial.gaussian_mixture, (data,), settings=in_logits
+        ),
+        "sum of a plate (invalid)": Case(sum_of_a_plate, (6.3,), oracle=JOINT_TABLE),
+        "sum of a loop": Case(enumeration_tutorial.sum_of_a_loop, (6.3,)),
+        "Boltzmann machine (invalid)": Case(
+            enumeration_tutorial.boltzmann_machine, (z,), oracle=JOINT_TABLE
+        ),
+        "its rows as a loop": Case(enumeration_tutorial.boltzmann_machine_in_a_loop, (z,)),
+        "time series": Case(enumeration_tutorial.hmm, (values, 4, 2), settings=in_logits),
+        "under markov": Case(
+            enumeration_tutorial.hmm_under_markov, (values, 4, 2), settings=in_logits
+        ),
+    }
+
+
+SOURCES: dict[str, dict[str, Case]] = {
+    "NumPyro's `examples/capture_recapture.py`": of_captures(),
+    "NumPyro's `examples/hmm_enum.py`, without priors": of_chorales(include_prior=False),
+    "NumPyro's `examples/hmm_enum.py`, with priors": of_chorales(include_prior=True),
+    "NumPyro's `examples/annotation.py`": of_annotation(),
+    "NumPyro's tutorial of Gaussian mixtures": of_mixtures(),
+    "NumPyro's tutorials of truncated and of zero-inflated data": of_truncated_data(),
+    "NumPyro's `test_enum_elbo.py`": of_plates(),
+    "NumPyro's `test_infer_discrete.py`": of_choices(),
+    "Pyro's tutorial of enumeration": of_the_tutorial(),
 }
-Z = np.random.default_rng(2).integers(0, 2, (4, 5))
-TUTORIAL = {
-    name: Case(program, args, kwargs)
-    for name, program, args, kwargs in [
-        ("tutorial one latent", enumeration_tutorial.one_latent, (), {}),
-        ("tutorial x y z", enumeration_tutorial.three_in_a_row, (2,), {}),
-        ("tutorial Vindex", enumeration_tutorial.indexed_by_two, (np.array([0, 1, 4, 2, 1]),), {}),
-        (
-            "tutorial mixture",
-            enumeration_tutorial.gaussian_mixture,
-            (np.random.default_rng(0).normal(size=10),),
-            {},
-        ),
-        ("tutorial sum of a plate", enumeration_tutorial.sum_of_a_plate, (6.3,), {}),
-        ("tutorial sum of a loop", enumeration_tutorial.sum_of_a_loop, (6.3,), {}),
-        ("tutorial Boltzmann", enumeration_tutorial.boltzmann_machine, (Z,), {}),
-        ("tutorial Boltzmann loop", enumeration_tutorial.boltzmann_machine_in_a_loop, (Z,), {}),
-        ("tutorial hmm", enumeration_tutorial.hmm, (np.array([0, 1, 3, 2, 2, 0]), 4, 3), {}),
-        (
-            "tutorial hmm markov",
-            enumeration_tutorial.hmm_under_markov,
-            (np.array([0, 1, 3, 2, 2, 0]), 4, 3),
-            {},
-        ),
-        (
-            "tutorial hmm flat",
-            enumeration_tutorial.hmm,
-            (np.array([0, 1, 3, 2, 2, 0]), 4, 3),
-            {"concentration": 1.0},
-        ),
-    ]
-}
-BELOW = truncated.below(1.2, 60, seed=0)
-FEATURES, COUNTS = truncated.fishing(60, seed=0)
-TRUNCATED = {
-    name: Case(program, args)
-    for name, program, args in [
-        ("truncated normal", truncated.truncated_normal, (len(BELOW), 1.2, BELOW)),
-        ("folded Student", truncated.folded_student, (len(BELOW), np.abs(BELOW))),
-        ("right-truncated normal", truncated.right_truncated_normal, (len(BELOW), 1.2, BELOW)),
-        (
-            "truncated Poisson",
-            truncated.truncated_poisson,
-            (
-                20,
-                np.random.default_rng(3).poisson(3.0, 40)[:20] * 0
-                + np.maximum(np.random.default_rng(3).poisson(3.0, 20), 2),
-            ),
-        ),
-        ("zero-inflated", truncated.zero_inflated_regression, (FEATURES, COUNTS)),
-        (
-            "zero-inflated latent",
-            truncated.zero_inflated_regression_by_a_latent,
-            (FEATURES, COUNTS),
-        ),
-    ]
-}
-CASES = (
-    CASES
-    | WITH_PRIORS
-    | ANNOTATION
-    | ENUM_ELBO
-    | ENUM_ELBO_UNSCALED
-    | INFER_DISCRETE
-    | TUTORIAL
-    | TRUNCATED
-)
+CASES = {name: case for cases in SOURCES.values() for name, case in cases.items()}
