@@ -9,9 +9,7 @@ import jax
 
 from tests.programs_of_others.cases import SOURCES
 from tests.programs_of_others.measure import Row, measured
-from tests.programs_of_others.page import page
-
-PAGE = Path(__file__).parents[2] / "docs" / "programs.md"
+from tests.programs_of_others.page import PAGE, page
 
 
 def main(argv: list[str] | None = None) -> None:

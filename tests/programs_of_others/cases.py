@@ -5,10 +5,11 @@ import numpy as np
 from tests.programs_of_others import (
     annotation,
     capture_recapture,
+    choices,
     chorales,
-    enumeration,
     enumeration_tutorial,
     mixtures,
+    plates,
     truncated,
 )
 from tests.programs_of_others.case import Case
@@ -18,7 +19,7 @@ JOINT_TABLE = "joint table"
 
 def of_captures() -> dict[str, Case]:
     """Return the five models, the first as it is meant, and the occupancy model."""
-    captures, sex = capture_recapture.histories(40, 6, seed=0)
+    captures, sex = capture_recapture.histories(100, 6, seed=0)
     # of the years that are scanned, those up to the first capture are masked
     num_masked = int((np.cumsum(captures, 1)[:, :-1] == 0).sum())
 
@@ -114,48 +115,44 @@ def of_plates() -> dict[str, Case]:
     """Return what `test_enum_elbo` sums out."""
     binary, three = np.array([0, 1]), np.array([0, 0, 1])
     data, is_known, all_known = np.array([1, 0, 1]), np.arange(3) < 2, np.ones(3, bool)
-    square, oblong, ones = enumeration.SQUARE, enumeration.OBLONG, np.array([1, 2])
+    square, oblong, ones = plates.SQUARE, plates.OBLONG, np.array([1, 2])
     points = np.array([0.5, 1.5])
     crossed = {"oracle": JOINT_TABLE}
     return {
-        "enumerate_1": Case(enumeration.unobserved_leaf),
-        "enumerate_2": Case(enumeration.line),
-        "enumerate_3": Case(enumeration.line_scaled_in_part),
-        "plate_1": Case(enumeration.plate_of_leaves, (data, all_known)),
-        "plate_1, masked": Case(enumeration.plate_of_leaves, (data, is_known)),
-        "plate_2": Case(enumeration.plate_below_the_root, (data, all_known)),
-        "plate_2, masked": Case(
-            enumeration.plate_below_the_root, (data, is_known), num_masked={2: 1}
-        ),
-        "plate_3": Case(enumeration.plate_of_lines, (data, all_known)),
-        "plate_3, masked": Case(enumeration.plate_of_lines, (data, is_known), num_masked={2: 2}),
-        "plate_4, outer": Case(enumeration.outside_and_inside, (2.0, None)),
-        "plate_4": Case(enumeration.outside_and_inside, (2.0, points)),
-        "plate_5": Case(enumeration.global_and_local, (ones,)),
-        "plate_5, loops": Case(enumeration.global_and_local_in_loops, (ones,)),
-        "plate_6": Case(enumeration.two_globals, (ones,)),
-        "plate_7": Case(enumeration.ladder, (np.array([0, 0]),)),
-        "plate_9": Case(enumeration.two_levels, (ones,)),
-        "plate_10": Case(enumeration.two_levels_of_plates, (oblong,)),
-        "plate_11": Case(enumeration.two_levels_in_the_plate, (oblong,)),
-        "plate_12": Case(enumeration.three_levels, (oblong,)),
-        "plate_13": Case(enumeration.unobserved_branch, (oblong,)),
-        "plates_1": Case(enumeration.plates_apart, (binary, three)),
-        "plates_2": Case(enumeration.plates_of_one_root, (binary, three)),
-        "plates_3": Case(enumeration.nested_plates, (square,)),
-        "plates_4": Case(enumeration.tree_of_plates, (square,)),
-        "plates_5": Case(enumeration.tree_with_a_shortcut, (square,)),
-        "plates_6": Case(enumeration.crossed_plates, (square,), **crossed),
-        "plates_6, plate and loop": Case(enumeration.crossed_plate_and_loop, (square,)),
-        "plates_6, loops": Case(enumeration.crossed_loops, (square,)),
-        "plates_7": Case(enumeration.crossed_plates_of_trees, (square,)),
-        "plates_8": Case(enumeration.global_in_the_inner_plate, (np.array([[0, 1], [0, 2]]),)),
-        "enumerate_2, scale 10": Case(enumeration.line, (), {"scale": 10}, oracle="ELBO"),
-        "plates_4, scale 10": Case(
-            enumeration.tree_of_plates, (square,), {"scale": 10}, oracle="ELBO"
-        ),
-        "subsample_2, all": Case(enumeration.one_datum_for_a_plate),
-        "subsample_3, all": Case(enumeration.one_datum_for_nested_plates),
+        "enumerate_1": Case(plates.unobserved_leaf),
+        "enumerate_2": Case(plates.line),
+        "enumerate_3": Case(plates.line_scaled_in_part),
+        "plate_1": Case(plates.plate_of_leaves, (data, all_known)),
+        "plate_1, masked": Case(plates.plate_of_leaves, (data, is_known)),
+        "plate_2": Case(plates.plate_below_the_root, (data, all_known)),
+        "plate_2, masked": Case(plates.plate_below_the_root, (data, is_known), num_masked={2: 1}),
+        "plate_3": Case(plates.plate_of_lines, (data, all_known)),
+        "plate_3, masked": Case(plates.plate_of_lines, (data, is_known), num_masked={2: 2}),
+        "plate_4, outer": Case(plates.outside_and_inside, (2.0, None)),
+        "plate_4": Case(plates.outside_and_inside, (2.0, points)),
+        "plate_5": Case(plates.global_and_local, (ones,)),
+        "plate_5, loops": Case(plates.global_and_local_in_loops, (ones,)),
+        "plate_6": Case(plates.two_globals, (ones,)),
+        "plate_7": Case(plates.ladder, (np.array([0, 0]),)),
+        "plate_9": Case(plates.two_levels, (ones,)),
+        "plate_10": Case(plates.two_levels_of_plates, (oblong,)),
+        "plate_11": Case(plates.two_levels_in_the_plate, (oblong,)),
+        "plate_12": Case(plates.three_levels, (oblong,)),
+        "plate_13": Case(plates.unobserved_branch, (oblong,)),
+        "plates_1": Case(plates.plates_apart, (binary, three)),
+        "plates_2": Case(plates.plates_of_one_root, (binary, three)),
+        "plates_3": Case(plates.nested_plates, (square,)),
+        "plates_4": Case(plates.tree_of_plates, (square,)),
+        "plates_5": Case(plates.tree_with_a_shortcut, (square,)),
+        "plates_6": Case(plates.crossed_plates, (square,), **crossed),
+        "plates_6, plate and loop": Case(plates.crossed_plate_and_loop, (square,)),
+        "plates_6, loops": Case(plates.crossed_loops, (square,)),
+        "plates_7": Case(plates.crossed_plates_of_trees, (square,)),
+        "plates_8": Case(plates.global_in_the_inner_plate, (np.array([[0, 1], [0, 2]]),)),
+        "enumerate_2, scale 10": Case(plates.line, (), {"scale": 10}, oracle="ELBO"),
+        "plates_4, scale 10": Case(plates.tree_of_plates, (square,), {"scale": 10}, oracle="ELBO"),
+        "subsample_2, all": Case(plates.one_datum_for_a_plate),
+        "subsample_3, all": Case(plates.one_datum_for_nested_plates),
     }
 
 
@@ -164,16 +161,16 @@ def of_choices() -> dict[str, Case]:
     first, second, points = np.array([-1.0, -1.0, 0.0]), np.array([-1.0, 1.0]), np.arange(1.0, 4.0)
     signal = np.array([0.3, 1.1, 2.2, 1.9])
     return {
-        "distribution_1": Case(enumeration.global_choice, (points,)),
-        "distribution_2": Case(enumeration.two_global_choices, (first, np.array([-1.0, 1.0, 1.0]))),
-        "distribution_3_simple": Case(enumeration.local_choices, (second,)),
-        "distribution_3": Case(enumeration.global_and_local_choices, (first, second)),
-        "distribution_masked": Case(enumeration.masked_data, (points, np.arange(3) < 1)),
-        "model_zzxx": Case(enumeration.choices_under_priors, (first, second)),
-        "model2": Case(enumeration.prior_that_reads_a_latent, (first, second)),
-        "hmm_smoke": Case(enumeration.hmm_in_a_loop, (signal, 4)),
-        "scan_hmm_smoke": Case(enumeration.hmm_in_a_scan, (signal, 4)),
-        "scan_hmm_smoke, one step": Case(enumeration.hmm_in_a_scan, (signal[:1], 4)),
+        "distribution_1": Case(choices.global_choice, (points,)),
+        "distribution_2": Case(choices.two_global_choices, (first, np.array([-1.0, 1.0, 1.0]))),
+        "distribution_3_simple": Case(choices.local_choices, (second,)),
+        "distribution_3": Case(choices.global_and_local_choices, (first, second)),
+        "distribution_masked": Case(choices.masked_data, (points, np.arange(3) < 1)),
+        "model_zzxx": Case(choices.choices_under_priors, (first, second)),
+        "model2": Case(choices.prior_that_reads_a_latent, (first, second)),
+        "hmm_smoke": Case(choices.hmm_in_a_loop, (signal, 4)),
+        "scan_hmm_smoke": Case(choices.hmm_in_a_scan, (signal, 4)),
+        "scan_hmm_smoke, one step": Case(choices.hmm_in_a_scan, (signal[:1], 4)),
     }
 
 
@@ -213,4 +210,4 @@ SOURCES: dict[str, dict[str, Case]] = {
     "NumPyro's `test_infer_discrete.py`": of_choices(),
     "Pyro's tutorial of enumeration": of_the_tutorial(),
 }
-CASES = {name: case for cases in SOURCES.values() for name, case in cases.items()}
+CASES = {(source, name): case for source, cases in SOURCES.items() for name, case in cases.items()}

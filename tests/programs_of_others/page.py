@@ -1,9 +1,11 @@
 """docs/programs.md, written from what was measured."""
 
 import importlib.metadata
+from pathlib import Path
 
 from tests.programs_of_others.measure import NUM_STARTS, Row
 
+PAGE = Path(__file__).parents[2] / "docs" / "programs.md"
 HEAD = """# Programs of other people
 
 Programs that others published, with their constructs at the places where they have them, in our own
@@ -39,10 +41,11 @@ so.
   *before*: in the year of its first capture an animal's z is masked, and a masked latent is as if
   it were not there, uniform over its values (to NumPyro as well, whose density differs by a
   constant). So an animal counts as dead with probability 1/2 in the year in which it is first seen,
-  and who is never seen again has probably been dead from the start: survival comes out too large,
-  recapture too small. The data here are simulated with survival 0.55 and 0.7 and recapture 0.8.
-  Model 1 says 0.84 and 0.56; with z outside of the mask ("as meant"), 0.60 and 0.83. Before the
-  first capture z is 1 by its own probability, so no mask is needed.
+  and one that is never seen again has probably been dead from the start: it tells nothing of
+  survival, which comes out too large. The data here are simulated with survival 0.55 and 0.7, of
+  either sex, and recapture 0.8. Model 1 says 0.71 and 0.83. With z outside of the mask ("as
+  meant") it says 0.62 and 0.79, and its likelihood is that of Cormack, Jolly and Seber, written by
+  hand. Before the first capture z is 1 by its own probability, so that it needs no mask.
 - Model 3 has a spread of random effects, and all effects under a standard normal. The mode over
   both takes the spread to its bound (10), and the effects to nothing: a mode is no estimate of a
   spread. EM says that it ended on the bound.""",
@@ -89,13 +92,13 @@ def page(rows: list[Row]) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
     text = HEAD.format(starts=NUM_STARTS, versions=versions)
     for source in dict.fromkeys(row.source for row in rows):
-        of_source = [line(row) for row in rows if row.source == source]
+        of_source = [as_line(row) for row in rows if row.source == source]
         table = "\n".join([COLUMNS, ALIGNED, *of_source])
         text += f"\n## {source}\n{NOTES[source]}\n\n{table}\n"
     return text
 
 
-def line(row: Row) -> str:
+def as_line(row: Row) -> str:
     """Return a row as Markdown."""
     cells = [
         row.name,
@@ -108,3 +111,15 @@ def line(row: Row) -> str:
         ", ".join(row.findings) or "–",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def cells_of(text: str) -> dict[tuple[str, str], list[str]]:
+    """Return what a page says of each program: by source and name, the cells of its row."""
+    found, source = {}, ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            source = line.removeprefix("## ")
+        elif line.startswith("| ") and line not in (COLUMNS, ALIGNED):
+            name, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
+            found[source, name] = cells
+    return found

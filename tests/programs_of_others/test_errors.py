@@ -16,7 +16,9 @@ KEY = jax.random.key(0)
 
 def test_carry_of_another_type_is_named_with_what_to_write():
     captures, sex = capture_recapture.histories(4, 3, seed=0)
-    message = r"a carry\[1\] of dtype int32 and returns one of int64.*jnp\.zeros\(\(4,\), dtype=int\)"
+    message = (
+        r"a carry\[1\] of dtype int32 and returns one of int64.*jnp\.zeros\(\(4,\), dtype=int\)"
+    )
     with pytest.raises(ValueError, match=message):
         EM(capture_recapture.constant_survival).run(KEY, captures, sex, jnp.int32)
 
