@@ -6,7 +6,7 @@ Read first: `loop`, then `pure` and `bound`. How it is compiled, in this order: 
 well), `compiled` (the functions of a program), `padded` (data of other lengths), `compiler` (all
 that is kept of a program), `runner` (a compiled program on data). What a warning or an error about
 data says is in `findings`. Each file imports only those before it:
-findings, acceleration, batches, boundary, collapse, resolution, degeneracy, polish, compilation,
-validation, settings, loop, restarts, result, annotations, pure, compiled, unbounded, padded,
-compiler, runner, bound.
+findings, acceleration, batches, boundary, collapse, resolution, degeneracy, copies, polish,
+compilation, validation, settings, loop, restarts, result, annotations, pure, compiled, unbounded,
+padded, compiler, runner, bound.
 """

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 
-from emjax.e_step.occupancy import copies
 from emjax.m_step.gap import Gap
 from emjax.m_step.maximizer import Maximizer
 from emjax.run import validation
@@ -20,7 +19,8 @@ from emjax.run.annotations import InitParams, Params
 from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
-from emjax.run.findings import UNBOUNDED_PRIOR, Finding, copies_of, not_maximized
+from emjax.run.copies import copies_at_end
+from emjax.run.findings import UNBOUNDED_PRIOR, Finding, not_maximized
 from emjax.run.loop import RUNNING, LoopState, Status
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
@@ -169,7 +169,7 @@ class Runner:
             params,
             at.objective[0],
             start.inspection,
-            lambda params: compiled.inspection(params, compiled.prepare(self.data)),
+            self._inspected,
             lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
             self.elements,
         )
@@ -180,7 +180,11 @@ class Runner:
         explained = {finding.site for finding in unbounded}
         findings = [finding for finding in findings if finding.site not in explained]
         findings += validation.unobserved(compiled.graph)
-        findings += [*self._copies(at), *self._not_maximized(at)]
+        if int(at.status) == Status.CONVERGED:
+            findings += copies_at_end(
+                compiled.graph, at.reported, at.tables, at.statistics, self._inspected
+            )
+        findings += list(self._not_maximized(at))
         num_steps = int(at.num_steps)
         return EMResult(
             dict(end.at.reported),
@@ -192,17 +196,8 @@ class Runner:
             self._gaps(at),
         )
 
-    def _copies(self, at: LoopState) -> list[Finding]:
-        """Return which values of latents are copies of each other where a run has converged."""
-        if int(at.status) != Status.CONVERGED:
-            return []
-        graph, found = self.compiled.graph, []
-        for name, pairs in copies(graph, at.tables, at.statistics).items():
-            if pairs:
-                support = graph.latents[name].support
-                values = [(support[first], support[second]) for first, second in pairs]
-                found.append(copies_of(name, values))
-        return found
+    def _inspected(self, params: Mapping[str, Any]) -> dict:
+        return self.compiled.inspection(params, self.compiled.prepare(self.data))
 
     def _gaps(self, at: LoopState) -> dict[str, Gap]:
         """Return the optimality gap of each parameter that is climbed to."""

@@ -29,6 +29,7 @@ from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.records import Parameter
 from emjax.run import findings
 from emjax.run.compilation import is_traced
+from emjax.run.copies import equal_at_start
 from emjax.run.findings import Finding
 from emjax.tables.named import full, without_rows
 
@@ -291,7 +292,7 @@ def check_start(
                 _check_argument(term, name, constraint, np.asarray(array))
     if not objective > -np.inf:  # +inf is no fault of a datum: the loop stops there, and says why
         raise ValueError(str(_impossible(graph, best(params))))
-    unparted = [*unobserved(graph), *_unparted(graph, params, tables, inspected)]
+    unparted = [*unobserved(graph), *equal_at_start(graph, params, tables, inspected)]
     for finding in [*unparted, *_as_many_values_as_data(graph, elements or {})]:
         warnings.warn(str(finding), stacklevel=_depth_of_user_code())
 
@@ -339,54 +340,6 @@ def _datum(term: Term, array: np.ndarray, where: tuple) -> str:
         return ""
     array = np.broadcast_to(array, term.elements + tuple(term.site.event))
     return f", value {np.array2string(array[where], precision=4, threshold=8)},"
-
-
-def _unparted(
-    graph: FactorGraph, params: Mapping[str, Array], tables: Mapping, inspected: Callable
-) -> list[Finding]:
-    """Return the latents of which the start gives some values the same distribution."""
-    equal = _equal_values(graph, tables)
-    if not equal:
-        return []
-    # values that are equal elsewhere, too, are equal for the program and not for the start
-    noise = np.random.default_rng(0)
-    elsewhere = {}
-    for name, value in params.items():
-        moved = value * (1 + 0.1 * noise.random(value.shape)) + noise.random(value.shape)
-        elsewhere[name] = jnp.asarray(moved, value.dtype)
-    always = _equal_values(graph, inspected(elsewhere))
-    return [
-        findings.equal_values(name, equal[name], graph.latents[name].support.shape[0])
-        for name in sorted(set(equal) - set(always))
-    ]
-
-
-def _equal_values(graph: FactorGraph, tables: Mapping) -> dict[str, int]:
-    """Return {latent: how many distributions its values have}, of latents with equal ones."""
-    equal = {}
-    for name in graph.latents:
-        rows = _rows_by_value(graph, tables, name)
-        if rows:
-            stacked = np.concatenate(rows, axis=1)
-            num_distinct = len(np.unique(stacked, axis=0))
-            if num_distinct < len(stacked):
-                equal[name] = num_distinct
-    return equal
-
-
-def _rows_by_value(graph: FactorGraph, tables: Mapping, name: str) -> list[np.ndarray]:
-    """Return the natural-parameter tables that a latent chooses from, each (value, …)."""
-    rows = []
-    for term, arrays in zip(graph.terms, tables["naturals"], strict=True):
-        # unequal probabilities alone do not part values that say the same of the data
-        if term.site.is_latent and term.site.name == name:
-            continue
-        for axes, array in zip(term.natural_axes, arrays, strict=True):
-            for number, axis in enumerate(axes):
-                if axis.source == name:
-                    moved = np.moveaxis(np.asarray(array), number, 0)
-                    rows.append(moved.reshape(axis.size, -1))
-    return rows
 
 
 def _as_many_values_as_data(graph: FactorGraph, elements: Mapping) -> list[Finding]:

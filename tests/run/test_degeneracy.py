@@ -127,3 +127,14 @@ def test_components_that_are_copies_at_a_saddle_are_a_finding_of_the_run_and_par
     kinds = [f.where for f in em.run(jax.random.key(0), x, init_params=near).findings]
     assert kinds == ["0 and 1, 0 and 2, 1 and 2"]
     assert em.run(jax.random.key(0), x, init_params={"loc": [-4.0, 0.0, 4.0]}).findings == ()
+
+
+def test_values_that_the_program_makes_equal_are_no_copies():
+    def program(x):
+        loc = numpyro.param("loc", jnp.array([-1.0, 1.0]))[jnp.array([0, 1, 1])]
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.3, 0.2])))
+            numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+    x = RNG.normal(size=40) + np.repeat([-3.0, 3.0], 20)
+    assert EM(program).run(jax.random.key(0), x).findings == ()
