@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from emjax.em import EM
+from emjax.em import EM, asked_of
+from emjax.run.annotations import Params, Whole
+from emjax.run.result import params_of
 
 SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 
@@ -73,9 +75,9 @@ class Comparison(eqx.Module):
 def compare_updates(
     em: EM,
     hand_derived_step: Callable,
-    params: Mapping[str, Any],
+    params: Params,
     *args: Any,
-    num_steps: int = 50,
+    num_steps: Whole = 50,
     **kwargs: Any,
 ) -> Comparison:
     """Run EM and an update derived by hand from the same start, and return where they part.
@@ -83,10 +85,12 @@ def compare_updates(
     `hand_derived_step(params, *args, **kwargs)` takes and returns {parameter: array}; it gets the
     model's own arguments. Errors: `ValueError` if its parameters are not the program's.
     """
-    bound = em.on(*args, **kwargs)
+    if not isinstance(num_steps, int | np.integer):
+        raise ValueError(f"num_steps must be a whole number, not {num_steps!r}.")
+    bound = asked_of(em, params, args, kwargs)
     graph = bound.compiled.graph
     expected = set(graph.names)
-    by_hand = {name: np.asarray(value) for name, value in params.items()}
+    by_hand = {name: np.asarray(value) for name, value in params_of(params).items()}
     if set(by_hand) != expected:
         raise ValueError(
             f"params must have exactly the program's parameters {sorted(expected)}, not "
@@ -99,6 +103,10 @@ def compare_updates(
     for _ in range(num_steps):
         state, _ = bound.update(state)
         by_hand = hand_derived_step(by_hand, *args, **kwargs)
+        if not isinstance(by_hand, Mapping):
+            raise ValueError(
+                f"hand_derived_step must return {{parameter: array}}, not {by_hand!r}."
+            )
         if set(by_hand) != expected:
             raise ValueError(
                 f"hand_derived_step must return exactly {sorted(expected)}, not {sorted(by_hand)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jaxtyping import Array, Float
@@ -10,12 +10,23 @@ from jaxtyping import Array, Float
 from emjax.certificates.diagnose import diagnose
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan, plan
-from emjax.run.annotations import Acceleration, InitParams, Params, Program, Real, Whole
+from emjax.run.annotations import (
+    Acceleration,
+    InitParams,
+    Names,
+    OwnMaximizers,
+    Params,
+    Program,
+    Real,
+    Strategy,
+    Whole,
+)
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
 from emjax.run.loop import EMState
-from emjax.run.result import EMResult
+from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
+from emjax.run.validation import check_are_params
 
 
 class EM:
@@ -83,8 +94,8 @@ class EM:
         model: Program,
         *,
         e_step: str | Real = "soft",
-        m_step: Mapping[str, Any] | None = None,
-        fixed: Collection[str] = (),
+        m_step: OwnMaximizers = None,
+        fixed: Names = (),
         tol: Real = 1e-9,
         stop: str = "gain",
         max_steps: Whole = 1000,
@@ -92,7 +103,7 @@ class EM:
         polish: str | None = None,
         num_restarts: Whole = 1,
         short_steps: Whole | None = 20,
-        init: Callable | str | None = None,
+        init: Strategy = None,
         annealing: Any = (),
         chains: str = "sequential",
         map: str = "constrained",
@@ -195,10 +206,33 @@ class EM:
         duplicates? It prints as a table. `result`: an `EMResult`, or parameters {site: value}.
         Errors: `ValueError` for an E-step that is not soft.
         """
-        return diagnose(self.on(*args, **kwargs), result)
+        return diagnose(asked_of(self, result, args, kwargs), result)
+
+
+def asked_of(em: Any, params: Any, args: tuple, kwargs: Mapping[str, Any]) -> Bound:
+    """Return a program bound to data, of which something is asked at an estimate.
+
+    Errors: `ValueError` for what is no `EM`, and what are no parameters.
+    """
+    bound = bound_to(em, args, kwargs)
+    check_are_params(params_of(params))
+    return bound
+
+
+def bound_to(em: Any, args: tuple, kwargs: Mapping[str, Any]) -> Bound:
+    """Return a program bound to data. Errors: `ValueError` for what is no `EM`."""
+    if not isinstance(em, EM):
+        raise ValueError(
+            f"The first argument is an EM, and not {_in_words(em)}: em = emjax.EM(program), then "
+            "em, result and the program's own arguments."
+        )
+    return em.on(*args, **kwargs)
 
 
 def _in_words(model: Any) -> str:
     if model is None:
         return "None, which is what a program returns"
-    return f"a {type(model).__name__}" if not isinstance(model, str) else repr(model)
+    if isinstance(model, str):
+        return repr(model)
+    kind = type(model).__name__
+    return f"an {kind}" if kind[0] in "AEIOaeio" else f"a {kind}"

@@ -71,6 +71,7 @@ def categorical_program(
     the simplex. The states start equally probable and last two steps or more; the rows of
     `emission` start uniformly at random.
     """
+    _check_sequences(data, lengths, "time", "sequence")
     emission = numpyro.param(
         "emission",
         lambda rng_key: jax.random.dirichlet(rng_key, jnp.ones(num_symbols), (num_states,)),
@@ -94,6 +95,7 @@ def gaussian_program(
     Raises ValueError for an unknown `covariance`.
     """
     _check(covariance)
+    _check_sequences(data, lengths, "time", "sequence", "feature")
     points = data.reshape(-1, data.shape[-1])
     observed = _observed(data, lengths).reshape(-1)
     loc = numpyro.param(
@@ -132,6 +134,7 @@ def poisson_program(
     positive, in events per step. The rates start at random between one half and three halves of the
     mean of the data.
     """
+    _check_sequences(data, lengths, "time", "sequence")
     mean = jnp.average(data, weights=_observed(data, lengths))
     rate = numpyro.param(
         "rate",
@@ -312,4 +315,20 @@ def _check(covariance: str) -> None:
     if covariance not in COVARIANCES:
         raise ValueError(
             f"covariance={covariance!r} is unknown: choose one of {', '.join(COVARIANCES)}."
+        )
+
+
+def _check_sequences(
+    data: Real[ArrayLike, "..."], lengths: Int[ArrayLike, "..."], *axes: str
+) -> None:
+    """Raise ValueError for data that have other axes, or lengths for other sequences."""
+    if data.ndim != len(axes):
+        raise ValueError(
+            f"data have {data.ndim} axes: pass ({', '.join(axes)}). A single sequence is "
+            "data[:, None], a single feature data[..., None]."
+        )
+    if jnp.shape(lengths) not in ((), data.shape[1:2]):
+        raise ValueError(
+            f"lengths has shape {jnp.shape(lengths)}: pass a number of steps for each of the "
+            f"{data.shape[1]} sequences."
         )

@@ -57,7 +57,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
@@ -75,6 +75,7 @@ def program(
     two steps or more, the means are random points of the data, and every component has the spread
     of all of them.
     """
+    _check_sequences(data, lengths, "time", "sequence", "feature")
     num_steps, num_sequences, num_features = data.shape
     shape = num_states, num_components
     points = jnp.reshape(data, (-1, num_features))
@@ -199,3 +200,19 @@ def _normalized(
     """Return each row divided by its sum; where nothing is expected, the row of `otherwise`."""
     totals = expected_counts.sum(axis=-1, keepdims=True)
     return np.divide(expected_counts, totals, out=otherwise.copy(), where=totals > 0)
+
+
+def _check_sequences(
+    data: Real[ArrayLike, "..."], lengths: Int[ArrayLike, "..."], *axes: str
+) -> None:
+    """Raise ValueError for data that have other axes, or lengths for other sequences."""
+    if data.ndim != len(axes):
+        raise ValueError(
+            f"data have {data.ndim} axes: pass ({', '.join(axes)}). A single sequence is "
+            "data[:, None], a single feature data[..., None]."
+        )
+    if jnp.shape(lengths) not in ((), data.shape[1:2]):
+        raise ValueError(
+            f"lengths has shape {jnp.shape(lengths)}: pass a number of steps for each of the "
+            f"{data.shape[1]} sequences."
+        )

@@ -6,6 +6,7 @@ name the site or the argument, the line, and the fix; the original error is its 
 
 import pathlib
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
-from emjax import EM, labeled, weighted
+from emjax import EM, criteria, labeled, summary, weighted
 from tests.programs import HALF, KEY, LOCS, X, mixture
 
 PANDAS = pytest.importorskip("pandas")
@@ -328,3 +329,49 @@ def called_wrongly(ask):
 def test_wrong_call_says_what_to_call(ask, error, message):
     with pytest.raises(error, match=message):
         called_wrongly(ask)
+
+
+def test_parameters_come_before_data_wherever_something_is_asked():
+    em, params = EM(mixture), {"loc": LOCS, "scale": 1.0}
+    for ask in (em.posterior, em.diagnose, partial(criteria, em), partial(summary, em)):
+        with pytest.raises(ValueError, match=r"such as result\.params, not ArrayImpl\. They come"):
+            ask(X, params)
+
+
+def test_covariate_that_is_not_a_number_is_named():
+    features = jnp.ones((4, 3)).at[2, 1].set(jnp.nan)
+    with pytest.raises(
+        ValueError,
+        match=r"loc of Normal is NaN at index \(2,\).*'features' is NaN at index \(2, 1\): leave",
+    ):
+        EM(covariates).run(KEY, features, X)
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda value: value, r"m_step\['loc'\]: Python says: .*takes 1 positional argument but 2"),
+        (lambda value, objective: value[0], r"array of shape \(\), and 'loc' has shape \(2,\)"),
+        (
+            lambda value, objective: value if value[0] > 0 else -value,
+            r"m_step\['loc'\] looks at the value of .*jnp\.where\(value\[0\] > 0, a, b\)",
+        ),
+        (lambda value, objective: np.sort(value), r"m_step\['loc'\] looks .*Write jnp for np"),
+    ],
+    ids=["arguments", "shape", "if", "NumPy"],
+)
+def test_maximizer_of_the_user_that_fails_is_named(function, message):
+    with pytest.raises(ValueError, match=message):
+        EM(mixture, m_step={"loc": function}).run(KEY, X)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"fixed": None}, r"fixed must be a set of parameter names.*not None"),
+        ({"init": {"loc": LOCS}}, r"init must be one of .*em\.run\(\.\.\., init_params"),
+    ],
+)
+def test_setting_of_another_type_is_an_error(setting, message):
+    with pytest.raises(ValueError, match=message):
+        EM(mixture, **setting)

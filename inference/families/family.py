@@ -143,6 +143,11 @@ def register(distribution: type, record: Family | Prior) -> None:
     `distribution`: the NumPyro distribution class whose arguments the record names. A family
     replaces an earlier one with the same arguments; a prior replaces an earlier prior.
     """
+    if not isinstance(distribution, type) or not isinstance(record, Family | Prior):
+        raise ValueError(
+            f"emjax.register takes a class of distributions and an emjax.Family or emjax.Prior, "
+            f"not {distribution!r} and {record!r}."
+        )
     REGISTRATIONS.append(distribution)
     if isinstance(record, Prior):
         PRIORS[distribution] = record

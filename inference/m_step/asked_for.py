@@ -14,6 +14,7 @@ from emjax.m_step.ascent import ascend
 from emjax.m_step.gap import gap_of
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.objective import along_unconstrained, expected_log_likelihood
+from emjax.program.explanations import function_explained
 
 
 def held(request: Request, left: dict[str, str]) -> tuple[list[Maximizer], dict[str, str]]:
@@ -104,7 +105,13 @@ def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: 
 
         # the loop promises that the objective does not decrease, whatever the user's function does
         value = params[name]
-        proposal = jnp.asarray(function(value, objective), value.dtype)
+        with function_explained(f"m_step['{name}']"):
+            proposal = jnp.asarray(function(value, objective), value.dtype)
+        if proposal.shape != value.shape:
+            raise ValueError(
+                f"m_step['{name}'] returns an array of shape {proposal.shape}, and '{name}' has "
+                f"shape {value.shape}: (value, objective) -> new value."
+            )
         is_no_worse = objective(proposal) >= objective(value)
         return {name: jnp.where(is_no_worse, proposal, value)}, state
 

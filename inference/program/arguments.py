@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.program.array_like import no_numbers, with_arrays
+from emjax.program.array_like import is_array, no_numbers, with_arrays
 from emjax.program.identity import Unidentified, identity
 
 
@@ -44,17 +44,39 @@ def checked_arguments(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -
     Errors: `TypeError` for arguments that the program does not take, `ValueError` for an array of
     strings or of anything else that is no number.
     """
-    bound = _bound(model, args, kwargs)
-    args, kwargs = with_arrays((args, dict(kwargs)))
-    named = bound.arguments if bound else {"args": args, **kwargs}
-    for path, leaf in jax.tree.leaves_with_path(named):
+    for name, leaf in named_arguments(model, args, kwargs).items():
         # what else is no array may be read as it is
-        if isinstance(leaf, np.ndarray):
-            first, *others = path
-            name = f"{first.key}{jax.tree_util.keystr(tuple(others))}"
-            if reason := no_numbers(f"Argument '{name}'", leaf, name):
-                raise ValueError(reason)
-    return args, kwargs
+        if isinstance(leaf, np.ndarray) and (
+            reason := no_numbers(f"Argument '{name}'", leaf, name)
+        ):
+            raise ValueError(reason)
+    return with_arrays((args, dict(kwargs)))
+
+
+def named_arguments(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by the names that the program gives them, each leaf of a tree by its path.
+
+    Errors: `TypeError` for arguments that the program does not take.
+    """
+    bound = _bound(model, args, kwargs)
+    named = bound.arguments if bound else {"args": args, **kwargs}
+    leaves = jax.tree.leaves_with_path(dict(named))
+    return {f"{path[0].key}{jax.tree_util.keystr(path[1:])}": leaf for path, leaf in leaves}
+
+
+def first_nan(named: Mapping[str, Any]) -> str:
+    """Return which argument is NaN or infinite, and where, as a sentence; empty if none is."""
+    for name, leaf in named.items():
+        if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact):
+            where = np.argwhere(~np.isfinite(np.asarray(leaf)))
+            if len(where):
+                index = tuple(map(int, where[0]))
+                what = "NaN" if np.isnan(np.asarray(leaf)[index]) else "infinite"
+                return (
+                    f"Argument '{name}' is {what} at index {index}: leave out such rows, or fill "
+                    "them in."
+                )
+    return ""
 
 
 def _bound(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:

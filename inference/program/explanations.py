@@ -77,6 +77,24 @@ def failures_explained() -> Iterator[None]:
         raise ValueError(sentence + failure.place) from error
 
 
+@contextmanager
+def function_explained(what: str) -> Iterator[None]:
+    """Raise a `ValueError` that says what is wrong in a function that the user has given.
+
+    `what`: the function, in words.
+    """
+    try:
+        yield
+    except LOOKS_AT_VALUES as error:
+        raise ValueError(looked_at(error, what)) from error
+    except Exception as error:
+        failure = Failure.of(error)
+        sentence = explanation(failure)
+        if sentence is None:
+            raise
+        raise ValueError(f"{what}: {sentence}{failure.place}") from error
+
+
 def explanation(failure: Failure) -> str | None:
     """Return what went wrong, in words; None where the error is the program's own."""
     if failure.is_of_emjax:
@@ -93,12 +111,12 @@ def explanation(failure: Failure) -> str | None:
     return _as_it_stands(failure) if failure.library else None
 
 
-def looked_at(error: BaseException) -> str:
+def looked_at(error: BaseException, who: str = "The program") -> str:
     """Return that a program looks at values that there are none of, where, and what to write."""
     cause = error.__cause__ if isinstance(error, DependsOnData) else None
     failure = Failure.of(cause or error)
     # what is no array, such as a data frame, asks for values of what meets it
-    return (_not_numbers(failure) or _looks_at_values(failure)) + failure.place
+    return (_not_numbers(failure) or _looks_at_values(failure, who=who)) + failure.place
 
 
 def reads_as_given(error: BaseException | None, given: Sequence[Any]) -> bool:
@@ -115,7 +133,7 @@ def reads_as_given(error: BaseException | None, given: Sequence[Any]) -> bool:
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _looks_at_values(failure: Failure, _: Any = None) -> str:
+def _looks_at_values(failure: Failure, _: Any = None, who: str = "The program") -> str:
     what = ", ".join(dict.fromkeys(failure.symbols.values())) or WHAT_HAS_NO_VALUE
     message = str(failure.error)
     if re.search("truth value|boolean conversion", message):
@@ -125,7 +143,7 @@ def _looks_at_values(failure: Failure, _: Any = None) -> str:
     else:
         found = (said for pattern, said in WAYS.items() if re.search(pattern, message))
         way, instead = next(found, A_NUMBER)
-    return f"The program looks at the value of {what} in Python: {way}. {instead}"
+    return f"{who} looks at the value of {what} in Python: {way}. {instead}"
 
 
 def _ambiguous(failure: Failure, _: Any) -> str:

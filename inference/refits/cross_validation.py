@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from emjax.em import EM
+from emjax.em import EM, bound_to
 from emjax.program.handlers.units import Units
 from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_reweighted
 from emjax.run import validation
@@ -116,7 +116,7 @@ def cross_validate(
         "The second argument is a random key, the model's own arguments follow: "
         "emjax.cross_validate(em, jax.random.key(0), ...).",
     )
-    bound = em.on(*args, **kwargs)
+    bound = bound_to(em, args, kwargs)
     weighted = checked_reweighted(bound, plate, rows)
     units, compiled = weighted.units, weighted.compiled
     _check_folds(num_folds, units)

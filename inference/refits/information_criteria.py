@@ -9,7 +9,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from emjax.certificates.coordinates import num_free_parameters as num_free
-from emjax.em import EM
+from emjax.em import EM, asked_of
 from emjax.refits.reweighted import num_samples_of, plate_of
 from emjax.run.annotations import Params
 from emjax.run.pure import PureProgram
@@ -115,7 +115,7 @@ def criteria(
     for name, value in (("num_samples", num_samples), ("num_free_parameters", num_free_parameters)):
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
-    bound = em.on(*args, **kwargs)
+    bound = asked_of(em, params, args, kwargs)
     # plates are looked for only where n is not given: there may be none, or several
     plate_of_samples, n = "", num_samples
     if n is None:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from emjax.em import EM
+from emjax.em import EM, asked_of
 from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.handlers.plates import Plate, Plates, plate_named, plates
 from emjax.program.handlers.units import Units, total_multiplicity, units_of
@@ -269,7 +269,7 @@ def pointwise_log_likelihood(
     `ValueError` for a plate that the program does not have, and where elements are not independent
     given the parameters.
     """
-    weighted = checked_reweighted(em.on(*args, **kwargs), plate, rows)
+    weighted = checked_reweighted(asked_of(em, params, args, kwargs), plate, rows)
     graph = weighted.compiled.graph
     checked = validation.checked_params(graph, params_of(params), complete=True)
     contributions = weighted.contributions_at(checked)

@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
-from emjax.em import EM
+from emjax.em import EM, asked_of
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.information import from_information, from_sandwich
 from emjax.refits.relabeling import Symmetry, symmetries, with_labels_of_estimate
@@ -75,7 +75,7 @@ def standard_errors(
     if isinstance(params, EMResult) and has_failed(params.status):
         why = findings.why_it_stopped(params.status.name, params.findings)
         raise ValueError(f"There is no estimate to judge: {why}.")
-    estimate = Estimate.of(em.on(*args, **kwargs), params)
+    estimate = Estimate.of(asked_of(em, params, args, kwargs), params)
     if method == "information":
         return from_information(estimate)
     if method == "sandwich":

@@ -16,7 +16,7 @@ import numpy as np
 import numpyro
 from numpyro import handlers
 
-from emjax.em import EM
+from emjax.em import EM, asked_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.program.handlers.plates import Plates
 from emjax.program.statements import has_run
@@ -65,8 +65,8 @@ def to_arviz(
     result of another program, or draws of other shapes.
     """
     arviz, xarray = _arviz()
-    bound = em.on(*args, **kwargs)
-    params = bound.checked(result.params)
+    bound = asked_of(em, result, args, kwargs)
+    params = bound.checked(result)
     drawn = {name: value[None] for name, value in params.items()}
     if draws is not None:
         drawn = _checked_draws(bound.compiled.graph, draws)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from emjax.em import EM
+from emjax.em import EM, asked_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.refits.columns import in_columns
 from emjax.report.dimensions import parameter_dimensions
@@ -106,7 +106,8 @@ def summary(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
-    bound, plan = em.on(*args, **kwargs), em.plan(*args, **kwargs)
+    bound = asked_of(em, result, args, kwargs)
+    plan = em.plan(*args, **kwargs)
     graph = bound.compiled.graph
     # standard errors made by others may lack a parameter: it is shown without
     errors: Mapping[str, Any] = {}

@@ -6,7 +6,7 @@ own errors, which name the fix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from emjax.run.result import EMResult
 
     Program = Callable[..., Any]
+    Names = Collection[str]
+    Strategy = Callable[..., Any] | str | None
+    OwnMaximizers = Mapping[str, Any] | None
     Params = Mapping[str, Any] | EMResult
     Draws = Mapping[str, Any]
     InitParams = Mapping[str, Any] | None
@@ -21,4 +24,5 @@ if TYPE_CHECKING:
     Real = float
     Whole = int
 else:
-    Program = Params = Draws = InitParams = Acceleration = Real = Whole = Any
+    Program = Names = Strategy = OwnMaximizers = Any
+    Params = Draws = InitParams = Acceleration = Real = Whole = Any

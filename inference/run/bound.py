@@ -11,7 +11,13 @@ import jax
 from jaxtyping import Array, Float
 
 from emjax.numerics.guards import is_random_key
-from emjax.program.arguments import checked_arguments, signature, split_arguments
+from emjax.program.arguments import (
+    checked_arguments,
+    first_nan,
+    named_arguments,
+    signature,
+    split_arguments,
+)
 from emjax.program.explanations import reads_as_given
 from emjax.run.annotations import InitParams, Params
 from emjax.run.compilation import is_outermost, is_traced
@@ -21,7 +27,7 @@ from emjax.run.loop import EMState
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
-from emjax.run.validation import check_are_params
+from emjax.run.validation import BadArgument, check_are_params
 
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
 # that an impossible row cannot swallow the others.
@@ -176,6 +182,11 @@ class Bound:
 
     def update(self, state: EMState) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective *entering* it, in nats; pure."""
+        if not isinstance(state, EMState):
+            raise ValueError(
+                f"The first argument is a state, not {type(state).__name__}: "
+                "state = em.init(rng_key, ...), then state, objective = em.update(state, ...)."
+            )
         return self.compiled.update(state, self.data)
 
     def run(self, rng_key: Any, *, init_params: InitParams = None) -> EMResult:
@@ -193,15 +204,24 @@ class Bound:
             elif not start.is_padded:
                 padded = None
         if padded is None:
-            return self._runner.run(rng_key, init_params)
+            return self._run_at_own_length(rng_key, init_params)
         try:
             return padded.runner.run(rng_key, given)
         # at its own length the program says what is wrong, and where
         except ValueError:
-            result = self._runner.run(rng_key, init_params)
+            result = self._run_at_own_length(rng_key, init_params)
         # nothing is: rows that were added are
         padded.refuse()
         return result
+
+    def _run_at_own_length(self, rng_key: Any, init_params: InitParams) -> EMResult:
+        try:
+            return self._runner.run(rng_key, init_params)
+        except BadArgument as error:
+            culprit = first_nan(named_arguments(self.compiler.model, *self._as_arrays))
+            if not culprit:
+                raise
+            raise ValueError(f"{error} {culprit}") from error
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 

@@ -50,8 +50,8 @@ class Settings:
     """What `EM` was told; see there."""
 
     e_step: Any
-    m_step: Mapping[str, Any] | None
-    fixed: Collection[str]
+    m_step: Any
+    fixed: Any
     tol: Any
     stop: str
     max_steps: Any
@@ -59,7 +59,7 @@ class Settings:
     polish: str | None
     num_restarts: Any
     short_steps: Any
-    init: Callable | str | None
+    init: Any
     annealing: Any
     chains: str
     map: str
@@ -157,7 +157,8 @@ class Settings:
                 f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}."
             )
         # a string is a collection as well, of its letters
-        if isinstance(self.fixed, str) or not all(isinstance(name, str) for name in self.fixed):
+        is_collection = isinstance(self.fixed, Collection) and not isinstance(self.fixed, str)
+        if not is_collection or not all(isinstance(name, str) for name in self.fixed):
             raise ValueError(
                 f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
                 f"{self.fixed!r}."
@@ -173,10 +174,12 @@ class Settings:
                 f"acceleration must be one of {_listed(names)}, not {self.acceleration!r}. To leap "
                 "by a rule of your own, pass an emjax.Accelerator."
             )
-        if isinstance(self.init, str) and self.init not in START_STRATEGIES:
+        is_strategy = self.init is None or callable(self.init)
+        if not is_strategy and not (isinstance(self.init, str) and self.init in START_STRATEGIES):
             raise ValueError(
                 f"init must be one of {_listed(START_STRATEGIES)}, or a NumPyro strategy such as "
-                f"numpyro.infer.init_to_median(), not {self.init!r}."
+                f"numpyro.infer.init_to_median(), not {self.init!r}. Values are given to a run: "
+                "em.run(..., init_params={...})."
             )
 
     def _check_annealing(self) -> None:

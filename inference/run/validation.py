@@ -83,6 +83,8 @@ def check_are_params(given: Any) -> None:
             f"{type(given).__name__}. They come first, then the program's own arguments: "
             "em.posterior(result.params, ...)."
         )
+    if others := [name for name in given if not isinstance(name, str)]:
+        raise ValueError(f"Parameters are given by name, as strings; {others[0]!r} is none.")
 
 
 def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[str, Array]:
@@ -306,13 +308,19 @@ def _depth_of_user_code() -> int:
     return depth
 
 
+class BadArgument(ValueError):
+    """An argument of a distribution is not a number; the data that it is computed from may be."""
+
+
 def _check_argument(term: Term, name: str, constraint: Constraint, array: np.ndarray) -> None:
     if isinstance(constraint, type(constraints.dependent)):
         return
     family = findings.plain(term.site.distribution.__name__)
     what = f"Site '{term.site.name}': the {name} of {family}"
     remedy = "Change the parameters or the data that it is computed from."
-    _check_constraint(what, term.site.name, constraint, array, remedy)
+    violation = _violation(what, term.site.name, constraint, array, remedy)
+    if violation is not None:
+        raise (BadArgument if np.isnan(array).any() else ValueError)(str(violation))
 
 
 def _impossible(graph: FactorGraph, best: Sequence[tuple]) -> Finding:

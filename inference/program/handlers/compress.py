@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike, Int, Real, Shaped
 
+from emjax.program.array_like import no_numbers
+
 
 class Compressed(NamedTuple):
     """Distinct rows of data.
@@ -54,6 +56,9 @@ def compress(
             "compress takes one or more arrays whose first axis are the rows: "
             "compress(answers), compress(x, y)."
         )
+    for number, array in enumerate(data):
+        if array.dtype == object and (reason := no_numbers(f"Array {number}", array, "x")):
+            raise ValueError(reason)
     lengths = [len(array) for array in data] + ([] if weight is None else [np.size(weight)])
     if len(set(lengths)) > 1:
         raise ValueError(

@@ -229,6 +229,10 @@ def labeled(model: Callable, site: str) -> Callable:
     Source: Nigam, McCallum, Thrun & Mitchell (2000), Machine Learning 39, for hard labels; Côme et
     al. (2009), Pattern Recognition 42, for soft ones.
     """
+    if not callable(model):
+        raise ValueError(
+            f"emjax.labeled takes the program first, not {model!r}: labeled(program, 'z')."
+        )
 
     def program(labels, *args, **kwargs):
         # of this call alone: a program may be traced again, and with other arguments

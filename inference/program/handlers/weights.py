@@ -67,6 +67,10 @@ def weighted(model: Callable, plate: str) -> Callable:
 
     Errors: `ValueError` for a plate that the program does not have, or weights of another length.
     """
+    if not callable(model):
+        raise ValueError(
+            f"emjax.weighted takes the program first, not {model!r}: weighted(program, 'rows')."
+        )
 
     def program(weights, *args, **kwargs):
         seen: dict[str, int] = {}
