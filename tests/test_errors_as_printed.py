@@ -333,7 +333,9 @@ def test_wrong_call_says_what_to_call(ask, error, message):
 
 def test_parameters_come_before_data_wherever_something_is_asked():
     em, params = EM(mixture), {"loc": LOCS, "scale": 1.0}
-    for ask in (em.posterior, em.diagnose, partial(criteria, em), partial(summary, em)):
+    with pytest.raises(ValueError, match=r"takes a result, em\.run\(rng_key, .*not dict"):
+        summary(em, params, X)
+    for ask in (em.posterior, em.diagnose, partial(criteria, em)):
         with pytest.raises(ValueError, match=r"such as result\.params, not ArrayImpl\. They come"):
             ask(X, params)
 

@@ -29,9 +29,9 @@ from emjax.refits.reweighted import (
 )
 from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values
-from emjax.run.annotations import Draws
+from emjax.run.annotations import Draws, Result
 from emjax.run.bound import Bound
-from emjax.run.result import EMResult
+from emjax.run.result import check_is_result
 
 # the axes that ArviZ expects before those of a value, whether there are several chains or not
 DRAWS = ("chain", "draw")
@@ -39,7 +39,7 @@ DRAWS = ("chain", "draw")
 
 def to_arviz(
     em: EM,
-    result: EMResult,
+    result: Result,
     *args: Any,
     draws: Draws | None = None,
     plate: str | None = None,
@@ -65,6 +65,7 @@ def to_arviz(
     result of another program, or draws of other shapes.
     """
     arviz, xarray = _arviz()
+    check_is_result(result)
     bound = asked_of(em, result, args, kwargs)
     params = bound.checked(result)
     drawn = {name: value[None] for name, value in params.items()}

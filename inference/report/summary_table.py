@@ -13,8 +13,8 @@ from emjax.em import EM, asked_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.refits.columns import in_columns
 from emjax.report.dimensions import parameter_dimensions
-from emjax.run.annotations import Real
-from emjax.run.result import EMResult, how_it_ended, warnings_of
+from emjax.run.annotations import Real, Result
+from emjax.run.result import check_is_result, how_it_ended, warnings_of
 
 # entries of a parameter that are printed: a table of a thousand words is no summary; `rows` has all
 SHOWN = 20
@@ -86,7 +86,7 @@ class Summary:
 
 def summary(
     em: EM,
-    result: EMResult,
+    result: Result,
     *args: Any,
     standard_errors: HasStandardErrors | None = None,
     level: Real = 0.95,
@@ -106,6 +106,7 @@ def summary(
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
+    check_is_result(result)
     bound = asked_of(em, result, args, kwargs)
     plan = em.plan(*args, **kwargs)
     graph = bound.compiled.graph

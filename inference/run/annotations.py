@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     OwnMaximizers = Mapping[str, Any] | None
     Params = Mapping[str, Any] | EMResult
     Draws = Mapping[str, Any]
+    Result = EMResult
     InitParams = Mapping[str, Any] | None
     Acceleration = str | Accelerator | None
     Real = float
     Whole = int
 else:
     Program = Names = Strategy = OwnMaximizers = Any
-    Params = Draws = InitParams = Acceleration = Real = Whole = Any
+    Params = Draws = Result = InitParams = Acceleration = Real = Whole = Any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
@@ -70,3 +72,12 @@ def warnings_of(result: EMResult) -> list[str]:
 def params_of(found):
     """Return the parameters of a result; what is none is taken for parameters."""
     return found.params if isinstance(found, EMResult) else found
+
+
+def check_is_result(given: Any) -> None:
+    """Raise `ValueError` for what is no result: parameters do not say how they were found."""
+    if not isinstance(given, EMResult):
+        raise ValueError(
+            f"It takes a result, em.run(rng_key, ...), and not {type(given).__name__}; then the "
+            "program's own arguments."
+        )
