@@ -12,7 +12,7 @@ from emjax.certificates.estimate import Estimate
 from emjax.certificates.evaluation import derivatives_at
 from emjax.certificates.verdict import from_matrices, from_products
 from emjax.e_step.occupancy import duplicates, empty_values
-from emjax.run import findings
+from emjax.run import verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 
@@ -47,7 +47,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
     # where a component has collapsed, no derivative says anything
     falls = partial(bound.compiled.falls, estimate.params, bound.data)
     collapsed = bound.compiled.watch.collapsed(at.expected.sharpness, falls)
-    finding = findings.degenerate(collapsed) if collapsed else verdict.finding
+    finding = verdicts.degenerate(collapsed) if collapsed else verdict.finding
     counts = {name: np.asarray(value, float) for name, value in at.expected.counts.items()}
     return Diagnosis(
         objective=float(at.expected.objective),

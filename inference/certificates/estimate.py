@@ -13,7 +13,7 @@ from emjax.certificates.coordinates import Coordinates, coordinates
 from emjax.certificates.curvature import not_finite
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.graph.factor_graph import FactorGraph
-from emjax.run import findings, validation
+from emjax.run import validation, verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 
@@ -49,7 +49,7 @@ class Estimate:
         start, number = 0, int(np.argmax(is_bad))
         for name, chart in self.chart.charts.items():
             if start <= number < start + len(chart.names):
-                finding = findings.no_derivative(name, chart.names[number - start], self.how(name))
+                finding = verdicts.no_derivative(name, chart.names[number - start], self.how(name))
                 raise ValueError(str(finding))
             start += len(chart.names)
 

@@ -26,7 +26,7 @@ from emjax.certificates.estimate import Estimate
 from emjax.certificates.evaluation import Derivatives, derivatives_at
 from emjax.certificates.lines import Line
 from emjax.certificates.neighborhood import Neighborhood
-from emjax.run import findings
+from emjax.run import verdicts
 from emjax.run.findings import Finding
 
 # how many products with a matrix of derivatives are taken where it is not formed
@@ -246,19 +246,19 @@ def _finding(
     """Return the verdict, and what it rests on."""
     if distance > STATIONARY:
         if is_downward:
-            return findings.before_maximum(distance)
-        return findings.still_moving(distance)
+            return verdicts.before_maximum(distance)
+        return verdicts.still_moving(distance)
     steps = judged.doubtful.steps()
     if judged.rising is not None:
-        return findings.saddle(described(steps[judged.rising], chart.names))
+        return verdicts.saddle(described(steps[judged.rising], chart.names))
     if judged.flat:
         where = described(steps[judged.flat[0]], chart.names)
-        return findings.ridge(where, tuple(_undetermined(chart, judged)), len(judged.flat))
+        return verdicts.ridge(where, tuple(_undetermined(chart, judged)), len(judged.flat))
     downward = "every second derivative negative"
     if not is_dense:
         downward = "no direction of increase was found"
     num_on_boundary = sum(int(where.sum()) for where in chart.on_boundary.values())
-    return findings.local_maximum(downward, num_on_boundary)
+    return verdicts.local_maximum(downward, num_on_boundary)
 
 
 def _undetermined(chart: Coordinates, judged: Judged) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ from emjax.refits.information import from_information, from_sandwich
 from emjax.refits.relabeling import Symmetry, symmetries, with_labels_of_estimate
 from emjax.refits.scores import independent
 from emjax.refits.standard_errors import StandardErrors, record_of
-from emjax.run import findings
+from emjax.run import endings, verdicts
 from emjax.run.annotations import Params, Whole
 from emjax.run.bound import checked_key
 from emjax.run.findings import Finding
@@ -73,7 +73,7 @@ def standard_errors(
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
     # parameters alone do not say how they were found
     if isinstance(params, EMResult) and has_failed(params.status):
-        why = findings.why_it_stopped(params.status.name, params.findings)
+        why = endings.why_it_stopped(params.status.name, params.findings)
         raise ValueError(f"There is no estimate to judge: {why}.")
     estimate = Estimate.of(asked_of(em, params, args, kwargs), params)
     if method == "information":
@@ -188,15 +188,15 @@ def _caveats(
     caveats = []
     num_failed = int(refitted.has_failed.sum())
     if num_failed:
-        caveats.append(findings.failed_refits(num_failed))
+        caveats.append(verdicts.failed_refits(num_failed))
     if refitted.num_unconverged:
-        caveats.append(findings.unconverged_refits(refitted.num_unconverged))
+        caveats.append(verdicts.unconverged_refits(refitted.num_unconverged))
     if aligned:
-        caveats.append(findings.labels_aligned(aligned))
+        caveats.append(verdicts.labels_aligned(aligned))
     if not_aligned:
-        caveats.append(findings.labels_not_aligned(not_aligned))
+        caveats.append(verdicts.labels_not_aligned(not_aligned))
     if unmoved:
-        caveats.append(findings.never_moved(unmoved))
+        caveats.append(verdicts.never_moved(unmoved))
     return caveats
 
 

@@ -11,7 +11,7 @@ from emjax.families.conjugate import SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS, Conju
 from emjax.families.limits import NEAR, entry_limits, is_simplex, limits_of, near_limits
 from emjax.m_step.maximizer import Maximizer
 from emjax.program.records import Parameter
-from emjax.run import findings
+from emjax.run import endings
 from emjax.run.findings import Finding
 
 # A positive number has no unit but what it was at the start, and what the parameter's other entries
@@ -49,7 +49,7 @@ def _of_parameter(
     # logarithms of probabilities are infinite where these are zero
     if conjugacy in (SIMPLEX_LOGITS, UNIT_INTERVAL_LOGITS):
         has_reached = np.asarray(np.isinf(new) & ~np.isinf(old))
-        return [findings.at_boundary(parameter.name, has_reached)] if has_reached.any() else []
+        return [endings.at_boundary(parameter.name, has_reached)] if has_reached.any() else []
     low, high = entry_limits(parameter.constraint, parameter.shape)
     was_low, was_high = near_limits(old, low, high)
     is_low, is_high = near_limits(new, low, high)
@@ -64,8 +64,8 @@ def _of_parameter(
     if not has_reached.any():
         return []
     if _are_shares(parameter, conjugacy):
-        return [findings.at_boundary(parameter.name, has_reached)]
-    return [findings.on_bound(parameter.name, has_reached, np.where(low_reached, low, high))]
+        return [endings.at_boundary(parameter.name, has_reached)]
+    return [endings.on_bound(parameter.name, has_reached, np.where(low_reached, low, high))]
 
 
 def _are_shares(parameter: Parameter, conjugacy: Conjugate | None) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from emjax.e_step.occupancy import copies
 from emjax.graph.factor_graph import FactorGraph
-from emjax.run import findings
+from emjax.run import endings, findings
 from emjax.run.findings import Finding
 
 
@@ -51,7 +51,7 @@ def copies_at_end(
         support = graph.latents[name].support
         parted = [(k, j) for k, j in of_latent if not np.array_equal(rows[k], rows[j])]
         if parted:
-            found.append(findings.copies_of(name, [(support[k], support[j]) for k, j in parted]))
+            found.append(endings.copies_of(name, [(support[k], support[j]) for k, j in parted]))
     return found
 
 

@@ -14,7 +14,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.wiring_view import Use
-from emjax.run import findings
+from emjax.run import endings
 from emjax.run.boundary import boundary_findings
 from emjax.run.collapse import Watched, owners_of, sharpest, sharpness, watched
 from emjax.run.findings import Finding
@@ -60,7 +60,7 @@ class DegeneracyWatch:
             if not _is_too_sharp(sharp).any():
                 continue
             if is_constant.any():
-                found.append(findings.constant(self._site(watch), is_constant))
+                found.append(endings.constant(self._site(watch), is_constant))
             elif watch.argument:
                 found += self._of_scale(watch, sharp)
             else:
@@ -76,16 +76,14 @@ class DegeneracyWatch:
             if watch.entries is None:
                 owner = self._owner(table.latent_axes, index[None]) or f"site '{site}'"
                 found.append(
-                    findings.collapsed_argument(
-                        watch.argument, site, watch.parameters, owner, ratio
-                    )
+                    endings.collapsed_argument(watch.argument, site, watch.parameters, owner, ratio)
                 )
                 continue
             entry = owners_of(watch.entries)[index[0]]
             name, where = self._entry(entry, watch)
             cells = np.argwhere(watch.entries == entry)
             owner = self._owner(table.axes, cells) or f"parameter '{name}'"
-            found.append(findings.collapsed(name, where, owner, ratio, site))
+            found.append(endings.collapsed(name, where, owner, ratio, site))
         return found
 
     def _of_density(self, watch: Watched, fall: Fall) -> list[Finding]:
@@ -94,7 +92,7 @@ class DegeneracyWatch:
             return []
         site, axes = self._site(watch), self.graph.terms[watch.term].latent_axes
         owner = self._owner(axes, np.asarray([fall.values], int)) or f"site '{site}'"
-        return [findings.collapsed_density(owner, site, fall.element, watch.parameters, fall.nats)]
+        return [endings.collapsed_density(owner, site, fall.element, watch.parameters, fall.nats)]
 
     def _site(self, watch: Watched) -> str:
         return self.graph.terms[watch.term].site.name
@@ -139,7 +137,7 @@ class DegeneracyWatch:
             none = np.sqrt(np.finfo(largest.dtype).eps)
             for k in np.flatnonzero(largest * count <= none):
                 value, probability = latent.support[k], float(largest[k])
-                dead.append(findings.dead(latent.name, value, names, probability))
+                dead.append(endings.dead(latent.name, value, names, probability))
         return dead
 
     def _is_of(self, use: Use, name: str) -> bool:
@@ -179,7 +177,7 @@ class DegeneracyWatch:
             # an infinite logarithm of a probability is an estimate: the objective is finite there
             is_estimate = np.array_equal(value, reported[name])
             if np.isnan(value).any() or (np.isinf(value).any() and not is_estimate):
-                not_numbers.append(findings.not_a_number(name))
+                not_numbers.append(endings.not_a_number(name))
         explained = {name for finding in collapsed for name in finding.site.split(", ")}
         for watch in self.watched:
             if self._site(watch) in explained:

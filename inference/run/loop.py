@@ -20,7 +20,7 @@ from emjax.m_step.m_step import estimated, gaps, m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
-from emjax.run.findings import WHY_IT_STOPPED
+from emjax.run.endings import WHY_IT_STOPPED
 from emjax.run.settings import Numbers, Settings
 from emjax.tables.named import Named
 

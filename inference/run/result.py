@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emjax.m_step.gap import Gap
-from emjax.run.findings import Finding, why_it_stopped
+from emjax.run.endings import why_it_stopped
+from emjax.run.findings import Finding
 from emjax.run.loop import Status
 from emjax.run.restarts import Restarts
 

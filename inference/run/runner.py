@@ -20,7 +20,8 @@ from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.copies import copies_at_end
-from emjax.run.findings import UNBOUNDED_PRIOR, Finding, not_maximized
+from emjax.run.endings import UNBOUNDED_PRIOR, not_maximized
+from emjax.run.findings import Finding
 from emjax.run.loop import RUNNING, LoopState, Status
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts

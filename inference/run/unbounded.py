@@ -13,7 +13,7 @@ from jax import Array
 from emjax.families.limits import NEAR, entry_limits, near_limits
 from emjax.graph.slots import filled
 from emjax.program.records import Parameter
-from emjax.run import findings
+from emjax.run import endings
 from emjax.run.compiled import CompiledProgram
 from emjax.run.findings import Finding
 from emjax.run.pure import PureProgram
@@ -49,7 +49,7 @@ def unbounded_priors(
         if term.site.is_prior and is_infinite is not None and is_infinite.any():
             has_concentration = any("concentration" in name for name in term.site.arg_constraints)
             found.append(
-                findings.unbounded_prior(
+                endings.unbounded_prior(
                     term.site.name, term.site.distribution.__name__, is_infinite, has_concentration
                 )
             )

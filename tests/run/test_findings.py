@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpyro.distributions import constraints
 
-from emjax.run import findings
+from emjax.run import endings, findings, verdicts
 
 # of each function of `findings`: its arguments, the kind, the site, where, and what is printed
 SAID = [
@@ -299,7 +299,7 @@ SAID = [
     ),
     (
         "degenerate",
-        ([findings.not_a_number("loc"), findings.not_a_number("scale")],),
+        ([endings.not_a_number("loc"), endings.not_a_number("scale")],),
         ("degenerate", "", ""),
         "'loc' is not a number 'scale' is not a number",
     ),
@@ -431,34 +431,37 @@ WHY_IT_STOPPED = {
 }
 
 
+FUNCTIONS = {}
+for module in (findings, endings, verdicts):
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        is_own = function.__module__ == module.__name__ and not name.startswith("_")
+        if is_own and name not in ("plain", "why_it_stopped"):
+            FUNCTIONS[name] = function
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "about", "printed"),
     SAID,
     ids=[f"{name}-{number}" for number, (name, *_) in enumerate(SAID)],
 )
 def test_a_finding_says_this_word_for_word(name, arguments, about, printed):
-    finding = getattr(findings, name)(*arguments)
+    finding = FUNCTIONS[name](*arguments)
     assert str(finding) == printed
     assert (finding.kind, finding.site, finding.where) == about
 
 
 def test_every_finding_is_in_the_table():
-    functions = set()
-    for name, function in inspect.getmembers(findings, inspect.isfunction):
-        is_own = function.__module__ == findings.__name__ and not name.startswith("_")
-        if is_own and name not in ("plain", "why_it_stopped"):
-            functions.add(name)
-    assert functions == {name for name, *_ in SAID}
+    assert set(FUNCTIONS) == {name for name, *_ in SAID}
 
 
 def test_why_a_run_stopped_is_said_word_for_word():
-    assert findings.WHY_IT_STOPPED == WHY_IT_STOPPED
-    nothing = [findings.not_a_number("loc")]
+    assert endings.WHY_IT_STOPPED == WHY_IT_STOPPED
+    nothing = [endings.not_a_number("loc")]
     for status, sentence in WHY_IT_STOPPED.items():
-        assert findings.why_it_stopped(status, nothing) == sentence
-    collapsed = [findings.collapsed("scale", "[1]", "component 1 of 'z'", 1e-9, "x")]
-    assert findings.why_it_stopped("OBJECTIVE_DECREASED", collapsed) == (
+        assert endings.why_it_stopped(status, nothing) == sentence
+    collapsed = [endings.collapsed("scale", "[1]", "component 1 of 'z'", 1e-9, "x")]
+    assert endings.why_it_stopped("OBJECTIVE_DECREASED", collapsed) == (
         "the objective decreased by more than rounding, for something has collapsed, and with it "
         "the objective loses its digits: params are those before the decrease"
     )
-    assert findings.why_it_stopped("CONVERGED", collapsed) == WHY_IT_STOPPED["CONVERGED"]
+    assert endings.why_it_stopped("CONVERGED", collapsed) == WHY_IT_STOPPED["CONVERGED"]

@@ -1,0 +1,124 @@
+"""What EM arrived at, and what is to be known of refits: every sentence, and its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emjax.run.findings import Finding
+
+RUN_ON = "Run on from here: em.run(key, ..., init_params=params)"
+
+
+def _verdict(verdict: str, sentence: str, remedy: str = "", where: str = "") -> Finding:
+    return Finding(verdict, "", where, sentence, remedy)
+
+
+def degenerate(scales: Sequence[Finding]) -> Finding:
+    """Return that scales have collapsed, so that there is no maximum to speak of."""
+    return _verdict("degenerate", " ".join(map(str, scales)).rstrip("."))
+
+
+def before_maximum(distance: float) -> Finding:
+    """Return that there is a maximum near by, so many standard errors away."""
+    sentence = f"the maximum is {distance:.2g} standard errors away."
+    return _verdict("not stationary", sentence, f"{RUN_ON}, or with a smaller tol")
+
+
+def still_moving(distance: float) -> Finding:
+    """Return that EM still moves, by so many standard errors of the complete data a step."""
+    step = f"by {distance:.2g} standard errors of the complete data a step"
+    return _verdict("not stationary", f"EM is still moving, {step}.", RUN_ON)
+
+
+def saddle(direction: str) -> Finding:
+    """Return that the objective increases along a direction, which the latents' symmetry hides.
+
+    `direction`: in words, from `certificates.curvature.described`; likewise for `ridge`.
+    """
+    sentence = f"the objective increases along {direction}, and EM stays only for the symmetry."
+    return _verdict("saddle", sentence, "Start from elsewhere", direction)
+
+
+def ridge(direction: str, parameters: Sequence[str], num_directions: int) -> Finding:
+    """Return that the objective is flat along some directions, of which one is named.
+
+    `parameters`: those that they leave open.
+    """
+    names = ", ".join(f"'{name}'" for name in parameters)
+    along = (
+        direction if num_directions == 1 else f"{num_directions} directions, such as {direction}"
+    )
+    sentence = f"the objective is flat along {along}: the data do not determine {names}."
+    held = "".join(repr(name) for name in parameters[:1])
+    which = "it" if len(parameters) == 1 else "one of them"
+    remedy = f"Hold {which}, EM(model, fixed={{{held}}}), or state a prior"
+    return _verdict("ridge", sentence, remedy, direction)
+
+
+def local_maximum(downward: str, num_on_boundary: int) -> Finding:
+    """Return that nothing is wrong. `downward`: what is known of the second derivatives."""
+    sentence = f"the gradient is zero and {downward}"
+    if num_on_boundary:
+        entries = "entry" if num_on_boundary == 1 else "entries"
+        sentence += f", in what is free: {num_on_boundary} {entries} on the boundary"
+    return _verdict("local maximum", sentence)
+
+
+def no_derivative(parameter: str, coordinate: str, how: str) -> Finding:
+    """Return that the objective has no finite derivatives by a parameter.
+
+    `coordinate`: along which one; `how`: how the parameter is maximized, in words.
+    """
+    return Finding(
+        "no derivative",
+        parameter,
+        coordinate,
+        f"The derivatives of the objective are not finite along {coordinate}{how and f' ({how})'}.",
+        "At this value a step of the program has none, such as a clamp at its bound, a root or "
+        "logarithm of 0, or a `where` whose other branch is NaN. Write it so that it has one, "
+        f"start elsewhere, or hold the parameter: EM(model, fixed={{'{parameter}'}}).",
+    )
+
+
+# ── refits ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def failed_refits(count: int) -> Finding:
+    """Return that some refits failed."""
+    return Finding("failed refits", "", "", f"{count} of them failed and are left out")
+
+
+def unconverged_refits(count: int) -> Finding:
+    """Return that some refits stopped before they had converged."""
+    sentence = f"{count} did not converge"
+    return Finding("unconverged refits", "", "", sentence)
+
+
+def labels_aligned(latents: Sequence[str]) -> Finding:
+    """Return whose labels in the refits are those of the estimate."""
+    names = ", ".join(latents)
+    return Finding("labels aligned", names, "", f"labels of {names} aligned")
+
+
+def labels_not_aligned(latents: Sequence[str]) -> Finding:
+    """Return whose labels in the refits may be others than those of the estimate."""
+    names = ", ".join(latents)
+    return Finding(
+        "labels not aligned",
+        names,
+        "",
+        f"no exchange of parameters exchanges the values of {names}, whose labels are as each "
+        "refit left them",
+    )
+
+
+def never_moved(parameters: Sequence[str]) -> Finding:
+    """Return which parameters are the same in all refits."""
+    names = ", ".join(parameters)
+    return Finding(
+        "never moved",
+        names,
+        "",
+        f"{names} never moved: the estimate is a saddle, or a component is dead",
+        "(em.diagnose says more)",
+    )
