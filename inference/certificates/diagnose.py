@@ -9,12 +9,14 @@ import numpy as np
 from emjax.certificates.boundary import increases_inward
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.certificates.estimate import Estimate
-from emjax.certificates.evaluation import derivatives_at
-from emjax.certificates.verdict import from_matrices, from_products
+from emjax.certificates.evaluation import Derivatives, Expectations, derivatives_at
+from emjax.certificates.verdict import Verdict, from_matrices, from_products
 from emjax.e_step.occupancy import duplicates, empty_values
 from emjax.run import verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
+from emjax.run.findings import Finding
+from emjax.run.unbounded import unbounded_priors
 
 
 def diagnose(bound: Bound, result: Params) -> Diagnosis:
@@ -40,14 +42,9 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
             "or state a floor or a prior."
         )
     chart = estimate.chart
-    if at.second is not None:
-        verdict = from_matrices(estimate, at)
-    else:
-        verdict = from_products(estimate, at.gradient.dtype)
-    # where a component has collapsed, no derivative says anything
-    falls = partial(bound.compiled.falls, estimate.params, bound.data)
-    collapsed = bound.compiled.watch.collapsed(at.expected.sharpness, falls)
-    finding = verdicts.degenerate(collapsed) if collapsed else verdict.finding
+    degenerate = _degenerate(estimate, at.expected)
+    verdict = _verdict(estimate, at, degenerate)
+    finding = verdicts.degenerate(degenerate) if degenerate else verdict.finding
     counts = {name: np.asarray(value, float) for name, value in at.expected.counts.items()}
     return Diagnosis(
         objective=float(at.expected.objective),
@@ -67,6 +64,26 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         eigenvalues=verdict.eigenvalues,
         undetermined=verdict.undetermined,
     )
+
+
+def _degenerate(estimate: Estimate, expected: Expectations) -> list[Finding]:
+    """Return what has collapsed, and the priors without a finite mode."""
+    bound = estimate.bound
+    falls = partial(bound.compiled.falls, estimate.params, bound.data)
+    collapsed = bound.compiled.watch.collapsed(expected.sharpness, falls)
+    here = estimate.params
+    return [*collapsed, *unbounded_priors(bound.compiled, here, here, bound.data)]
+
+
+def _verdict(estimate: Estimate, at: Derivatives, degenerate: list[Finding]) -> Verdict:
+    """Return what second derivatives say; of what is degenerate they need not exist."""
+    if at.second is None:
+        return from_products(estimate, at.gradient.dtype)
+    is_finite = np.isfinite(at.second.hessian).all() and np.isfinite(at.gradient).all()
+    if degenerate and not is_finite:
+        unknown = np.full(estimate.chart.size, np.nan)
+        return Verdict(verdicts.degenerate(degenerate), np.nan, np.nan, unknown, {})
+    return from_matrices(estimate, at)
 
 
 def _largest(vector) -> float:

@@ -20,7 +20,7 @@ class Diagnosis(eqx.Module):
     **Attributes:**
 
     - `verdict`: "local maximum", "saddle", "ridge", "not stationary", or "degenerate" where a
-      component has collapsed.
+      component has collapsed or a prior has no finite mode.
     - `reason`: what the verdict rests on, in words.
     - `objective`: log p(x | params) + log p(params) in nats.
     - `gradient_norm`: the largest derivative of the objective, in absolute value, in nats per unit

@@ -16,7 +16,7 @@ from jax import Array
 from numpyro.distributions import biject_to, transforms
 from numpyro.distributions.constraints import Constraint
 
-from emjax.families.limits import Limits, entry_constraint, is_simplex, limits_of
+from emjax.families.limits import Limits, entry_constraint, entry_limits, is_simplex, limits_of
 from emjax.numerics.guards import safe_log
 
 # of numbers between bounds: themselves, their logarithms, their log-odds
@@ -54,6 +54,20 @@ def is_unconstrained(constraint: Constraint) -> bool:
     """Whether values are their own coordinates."""
     limits = limits_of(constraint)
     return limits is not None and limits.is_unbounded
+
+
+def inside(constraint: Constraint, value: Array) -> Array:
+    """Return a value with its entries at a bound, which has no coordinates, next to it."""
+    low, high = entry_limits(constraint, value.shape)
+    info = jnp.finfo(value.dtype)
+    # infinite less infinite is no number, and is not used
+    with np.errstate(invalid="ignore"):
+        # zero has smaller neighbors than any other number
+        above = low + np.where(low == 0, info.tiny, info.eps * np.abs(low))
+        below = high - np.where(high == 0, info.tiny, info.eps * np.abs(high))
+    lowest = np.where(np.isfinite(low), above, low)
+    highest = np.where(np.isfinite(high), below, high)
+    return jnp.clip(value, jnp.asarray(lowest, value.dtype), jnp.asarray(highest, value.dtype))
 
 
 def log_jacobian(constraint: Constraint, value: Array, event_dim: int) -> Array:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from emjax.e_step.e_step import log_partition_of
 from emjax.e_step.marginals import pairwise_posterior, posterior, posterior_means
+from emjax.families.jacobians import inside
 from emjax.graph.build import factor_graph
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import maximizers
@@ -96,8 +97,18 @@ class PureProgram:
     def initial(self, rng_key, data: Sequence) -> dict[str, Any]:
         """Return the parameters that a run without given values starts at."""
         constants = self.graph.prepare(data)
-        own = self.initial_values(rng_key, data)
+        own = self._own(rng_key, data)
         return self._annealed(self._drawn(rng_key, own, constants, 0), constants)
+
+    def _own(self, rng_key, data: Sequence) -> dict[str, Any]:
+        """Return the program's own start."""
+        own = dict(self.initial_values(rng_key, data))
+        if self.graph.is_unconstrained:
+            # what is drawn from a sparse prior rounds to its bounds, where the density is zero
+            for name, parameter in self.graph.parameters.items():
+                if parameter.is_prior:
+                    own[name] = inside(parameter.constraint, own[name])
+        return own
 
     def _first(self, rng_key, data, given, constants, number) -> dict[str, Any]:
         """Return the parameters that start `number` of several begins at: given, or the program's
@@ -111,7 +122,7 @@ class PureProgram:
 
         def completed():
             # given values go in before the draw, which reads them, and after it, which may set all
-            own = with_given(self.initial_values(rng_key, data))
+            own = with_given(self._own(rng_key, data))
             return with_given(self._drawn(rng_key, own, constants, number))
 
         def as_given():

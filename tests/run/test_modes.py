@@ -7,6 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import biject_to, constraints
+from numpyro.infer import init_to_value
 from numpyro.infer.util import potential_energy
 from scipy.optimize import minimize
 
@@ -105,6 +106,14 @@ def test_start_where_a_prior_has_no_density_is_refused():
         EM(counts, map="unconstrained").run(KEY, COUNTS, TWO, init_params=at_bound)
 
 
+def test_start_that_rounds_to_a_bound_lies_inside():
+    at_bound = init_to_value(
+        values={"weights": jnp.array([1.0, 0.0]), "rate": jnp.array([0.0, 5.0])}
+    )
+    result = EM(counts, map="unconstrained", init=at_bound, max_steps=1).run(KEY, COUNTS, TWO)
+    assert np.isfinite(result.objective).all()
+
+
 def computed(x, start):
     """A sparse prior of what the program computes with: Newton's method."""
     probability = numpyro.sample("probability", dist.Beta(0.1, 0.9))
@@ -121,14 +130,20 @@ def computed(x, start):
     ids=["closed form", "Newton"],
 )
 def test_prior_without_a_finite_mode_is_a_finding(program, x, start, sites):
-    found = EM(program).run(KEY, x, start, init_params=start).findings
+    em = EM(program)
+    result = em.run(KEY, x, start, init_params=start)
+    found = result.findings
     assert {finding.site for finding in found} == sites
     for finding in found:
         assert finding.kind == "unbounded prior"
         assert "is infinite at the bound to which EM goes" in finding.sentence
         assert 'EM(model, map="unconstrained")' in finding.remedy
+    if result.status == Status.CONVERGED:
+        found = em.diagnose(result, x, start)
+        assert found.verdict == "degenerate" and "has no finite mode" in found.reason
     result = EM(program, map="unconstrained").run(KEY, x, start, init_params=start)
-    assert result.status == Status.CONVERGED and not result.findings
+    assert result.status == Status.CONVERGED
+    assert all(finding.kind != "unbounded prior" for finding in result.findings)
 
 
 def test_other_coordinates_are_refused():
