@@ -25,7 +25,7 @@ from emjax.graph.wiring import NONE
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import as_float
 from emjax.tables.lifting import lift_events
-from emjax.tables.named import Named, without_rows
+from emjax.tables.named import Named, spread, without_rows
 
 # By so many nats a density of several coordinates may exceed that of one, for each more of them:
 # each may be a hundredth of its data's spread without anything being wrong.
@@ -108,18 +108,18 @@ def sharpness(
         before = filled_term(graph.terms[watch.term], graph.arrays(start, constants))
         return _growth(before, term), jnp.zeros((), bool)
     over = _pooled_dims(term, watch)
-    spread = _spread(term, over)
+    of_data = _spread(term, over)
     if not watch.argument:
-        return _of_density(term, spread, over), spread.is_constant
-    return _of_scale(term, watch, spread, over), spread.is_constant
+        return _of_density(term, of_data, over), of_data.is_constant
+    return _of_scale(term, watch, of_data, over), of_data.is_constant
 
 
 # ── scales ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_scale(term: Term, watch: Watched, spread: Spread, over: Sequence[int]) -> Array:
+def _of_scale(term: Term, watch: Watched, of_data: Spread, over: Sequence[int]) -> Array:
     rank, table = len(term.elements), term.arguments[watch.argument]
-    conjugacy, unit = _scale_of(term, watch.argument), spread.unit
+    conjugacy, unit = _scale_of(term, watch.argument), of_data.unit
     if conjugacy.event_dim:
         # one unit for each coordinate, that of the elements which spread most
         unit = unit.reshape(-1, unit.shape[-1]).max(0)
@@ -164,13 +164,15 @@ def owners_of(entries: np.ndarray) -> np.ndarray:
 # ── densities ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _of_density(term: Term, spread: Spread, over: Sequence[int]) -> Array:
+def _of_density(term: Term, of_data: Spread, over: Sequence[int]) -> Array:
     rank, event = len(term.elements), tuple(term.site.event)
-    unit = jnp.broadcast_to(spread.unit, spread.unit.shape[:rank] + event)
+    unit = jnp.broadcast_to(of_data.unit, of_data.unit.shape[:rank] + event)
     log_unit = jnp.log(unit).sum(tuple(range(rank, unit.ndim)))
     further = FURTHER_COORDINATE * (math.prod(event) - 1)
     density = dense_log_density(term)
-    return _highest(replace(density, array=density.array + log_unit - further), over)
+    # by the values of all its latents, in their order
+    array = spread(density, term.latent_axes) + log_unit - further
+    return array.max(tuple(len(term.latent_axes) + d for d in over), keepdims=True)
 
 
 def dense_log_density(term: Term) -> Named:

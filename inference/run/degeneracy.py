@@ -64,7 +64,7 @@ class DegeneracyWatch:
             elif watch.argument:
                 found += self._of_scale(watch, sharp)
             else:
-                found += self._of_density(watch, falls()[number])
+                found += self._of_density(watch, sharp, falls()[number])
         # a scale that several terms read is named once
         return list({(finding.site, finding.where): finding for finding in found}.values())
 
@@ -86,12 +86,15 @@ class DegeneracyWatch:
             found.append(endings.collapsed(name, where, owner, ratio, site))
         return found
 
-    def _of_density(self, watch: Watched, fall: Fall) -> list[Finding]:
+    def _of_density(self, watch: Watched, sharp: np.ndarray, fall: Fall) -> list[Finding]:
         """Return that a density resolves more than its data do, if it does."""
         if not fall.is_collapse:
             return []
         site, axes = self._site(watch), self.graph.terms[watch.term].latent_axes
-        owner = self._owner(axes, np.asarray([fall.values], int)) or f"site '{site}'"
+        values = fall.values
+        if fall.nats is None:
+            values = np.unravel_index(np.argmax(sharp), sharp.shape)
+        owner = self._owner(axes, np.asarray([values], int)) or f"site '{site}'"
         return [endings.collapsed_density(owner, site, fall.element, watch.parameters, fall.nats)]
 
     def _site(self, watch: Watched) -> str:

@@ -117,8 +117,10 @@ def collapsed_density(
     names = ", ".join(f"'{name}'" for name in parameters)
     how = f"is beyond all proportion to the spread of '{site}'"
     if nats is not None:
-        how = f"at index {element} falls by {nats:.1e} nats where that datum is moved by a "
-        how += "thousandth of its distance from the next one"
+        # beyond all numbers, a density is none
+        falls = f"falls by {nats:.1e} nats" if nats < 1e29 else "vanishes"
+        how = f"at index {element} {falls} where that datum is moved by a thousandth of its "
+        how += "distance from the next one"
     if nats == np.inf:
         how = f"at index {element} is infinite"
     return Finding(

@@ -51,12 +51,14 @@ def fall_of(term: Term, found: Mapping[bool, Sequence]) -> Fall:
     `found`: what `moved_densities` returns for the data moved up and down, those that are zero
     (True) and those that are not (False).
     """
-    has_data, worst = math.prod(term.site.event) > 0, None
+    has_data, worst, has_moved = math.prod(term.site.event) > 0, None, False
     for zeros, (up, down) in found.items():
         before, best = map(np.asarray, up[:2])
         # what is moved out of the support has no density; within it, a peak falls to both sides
         after = np.maximum(*(np.nan_to_num(each[2], nan=-np.inf) for each in (up, down)))
         is_counted = before > -np.inf
+        # whole numbers are not moved, and a program may have data that are none of its arguments
+        has_moved |= bool((before != after)[is_counted].any())
         # a program may ask whether a number is zero: what it then gives is a probability
         if zeros:
             is_counted &= before > 0
@@ -68,7 +70,7 @@ def fall_of(term: Term, found: Mapping[bool, Sequence]) -> Fall:
         if worst is None or fall[at] > worst.nats:
             values = np.unravel_index(best[at], [axis.size for axis in term.latent_axes] or [1])
             worst = Fall(float(fall[at]), tuple(map(int, at)), tuple(map(int, values)), has_data)
-    return worst or Fall(None, (), (0,) * max(len(term.latent_axes), 1), has_data and not found)
+    return worst if worst and has_moved else Fall(None, (), (), has_data)
 
 
 def moved_densities(

@@ -87,6 +87,19 @@ def test_a_density_with_a_pole_and_data_near_it_is_regular():
     assert found_at(program, params, x) == (True, [])
 
 
+def test_data_that_cannot_be_moved_are_judged_by_their_spread():
+    """Whole numbers have none between them, and what a program holds is no argument of it."""
+    program = mixture_of(NARROW["StudentT"][0], ["narrowness", "mean"])
+    x = np.concatenate([RNG.integers(1, 100, 30), np.full(10, 8)])
+    wide, narrow = {"narrowness": [0.1, 0.1], "mean": [50.0, 8.0]}, {"mean": [50.0, 8.0]}
+    narrow["narrowness"] = [0.1, 1e8]
+    for held in (False, True):
+        model, data = (lambda: program(x * 1.0), ()) if held else (program, (x,))
+        (finding,) = found_at(model, narrow, *data)[1]
+        assert finding.sentence.startswith("component 1 of 'z' collapses: its density of 'x' is")
+        assert found_at(model, wide, *data) == (False, [])
+
+
 class ZeroOrPositive(dist.Distribution):
     """Zero with some probability, else exponential: what it says of zero is no density."""
 

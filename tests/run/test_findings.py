@@ -208,6 +208,15 @@ SAID = [
     ),
     (
         "collapsed_density",
+        ("site 'x'", "x", (15,), ["scale"], 1e30),
+        ("collapsed", "x", "site 'x'"),
+        "site 'x' collapses: its density of 'x' at index (15,) vanishes where that datum is moved "
+        "by a thousandth of its distance from the next one; it depends on 'scale'. The likelihood "
+        "has no maximum there: bound what makes it so narrow (constraints.interval(...)), or state "
+        "a prior, or use fewer components.",
+    ),
+    (
+        "collapsed_density",
         ("site 'x'", "x", (15,), ["scale"], np.inf),
         ("collapsed", "x", "site 'x'"),
         "site 'x' collapses: its density of 'x' at index (15,) is infinite; it depends on "
