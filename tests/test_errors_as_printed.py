@@ -166,6 +166,7 @@ WRONG = {
     "an index of a list": (latent_in(lambda z: [0.0, 1.0][z]), X),
     "a key of a dictionary": (latent_in(lambda z: {0: 0.0, 1: 1.0}[z]), X),
     "a NumPy function of a latent": (latent_in(lambda z: np.exp(z)), X),
+    "rows that a latent picks": (latent_in(lambda z: jnp.sum(jnp.ones(4)[z == 0])), X),
     "an int of a parameter": (int_of_a_parameter, X),
     "features for another number of parameters": (covariates, jnp.zeros((4, 2)), X),
     "features of other rows": (covariates, jnp.zeros((5, 3)), X),

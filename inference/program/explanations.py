@@ -21,33 +21,8 @@ from emjax.program.failures import (
     Failure,
     described,
 )
+from emjax.program.looked_at import TRUTH, value_looked_at
 
-WHAT_HAS_NO_VALUE = "a latent or a parameter (or of data that are being traced)"
-TRUTH = "an `if`, `while`, `and`, `or` or `not`"
-# how a program looks at values, and what to write instead
-CHOICE = (
-    "for a choice of values, emjax.distributions.Select(z, [...]) for one of distributions, "
-    "& | ~ for `and`, `or`, `not`."
-)
-AN_INDEX = (
-    "an index of a list, a key, a `range` or a size",
-    "Index an array, jnp.array([...])[z]; pass sizes as Python numbers.",
-)
-A_NUMBER = (
-    "an `int(...)` or `float(...)`",
-    "Leave it an array, z.astype(float) for one; pass sizes as Python numbers.",
-)
-NUMPY = (
-    "a NumPy function, or a NumPy array that it indexes",
-    "Write jnp for np, and jnp.asarray(table)[z].",
-)
-# by what is said where Python asks for a value
-WAYS: dict[str, tuple[str, str]] = {
-    "__index__|scalar index|unhashable|Shapes must be": AN_INDEX,
-    "numpy.ndarray conversion": NUMPY,
-}
-# a condition that is repeated as it stands: short, of no calls, and of no `and`, `or` or `not`
-CONDITION = r"(?!.*\b(and|or|not)\b)[^()]{1,40}"
 AT_LEAST_ONE_ROW = "Pass data of at least one row."
 TRANSFORMED = (
     "is within a function that JAX transforms (jit, vmap, lax.scan, grad), which hides it from EM. "
@@ -116,7 +91,7 @@ def looked_at(error: BaseException, who: str = "The program") -> str:
     cause = error.__cause__ if isinstance(error, DependsOnData) else None
     failure = Failure.of(cause or error)
     # what is no array, such as a data frame, asks for values of what meets it
-    return (_not_numbers(failure) or _looks_at_values(failure, who=who)) + failure.place
+    return (_not_numbers(failure) or value_looked_at(failure, who)) + failure.place
 
 
 def reads_as_given(error: BaseException | None, given: Sequence[Any]) -> bool:
@@ -133,24 +108,11 @@ def reads_as_given(error: BaseException | None, given: Sequence[Any]) -> bool:
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _looks_at_values(failure: Failure, _: Any = None, who: str = "The program") -> str:
-    what = ", ".join(dict.fromkeys(failure.symbols.values())) or WHAT_HAS_NO_VALUE
-    message = str(failure.error)
-    if re.search("truth value|boolean conversion", message):
-        is_short = re.fullmatch(CONDITION, failure.expression)
-        condition = failure.expression if is_short else "z == 0"
-        way, instead = TRUTH, f"Write jnp.where({condition}, a, b) {CHOICE}"
-    else:
-        found = (said for pattern, said in WAYS.items() if re.search(pattern, message))
-        way, instead = next(found, A_NUMBER)
-    return f"{who} looks at the value of {what} in Python: {way}. {instead}"
-
-
 def _ambiguous(failure: Failure, _: Any) -> str:
     if size := _plate_size(failure, _):
         return size
     if failure.symbols:
-        return _looks_at_values(failure)
+        return value_looked_at(failure)
     return (
         f"A{TRUTH[1:]} needs one truth value, and here is an array of "
         "them. Write jnp.where(condition, a, b) for a choice element by element, condition.any() "
@@ -159,7 +121,7 @@ def _ambiguous(failure: Failure, _: Any) -> str:
 
 
 def _looks_at_elements(failure: Failure, _: Any) -> str:
-    return _looks_at_values(failure) if failure.symbols else ""
+    return value_looked_at(failure) if failure.symbols else ""
 
 
 def _plate_size(failure: Failure, _: Any) -> str:

@@ -6,9 +6,11 @@ raises itself, or that Python raises in it, stays what it is, unless what it was
 
 from __future__ import annotations
 
+import ast
 import dis
 import linecache
 import os
+import sys
 import textwrap
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +30,8 @@ OF_PYTHON = (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionErro
 STATEMENTS = {"sample": "Site", "param": "Parameter", "__init__": "Plate"}
 # where emjax reads sites
 OF_SITES = ("emjax.program.records", "emjax.graph.term_builder", "emjax.graph.site_input")
-# instructions of Python that read a variable
-READS = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_FAST_CHECK")
+# instructions of Python that read a variable; some of 3.13 read two
+READS = ("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF")
 # what may be an argument of a program, or be made of one
 PLAIN = (int, float, str, list, tuple, dict, set, range)
 LONGEST = 100
@@ -80,8 +82,8 @@ class Failure:
     @property
     def library(self) -> str:
         """Whose error it is: "JAX", "NumPy", "NumPyro"; "Python" of what emjax handed on; or ""."""
-        root = _module(self.frames[-1][0]).partition(".")[0]
-        if root == "emjax" and not self.is_of_emjax and not _is_program(self.frames[-1][0]):
+        root = _root(self.frames[-1][0])
+        if root == "emjax" and not self.is_of_emjax and not self._is_program(self.frames[-1][0]):
             # JAX removes its own frames, and says so
             notes = " ".join(getattr(self.error, "__notes__", ()))
             return "JAX" if "JAX" in notes else "Python"
@@ -97,7 +99,20 @@ class Failure:
     @cached_property
     def line(self) -> tuple[Any, int] | None:
         """The program's frame that is closest to the error."""
-        return next((pair for pair in reversed(self.frames) if _is_program(pair[0])), None)
+        return next((pair for pair in reversed(self.frames) if self._is_program(pair[0])), None)
+
+    def _is_program(self, frame: Any) -> bool:
+        """Whether a frame is the program's: a package of the user's may be installed, too."""
+        module = _module(frame)
+        is_of_user = not is_installed(module) or _root(frame) == self._package
+        return module.startswith("emjax.models.") or is_of_user
+
+    @cached_property
+    def _package(self) -> str:
+        """The package of the first function that is called and is of no library."""
+        not_theirs = {"emjax", *LIBRARIES, *sys.stdlib_module_names}
+        roots = (_root(frame) for frame, _ in self.frames)
+        return next((root for root in roots if root not in not_theirs), "")
 
     @cached_property
     def span(self) -> tuple[int, int, int, int]:
@@ -138,28 +153,22 @@ class Failure:
     @cached_property
     def read(self) -> dict[str, Any]:
         """The values that the failed expression names: arguments and what was made of them."""
-        first, last, start, end = self.span
-        # where an assignment failed, the expression is what is assigned to
-        whole = (first, 0), (last + 1, 0)
-        return self._read_in((first, start), (last, end)) or self._read_in(*whole)
-
-    def _read_in(self, start: tuple[int, int], end: tuple[int, int]) -> dict[str, Any]:
-        """Return the values that are read between two places: (line, column)."""
-        read: dict[str, Any] = {}
         if self.line is None:
-            return read
+            return {}
         frame, _ = self.line
-        for instruction in dis.get_instructions(frame.f_code):
-            at = instruction.positions
-            if instruction.opname not in READS or at is None or at.end_lineno is None:
-                continue
-            begins, ends = (at.lineno or 0, at.col_offset or 0), (at.end_lineno, at.end_col_offset)
-            if start <= begins and ends <= end:
-                name = instruction.argval
-                value = frame.f_locals.get(name, frame.f_globals.get(name, type))
-                if _is_datum(value):
-                    read[name] = value
-        return read
+        first, last, start, end = self.span
+        whole = linecache.getline(frame.f_code.co_filename, first)
+        # where an assignment failed, the expression is what is assigned to
+        for code, begins, ends in (
+            (self.expression, (first, start), (last, end)),
+            (whole, (first, 0), (first + 1, 0)),
+        ):
+            names = _names_in(code) or _names_read(frame.f_code, begins, ends)
+            values = {n: frame.f_locals.get(n, frame.f_globals.get(n, type)) for n in names}
+            read = {name: value for name, value in values.items() if _is_datum(value)}
+            if read:
+                return read
+        return {}
 
     @cached_property
     def statement(self) -> str:
@@ -200,9 +209,33 @@ def _module(frame: Any) -> str:
     return str(frame.f_globals.get("__name__", ""))
 
 
-def _is_program(frame: Any) -> bool:
-    module = _module(frame)
-    return module.startswith("emjax.models.") or not is_installed(module)
+def _root(frame: Any) -> str:
+    return _module(frame).partition(".")[0]
+
+
+def _names_in(code: str) -> list[str]:
+    """Return the names that code reads, in their order; none where it is a part of a statement."""
+    try:
+        tree = ast.parse(code.strip())
+    except SyntaxError:
+        return []
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names.sort(key=lambda node: (node.lineno, node.col_offset))
+    return list(dict.fromkeys(node.id for node in names))
+
+
+def _names_read(code: Any, start: tuple[int, int], end: tuple[int, int]) -> list[str]:
+    """Return the names that are read between two places, (line, column), by Python's own count."""
+    names: list[str] = []
+    for instruction in dis.get_instructions(code):
+        at = instruction.positions
+        if not instruction.opname.startswith(READS) or at is None or at.end_lineno is None:
+            continue
+        begins, ends = (at.lineno or 0, at.col_offset or 0), (at.end_lineno, at.end_col_offset or 0)
+        if start <= begins and ends <= end:
+            argument = instruction.argval
+            names += argument if isinstance(argument, tuple) else (argument,)
+    return list(dict.fromkeys(names))
 
 
 def _is_datum(value: Any) -> bool:

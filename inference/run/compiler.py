@@ -172,7 +172,9 @@ class Compiler:
             # what is asked of an estimate needs no start: two points cannot be drawn from one row
             if pattern not in buckets.parameters or isinstance(error, LOOKS_AT_VALUES):
                 raise
-            # its traceback would keep the data
+            # its traceback would keep the data, as would that of its cause
+            if error.__cause__ is not None:
+                error.__cause__.with_traceback(None)
             raises = partial(_raised, error.with_traceback(None))
             own = InitialValues(raises, buckets.parameters[pattern], False)
         program = trace(self.model, own.parameters, args, kwargs, concrete)

@@ -75,6 +75,13 @@ def unobserved(graph: FactorGraph) -> list[Finding]:
 # ── parameters ────────────────────────────────────────────────────────────────────────────────────
 
 
+# what a start computed from data is, as a rule, where it is no covariance
+SINGULAR = (
+    "The covariance of data is singular where columns depend on one another or rows are few: leave "
+    "columns out, or add to its diagonal, covariance + 1e-6 * jnp.eye(...)."
+)
+
+
 def check_are_params(given: Any) -> None:
     """Raise `ValueError` for what is no dictionary of parameters: the data, for one."""
     if not isinstance(given, Mapping):
@@ -118,6 +125,8 @@ def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[st
         another = f"Pass another value, e.g. init_params={{'{name}': ...}}"
         remedy = f"{another}, or change the program's start."
         constraint = graph.parameters[name].constraint
+        if type(constraint) is type(constraints.positive_definite):
+            remedy = f"{remedy} {SINGULAR}"
         what, values = f"Parameter '{name}'", np.asarray(value)
         _check_constraint(what, name, constraint, values, remedy)
         is_vanished = _vanished(graph, name, values)
