@@ -114,6 +114,8 @@ def natural_tables(
         if origin is None:
             origin = constant(np.zeros((1,) * (rank + event)))
         pairs.append((origin, event))
+    # tables have the same shapes, whether features are replaced or not
+    num_deciding = len(pairs)
     if instead is not None:
         table = arguments[instead.argument]
         axes = tuple(axis.fitted(rank) for axis in table.axes)
@@ -130,7 +132,7 @@ def natural_tables(
                 features[name] = instead.replaced(features[name], arrays[-1])
         return family.naturals(**features)
 
-    tables = lift_events(naturals, pairs, rank, family.event_dims)
+    tables = lift_events(naturals, pairs, rank, family.event_dims, num_deciding)
     return [read_at(tables[0], value, elements)] if family.lookup else tables
 
 

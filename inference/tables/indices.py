@@ -168,6 +168,15 @@ def affine(array: np.ndarray) -> Affine | None:
 
 
 def index_of(array: Any) -> Index:
-    """Return numbers as an index, affine where they are known to be."""
-    known = affine(array) if isinstance(array, np.ndarray) else None
-    return known or Dense.of(array)
+    """Return numbers as an index: affine where they are known to be, compact where they repeat."""
+    if not isinstance(array, np.ndarray) or array.size == 0:
+        return Dense.of(array)
+    known = affine(array)
+    if known is not None:
+        return known
+    for dim in range(array.ndim):
+        first = array[(slice(None),) * dim + (slice(0, 1),)]
+        # what is the same all along an axis does not vary along it
+        if (array == first).all():
+            array = first
+    return Dense.of(array)

@@ -91,6 +91,7 @@ def lift_events(
     pairs: Sequence[tuple[Named, int]],
     rank: int,
     out_events: Sequence[int] = (0,),
+    num_deciding: int | None = None,
 ) -> list[Named]:
     """Return functions of elements, each an array over its event axes.
 
@@ -98,6 +99,7 @@ def lift_events(
       returns one array for each of `out_events`.
     - `pairs`: (value, number of its event axes); its other axes broadcast to `rank`.
     - `out_events`: the numbers of event axes of the results.
+    - `num_deciding`: how many of the values decide whether rows are read out (None: all).
     """
     values = []
     for value, event in pairs:
@@ -106,7 +108,7 @@ def lift_events(
     elements = np.broadcast_shapes(*(value.shape[:rank] for value in values))
     # without rows there is nothing to read out
     if any(value.row_axes for value in values):
-        heads = [_head(value, rank) for value in values]
+        heads = [_head(value, rank) for value in values[:num_deciding]]
         settled = settle_rows(heads, elements)
         # heads stand for the values: what holds for their rows holds for those
         if any(a is not b for a, b in zip(heads, settled, strict=True)):

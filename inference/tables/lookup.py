@@ -241,7 +241,8 @@ def _index_after(
         array = take(table, labels, picks, list(range(lookup.rank)))
     along = [d for d in range(len(shape)) if axis.varies[d]]
     inner = _as_index(pieces[varying[0]], read[varying[0]])
-    if len(along) > 1 or inner is None:
+    # of known numbers, their content says all
+    if len(along) > 1 or inner is None or isinstance(array, np.ndarray):
         return index_of(array)
     return composed(index.placed(along), shape[along[0]], inner, array)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from emjax.numerics.arrays import broadcast, tiled, transposed
 from emjax.numerics.primitives import Equation
-from emjax.tables.indices import Affine, Dense, Index
+from emjax.tables.indices import Affine, Dense, Index, index_of
 from emjax.tables.named import Named
 
 
@@ -66,7 +66,7 @@ def _moved(value: Named, shape: tuple[int, ...], params: Any, name: str) -> Name
             index = Dense.of(index.dense(value.shape))
         array = on_array(index.array, 0, value.shape, shape, params)
         is_same = _keeps_content(name, params, index.array.shape, array.shape)
-        return replace(index, array=array) if is_same else Dense.of(array)
+        return replace(index, array=array) if is_same else index_of(array)
 
     lead = len(value.axes)
     array = on_array(value.array, lead, value.shape, shape, params)

@@ -288,7 +288,10 @@ def joined(eqn: Equation, values: Sequence[Named | Joined]) -> Joined:
 
 def placing(eqn: Equation, values: Sequence[Named]) -> Named:
     """Return entries put at places, as a lookup where elements of a latent would be mixed."""
-    result = placed(eqn, values) if any(map(has_elements, values)) else None
+    # JAX has no derivative of `x.at[i].apply(f)`
+    is_applied = eqn.primitive.name == "scatter" and not traits(eqn).copies
+    reads_latents = any(value.latent_axes for value in values)
+    result = placed(eqn, values) if is_applied or reads_latents else None
     return mixed_all(eqn, values) if result is None else result
 
 

@@ -16,6 +16,8 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.lax import GatherScatterMode
 from scipy import special
 
+from emjax.run.compilation import CompiledFunction, is_outermost, is_traced
+
 
 def evaluated(function: Callable, *args: Any) -> Any:
     """Return function(*args), a tree of NumPy's arrays."""
@@ -307,9 +309,11 @@ def _scatter(combine, eqn, operand, indices, updates):
         eqn.params["mode"],
     )
     *entries, exists = np.broadcast_arrays(*entries, exists, updates)[:-1]
-    result = operand.copy()
-    combine(result, tuple(entry[exists] for entry in entries), updates[exists])
-    return result
+    # a number is an array of one
+    result = operand.reshape(operand.shape or 1).copy()
+    entries = tuple(entry[exists] for entry in entries) or (np.zeros(exists.sum(), int),)
+    combine(result, entries, updates[exists])
+    return result.reshape(operand.shape)
 
 
 def _put(result, entries, values):
@@ -476,3 +480,17 @@ RULES: dict[str, Callable] = {
     "cholesky": _cholesky,
     "triangular_solve": _triangular_solve,
 }
+
+
+# What emjax compiles
+# --------------------------------------------------------------------------------------------------
+
+
+def in_place_of_compilation(function: CompiledFunction, *args: Any) -> Any:
+    """Return what a function that emjax would compile makes of arrays."""
+    leaves = jax.tree.leaves(args)
+    if is_traced(leaves) or not is_outermost():
+        return function._well(*args)
+    traced = function._well.trace(*args)
+    results = run(traced.jaxpr, *map(_known, leaves))
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), map(jnp.asarray, results))

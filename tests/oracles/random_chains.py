@@ -29,9 +29,11 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
+from numpyro.distributions.util import clamp_probs
 from numpyro.ops.indexing import Vindex
 
 from tests.oracles.random_programs import CONSTRAINTS, Choices
+from tests.oracles.rewritings import rewritten
 
 SCOPE = {
     "jax": jax,
@@ -41,6 +43,7 @@ SCOPE = {
     "constraints": constraints,
     "scan": scan,
     "Vindex": Vindex,
+    "clamp_probs": clamp_probs,
     "mask": handlers.mask,
     "scale": handlers.scale,
 }
@@ -53,6 +56,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
+from numpyro.distributions.util import clamp_probs
 from numpyro.handlers import mask, scale
 from numpyro.ops.indexing import Vindex
 from emjax import EM
@@ -533,6 +537,8 @@ class _Builder:
             lines = self._within(f"mask(mask={self._input(f'known{number}')})", lines)
             if values.dtype == float and not reads_previous and not event and choices.chance(0.4):
                 self.data[name] = np.where(known, values, np.nan)
+        if choices.chance(0.05):
+            lines = self._within(f"mask(mask={choices.pick([False, False, True])})", lines)
         if choices.chance(0.06):
             weight = choices.numbers.integers(1, 4, size=self.batch).astype(float)
             self._array(f"weight{number}", weight, 0 if self.num_sequences else None)
@@ -628,6 +634,10 @@ class _Builder:
         """Return the source of an argument that the parents determine, in one of the ways that
         people write it.
         """
+        source = self._argument(kind, event, parents, is_transition, is_after)
+        return rewritten(self.choices, source, kind, len(event), rows_are_alike=True)
+
+    def _argument(self, kind, event, parents, is_transition, is_after) -> str:
         choices, forms = self.choices, ["index", "index"]
         if not any(parent.is_latent for parent in parents) and self.layout == "bare":
             parents = [*parents, self.current[0]]

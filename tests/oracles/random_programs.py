@@ -27,9 +27,11 @@ import numpyro.distributions as dist
 from hypothesis import strategies as st
 from numpyro import handlers
 from numpyro.distributions import constraints
+from numpyro.distributions.util import clamp_probs
 from numpyro.ops.indexing import Vindex
 
 from tests.oracles.by_numpy import evaluated
+from tests.oracles.rewritings import rewritten
 
 MAX_TRIALS = 4  # of any Binomial or Multinomial below
 
@@ -78,7 +80,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Site:
-    """One sample site, or a deterministic one. `mask`, `weight`, `known` name data arrays."""
+    """One sample site, or a deterministic one. `mask`, `weight`, `known` name data arrays;
+    `constant_mask` is one that is the same for all elements, whatever the data.
+    """
 
     name: str
     plates: tuple[str, ...]
@@ -89,6 +93,7 @@ class Site:
     weight: str | None = None
     known: str | None = None  # of a latent: which elements are labelled
     is_deterministic: bool = False
+    constant_mask: bool | None = None
 
     @property
     def latent_name(self) -> str:
@@ -142,6 +147,7 @@ class Program:
             dist=dist,
             constraints=constraints,
             Vindex=Vindex,
+            clamp_probs=clamp_probs,
             mask=handlers.mask,
             scale=handlers.scale,
             initial={name: jnp.asarray(p.initial) for name, p in self.parameters.items()},
@@ -194,6 +200,8 @@ class Program:
         if site.weight:
             scales.append(f'scale(scale=data["{site.weight}"])')
         masks = [f'mask(mask=data["{site.mask}"])'] if site.mask else []
+        if site.constant_mask is not None:
+            masks.append(f"mask(mask={site.constant_mask})")
         return masks + named + scales if site.mask_is_outside else named + scales + masks
 
     def _statement(self, site: Site) -> str:
@@ -608,8 +616,10 @@ class _Builder:
         mask = self._boolean("mask", plates) if plates and choices.chance(0.2) else None
         weight = self._counts("weight", plates) if plates and choices.chance(0.08) else None
         is_outside = choices.chance(0.5) if mask else False
+        constant_mask = choices.pick([False, False, True]) if choices.chance(0.06) else None
+        law = family.format(*arguments)
         self.sites.append(
-            Site(name, plates, family.format(*arguments), None, mask, is_outside, weight)
+            Site(name, plates, law, None, mask, is_outside, weight, constant_mask=constant_mask)
         )
 
     def add_crossed_observation(self):
@@ -676,6 +686,13 @@ class _Builder:
         """Return the source of an argument that depends on the parents, in one of the ways that
         people write it.
         """
+        source = self._argument(kind, event, parents, plates)
+        if kind == "point":
+            return source
+        rows_are_alike = self.is_rooted or self.has_multiplicities
+        return rewritten(self.choices, source, kind, len(event), rows_are_alike)
+
+    def _argument(self, kind, event, parents, plates) -> str:
         choices = self.choices
         forms = ["index"]
         trailing = len(event)
@@ -803,12 +820,16 @@ class _Builder:
         if kind in PRIORS and choices.chance(0.15):
             leading = shape[: len(shape) - EVENT_NDIM.get(kind, 0)]
             prior = PRIORS[kind].format(size=shape[-1] if shape else None)
+            mask = choices.pick([False, False, True]) if choices.chance(0.25) else None
+            within = "" if mask is None else f"with mask(mask={mask}): "
             if len(leading) == 1 and choices.chance(0.5):
-                declaration = f'with numpyro.plate("{name}_rows", {leading[0]}, dim=-1): '
+                plate = f'numpyro.plate("{name}_rows", {leading[0]}, dim=-1)'
+                around = plate if mask is None else f"mask(mask={mask}), {plate}"
+                declaration = f"with {around}: "
                 declaration += f'{name} = numpyro.sample("{name}", {prior})'
             else:
                 event = f".expand({leading}).to_event({len(leading)})" if leading else ""
-                declaration = f'{name} = numpyro.sample("{name}", {prior}{event})'
+                declaration = f'{within}{name} = numpyro.sample("{name}", {prior}{event})'
         else:
             declaration = (
                 f'{name} = numpyro.param("{name}", initial["{name}"], '
