@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from emjax.certificates.derivatives import em_slopes_along
+from emjax.certificates.differences import SecondDerivatives, by_differences
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.certificates.tangent_space import TangentSpace
@@ -18,19 +19,6 @@ from emjax.e_step.occupancy import expected_counts
 # coordinates up to which matrices of second derivatives are formed; beyond, products with them are
 # all that is taken
 LARGEST_DENSE = 200
-
-
-class SecondDerivatives(NamedTuple):
-    """Matrices over the free coordinates.
-
-    - `hessian`: of the objective.
-    - `hessian_of_q`: of Q, the expected statistics held.
-    - `derivative_of_em`: of the map of an EM step, its argument first.
-    """
-
-    hessian: np.ndarray
-    hessian_of_q: np.ndarray
-    derivative_of_em: np.ndarray
 
 
 class Expectations(eqx.Module):
@@ -81,9 +69,10 @@ def derivatives_at(estimate: Estimate) -> Derivatives:
         hessian_of_q=space.second(slopes.of_q, first),
         derivative_of_em=slopes.of_em,
     )
-    return Derivatives(
-        expectations, space.gradient(gradient), space.gradient(gradient_of_q), second
-    )
+    gradient, gradient_of_q = space.gradient(gradient), space.gradient(gradient_of_q)
+    if np.isfinite(gradient).all() and not np.isfinite(second.hessian).all():
+        second = by_differences(estimate)
+    return Derivatives(expectations, gradient, gradient_of_q, second)
 
 
 def _along_all(around: Neighborhood, directions) -> tuple:

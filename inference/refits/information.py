@@ -10,6 +10,7 @@ import numpy as np
 
 from emjax.certificates.curvature import described, scaled, smallest_resolved, units
 from emjax.certificates.derivatives import slopes_along
+from emjax.certificates.differences import by_differences
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.lines import Line
 from emjax.certificates.tangent_space import TangentSpace
@@ -69,6 +70,8 @@ def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, Tangent
     slopes = jax.device_get(along(space.directions(estimate.params)))
     hessian = space.second(slopes.change, slopes.first)
     gradient = space.gradient(slopes.first)
+    if np.isfinite(gradient).all() and not np.isfinite(hessian).all():
+        hessian = by_differences(estimate).hessian
     inverse, distance = inverse_information(estimate, (hessian + hessian.T) / 2, gradient)
     return inverse, distance, space
 
