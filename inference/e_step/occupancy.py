@@ -124,15 +124,20 @@ def copies(
 
     `tables`, `statistics`: of each term, in NumPy; None where they are too large to be kept.
     """
+    return duplicates(graph, tables, statistics, counts_at_hand(graph, statistics))
+
+
+def counts_at_hand(graph: FactorGraph, statistics: Sequence) -> dict[str, np.ndarray]:
+    """Return the counts of those latents of which everything is at hand, as `copies` has it."""
     counts = {}
     for name in graph.latents:
-        terms = zip(graph.terms, tables, strict=True)
-        read = [arrays for term, arrays in terms if name in _sources(term)]
-        if all(arrays is not None for arrays in read):
+        terms = zip(graph.terms, statistics, strict=True)
+        read = [expected for term, expected in terms if name in _sources(term)]
+        if all(expected is not None for expected in read):
             count = _count_in_tables(graph, name, statistics)
             if count is not None:
                 counts[name] = np.asarray(count, float)
-    return duplicates(graph, tables, statistics, counts)
+    return counts
 
 
 def _sources(term: Term) -> set:

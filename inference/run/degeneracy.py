@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from emjax.e_step.occupancy import counts_at_hand
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer
-from emjax.m_step.wiring_view import Use
+from emjax.m_step.wiring_view import Use, WiringView
 from emjax.run import endings
 from emjax.run.boundary import boundary_findings
 from emjax.run.collapse import Watched, owners_of, sharpest, sharpness, watched
@@ -36,6 +38,14 @@ class DegeneracyWatch:
             self.uses += [(maximizer.names[0], use) for use in maximizer.uses]
         held = [name for m in maximizers if m.is_fixed for name in m.names]
         self.watched = watched(graph, held)
+        # the latents whose probabilities depend on what is estimated
+        view = WiringView(graph)
+        self.computed = {
+            term.site.name
+            for term in graph.terms
+            if term.site.is_latent
+            and any(view.wire(t).parameters - set(held) for t in term.arguments.values())
+        }
 
     # ── what collapses ────────────────────────────────────────────────────────────────────────────
 
@@ -141,6 +151,23 @@ class DegeneracyWatch:
             for k in np.flatnonzero(largest * count <= none):
                 value, probability = latent.support[k], float(largest[k])
                 dead.append(endings.dead(latent.name, value, names, probability))
+        return dead
+
+    def without_elements(self, statistics: Sequence, said: Sequence[Finding]) -> list[Finding]:
+        """Return the values of latents to which no element belongs where a run has converged.
+
+        Those are meant whose probabilities the program computes. `statistics`: the expected ones of
+        each term, None where they are not at hand; `said`: what is found already.
+        """
+        known = {(finding.site, finding.where) for finding in said if finding.kind == "dead"}
+        dead = []
+        for name, counts in counts_at_hand(self.graph, statistics).items():
+            # of fewer elements than that there are none
+            none = np.sqrt(np.finfo(jnp.result_type(float)).eps)
+            for k in np.flatnonzero(counts <= none) if name in self.computed else ():
+                value = self.graph.latents[name].support[k]
+                if (name, str(value)) not in known:
+                    dead.append(endings.without_elements(name, value, float(counts[k])))
         return dead
 
     def _is_of(self, use: Use, name: str) -> bool:

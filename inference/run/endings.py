@@ -70,6 +70,11 @@ def why_it_stopped(status: str, found: Sequence[Finding]) -> str:
             "the objective decreased by more than rounding, for something has collapsed, and with "
             "it the objective loses its digits: params are those before the decrease"
         )
+    if status == "CONVERGED" and has_collapsed:
+        return (
+            "not converged: the objective's last increase was within tol, but something has "
+            "collapsed, and the likelihood has no maximum there"
+        )
     return WHY_IT_STOPPED[status]
 
 
@@ -169,6 +174,18 @@ def dead(latent: str, value: Any, parameters: Sequence[str], probability: float)
         str(value),
         f"component {value} of '{latent}' has died: {names} {gives} it probability "
         f"{probability:.1e}, and no element belongs to it.",
+        "Use fewer components, or start elsewhere.",
+    )
+
+
+def without_elements(latent: str, value: Any, count: float) -> Finding:
+    """Return that no element belongs to a value of a latent. `count`: how many are expected to."""
+    return Finding(
+        "dead",
+        latent,
+        str(value),
+        f"component {value} of '{latent}' has died: {count:.1e} elements are expected to belong to "
+        "it.",
         "Use fewer components, or start elsewhere.",
     )
 

@@ -185,6 +185,7 @@ class Runner:
             findings += copies_at_end(
                 compiled.graph, at.reported, at.tables, at.statistics, self._inspected
             )
+            findings += compiled.watch.without_elements(at.statistics, findings)
         findings += list(self._not_maximized(at))
         num_steps = int(at.num_steps)
         return EMResult(

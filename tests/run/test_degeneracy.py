@@ -138,3 +138,14 @@ def test_values_that_the_program_makes_equal_are_no_copies():
 
     x = RNG.normal(size=40) + np.repeat([-3.0, 3.0], 20)
     assert EM(program).run(jax.random.key(0), x).findings == ()
+
+
+def test_a_component_whose_computed_weight_vanishes_has_died():
+    def program(x):
+        logits = numpyro.param("logits", jnp.zeros(2))
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jax.nn.softmax(2 * logits)))
+            numpyro.sample("x", dist.Normal(jnp.array([0.0, 30.0])[z], 1.0), obs=x)
+
+    found = EM(program).run(jax.random.key(0), RNG.normal(size=40))
+    assert ("dead", "z", "1") in {(f.kind, f.site, f.where) for f in found.findings}

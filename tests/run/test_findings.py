@@ -268,6 +268,13 @@ SAID = [
         "element belongs to it. Use fewer components, or start elsewhere.",
     ),
     (
+        "without_elements",
+        ("z", 2, 1.5e-30),
+        ("dead", "z", "2"),
+        "component 2 of 'z' has died: 1.5e-30 elements are expected to belong to it. Use fewer "
+        "components, or start elsewhere.",
+    ),
+    (
         "copies_of",
         ("z", [(0, 1)]),
         ("copies", "z", "0 and 1"),
@@ -473,4 +480,8 @@ def test_why_a_run_stopped_is_said_word_for_word():
         "the objective decreased by more than rounding, for something has collapsed, and with it "
         "the objective loses its digits: params are those before the decrease"
     )
-    assert endings.why_it_stopped("CONVERGED", collapsed) == WHY_IT_STOPPED["CONVERGED"]
+    assert endings.why_it_stopped("CONVERGED", collapsed) == (
+        "not converged: the objective's last increase was within tol, but something has collapsed, "
+        "and the likelihood has no maximum there"
+    )
+    assert endings.why_it_stopped("MAX_STEPS", collapsed) == WHY_IT_STOPPED["MAX_STEPS"]
