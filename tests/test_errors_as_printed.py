@@ -105,6 +105,12 @@ def shape_as_size(x):
         numpyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
 
 
+def latent_as_size(x):
+    size = numpyro.sample("count", dist.Bernoulli(0.3))
+    with numpyro.plate("rows", size):
+        numpyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+
 def int_of_a_parameter(x):
     order = numpyro.param("order", 2.0)
     with numpyro.plate("rows", len(x)):
@@ -155,6 +161,8 @@ WRONG = {
     "a size that is a string": (components, X, "2"),
     "a size below zero": (components, X, -1),
     "no components": (components, X, 0),
+    "a size that is an array": (rows_as_start, X, jnp.array(2)),
+    "a plate whose size is a latent": (latent_as_size, X),
     "no rows": (mixture, np.zeros(0)),
     "no rows to start from": (rows_as_start, jnp.zeros(0), 2),
     "more components than rows": (rows_as_start, X, 5),

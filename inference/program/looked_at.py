@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import jax
+import jax.core
+import numpy as np
 
 from emjax.program.failures import Failure
 
@@ -29,6 +34,10 @@ ROWS = (
     "rows that a condition picks, x[z == 0]",
     "Keep all rows: jnp.where(z == 0, x, 0), or numpyro.handlers.mask(mask=z == 0).",
 )
+LARGEST = (
+    "Give the plate its largest size, and mask the rest: "
+    "numpyro.handlers.mask(mask=jnp.arange(largest) < z)."
+)
 # by what is said where Python asks for a value
 WAYS: dict[str, tuple[str, str]] = {
     "__index__|scalar index|unhashable|Shapes must be": AN_INDEX,
@@ -41,9 +50,17 @@ CONDITION = r"(?!.*\b(and|or|not)\b)[^()]{1,40}"
 
 def value_looked_at(failure: Failure, who: str = "The program") -> str:
     """Return that a value is looked at which there is none of, how, and what to write instead."""
+    numbers = [name for name, value in failure.read.items() if _is_known_number(value)]
+    if numbers and not failure.symbols:
+        return (
+            f"{numbers[0]} is an array of one number, whose value is asked for while the program "
+            f"is traced. Pass a Python number: int({numbers[0]})."
+        )
     what = ", ".join(dict.fromkeys(failure.symbols.values())) or WHAT_HAS_NO_VALUE
     message = str(failure.error)
-    if re.search("truth value|boolean conversion", message):
+    if failure.statement.startswith("Plate"):
+        way, instead = f"the size of p{failure.statement[1:]}", LARGEST
+    elif re.search("truth value|boolean conversion", message):
         is_short = re.fullmatch(CONDITION, failure.expression)
         condition = failure.expression if is_short else "z == 0"
         way, instead = TRUTH, f"Write jnp.where({condition}, a, b) {CHOICE}"
@@ -51,3 +68,9 @@ def value_looked_at(failure: Failure, who: str = "The program") -> str:
         found = (said for pattern, said in WAYS.items() if re.search(pattern, message))
         way, instead = next(found, A_NUMBER)
     return f"{who} looks at the value of {what} in Python: {way}. {instead}"
+
+
+def _is_known_number(value: Any) -> bool:
+    """Whether a value is an array of one whole number that is not being traced."""
+    is_known = isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer)
+    return is_known and value.ndim == 0 and np.issubdtype(value.dtype, np.integer)
