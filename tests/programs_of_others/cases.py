@@ -46,13 +46,13 @@ def of_chorales(include_prior: bool) -> dict[str, Case]:
     settings["num_restarts"] = 20
     name = "model {}, priors" if include_prior else "model {}"
 
-    def case(program, data, num_chains=1, num_masked=0):
+    def case(program, data, num_chains=1, num_masked=0, **fewer):
         return Case(
             program,
             (*data, 2),
             {"include_prior": include_prior},
             num_masked={2: num_chains * num_masked},
-            settings=settings,
+            settings=settings | fewer,
         )
 
     longer = (sequences, lengths)
@@ -62,7 +62,7 @@ def of_chorales(include_prior: bool) -> dict[str, Case]:
         name.format(2): case(chorales.autoregressive, longer, 1, num_after_the_end),
         name.format(3): case(chorales.factorial, longer, 2, num_after_the_end),
         name.format(4): case(chorales.dynamic_bayesian_network, longer, 2, num_after_the_end),
-        name.format(5): case(chorales.neural, longer, 1, num_after_the_end),
+        name.format(5): case(chorales.neural, few, 1, 1, num_restarts=60, short_steps=None),
         name.format(6): case(chorales.second_order, longer, 1, num_after_the_end),
     }
 
@@ -162,7 +162,11 @@ def of_choices() -> dict[str, Case]:
     signal = np.array([0.3, 1.1, 2.2, 1.9])
     return {
         "distribution_1": Case(choices.global_choice, (points,)),
-        "distribution_2": Case(choices.two_global_choices, (first, np.array([-1.0, 1.0, 1.0]))),
+        "distribution_2": Case(
+            choices.two_global_choices,
+            (first, np.array([-1.0, 1.0, 1.0])),
+            settings={"init": "responsibilities", "num_restarts": 20},
+        ),
         "distribution_3_simple": Case(choices.local_choices, (second,)),
         "distribution_3": Case(choices.global_and_local_choices, (first, second)),
         "distribution_masked": Case(choices.masked_data, (points, np.arange(3) < 1)),

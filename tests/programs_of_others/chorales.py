@@ -30,6 +30,11 @@ def over_time(step, start, sequences):
     scan(step, (*start, 0), jnp.swapaxes(sequences, 0, 1))
 
 
+def normal(*shape):
+    """The start of a network's weights, another for each key."""
+    return lambda key: jax.random.normal(key, shape)
+
+
 def nowhere(sequences):
     """State 0 of each sequence."""
     return jnp.zeros((len(sequences), 1), dtype=int)
@@ -148,10 +153,9 @@ def neural(sequences, lengths, num_states, include_prior=True, num_units=2):
     num_sequences, _, num_tones = sequences.shape
     with mask(mask=include_prior):
         probs_x = numpyro.sample("probs_x", sticky(num_states).to_event(1))
-    rng = np.random.default_rng(5)
-    of_state = numpyro.param("of_state", jnp.asarray(rng.normal(size=(num_states, num_units))))
-    of_tones = numpyro.param("of_tones", jnp.asarray(rng.normal(size=(num_tones, num_units))))
-    to_tones = numpyro.param("to_tones", jnp.asarray(rng.normal(size=(num_units, num_tones))))
+    of_state = numpyro.param("of_state", normal(num_states, num_units))
+    of_tones = numpyro.param("of_tones", normal(num_tones, num_units))
+    to_tones = numpyro.param("to_tones", normal(num_units, num_tones))
     bias = numpyro.param("bias", jnp.zeros(num_tones))
 
     def step(carry, y):
