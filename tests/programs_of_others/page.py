@@ -25,7 +25,8 @@ values of all latents (`tests/oracles/brute_force.py`).
 **At the maximum.** The objective where EM ends (`EM(model)`, with restarts where there are many
 optima), and the largest of {starts} runs of SciPy's L-BFGS-B on the oracle's density, in
 unconstrained coordinates. "In logits": the mode in these coordinates,
-`EM(map="unconstrained")`, where the density that the program states has none. Then the status, the
+`EM(map="unconstrained")`, where the density that the program states has none; it includes
+log |dθ/du|, so that it is not to be compared with the density at the point. Then the status, the
 steps, and of which kind the findings are (`result.findings`).
 
 **Versions.** {versions}.
@@ -52,8 +53,8 @@ so.
     "NumPyro's `examples/hmm_enum.py`, without priors": """
 `include_prior=False` masks the priors: `handlers.mask(mask=False)`. Models 0 and 5 are those of the
 example of Pyro that it is ported from; 0 is a loop, and 5 has a small network. Few data take
-probabilities to 0 and 1, and weights of the network to infinity. There are many optima: 20 starts
-(of model 5, 60), which find better ones of models 3 and 4 than SciPy's do.""",
+probabilities to 0 and 1, and weights of the network to infinity. There are many optima: of 20
+starts (of model 5, 60), EM's best is better than SciPy's best of 8 in models 3 and 4.""",
     "NumPyro's `examples/hmm_enum.py`, with priors": """
 Beta(0.1, 0.9) and Dirichlet(0.1, 1) have no finite mode: their density is infinite where a
 probability is 0. All in logits.""",
