@@ -46,10 +46,12 @@ def gap_of(
     params: Mapping[str, Any],
     constants: Sequence,
     statistics: Sequence,
+    is_wanted: Any = True,
 ) -> Gap:
     """Return the optimality gap of some parameters, at expected statistics.
 
-    `terms`: the numbers of those that depend on the parameters.
+    `terms`: the numbers of those that depend on the parameters; `is_wanted`: whether to search for
+    a gain that is promised, which one of several runs side by side may not need.
     """
     start, _, objective = along_unconstrained(graph, names, params, constants, statistics, terms)
     value = objective(start)
@@ -57,7 +59,8 @@ def gap_of(
     gain = promised
     if start.size <= LARGEST_SEARCH:
         # a promise is not kept at a kink, where the derivative is not zero at a maximum
-        _, reached = search(objective, start, ~(promised <= negligible_gain(value)))
+        is_promising = ~(promised <= negligible_gain(value))
+        _, reached = search(objective, start, is_promising & is_wanted)
         gain = reached - value
     is_rounding = gain <= negligible_gain(value)
     dtype = jnp.result_type(float)

@@ -66,11 +66,18 @@ def estimated(maximizers: Sequence[Maximizer]) -> list[str]:
 
 
 def gaps(
-    maximizers: Sequence[Maximizer], params: Mapping[str, Any], constants, statistics
+    maximizers: Sequence[Maximizer],
+    params: Mapping[str, Any],
+    constants,
+    statistics,
+    is_wanted: Any = True,
 ) -> tuple[Gap, ...]:
-    """Return the optimality gap of each maximizer that may leave one, at expected statistics."""
+    """Return the optimality gap of each maximizer that may leave one, at expected statistics.
+
+    `is_wanted`: see `gap_of`.
+    """
     of_each = [m.gap for m in maximizers if m.gap is not None]
-    return tuple(gap(params, constants, statistics) for gap in of_each)
+    return tuple(gap(params, constants, statistics, is_wanted) for gap in of_each)
 
 
 def m_step(

@@ -45,8 +45,8 @@ class Maximizer:
       that of the way there.
     - `is_partial`: an M-step goes only a part of the way to that maximum, so that its derivative
       is not that of an EM step.
-    - `gap(params, constants, statistics)`: how far its parameters are from where Q has its maximum
-      (`Gap`); None where they are there whatever the program.
+    - `gap(params, constants, statistics, is_wanted)`: how far its parameters are from where Q has
+      its maximum (`gap_of`); None where they are there whatever the program.
     - `uses`: where a parameter with a closed form enters.
     """
 

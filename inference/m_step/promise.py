@@ -22,6 +22,8 @@ def promise(objective: Callable, x: Array, value: Array) -> tuple[Array, Array]:
     The gain is that of a parabola with the curvature there, infinite where that is not negative.
     Both are NaN where there is no derivative. `value`: the function's at x.
     """
+    if x.size == 0:
+        return jnp.zeros((), value.dtype), jnp.zeros((), value.dtype)
     gradient_of = jax.grad(objective)
     length = 1 + jnp.abs(x).max()
     width = math.sqrt(jnp.finfo(x.dtype).eps) * length

@@ -21,6 +21,8 @@ def search(objective: Callable, start: Array, is_wanted: Any = True) -> tuple[Ar
     is for a function that has none: at a kink, or where the derivative is not finite. `is_wanted`:
     whether to search; `start` is returned if not. Source: Rosenbrock (1960).
     """
+    if start.size == 0:
+        return start, objective(start)
     least = jnp.sqrt(jnp.finfo(start.dtype).eps)
 
     def is_unfinished(carry):

@@ -216,7 +216,7 @@ class Loop:
         if at.leap is not None:
             missed = at.leap.is_proposal & ~(expected.log_partition >= previous)
         objective = jnp.where(missed, previous, expected.log_partition)
-        status = self._status(objective, at, limit)
+        status = self._status(objective, at, limit, missed)
 
         def go_on():
             after = self._m_step(state, constants, expected.statistics)
@@ -249,14 +249,18 @@ class Loop:
         return kept
 
     def _gaps(self, at: LoopState, state: EMState, status, constants, statistics) -> tuple:
-        """Return what Q still gains, where steps gain no more than tol."""
+        """Return what Q still gains, where steps have come to gain no more than tol."""
         if not at.gaps:
             return at.gaps
-        return jax.lax.cond(
-            status == Status.CONVERGED,
-            lambda: gaps(self.maximizers, state.params, constants, statistics),
-            lambda: at.gaps,
-        )
+        # a run that has stopped is asked once, though it waits for those at its side
+        is_wanted = (status == Status.CONVERGED) & (at.status < 0)
+
+        # a loop of one turn, and not a branch: runs side by side would all take both branches
+        def ask(carried: tuple) -> tuple:
+            left = gaps(self.maximizers, state.params, constants, statistics, is_wanted)
+            return jnp.zeros((), bool), left
+
+        return jax.lax.while_loop(lambda carried: carried[0], ask, (is_wanted, at.gaps))[1]
 
     def _status_with(self, gaps: Sequence[Gap], status, objective):
         """Return the status: a run has not converged where a maximizer leaves Q to gain."""
@@ -267,7 +271,7 @@ class Loop:
             status = jnp.where(is_left, Status.NOT_MAXIMIZED, status)
         return status.astype(jnp.int32)
 
-    def _status(self, objective, at: LoopState, limit):
+    def _status(self, objective, at: LoopState, limit, missed):
         """Return why to stop at an objective that was just evaluated, or `RUNNING`."""
         step, history = at.step, at.objective
         size = 1 + jnp.abs(objective)
@@ -282,7 +286,8 @@ class Loop:
             left = jnp.where(step > 1, still_to_gain(gain, gain_before), jnp.inf)
         is_converged = (left <= self.numbers.tol * size) | (recent <= ROUNDING_OF_A_GAIN * unit)
         status = jnp.where(step >= limit, Status.MAX_STEPS, RUNNING)
-        status = jnp.where(is_converged, Status.CONVERGED, status)
+        # where a leap has come down, the expected statistics are of no place that EM stays at
+        status = jnp.where(is_converged & ~missed, Status.CONVERGED, status)
         status = jnp.where(gain < -ROUNDING_OF_A_SUM * unit, Status.OBJECTIVE_DECREASED, status)
         return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
 

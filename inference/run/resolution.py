@@ -104,7 +104,7 @@ def moved(data: Sequence, zeros: bool) -> list[list] | None:
     up, down = [], []
     for array in map(np.asarray, data):
         step = np.zeros(array.shape)
-        if array.ndim and np.issubdtype(array.dtype, np.floating):
+        if array.ndim and array.size and np.issubdtype(array.dtype, np.floating):
             columns = array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
             step = np.stack([_to_neighbor(column) for column in columns.T], 1)
             step = UNRESOLVED * np.where((columns == 0) == zeros, step, 0).reshape(array.shape)

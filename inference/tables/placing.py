@@ -92,7 +92,10 @@ def _boxed(operand: Named, update: Named, starts: Sequence[int], dim: int = 0) -
         sliced(operand, dim, stop, operand.shape[dim]),
     ]
     pieces = [piece for piece in around if piece.shape[dim]]
-    return inner if len(pieces) < 2 else _joined(pieces, dim)
+    # an update without entries is no piece
+    if len(pieces) < 2:
+        return pieces[0] if pieces else inner
+    return _joined(pieces, dim)
 
 
 def _joined(pieces: Sequence[Named], dim: int) -> Named:

@@ -194,3 +194,17 @@ def test_an_unbounded_likelihood_through_a_computation_has_not_converged():
             numpyro.sample("x", dist.Normal(loc[z], jnp.exp(log_sd)[z]), obs=x)
 
     assert EM(program).run(KEY).status != Status.CONVERGED
+
+
+@pytest.mark.parametrize("law", [dist.Poisson, lambda rate: dist.StudentT(4.0, rate, 1.0)])
+def test_a_regression_on_no_covariates_has_nothing_to_maximize(law):
+    def program(covariates, y):
+        effects = numpyro.param("effects", jnp.zeros(covariates.shape[1]))
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", law(jnp.exp(covariates @ effects)), obs=y)
+
+    result = EM(program).run(KEY, jnp.zeros((len(COUNTS), 0)), COUNTS)
+    assert result.status == Status.CONVERGED and result.findings == ()
+    np.testing.assert_allclose(
+        result.log_likelihood, law(jnp.ones(len(COUNTS))).log_prob(COUNTS).sum(), rtol=1e-10
+    )

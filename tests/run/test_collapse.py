@@ -9,6 +9,7 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM, Status
+from emjax.run.resolution import moved
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -185,3 +186,9 @@ def test_a_column_that_is_constant_is_said_once_and_not_of_each_component():
     (finding,) = EM(program).run(KEY, x).findings
     assert (finding.kind, finding.site, finding.where) == ("collapsed", "x", "[..., 2]")
     assert finding.sentence.startswith("'x'[..., 2] is constant")
+
+
+def test_of_data_some_of_which_have_no_columns_the_others_are_moved():
+    up, down = moved([np.zeros((3, 0)), np.array([1.0, 2.0, 4.0])], False)
+    assert up[0].shape == down[0].shape == (3, 0)
+    np.testing.assert_allclose(np.abs(up[1] - down[1]), [2e-3, 2e-3, 4e-3])

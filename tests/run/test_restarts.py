@@ -11,7 +11,7 @@ from numpyro.distributions import constraints
 
 from emjax import EM, Restarts, Status
 from emjax.models import annotators
-from emjax.run import batches
+from emjax.run import batches, loop
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -58,6 +58,35 @@ def test_starts_compiled_together_are_the_runs_one_by_one(batch, monkeypatch):
         found.num_steps == best.num_steps and found.objective[-1] == found.restarts.objective.max()
     )
     np.testing.assert_allclose(found.objective, best.objective, rtol=1e-13)
+
+
+@pytest.mark.parametrize("max_steps", [3, 200])
+def test_runs_side_by_side_are_asked_what_q_gains_only_where_one_has_converged(
+    max_steps, monkeypatch
+):
+    asked, gaps = [], loop.gaps
+
+    def counted(*args):
+        jax.debug.callback(lambda: asked.append(True))
+        return gaps(*args)
+
+    monkeypatch.setattr(loop, "gaps", counted)
+    monkeypatch.setattr(batches, "FEW_CELLS", 0)
+
+    def two_rates(counts):
+        level = numpyro.param("level", lambda key: jax.random.normal(key, (2,)))
+        with numpyro.plate("samples", len(counts)):
+            z = numpyro.sample("z", dist.Bernoulli(0.5))
+            numpyro.sample("counts", dist.Poisson(jnp.exp(level[z])), obs=counts)
+
+    em = EM(two_rates, num_restarts=3, short_steps=None, max_steps=max_steps)
+    found = em.run(KEY, jnp.array([0, 1, 3, 0, 9, 11, 8, 2, 1, 12]))
+    jax.effects_barrier()
+    expected = Status.MAX_STEPS if max_steps == 3 else Status.CONVERGED
+    assert (found.restarts.status == expected).all()
+    # all together, once for each that converges
+    assert len(asked) <= (0 if max_steps == 3 else 3) and bool(asked) == (max_steps > 3)
+    assert max_steps == 3 or found.gaps["level"].gain == 0
 
 
 def test_after_a_short_run_of_all_the_best_goes_on_to_its_end():

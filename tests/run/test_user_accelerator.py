@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 from emjax import EM, Accelerator, Status
@@ -49,6 +51,29 @@ def test_leaps_that_go_much_too_far_are_not_taken(plain):
     assert slow.status == Status.CONVERGED
     assert abs(slow.objective[-1] - plain.objective[-1]) <= 1e-8
     assert (np.diff(slow.objective) >= 0).all()
+
+
+def test_a_leap_that_came_down_is_no_place_to_converge_at():
+    """What Q gains there says nothing of where EM stays."""
+    covariates = jnp.linspace(-2.0, 2.0, 60)
+    rng = np.random.default_rng(2)
+    counts = jnp.asarray(rng.poisson(np.exp(0.3 + 0.5 * covariates + 1.2 * (rng.random(60) < 0.5))))
+
+    def two_rates(counts, tilt):
+        level = numpyro.param("level", jnp.array([0.0, 1.0]))
+        slope = numpyro.param("slope", tilt * jnp.array([1.0, -0.5]))
+        with numpyro.plate("rows", len(counts)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            rate = jnp.exp(level[z] + slope[z] * covariates)
+            numpyro.sample("counts", dist.Poisson(rate), obs=counts)
+
+    def astray_at_times(count, u, image):
+        return count + 1, image + 3.0, count % 3 == 2
+
+    astray = Accelerator(lambda u: jnp.zeros((), int), astray_at_times, unchanged, cycle=2)
+    for tilt in np.linspace(0.1, 1.0, 10):
+        result = EM(two_rates, acceleration=astray, tol=1e-7).run(KEY, counts, tilt)
+        assert result.status == Status.CONVERGED and result.findings == ()
 
 
 # ── SQUAREM, from outside ─────────────────────────────────────────────────────────────────────────

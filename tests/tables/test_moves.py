@@ -149,6 +149,19 @@ def test_what_moves_data_mixes_no_elements(group):
 
 
 @pytest.mark.usefixtures("elements_by_themselves")
+def test_what_is_put_into_may_be_without_entries():
+    ends = {
+        "itself": lambda v, one, back: v,
+        "the next one": lambda v, one, back: jnp.pad(v[1:], (0, 1)),
+        "the one before": lambda v, one, back: jnp.pad(v[:-1], (1, 0)),
+        "no update": lambda v, one, back: jax.lax.dynamic_update_slice(v, LOC[:0], (0,)),
+    }
+    for number in (1, 2):
+        data = ROWS[:number], jnp.array(1), jnp.array(BACKWARDS)
+        assert_brute_force(program_of(ends), {"loc": LOC + 0.1}, *data)
+
+
+@pytest.mark.usefixtures("elements_by_themselves")
 def test_a_known_matrix_mixes_the_elements_that_it_meets():
     differences = np.eye(4) - np.eye(4, k=-1)
     program = program_of({"difference": lambda v, one, back: differences @ v})
