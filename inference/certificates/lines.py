@@ -21,12 +21,12 @@ STEPS = 4.0 ** -np.arange(6)
 class Line:
     """Lines through a point near an estimate.
 
-    - `center`: the point, in the free coordinates.
+    - `way`: from the estimate to the point, in the free coordinates.
     - `left`: what is left to gain there, in nats.
     """
 
     estimate: Estimate
-    center: np.ndarray
+    way: np.ndarray
     left: float = 0.0
 
     def rises(self, direction: np.ndarray) -> bool:
@@ -35,7 +35,7 @@ class Line:
         What a slope gains to one side it loses to the other: that is no curvature.
         """
         steps = np.concatenate([[0.0], STEPS, -STEPS])
-        points = self.center + steps[:, None] * direction
+        points = self.way + steps[:, None] * direction
         here, *there = map(float, self.estimate.function("objectives", _objectives)(points))
         ahead, behind = np.split(np.asarray(there), 2)
         eps = float(jnp.finfo(jnp.result_type(float)).eps)
@@ -45,4 +45,7 @@ class Line:
 
 def _objectives(around: Neighborhood, points):
     # one after another: side by side, large data would not fit into memory
-    return jax.lax.map(lambda point: around.objective(around.at(point)), jnp.asarray(points))
+    def objective(way):
+        return around.objective(around.at(around.vector + way))
+
+    return jax.lax.map(objective, jnp.asarray(points))

@@ -165,16 +165,16 @@ def _judged_near(estimate: Estimate, here: Curvature) -> Judged:
     What one place says of a direction that is nearly flat may not be so a little farther on.
     """
     chart, curvature = estimate.chart, here
-    center = np.asarray(chart.flatten(estimate.params), float)
+    way = np.zeros(chart.size)
     for _ in range(MOST_STEPS):
         size = np.abs(curvature.directions.values)
         if not ((size > curvature.rounding) & (size <= curvature.doubt)).any():
             break
-        center = center + curvature.newton_step()
-        moved = replace(estimate, params=chart.unflatten(jnp.asarray(center), estimate.params))
+        way = way + curvature.newton_step()
+        moved = replace(estimate, params=estimate.function("moved", _moved)(way))
         curvature = Curvature.of(moved, derivatives_at(moved))
     doubtful = curvature.directions.only(curvature.directions.values > -curvature.doubt)
-    return _judged(Line(estimate, center), doubtful, curvature.rounding)
+    return _judged(Line(estimate, way), doubtful, curvature.rounding)
 
 
 def _judged(line: Line, doubtful: Directions, rounding: float) -> Judged:
@@ -214,10 +214,13 @@ def from_products(estimate: Estimate, dtype: Any) -> Verdict:
     largest = Directions(values[-1:], vector[:, None], np.ones(chart.size))
     judged = Judged(largest, None, [])
     if distance <= STATIONARY and not is_downward:
-        here = np.asarray(chart.flatten(estimate.params), float)
-        judged = _judged(Line(estimate, here, 2 * gain), largest, rounding)
+        judged = _judged(Line(estimate, np.zeros(chart.size), 2 * gain), largest, rounding)
     finding = _finding(chart, judged, distance, is_downward, is_dense=False)
     return Verdict(finding, distance, rate, values, _undetermined(chart, judged))
+
+
+def _moved(around: Neighborhood, way):
+    return {**around.params, **around.at(around.vector + way)}
 
 
 def _hessian_along(around: Neighborhood, direction):

@@ -108,7 +108,10 @@ MEET = {
         TABLE.sum() > 0, jnp.sin, jnp.sin if len(x) == N else jnp.cos, x
     ),
     "of other numbers": lambda x: x + (TABLE[0] if len(x) == N else TABLE[1]),
-    "without a rule": lambda x: jnp.fft.fft(x),
+    "in a transform": lambda x: jnp.fft.fft(x, axis=0),
+    "without a rule": lambda x: jax.pure_callback(
+        np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x
+    ),
 }
 
 
