@@ -21,9 +21,9 @@ from emjax.report.summary_table import Summary, summary
 from emjax.run.acceleration import Accelerator
 from emjax.run.bound import Bound
 from emjax.run.findings import Finding
-from emjax.run.loop import EMState, Status
 from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
+from emjax.run.state import EMState, Status
 
 __all__ = [
     "EM",

@@ -23,9 +23,9 @@ from emjax.run.annotations import (
 )
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
-from emjax.run.loop import EMState
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
+from emjax.run.state import EMState
 from emjax.run.validation import check_are_params
 
 

@@ -15,8 +15,8 @@ from numpyro.distributions import biject_to
 from emjax.e_step.e_step import e_step
 from emjax.m_step.m_step import estimated
 from emjax.m_step.objective import expected_log_likelihood
-from emjax.run.loop import Status
 from emjax.run.runner import Runner
+from emjax.run.state import Status
 
 # a step along the derivative may gain this many times what the tolerance allows: EM's own steps
 # look in other directions

@@ -28,7 +28,7 @@ from emjax.refits.reweighted import Reweighted, from_one_start
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
-from emjax.run.loop import NOT_CONVERGED, has_failed
+from emjax.run.state import NOT_CONVERGED, has_failed
 
 # refits side by side: each waits for the slowest, and this many fill the machine
 MOST_AT_ONCE = 64

@@ -19,8 +19,8 @@ from emjax.run import validation
 from emjax.run.annotations import InitParams, Whole
 from emjax.run.bound import checked_key
 from emjax.run.compilation import CompiledFunction
-from emjax.run.loop import Status, has_failed
 from emjax.run.runner import one_blas_thread
+from emjax.run.state import Status, has_failed
 
 
 class CrossValidation(eqx.Module):

@@ -16,8 +16,8 @@ from emjax.refits.cross_validation import CrossValidation, cross_validate
 from emjax.refits.information_criteria import Criteria, criteria
 from emjax.run.annotations import Whole
 from emjax.run.compilation import CompiledFunction
-from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
+from emjax.run.state import has_failed
 
 if TYPE_CHECKING:
     Candidates = Mapping[Any, EM | Callable[..., Any]]

@@ -25,8 +25,8 @@ from emjax.run import endings, verdicts
 from emjax.run.annotations import Params, Whole
 from emjax.run.bound import checked_key
 from emjax.run.findings import Finding
-from emjax.run.loop import has_failed
 from emjax.run.result import EMResult
+from emjax.run.state import has_failed
 
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
 

@@ -2,11 +2,12 @@
 
 In: a program compiled for its arguments, a start, and the settings of `EM`.
 Out: an `EMResult`: the estimate, why EM stopped, and what is wrong with it.
-Read first: `loop`, then `pure` and `bound`. How it is compiled, in this order: `compilation` (how
-well), `compiled` (the functions of a program), `padded` (data of other lengths), `compiler` (all
-that is kept of a program), `runner` (a compiled program on data). What an error or a warning says
-is in `findings` (data, starts), `endings` (of runs) and `verdicts`. Each file imports only those
-before it: findings, endings, verdicts, acceleration, batches, boundary, collapse, resolution,
-degeneracy, copies, polish, compilation, validation, settings, loop, restarts, result, annotations,
-pure, compiled, unbounded, padded, compiler, runner, bound.
+Read first: `state` and `loop`, then `pure` and `bound`. How it is compiled, in this order:
+`compilation` (how well), `compiled` (the functions of a program), `padded` (data of other lengths),
+`compiler` (all that is kept of a program), `runner` (a compiled program on data). What is wrong
+with the end of a run is put together in `shortcomings`; what an error or a warning says is in
+`findings` (data, starts), `endings` (of runs) and `verdicts`. Each file imports only those before
+it: findings, endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy,
+copies, polish, compilation, validation, settings, state, loop, restarts, result, annotations, pure,
+compiled, unbounded, shortcomings, padded, compiler, runner, bound.
 """

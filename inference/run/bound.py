@@ -23,10 +23,10 @@ from emjax.run.annotations import InitParams, Params
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler, Padded
-from emjax.run.loop import EMState
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
+from emjax.run.state import EMState
 from emjax.run.validation import BadArgument, check_are_params
 
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one

@@ -22,10 +22,11 @@ from emjax.program.trace import Program
 from emjax.run import validation
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.degeneracy import DegeneracyWatch
-from emjax.run.loop import EMState, Loop, LoopState, has_failed
+from emjax.run.loop import Loop
 from emjax.run.polish import polished
 from emjax.run.resolution import moved_densities
 from emjax.run.settings import Numbers, Settings
+from emjax.run.state import EMState, LoopState, has_failed
 from emjax.starts.locations import locations_of
 from emjax.starts.strategies import START_STRATEGIES
 

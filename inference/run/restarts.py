@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.run.loop import NOT_CONVERGED, RUNNING, Status, has_failed
+from emjax.run.state import NOT_CONVERGED, RUNNING, Status, has_failed
 
 
 class Optimum(NamedTuple):

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 from emjax.m_step.gap import Gap
 from emjax.run.endings import why_it_stopped
 from emjax.run.findings import Finding
-from emjax.run.loop import Status
 from emjax.run.restarts import Restarts
+from emjax.run.state import Status
 
 
 class EMResult(eqx.Module):

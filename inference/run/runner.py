@@ -12,22 +12,18 @@ import numpy as np
 from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 
-from emjax.m_step.gap import Gap
-from emjax.m_step.maximizer import Maximizer
 from emjax.run import validation
 from emjax.run.annotations import InitParams, Params
 from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
-from emjax.run.copies import copies_at_end
-from emjax.run.endings import UNBOUNDED_PRIOR, not_maximized
-from emjax.run.findings import Finding
-from emjax.run.loop import RUNNING, LoopState, Status
+from emjax.run.endings import UNBOUNDED_PRIOR
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
-from emjax.run.unbounded import unbounded_priors
+from emjax.run.shortcomings import collapsed, gaps_of, shortcomings
+from emjax.run.state import RUNNING, LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
@@ -170,23 +166,10 @@ class Runner:
             params,
             at.objective[0],
             start.inspection,
-            self._inspected,
+            lambda params: compiled.inspection(params, compiled.prepare(self.data)),
             lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
             self.elements,
         )
-        reported = end.at.reported
-        collapsed = self._collapsed(reported, jax.device_get(end.sharpness))
-        findings = compiled.watch.findings(start.params, reported, end.last, collapsed)
-        unbounded = unbounded_priors(compiled, start.params, end.last, self.data)
-        explained = {finding.site for finding in unbounded}
-        findings = [finding for finding in findings if finding.site not in explained]
-        findings += validation.unobserved(compiled.graph)
-        if int(at.status) == Status.CONVERGED:
-            findings += copies_at_end(
-                compiled.graph, at.reported, at.tables, at.statistics, self._inspected
-            )
-            findings += compiled.watch.without_elements(at.statistics, findings)
-        findings += list(self._not_maximized(at))
         num_steps = int(at.num_steps)
         return EMResult(
             dict(end.at.reported),
@@ -194,39 +177,9 @@ class Runner:
             at.objective[: num_steps + 1],
             num_steps,
             Status(int(at.status)),
-            (*unbounded, *findings),
-            self._gaps(at),
+            tuple(shortcomings(compiled, self.data, start, end, at)),
+            gaps_of(compiled, at),
         )
-
-    def _inspected(self, params: Mapping[str, Any]) -> dict:
-        return self.compiled.inspection(params, self.compiled.prepare(self.data))
-
-    def _gaps(self, at: LoopState) -> dict[str, Gap]:
-        """Return the optimality gap of each parameter that is climbed to."""
-        gaps = {}
-        for maximizer, gap in zip(self._climbing, at.gaps, strict=True):
-            gaps |= dict.fromkeys(maximizer.names, gap)
-        return gaps
-
-    def _not_maximized(self, at: LoopState) -> list[Finding]:
-        """Return which maximizers left Q to gain where the run stopped."""
-        if int(at.status) != Status.NOT_MAXIMIZED:
-            return []
-        return [
-            not_maximized(m.names, m.method, m.reason, float(gap.gain), float(gap.slope))
-            for m, gap in zip(self._climbing, at.gaps, strict=True)
-            if not gap.gain <= 0
-        ]
-
-    @property
-    def _climbing(self) -> list[Maximizer]:
-        """The maximizers that may leave a gap, in the order of `LoopState.gaps`."""
-        return [m for m in self.compiled.maximizers if m.gap is not None]
-
-    def _collapsed(self, params: Mapping[str, Array], sharpness) -> list[Finding]:
-        """Return what has collapsed at parameters of some sharpness."""
-        falls = partial(self.compiled.falls, params, self.data)
-        return self.compiled.watch.collapsed(sharpness, falls)
 
     def _restarts(self, ends: LoopState, sharpness) -> Restarts:
         """Return where several runs came to. `sharpness`: of their densities."""
@@ -240,7 +193,8 @@ class Runner:
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
         leaves, tree = jax.tree.flatten((ends.reported, sharpness))
         for number, of_start in enumerate(zip(*leaves, strict=True)):
-            degenerate[number] |= bool(self._collapsed(*jax.tree.unflatten(tree, of_start)))
+            there = jax.tree.unflatten(tree, of_start)
+            degenerate[number] |= bool(collapsed(self.compiled, self.data, *there))
         status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)
         return Restarts(objective, status, num_steps, degenerate, params)
 

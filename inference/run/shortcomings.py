@@ -1,0 +1,73 @@
+"""What is wrong with where a run has ended: every finding of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from emjax.m_step.gap import Gap
+from emjax.m_step.maximizer import Maximizer
+from emjax.run import validation
+from emjax.run.compiled import CompiledProgram
+from emjax.run.copies import copies_at_end
+from emjax.run.endings import not_maximized
+from emjax.run.findings import Finding
+from emjax.run.pure import End, Start
+from emjax.run.state import LoopState, Status
+from emjax.run.unbounded import unbounded_priors
+
+
+def shortcomings(
+    compiled: CompiledProgram, data: Sequence, start: Start, end: End, at: LoopState
+) -> list[Finding]:
+    """Return what is wrong with the end of a run, what explains the rest first.
+
+    `at`: that of `end`, in the host's memory.
+    """
+    graph, watch = compiled.graph, compiled.watch
+    unbounded = unbounded_priors(compiled, start.params, end.last, data)
+    explained = {finding.site for finding in unbounded}
+    fallen = collapsed(compiled, data, end.at.reported, jax.device_get(end.sharpness))
+    found = watch.findings(start.params, end.at.reported, end.last, fallen)
+    found = [finding for finding in found if finding.site not in explained]
+    found += validation.unobserved(graph)
+    if int(at.status) == Status.CONVERGED:
+
+        def inspected(params):
+            return compiled.inspection(params, compiled.prepare(data))
+
+        found += copies_at_end(graph, at.reported, at.tables, at.statistics, inspected)
+        found += watch.without_elements(at.statistics, found)
+    return [*unbounded, *found, *_not_maximized(compiled, at)]
+
+
+def collapsed(
+    compiled: CompiledProgram, data: Sequence, params: Mapping[str, Any], sharpness: Any
+) -> list[Finding]:
+    """Return what has collapsed at parameters of some sharpness."""
+    return compiled.watch.collapsed(sharpness, partial(compiled.falls, params, data))
+
+
+def gaps_of(compiled: CompiledProgram, at: LoopState) -> dict[str, Gap]:
+    """Return the optimality gap of each parameter that is climbed to."""
+    gaps = {}
+    for maximizer, gap in zip(_climbing(compiled), at.gaps, strict=True):
+        gaps |= dict.fromkeys(maximizer.names, gap)
+    return gaps
+
+
+def _not_maximized(compiled: CompiledProgram, at: LoopState) -> list[Finding]:
+    """Return which maximizers left Q to gain where the run stopped."""
+    if int(at.status) != Status.NOT_MAXIMIZED:
+        return []
+    return [
+        not_maximized(m.names, m.method, m.reason, float(gap.gain), float(gap.slope))
+        for m, gap in zip(_climbing(compiled), at.gaps, strict=True)
+        if not gap.gain <= 0
+    ]
+
+
+def _climbing(compiled: CompiledProgram) -> list[Maximizer]:
+    """Return the maximizers that may leave a gap, in the order of `LoopState.gaps`."""
+    return [m for m in compiled.maximizers if m.gap is not None]
