@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import jax
+
 from emjax.m_step.gap import Gap
 from emjax.m_step.maximizer import Maximizer
 from emjax.run import validation
