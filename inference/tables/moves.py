@@ -197,7 +197,9 @@ def _groups(
 
 def _reshape_array(array, lead, shape, new_shape, params):
     if math.prod(shape) == 0:
-        return array.reshape((*array.shape[:lead], *new_shape))
+        return broadcast(array, (*array.shape[:lead], *shape)).reshape(
+            (*array.shape[:lead], *new_shape)
+        )
     compact, full_shape = [1] * len(new_shape), list(array.shape)
     for old, new in _groups(shape, new_shape):
         # a run of axes along which the array varies is taken at its full length

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from emjax.tables.joined import Joined, carried_out
 from emjax.tables.lifting import lift
 from emjax.tables.lookup import Lookup, look_up
 from emjax.tables.moves import reshaped, sliced
-from emjax.tables.named import Named, without_rows
+from emjax.tables.named import Named, full, without_rows
 
 
 def placed(eqn: Equation, values: Sequence[Named]) -> Named | None:
@@ -111,6 +112,8 @@ def _scattered(eqn: Equation, operand: Named, indices: Named, update: Named) -> 
     indices = without_rows(indices)
     if indices.axes:
         return None
+    # JAX counts as many as there are, also where all are one number
+    indices = replace(indices, array=full(indices))
     boxed = _one_box(eqn, operand, indices, update)
     if boxed is not None:
         return boxed

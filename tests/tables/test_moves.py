@@ -148,6 +148,25 @@ def test_what_moves_data_mixes_no_elements(group):
     assert_brute_force(program_of(MOVES[group]), {"loc": LOC + 0.1}, *data)
 
 
+def test_what_meets_at_one_place_is_added_up():
+    sums = {
+        "all at the first": lambda v, one, back: jnp.zeros(2).at[jnp.zeros(3, int)].add(v),
+        "the last of all": lambda v, one, back: jnp.zeros(2).at[jnp.zeros(3, int)].set(v),
+        "where data say": lambda v, one, back: jnp.zeros(2).at[jnp.full(3, one)].add(v),
+        "in a corner": lambda v, one, back: pair(v).at[0, 0].add(v[0]),
+    }
+    data = ROWS[:3], jnp.array(1), jnp.array(BACKWARDS)
+    assert_brute_force(program_of(sums), {"loc": LOC + 0.1}, *data)
+
+
+def test_an_element_may_say_where_it_is_put_itself():
+    def put(v, one, back):
+        return jax.lax.dynamic_update_slice(jnp.zeros(4), v[:1], ((v[0] > 0).astype(int),))
+
+    data = ROWS[:2], jnp.array(1), jnp.array(BACKWARDS)
+    assert_brute_force(program_of({"put": put}), {"loc": LOC + 0.1}, *data)
+
+
 @pytest.mark.usefixtures("elements_by_themselves")
 def test_what_is_put_into_may_be_without_entries():
     ends = {
@@ -155,6 +174,7 @@ def test_what_is_put_into_may_be_without_entries():
         "the next one": lambda v, one, back: jnp.pad(v[1:], (0, 1)),
         "the one before": lambda v, one, back: jnp.pad(v[:-1], (1, 0)),
         "no update": lambda v, one, back: jax.lax.dynamic_update_slice(v, LOC[:0], (0,)),
+        "the edge": lambda v, one, back: jnp.pad(v, (2, 0), mode="edge"),
     }
     for number in (1, 2):
         data = ROWS[:number], jnp.array(1), jnp.array(BACKWARDS)
