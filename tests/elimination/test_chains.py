@@ -145,7 +145,8 @@ def expected_statistics_times_tables(chain: Chain, chains: str):
         products = jax.tree.map(
             lambda t, table: jnp.sum(jax.lax.stop_gradient(t) * table), in_step.statistics, tables
         )
-        return sum(jax.tree.leaves(products)), in_step.log_partition
+        # constant masks may leave no term at all
+        return sum(jax.tree.leaves(products), jnp.zeros(())), in_step.log_partition
 
     gradient, log_z = jax.jit(jax.grad(expected, has_aux=True))(unconstrained(chain))
     return log_z, gradient
