@@ -126,7 +126,9 @@ def cross_validate(
         "; that of a held-out element cannot be learned from the others. Cross-validate over a "
         "plate outside which it stands: cross_validate(..., plate=...).",
     )
-    some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
+    # what is no dictionary may have no truth value either
+    some_params = {} if init_params is None else init_params
+    some_params = validation.checked_params(compiled.graph, some_params, complete=False)
     fold, started, keys = _draws(units.size, int(num_folds), em.settings.num_restarts)(rng_key)
     fold = np.asarray(fold)
     given = compiled.given(some_params)

@@ -194,8 +194,10 @@ class Bound:
         rng_key = checked_key(rng_key)
         if is_traced((rng_key, self._as_arrays, init_params)) or not is_outermost():
             raise ValueError(RUN_WITHIN_JIT)
-        check_are_params(init_params or {})
-        padded, given = self._padded_runner, dict(init_params or {})
+        # what is no dictionary may have no truth value either
+        given = {} if init_params is None else init_params
+        check_are_params(given)
+        padded, given = self._padded_runner, dict(given)
         if self._padded is not None:
             start = self._padded.own_start()
             if start.values is not None:

@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
 
+import emjax
 from emjax import EM
 
 X = jnp.array([[-1.0, 0.5], [0.2, 1.5], [2.0, -0.4]])
@@ -23,6 +25,20 @@ def test_a_scale_of_zero_is_no_start_however_its_constraint_is_declared(constrai
 
     with pytest.raises(ValueError, match=r"Parameter 'scale' must satisfy .* at index"):
         EM(normals).run(jax.random.key(0), X, init_params={"scale": jnp.array([0.0, 1.0])})
+
+
+@pytest.mark.parametrize("given", [np.array([1.0, 2.0]), [1.0, 2.0], 0.5])
+def test_a_start_that_is_no_dictionary_is_told_what_to_be(given):
+    def normals(x):
+        scale = numpyro.param("scale", jnp.ones(2), constraint=constraints.positive)
+        with numpyro.plate("samples", len(x)):
+            numpyro.sample("x", dist.Normal(0.0, scale).to_event(1), obs=x)
+
+    em, key = EM(normals), jax.random.key(0)
+    with pytest.raises(ValueError, match="Parameters are a dictionary"):
+        em.run(key, X, init_params=given)
+    with pytest.raises(ValueError, match="Parameters are a dictionary"):
+        emjax.cross_validate(em, key, X, num_folds=2, init_params=given)
 
 
 def test_a_scale_of_zero_is_none_above_an_open_bound_but_one_at_its_floor_is():
