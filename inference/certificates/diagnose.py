@@ -16,6 +16,7 @@ from emjax.run import verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 from emjax.run.findings import Finding
+from emjax.run.resolution import moves_of
 from emjax.run.unbounded import unbounded_priors
 
 
@@ -69,7 +70,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
 def _degenerate(estimate: Estimate, expected: Expectations) -> list[Finding]:
     """Return what has collapsed, and the priors without a finite mode."""
     bound = estimate.bound
-    falls = partial(bound.compiled.falls, estimate.params, bound.data)
+    falls = partial(bound.compiled.falls, estimate.params, bound.data, moves_of(bound.data))
     collapsed = bound.compiled.watch.collapsed(expected.sharpness, falls)
     here = estimate.params
     return [*collapsed, *unbounded_priors(bound.compiled, here, here, bound.data)]

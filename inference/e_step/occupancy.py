@@ -175,7 +175,9 @@ def _by_value(array: Any, axis: int, size: int) -> np.ndarray:
 
 
 def _cost(rows, count: np.ndarray, k: int, j: int) -> float:
-    """Return what giving two values one distribution costs, in nats."""
+    """Return what giving two values one distribution costs, in nats; infinite of no data."""
+    if not any(t[k].any() or t[j].any() for _, t in rows):
+        return np.inf
     apart = 0.0
     for eta, t in rows:
         apart += float((eta[k] - eta[j]) @ (t[k] / count[k] - t[j] / count[j]))

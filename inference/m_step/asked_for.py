@@ -11,9 +11,10 @@ from numpyro.distributions import biject_to
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.ascent import ascend
-from emjax.m_step.gap import gap_of
+from emjax.m_step.gap import Gap, gap_of
 from emjax.m_step.maximizer import Maximizer, Request, Turn
 from emjax.m_step.objective import along_unconstrained, expected_log_likelihood
+from emjax.m_step.promise import negligible_gain
 from emjax.program.explanations import function_explained
 
 
@@ -98,12 +99,13 @@ def _by_optax(graph: FactorGraph, name: str, terms: Sequence[int], optimizer) ->
 
 
 def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: Callable):
-    def update(params, state, constants, statistics):
+    def proposed(params, constants, statistics):
+        """Return the function's proposal, and Q where the parameter is and there."""
+
         def objective(value):
             there = {**params, name: value}
             return expected_log_likelihood(graph, there, constants, statistics, terms)
 
-        # the loop promises that the objective does not decrease, whatever the user's function does
         value = params[name]
         with function_explained(f"m_step['{name}']"):
             proposal = jnp.asarray(function(value, objective), value.dtype)
@@ -112,8 +114,19 @@ def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: 
                 f"m_step['{name}'] returns an array of shape {proposal.shape}, and '{name}' has "
                 f"shape {value.shape}: (value, objective) -> new value."
             )
-        is_no_worse = objective(proposal) >= objective(value)
-        return {name: jnp.where(is_no_worse, proposal, value)}, state
+        return proposal, objective(value), objective(proposal)
+
+    def update(params, state, constants, statistics):
+        # the loop promises that the objective does not decrease, whatever the user's function does
+        proposal, before, after = proposed(params, constants, statistics)
+        return {name: jnp.where(after >= before, proposal, params[name])}, state
+
+    def gap(params, constants, statistics, is_wanted):
+        left = gap_of(graph, (name,), terms, params, constants, statistics, is_wanted)
+        # a function may keep to a part of the space on purpose; one whose proposal is worse fails
+        _, before, after = proposed(params, constants, statistics)
+        has_failed = ~(before - after <= negligible_gain(before))
+        return Gap(left.slope, jnp.where(has_failed, left.gain, 0))
 
     return Maximizer(
         (name,),
@@ -121,5 +134,5 @@ def _by_function(graph: FactorGraph, name: str, terms: Sequence[int], function: 
         ("asked for: the given function; a proposal that would decrease Q is not taken",),
         update,
         turn=Turn.ASKED_FOR,
-        gap=partial(gap_of, graph, (name,), terms),
+        gap=gap,
     )

@@ -26,7 +26,7 @@ class Gap(eqx.Module):
     - `slope`: the norm of the derivative of Q by their unconstrained coordinates; NaN where Q has
       none.
     - `gain`: by how many nats Q is known to be larger elsewhere, the others held; zero if that is
-      rounding.
+      rounding, or beyond what a function of the user's keeps to.
     """
 
     slope: Float[Array, ""]

@@ -19,6 +19,7 @@ from emjax.run import validation
 from emjax.run.annotations import InitParams, Whole
 from emjax.run.bound import checked_key
 from emjax.run.compilation import CompiledFunction
+from emjax.run.resolution import moves_of
 from emjax.run.runner import one_blas_thread
 from emjax.run.state import Status, has_failed
 
@@ -193,10 +194,11 @@ def _best_fit(weighted: Reweighted, fold: np.ndarray, number: int, keys, given) 
     fit = weighted.function("fit", _fit, is_called_once=False)
     compiled, fits, heights = weighted.compiled, [], []
     data = [_weights(fold, number), *weighted.data]
+    moves = moves_of(data)
     for start in range(keys.shape[1]):
         found = jax.device_get(fit(fold, np.asarray(number), keys, np.asarray(start), given))
         # a component that collapses has an objective as high as one likes
-        falls = partial(compiled.falls, found.params, data)
+        falls = partial(compiled.falls, found.params, data, moves)
         has_collapsed = bool(compiled.watch.collapsed(found.sharpness, falls))
         fits.append(found)
         heights.append(-np.inf if has_collapsed else found.height)

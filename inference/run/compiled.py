@@ -12,7 +12,7 @@ import numpy as np
 from emjax.run import validation
 from emjax.run.compilation import CompiledFunction
 from emjax.run.pure import PureProgram
-from emjax.run.resolution import Fall, fall_of, moved
+from emjax.run.resolution import Fall, fall_of
 
 
 class CompiledProgram:
@@ -97,12 +97,15 @@ class CompiledProgram:
         """Return what depends on data alone; see `FactorGraph.prepare`."""
         return self._compiled("prepare", lambda: self.graph.prepare)(data, floor)
 
-    def falls(self, params, data) -> list[Fall | None]:
-        """Return how far each density falls where the data are moved; None for a scale."""
+    def falls(self, params, data, moves: Callable) -> list[Fall | None]:
+        """Return how far each density falls where the data are moved; None for a scale.
+
+        `moves`: the `resolution.moves_of` the data, which serve several parameters.
+        """
         function = self._compiled("densities", lambda: self.pure.moved_densities)
         found = {}
         for zeros in (False, True):
-            both = moved(data, zeros)
+            both = moves(zeros)
             if both is not None:
                 found[zeros] = [jax.device_get(function(params, data, to)) for to in both]
         falls: list[Fall | None] = []

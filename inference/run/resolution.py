@@ -7,7 +7,8 @@ has shrunk onto them, whatever its family, and however it is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -92,6 +93,11 @@ def moved_densities(
     best = densities[0].argmax(0)
     before, after = (jnp.take_along_axis(array, best[None], 0)[0] for array in densities)
     return before, best, after
+
+
+def moves_of(data: Sequence) -> Callable[[bool], list[list] | None]:
+    """Return the function `moved` of data, which moves them once for all who ask."""
+    return cache(partial(moved, data))
 
 
 def moved(data: Sequence, zeros: bool) -> list[list] | None:

@@ -27,8 +27,9 @@ class EMResult(eqx.Module):
       polish is one step.
     - `num_steps`: how many EM steps led to `params`.
     - `status`: why EM stopped (`Status`).
-    - `findings`: what is wrong with the estimate, if anything (`Finding`): collapsed or dead
-      components, probabilities that have become zero.
+    - `findings`: what is wrong with the estimate, if anything (`Finding`): components that have
+      collapsed, died or become copies, entries on a bound, priors without a mode, parameters that
+      their maximizer has left where Q is not at its maximum.
     - `gaps`: of each parameter that is climbed to (neither in closed form nor held), how far from
       the maximum of Q it was left where EM's own gains are within tol (`Gap`); of several that are
       maximized together, all of them.

@@ -19,6 +19,7 @@ from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.endings import UNBOUNDED_PRIOR
 from emjax.run.pure import End, Start
+from emjax.run.resolution import moves_of
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
@@ -192,9 +193,10 @@ class Runner:
         # at −∞ the program excludes the start: nothing has collapsed
         degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
         leaves, tree = jax.tree.flatten((ends.reported, sharpness))
+        moves = moves_of(self.data)
         for number, of_start in enumerate(zip(*leaves, strict=True)):
             there = jax.tree.unflatten(tree, of_start)
-            degenerate[number] |= bool(collapsed(self.compiled, self.data, *there))
+            degenerate[number] |= bool(collapsed(self.compiled, self.data, moves, *there))
         status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)
         return Restarts(objective, status, num_steps, degenerate, params)
 

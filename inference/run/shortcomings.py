@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from emjax.run.copies import copies_at_end
 from emjax.run.endings import not_maximized
 from emjax.run.findings import Finding
 from emjax.run.pure import End, Start
+from emjax.run.resolution import moves_of
 from emjax.run.state import LoopState, Status
 from emjax.run.unbounded import unbounded_priors
 
@@ -30,7 +31,8 @@ def shortcomings(
     graph, watch = compiled.graph, compiled.watch
     unbounded = unbounded_priors(compiled, start.params, end.last, data)
     explained = {finding.site for finding in unbounded}
-    fallen = collapsed(compiled, data, end.at.reported, jax.device_get(end.sharpness))
+    sharpness = jax.device_get(end.sharpness)
+    fallen = collapsed(compiled, data, moves_of(data), end.at.reported, sharpness)
     found = watch.findings(start.params, end.at.reported, end.last, fallen)
     found = [finding for finding in found if finding.site not in explained]
     found += validation.unobserved(graph)
@@ -45,10 +47,14 @@ def shortcomings(
 
 
 def collapsed(
-    compiled: CompiledProgram, data: Sequence, params: Mapping[str, Any], sharpness: Any
+    compiled: CompiledProgram,
+    data: Sequence,
+    moves: Callable,
+    params: Mapping[str, Any],
+    sharpness: Any,
 ) -> list[Finding]:
-    """Return what has collapsed at parameters of some sharpness."""
-    return compiled.watch.collapsed(sharpness, partial(compiled.falls, params, data))
+    """Return what has collapsed at parameters of some sharpness. `moves`: of the data."""
+    return compiled.watch.collapsed(sharpness, partial(compiled.falls, params, data, moves))
 
 
 def gaps_of(compiled: CompiledProgram, at: LoopState) -> dict[str, Gap]:

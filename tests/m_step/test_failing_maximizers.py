@@ -135,7 +135,6 @@ def without_reverse_mode(x):
 FAILURES = {
     "a learning rate that is too low": (optax.sgd(1e-12), "optax", "Raise its learning rate"),
     "steps down, halved to nothing": (optax.sgd(-0.1), "optax", "Raise its learning rate"),
-    "no proposal": (lambda value, objective: value, "user", "Return a value"),
     "a proposal that is worse": (lambda value, objective: 0.1 * value, "user", "Return a value"),
     "NaN": (lambda value, objective: jnp.nan * value, "user", "Return a value"),
 }
@@ -154,6 +153,24 @@ def test_a_maximizer_that_fails_is_a_status_and_a_finding(failure, root):
     assert result.gaps["second"].gain > 0.1
     assert method in finding.sentence and remedy in finding.remedy
     assert str(finding) in str(result)
+
+
+def test_a_function_may_keep_to_a_part_of_the_space():
+    def program():
+        effects = numpyro.param("effects", jnp.array([1.0, -1.0]))
+        with numpyro.plate("rows", len(X)):
+            z = numpyro.sample("z", dist.Bernoulli(0.4))
+            numpyro.sample("x", dist.Normal(effects[z], 1.0), obs=X)
+
+    def centered(value, objective):
+        # Q is a parabola along this line
+        line = lambda half: objective(jnp.stack([half, -half]))  # noqa: E731
+        half = value[0] - jax.grad(line)(value[0]) / jax.grad(jax.grad(line))(value[0])
+        return jnp.stack([half, -half])
+
+    result = EM(program, m_step={"effects": centered}).run(KEY)
+    assert result.status == Status.CONVERGED and not result.findings
+    assert result.params["effects"].sum() == 0 and result.gaps["effects"].slope > 1
 
 
 def test_a_maximizer_that_is_good_enough_has_converged():

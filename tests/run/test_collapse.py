@@ -9,7 +9,7 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM, Status
-from emjax.run.resolution import moved
+from emjax.run.resolution import moved, moves_of
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def found_at(program, params, *data):
 
     def falls():
         asked.append(True)
-        return compiled.falls(params, bound.data)
+        return compiled.falls(params, bound.data, moves_of(bound.data))
 
     found = compiled.watch.collapsed(sharp, falls)
     return bool(asked), found

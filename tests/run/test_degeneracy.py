@@ -140,6 +140,19 @@ def test_values_that_the_program_makes_equal_are_no_copies():
     assert EM(program).run(jax.random.key(0), x).findings == ()
 
 
+def test_values_that_no_data_could_part_are_no_copies():
+    def program(x, counts):
+        q = numpyro.param("q", jnp.array([0.3, 0.6]), constraint=constraints.unit_interval)
+        with numpyro.plate("samples", len(x)):
+            u = numpyro.sample("u", dist.Bernoulli(0.4))
+            with numpyro.handlers.mask(mask=counts):
+                numpyro.sample("y", dist.Bernoulli(q[u]), obs=x)
+
+    x = jnp.array([0.0, 1.0, 1.0, 0.0])
+    found = EM(program).run(jax.random.key(0), x, jnp.zeros(4, bool)).findings
+    assert "copies" not in {finding.kind for finding in found}
+
+
 def test_a_component_whose_computed_weight_vanishes_has_died():
     def program(x):
         logits = numpyro.param("logits", jnp.zeros(2))
