@@ -144,7 +144,7 @@ def test_values_that_no_data_could_part_are_no_copies():
     def program(x, counts):
         q = numpyro.param("q", jnp.array([0.3, 0.6]), constraint=constraints.unit_interval)
         with numpyro.plate("samples", len(x)):
-            u = numpyro.sample("u", dist.Bernoulli(0.4))
+            u = numpyro.sample("u", dist.Categorical(jnp.array([0.4, 0.6])))
             with numpyro.handlers.mask(mask=counts):
                 numpyro.sample("y", dist.Bernoulli(q[u]), obs=x)
 
