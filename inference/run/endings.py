@@ -29,6 +29,8 @@ WHY_IT_STOPPED = {
     f"that is itself infinite at a bound has no mode there: {IN_COORDINATES})",
     "NOT_MAXIMIZED": "not converged: steps gain no more than tol, but a maximizer fails: it leaves "
     "parameters where Q is not at its maximum",
+    "COLLAPSED": "not converged: the objective's last increase was within tol, but something has "
+    "collapsed, and the likelihood has no maximum there",
 }
 
 
@@ -69,11 +71,6 @@ def why_it_stopped(status: str, found: Sequence[Finding]) -> str:
         return (
             "the objective decreased by more than rounding, for something has collapsed, and with "
             "it the objective loses its digits: params are those before the decrease"
-        )
-    if status == "CONVERGED" and has_collapsed:
-        return (
-            "not converged: the objective's last increase was within tol, but something has "
-            "collapsed, and the likelihood has no maximum there"
         )
     return WHY_IT_STOPPED[status]
 

@@ -171,14 +171,18 @@ class Runner:
             lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
             self.elements,
         )
-        num_steps = int(at.num_steps)
+        num_steps, status = int(at.num_steps), Status(int(at.status))
+        found = shortcomings(compiled, self.data, start, end, at)
+        # where there is no maximum, none has been found
+        if status == Status.CONVERGED and any(f.kind == "collapsed" for f in found):
+            status = Status.COLLAPSED
         return EMResult(
             dict(end.at.reported),
             end.log_likelihood,
             at.objective[: num_steps + 1],
             num_steps,
-            Status(int(at.status)),
-            tuple(shortcomings(compiled, self.data, start, end, at)),
+            status,
+            tuple(found),
             gaps_of(compiled, at),
         )
 

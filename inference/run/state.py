@@ -21,6 +21,7 @@ class Status(IntEnum):
     OBJECTIVE_DECREASED = 2
     NOT_FINITE = 3
     NOT_MAXIMIZED = 4
+    COLLAPSED = 5
 
     @property
     def message(self) -> str:

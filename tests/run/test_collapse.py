@@ -161,6 +161,7 @@ def test_an_unbounded_likelihood_of_censored_times_says_so_and_restarts_take_the
     em = EM(censored, max_steps=200)
     start = {"shape": [1.0, 2.0], "scale": [10.0, 20.0]}
     found = em.run(KEY, TIMES, IS_EVENT, init_params=start)
+    assert found.status == Status.COLLAPSED
     (finding,) = [f for f in found.findings if f.kind == "collapsed"]
     assert finding.sentence.startswith("component 1 of 'z' collapses: its density of 'time'")
     assert finding.sentence.endswith("it depends on 'scale', 'shape'.")

@@ -444,6 +444,8 @@ WHY_IT_STOPPED = {
     'EM(model, map="unconstrained"))',
     "NOT_MAXIMIZED": "not converged: steps gain no more than tol, but a maximizer fails: it leaves "
     "parameters where Q is not at its maximum",
+    "COLLAPSED": "not converged: the objective's last increase was within tol, but something has "
+    "collapsed, and the likelihood has no maximum there",
 }
 
 
@@ -479,9 +481,5 @@ def test_why_a_run_stopped_is_said_word_for_word():
     assert endings.why_it_stopped("OBJECTIVE_DECREASED", collapsed) == (
         "the objective decreased by more than rounding, for something has collapsed, and with it "
         "the objective loses its digits: params are those before the decrease"
-    )
-    assert endings.why_it_stopped("CONVERGED", collapsed) == (
-        "not converged: the objective's last increase was within tol, but something has collapsed, "
-        "and the likelihood has no maximum there"
     )
     assert endings.why_it_stopped("MAX_STEPS", collapsed) == WHY_IT_STOPPED["MAX_STEPS"]
