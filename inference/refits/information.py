@@ -105,9 +105,8 @@ def inverse_information(
 def _raise_indefinite(estimate: Estimate, direction: np.ndarray, value: float) -> None:
     """Raise `ValueError` for a direction in which the objective does not fall."""
     where = described(direction, estimate.chart.names)
-    here = np.asarray(estimate.chart.flatten(estimate.params), float)
     # what second derivatives say of a ridge is rounding: a step has to gain
-    if value < 0 and Line(estimate, here).rises(direction):
+    if value < 0 and Line(estimate, np.zeros(estimate.chart.size)).rises(direction):
         raise ValueError(
             f"These parameters are no maximum: the objective curves upward along {where}. "
             "Run EM to convergence from another start; em.diagnose(result, ...) says more."

@@ -18,17 +18,20 @@ from emjax.tables.evaluation import evaluated
 from emjax.tables.moves import MOVES
 
 ELEMENTWISE = """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
-    convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1
-    floor ge gt igamma igamma_grad_a igammac integer_pow is_finite le le_to lgamma log log1p
-    logistic lt lt_to max min mul ne neg nextafter not or optimization_barrier polygamma
-    population_count pow real imag reduce_precision regularized_incomplete_beta rem round rsqrt
-    select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
-    stop_gradient sub tan tanh xor zeta
+    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+    bitcast_convert_type cbrt ceil clamp clz complex conj convert_element_type copy copy_p cos cosh
+    digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac
+    integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul mulhi ne neg
+    nextafter not or optimization_barrier polygamma population_count pow real imag reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta
 """
-MOVEMENT = "broadcast_in_dim transpose squeeze slice rev reshape"
-COPYING = "concatenate gather select_n copy copy_p convert_element_type dynamic_slice stack"
-LINEAR = "add add_any sub neg reduce_sum mul div dot_general cumsum"
+MOVEMENT = "broadcast_in_dim transpose squeeze slice rev reshape tile"
+COPYING = """
+    concatenate gather select_n copy copy_p convert_element_type dynamic_slice stack split unstack
+    pad dynamic_update_slice scatter
+"""
+LINEAR = "scatter-add scatter-sub add add_any sub neg reduce_sum mul div dot_general cumsum"
 
 
 def names_of(kind: Kind) -> set[str]:
@@ -48,14 +51,22 @@ def names_of(kind: Kind) -> set[str]:
         (
             Kind.MIXES,
             "cumsum cumprod cummax cummin cumlogsumexp sort lu_pivots_to_permutation cholesky "
-            "triangular_solve lu eigh eig svd qr householder_product geqrf",
+            "top_k fft tridiagonal_solve triangular_solve lu eigh eig svd qr householder_product "
+            "geqrf",
         ),
         (
             Kind.CALLS,
             "jit pjit closed_call core_call remat remat2 checkpoint custom_lin",
         ),
         (Kind.DERIVES, "custom_jvp_call custom_vjp_call"),
-        (Kind.OTHER, "stack iota"),
+        (Kind.JOINS, "concatenate stack"),
+        (Kind.SPLITS, "split unstack"),
+        (
+            Kind.PLACES,
+            "pad dynamic_update_slice scatter scatter-add scatter-sub scatter-max scatter-min "
+            "scatter-mul",
+        ),
+        (Kind.OTHER, "iota platform_index"),
     ],
 )
 def test_primitives_of_each_kind(kind, names):
@@ -65,7 +76,8 @@ def test_primitives_of_each_kind(kind, names):
 def test_kinds_of_a_single_primitive():
     single = {name: known.kind for name, known in TRAITS.items() if len(names_of(known.kind)) == 1}
     assert single == {
-        "concatenate": Kind.JOINS,
+        "cond": Kind.BRANCHES,
+        "scan": Kind.LOOPS,
         "gather": Kind.GATHERS,
         "dynamic_slice": Kind.SLICES,
         "dot_general": Kind.CONTRACTS,

@@ -158,7 +158,7 @@ def test_rows_along_another_axis_than_the_first_are_not_padded():
     assert padding(at(N), at(PADDED)).reason == "rows are not in front"
 
 
-@pytest.mark.parametrize("seed", [0, 6, 10])
+@pytest.mark.parametrize("seed", [3, 6, 10])
 def test_random_programs_of_independent_rows_may_be_padded(seed):
     program = program_from_seed(seed, is_rooted=True)
     rows = program.plates["rows"]
