@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from emjax.certificates.diagnose import diagnose
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan, plan
+from emjax.program.array_like import with_article
 from emjax.run.annotations import (
     Acceleration,
     InitParams,
@@ -234,5 +235,4 @@ def _in_words(model: Any) -> str:
         return "None, which is what a program returns"
     if isinstance(model, str):
         return repr(model)
-    kind = type(model).__name__
-    return f"an {kind}" if kind[0] in "AEIOaeio" else f"a {kind}"
+    return with_article(type(model).__name__)

@@ -14,7 +14,7 @@ from emjax.graph.terms import Term
 from emjax.m_step.ascent import lbfgs
 from emjax.m_step.gap import LARGEST_SEARCH, gap_of
 from emjax.m_step.maximizer import Maximizer, Request, Turn
-from emjax.m_step.newton import newton
+from emjax.m_step.newton import REACH, newton
 from emjax.m_step.objective import along_unconstrained
 from emjax.m_step.search import search
 from emjax.m_step.wiring_view import WiringView
@@ -23,8 +23,6 @@ from emjax.tables.named import Named
 
 # Newton's method solves with a dense Hessian: more unknowns than that go to L-BFGS
 LARGEST_NEWTON = 200
-# a step of Newton's method doubles a coordinate at most, or changes it by one
-REACH = 1.0
 # an M-step need not reach the maximum, since the next one goes on from there
 LBFGS_STEPS = 30
 

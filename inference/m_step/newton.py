@@ -13,8 +13,9 @@ from emjax.m_step.promise import negligible_gain
 
 # the shortest part of a step that is tried
 LEAST = 1e-30
-# the longest step along an axis without curvature, in units of 1 + |x|
-LONGEST = 1.0
+# how far a step may go without leaping, in units of 1 + |x|: it doubles a coordinate at most, or
+# changes it by one
+REACH = 1.0
 
 
 def newton(
@@ -99,7 +100,7 @@ def _direction(objective: Callable, start: Array, reach: float, by_differences: 
         size, along = jnp.abs(values), vectors.T @ (gradient * unit)
         # directions in which the Hessian is zero but for rounding: an endless step, if it gains
         flat = size <= 10 * start.size * eps * size.max()
-        longest = min(reach, LONGEST)
+        longest = min(reach, REACH)
         is_slope = jnp.abs(along) * longest > negligible_gain(value)
         endless = jnp.where(is_slope, jnp.sign(along) * longest, 0)
         steps = jnp.where(flat, endless, along / jnp.where(flat, 1, size))

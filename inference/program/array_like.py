@@ -109,10 +109,8 @@ def no_numbers(what: str, value: Any, name: str) -> str | None:
     if isinstance(value, list | tuple | range):
         return _of_list(what, value, name)
     if hasattr(value, "numpy"):
-        return f"{what} is {_with_article(kind_of(value))}. Pass its array: {name}.numpy()."
-    shown = (
-        repr(value) if value is None or isinstance(value, str) else _with_article(kind_of(value))
-    )
+        return f"{what} is {with_article(kind_of(value))}. Pass its array: {name}.numpy()."
+    shown = repr(value) if value is None or isinstance(value, str) else with_article(kind_of(value))
     return f"{what} is {shown}, and EM takes numbers: an array, such as np.array(...)."
 
 
@@ -121,7 +119,8 @@ def kind_of(value: Any) -> str:
     return type(value).__name__
 
 
-def _with_article(kind: str) -> str:
+def with_article(kind: str) -> str:
+    """Return the name of a type, after "a" or "an"."""
     return f"an {kind}" if kind[:1] in "aeiouAEIO" else f"a {kind}"
 
 
@@ -130,7 +129,7 @@ def _not_numeric(what: str, array: np.ndarray, name: str, kind: str = "") -> str
 
     `kind`: what holds it, if not the array.
     """
-    held = f"{what} is {_with_article(kind)} of" if kind else f"{what} is an array of"
+    held = f"{what} is {with_article(kind)} of" if kind else f"{what} is an array of"
     letter = array.dtype.kind
     if letter in "mM":
         return (
@@ -175,17 +174,17 @@ def _of_array_like(what: str, value: Any, name: str) -> str:
         array = np.asarray(value)
     except Exception as error:
         return (
-            f"{what} is {_with_article(kind)} that NumPy cannot read ({error}). Pass an array, "
+            f"{what} is {with_article(kind)} that NumPy cannot read ({error}). Pass an array, "
             f"such as {name}.detach().cpu().numpy()."
         )
     if array.dtype.kind in "OUST" and kind != "ndarray":
         return (
-            f"{what} is {_with_article(kind)} of categories that are no numbers ({array.dtype}). "
+            f"{what} is {with_article(kind)} of categories that are no numbers ({array.dtype}). "
             f"Number them:\n    {name}, categories = pandas.factorize({name})"
         )
     if not is_numeric(array):
         return _not_numeric(what, array, name, kind)
-    return f"{what} is {_with_article(kind)}. Pass its array: np.asarray({name})."
+    return f"{what} is {with_article(kind)}. Pass its array: np.asarray({name})."
 
 
 def _of_list(what: str, value: Any, name: str) -> str | None:
