@@ -27,8 +27,7 @@ from emjax.run.polish import polished
 from emjax.run.resolution import moved_densities
 from emjax.run.settings import Numbers, Settings
 from emjax.run.state import EMState, LoopState, has_failed
-from emjax.starts.locations import locations_of
-from emjax.starts.strategies import START_STRATEGIES
+from emjax.starts.strategies import START_STRATEGIES, strategy_of
 
 
 class Start(eqx.Module):
@@ -136,8 +135,8 @@ class PureProgram:
     def _drawn(self, rng_key, own, constants, number) -> dict[str, Any]:
         """Return a start by the strategy asked for.
 
-        Where none is, and all starts would be the program's own, all but the first are drawn:
-        k-means++ seeds, if latents choose locations, else random responsibilities.
+        Where none is, and all starts would be the program's own, all but the first are drawn by the
+        strategy that serves the program best.
         """
         settings = self.settings
         strategy = settings.init if isinstance(settings.init, str) else None
@@ -146,9 +145,7 @@ class PureProgram:
             are_different = settings.init is not None or self.is_random
             if settings.num_restarts == 1 or are_different or not self.graph.latents:
                 return own
-        has_locations = strategy is None and locations_of(self.graph)[0]
-        name_of_strategy = strategy or ("k-means++" if has_locations else "responsibilities")
-        draw = START_STRATEGIES[name_of_strategy]
+        draw = START_STRATEGIES[strategy or strategy_of(self.graph)]
         drawn = draw(self.graph, self.maximizers, rng_key, own, constants)
         # a strategy draws whatever it can; what the user holds stays as it is
         is_own = (strategy is None) & (number == 0)

@@ -2,6 +2,6 @@
 
 In: a `FactorGraph`, its maximizers, a random key and the program's own values.
 Out: {parameter: value}.
-Read first: `strategies`. Each file imports only those before it: locations, points, seeding,
-strategies.
+Read first: `posteriors`, then `strategies`. Each file imports only those before it: locations,
+points, seeding, posteriors, responsibilities, clusters, strategies.
 """
