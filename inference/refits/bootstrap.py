@@ -118,17 +118,25 @@ def _posteriors(graph: FactorGraph, params, constants, latents: Sequence[str]) -
 
 
 def resampled(
-    weighted: Reweighted, estimate: Estimate, keys: Array, latents: Sequence[str]
+    weighted: Reweighted,
+    estimate: Estimate,
+    keys: Array,
+    latents: Sequence[str],
+    has_data: np.ndarray,
 ) -> Refits:
-    """Return a program refitted to its units drawn with replacement. Source: Efron (1979)."""
-    size = weighted.units.size
+    """Return a program refitted to its units drawn with replacement. Source: Efron (1979).
 
-    def counts(key):
-        units = jax.random.randint(key, (size,), 0, size)
-        return jnp.bincount(units, length=size).astype(jnp.result_type(float))
+    `has_data`: whether anything is observed of each unit.
+    """
+    size, observed = weighted.units.size, np.flatnonzero(has_data)
+
+    def counts(key, observed):
+        # of rows that are masked there is nothing to draw
+        drawn = observed[jax.random.randint(key, observed.shape, 0, len(observed))]
+        return jnp.bincount(drawn, length=size).astype(jnp.result_type(float))
 
     # a draw with replacement is the same data with other counts, so that shapes stay
-    redrawing = Redrawing(weighted.compiled, counts, (), weighted.data)
+    redrawing = Redrawing(weighted.compiled, counts, (observed,), weighted.data)
     return refits(redrawing, estimate, keys, latents)
 
 

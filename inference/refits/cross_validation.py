@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,13 +15,20 @@ from jaxtyping import Array, Float, Int
 
 from emjax.em import EM, bound_to
 from emjax.program.handlers.units import Units
-from emjax.refits.reweighted import Reweighted, check_no_local_latents, checked_reweighted
-from emjax.run import validation
+from emjax.refits.reweighted import (
+    Reweighted,
+    check_no_local_latents,
+    checked_reweighted,
+    plates_of,
+)
+from emjax.refits.sample_counts import SampleCounts
+from emjax.run import validation, verdicts
 from emjax.run.annotations import InitParams, Whole
-from emjax.run.bound import checked_key
+from emjax.run.bound import Bound, checked_key
 from emjax.run.compilation import CompiledFunction
-from emjax.run.resolution import moves_of
-from emjax.run.runner import one_blas_thread
+from emjax.run.findings import Finding
+from emjax.run.runner import Runner
+from emjax.run.settings import Settings
 from emjax.run.state import Status, has_failed
 
 
@@ -30,13 +38,14 @@ class CrossValidation(eqx.Module):
     **Attributes:**
 
     - `pointwise`: log p(x_n | θ without n's fold) in nats, for each element n of the plate; NaN
-      where the fold's EM failed.
-    - `fold`: which fold each element is held out in.
+      where the fold's EM failed, 0 of an element of which nothing is observed.
+    - `fold`: which fold each element is held out in; −1 if nothing of it is observed.
     - `params`: the estimate without each fold, folds first.
     - `status`: why each fold's EM stopped, from the start that ended highest of those that did not
       fail.
     - `num_steps`: how many steps it took.
     - `plate`: the plate whose elements are the samples.
+    - `multiplicity`: how many samples each element counts as; 0 if nothing of it is observed.
     """
 
     pointwise: Float[Array, "element"]
@@ -45,6 +54,7 @@ class CrossValidation(eqx.Module):
     status: tuple[Status, ...] = eqx.field(static=True)
     num_steps: Int[np.ndarray, "fold"]
     plate: str = eqx.field(static=True)
+    multiplicity: Float[np.ndarray, "element"]
 
     @property
     def log_likelihood(self) -> float:
@@ -52,36 +62,65 @@ class CrossValidation(eqx.Module):
         return float(np.asarray(self.pointwise).sum())
 
     @property
+    def num_samples(self) -> float:
+        """How many samples are held out, multiplicities included."""
+        return float(self.multiplicity.sum())
+
+    @property
     def mean(self) -> float:
-        """The held-out log-likelihood of an element, on average, in nats."""
-        return self.log_likelihood / len(self.pointwise)
+        """The held-out log-likelihood of a sample, on average, in nats."""
+        return self.log_likelihood / self.num_samples
 
     @property
     def standard_error(self) -> float:
-        """√(n · variance over elements): the standard error of `log_likelihood` in nats.
+        """√(n · variance over the n samples): the standard error of `log_likelihood` in nats.
 
-        Source: Vehtari, Gelman & Gabry (2017), (23).
+        An element of multiplicity s is s samples. Source: Vehtari, Gelman & Gabry (2017), (23).
         """
-        pointwise = np.asarray(self.pointwise)
-        return float(np.sqrt(len(pointwise) * np.var(pointwise, ddof=1)))
+        return standard_error_of_sum(np.asarray(self.pointwise), self.multiplicity)
 
     @property
     def has_failed(self) -> bool:
         """Whether the EM of a fold failed, so that there is no sum over the folds."""
         return any(bool(has_failed(status)) for status in self.status)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be known of the held-out log-likelihood before it is compared."""
+        count = self.num_impossible
+        return (verdicts.impossible_held_out(count),) if count else ()
+
+    @property
+    def num_impossible(self) -> int:
+        """How many elements have probability zero under the estimate from the other folds."""
+        return int(np.isneginf(np.asarray(self.pointwise)).sum())
+
     def __str__(self) -> str:
-        n = len(self.pointwise)
+        n, error = self.num_samples, self.standard_error
         lines = [
-            f"held-out log-likelihood {self.log_likelihood:.4f} ± {self.standard_error:.4f} nats "
-            f"({n} elements of plate '{self.plate}', {len(self.status)} folds)",
-            f"of an element           {self.mean:.4f} ± {self.standard_error / n:.4f} nats",
+            f"held-out log-likelihood {self.log_likelihood:.4f} ± {error:.4f} nats "
+            f"({n:g} elements of plate '{self.plate}', {len(self.status)} folds)",
+            f"of an element           {self.mean:.4f} ± {error / n:.4f} nats",
         ]
         for i, (status, steps) in enumerate(zip(self.status, self.num_steps, strict=True)):
             # of folds that converged there is nothing to say
             if status != Status.CONVERGED:
                 lines.append(f"fold {i}: {status.message} (after {steps} steps)")
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.findings)])
+
+
+def standard_error_of_sum(totals: np.ndarray, multiplicity: np.ndarray) -> float:
+    """Return the standard error of a sum over samples, of which an element is `multiplicity` many.
+
+    `totals`: of each element, over its samples. Infinite or NaN totals have none: NaN.
+    """
+    n = multiplicity.sum()
+    if not np.isfinite(totals).all() or n <= 1:
+        return np.nan
+    counts = multiplicity > 0
+    totals, multiplicity = totals[counts], multiplicity[counts]
+    deviations = totals / multiplicity - totals.sum() / n
+    return float(np.sqrt(n * (multiplicity * deviations**2).sum() / (n - 1)))
 
 
 def cross_validate(
@@ -100,6 +139,9 @@ def cross_validate(
     weights, 0 for what is held out and 1 for the others, so that all folds, and all restarts of
     each, are runs of one compiled function. Which element is in which fold is drawn with `rng_key`:
     the same for the same key and size, so that models can be compared element by element.
+
+    Each fold is a run as `EM.run` does it: of several starts, `short_steps` of each and the best to
+    its end. An element of which nothing is observed is in no fold.
 
     `num_folds`: as many as there are elements is leave-one-out. `plate`: the plate whose elements
     are held out; default: the only outermost one. `rows`: {another plate: which element of `plate`
@@ -120,7 +162,8 @@ def cross_validate(
     bound = bound_to(em, args, kwargs)
     weighted = checked_reweighted(bound, plate, rows)
     units, compiled = weighted.units, weighted.compiled
-    _check_folds(num_folds, units)
+    multiplicity = _multiplicities(bound, units)
+    _check_folds(num_folds, units, int((multiplicity > 0).sum()))
     check_no_local_latents(
         bound,
         units,
@@ -130,13 +173,13 @@ def cross_validate(
     # what is no dictionary may have no truth value either
     some_params = {} if init_params is None else init_params
     some_params = validation.checked_params(compiled.graph, some_params, complete=False)
-    fold, started, keys = _draws(units.size, int(num_folds), em.settings.num_restarts)(rng_key)
-    fold = np.asarray(fold)
-    given = compiled.given(some_params)
-    with one_blas_thread():
-        fits = [_best_fit(weighted, fold, number, keys, given) for number in range(num_folds)]
-    status = tuple(Status(int(fit.status)) for fit in fits)
-    if all(has_failed(end) for end in status):
+    draws = _draws(int((multiplicity > 0).sum()), int(num_folds))
+    drawn, started, keys = draws(rng_key)
+    fold = np.full(units.size, -1)
+    fold[multiplicity > 0] = drawn
+    # of this EM: what is compiled may be that of another one, with other starts
+    fits = _fits(weighted, em.settings, fold, keys, some_params)
+    if all(has_failed(fit.status) for fit in fits):
         # raises where the start is to blame
         bound.run(started, init_params=init_params)
     pointwise = np.zeros(fold.shape, jnp.result_type(float))
@@ -146,79 +189,75 @@ def cross_validate(
         jnp.asarray(pointwise),
         fold,
         jax.tree.map(_stacked, *(fit.params for fit in fits)),
-        status,
+        tuple(fit.status for fit in fits),
         np.asarray([fit.num_steps for fit in fits]),
         units.plate,
+        multiplicity,
     )
 
 
-def _stacked(*values: np.ndarray) -> Array:
+def _stacked(*values: Any) -> Array:
     return jnp.asarray(np.stack(values))
 
 
+def _multiplicities(bound: Bound, units: Units) -> np.ndarray:
+    """Return how many samples each unit counts as, (unit,)."""
+    counts = SampleCounts.of(bound, plates_of(bound).plates[units.plate])
+    try:
+        return counts.multiplicities
+    # sites that count differently: a sample is held out all the same, with all that it counts
+    except ValueError:
+        return counts.has_data.astype(float)
+
+
 @lru_cache(maxsize=64)
-def _draws(size: int, num_folds: int, num_restarts: int) -> CompiledFunction:
+def _draws(size: int, num_folds: int) -> CompiledFunction:
     """Return the function of a random key that draws the fold of each of `size` elements.
 
-    It also returns a key for what is started, and one for each start: (fold, start).
+    It also returns a key for what is started, and one for each fold.
     """
 
     def draws(rng_key):
         # folds do not depend on how many starts there are, nor the other way around
         drawn, started = jax.random.split(rng_key)
         fold = jax.random.permutation(drawn, jnp.arange(size) % num_folds)
-        return fold, started, jax.random.split(started, (num_folds, num_restarts))
+        return fold, started, list(jax.random.split(started, num_folds))
 
     return CompiledFunction(draws, is_called_once=True)
 
 
 class Fit(NamedTuple):
-    """How EM ended.
-
-    - `params`: the parameters.
-    - `status`, `num_steps`: why it stopped, and after how many steps.
-    - `height`: the objective there in nats; −∞ where EM failed.
-    - `sharpness`: how sharp densities are there (`run.collapse`).
-    """
+    """How EM ended: the parameters, why it stopped, and after how many steps."""
 
     params: dict
-    status: Any
-    num_steps: Any
-    height: Any
-    sharpness: list
+    status: Status
+    num_steps: int
 
 
-def _best_fit(weighted: Reweighted, fold: np.ndarray, number: int, keys, given) -> Fit:
-    """Return the fit without a fold, of the start that ends highest of those that do not fail."""
-    # not all together in one function: one run is small, and is compiled as quickly as `EM.run`
-    fit = weighted.function("fit", _fit, is_called_once=False)
-    compiled, fits, heights = weighted.compiled, [], []
-    data = [_weights(fold, number), *weighted.data]
-    moves = moves_of(data)
-    for start in range(keys.shape[1]):
-        found = jax.device_get(fit(fold, np.asarray(number), keys, np.asarray(start), given))
-        # a component that collapses has an objective as high as one likes
-        falls = partial(compiled.falls, found.params, data, moves)
-        has_collapsed = bool(compiled.watch.collapsed(found.sharpness, falls))
-        fits.append(found)
-        heights.append(-np.inf if has_collapsed else found.height)
-    return fits[int(np.argmax(heights))]
+def _fits(
+    weighted: Reweighted, settings: Settings, fold: np.ndarray, keys: Sequence, given: Mapping
+) -> list[Fit]:
+    """Return the fit without each fold. `keys`: of the starts, one for each fold."""
+    settings = replace(settings, progress_bar=False)
+    fits = []
+    for number, key in enumerate(keys):
+        # nothing is cut out: with weights of zero all folds have one shape, and one compilation
+        weights = (fold != number).astype(jnp.result_type(float))
+        runner = Runner(weighted.compiled, [weights, *weighted.data], settings)
+        fits.append(_fit(runner, key, given))
+    return fits
 
 
-def _weights(fold, number):
-    """Return the weights of the elements that are left without a fold."""
-    # nothing is cut out: with weights of zero all folds have one shape, and one compilation
-    return (fold != number).astype(jnp.result_type(float))
-
-
-def _fit(weighted: Reweighted, fold, number, keys, start, given) -> Fit:
-    """Return the fit without a fold from one start; pure."""
-    compiled = weighted.compiled
-    data = [_weights(fold, number), *weighted.data]
-    _, end = compiled.pure.run(keys[number, start], data, given, start)
-    at = end.at
-    height = jnp.where(has_failed(at.status), -jnp.inf, at.objective[at.num_steps])
-    return Fit(at.reported, at.status, at.num_steps, height, end.sharpness)
+def _fit(runner: Runner, rng_key: Any, given: Mapping) -> Fit:
+    """Return the fit to the data of a fold, as `EM.run` finds it."""
+    try:
+        found = runner.run(rng_key, given)
+    # a start that the data of this fold exclude: other folds may have better ones
+    except ValueError:
+        parameters = runner.compiled.graph.parameters
+        unknown = {name: np.full(each.shape, np.nan) for name, each in parameters.items()}
+        return Fit(unknown, Status.NOT_FINITE, 0)
+    return Fit(jax.device_get(found.params), found.status, found.num_steps)
 
 
 def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: Fit) -> np.ndarray:
@@ -233,11 +272,12 @@ def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: Fit) -> np.ndarray:
     return np.asarray(contributions.log_likelihood)[is_out]
 
 
-def _check_folds(num_folds: Any, units: Units) -> None:
+def _check_folds(num_folds: Any, units: Units, num_observed: int) -> None:
     # True is a whole number to Python
     is_whole = isinstance(num_folds, int | np.integer) and not isinstance(num_folds, bool)
-    if not is_whole or not 2 <= num_folds <= units.size:
+    if not is_whole or not 2 <= num_folds <= num_observed:
+        observed = "" if num_observed == units.size else " of which anything is observed"
         raise ValueError(
-            f"num_folds must be a whole number from 2 to {units.size}, the number of elements of "
-            f"plate '{units.plate}', not {num_folds!r}."
+            f"num_folds must be a whole number from 2 to {num_observed}, the number of elements of "
+            f"plate '{units.plate}'{observed}, not {num_folds!r}."
         )

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from emjax.certificates.coordinates import num_free_parameters as num_free
 from emjax.em import EM, asked_of
-from emjax.refits.reweighted import num_samples_of, plate_of
+from emjax.refits.reweighted import Reweighted, plate_of, plates_of, reweighted, units_in
+from emjax.refits.sample_counts import SampleCounts
+from emjax.run import verdicts
 from emjax.run.annotations import Params
+from emjax.run.bound import Bound
+from emjax.run.findings import Finding
 from emjax.run.pure import PureProgram
+
+
+def in_words(temperature: float) -> str:
+    """Return what an E-step of a temperature is called: soft, hard, or tempered."""
+    names = {1.0: "soft", 0.0: "hard"}
+    return names.get(temperature, f"tempered ({temperature:g})")
 
 
 class Criteria(eqx.Module):
@@ -26,10 +39,13 @@ class Criteria(eqx.Module):
     **Attributes:**
 
     - `log_likelihood`: ℓ in nats, summed over the data.
-    - `complete_log_likelihood`: log p(x, ẑ | θ) in nats.
+    - `complete_log_likelihood`: log p(x, ẑ | θ) in nats, of the latents of what counts as a sample.
     - `num_free_parameters`: p, how many numbers the estimate is free to choose.
-    - `num_samples`: n, multiplicities included.
+    - `num_samples`: n, multiplicities included; an element of which nothing is observed counts
+      none. NaN where the program does not say what a sample is.
     - `plate`: the plate whose elements are the samples; empty if n was given.
+    - `undefined`: why there is no n, and so neither BIC nor ICL; empty if there is.
+    - `temperature`: of the E-step: 1 is soft, 0 is hard.
 
     Source: Akaike (1974); Schwarz (1978); Biernacki, Celeux & Govaert (2000), whose ICL takes the
     latents at their most probable values (McLachlan & Peel (2000) subtract the posterior's entropy
@@ -41,6 +57,15 @@ class Criteria(eqx.Module):
     num_free_parameters: int
     num_samples: float
     plate: str
+    undefined: str = eqx.field(static=True, default="")
+    temperature: float = 1.0
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be known of the estimate before its criteria are compared."""
+        if self.temperature == 1:
+            return ()
+        return (verdicts.not_maximum_likelihood(in_words(self.temperature)),)
 
     @property
     def aic(self) -> float:
@@ -54,7 +79,8 @@ class Criteria(eqx.Module):
     def bic(self) -> float:
         """−2 log p(x | θ) + p log n.
 
-        It is Laplace's approximation of −2 log p(x), parameters integrated out, up to O(1).
+        It is Laplace's approximation of −2 log p(x), parameters integrated out, up to O(1). Errors:
+        `ValueError` where the program does not say what a sample is.
         """
         return -2 * float(self.log_likelihood) + self._price_of_parameters
 
@@ -63,26 +89,38 @@ class Criteria(eqx.Module):
         """−2 log p(x, ẑ | θ) + p log n.
 
         It is BIC of data and latents together, which also asks that the latents be told apart.
+        Errors: as those of `bic`.
         """
         return -2 * float(self.complete_log_likelihood) + self._price_of_parameters
 
     @property
     def _price_of_parameters(self) -> float:
+        if self.undefined:
+            raise ValueError(self.undefined)
         return self.num_free_parameters * math.log(self.num_samples)
 
     def __str__(self) -> str:
         samples = f"{self.num_samples:g} samples"
         if self.plate:
             samples += f" (the elements of plate '{self.plate}')"
-        lines = [
+        head = (
             f"log-likelihood {float(self.log_likelihood):.6f} nats, {self.num_free_parameters} "
-            f"free parameters, {samples}",
+            f"free parameters"
+        )
+        lines = [
+            head if self.undefined else f"{head}, {samples}",
             "the lower the better:",
             f"  AIC {self.aic:14.4f}   −2 log p(x | θ) + 2 p",
-            f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
-            f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most probable latents",
         ]
-        return "\n".join(lines)
+        if self.undefined:
+            lines.append(f"  no BIC, no ICL: {self.undefined}")
+        else:
+            lines += [
+                f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
+                f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most probable "
+                "latents",
+            ]
+        return "\n".join([*lines, *map(str, self.findings)])
 
 
 def criteria(
@@ -102,10 +140,11 @@ def criteria(
     as its constraint leaves free (K − 1 of a simplex, D (D + 1) / 2 of a covariance), once, however
     often it is looked up; one that stays where it is counts none.
 
-    `plate`: the plate whose elements are the n samples, masked ones too; default: the only
-    outermost one. `num_samples`, `num_free_parameters`: n and p in place of what is counted.
-    Errors: `ValueError` for several outermost plates or none, and for a constraint whose dimension
-    is not known.
+    `plate`: the plate whose elements are the n samples, those of which anything is observed;
+    default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
+    is counted. Errors: `ValueError` for a plate that the program does not have, and for a
+    constraint whose dimension is not known. Of several outermost plates or none, only BIC and ICL
+    are errors.
 
     ```python
     em = EM(coins)
@@ -116,11 +155,10 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = asked_of(em, params, args, kwargs)
-    # plates are looked for only where n is not given: there may be none, or several
-    plate_of_samples, n = "", num_samples
-    if n is None:
-        samples = plate_of(bound, plate)
-        plate_of_samples, n = samples.name, num_samples_of(bound, samples)
+    plate_of_samples, counts, undefined = _samples(bound, plate)
+    n = math.nan if counts is None else float(counts.sum())
+    if num_samples is not None:
+        plate_of_samples, n, undefined = "", float(num_samples), ""
     # log n is not defined
     if not n:
         raise ValueError(
@@ -128,14 +166,42 @@ def criteria(
             "num_samples=..."
         )
     soft, hard = bound.asked(_log_likelihoods, params)
+    if counts is not None and (counts == 0).any():
+        hard = _complete(bound, params, plate, counts)
     compiled = bound.compiled
-    # likewise: a constraint may have no dimension that is known
+    # not before it is needed: a constraint may have no dimension that is known
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
-    return Criteria(soft, hard, int(p), float(n), plate_of_samples)
+    temperature = float(em.settings.temperature)
+    return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature)
+
+
+def _samples(bound: Bound, plate: str | None) -> tuple[str, np.ndarray | None, str]:
+    """Return the plate of the samples, how many each element counts as, or why nobody knows.
+
+    Errors: `ValueError` for a plate that the program does not have.
+    """
+    try:
+        samples = plate_of(bound, plate)
+        return samples.name, SampleCounts.of(bound, samples).multiplicities, ""
+    # AIC is defined all the same
+    except ValueError as error:
+        if plate is not None and plate not in plates_of(bound).plates:
+            raise
+        return "", None, str(error)
 
 
 def _log_likelihoods(pure: PureProgram, params: Any, constants: Any) -> list:
     """Return log Z at temperature one, and at zero, where the latents are the most probable."""
     return [pure.log_likelihood(params, constants, temperature) for temperature in (1.0, 0.0)]
+
+
+def _complete(bound: Bound, params: Params, plate: str | None, counts: np.ndarray) -> Any:
+    """Return log p(x, ẑ | θ) of the elements that count.
+
+    A latent that no datum depends on has a most probable value, too, which explains nothing.
+    """
+    weighted = reweighted(bound, units_in(bound, plate, None))
+    of_weights = weighted.function("complete", partial(Reweighted.log_likelihood, temperature=0.0))
+    return of_weights(bound.checked(params), (counts > 0).astype(jnp.result_type(float)))

@@ -12,11 +12,18 @@ import numpy as np
 
 from emjax.em import EM
 from emjax.refits.columns import in_columns
-from emjax.refits.cross_validation import CrossValidation, cross_validate
-from emjax.refits.information_criteria import Criteria, criteria
+from emjax.refits.cross_validation import (
+    CrossValidation,
+    cross_validate,
+    standard_error_of_sum,
+)
+from emjax.refits.information_criteria import Criteria, criteria, in_words
+from emjax.run import verdicts
 from emjax.run.annotations import Whole
 from emjax.run.compilation import CompiledFunction
+from emjax.run.findings import Finding
 from emjax.run.result import EMResult
+from emjax.run.runner import is_degenerate
 from emjax.run.state import has_failed
 
 if TYPE_CHECKING:
@@ -46,8 +53,11 @@ class Candidate(eqx.Module):
 
     @property
     def has_failed(self) -> bool:
-        """Whether EM failed on all data, so that there is no estimate to judge."""
-        return bool(has_failed(self.result.status))
+        """Whether EM failed on all data, so that there is no estimate to judge.
+
+        It has failed, too, where a component has collapsed: its likelihood has no bound.
+        """
+        return bool(has_failed(self.result.status)) or is_degenerate(self.result)
 
     @property
     def losses(self) -> dict[str, float]:
@@ -57,7 +67,10 @@ class Candidate(eqx.Module):
         """
         if self.has_failed:
             return {}
-        losses = {"AIC": self.criteria.aic, "BIC": self.criteria.bic, "ICL": self.criteria.icl}
+        losses = {"AIC": self.criteria.aic}
+        # where nobody says what a sample is, AIC alone is defined
+        if not self.criteria.undefined:
+            losses |= {"BIC": self.criteria.bic, "ICL": self.criteria.icl}
         if self.cross_validation is not None:
             losses["CV"] = -2 * self.cross_validation.log_likelihood
         # infinite where a datum is impossible, NaN where a fold failed: neither is compared
@@ -68,7 +81,9 @@ class Candidate(eqx.Module):
 class Choice:
     """Models side by side, and what each criterion chooses; prints as a table.
 
-    `candidates`: {label: `Candidate`}, in the order in which they were given.
+    `candidates`: {label: `Candidate`}, in the order in which they were given. Only what can be
+    compared is: information criteria of estimates of hard or tempered E-steps are no rivals of
+    those of soft ones, and BIC and ICL are those of one number of samples. `findings` says so.
     """
 
     candidates: Mapping[Any, Candidate]
@@ -83,7 +98,7 @@ class Choice:
         Source: Breiman, Friedman, Olshen & Stone (1984), section 3.4.3; for the paired standard
         error, Vehtari, Gelman & Gabry (2017), (24).
         """
-        losses = {label: candidate.losses for label, candidate in self.candidates.items()}
+        losses = self._compared
         chosen = {}
         for name in CRITERIA:
             of_criterion = {label: each[name] for label, each in losses.items() if name in each}
@@ -98,6 +113,60 @@ class Choice:
             chosen[ONE_STANDARD_ERROR] = min(close, key=self._num_free_parameters)
         return chosen
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What cannot be compared, and what is to be known of what is."""
+        found: list[Finding] = []
+        if len(self._temperatures) > 1:
+            e_steps = [in_words(temperature) for temperature in self._temperatures]
+            labels = [label for label in self.candidates if not self._is_soft(label)]
+            found.append(verdicts.other_e_steps(list(map(str, labels)), e_steps))
+        elif self._temperatures != {1.0: None}:
+            found += next(iter(self.candidates.values())).criteria.findings
+        numbers = self._num_samples
+        if len(set(numbers.values())) > 1:
+            words = {str(label): f"{number:g}" for label, number in numbers.items()}
+            found.append(verdicts.other_samples(words))
+        for label, candidate in self.candidates.items():
+            validation = candidate.cross_validation
+            if validation is not None and validation.num_impossible:
+                count = validation.num_impossible
+                found.append(verdicts.impossible_held_out(count, f"candidate {label}"))
+        return tuple(found)
+
+    @property
+    def _temperatures(self) -> dict[float, None]:
+        """The temperatures of the candidates' E-steps, each once."""
+        return {each.criteria.temperature: None for each in self.candidates.values()}
+
+    def _is_soft(self, label: Any) -> bool:
+        return self.candidates[label].criteria.temperature == 1
+
+    @property
+    def _num_samples(self) -> dict[Any, float]:
+        """How many samples each candidate counts, of those that say what a sample is."""
+        numbers = {}
+        for label, candidate in self.candidates.items():
+            if not candidate.criteria.undefined:
+                numbers[label] = candidate.criteria.num_samples
+        return numbers
+
+    @property
+    def _compared(self) -> dict[Any, dict[str, float]]:
+        """What is compared of each candidate, by criterion: the lower the better."""
+        are_mixed = len(self._temperatures) > 1
+        num_samples_differ = len(set(self._num_samples.values())) > 1
+        compared = {}
+        for label, candidate in self.candidates.items():
+            left_out: set[str] = set()
+            if are_mixed and not self._is_soft(label):
+                left_out |= {"AIC", "BIC", "ICL"}
+            if num_samples_differ:
+                left_out |= {"BIC", "ICL"}
+            losses = candidate.losses.items()
+            compared[label] = {name: loss for name, loss in losses if name not in left_out}
+        return compared
+
     def _num_free_parameters(self, label: Any) -> int:
         return self.candidates[label].criteria.num_free_parameters
 
@@ -108,11 +177,10 @@ class Choice:
         validation, of_best = (self.candidates[of].cross_validation for of in (label, best))
         assert validation is not None and of_best is not None
         # of other elements, nothing can be compared element by element
-        if len(validation.pointwise) != len(of_best.pointwise):
+        if not np.array_equal(validation.multiplicity, of_best.multiplicity):
             return False
         difference = np.asarray(of_best.pointwise) - np.asarray(validation.pointwise)
-        standard_error = np.sqrt(len(difference) * np.var(difference, ddof=1))
-        return bool(difference.sum() <= standard_error)
+        return bool(difference.sum() <= standard_error_of_sum(difference, of_best.multiplicity))
 
     def __str__(self) -> str:
         chosen, validations = self.chosen, []
@@ -135,7 +203,7 @@ class Choice:
                 "held-out: the higher the better, ± one standard error; ° the fewest parameters "
                 "among those within one standard error of the best"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(str, self.findings)])
 
 
 def _row(label: Any, candidate: Candidate, marks: Collection[str]) -> list[str]:
@@ -145,8 +213,10 @@ def _row(label: Any, candidate: Candidate, marks: Collection[str]) -> list[str]:
     if candidate.has_failed:
         return [*head, "–", str(values.num_free_parameters), "– ", "– ", "– "]
     cells = []
-    for name, value in (("AIC", values.aic), ("BIC", values.bic), ("ICL", values.icl)):
-        cells.append(f"{value:.2f}{_mark('*', name, marks)}")
+    for name in ("AIC", "BIC", "ICL"):
+        is_defined = name == "AIC" or not values.undefined
+        number = f"{getattr(values, name.lower()):.2f}" if is_defined else "–"
+        cells.append(f"{number}{_mark('*', name, marks)}")
     return [*head, f"{float(values.log_likelihood):.3f}", str(values.num_free_parameters), *cells]
 
 
@@ -158,7 +228,7 @@ def _held_out(candidate: Candidate, marks: Collection[str]) -> str:
     if validation.has_failed:
         failed = sum(bool(has_failed(status)) for status in validation.status)
         return f"failed in {failed} of {len(validation.status)} folds  "
-    error = validation.standard_error / len(validation.pointwise)
+    error = validation.standard_error / validation.num_samples
     of_marks = _mark("*", "CV", marks) + _mark("°", ONE_STANDARD_ERROR, marks)
     return f"{validation.mean:.4f} ± {error:.4f}{of_marks}"
 
@@ -185,10 +255,11 @@ def choose(
     `num_folds`: None for no cross-validation; the folds are the same for all models. `plate`,
     `rows`: as `cross_validate` takes them.
 
-    A candidate whose EM failed (an objective that decreased or is not finite) is shown so, and
-    chosen by nothing; where only the EM of a fold failed, CV does not choose it. Errors:
-    `ValueError` for no candidates, and for one that is neither an EM nor a program; those of
-    `criteria` and `cross_validate`, with the candidate's label.
+    A candidate whose EM failed (an objective that decreased or is not finite, a component that has
+    collapsed) is shown so, and chosen by nothing; where only the EM of a fold failed, CV does not
+    choose it. Only BIC, ICL and folds need a plate. Errors: `ValueError` for no candidates, and for
+    one that is neither an EM nor a program; those of `criteria` and `cross_validate`, with the
+    candidate's label.
     """
     if not isinstance(candidates, Mapping) or not candidates:
         raise ValueError(
@@ -203,8 +274,10 @@ def choose(
         try:
             result = em.run(rng_key, *args, **kwargs)
             values = criteria(em, result.params, *args, plate=plate, **kwargs)
+            if num_folds is not None and values.undefined:
+                raise ValueError(f"{values.undefined} AIC needs none: choose(..., num_folds=None).")
             validation = None
-            if num_folds is not None and not has_failed(result.status):
+            if num_folds is not None and not Candidate(result, values, None).has_failed:
                 folds = {"num_folds": num_folds, "plate": plate, "rows": rows}
                 # another key than the run's, the same for every candidate: equal folds
                 key = KEY_OF_FOLDS(rng_key)

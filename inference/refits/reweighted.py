@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from emjax.em import EM, asked_of
 from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.handlers.plates import Plate, Plates, plate_named, plates
-from emjax.program.handlers.units import Units, total_multiplicity, units_of
+from emjax.program.handlers.units import Units, units_of
 from emjax.program.records import Site
 from emjax.run import validation
 from emjax.run.annotations import Params
@@ -60,18 +60,6 @@ def plate_of(bound: Bound, plate: str | None) -> Plate:
     It is the one named, or the only outermost one that holds data.
     """
     return plate_named(plates_of(bound).plates, plate)
-
-
-def num_samples_of(bound: Bound, plate: Plate) -> float:
-    """Return how many samples a plate's elements count as, multiplicities included."""
-    return total_multiplicity(
-        bound.compiler.model,
-        bound.compiled.graph.parameters,
-        bound.data,
-        plate,
-        *bound.arguments,
-        bound.looks_at_values,
-    )
 
 
 def units_in(bound: Bound, plate: str | None, rows: Mapping[str, Any] | None) -> Units:
@@ -141,10 +129,15 @@ class Reweighted:
 
         return partial(self.compiled.function(key, lambda: on_data, is_called_once), self.data)
 
-    def log_likelihood(self, params: Mapping, weights: Any) -> Float[Array, ""]:
-        """Return log p(x | params) in nats, each unit counted as often as its weight says; pure."""
+    def log_likelihood(
+        self, params: Mapping, weights: Any, temperature: float = 1.0
+    ) -> Float[Array, ""]:
+        """Return log p(x | params) in nats, each unit counted as often as its weight says; pure.
+
+        At temperature 0 it is max_z log p(x, z | params).
+        """
         constants = self.compiled.graph.prepare([weights, *self.data])
-        return self.compiled.pure.log_likelihood(params, constants)
+        return self.compiled.pure.log_likelihood(params, constants, temperature)
 
     def contributions_at(self, params: Mapping, which: Any = None) -> Contributions:
         """Return what each unit contributes, compiled once for all of `which` (None: all units)."""

@@ -19,6 +19,8 @@ from emjax.em import EM, asked_of
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.information import from_information, from_sandwich
 from emjax.refits.relabeling import Symmetry, symmetries, with_labels_of_estimate
+from emjax.refits.reweighted import plates_of
+from emjax.refits.sample_counts import SampleCounts
 from emjax.refits.scores import independent
 from emjax.refits.standard_errors import StandardErrors, record_of
 from emjax.run import endings, verdicts
@@ -109,7 +111,9 @@ def _from_resampling(
     weighted = independent(estimate.bound, plate, rows)
     # refits maximize the sum over units, and would have no part of what is outside
     weighted.check_sum(estimate.params)
-    refitted = resampled(weighted, estimate, keys, _latents(exchanges))
+    unit = plates_of(estimate.bound).plates[weighted.units.plate]
+    has_data = SampleCounts.of(estimate.bound, unit).has_data
+    refitted = resampled(weighted, estimate, keys, _latents(exchanges), has_data)
     what = (
         f"standard errors from {len(keys)} refits to the elements of {weighted.units}, drawn with "
         "replacement"

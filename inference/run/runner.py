@@ -128,7 +128,7 @@ class Runner:
             best = restarts.best
             start, end = continued(best)
             result = self._result(start, end)
-            if not _is_degenerate(result) or restarts.degenerate[best]:
+            if not is_degenerate(result) or restarts.degenerate[best]:
                 return replace(result, restarts=restarts)
             # it looked best after the short run only because it was collapsing
             restarts = restarts.with_degenerate(best)
@@ -220,7 +220,7 @@ class Runner:
         return answer
 
 
-def _is_degenerate(result: EMResult) -> bool:
+def is_degenerate(result: EMResult) -> bool:
     """Whether a run ended where something has collapsed, or the objective has no bound."""
     kinds = {finding.kind for finding in result.findings}
     return result.status == Status.NOT_FINITE or bool(kinds & {"collapsed", UNBOUNDED_PRIOR})

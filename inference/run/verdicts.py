@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from emjax.run.findings import Finding
 
@@ -77,6 +77,65 @@ def no_derivative(parameter: str, coordinate: str, how: str) -> Finding:
         "At this value a step of the program has none, such as a clamp at its bound, a root or "
         "logarithm of 0, or a `where` whose other branch is NaN. Write it so that it has one, "
         f"start elsewhere, or hold the parameter: EM(model, fixed={{'{parameter}'}}).",
+    )
+
+
+# ── models side by side ───────────────────────────────────────────────────────────────────────────
+
+
+def not_maximum_likelihood(e_step: str) -> Finding:
+    """Return that an estimate is not where information criteria take it to be. `e_step`: which."""
+    return Finding(
+        "not maximum likelihood",
+        "",
+        e_step,
+        f"The E-step is {e_step}: its estimate does not maximize log p(x | θ), as AIC, BIC and ICL "
+        "take for granted.",
+        "Run on with a soft one, EM(model).run(key, ..., init_params=result.params), or compare "
+        "by cross-validation, which is of any estimate.",
+    )
+
+
+def other_e_steps(labels: Sequence[str], e_steps: Sequence[str]) -> Finding:
+    """Return which of several models are left out by information criteria, for their E-step."""
+    names, words = ", ".join(labels), " and ".join(e_steps)
+    return Finding(
+        "other E-steps",
+        "",
+        names,
+        f"The E-steps are {words}: AIC, BIC and ICL are of maxima of log p(x | θ), and {names} "
+        "are none. They leave these out; CV is of any estimate.",
+        "Compare models of one E-step.",
+    )
+
+
+def other_samples(numbers: Mapping[str, str]) -> Finding:
+    """Return that models count different samples. `numbers`: {label: how many it counts}."""
+    listed = ", ".join(f"{label}: {number}" for label, number in numbers.items())
+    return Finding(
+        "other samples",
+        "",
+        "",
+        f"The models count different numbers of samples ({listed}): BIC and ICL choose none of "
+        "them, and AIC compares them only if all observe the same data.",
+        "Name the plate whose elements are the samples, choose(..., plate=...), and mask the same "
+        "data in all.",
+    )
+
+
+def impossible_held_out(count: int, model: str = "") -> Finding:
+    """Return that some held-out elements are impossible without their folds.
+
+    `model`: which of several.
+    """
+    return Finding(
+        "impossible",
+        "",
+        model,
+        f"{model and f'{model}: '}{count} of the elements are impossible under the estimate from "
+        "the other folds: they hold values that no other fold has.",
+        "State a prior that allows these, such as a Dirichlet with concentrations above 1, or use "
+        "more folds.",
     )
 
 

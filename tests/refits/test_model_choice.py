@@ -205,7 +205,7 @@ def test_the_plate_of_the_samples_is_asked_for_where_there_are_several():
         match=r"several outermost plates.*plate='items' \(or 'labels'\).*'items' \(3\), "
         r"'labels' \(5\)",
     ):
-        emjax.criteria(em, params, *data)
+        _ = emjax.criteria(em, params, *data).bic
     with pytest.raises(ValueError, match=r"no plate 'rows'.*'items' \(3\), 'labels' \(5\)"):
         emjax.criteria(em, params, *data, plate="rows")
     assert emjax.criteria(em, params, *data, plate="labels").num_samples == 5
@@ -222,8 +222,12 @@ def test_a_program_without_a_plate_and_a_constraint_without_a_dimension_are_erro
         numpyro.sample("x", dist.Normal(direction[0], 1.0), obs=x)
 
     params = {"direction": jnp.array([0.6, 0.8])}
+    found = emjax.criteria(EM(no_plate), params, jnp.asarray(0.3), num_free_parameters=1)
     with pytest.raises(ValueError, match="no plate"):
-        emjax.criteria(EM(no_plate), params, jnp.asarray(0.3))
+        _ = found.icl
+    # what no sample enters is defined all the same
+    np.testing.assert_allclose(found.aic, -2 * log_normal(0.3, 0.6, 1.0) + 2, rtol=1e-12)
+    assert "no BIC, no ICL: The program has no plate" in str(found)
     with pytest.raises(ValueError, match=r"'direction'.*num_free_parameters="):
         emjax.criteria(EM(no_plate), params, jnp.asarray(0.3), num_samples=1)
 
@@ -237,7 +241,7 @@ def test_sites_that_count_different_numbers_of_samples_are_an_error():
                 numpyro.sample("y", dist.Normal(loc, 1.0), obs=x)
 
     with pytest.raises(ValueError, match=r"'x' 12, 'y' 24.*num_samples="):
-        emjax.criteria(EM(uneven), {"loc": 0.0}, jnp.asarray(X))
+        _ = emjax.criteria(EM(uneven), {"loc": 0.0}, jnp.asarray(X)).bic
 
 
 # ── single samples ────────────────────────────────────────────────────────────────────────────────
@@ -356,6 +360,28 @@ def test_the_best_of_several_starts_is_taken_in_every_fold():
     ).all()  # from zeros, they never part
 
 
+def test_a_fold_is_short_runs_and_the_best_of_them_to_its_end():
+    def program(x):
+        loc = numpyro.param("loc", lambda key: 4 * jax.random.normal(key, (3,)))
+        with numpyro.plate("samples", len(x)):
+            component = numpyro.sample("component", dist.Categorical(jnp.ones(3) / 3))
+            numpyro.sample("x", dist.Normal(loc[component], 1.0), obs=x)
+
+    x, num_steps = np.concatenate([X, [7.0, 7.5, -8.0, -8.8, 7.1, -8.1]]), []
+    # the keys of the folds' starts
+    keys = jax.random.split(jax.random.split(KEY)[1], 2)
+    for short_steps in (1, None):
+        em = EM(program, num_restarts=4, short_steps=short_steps)
+        found = emjax.cross_validate(em, KEY, x, num_folds=2)
+        for fold, key in enumerate(keys):
+            alone = em.run(key, x[found.fold != fold])
+            np.testing.assert_allclose(found.params["loc"][fold], alone.params["loc"], rtol=1e-9)
+            assert found.num_steps[fold] == alone.num_steps
+        num_steps.append(found.num_steps.tolist())
+    # the best after one step is another one than the best at the end
+    assert num_steps[0] != num_steps[1]
+
+
 def test_a_fold_whose_em_fails_is_reported_and_not_averaged_away():
     found = emjax.cross_validate(EM(one_normal), KEY, jnp.array([1.0, 1.0, 1.0, 2.0]), num_folds=4)
     failed = int(found.fold[3])  # without the 2, all are equal: the scale shrinks to zero
@@ -380,6 +406,7 @@ def test_what_was_never_seen_is_impossible_and_swallows_no_other():
         expected = [np.log(np.mean(x[fold != fold[n]] == x[n])) for n in range(8)]
     np.testing.assert_allclose(pointwise, expected, rtol=1e-12)
     assert np.isneginf(found.log_likelihood) and not found.has_failed
+    assert "1 of the elements are impossible under the estimate" in str(found)
 
 
 def test_a_program_that_looks_at_its_data_is_cross_validated():
@@ -448,6 +475,7 @@ def candidate(log_likelihood, num_free_parameters, held_out=None, status=Status.
             (Status.CONVERGED,) * 2,
             np.array([3, 3]),
             "samples",
+            np.ones(100),
         )
     return Candidate(
         result, Criteria(value, value - 1, num_free_parameters, 100.0, "samples"), folds
@@ -514,7 +542,13 @@ def test_a_candidate_that_failed_is_shown_so_and_never_chosen():
 def eqx_replace(found, status):
     folds = found.cross_validation
     folds = CrossValidation(
-        folds.pointwise, folds.fold, folds.params, status, folds.num_steps, folds.plate
+        folds.pointwise,
+        folds.fold,
+        folds.params,
+        status,
+        folds.num_steps,
+        folds.plate,
+        folds.multiplicity,
     )
     return Candidate(found.result, found.criteria, folds)
 
@@ -538,6 +572,66 @@ def test_models_are_compared_on_the_same_folds(normals):
     )
     assert found.chosen["AIC"] == "two"
     assert len(str(found).splitlines()) == 5
+
+
+def test_what_nobody_says_the_samples_of_is_chosen_by_aic_alone():
+    def no_plate(x, scale):
+        loc = numpyro.param("loc", jnp.array(0.0))
+        numpyro.sample("x", dist.Normal(loc, scale), obs=x)
+
+    candidates = {scale: partial(no_plate, scale=scale) for scale in (1.0, 2.0, 9.0)}
+    found = emjax.choose(candidates, KEY, jnp.asarray(0.3), num_folds=None)
+    assert found.chosen == {"AIC": 1.0}
+    assert str(found).splitlines()[1].split()[-3:] == ["3.84*", "–", "–"]
+    with pytest.raises(
+        ValueError, match=r"Candidate 1.0: .*no plate.*choose\(\.\.\., num_folds=None"
+    ):
+        emjax.choose(candidates, KEY, jnp.asarray(0.3))
+
+
+def test_estimates_that_do_not_maximize_the_likelihood_are_no_rivals_of_those_that_do():
+    def of(temperature, height, num_samples=100.0):
+        value = jnp.asarray(height)
+        result = EMResult({}, value, np.array([height]), 3, Status.CONVERGED)
+        values = Criteria(value, value, 2, num_samples, "samples", temperature=temperature)
+        return Candidate(result, values, None)
+
+    mixed = Choice({"soft": of(1.0, -90.0), "hard": of(0.0, -80.0)})
+    assert set(mixed.chosen.values()) == {"soft"}
+    assert "The E-steps are soft and hard" in str(mixed) and mixed.findings[0].where == "hard"
+    alike = Choice({"small": of(0.0, -90.0), "large": of(0.0, -80.0)})
+    assert alike.chosen["BIC"] == "large" and "The E-step is hard" in str(alike)
+    assert Choice({"soft": of(1.0, -90.0)}).findings == ()
+    # what is masked in one model is data in the other
+    other = Choice({"all": of(1.0, -90.0), "some": of(1.0, -80.0, 90.0)})
+    assert other.chosen == {"AIC": "some"}
+    assert "all: 100, some: 90" in str(other)
+
+
+def test_criteria_of_a_hard_e_step_say_that_it_is_none_of_a_maximum():
+    em = EM(two_normals, e_step="hard")
+    found = emjax.criteria(em, em.run(KEY, X), X)
+    assert "The E-step is hard" in str(found)
+    assert emjax.criteria(EM(two_normals), em.run(KEY, X), X).findings == ()
+
+
+def test_a_component_that_has_collapsed_is_never_chosen():
+    def mixture(x, floor):
+        loc = numpyro.param("loc", jnp.array([0.0, 9.0]))
+        bound = constraints.greater_than(floor)
+        scale = numpyro.param("scale", jnp.ones(2), constraint=bound)
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
+
+    x = np.concatenate([X, np.full(8, 9.0)])
+    models = {"none": partial(mixture, floor=1e-7), "floor": partial(mixture, floor=0.1)}
+    found = emjax.choose(models, KEY, x, num_folds=None)
+    assert found.candidates["none"].result.status == Status.COLLAPSED
+    # its likelihood is higher, as high as one likes
+    values = [each.criteria.log_likelihood for each in found.candidates.values()]
+    assert values[0] > values[1]
+    assert set(found.chosen.values()) == {"floor"}
 
 
 def test_candidates_that_are_none_are_errors(normals):

@@ -398,6 +398,38 @@ SAID = [
         "the gradient is zero and curves downward, in what is free: 2 entries on the boundary",
     ),
     (
+        "not_maximum_likelihood",
+        ("hard",),
+        ("not maximum likelihood", "", "hard"),
+        "The E-step is hard: its estimate does not maximize log p(x | θ), as AIC, BIC and ICL take "
+        "for granted. Run on with a soft one, EM(model).run(key, ..., init_params=result.params), "
+        "or compare by cross-validation, which is of any estimate.",
+    ),
+    (
+        "other_e_steps",
+        (["k-means"], ["soft", "hard"]),
+        ("other E-steps", "", "k-means"),
+        "The E-steps are soft and hard: AIC, BIC and ICL are of maxima of log p(x | θ), and "
+        "k-means are none. They leave these out; CV is of any estimate. Compare models of one "
+        "E-step.",
+    ),
+    (
+        "other_samples",
+        ({"a": "12", "b": "9"},),
+        ("other samples", "", ""),
+        "The models count different numbers of samples (a: 12, b: 9): BIC and ICL choose none of "
+        "them, and AIC compares them only if all observe the same data. Name the plate whose "
+        "elements are the samples, choose(..., plate=...), and mask the same data in all.",
+    ),
+    (
+        "impossible_held_out",
+        (2, "candidate 3"),
+        ("impossible", "", "candidate 3"),
+        "candidate 3: 2 of the elements are impossible under the estimate from the other folds: "
+        "they hold values that no other fold has. State a prior that allows these, such as a "
+        "Dirichlet with concentrations above 1, or use more folds.",
+    ),
+    (
         "failed_refits",
         (3,),
         ("failed refits", "", ""),

@@ -1,73 +1,16 @@
-"""Which elements of a program are its samples, and how many these count as."""
+"""Which elements of a program are its independent units, and their weights."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import jax
-import jax.core
-import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
-from emjax.numerics.jaxprs import pruned, rearranged
 from emjax.program.handlers.plates import Plate, plate_named
 from emjax.program.handlers.weights import weighted
-from emjax.program.trace import Program, trace
-
-
-def total_multiplicity(
-    model: Callable,
-    parameters: Mapping,
-    data: list,
-    plate: Plate,
-    args: tuple,
-    kwargs: Mapping[str, Any],
-    concrete: bool = False,
-) -> float:
-    """Return how many samples a plate's elements count as.
-
-    That is their number, or the sum of what `handlers.scale` says. The multiplicity of an element
-    is that of its latents, or of its observations if it has none. Errors: `ValueError` where these
-    differ.
-    """
-    program = trace(model, parameters, args, kwargs, concrete)
-    inside = [site for site in program.sites if plate.name in site.plates]
-    sites = [site for site in inside if site.is_latent]
-    totals = {}
-    for site in sites or [site for site in inside if site.is_observed]:
-        number = site.outputs.multiplicity
-        if number is None:
-            totals[site.name] = float(plate.size)
-            continue
-        multiplicity = jnp.broadcast_to(_output(program, number, data), site.elements)
-        # a site may have several elements for one of the plate
-        others = max(math.prod(site.elements), 1) / plate.size
-        totals[site.name] = float(multiplicity.sum() / others)
-    if len(set(totals.values())) > 1:
-        listed = ", ".join(f"'{name}' {total:g}" for name, total in totals.items())
-        raise ValueError(
-            f"The sites of plate '{plate.name}' count different numbers of samples: {listed}. "
-            "Pass num_samples=..."
-        )
-    # a plate that holds priors alone has no site that counts
-    return next(iter(totals.values()), float(plate.size))
-
-
-def _output(program: Program, number: int, data: list) -> jax.Array:
-    """Return an output of a traced program that does not depend on its parameters."""
-    jaxpr = program.jaxpr.jaxpr
-    jaxpr = rearranged(jaxpr, outvars=[jaxpr.outvars[number]])
-    closed = pruned(ClosedJaxpr(jaxpr, program.jaxpr.consts))
-    parameters = [program.parameters[name] for name in program.names]
-    # any parameters do: nothing that is left reads them
-    zeros = [jnp.zeros(parameter.shape, parameter.dtype) for parameter in parameters]
-    (value,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *zeros, *data)
-    return value
 
 
 @dataclass(frozen=True, eq=False)
