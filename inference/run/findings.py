@@ -24,10 +24,9 @@ class Finding:
     **Attributes:**
 
     - `kind`: "not a number", "out of range", "outside the support", "nothing observed" (data);
-      "outside its constraint", "impossible", "equal values", "many values" (a start); "collapsed",
-      "not a number", "dead", "copies", "at the boundary", "unbounded prior", "not maximized" (a
-      result); a verdict of
-      `em.diagnose`; what is to be known of refits.
+      "outside its constraint", "impossible", "identical starts", "equal values", "many values" (a
+      start); "collapsed", "not a number", "dead", "copies", "at the boundary", "unbounded prior",
+      "not maximized" (a result); a verdict of `em.diagnose`; what is to be known of refits.
     - `site`: the site, parameter or latent that it is about; empty if it is about all of them.
     - `where`: which entries, elements or values of it; empty if it is about all of them.
     - `sentence`: what is wrong.
@@ -190,6 +189,19 @@ def nothing_observed(sites: Sequence[str]) -> Finding:
     site = sites[-1] if sites else "x"
     remedy = f"Is obs= missing? numpyro.sample('{site}', ..., obs=x)"
     return Finding("nothing observed", "", "", sentence, remedy)
+
+
+def identical_starts(number: int, are_given: bool) -> Finding:
+    """Return that several starts are one. `are_given`: whether every parameter was given."""
+    why = "init_params gives every parameter" if are_given else "nothing of them is drawn at random"
+    return Finding(
+        "identical starts",
+        "",
+        "",
+        f"All {number} starts are the same: {why}. They end alike, and tell no other optimum.",
+        "Give init_params for some parameters alone, let the program draw its own start, "
+        "numpyro.param(name, lambda key: ...), or ask for one start.",
+    )
 
 
 def equal_values(latent: str, num_distinct: int, num_values: int) -> Finding:

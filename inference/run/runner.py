@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,12 +18,13 @@ from emjax.run.batches import are_few
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.endings import UNBOUNDED_PRIOR
+from emjax.run.findings import Finding
 from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
-from emjax.run.shortcomings import collapsed, gaps_of, shortcomings
+from emjax.run.shortcomings import collapsed, gaps_of, identical_starts, shortcomings
 from emjax.run.state import RUNNING, LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
@@ -88,6 +89,9 @@ class Runner:
         compiled, settings = self.compiled, self.settings
         all_steps = settings.max_steps + 1
         num_steps = min(settings.short_steps or all_steps, all_steps)
+        # with every parameter given there is one start, however many are asked for
+        if _are_all(given):
+            return self._run_in_turn(rng_key, given, all_steps)
         # a polish belongs to the end of the best run alone, and a bar shows no more than that
         is_plain = not settings.polish and not settings.progress_bar
         if is_plain and are_few(compiled.graph, settings.num_restarts):
@@ -99,16 +103,21 @@ class Runner:
             at = self._with_progress_of(ends, best) if settings.progress_bar else ends
             return compiled.continued(starts, at, best, self.data)
 
-        return self._best_of(self._restarts(ends, sharpness), continued)
+        alike = identical_starts(starts, settings.num_restarts, False)
+        return self._best_of(self._restarts(ends, sharpness), continued, alike)
 
     def _run_in_turn(self, rng_key, given, num_steps: int) -> EMResult:
         """Run all starts one after another, and the best of them once more, to its end."""
-        keys = _split(rng_key, self.settings.num_restarts)
+        are_given, num_restarts = _are_all(given), self.settings.num_restarts
+        keys = _split(rng_key, 1 if are_given else num_restarts)
         runs = []
         for number, key in enumerate(keys):
             runs.append(self.compiled.run(key, self.data, given, number, num_steps))
         ends = jax.device_get([end for _, end in runs])
         ends = jax.tree.map(lambda *leaves: np.stack(leaves), *ends)
+        starts = jax.device_get([start.params for start, _ in runs])
+        starts = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
+        alike = identical_starts(starts, num_restarts, are_given)
 
         def continued(best: int):
             # a few steps are taken again: a function that goes on would have to be compiled
@@ -116,12 +125,15 @@ class Runner:
                 return runs[best]
             return self.compiled.run(keys[best], self.data, given, best)
 
-        return self._best_of(self._restarts(ends.at, ends.sharpness), continued)
+        return self._best_of(self._restarts(ends.at, ends.sharpness), continued, alike)
 
-    def _best_of(self, restarts: Restarts, continued: Callable) -> EMResult:
+    def _best_of(
+        self, restarts: Restarts, continued: Callable, alike: Sequence[Finding]
+    ) -> EMResult:
         """Return the result of the best of several runs.
 
-        `continued(number)`: the start and the end of one of them, run to its end.
+        `continued(number)`: the start and the end of one of them, run to its end; `alike`: what is
+        wrong if all start at one place.
         """
         # it ends: each turn marks one more start, and a best one that is marked is returned
         while True:
@@ -129,7 +141,8 @@ class Runner:
             start, end = continued(best)
             result = self._result(start, end)
             if not is_degenerate(result) or restarts.degenerate[best]:
-                return replace(result, restarts=restarts)
+                findings = (*alike, *result.findings)
+                return replace(result, restarts=restarts, findings=findings)
             # it looked best after the short run only because it was collapsing
             restarts = restarts.with_degenerate(best)
 
@@ -218,6 +231,11 @@ class Runner:
         if not is_traced(violations):
             validation.check_data(self.compiled.graph, violations)
         return answer
+
+
+def _are_all(given: Mapping[str, Any]) -> bool:
+    """Whether every parameter is given. `given`: of `CompiledProgram.given`."""
+    return all(is_given for _, is_given in given.values())
 
 
 def is_degenerate(result: EMResult) -> bool:

@@ -10,7 +10,7 @@ import jax
 
 from emjax.m_step.gap import Gap
 from emjax.m_step.maximizer import Maximizer
-from emjax.run import validation
+from emjax.run import findings, validation
 from emjax.run.compiled import CompiledProgram
 from emjax.run.copies import copies_at_end
 from emjax.run.endings import not_maximized
@@ -55,6 +55,16 @@ def collapsed(
 ) -> list[Finding]:
     """Return what has collapsed at parameters of some sharpness. `moves`: of the data."""
     return compiled.watch.collapsed(sharpness, partial(compiled.falls, params, data, moves))
+
+
+def identical_starts(starts: Mapping[str, Any], number: int, are_given: bool) -> list[Finding]:
+    """Return whether the starts that were run of a number asked for are all the same.
+
+    `starts`: {site: (start, *shape)}; `are_given`: whether every parameter was given.
+    """
+    starts = jax.device_get(dict(starts))
+    are_same = all((value == value[:1]).all() for value in starts.values())
+    return [findings.identical_starts(number, are_given)] if are_same else []
 
 
 def gaps_of(compiled: CompiledProgram, at: LoopState) -> dict[str, Gap]:

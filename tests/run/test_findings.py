@@ -151,6 +151,14 @@ SAID = [
         "init_params={...}).",
     ),
     (
+        "identical_starts",
+        (20, True),
+        ("identical starts", "", ""),
+        "All 20 starts are the same: init_params gives every parameter. They end alike, and tell "
+        "no other optimum. Give init_params for some parameters alone, let the program draw its "
+        "own start, numpyro.param(name, lambda key: ...), or ask for one start.",
+    ),
+    (
         "equal_values",
         ("z", 1, 3),
         ("equal values", "z", ""),

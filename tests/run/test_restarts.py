@@ -111,6 +111,33 @@ def test_starts_that_would_all_be_the_programs_own_are_drawn_from_the_second_on(
     assert len(np.unique(found)) == 6
 
 
+@pytest.mark.parametrize("few", [2**30, 0], ids=["in turn", "together"])
+def test_starts_that_are_all_the_same_are_a_finding(few, monkeypatch):
+    monkeypatch.setattr(batches, "FEW_CELLS", few)
+
+    def rate(x):
+        value = numpyro.param("rate", 2.0, constraint=constraints.positive)
+        numpyro.sample("x", dist.Poisson(value), obs=x)
+
+    # nothing is latent whose start could be drawn
+    found = EM(rate, num_restarts=3).run(KEY, jnp.array(4.0))
+    assert [finding.kind for finding in found.findings] == ["identical starts"]
+    assert "All 3 starts are the same: nothing of them is drawn" in found.warnings[0]
+    given = {
+        "loc": jnp.array([-1.0, 1.0]),
+        "scale": jnp.array([1.0, 2.0]),
+        "weights": jnp.array([0.4, 0.6]),
+    }
+    found = EM(mixture, num_restarts=3, short_steps=2).run(KEY, X, init_params=given)
+    # one is enough
+    alone = EM(mixture).run(KEY, X, init_params=given)
+    np.testing.assert_allclose(found.objective, alone.objective, rtol=1e-12)
+    assert len(found.restarts.objective) == 1
+    assert "init_params gives every parameter" in found.warnings[0]
+    some = {"weights": given["weights"]}
+    assert EM(mixture, num_restarts=3).run(KEY, X, init_params=some).findings == ()
+
+
 def test_restarts_of_the_annotators_table_find_its_optima_and_flag_the_singular_ones():
     def program(scores):
         """The annotators' program, with the experiment's random starts."""
