@@ -28,7 +28,8 @@ from emjax.refits.reweighted import Reweighted, from_one_start
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
-from emjax.run.state import NOT_CONVERGED, has_failed
+from emjax.run.resolution import moves_of
+from emjax.run.state import NOT_CONVERGED, Status, has_failed
 
 # refits side by side: each waits for the slowest, and this many fill the machine
 MOST_AT_ONCE = 64
@@ -50,8 +51,8 @@ class Refits:
 
     @property
     def has_failed(self) -> np.ndarray:
-        """Which of them have no estimate, (draw,)."""
-        return np.asarray(has_failed(self.status))
+        """Which of them have no estimate, (draw,): what has collapsed has none, either."""
+        return np.asarray(has_failed(self.status)) | (self.status == Status.COLLAPSED)
 
     @property
     def num_unconverged(self) -> int:
@@ -94,7 +95,7 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
             at_draw = _posteriors(graph, end.at.reported, constants, latents)
             # a small table: the posteriors of a draw are as large as the data
             agreement = {name: at_estimate[name].T @ at_draw[name] for name in latents}
-            return dict(end.at.reported), end.at.status, agreement
+            return dict(end.at.reported), end.at.status, agreement, end.sharpness
 
         # side by side they advance in step, at the pace of the slowest: many at once are no gain
         return in_batches(refitted, keys, min(MOST_AT_ONCE, batch_size(compiled.graph)))
@@ -102,7 +103,29 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
     refit = compiled.function(("refits", tuple(latents)), lambda: all_refitted)
     data = (redrawing.sources, redrawing.rest)
     outcomes = refit(keys, data, estimate.params, estimate.bound.data)
-    return Refits(*jax.device_get(outcomes))
+    draws, status, agreement, sharpness = jax.device_get(outcomes)
+    # a component that is alone with copies of one row collapses, and its objective is finite
+    has_collapsed = _have_collapsed(redrawing, keys, draws, sharpness)
+    status = np.where(has_collapsed & ~has_failed(status), Status.COLLAPSED, status)
+    return Refits(draws, status, agreement)
+
+
+def _have_collapsed(redrawing: Redrawing, keys: Array, draws: Mapping, sharpness) -> np.ndarray:
+    """Return in which refits something has collapsed, (draw,). `sharpness`: of their densities."""
+    compiled = redrawing.compiled
+    leaves, tree = jax.tree.flatten((draws, sharpness))
+    have = np.zeros(len(keys), bool)
+    for number, of_draw in enumerate(zip(*leaves, strict=True)):
+        params, sharp = jax.tree.unflatten(tree, of_draw)
+
+        # asked for only where sharpness does not tell
+        def falls(number=number, params=params):
+            drawn = jax.tree.leaves(redrawing.draw(keys[number], *redrawing.sources))
+            data = [*drawn, *redrawing.rest]
+            return compiled.falls(params, data, moves_of(data))
+
+        have[number] = bool(compiled.watch.collapsed(sharp, falls))
+    return have
 
 
 def _posteriors(graph: FactorGraph, params, constants, latents: Sequence[str]) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
 from emjax.run.result import EMResult
 from emjax.run.runner import is_degenerate
-from emjax.run.state import has_failed
+from emjax.run.state import Status, has_failed
 
 if TYPE_CHECKING:
     Candidates = Mapping[Any, EM | Callable[..., Any]]
@@ -128,10 +129,8 @@ class Choice:
             words = {str(label): f"{number:g}" for label, number in numbers.items()}
             found.append(verdicts.other_samples(words))
         for label, candidate in self.candidates.items():
-            validation = candidate.cross_validation
-            if validation is not None and validation.num_impossible:
-                count = validation.num_impossible
-                found.append(verdicts.impossible_held_out(count, f"candidate {label}"))
+            if candidate.cross_validation is not None:
+                found += _caveats(candidate.cross_validation, f"candidate {label}")
         return tuple(found)
 
     @property
@@ -204,6 +203,17 @@ class Choice:
                 "among those within one standard error of the best"
             )
         return "\n".join([*lines, *map(str, self.findings)])
+
+
+def _caveats(validation: CrossValidation, model: str) -> list[Finding]:
+    """Return what is to be known of a model's folds before they are compared."""
+    caveats, reasons = [], Counter(map(str, validation.status))
+    del reasons[str(Status.CONVERGED)]
+    if reasons:
+        caveats.append(verdicts.unconverged_folds(model, reasons, len(validation.status)))
+    if validation.num_impossible:
+        caveats.append(verdicts.impossible_held_out(validation.num_impossible, model))
+    return caveats
 
 
 def _row(label: Any, candidate: Candidate, marks: Collection[str]) -> list[str]:

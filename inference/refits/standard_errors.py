@@ -38,8 +38,8 @@ class StandardErrors(eqx.Module):
       refits.
     - `draws`: {site: (draw, …)}: the refits of a bootstrap, with the labels of the estimate; those
       that failed are left out.
-    - `num_failed`: how many refits ended where the objective is not finite or decreased; they are
-      left out.
+    - `num_failed`: how many refits ended where the objective is not finite or decreased, or a
+      component has collapsed; they are left out.
     - `num_unconverged`: how many ended before they had converged; they are kept.
     - `aligned`: the latents whose labels were aligned.
     - `not_aligned`: those whose values no exchange of whole rows of parameters exchanges (the

@@ -178,7 +178,8 @@ def _good_draws(refitted: Refits, exchanges: Sequence[Symmetry]) -> dict[str, np
     if is_good.sum() < 2:
         raise ValueError(
             f"{int((~is_good).sum())} of {len(is_good)} refits failed: "
-            "their objective became infinite or decreased. State a floor or a prior, "
+            "their objective became infinite or decreased, or a component collapsed. "
+            "State a floor or a prior, "
             "or use fewer values of the latent."
         )
     draws = with_labels_of_estimate(exchanges, refitted.draws, refitted.agreement)

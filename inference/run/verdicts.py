@@ -123,6 +123,22 @@ def other_samples(numbers: Mapping[str, str]) -> Finding:
     )
 
 
+def unconverged_folds(model: str, reasons: Mapping[str, int], num_folds: int) -> Finding:
+    """Return that folds of a model's cross-validation came to no maximum.
+
+    `reasons`: {status: in how many folds}.
+    """
+    listed = ", ".join(f"{reason} in {count}" for reason, count in reasons.items())
+    return Finding(
+        "unconverged folds",
+        "",
+        model,
+        f"{model}: of {num_folds} folds EM came to no maximum in {sum(reasons.values())} "
+        f"({listed}), so that what they held out is no estimate's.",
+        "State a floor or a prior where something collapses, or take more steps.",
+    )
+
+
 def impossible_held_out(count: int, model: str = "") -> Finding:
     """Return that some held-out elements are impossible without their folds.
 

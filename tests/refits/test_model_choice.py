@@ -536,6 +536,7 @@ def test_a_candidate_that_failed_is_shown_so_and_never_chosen():
     lines = str(found).splitlines()
     assert lines[1].split() == ["broken", "not", "finite", "3", "–", "2", "–", "–", "–", "–"]
     assert lines[2].endswith("failed in 1 of 2 folds")
+    assert "candidate fold: of 2 folds EM came to no maximum in 1 (not finite in 1)" in str(found)
     assert Choice({"broken": broken}).chosen == {}
 
 

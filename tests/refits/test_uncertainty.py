@@ -523,6 +523,22 @@ def test_refits_that_end_badly_are_counted_and_said(fitted_mixture, monkeypatch)
         standard_errors(em, result, X, method="bootstrap", num_draws=6, rng_key=KEY)
 
 
+def test_a_refit_in_which_a_component_collapses_onto_copies_of_a_row_is_left_out():
+    def mixture(x):
+        loc = numpyro.param("loc", jnp.array([-1.6, 3.7]))
+        scale = numpyro.param("scale", jnp.array([0.6, 0.3]), constraint=constraints.positive)
+        with numpyro.plate("samples", len(x)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.6, 0.4])))
+            numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
+
+    # of three rows on the right, each draw has all copies of one in one of nine
+    x = jnp.array([-2.4, -2.1, -1.7, -1.5, -1.3, -0.8, 3.4, 3.6, 4.0])
+    em, options = EM(mixture), {"method": "bootstrap", "num_draws": 40, "rng_key": KEY}
+    found = standard_errors(em, em.run(KEY, x), x, **options)
+    assert found.num_failed > 0 and len(found.draws["scale"]) == 40 - found.num_failed
+    assert found.draws["scale"].min() > 1e-3
+
+
 def test_a_bootstrap_of_sequences_draws_sequences_and_simulates_them_in_time(fitted_chain):
     em, result = fitted_chain
     found = standard_errors(em, result, Y, method="bootstrap", num_draws=4, rng_key=KEY)

@@ -438,6 +438,14 @@ SAID = [
         "Dirichlet with concentrations above 1, or use more folds.",
     ),
     (
+        "unconverged_folds",
+        ("candidate 3", {"collapsed": 2, "max steps": 1}, 5),
+        ("unconverged folds", "", "candidate 3"),
+        "candidate 3: of 5 folds EM came to no maximum in 3 (collapsed in 2, max steps in 1), so "
+        "that what they held out is no estimate's. State a floor or a prior where something "
+        "collapses, or take more steps.",
+    ),
+    (
         "failed_refits",
         (3,),
         ("failed refits", "", ""),
