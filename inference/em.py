@@ -79,6 +79,11 @@ class EM:
       NumPyro's bijections (log-odds of a probability, logarithm of a rate), which takes α where the
       other takes α − 1: a Beta or Dirichlet prior with a concentration below 1 has no finite mode
       otherwise (MacKay, 1998). The objective then includes log |dθ/du| of each such site.
+    - `precision`: where JAX computes in single precision, its default, "double" lets a run end in
+      double: small work is done in it, large work goes on in it when single precision tells gains
+      from none no more. Parameters are single again then, the objective stays double. "single": all
+      of it is, and a run may stop `AT_RESOLUTION`. None: "double" on a CPU for data of up to 2²⁷
+      numbers, else "single".
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot
@@ -108,6 +113,7 @@ class EM:
         annealing: Any = (),
         chains: str = "sequential",
         map: str = "constrained",
+        precision: str | None = None,
         progress_bar: bool = False,
     ):
         if not callable(model):
@@ -131,6 +137,7 @@ class EM:
             annealing=annealing,
             chains=chains,
             map=map,
+            precision=precision,
             progress_bar=progress_bar,
         )
         self._compiler = Compiler(model, self.settings)

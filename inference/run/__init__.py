@@ -8,6 +8,6 @@ Read first: `state` and `loop`, then `pure` and `bound`. How it is compiled, in 
 with the end of a run is put together in `shortcomings`; what an error or a warning says is in
 `findings` (data, starts), `endings` (of runs) and `verdicts`. Each file imports only those before
 it: findings, endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy,
-copies, polish, compilation, validation, settings, state, loop, restarts, result, annotations, pure,
-compiled, unbounded, shortcomings, padded, compiler, runner, bound.
+copies, polish, compilation, validation, precision, settings, state, loop, restarts, result,
+annotations, pure, compiled, unbounded, shortcomings, padded, compiler, runner, double_end, bound.
 """

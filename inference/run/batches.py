@@ -25,15 +25,15 @@ def batch_size(graph: FactorGraph) -> int:
 
     As many as their tables of elements × values fit in 32 MB.
     """
-    return max(1, BATCH_BYTES // (16 * max(_num_cells(graph), 1)))
+    return max(1, BATCH_BYTES // (16 * max(num_cells(graph), 1)))
 
 
 def are_few(graph: FactorGraph, number: int) -> bool:
     """Whether that many runs are done soonest one after another, their compilation included."""
-    return jax.default_backend() == "cpu" and number * _num_cells(graph) <= FEW_CELLS
+    return jax.default_backend() == "cpu" and number * num_cells(graph) <= FEW_CELLS
 
 
-def _num_cells(graph: FactorGraph) -> int:
+def num_cells(graph: FactorGraph) -> int:
     """Return how many entries the tables of elements × values have."""
     num_cells = 0
     for term in graph.terms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,9 +20,12 @@ from emjax.program.arguments import (
 )
 from emjax.program.explanations import reads_as_given
 from emjax.run.annotations import InitParams, Params
+from emjax.run.batches import num_cells
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler, Padded
+from emjax.run.double_end import DoubleEnd, in_single
+from emjax.run.precision import doubled, is_single, num_reals
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
@@ -32,6 +35,10 @@ from emjax.run.validation import BadArgument, check_are_params
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
 # that an impossible row cannot swallow the others.
 LEAST_MULTIPLICITY = 1e-30
+# Entries of the tables of elements × values, and numbers in the data, up to which a run in single
+# precision is done in double altogether: hundreds of steps take no longer than to compile the end
+# of the run on its own.
+SMALL = 2**17
 # what a key is mistaken for, as a rule: the first of the model's own arguments
 KEY_OF_RUN = (
     "The first argument is a random key, the model's own arguments follow: "
@@ -197,7 +204,44 @@ class Bound:
         # what is no dictionary may have no truth value either
         given = {} if init_params is None else init_params
         check_are_params(given)
-        padded, given = self._padded_runner, dict(given)
+        if not is_single() or not self.compiler.settings.ends_in_double(self._num_reals):
+            return self._run(rng_key, dict(given))
+        if not self._is_small:
+            return self._run_at_own_length(rng_key, dict(given), DoubleEnd(self._doubled_runner))
+        with jax.enable_x64(True):
+            return in_single(self._doubled._run(rng_key, dict(given)))
+
+    @cached_property
+    def _doubled(self) -> Bound:
+        """The program bound to the same data in double precision, where JAX has that."""
+        args, kwargs = self._as_arrays
+        return Bound(self.compiler, doubled(args), doubled(kwargs))
+
+    def _doubled_runner(self) -> Runner | None:
+        try:
+            return self._doubled._runner
+        # whatever it is, single precision goes without
+        except Exception:
+            return None
+
+    @property
+    def _num_reals(self) -> int:
+        return num_reals(jax.tree.leaves(self._as_arrays))
+
+    @cached_property
+    def _is_small(self) -> bool:
+        """Whether a run takes no longer in double precision than a compilation does."""
+        if self._num_reals > SMALL:
+            return False
+        with jax.enable_x64(True):
+            if self._doubled._padded is not None:
+                return True
+            runner = self._doubled_runner()
+            return runner is not None and num_cells(runner.compiled.graph) <= SMALL
+
+    def _run(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
+        """Run EM in the precision that JAX has."""
+        padded, init_params = self._padded_runner, given
         if self._padded is not None:
             start = self._padded.own_start()
             if start.values is not None:
@@ -216,9 +260,12 @@ class Bound:
         padded.refuse()
         return result
 
-    def _run_at_own_length(self, rng_key: Any, init_params: InitParams) -> EMResult:
+    def _run_at_own_length(
+        self, rng_key: Any, init_params: InitParams, ended: Callable | None = None
+    ) -> EMResult:
+        """Run EM on data that are not padded. `ended`: see `Runner`."""
         try:
-            return self._runner.run(rng_key, init_params)
+            return replace(self._runner, ended=ended).run(rng_key, init_params)
         except BadArgument as error:
             culprit = first_nan(named_arguments(self.compiler.model, *self._as_arrays))
             if not culprit:

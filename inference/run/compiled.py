@@ -13,6 +13,7 @@ from emjax.run import validation
 from emjax.run.compilation import CompiledFunction
 from emjax.run.pure import PureProgram
 from emjax.run.resolution import Fall, fall_of
+from emjax.run.settings import Numbers
 
 
 class CompiledProgram:
@@ -26,6 +27,10 @@ class CompiledProgram:
     def __init__(self, pure: PureProgram, functions: dict[Hashable, CompiledFunction]):
         self.pure, self._functions = pure, functions
         self.graph, self.maximizers, self.watch = pure.graph, pure.maximizers, pure.watch
+
+    def at(self, numbers: Numbers) -> CompiledProgram:
+        """Return the program with other numbers among its settings: the same functions."""
+        return CompiledProgram(self.pure.at(numbers), self._functions)
 
     def function(
         self, key: Hashable, make: Callable[[], Callable], is_called_once: bool = False

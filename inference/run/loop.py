@@ -19,7 +19,7 @@ from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
 from emjax.run.settings import Numbers, Settings
-from emjax.run.state import RUNNING, EMState, Leap, LoopState, Status, has_failed
+from emjax.run.state import RUNNING, EMState, Leap, LoopState, Status, has_failed, has_settled
 from emjax.tables.named import Named
 
 # so many numbers of a term's tables are handed on at the end
@@ -150,7 +150,7 @@ class Loop:
         if not at.gaps:
             return at.gaps
         # a run that has stopped is asked once, though it waits for those at its side
-        is_wanted = (status == Status.CONVERGED) & (at.status < 0)
+        is_wanted = has_settled(status) & (at.status < 0)
 
         # a loop of one turn, and not a branch: runs side by side would all take both branches
         def ask(carried: tuple) -> tuple:
@@ -161,18 +161,16 @@ class Loop:
 
     def _status_with(self, gaps: Sequence[Gap], status, objective):
         """Return the status: a run has not converged where a maximizer leaves Q to gain."""
-        allowed = self.numbers.tol * (1 + jnp.abs(objective))
+        allowed = jnp.maximum(self.numbers.tol * _size(objective), _resolved(objective))
         for gap in gaps:
             # true of NaN, too
-            is_left = ~(gap.gain <= allowed) & (status == Status.CONVERGED)
+            is_left = ~(gap.gain <= allowed) & has_settled(status)
             status = jnp.where(is_left, Status.NOT_MAXIMIZED, status)
         return status.astype(jnp.int32)
 
     def _status(self, objective, at: LoopState, limit, missed):
         """Return why to stop at an objective that was just evaluated, or `RUNNING`."""
-        step, history = at.step, at.objective
-        size = 1 + jnp.abs(objective)
-        unit = jnp.finfo(objective.dtype).eps * size
+        step, history, numbers = at.step, at.objective, self.numbers
         gain = recent = jnp.where(step > 0, objective - history[step - 1], jnp.inf)
         if self.accelerator is not None:
             cycle = self.accelerator.cycle
@@ -181,11 +179,16 @@ class Loop:
         if self.settings.stop == "aitken":
             gain_before = history[step - 1] - history[step - 2]
             left = jnp.where(step > 1, still_to_gain(gain, gain_before), jnp.inf)
-        is_converged = (left <= self.numbers.tol * size) | (recent <= ROUNDING_OF_A_GAIN * unit)
+        allowed, resolved = numbers.tol * _size(objective), _resolved(objective)
+        has_settled = (left <= allowed) | (recent <= resolved)
+        # in single precision gains that EM still makes are lost in rounding
+        is_single = objective.dtype != jnp.float64
+        end = jnp.where(is_single & (allowed < resolved), Status.AT_RESOLUTION, Status.CONVERGED)
         status = jnp.where(step >= limit, Status.MAX_STEPS, RUNNING)
         # where a leap has come down, the expected statistics are of no place that EM stays at
-        status = jnp.where(is_converged & ~missed, Status.CONVERGED, status)
-        status = jnp.where(gain < -ROUNDING_OF_A_SUM * unit, Status.OBJECTIVE_DECREASED, status)
+        status = jnp.where(has_settled & numbers.may_settle & ~missed, end, status)
+        lost = ROUNDING_OF_A_SUM / ROUNDING_OF_A_GAIN * resolved
+        status = jnp.where(gain < -lost, Status.OBJECTIVE_DECREASED, status)
         return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
 
     # ── acceleration ──────────────────────────────────────────────────────────────────────────────
@@ -228,6 +231,16 @@ def _zeros(tables: Sequence[Named]) -> list[Array]:
 def _where(condition, first, second):
     """Return one of two trees of the same structure."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), first, second)
+
+
+def _size(objective):
+    """Return what gains are compared with."""
+    return 1 + jnp.abs(objective)
+
+
+def _resolved(objective):
+    """Return the least gain that the precision tells from none."""
+    return ROUNDING_OF_A_GAIN * jnp.finfo(objective.dtype).eps * _size(objective)
 
 
 def still_to_gain(gain: Any, gain_before: Any) -> Any:

@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from emjax.run.state import NOT_CONVERGED, RUNNING, Status, has_failed
+from emjax.run.state import NOT_CONVERGED, RUNNING, Status, has_failed, has_settled
 
 
 class Optimum(NamedTuple):
@@ -67,15 +67,18 @@ class Restarts(eqx.Module):
         is_start = np.arange(len(self.degenerate)) == start
         return replace(self, degenerate=self.degenerate | is_start)
 
-    def optima(self, tolerance: float = 1e-6) -> list[Optimum]:
+    def optima(self, tolerance: float | None = None) -> list[Optimum]:
         """Return the distinct optima, the best first and degenerate ones last.
 
         Two starts came to one optimum if their objectives differ by at most tolerance · (1 +
-        |objective|): components may be permuted. Starts that had not converged are left
+        |objective|): components may be permuted. None is 1e-6, and 1e-4 of runs that ended in
+        single precision, which tells no closer ones apart. Starts that had not converged are left
         out unless they are degenerate.
         """
+        if tolerance is None:
+            tolerance = 1e-6 if self.objective.dtype == np.float64 else 1e-4
         # what runs still, or was cut off, may yet come to another place
-        is_at_optimum = (self.status == Status.CONVERGED) & np.isfinite(self.objective)
+        is_at_optimum = has_settled(self.status) & np.isfinite(self.objective)
         height = np.nan_to_num(self.objective, nan=-np.inf)
         order = sorted(
             np.flatnonzero(self.degenerate | is_at_optimum).tolist(),

@@ -37,7 +37,7 @@ class EMResult(eqx.Module):
     """
 
     params: dict[str, Array]
-    log_likelihood: Float[Array, ""]
+    log_likelihood: Float[Array | np.ndarray, ""]
     objective: Float[np.ndarray, "step"]
     num_steps: int
     status: Status = eqx.field(static=True)

@@ -19,13 +19,14 @@ from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.endings import UNBOUNDED_PRIOR
 from emjax.run.findings import Finding
+from emjax.run.precision import from_single, is_single
 from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
 from emjax.run.shortcomings import collapsed, gaps_of, identical_starts, shortcomings
-from emjax.run.state import RUNNING, LoopState, Status
+from emjax.run.state import RUNNING, LoopState, Status, has_settled
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
@@ -39,12 +40,15 @@ class Runner:
     - `data`: the arrays that it takes.
     - `elements`: {site: the shape of its elements} where they are not the program's, which is
       padded.
+    - `ended`: (this, start, end) → the result of a run that is gone on with elsewhere; None: it has
+      ended here.
     """
 
     compiled: CompiledProgram
     data: list[Any]
     settings: Settings
     elements: Mapping[str, tuple[int, ...]] | None = None
+    ended: Callable[..., EMResult] | None = None
 
     def check_data(self, floor: float = 0.0) -> None:
         """Raise `ValueError` for data that cannot be.
@@ -70,19 +74,22 @@ class Runner:
     def run(self, rng_key: Any, init_params: InitParams) -> EMResult:
         """Run EM to convergence; see `EM.run`."""
         compiled, settings = self.compiled, self.settings
-        some_params = validation.checked_params(compiled.graph, init_params or {}, complete=False)
+        some = init_params or {}
+        if not is_single():
+            some = from_single(compiled.graph.parameters, some)
+        some_params = validation.checked_params(compiled.graph, some, complete=False)
         given = compiled.given(some_params)
         with one_blas_thread():
             if settings.num_restarts > 1:
                 return self._run_several(rng_key, given)
             if not settings.progress_bar:
-                return self._result(*compiled.run(rng_key, self.data, given))
+                return self._ended(*compiled.run(rng_key, self.data, given))
             start, constants = compiled.start(rng_key, self.data, given)
             at = compiled.pure.loop.start(start.params)
             # where the data are bad, one step is enough for the checks
             is_bad = any(int(count) for count, _ in start.violations)
             at = self._with_progress(at, constants, 1 if is_bad else settings.max_steps + 1)
-            return self._result(start, compiled.end(at, constants, start.params))
+            return self._ended(start, compiled.end(at, constants, start.params))
 
     def _run_several(self, rng_key, given) -> EMResult:
         """Run all starts, short or to their end, and the best of them to its end."""
@@ -101,7 +108,7 @@ class Runner:
 
         def continued(best: int):
             at = self._with_progress_of(ends, best) if settings.progress_bar else ends
-            return compiled.continued(starts, at, best, self.data)
+            return self._ended(*compiled.continued(starts, at, best, self.data))
 
         alike = identical_starts(starts, settings.num_restarts, False)
         return self._best_of(self._restarts(ends, sharpness), continued, alike)
@@ -122,8 +129,8 @@ class Runner:
         def continued(best: int):
             # a few steps are taken again: a function that goes on would have to be compiled
             if ends.at.status[best] != RUNNING:
-                return runs[best]
-            return self.compiled.run(keys[best], self.data, given, best)
+                return self._ended(*runs[best])
+            return self._ended(*self.compiled.run(keys[best], self.data, given, best))
 
         return self._best_of(self._restarts(ends.at, ends.sharpness), continued, alike)
 
@@ -132,14 +139,19 @@ class Runner:
     ) -> EMResult:
         """Return the result of the best of several runs.
 
-        `continued(number)`: the start and the end of one of them, run to its end; `alike`: what is
-        wrong if all start at one place.
+        `continued(number)`: the result of one of them, run to its end; `alike`: what is wrong if
+        all start at one place.
         """
+        if self.ended and not self.settings.short_steps:
+            # all are to come to their end, and that is elsewhere
+            good = np.flatnonzero(np.isfinite(restarts.objective) & ~restarts.degenerate).tolist()
+            results = {number: continued(number) for number in good}
+            restarts = _of_results(restarts, results)
+            continued = _looked_up(results, continued)
         # it ends: each turn marks one more start, and a best one that is marked is returned
         while True:
             best = restarts.best
-            start, end = continued(best)
-            result = self._result(start, end)
+            result = continued(best)
             if not is_degenerate(result) or restarts.degenerate[best]:
                 findings = (*alike, *result.findings)
                 return replace(result, restarts=restarts, findings=findings)
@@ -166,28 +178,44 @@ class Runner:
                 bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
         return at
 
-    def _result(self, start: Start, end: End) -> EMResult:
-        """Return the result of a run.
+    def _ended(self, start: Start, end: End) -> EMResult:
+        """Return the result of a run, gone on with to its end."""
+        return self.ended(self, start, end) if self.ended else self.result(start, end)
+
+    def result(self, start: Start, end: End) -> EMResult:
+        """Return the result of a run as it has ended here.
 
         Errors: `ValueError` for data or a start that the program excludes.
         """
-        compiled, at = self.compiled, jax.device_get(end.at)
+        self.check(start, end)
+        return self.found(start, end)
+
+    def check(self, start: Start, end: End) -> None:
+        """Raise `ValueError` for data or a start that the program excludes.
+
+        `end`: of the run, in which the objective was evaluated at the start.
+        """
+        compiled = self.compiled
         # first, since a start may be computed from the data
         validation.check_data(compiled.graph, start.violations)
         params = self.checked(start.params)
         validation.check_start(
             compiled.graph,
             params,
-            at.objective[0],
+            jax.device_get(end.at.objective)[0],
             start.inspection,
             lambda params: compiled.inspection(params, compiled.prepare(self.data)),
             lambda params: compiled.most_favorable(params, compiled.prepare(self.data)),
             self.elements,
         )
+
+    def found(self, start: Start, end: End) -> EMResult:
+        """Return the result of a run whose start is checked."""
+        compiled, at = self.compiled, jax.device_get(end.at)
         num_steps, status = int(at.num_steps), Status(int(at.status))
         found = shortcomings(compiled, self.data, start, end, at)
         # where there is no maximum, none has been found
-        if status == Status.CONVERGED and any(f.kind == "collapsed" for f in found):
+        if has_settled(status) and any(f.kind == "collapsed" for f in found):
             status = Status.COLLAPSED
         return EMResult(
             dict(end.at.reported),
@@ -236,6 +264,26 @@ class Runner:
 def _are_all(given: Mapping[str, Any]) -> bool:
     """Whether every parameter is given. `given`: of `CompiledProgram.given`."""
     return all(is_given for _, is_given in given.values())
+
+
+def _looked_up(results: Mapping[int, EMResult], otherwise: Callable) -> Callable:
+    """Return the function that has these results, and others otherwise."""
+    return lambda number: results[number] if number in results else otherwise(number)
+
+
+def _of_results(restarts: Restarts, results: Mapping[int, EMResult]) -> Restarts:
+    """Return several runs, some of which have gone on to these results."""
+    objective = restarts.objective.astype(np.float64)
+    status, num_steps = restarts.status.copy(), restarts.num_steps.copy()
+    degenerate = restarts.degenerate.copy()
+    params = {name: np.array(values) for name, values in restarts.params.items()}
+    for number, result in results.items():
+        objective[number] = result.objective[-1]
+        status[number], num_steps[number] = result.status, result.num_steps
+        degenerate[number] = is_degenerate(result)
+        for name, values in params.items():
+            values[number] = result.params[name]
+    return Restarts(objective, status, num_steps, degenerate, jax.device_put(params))
 
 
 def is_degenerate(result: EMResult) -> bool:

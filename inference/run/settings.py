@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from numpyro.infer import init_to_sample
 
 from emjax.run.acceleration import ACCELERATORS, Accelerator
 from emjax.run.polish import POLISHERS
+from emjax.run.precision import LARGEST
 from emjax.starts.strategies import START_STRATEGIES
 
 TEMPERATURES = {"soft": 1.0, "hard": 0.0}
@@ -20,6 +22,7 @@ CHOICES = {
     "map": ("constrained", "unconstrained"),
     "stop": ("gain", "aitken"),
     "polish": (None, *POLISHERS),
+    "precision": (None, "double", "single"),
 }
 # The history of the objective is as long as a power of two, at least this: runs of other numbers of
 # steps are the same program.
@@ -37,12 +40,14 @@ class Numbers(eqx.Module):
     - `temperature`: of a tempered E-step; None for a soft or hard one, which is a program of its
       own.
     - `annealing`: the temperatures.
+    - `may_settle`: whether a run stops where steps gain no more.
     """
 
     tol: Any
     max_steps: Any
     temperature: Any
     annealing: Any
+    may_settle: Any = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,7 @@ class Settings:
     annealing: Any
     chains: str
     map: str
+    precision: str | None
     progress_bar: bool
 
     def __post_init__(self):
@@ -94,6 +100,12 @@ class Settings:
         if self.init is None or isinstance(self.init, str):
             return init_to_sample
         return self.init
+
+    def ends_in_double(self, num_reals: int) -> bool:
+        """Whether a run in single precision on so many numbers is to end in double."""
+        if self.precision is None:
+            return jax.default_backend() == "cpu" and num_reals <= LARGEST
+        return self.precision == "double"
 
     @property
     def is_tempered(self) -> bool:

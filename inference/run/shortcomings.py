@@ -17,7 +17,7 @@ from emjax.run.endings import not_maximized
 from emjax.run.findings import Finding
 from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
-from emjax.run.state import LoopState, Status
+from emjax.run.state import LoopState, Status, has_settled
 from emjax.run.unbounded import unbounded_priors
 
 
@@ -36,7 +36,7 @@ def shortcomings(
     found = watch.findings(start.params, end.at.reported, end.last, fallen)
     found = [finding for finding in found if finding.site not in explained]
     found += validation.unobserved(graph)
-    if int(at.status) == Status.CONVERGED:
+    if has_settled(int(at.status)):
 
         def inspected(params):
             return compiled.inspection(params, compiled.prepare(data))

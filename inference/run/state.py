@@ -22,6 +22,7 @@ class Status(IntEnum):
     NOT_FINITE = 3
     NOT_MAXIMIZED = 4
     COLLAPSED = 5
+    AT_RESOLUTION = 6
 
     @property
     def message(self) -> str:
@@ -36,6 +37,14 @@ class Status(IntEnum):
 RUNNING = -1
 # of runs that stopped at parameters that count, though at no maximum
 NOT_CONVERGED = (Status.MAX_STEPS, Status.NOT_MAXIMIZED)
+
+
+def has_settled(status: Any) -> Any:
+    """Return whether steps gain no more, as far as the precision tells.
+
+    `status`: an integer, or an array of them.
+    """
+    return (status == Status.CONVERGED) | (status == Status.AT_RESOLUTION)
 
 
 def has_failed(status: Any) -> Any:

@@ -481,6 +481,9 @@ SAID = [
 
 WHY_IT_STOPPED = {
     "CONVERGED": "converged: the objective's last increase was within tol",
+    "AT_RESOLUTION": "stopped at the resolution of float32: a step gains less than that tells from "
+    "none, though perhaps more than tol; let the run end in double, EM(model, precision='double'), "
+    "or enable float64 (jax.config.update('jax_enable_x64', True))",
     "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
     "result.params",
     "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "

@@ -1,0 +1,80 @@
+"""Double precision where JAX computes in single: values taken there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import constraints
+
+from emjax.families.limits import is_simplex
+from emjax.program.records import Parameter
+
+# Numbers in the data up to which a run in single precision ends in double, unless that is asked
+# for: with a copy in double they take a gigabyte and a half.
+LARGEST = 2**27
+# what single precision leaves of a sum of 1, at most
+ROUNDING = 1e-5
+
+
+def is_single() -> bool:
+    """Whether JAX computes in single precision here."""
+    return jnp.result_type(float) == np.float32
+
+
+def doubled(tree: Any) -> Any:
+    """Return a tree with its arrays of single precision in double, where JAX has that."""
+    return jax.tree.map(lambda leaf: _cast(leaf, np.float32, np.float64), tree)
+
+
+def from_single(parameters: Mapping[str, Parameter], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with those of single precision in double, where JAX has that.
+
+    What rounding has taken off a constraint is put back: probabilities that add up to 1 + 1e-7 are
+    worth a nat in ten million data, which the first step would lose.
+    """
+    return {name: _restored(parameters.get(name), value) for name, value in params.items()}
+
+
+def _restored(parameter: Parameter | None, value: Any) -> Any:
+    is_array = isinstance(value, np.ndarray | jax.Array)
+    if parameter is None or not is_array or value.dtype != np.float32:
+        return value
+    exact = np.asarray(value).astype(np.float64)
+    if is_simplex(parameter.constraint):
+        total = exact.sum(-1, keepdims=True)
+        return np.where(abs(total - 1) < ROUNDING, exact / total, exact)
+    if type(parameter.constraint) is type(constraints.positive_definite):
+        other = exact.swapaxes(-1, -2)
+        return np.where(abs(exact - other) < ROUNDING * abs(exact), (exact + other) / 2, exact)
+    return exact
+
+
+def singled(tree: Any) -> Any:
+    """Return a tree with JAX's arrays of double precision in single."""
+
+    def cast(leaf):
+        return _cast(leaf, np.float64, np.float32) if isinstance(leaf, jax.Array) else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def _cast(leaf: Any, before: Any, after: Any) -> Any:
+    if not isinstance(leaf, np.ndarray | jax.Array) or leaf.dtype != before:
+        return leaf
+    if isinstance(leaf, np.ndarray):
+        return leaf.astype(after)
+    # what lies on several devices stays there
+    if len(leaf.sharding.device_set) > 1:
+        return leaf.astype(after)
+    # by NumPy, which compiles nothing for each shape
+    return jax.device_put(np.asarray(leaf).astype(after))
+
+
+def num_reals(leaves: Sequence) -> int:
+    """Return how many real numbers the arrays among leaves have together."""
+    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
+    return sum(array.size for array in arrays if jnp.issubdtype(array.dtype, jnp.floating))

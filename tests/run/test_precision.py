@@ -1,0 +1,114 @@
+"""Where JAX computes in single precision, runs end in double: the optimum that float64 has."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.contrib.control_flow import scan
+from numpyro.distributions import constraints
+
+from emjax import EM, Status
+from emjax.models import gaussian_mixture
+from emjax.run import bound
+
+KEY = jax.random.key(0)
+X = np.random.default_rng(5).normal(size=(300, 2)) + np.repeat([[0, 0], [1.5, 0], [0, 2]], 100, 0)
+
+
+def mixture(x, weights=(0.4, 0.6)):
+    """Two clouds with a start of its own, which is the same in both precisions."""
+    weights = numpyro.param("weights", jnp.asarray(weights), constraint=constraints.simplex)
+    loc = numpyro.param("loc", jnp.asarray([[-1.0, 0.5], [1.0, 1.0]]))
+    scale = numpyro.param("scale", jnp.ones((2, 2)), constraint=constraints.positive)
+    with numpyro.plate("n", len(x)):
+        z = numpyro.sample("z", dist.Categorical(weights))
+        numpyro.sample("x", dist.Normal(loc[z], scale[z]).to_event(1), obs=x)
+
+
+def run(model, *args, x64=False, **settings):
+    with jax.enable_x64(x64):
+        return EM(model, **settings).run(KEY, *args)
+
+
+def test_small_work_is_done_in_double():
+    expected = run(gaussian_mixture.program, X, 3, x64=True, num_restarts=4, short_steps=None)
+    found = run(gaussian_mixture.program, X, 3, num_restarts=4, short_steps=None)
+    np.testing.assert_array_equal(found.objective, expected.objective)
+    np.testing.assert_array_equal(found.restarts.objective, expected.restarts.objective)
+    assert found.params["loc"].dtype == found.restarts.params["loc"].dtype == jnp.float32
+    np.testing.assert_allclose(found.params["loc"], expected.params["loc"], rtol=1e-6)
+    assert found.log_likelihood == expected.log_likelihood
+
+
+@pytest.mark.parametrize("acceleration", [None, "squarem"])
+def test_large_work_ends_in_double(monkeypatch, acceleration):
+    monkeypatch.setattr(bound, "SMALL", 0)
+    expected = run(mixture, X, x64=True, tol=0, acceleration=acceleration)
+    found = run(mixture, X, tol=0, acceleration=acceleration)
+    assert found.status == expected.status == Status.CONVERGED
+    # both have come to where a step gains less than rounding: to its square root in the parameters
+    assert found.objective[-1] == pytest.approx(expected.objective[-1], rel=1e-13)
+    assert found.log_likelihood == found.objective[-1]
+    np.testing.assert_allclose(found.params["loc"], expected.params["loc"], rtol=2e-6)
+    assert len(found.objective) == found.num_steps + 1
+    # the bulk was done in single precision
+    unit = np.finfo(np.float32).eps * abs(expected.objective[0])
+    in_bulk = found.objective[:5] - expected.objective[:5]
+    assert 0 < abs(in_bulk).max() < 10 * unit
+
+
+def test_every_start_of_large_work_ends_in_double(monkeypatch):
+    monkeypatch.setattr(bound, "SMALL", 0)
+    settings = {"num_restarts": 3, "short_steps": None, "init": "data", "tol": 0}
+    found = run(mixture, X, **settings).restarts
+    assert found.objective.dtype == np.float64
+    assert (found.status == Status.CONVERGED).all()
+    for number in range(3):
+        there = {name: value[number] for name, value in found.params.items()}
+        with jax.enable_x64(True):
+            again = EM(mixture, tol=0).run(KEY, X, init_params=there)
+        assert again.objective[-1] == pytest.approx(found.objective[number], rel=1e-13)
+
+
+def test_single_precision_says_that_it_resolves_no_more():
+    found = run(mixture, X, precision="single")
+    assert found.status == Status.AT_RESOLUTION
+    assert "resolution of float32" in str(found) and "precision='double'" in str(found)
+    assert found.objective.dtype == np.float32
+    # what single precision resolves may be asked for
+    assert run(mixture, X, precision="single", tol=1e-5).status == Status.CONVERGED
+    restarts = run(mixture, X, precision="single", num_restarts=3, short_steps=None).restarts
+    assert (restarts.status == Status.AT_RESOLUTION).all()
+    (optimum,) = restarts.optima()
+    assert list(np.sort(optimum.starts)) == [0, 1, 2]
+
+
+def test_probabilities_rounded_to_single_precision_are_no_decrease():
+    rounded = np.asarray([0.1, 0.9], np.float32)
+    assert rounded.astype(float).sum() != 1
+    found = run(mixture, X, x64=True, fixed={"loc", "scale"})
+    start = {**found.params, "weights": np.asarray(found.params["weights"], np.float32)}
+    again = EM(mixture).run(KEY, X, init_params=start)
+    assert again.status == Status.CONVERGED
+    assert EM(mixture).run(KEY, X, init_params={"weights": rounded}).status == Status.CONVERGED
+
+
+def test_a_program_of_single_precision_alone_runs_in_it():
+    def walk(x):
+        loc = numpyro.param("loc", jnp.asarray([-1.0, 1.0]))
+
+        def step(total, value):
+            z = numpyro.sample("z", dist.Categorical(jnp.ones(2) / 2))
+            numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=value)
+            # a carry of another type than the data's: double precision does not trace
+            return (total + value).astype(total.dtype), None
+
+        scan(step, jnp.zeros((), jnp.float32), x)
+        if jnp.result_type(float) != jnp.float32:
+            raise TypeError("single precision only")
+
+    found = run(walk, X[:40, 0])
+    assert found.status == Status.AT_RESOLUTION
+    assert found.objective.dtype == np.float32
