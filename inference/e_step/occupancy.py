@@ -127,6 +127,24 @@ def copies(
     return duplicates(graph, tables, statistics, counts_at_hand(graph, statistics))
 
 
+def nearest_values(
+    graph: FactorGraph, tables: Sequence, statistics: Sequence
+) -> dict[str, tuple[float, tuple[int, int]]]:
+    """Return the two values of each latent that are least apart, and by how much.
+
+    That is ⟨η_k − η_l, t̄_k − t̄_l⟩ for an element, in nats, with the terms of `duplicates`; of those
+    latents of which everything is at hand. Empty values are left out.
+    """
+    counts, nearest = counts_at_hand(graph, statistics), {}
+    for name, empty in empty_values(counts).items():
+        count, rows = counts[name], _rows(graph, name, tables, statistics)
+        used = [value for value in range(len(count)) if value not in empty]
+        if rows and len(used) > 1:
+            pairs = itertools.combinations(used, 2)
+            nearest[name] = min((_apart(rows, count, *pair), pair) for pair in pairs)
+    return nearest
+
+
 def counts_at_hand(graph: FactorGraph, statistics: Sequence) -> dict[str, np.ndarray]:
     """Return the counts of those latents of which everything is at hand, as `copies` has it."""
     counts = {}
@@ -176,9 +194,14 @@ def _by_value(array: Any, axis: int, size: int) -> np.ndarray:
 
 def _cost(rows, count: np.ndarray, k: int, j: int) -> float:
     """Return what giving two values one distribution costs, in nats; infinite of no data."""
+    return 0.5 * count[k] * count[j] / (count[k] + count[j]) * _apart(rows, count, k, j)
+
+
+def _apart(rows, count: np.ndarray, k: int, j: int) -> float:
+    """Return Jeffreys's divergence between two values, for an element; infinite of no data."""
     if not any(t[k].any() or t[j].any() for _, t in rows):
         return np.inf
     apart = 0.0
     for eta, t in rows:
         apart += float((eta[k] - eta[j]) @ (t[k] / count[k] - t[j] / count[j]))
-    return 0.5 * count[k] * count[j] / (count[k] + count[j]) * max(apart, 0.0)
+    return max(apart, 0.0)

@@ -9,5 +9,6 @@ with the end of a run is put together in `shortcomings`; what an error or a warn
 `findings` (data, starts), `endings` (of runs) and `verdicts`. Each file imports only those before
 it: findings, endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy,
 copies, polish, compilation, validation, precision, settings, state, loop, restarts, result,
-annotations, pure, compiled, unbounded, shortcomings, padded, compiler, runner, double_end, bound.
+annotations, pure, compiled, rerun, row_clusters, unbounded, shortcomings, second_look, padded,
+compiler, runner, double_end, bound.
 """

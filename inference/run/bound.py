@@ -241,21 +241,21 @@ class Bound:
 
     def _run(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
         """Run EM in the precision that JAX has."""
-        padded, init_params = self._padded_runner, given
+        padded, own = self._padded_runner, None
         if self._padded is not None:
             start = self._padded.own_start()
             if start.values is not None:
                 data, _ = split_arguments(*self._as_arrays)
-                given = {**start.values(rng_key, data), **given}
+                own = start.values(rng_key, data)
             elif not start.is_padded:
                 padded = None
         if padded is None:
-            return self._run_at_own_length(rng_key, init_params)
+            return self._run_at_own_length(rng_key, given)
         try:
-            return padded.runner.run(rng_key, given)
+            return padded.runner.run(rng_key, given, own)
         # at its own length the program says what is wrong, and where
         except ValueError:
-            result = self._run_at_own_length(rng_key, init_params)
+            result = self._run_at_own_length(rng_key, given)
         # nothing is: rows that were added are
         padded.refuse()
         return result

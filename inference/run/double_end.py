@@ -62,7 +62,8 @@ def _ended(single: Runner, double: Runner, start: Start, end: End) -> EMResult:
     objective = jax.device_put(objective)
     at = replace(end.at, objective=objective, step=end.at.step + len(history))
     params = jax.device_put(from_single(double.compiled.graph.parameters, start.params))
-    return double.found(replace(doubled(start), params=params), replace(end, at=at))
+    start = replace(doubled(start), params=params)
+    return double.found(start, replace(end, at=at), _key())
 
 
 def in_single(result: EMResult) -> EMResult:
@@ -118,5 +119,9 @@ def _run(runner: Runner, numbers: Numbers, params: Mapping[str, Any]) -> End:
     if not is_single():
         params = from_single(runner.compiled.graph.parameters, params)
     given = runner.compiled.given(params)
-    # no key is read where everything is given
-    return runner.compiled.at(numbers).run(jax.random.key(0), runner.data, given)[1]
+    return runner.compiled.at(numbers).run(_key(), runner.data, given)[1]
+
+
+def _key() -> Any:
+    """Return a key for runs in which everything is given, which do not read it."""
+    return jax.random.key(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ FLOOR = "state a floor (constraints.greater_than(...))"
 UNBOUNDED_PRIOR = "unbounded prior"
 # the remedy of a prior which is infinite at a bound
 IN_COORDINATES = 'EM(model, map="unconstrained")'
+# the remedy of an optimum that is not the best
+SEVERAL_STARTS = "EM(model, num_restarts=10)"
 # indices that a sentence lists: a large table may reach the boundary at thousands
 SHOWN = 3
 # by the names of `loop.Status`, which cannot be imported: `loop` imports this file
@@ -202,6 +204,37 @@ def copies_of(latent: str, pairs: Sequence[tuple[Any, Any]]) -> Finding:
         "distribution, and EM does not part them.",
         "Start elsewhere (num_restarts=..., init_params={...}), or use fewer components; "
         "em.diagnose says whether it is a saddle.",
+    )
+
+
+def at_saddle(pairs: Mapping[str, tuple[Any, Any]], gain: float, num_steps: int) -> Finding:
+    """Return that EM rests at a saddle.
+
+    `pairs`: {latent: two of its values that hardly differ}; `gain`: by how many nats EM from beside
+    it ends above it, after so many steps.
+    """
+    latent = next(iter(pairs), "")
+    where = " and ".join(map(str, pairs.get(latent, ())))
+    who = f", where components {where} of '{latent}' hardly differ" if latent else ""
+    return Finding(
+        "saddle",
+        latent,
+        where,
+        f"the estimate is at a saddle{who}: from parameters beside it, EM gains {gain:.3g} nats "
+        f"within {num_steps} steps.",
+        f"Start elsewhere: {SEVERAL_STARTS}.",
+    )
+
+
+def better_start(gain: float, num_steps: int) -> Finding:
+    """Return that another start leads higher. `gain`: by how many nats, after so many steps."""
+    return Finding(
+        "better start",
+        "",
+        "",
+        f"a start at clusters of the data leads higher: by {gain:.3g} nats after {num_steps} "
+        "steps.",
+        f"Try several starts: {SEVERAL_STARTS}.",
     )
 
 

@@ -26,7 +26,8 @@ class Finding:
     - `kind`: "not a number", "out of range", "outside the support", "nothing observed" (data);
       "outside its constraint", "impossible", "identical starts", "equal values", "many values" (a
       start); "collapsed", "not a number", "dead", "copies", "at the boundary", "unbounded prior",
-      "not maximized" (a result); a verdict of `em.diagnose`; what is to be known of refits.
+      "not maximized", "saddle", "better start" (a result); a verdict of `em.diagnose`; what is to
+      be known of refits.
     - `site`: the site, parameter or latent that it is about; empty if it is about all of them.
     - `where`: which entries, elements or values of it; empty if it is about all of them.
     - `sentence`: what is wrong.

@@ -21,9 +21,11 @@ from emjax.run.endings import UNBOUNDED_PRIOR
 from emjax.run.findings import Finding
 from emjax.run.precision import from_single, is_single
 from emjax.run.pure import End, Start
+from emjax.run.rerun import Rerun
 from emjax.run.resolution import moves_of
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult, params_of
+from emjax.run.second_look import second_look
 from emjax.run.settings import Settings
 from emjax.run.shortcomings import collapsed, gaps_of, identical_starts, shortcomings
 from emjax.run.state import RUNNING, LoopState, Status, has_settled
@@ -71,10 +73,15 @@ class Runner:
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self, rng_key: Any, init_params: InitParams) -> EMResult:
-        """Run EM to convergence; see `EM.run`."""
+    def run(
+        self, rng_key: Any, init_params: InitParams, own: Mapping[str, Any] | None = None
+    ) -> EMResult:
+        """Run EM to convergence; see `EM.run`.
+
+        `own`: the program's own start, where it is another one than that which is compiled.
+        """
         compiled, settings = self.compiled, self.settings
-        some = init_params or {}
+        some = {**(own or {}), **(init_params or {})}
         if not is_single():
             some = from_single(compiled.graph.parameters, some)
         some_params = validation.checked_params(compiled.graph, some, complete=False)
@@ -83,7 +90,8 @@ class Runner:
             if settings.num_restarts > 1:
                 return self._run_several(rng_key, given)
             if not settings.progress_bar:
-                return self._ended(*compiled.run(rng_key, self.data, given))
+                start, end = compiled.run(rng_key, self.data, given)
+                return self._ended(start, end, rng_key, is_own_start=not init_params)
             start, constants = compiled.start(rng_key, self.data, given)
             at = compiled.pure.loop.start(start.params)
             # where the data are bad, one step is enough for the checks
@@ -128,9 +136,10 @@ class Runner:
 
         def continued(best: int):
             # a few steps are taken again: a function that goes on would have to be compiled
-            if ends.at.status[best] != RUNNING:
-                return self._ended(*runs[best])
-            return self._ended(*self.compiled.run(keys[best], self.data, given, best))
+            start, end = runs[best]
+            if ends.at.status[best] == RUNNING:
+                start, end = self.compiled.run(keys[best], self.data, given, best)
+            return self._ended(start, end, keys[best])
 
         return self._best_of(self._restarts(ends.at, ends.sharpness), continued, alike)
 
@@ -178,9 +187,14 @@ class Runner:
                 bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
         return at
 
-    def _ended(self, start: Start, end: End) -> EMResult:
-        """Return the result of a run, gone on with to its end."""
-        return self.ended(self, start, end) if self.ended else self.result(start, end)
+    def _ended(
+        self, start: Start, end: End, rng_key: Any = None, is_own_start: bool = False
+    ) -> EMResult:
+        """Return the result of a run, gone on with to its end. The rest: see `found`."""
+        if self.ended:
+            return self.ended(self, start, end)
+        self.check(start, end)
+        return self.found(start, end, rng_key, is_own_start)
 
     def result(self, start: Start, end: End) -> EMResult:
         """Return the result of a run as it has ended here.
@@ -209,15 +223,21 @@ class Runner:
             self.elements,
         )
 
-    def found(self, start: Start, end: End) -> EMResult:
-        """Return the result of a run whose start is checked."""
+    def found(
+        self, start: Start, end: End, rng_key: Any = None, is_own_start: bool = False
+    ) -> EMResult:
+        """Return the result of a run whose start is checked.
+
+        `rng_key`: of `compiled.run`, None where that has not been called: then nothing but its end
+        is looked at; `is_own_start`: whether the program's own start was nobody's choice.
+        """
         compiled, at = self.compiled, jax.device_get(end.at)
         num_steps, status = int(at.num_steps), Status(int(at.status))
         found = shortcomings(compiled, self.data, start, end, at)
         # where there is no maximum, none has been found
         if has_settled(status) and any(f.kind == "collapsed" for f in found):
             status = Status.COLLAPSED
-        return EMResult(
+        result = EMResult(
             dict(end.at.reported),
             end.log_likelihood,
             at.objective[: num_steps + 1],
@@ -226,6 +246,19 @@ class Runner:
             tuple(found),
             gaps_of(compiled, at),
         )
+        if rng_key is None:
+            return result
+        rerun = Rerun(compiled, self.data, rng_key, self._num_rows())
+        seen = second_look(rerun, self.settings, result, at, is_own_start)
+        return replace(result, findings=(*result.findings, *seen))
+
+    def _num_rows(self) -> dict[int, int]:
+        """Return {how many rows the data have: how many of these count}, where it is padded."""
+        num_rows = {}
+        for term in self.compiled.graph.terms:
+            own = (self.elements or {}).get(term.site.name, term.elements)
+            num_rows |= dict(zip(term.elements, own, strict=True))
+        return num_rows
 
     def _restarts(self, ends: LoopState, sharpness) -> Restarts:
         """Return where several runs came to. `sharpness`: of their densities."""

@@ -300,6 +300,28 @@ SAID = [
         "it is a saddle.",
     ),
     (
+        "at_saddle",
+        ({"z": (0, 1)}, 28.5684, 20),
+        ("saddle", "z", "0 and 1"),
+        "the estimate is at a saddle, where components 0 and 1 of 'z' hardly differ: from "
+        "parameters beside it, EM gains 28.6 nats within 20 steps. Start elsewhere: "
+        "EM(model, num_restarts=10).",
+    ),
+    (
+        "at_saddle",
+        ({}, 28.5684, 220),
+        ("saddle", "", ""),
+        "the estimate is at a saddle: from parameters beside it, EM gains 28.6 nats within 220 "
+        "steps. Start elsewhere: EM(model, num_restarts=10).",
+    ),
+    (
+        "better_start",
+        (12.345, 20),
+        ("better start", "", ""),
+        "a start at clusters of the data leads higher: by 12.3 nats after 20 steps. Try several "
+        "starts: EM(model, num_restarts=10).",
+    ),
+    (
         "at_boundary",
         ("rate", np.array(True)),
         ("at the boundary", "rate", "its value"),

@@ -1,0 +1,114 @@
+"""A compiled run, called again: from other parameters, on other rows of its data.
+
+Parameters, data and how many steps are taken are arguments of what a run has compiled, so that none
+of this compiles anything; what is handed over is put together by NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from emjax.run.compiled import CompiledProgram
+from emjax.run.pure import End
+
+
+class Reached(NamedTuple):
+    """Where some steps of EM led.
+
+    - `params`: from which EM would go on.
+    - `objective`: in nats, where each step began.
+    - `end`: the rest, on the device.
+    """
+
+    params: dict[str, np.ndarray]
+    objective: np.ndarray
+    end: End
+
+
+@dataclass(frozen=True, eq=False)
+class Rerun:
+    """A compiled run that is called again.
+
+    - `compiled`: whose run it is; `data`: the arrays that it takes; `rng_key`: as of the first run.
+    - `num_rows`: {how many rows the data have: how many of these count}, where they were padded.
+    """
+
+    compiled: CompiledProgram
+    data: Sequence[Any]
+    rng_key: Any
+    num_rows: Mapping[int, int]
+
+    @cached_property
+    def arrays(self) -> list[np.ndarray]:
+        """The data, in the host's memory."""
+        return [np.asarray(leaf) for leaf in jax.device_get(list(self.data))]
+
+    @property
+    def held(self) -> set[str]:
+        """The parameters to be left where they are.
+
+        One that is fixed, and one that a maximizer of the user's may keep to a part of its space.
+        """
+        settings = self.compiled.pure.settings
+        return {*settings.fixed, *(settings.m_step or {})}
+
+    def steps(
+        self,
+        params: Mapping[str, Any],
+        number: int,
+        data: Sequence[Any] | None = None,
+        may_settle: bool = False,
+    ) -> Reached:
+        """Return where so many steps lead; fewer, where these may settle before."""
+        numbers = replace(self.compiled.pure.numbers, may_settle=may_settle)
+        compiled = self.compiled.at(numbers)
+        data, given = self.data if data is None else data, compiled.given(params)
+        _, end = compiled.run(self.rng_key, data, given, 0, number)
+        at = end.at
+        # where a leap was proposed, EM's own step is at its side
+        state = at.current if at.leap is None else at.leap.image
+        after, objective, step, status = jax.device_get(
+            (state.params, at.objective, at.step, at.status)
+        )
+        return Reached(after, objective[: int(step) + (int(status) >= 0)], end)
+
+    # ── rows ──────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def rows(self) -> int:
+        """How long the longest of the data are along their first axis, rows that count nothing
+        among them.
+        """
+        return max((len(array) for array in self.arrays if array.ndim), default=0)
+
+    def of_rows(self, rows: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        """Return the data with these of their rows: {how many there are: which to take}."""
+        taken = []
+        for array in self.arrays:
+            axis = _row_axis(array)
+            numbers = None if axis is None else rows.get(array.shape[axis])
+            taken.append(array if numbers is None else np.take(array, numbers, axis))
+        return taken
+
+    def drawn(self, rng: np.random.Generator, number: int) -> list[np.ndarray]:
+        """Return the data with a few rows, drawn at random, each as often as need be."""
+        rows = {}
+        for array in self.arrays:
+            axis = _row_axis(array)
+            if axis is not None and array.shape[axis] not in rows:
+                length = array.shape[axis]
+                count = self.num_rows.get(length, length)
+                few = rng.choice(count, min(number, count), replace=False)
+                rows[length] = rng.choice(few, length)
+        return self.of_rows(rows)
+
+
+def _row_axis(array: np.ndarray) -> int | None:
+    """Return the first axis along which there is more than one row."""
+    return next((axis for axis, length in enumerate(array.shape) if length > 1), None)

@@ -1,0 +1,184 @@
+"""A second look at where a run has converged: do other short runs say that it is no maximum?
+
+A saddle is one if EM leaves it from parameters beside it. A start was a poor one if EM from another
+is soon above its end. Both take steps of the run that is compiled already (`rerun`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from emjax.e_step.occupancy import counts_at_hand, nearest_values
+from emjax.families.limits import entry_constraint, is_simplex, limits_of
+from emjax.run import endings
+from emjax.run.findings import Finding
+from emjax.run.loop import ROUNDING_OF_A_SUM
+from emjax.run.rerun import Reached, Rerun
+from emjax.run.resolution import moves_of
+from emjax.run.result import EMResult
+from emjax.run.row_clusters import fitted_to_clusters
+from emjax.run.settings import Settings
+from emjax.run.shortcomings import collapsed
+from emjax.run.state import LoopState, has_failed, has_settled
+
+# Values of a latent whose distributions are apart by less than this (Jeffreys's divergence, in nats
+# for each element; of two normals, a fifth of a standard deviation) may be where EM cannot tell
+# them apart. Of 30 ends at a maximum, the nearest had 0.08; of runs at rest at a saddle, 1e-4.
+NEAR = 0.05
+# where tables are too large to be at hand, whoever has converged in so few steps may rest there
+FEW_STEPS = 30
+# Beside an estimate: each entry goes a part of the way that it goes in an EM step on so few rows,
+# which is by about its standard deviation over their root.
+ROWS_OF_A_NUDGE = (4, 16, 4, 16)
+STEPS_OF_A_NUDGE = 20
+# beyond these, steps of the best nudge that promises something
+STEPS_BEYOND = 200
+# a saddle that is worth less, in nats, is none that anybody would leave
+LEAST_GAIN = 1.0
+# A better end is worth a finding if it is so many nats higher: by Akaike's criterion, two
+# parameters' worth.
+LEAST_BETTER = 2.0
+STEPS_FROM_CLUSTERS = 20
+# What clusters may cost: steps that touch so many numbers together, or a tenth of the run's own.
+FEW_TOUCHED = 2**18
+
+
+def second_look(
+    rerun: Rerun, settings: Settings, result: EMResult, at: LoopState, is_own_start: bool
+) -> list[Finding]:
+    """Return what other short runs say of the end of a run.
+
+    `at`: where that stands, in the host's memory; `is_own_start`: whether it started at the
+    program's own values, which nobody chose for these data.
+    """
+    # data that are no arguments are constants of what is compiled: there is nothing to vary
+    has_ended = has_settled(result.status) and rerun.rows > 1
+    if not has_ended or not _is_plain(settings) or not _has_choice(rerun):
+        return []
+    found = _saddle(rerun, settings, result, at)
+    # whoever leaves a saddle has chosen another start already
+    if not found and is_own_start and settings.init is None and settings.num_restarts == 1:
+        found = _better_start(rerun, settings, result)
+    return found
+
+
+def _is_plain(settings: Settings) -> bool:
+    """Whether a run is plain EM from where it starts, and has compiled what is called again."""
+    is_soft = settings.temperature == 1
+    return is_soft and not (settings.polish or settings.progress_bar or len(settings.annealing))
+
+
+def _has_choice(rerun: Rerun) -> bool:
+    return any(latent.support.shape[0] > 1 for latent in rerun.compiled.graph.latents.values())
+
+
+# ── saddles ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _saddle(rerun: Rerun, settings: Settings, result: EMResult, at: LoopState) -> list[Finding]:
+    """Return that the estimate is a saddle, if it may be and EM leaves it."""
+    graph = rerun.compiled.graph
+    nearest = nearest_values(graph, at.tables, at.statistics)
+    near = {name: pair for name, (apart, pair) in nearest.items() if apart < NEAR}
+    are_known = set(graph.latents) <= set(counts_at_hand(graph, at.statistics))
+    if not near and (are_known or result.num_steps > FEW_STEPS):
+        return []
+    # where nothing is known to be near, a single look has to do
+    nudges = ROWS_OF_A_NUDGE if near else ROWS_OF_A_NUDGE[:1]
+    gain, num_steps = _gain_beside(rerun, settings, result, nudges)
+    if gain is None:
+        return []
+    pairs = {}
+    for name, pair in near.items():
+        support = graph.latents[name].support
+        pairs[name] = tuple(support[value] for value in pair)
+    return [endings.at_saddle(pairs, gain, num_steps)]
+
+
+def _gain_beside(
+    rerun: Rerun, settings: Settings, result: EMResult, nudges: Sequence[int]
+) -> tuple[float | None, int]:
+    """Return by how much EM from beside an estimate ends above it, and in how many steps.
+
+    None where that is no more than if every step gained what the last one of a run may.
+    """
+    here = float(result.objective[-1])
+    size = 1 + abs(here)
+    rounding = ROUNDING_OF_A_SUM * float(np.finfo(result.objective.dtype).eps) * size
+
+    def is_enough(reached: Reached, num_steps: int) -> bool:
+        allowed = LEAST_GAIN + rounding + num_steps * float(settings.tol) * size
+        return reached.objective[-1] - here > allowed
+
+    best = None
+    for seed, number in enumerate(nudges):
+        beside = nudged(rerun, result.params, number, seed)
+        reached = rerun.steps(beside, STEPS_OF_A_NUDGE)
+        if has_failed(int(reached.end.at.status)) or not np.isfinite(reached.objective[-1]):
+            continue
+        if is_enough(reached, STEPS_OF_A_NUDGE):
+            return float(reached.objective[-1]) - here, STEPS_OF_A_NUDGE
+        if best is None or reached.objective[-1] > best.objective[-1]:
+            best = reached
+    if best is None or best.objective[-1] <= here + rounding:
+        return None, 0
+    beyond, num_steps = rerun.steps(best.params, STEPS_BEYOND), STEPS_OF_A_NUDGE + STEPS_BEYOND
+    gain = float(beyond.objective[-1]) - here
+    return (gain if is_enough(beyond, num_steps) else None), num_steps
+
+
+def nudged(
+    rerun: Rerun, params: Mapping[str, Any], number: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Return parameters beside an estimate, where no two values of a latent are alike.
+
+    Each entry is between the estimate and where an EM step leads it on `number` rows: so units and
+    families make no difference.
+    """
+    rng = np.random.default_rng(seed)
+    there = rerun.steps(params, 1, data=rerun.drawn(rng, number)).params
+    beside = {}
+    for name, parameter in rerun.compiled.graph.parameters.items():
+        here, constraint = np.asarray(params[name]), entry_constraint(parameter.constraint)
+        lead = here.shape[: here.ndim - constraint.event_dim]
+        part = rng.random(lead + (1,) * constraint.event_dim)
+        # what is between two values of a constraint that is not known to be convex may violate it
+        if not is_simplex(constraint) and limits_of(constraint) is None:
+            part = np.round(part)
+        between = here + part * (there[name] - here)
+        # of single numbers NumPy makes no arrays
+        beside[name] = np.asarray(here if name in rerun.held else between, here.dtype)
+    return beside
+
+
+# ── other starts ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _better_start(rerun: Rerun, settings: Settings, result: EMResult) -> list[Finding]:
+    """Return that EM from clusters of rows is soon above the estimate, if it is."""
+    graph = rerun.compiled.graph
+    number = max(latent.support.shape[0] for latent in graph.latents.values())
+    num_steps = number + STEPS_FROM_CLUSTERS
+    touched = num_steps * number * sum(array.size for array in rerun.arrays)
+    if touched > FEW_TOUCHED and 10 * num_steps > result.num_steps:
+        return []
+    start = fitted_to_clusters(rerun, result.params, 0)
+    if start is None:
+        return []
+    reached = rerun.steps(start, STEPS_FROM_CLUSTERS, may_settle=True)
+    more = float(reached.objective[-1] - result.objective[-1])
+    # false of NaN, too
+    if not LEAST_BETTER < more < np.inf or _is_degenerate(rerun, reached):
+        return []
+    return [endings.better_start(more, STEPS_FROM_CLUSTERS)]
+
+
+def _is_degenerate(rerun: Rerun, reached: Reached) -> bool:
+    """Whether an end is higher only because a component has collapsed."""
+    at, moves = reached.end.at, moves_of(rerun.data)
+    if has_failed(int(at.status)):
+        return True
+    return bool(collapsed(rerun.compiled, rerun.data, moves, at.reported, reached.end.sharpness))
