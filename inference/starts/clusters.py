@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float
 
-from emjax.e_step.instance import instance_of
-from emjax.families.limits import limits_of
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.wiring import NONE
 from emjax.m_step.maximizer import Maximizer
-from emjax.m_step.wiring_view import Use
 from emjax.starts.locations import Locations, locations_of
-from emjax.starts.points import assignment_factors, points_of
-from emjax.starts.posteriors import maximum_under
-from emjax.starts.seeding import drawn, far_apart, split
+from emjax.starts.points import Points, factors_of, points_of
+from emjax.starts.posteriors import indifferent_instance, maximum_under
+from emjax.starts.responsibilities import random_factors
+from emjax.starts.seeding import k_means, nearest_to_seeds, split
+
+# How much of all the data each cluster has: with a hundredth, a scale is at least a tenth of the
+# data's, and from there EM comes back in a few steps.
+MIXED = 0.01
 
 
 def data_points(
@@ -30,17 +30,20 @@ def data_points(
     params: Mapping[str, Any],
     constants: Sequence,
 ) -> dict[str, Array]:
-    """Return the parameters with data points, drawn without replacement, as locations.
+    """Return the parameters after one M-step in which each element is of its nearest seed.
 
-    The location of each value of a latent is the data of one of its elements. Several latents that
-    a location reads are taken jointly: one draw for each joint value. An element's data are all of
-    its coordinates (`to_event`, rows), each a mean where measurements are repeated; a coordinate
-    that is masked is the mean of all elements' where it is not. An element of multiplicity w is
-    drawn as w elements are; one that is masked or of multiplicity 0 is not drawn. Scales,
-    proportions and all else keep the program's own values. Source: Forgy (1965); McLachlan & Peel
-    (2000), section 2.12.2.
+    Seeds are data points drawn at random without replacement. Several latents that a location reads
+    are taken jointly: one seed for each joint value. An element's data are all of its coordinates
+    (`to_event`, rows), each a mean where measurements are repeated; a coordinate that is masked is
+    the mean of all elements' where it is not. An element of multiplicity w is drawn as w elements
+    are; one that is masked or of multiplicity 0 is not drawn. Source: Forgy (1965); McLachlan &
+    Peel (2000), section 2.12.2.
     """
-    return _at_seeds("data", drawn, graph, rng_key, params, constants)
+
+    def labels(key, points, weights, num):
+        return nearest_to_seeds(key, points, weights, num, 0)
+
+    return _maximum_of_clusters("data", labels, graph, maximizers, rng_key, params, constants)
 
 
 def distant_points(
@@ -50,42 +53,107 @@ def distant_points(
     params: Mapping[str, Any],
     constants: Sequence,
 ) -> dict[str, Array]:
-    """Return the parameters with data points far from one another as locations.
+    """Return what `data_points` does, of seeds far from one another: those of k-means++.
 
-    They are what `data_points` sets, drawn by k-means++. Distances are between standardized
-    coordinates, so that a unit of measurement makes no difference; those of a LogNormal are taken
-    of log x. Source: Arthur & Vassilvitskii (2007).
+    Source: Arthur & Vassilvitskii (2007).
     """
-    return _at_seeds("k-means++", far_apart, graph, rng_key, params, constants)
+
+    def labels(key, points, weights, num):
+        return nearest_to_seeds(key, points, weights, num, 1)
+
+    return _maximum_of_clusters("k-means++", labels, graph, maximizers, rng_key, params, constants)
 
 
-def _at_seeds(
-    name: str, draw: Callable, graph: FactorGraph, rng_key, params: Mapping[str, Any], constants
+def k_means_clusters(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key: Array,
+    params: Mapping[str, Any],
+    constants: Sequence,
 ) -> dict[str, Array]:
-    """Return the parameters with data points as locations.
+    """Return the parameters after one M-step in which each element is of its k-means cluster.
 
-    draw(rng_key, points, weights, num) gives the points' numbers.
+    Source: `seeding.k_means`.
     """
-    served, arrays = _served(name, graph), graph.arrays(params, constants)
+    return _maximum_of_clusters("k-means", k_means, graph, maximizers, rng_key, params, constants)
+
+
+def split_clusters(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key: Array,
+    params: Mapping[str, Any],
+    constants: Sequence,
+) -> dict[str, Array]:
+    """Return the parameters after one M-step in which each element is of its cluster.
+
+    Clusters are found by splitting: one, then two, … as many as the latent has values
+    (`seeding.split`), the same for every key. Source: Linde, Buzo & Gray (1980).
+    """
+
+    def labels(key, points, weights, num):
+        return split(points, weights, num)
+
+    return _maximum_of_clusters("splitting", labels, graph, maximizers, rng_key, params, constants)
+
+
+def _maximum_of_clusters(
+    name: str,
+    clusters: Callable,
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key: Array,
+    params: Mapping[str, Any],
+    constants: Sequence,
+) -> dict[str, Array]:
+    """Return the parameters after one M-step from clusters of the latents' elements.
+
+    `clusters`: (key, standardized points, weights, number of clusters) → the cluster of each point.
+    Latents that choose no location have responsibilities drawn at random. `name`: the strategy.
+    """
+    served = _served(name, graph)
     if not served:
         return dict(params)
-    size = sum(math.prod(parameter.shape) for parameter in graph.parameters.values())
-    # entries that several locations read get the mean of what these were given
-    total, count = jnp.zeros(size), np.zeros(size, int)
-    for locations, key in zip(served, jax.random.split(rng_key, len(served)), strict=True):
+    instance, arrays = (
+        indifferent_instance(graph, params, constants),
+        graph.arrays(params, constants),
+    )
+    chosen = {axis.source for of in served for term in of.looked_up for axis in term.axes}
+    others = [latent for name, latent in instance.latents.items() if name not in chosen]
+    *keys, key_of_others = jax.random.split(rng_key, len(served) + 1)
+    factors = random_factors(key_of_others, others)
+    for locations, key in zip(served, keys, strict=True):
         points = points_of(locations, graph, arrays)
+        log_q = _log_q(key, locations, points, clusters)
+        factors += factors_of(locations, graph, arrays, log_q)
+    return maximum_under(instance, factors, maximizers, params, constants)
 
-        def seeds(key, weights, points=points, num=locations.num_values):
-            return draw(key, points.standardized, weights, num)
 
-        keys = jax.random.split(key, locations.num_groups)
-        numbers = jax.vmap(seeds)(keys, _weights_of_groups(locations, points.weights))
-        of_feature = numbers[locations.group_of_feature].T
-        drawn_points = points.values[of_feature, np.arange(len(locations.group_of_feature))]
-        is_read = locations.entries != NONE
-        total = total.at[locations.entries[is_read]].add(drawn_points[is_read])
-        count += np.bincount(locations.entries[is_read], minlength=size)
-    return {name: _placed(graph, name, value, total, count) for name, value in params.items()}
+def _log_q(
+    rng_key: Array, locations: Locations, points: Points, clusters: Callable
+) -> Float[Array, "sample value"]:
+    """Return log q of the values of each sample: of its cluster, and a little of all others.
+
+    q = (1 − ε) · [n is of cluster k] + ε · π_k, with π_k the cluster's share: its statistics are
+    those of its members and, for a part ε, those of all the data, whatever its size. So no
+    scale is zero where the data have one, no probability is, and neither depends on a unit.
+    """
+    num, groups = locations.num_values, locations.num_groups
+    weights = _weights_of_groups(locations, points.weights)
+
+    def of_group(key, weights):
+        labels = clusters(key, points.standardized, weights, num)
+        is_member = labels[:, None] == jnp.arange(num)
+        # of a cluster without members, as much as of one with a single member
+        share = jnp.maximum(weights @ is_member, 1)
+        return labels, share / share.sum()
+
+    labels, shares = jax.vmap(of_group)(jax.random.split(rng_key, groups), weights)
+    group = locations.group_of_sample
+    labels, shares = labels[group, np.arange(len(group))], shares[group]
+    is_member = labels[:, None] == jnp.arange(num)
+    q = jnp.where((points.weights > 0)[:, None], is_member, shares)
+    return jnp.log((1 - MIXED) * q + MIXED * shares)
 
 
 def _served(name: str, graph: FactorGraph) -> list[Locations]:
@@ -109,73 +177,3 @@ def _weights_of_groups(locations: Locations, weights):
     """Return (group, sample): the weights of a group's samples, 0 for those of others."""
     numbers = np.arange(locations.num_groups)
     return jnp.where(locations.group_of_sample == numbers[:, None], weights, 0)
-
-
-def _placed(graph: FactorGraph, name: str, value, total, count: np.ndarray) -> Array:
-    """Return a parameter with the mean of what its entries were given, within its bounds.
-
-    Entries that were given nothing stay.
-    """
-    value, parameter = jnp.asarray(value), graph.parameters[name]
-    start = graph.offsets()[name]
-    entries = slice(start, start + math.prod(parameter.shape))
-    count = count[entries].reshape(parameter.shape)
-    if not count.any():
-        return value
-    given = total[entries].reshape(parameter.shape) / np.maximum(count, 1)
-    given = given.astype(value.dtype)
-    limits = limits_of(parameter.constraint)
-    # a mean of data may lie outside of what the program allows its location
-    given = given if limits is None else limits.clipped(given)
-    return jnp.where(count > 0, given, value)
-
-
-def split_clusters(
-    graph: FactorGraph,
-    maximizers: Sequence[Maximizer],
-    rng_key: Array,
-    params: Mapping[str, Any],
-    constants: Sequence,
-) -> dict[str, Array]:
-    """Return the parameters after one M-step in which each element is of its cluster.
-
-    Clusters are found by splitting: one, then two, … as many as the latent has values, in
-    standardized coordinates (`seeding.split`), the same for every key. Latents that choose no
-    location have their posterior at the program's own values, given the clusters. Scales and
-    proportions are set, too; the scale or covariance of a cluster that has no extent (a single
-    point) keeps the program's own value. Source: Linde, Buzo & Gray (1980).
-    """
-    arrays = graph.arrays(params, constants)
-    factors = []
-    for locations in _served("splitting", graph):
-        points = points_of(locations, graph, arrays)
-
-        def clusters(weights, points=points, num=locations.num_values):
-            return split(points.standardized, weights, num)
-
-        labels = jax.vmap(clusters)(_weights_of_groups(locations, points.weights))
-        labels = labels[locations.group_of_sample, np.arange(len(locations.group_of_sample))]
-        factors += assignment_factors(locations, graph, arrays, labels, points.weights)
-    instance = instance_of(graph, arrays)
-    maximized = maximum_under(instance, factors, maximizers, params, constants)
-    # a cluster of one point has a scale of zero, from which EM would not come back
-    start = {}
-    for maximizer in maximizers:
-        for name in maximizer.names:
-            own = jnp.asarray(params[name])
-            start[name] = _with_extent(maximized[name], own, maximizer.uses)
-    return start
-
-
-def _with_extent(value, own, uses: Sequence[Use]):
-    """Return a scale or a covariance with its own entries in place of those without extent.
-
-    Their least variance is zero, or rounding beside what it was.
-    """
-    if not uses or not uses[0].conjugacy.is_scale:
-        return value
-    conjugacy = uses[0].conjugacy
-    unit = jnp.ones(value.shape[value.ndim - 1 :] if conjugacy.event_dim else (), value.dtype)
-    least, before = conjugacy.least_variance(value, unit), conjugacy.least_variance(own, unit)
-    has_extent = least > 100 * jnp.finfo(value.dtype).eps * before
-    return jnp.where(has_extent.reshape(has_extent.shape + (1,) * conjugacy.event_dim), value, own)

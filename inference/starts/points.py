@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from emjax.elimination.factors import Cells, Factor
 from emjax.families.family import lacks_coordinates
@@ -20,13 +20,8 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_axes, filled_term
 from emjax.graph.terms import Term
 from emjax.graph.wiring import NONE
-from emjax.numerics.guards import LOG_ZERO
 from emjax.starts.locations import Locations, LocationTerm, feature_numbers, sample_numbers
 from emjax.tables.named import Named, without_rows
-
-# of a value of a latent that is not the one asked for: below any log-density, above what the
-# program excludes
-UNWANTED = 1e-5 * LOG_ZERO
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,15 +124,14 @@ def _widened(value: Named, reduced: Callable, event: int):
     return array.reshape(array.shape + (1,) * event)
 
 
-def assignment_factors(
+def factors_of(
     locations: Locations,
     graph: FactorGraph,
     arrays: Sequence,
-    values: Int[Array, "sample"],
-    weights: Float[Array, "sample"],
+    log_q: Float[Array, "sample value"],
 ) -> list[Factor]:
-    """Return factors under which each element that counts takes the joint value asked for."""
-    factors = []
+    """Return factors of which the product is, for each element of the latent, q of its values."""
+    places = []
     for looked_up in locations.looked_up:
         term = graph.terms[looked_up.term]
         kept = [d for d, varies in enumerate(looked_up.sample.varies) if varies]
@@ -145,9 +139,12 @@ def assignment_factors(
         (sample,) = filled_axes((looked_up.sample,), arrays)
         shape = tuple(term.elements[d] for d in kept)
         number = jnp.broadcast_to(sample.placed(kept).index.dense(shape), shape)
-        is_other = values[number][..., None] != jnp.arange(locations.num_values)
-        is_unwanted = is_other & (weights[number] > 0)[..., None]
-        table = jnp.where(is_unwanted, UNWANTED, 0.0)
-        table = table.reshape(shape + tuple(axis.size for axis in axes))
+        places.append((axes, shape, number))
+    # several sites, or rows, read one element: each of them has its share of q
+    count = sum(jnp.bincount(number.reshape(-1), length=len(log_q)) for *_, number in places)
+    share = log_q / jnp.maximum(count, 1)[:, None]
+    factors = []
+    for axes, shape, number in places:
+        table = share[number].reshape(shape + tuple(axis.size for axis in axes))
         factors.append(Factor(axes, shape, Cells(table), without_multiplicity=True))
     return factors

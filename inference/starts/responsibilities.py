@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from emjax.elimination.factors import Cells, Factor
+from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.maximizer import Maximizer
 from emjax.starts.posteriors import indifferent_instance, maximum_under
@@ -34,13 +34,19 @@ def random_responsibilities(
     memory for N × K. Source: McLachlan & Peel (2000), section 2.12.2.
     """
     instance = indifferent_instance(graph, params, constants)
-    keys = jax.random.split(rng_key, max(len(instance.latents), 1))
+    factors = random_factors(rng_key, instance.latents.values())
+    return maximum_under(instance, factors, maximizers, params, constants)
+
+
+def random_factors(rng_key: Array, latents: Collection[Variable]) -> list[Factor]:
+    """Return log q of each element of some latents, q ~ Dirichlet(1, …, 1)."""
     factors = []
-    for key, latent in zip(keys, instance.latents.values(), strict=False):
+    keys = jax.random.split(rng_key, max(len(latents), 1))
+    for key, latent in zip(keys, latents, strict=False):
         # minus a Gumbel variable is the logarithm of an exponential one, and K of these over their
         # sum are Dirichlet(1, …, 1)
         shape = (*latent.shape, latent.size)
         log_q = jax.nn.log_softmax(-jax.random.gumbel(key, shape, jnp.result_type(float)))
         axis = Axis(latent.name, latent.size, Affine.identity(latent.shape))
         factors.append(Factor((axis,), latent.shape, Cells(log_q), without_multiplicity=True))
-    return maximum_under(instance, factors, maximizers, params, constants)
+    return factors

@@ -1,14 +1,18 @@
-"""Which points of a cloud stand for its clusters: pure geometry.
+"""Which points of a cloud are together: pure geometry.
 
-Points are drawn at random, or far from one another; or the cloud is split.
+Those nearest to seeds, which are drawn at random or far from one another; k-means; or the cloud is
+split.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+# of so many clusterings from other seeds, k-means takes the tightest
+CANDIDATES = 8
 # a bound on Lloyd's iterations, which ties that rounding breaks might keep going
 LLOYD_STEPS = 100
 
@@ -29,36 +33,67 @@ def drawn(
     return numbers
 
 
-def far_apart(
+def nearest_to_seeds(
     rng_key: Array,
     points: Float[Array, "sample feature"],
     weights: Float[Array, "sample"],
     num: int,
-) -> Int[Array, "cluster"]:
-    """Return the numbers of `num` points drawn by k-means++.
+    power: ArrayLike,
+) -> Int[Array, "sample"]:
+    """Return the cluster of each point: which of `num` points, drawn as seeds, is nearest."""
+    means = points[seeds(rng_key, points, weights, num, power)]
+    return _nearest(points, means, num)
 
-    Each is drawn in proportion to weight × squared distance to the nearest one before it. A draw of
-    proportions w alone where every point of positive weight is drawn already. Source: Arthur &
-    Vassilvitskii (2007), section 2.2.
+
+def k_means(
+    rng_key: Array,
+    points: Float[Array, "sample feature"],
+    weights: Float[Array, "sample"],
+    num: int,
+) -> Int[Array, "sample"]:
+    """Return the cluster of each point by Lloyd's iterations from k-means++ seeds.
+
+    Of `CANDIDATES` such clusterings, the one with the least Σ w ‖x − m‖². Source: Lloyd (1982);
+    Arthur & Vassilvitskii (2007).
     """
-    first, *others = jax.random.split(rng_key, num)
 
-    def draw(key, mass):
-        return jax.random.categorical(key, _log(jnp.where((mass > 0).any(), mass, weights)))
+    def candidate(key):
+        labels = nearest_to_seeds(key, points, weights, num, 1)
+        labels, means = _refitted(points, weights, labels, points[:num], num)
+        return labels, (weights * ((points - means[labels]) ** 2).sum(-1)).sum()
 
-    def squared_distances(number):
-        return ((points - points[number]) ** 2).sum(-1)
+    # in turn: side by side they would take memory for candidate × sample × cluster
+    labels, spread = jax.lax.map(candidate, jax.random.split(rng_key, CANDIDATES))
+    return labels[jnp.argmin(spread)]
 
-    def step(nearest, key):
-        number = draw(key, weights * nearest)
-        return jnp.minimum(nearest, squared_distances(number)), number
 
-    start = draw(first, weights)
-    # for one cluster no key is left to stack
-    if not others:
-        return start[None]
-    _, numbers = jax.lax.scan(step, squared_distances(start), jnp.stack(others))
-    return jnp.concatenate([start[None], numbers])
+def seeds(
+    rng_key: Array,
+    points: Float[Array, "sample feature"],
+    weights: Float[Array, "sample"],
+    num: int,
+    power: ArrayLike,
+) -> Int[Array, "cluster"]:
+    """Return the numbers of `num` distinct points drawn one after another.
+
+    Each is drawn in proportion to weight × (squared distance to the nearest one before it)^power:
+    at power 1 by k-means++, at 0 at random. A draw of proportions w alone where every point of
+    positive weight is drawn already. Source: Arthur & Vassilvitskii (2007), section 2.2; Yellott (1977).
+    """
+    # all at once, by rows: those of data that are padded are the same
+    noise = jax.random.gumbel(rng_key, (len(points), num), points.dtype)
+
+    def step(nearest, noise):
+        # before the first one, all points are as far
+        distance = jnp.where(jnp.isinf(nearest), 1, nearest)
+        mass = weights * jnp.where(distance > 0, distance**power, 0)
+        mass = jnp.where((mass > 0).any(), mass, weights)
+        # the largest of log w + Gumbel noise is a draw in proportion to w
+        number = jnp.argmax(_log(mass) + noise)
+        return jnp.minimum(nearest, ((points - points[number]) ** 2).sum(-1)), number
+
+    nowhere = jnp.full(len(points), jnp.inf, points.dtype)
+    return jax.lax.scan(step, nowhere, noise.T)[1]
 
 
 def _log(mass):
@@ -86,13 +121,9 @@ def split(
         direction = direction * jnp.sign(direction[jnp.argmax(jnp.abs(direction))])
         means = _means(points, weights, labels, jnp.zeros((num, points.shape[1]), points.dtype))
         is_beyond = (labels == worst) & ((points - means[worst]) @ direction > 0)
-        return _refitted(
-            points,
-            weights,
-            jnp.where(is_beyond, number, labels),
-            means.at[number].set(means[worst]),
-            number + 1,
-        )
+        labels = jnp.where(is_beyond, number, labels)
+        means = means.at[number].set(means[worst])
+        return _refitted(points, weights, labels, means, number + 1)[0]
 
     return jax.lax.fori_loop(1, num, step, labels)
 
@@ -121,26 +152,29 @@ def _scatters(points, weights, labels, num: int):
     return jax.lax.map(scatter, jnp.arange(num))
 
 
+def _nearest(points, means, count):
+    """Return which of the first `count` means is nearest to each point."""
+    # without ‖x‖², which no choice among means depends on
+    distances = (means**2).sum(-1) - 2 * points @ means.T
+    exists = jnp.arange(len(means)) < count
+    return jnp.argmin(jnp.where(exists, distances, jnp.inf), axis=-1).astype(jnp.int32)
+
+
 def _refitted(points, weights, labels, means, count):
-    """Return the labels after Lloyd's iterations with the first `count` clusters.
+    """Return labels and means after Lloyd's iterations with the first `count` clusters.
 
-    They go on until no label changes.
+    They go on until no label changes. `means`: of clusters that are empty.
     """
-
-    def nearest(means):
-        # without ‖x‖², which no choice among means depends on
-        distances = (means**2).sum(-1) - 2 * points @ means.T
-        exists = jnp.arange(len(means)) < count
-        return jnp.argmin(jnp.where(exists, distances, jnp.inf), axis=-1).astype(labels.dtype)
 
     def step(carry):
         labels, means, number, _ = carry
         means = _means(points, weights, labels, means)
-        after = nearest(means)
+        after = _nearest(points, means, count)
         return after, means, number + 1, (after != labels).any()
 
     def goes_on(carry):
         _, _, number, has_changed = carry
         return has_changed & (number < LLOYD_STEPS)
 
-    return jax.lax.while_loop(goes_on, step, (labels, means, 0, True))[0]
+    labels, means, *_ = jax.lax.while_loop(goes_on, step, (labels, means, 0, True))
+    return labels, means
