@@ -24,6 +24,7 @@ from emjax.run.annotations import (
 )
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
+from emjax.run.precision import in_double, in_precision
 from emjax.run.result import EMResult, params_of
 from emjax.run.settings import Settings
 from emjax.run.state import EMState
@@ -148,6 +149,7 @@ class EM:
         `em.posterior(params, x)` is `em.on(x).posterior(params)`: for several questions of the same
         data, `on` saves writing them again. Data of the same shapes share what is compiled.
         """
+        args, kwargs = in_precision((args, kwargs))
         return Bound(self._compiler, args, kwargs)
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:
@@ -207,6 +209,7 @@ class EM:
         compiled = self.on(*args, **kwargs).compiled
         return plan(compiled.graph, compiled.maximizers, self.settings.temperature)
 
+    @in_double
     def diagnose(self, result: Params, *args: Any, **kwargs: Any) -> Diagnosis:
         """Return certificates of what EM arrived at.
 

@@ -27,9 +27,10 @@ from emjax.run.annotations import InitParams, Whole
 from emjax.run.bound import Bound, checked_key
 from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
+from emjax.run.precision import in_double
 from emjax.run.runner import Runner
 from emjax.run.settings import Settings
-from emjax.run.state import Status, has_failed
+from emjax.run.state import Status, has_failed, has_settled
 
 
 class CrossValidation(eqx.Module):
@@ -104,7 +105,7 @@ class CrossValidation(eqx.Module):
         ]
         for i, (status, steps) in enumerate(zip(self.status, self.num_steps, strict=True)):
             # of folds that converged there is nothing to say
-            if status != Status.CONVERGED:
+            if not has_settled(status):
                 lines.append(f"fold {i}: {status.message} (after {steps} steps)")
         return "\n".join([*lines, *map(str, self.findings)])
 
@@ -123,6 +124,7 @@ def standard_error_of_sum(totals: np.ndarray, multiplicity: np.ndarray) -> float
     return float(np.sqrt(n * (multiplicity * deviations**2).sum() / (n - 1)))
 
 
+@in_double
 def cross_validate(
     em: EM,
     rng_key: Any,

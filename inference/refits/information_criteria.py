@@ -19,6 +19,7 @@ from emjax.run import verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
 from emjax.run.findings import Finding
+from emjax.run.precision import in_double
 from emjax.run.pure import PureProgram
 
 
@@ -123,6 +124,7 @@ class Criteria(eqx.Module):
         return "\n".join([*lines, *map(str, self.findings)])
 
 
+@in_double
 def criteria(
     em: EM,
     params: Params,

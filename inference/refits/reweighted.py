@@ -26,6 +26,7 @@ from emjax.run import validation
 from emjax.run.annotations import Params
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound
 from emjax.run.compiled import CompiledProgram
+from emjax.run.precision import in_double
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
 
@@ -243,6 +244,7 @@ def from_one_start(settings: Settings) -> dict[str, Any]:
     return {"init": init, "num_restarts": 1, "annealing": ()}
 
 
+@in_double
 def pointwise_log_likelihood(
     em: EM,
     params: Params,

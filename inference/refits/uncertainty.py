@@ -27,12 +27,14 @@ from emjax.run import endings, verdicts
 from emjax.run.annotations import Params, Whole
 from emjax.run.bound import checked_key
 from emjax.run.findings import Finding
+from emjax.run.precision import in_double
 from emjax.run.result import EMResult
 from emjax.run.state import has_failed
 
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
 
 
+@in_double
 def standard_errors(
     em: EM,
     params: Params,

@@ -25,7 +25,7 @@ from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler, Padded
 from emjax.run.double_end import DoubleEnd, in_single
-from emjax.run.precision import doubled, is_single, num_reals
+from emjax.run.precision import double_precision, doubled, is_single, num_reals, singled
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
@@ -180,6 +180,47 @@ class Bound:
         constants = self.constants(floor)
         return self.checked(params), constants
 
+    # ── in which precision ────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_done_in_double(self) -> bool:
+        """Whether JAX is in single precision here, and what is asked is computed in double.
+
+        That is where it takes no longer than a compilation does.
+        """
+        return self._ends_in_double and self._is_small
+
+    @property
+    def _ends_in_double(self) -> bool:
+        return is_single() and self.compiler.settings.ends_in_double(self._num_reals)
+
+    @property
+    def _num_reals(self) -> int:
+        return num_reals(jax.tree.leaves(self._as_arrays))
+
+    @cached_property
+    def _is_small(self) -> bool:
+        if self._num_reals > SMALL:
+            return False
+        with double_precision():
+            if self._doubled._padded is not None:
+                return True
+            runner = self._doubled_runner()
+            return runner is not None and num_cells(runner.compiled.graph) <= SMALL
+
+    @cached_property
+    def _doubled(self) -> Bound:
+        """The program bound to the same data in double precision, where JAX has that."""
+        args, kwargs = self._as_arrays
+        return Bound(self.compiler, doubled(args), doubled(kwargs))
+
+    def _doubled_runner(self) -> Runner | None:
+        try:
+            return self._doubled._runner
+        # whatever it is, single precision goes without
+        except Exception:
+            return None
+
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 
     def init(self, rng_key: Any) -> EMState:
@@ -204,40 +245,12 @@ class Bound:
         # what is no dictionary may have no truth value either
         given = {} if init_params is None else init_params
         check_are_params(given)
-        if not is_single() or not self.compiler.settings.ends_in_double(self._num_reals):
-            return self._run(rng_key, dict(given))
-        if not self._is_small:
+        if self.is_done_in_double:
+            with double_precision():
+                return in_single(self._doubled._run(rng_key, dict(given)))
+        if self._ends_in_double:
             return self._run_at_own_length(rng_key, dict(given), DoubleEnd(self._doubled_runner))
-        with jax.enable_x64(True):
-            return in_single(self._doubled._run(rng_key, dict(given)))
-
-    @cached_property
-    def _doubled(self) -> Bound:
-        """The program bound to the same data in double precision, where JAX has that."""
-        args, kwargs = self._as_arrays
-        return Bound(self.compiler, doubled(args), doubled(kwargs))
-
-    def _doubled_runner(self) -> Runner | None:
-        try:
-            return self._doubled._runner
-        # whatever it is, single precision goes without
-        except Exception:
-            return None
-
-    @property
-    def _num_reals(self) -> int:
-        return num_reals(jax.tree.leaves(self._as_arrays))
-
-    @cached_property
-    def _is_small(self) -> bool:
-        """Whether a run takes no longer in double precision than a compilation does."""
-        if self._num_reals > SMALL:
-            return False
-        with jax.enable_x64(True):
-            if self._doubled._padded is not None:
-                return True
-            runner = self._doubled_runner()
-            return runner is not None and num_cells(runner.compiled.graph) <= SMALL
+        return self._run(rng_key, dict(given))
 
     def _run(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
         """Run EM in the precision that JAX has."""
@@ -310,7 +323,10 @@ class Bound:
         `at_own_length`: (padded program, its answer) → the answer without rows that were added.
         """
         check_are_params(params_of(params))
-        is_looked_at = not is_traced(params_of(params)) and is_outermost()
+        is_looked_at = not is_traced((params_of(params), self._as_arrays)) and is_outermost()
+        if is_looked_at and self.is_done_in_double:
+            with double_precision():
+                return singled(self._doubled._answer(question, params, floor, at_own_length))
         padded = self._padded_runner if is_looked_at else None
         if padded is not None:
             try:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from emjax.run.precision import doubled, from_single, is_single, singled
+from emjax.run.precision import double_precision, doubled, from_single, is_single, singled
 from emjax.run.pure import End, Start
 from emjax.run.result import EMResult
 from emjax.run.runner import Runner
@@ -45,7 +45,7 @@ class DoubleEnd:
         if int(end.at.status) in (Status.CONVERGED, Status.MAX_STEPS):
             return single.result(start, end)
         single.check(start, end)
-        with jax.enable_x64(True):
+        with double_precision():
             double = self.in_double()
             if double is not None:
                 return in_single(_ended(single, double, start, end))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import jax
@@ -16,6 +20,8 @@ from emjax.program.records import Parameter
 # Numbers in the data up to which a run in single precision ends in double, unless that is asked
 # for: with a copy in double they take a gigabyte and a half.
 LARGEST = 2**27
+# whether double precision was switched on here, for a program of a user who has it off
+IS_OURS: ContextVar[bool] = ContextVar("IS_OURS", default=False)
 # what single precision leaves of a sum of 1, at most
 ROUNDING = 1e-5
 
@@ -23,6 +29,60 @@ ROUNDING = 1e-5
 def is_single() -> bool:
     """Whether JAX computes in single precision here."""
     return jnp.result_type(float) == np.float32
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Return a context in which JAX has double precision, and programs are bound to data in it."""
+    token = IS_OURS.set(True)
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        IS_OURS.reset(token)
+
+
+def in_precision(data: Any) -> Any:
+    """Return data as a program is bound to them here: in double within `double_precision`."""
+    return doubled(data) if IS_OURS.get() else data
+
+
+def in_double(function: Callable) -> Callable:
+    """Return a public function (em, …, *args, **kwargs) that does small work in double precision.
+
+    `args`, `kwargs`: the program's own arguments.
+    """
+    parameters = inspect.signature(function).parameters
+    kinds = [parameter.kind for parameter in parameters.values()]
+    # beside the first
+    num_leading = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) - 1
+
+    @wraps(function)
+    def in_its_precision(em: Any, *args: Any, **kwargs: Any) -> Any:
+        data = args[num_leading:]
+        named = {name: value for name, value in kwargs.items() if name not in parameters}
+        if not _is_done_in_double(em, data, named):
+            return function(em, *args, **kwargs)
+        with double_precision():
+            found = function(em, *args, **kwargs)
+            # one number, such as a log-likelihood, keeps its digits: NumPy's
+            return singled(jax.tree.map(_host_number, found))
+
+    return in_its_precision
+
+
+def _host_number(leaf: Any) -> Any:
+    return np.asarray(leaf) if isinstance(leaf, jax.Array) and leaf.ndim == 0 else leaf
+
+
+def _is_done_in_double(em: Any, args: tuple, kwargs: Mapping[str, Any]) -> bool:
+    if not is_single():
+        return False
+    try:
+        return em.on(*args, **kwargs).is_done_in_double
+    # the function says what is wrong with its arguments
+    except Exception:
+        return False
 
 
 def doubled(tree: Any) -> Any:

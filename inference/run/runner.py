@@ -69,7 +69,14 @@ class Runner:
 
     def checked(self, params: Params) -> dict[str, Array]:
         """Return a result's parameters, or parameters, checked to be all that the program has."""
-        return validation.checked_params(self.compiled.graph, params_of(params), complete=True)
+        return validation.checked_params(
+            self.compiled.graph, self._in_precision(params_of(params)), complete=True
+        )
+
+    def _in_precision(self, params: Any) -> Any:
+        """Return parameters, in double precision where JAX has that."""
+        validation.check_are_params(params)
+        return params if is_single() else from_single(self.compiled.graph.parameters, params)
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,9 +88,7 @@ class Runner:
         `own`: the program's own start, where it is another one than that which is compiled.
         """
         compiled, settings = self.compiled, self.settings
-        some = {**(own or {}), **(init_params or {})}
-        if not is_single():
-            some = from_single(compiled.graph.parameters, some)
+        some = self._in_precision({**(own or {}), **(init_params or {})})
         some_params = validation.checked_params(compiled.graph, some, complete=False)
         given = compiled.given(some_params)
         with one_blas_thread():

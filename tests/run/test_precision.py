@@ -9,6 +9,7 @@ import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
+import emjax
 from emjax import EM, Status
 from emjax.models import gaussian_mixture
 from emjax.run import bound
@@ -112,3 +113,21 @@ def test_a_program_of_single_precision_alone_runs_in_it():
     found = run(walk, X[:40, 0])
     assert found.status == Status.AT_RESOLUTION
     assert found.objective.dtype == np.float32
+
+
+def test_what_is_asked_of_small_work_is_computed_in_double():
+    args = gaussian_mixture.program, X, 3
+    with jax.enable_x64(True):
+        em, result = EM(args[0]), run(*args, x64=True)
+        params = {name: np.asarray(v, np.float32) for name, v in result.params.items()}
+        expected = em.diagnose(params, *args[1:]), emjax.criteria(em, params, *args[1:])
+        heights = emjax.pointwise_log_likelihood(em, params, *args[1:])
+    with jax.enable_x64(False):
+        found = em.diagnose(params, *args[1:]), emjax.criteria(em, params, *args[1:])
+        single = emjax.pointwise_log_likelihood(em, params, *args[1:])
+        posterior = em.posterior(params, *args[1:])["component"]
+    assert str(found[0]) == str(expected[0])
+    assert str(found[1]) == str(expected[1])
+    assert single.dtype == posterior.dtype == jnp.float32
+    # rounded once, and not at each operation
+    np.testing.assert_array_equal(single, np.asarray(heights, np.float32))
