@@ -30,7 +30,10 @@ def runner(program: Callable, start: dict, *args) -> Run:
     compiled: dict[int, EM] = {}
 
     def run(num_steps: int) -> Fit:
-        em = compiled.setdefault(num_steps, EM(program, tol=0, max_steps=num_steps))
+        if num_steps not in compiled:
+            # a row in float32 is in float32 to its end
+            compiled[num_steps] = EM(program, tol=0, max_steps=num_steps, precision="single")
+        em = compiled[num_steps]
         result = em.run(jax.random.key(0), *args, init_params=start)
         return Fit(
             {name: np.asarray(value) for name, value in result.params.items()}, result.num_steps
