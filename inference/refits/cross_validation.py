@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,8 +27,6 @@ from emjax.run.bound import Bound, checked_key
 from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
-from emjax.run.runner import Runner
-from emjax.run.settings import Settings
 from emjax.run.state import Status, has_failed, has_settled
 
 
@@ -162,7 +159,9 @@ def cross_validate(
         "emjax.cross_validate(em, jax.random.key(0), ...).",
     )
     bound = bound_to(em, args, kwargs)
-    weighted = checked_reweighted(bound, plate, rows)
+    # one bar for each fold would be no progress
+    quiet = {"progress_bar": False} if em.settings.progress_bar else {}
+    weighted = checked_reweighted(bound, plate, rows, **quiet)
     units, compiled = weighted.units, weighted.compiled
     multiplicity = _multiplicities(bound, units)
     _check_folds(num_folds, units, int((multiplicity > 0).sum()))
@@ -179,8 +178,7 @@ def cross_validate(
     drawn, started, keys = draws(rng_key)
     fold = np.full(units.size, -1)
     fold[multiplicity > 0] = drawn
-    # of this EM: what is compiled may be that of another one, with other starts
-    fits = _fits(weighted, em.settings, fold, keys, some_params)
+    fits = [_fit(weighted, fold, number, key, some_params) for number, key in enumerate(keys)]
     if all(has_failed(fit.status) for fit in fits):
         # raises where the start is to blame
         bound.run(started, init_params=init_params)
@@ -236,27 +234,15 @@ class Fit(NamedTuple):
     num_steps: int
 
 
-def _fits(
-    weighted: Reweighted, settings: Settings, fold: np.ndarray, keys: Sequence, given: Mapping
-) -> list[Fit]:
-    """Return the fit without each fold. `keys`: of the starts, one for each fold."""
-    settings = replace(settings, progress_bar=False)
-    fits = []
-    for number, key in enumerate(keys):
-        # nothing is cut out: with weights of zero all folds have one shape, and one compilation
-        weights = (fold != number).astype(jnp.result_type(float))
-        runner = Runner(weighted.compiled, [weights, *weighted.data], settings)
-        fits.append(_fit(runner, key, given))
-    return fits
-
-
-def _fit(runner: Runner, rng_key: Any, given: Mapping) -> Fit:
-    """Return the fit to the data of a fold, as `EM.run` finds it."""
+def _fit(weighted: Reweighted, fold: np.ndarray, number: int, key: Any, given: Mapping) -> Fit:
+    """Return the fit without a fold, as `EM.run` finds it."""
+    # nothing is cut out: with weights of zero all folds have one shape, and one compilation
+    weights = (fold != number).astype(jnp.result_type(float))
     try:
-        found = runner.run(rng_key, given)
+        found = weighted.at(weights).run(key, init_params=given)
     # a start that the data of this fold exclude: other folds may have better ones
     except ValueError:
-        parameters = runner.compiled.graph.parameters
+        parameters = weighted.compiled.graph.parameters
         unknown = {name: np.full(each.shape, np.nan) for name, each in parameters.items()}
         return Fit(unknown, Status.NOT_FINITE, 0)
     return Fit(jax.device_get(found.params), found.status, found.num_steps)

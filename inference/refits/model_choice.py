@@ -25,7 +25,7 @@ from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
 from emjax.run.result import EMResult
 from emjax.run.runner import is_degenerate
-from emjax.run.state import Status, has_failed
+from emjax.run.state import has_failed, has_settled
 
 if TYPE_CHECKING:
     Candidates = Mapping[Any, EM | Callable[..., Any]]
@@ -207,8 +207,8 @@ class Choice:
 
 def _caveats(validation: CrossValidation, model: str) -> list[Finding]:
     """Return what is to be known of a model's folds before they are compared."""
-    caveats, reasons = [], Counter(map(str, validation.status))
-    del reasons[str(Status.CONVERGED)]
+    caveats = []
+    reasons = Counter(str(status) for status in validation.status if not has_settled(status))
     if reasons:
         caveats.append(verdicts.unconverged_folds(model, reasons, len(validation.status)))
     if validation.num_impossible:

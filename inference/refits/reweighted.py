@@ -111,11 +111,17 @@ class Reweighted:
     - `compiled`: the program of (weights, the data).
     - `units`: what has weights.
     - `data`: the data, without the weights.
+    - `bound`: the program bound to the data, and to weights of one.
     """
 
     compiled: CompiledProgram
     units: Units
     data: list
+    bound: Bound
+
+    def at(self, weights: Any) -> Bound:
+        """Return the program bound to the data and to other weights."""
+        return Bound(self.bound.compiler, (weights, *self.bound.args[1:]), self.bound.kwargs)
 
     def function(self, key: Hashable, asked: Callable, is_called_once: bool = True) -> Callable:
         """Return `asked`, a pure function of (self, …), compiled: a function of the others.
@@ -218,18 +224,18 @@ def reweighted(bound: Bound, units: Units, **changes: Any) -> Reweighted:
     key = (units.key, *sorted(changes))
     weighted = bound.extended(key, units.weighted(bound.compiler.model), ones, **changes)
     # the first of its data are the weights
-    return Reweighted(weighted.compiled, units, weighted.data[1:])
+    return Reweighted(weighted.compiled, units, weighted.data[1:], weighted)
 
 
 def checked_reweighted(
-    bound: Bound, plate: str | None, rows: Mapping[str, Any] | None
+    bound: Bound, plate: str | None, rows: Mapping[str, Any] | None, **changes: Any
 ) -> Reweighted:
     """Return a program whose plate's elements have weights, on its data, which are checked.
 
     `rows`: {another plate: which element of `plate` each of its elements belongs to}; those count
-    as often as that element.
+    as often as that element. `changes`: the settings that differ.
     """
-    weighted = reweighted(bound, units_in(bound, plate, rows))
+    weighted = reweighted(bound, units_in(bound, plate, rows), **changes)
     # with weights of one, the data are the same
     bound.check_data()
     return weighted

@@ -167,7 +167,7 @@ class Runner:
             best = restarts.best
             result = continued(best)
             if not is_degenerate(result) or restarts.degenerate[best]:
-                findings = (*alike, *result.findings)
+                findings = (*result.findings, *alike)
                 return replace(result, restarts=restarts, findings=findings)
             # it looked best after the short run only because it was collapsing
             restarts = restarts.with_degenerate(best)
