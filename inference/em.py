@@ -64,9 +64,10 @@ class EM:
       `result.restarts.optima()` lists every optimum.
     - `init`: where `run` starts. None: `numpyro.param` sites at the program's own values, `sample`
       sites drawn from their priors; if of several starts all would be the same, the others are
-      drawn, as by "k-means" where latents choose locations, else "responsibilities". A NumPyro
+      drawn, as by "k-means" where latents choose locations, else "subsets". A NumPyro
       strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by name, for all:
-      "responsibilities", "data", "k-means++", "k-means", "splitting".
+      "responsibilities", "subsets" and "short-runs" (of 16 subsets the best goes on), for every
+      program; "data", "k-means++", "k-means", "splitting", where latents choose locations.
     - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as
       np.geomspace(2, 1, 50) (deterministic annealing). At high temperatures all components come to
       one place, and part again only below a critical one: start above it with time to part, or not

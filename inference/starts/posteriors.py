@@ -45,7 +45,16 @@ def maximum_under(
     constants: Sequence,
 ) -> dict[str, Array]:
     """Return the parameters after one M-step under the posterior that factors choose."""
-    statistics = statistics_with(instance, factors)
+    return maximum_at(statistics_with(instance, factors), maximizers, params, constants)
+
+
+def maximum_at(
+    statistics: Sequence,
+    maximizers: Sequence[Maximizer],
+    params: Mapping[str, Any],
+    constants: Sequence,
+) -> dict[str, Array]:
+    """Return the parameters after one M-step at expected statistics."""
     params = {name: jnp.asarray(value) for name, value in params.items()}
     states = [maximizer.init(params) for maximizer in maximizers]
     return m_step(maximizers, params, states, constants, statistics)[0]
