@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from emjax.numerics.guards import is_key
 from emjax.run.compiled import CompiledProgram
 from emjax.run.pure import End
 
@@ -45,9 +46,9 @@ class Rerun:
     num_rows: Mapping[int, int]
 
     @cached_property
-    def arrays(self) -> list[np.ndarray]:
-        """The data, in the host's memory."""
-        return [np.asarray(leaf) for leaf in jax.device_get(list(self.data))]
+    def arrays(self) -> list[Any]:
+        """The data, in the host's memory; random keys among them as they are."""
+        return [leaf if is_key(leaf) else np.asarray(leaf) for leaf in self.data]
 
     @property
     def held(self) -> set[str]:
@@ -85,18 +86,22 @@ class Rerun:
         """How long the longest of the data are along their first axis, rows that count nothing
         among them.
         """
-        return max((len(array) for array in self.arrays if array.ndim), default=0)
+        lengths = [array.shape[0] for array in self.arrays if array.ndim]
+        return max(lengths, default=0)
 
-    def of_rows(self, rows: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+    def of_rows(self, rows: Mapping[int, np.ndarray]) -> list[Any]:
         """Return the data with these of their rows: {how many there are: which to take}."""
-        taken = []
-        for array in self.arrays:
+        data = []
+        for leaf, array in zip(self.data, self.arrays, strict=True):
             axis = _row_axis(array)
             numbers = None if axis is None else rows.get(array.shape[axis])
-            taken.append(array if numbers is None else np.take(array, numbers, axis))
-        return taken
+            taken = leaf if numbers is None else np.take(array, numbers, axis)
+            # elsewhere, the run would be compiled again
+            is_placed = isinstance(leaf, jax.Array) and leaf.committed
+            data.append(jax.device_put(taken, leaf.sharding) if is_placed else taken)
+        return data
 
-    def drawn(self, rng: np.random.Generator, number: int) -> list[np.ndarray]:
+    def drawn(self, rng: np.random.Generator, number: int) -> list[Any]:
         """Return the data with a few rows, drawn at random, each as often as need be."""
         rows = {}
         for array in self.arrays:
@@ -109,6 +114,8 @@ class Rerun:
         return self.of_rows(rows)
 
 
-def _row_axis(array: np.ndarray) -> int | None:
+def _row_axis(array: Any) -> int | None:
     """Return the first axis along which there is more than one row."""
+    if not isinstance(array, np.ndarray):
+        return None
     return next((axis for axis, length in enumerate(array.shape) if length > 1), None)

@@ -18,7 +18,7 @@ from emjax.run.rerun import Rerun
 # so many rows are clustered: clusters that need more are no large ones
 MOST_ROWS = 1000
 # k-means from so many seeds, of which the best is taken, for so many rounds
-NUM_SEEDS, NUM_ROUNDS = 3, 10
+NUM_SEEDS, NUM_ROUNDS = 2, 10
 
 
 def fitted_to_clusters(rerun: Rerun, params: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
@@ -60,11 +60,14 @@ def _features(rerun: Rerun) -> np.ndarray:
     length, count = rerun.rows, _num_rows(rerun)
     columns = [np.zeros((count, 0))]
     for array in rerun.arrays:
-        if array.shape[:1] == (length,) and array.dtype.kind in "biuf":
+        is_numeric = isinstance(array, np.ndarray) and array.dtype.kind in "biuf"
+        if is_numeric and array.shape[:1] == (length,):
             columns.append(array[:count].reshape(count, -1).astype(float))
     values = np.concatenate(columns, axis=1)
     is_known = np.isfinite(values)
     values = np.where(is_known, values, 0)
+    # squares of the largest numbers would be none
+    values = values / np.maximum(np.abs(values).max(0), np.finfo(float).tiny)
     mean = values.sum(0) / np.maximum(is_known.sum(0), 1)
     deviations = np.where(is_known, values - mean, 0)
     spread = np.sqrt((deviations**2).mean(0))
