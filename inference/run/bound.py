@@ -29,6 +29,7 @@ from emjax.run.precision import double_precision, doubled, is_single, num_reals,
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
+from emjax.run.runs import run
 from emjax.run.state import EMState
 from emjax.run.validation import BadArgument, check_are_params
 
@@ -265,7 +266,7 @@ class Bound:
         if padded is None:
             return self._run_at_own_length(rng_key, given)
         try:
-            return padded.runner.run(rng_key, given, own)
+            return run(padded.runner, rng_key, given, own)
         # at its own length the program says what is wrong, and where
         except ValueError:
             result = self._run_at_own_length(rng_key, given)
@@ -278,7 +279,7 @@ class Bound:
     ) -> EMResult:
         """Run EM on data that are not padded. `ended`: see `Runner`."""
         try:
-            return replace(self._runner, ended=ended).run(rng_key, init_params)
+            return run(replace(self._runner, ended=ended), rng_key, init_params)
         except BadArgument as error:
             culprit = first_nan(named_arguments(self.compiler.model, *self._as_arrays))
             if not culprit:

@@ -37,22 +37,23 @@ class DoubleEnd:
 
     in_double: Callable[[], Runner | None]
 
-    def __call__(self, single: Runner, start: Start, end: End) -> EMResult:
+    def __call__(
+        self, single: Runner, start: Start, end: End, rng_key: Any, is_own_start: bool
+    ) -> EMResult:
         """Return the result of a run in single precision, gone on with in double.
 
-        As it is, if it had converged, or was cut off, or if there is no double precision.
+        As it is, if it had converged, or was cut off, or if there is no double precision. The rest:
+        see `Runner.found`.
         """
-        if int(end.at.status) in (Status.CONVERGED, Status.MAX_STEPS):
-            return single.result(start, end)
-        single.check(start, end)
-        with double_precision():
-            double = self.in_double()
-            if double is not None:
-                return in_single(_ended(single, double, start, end))
-        return single.found(start, end)
+        if int(end.at.status) not in (Status.CONVERGED, Status.MAX_STEPS):
+            with double_precision():
+                double = self.in_double()
+                if double is not None:
+                    return in_single(_ended(single, double, start, end, is_own_start))
+        return single.found(start, end, rng_key, is_own_start)
 
 
-def _ended(single: Runner, double: Runner, start: Start, end: End) -> EMResult:
+def _ended(single: Runner, double: Runner, start: Start, end: End, is_own_start: bool) -> EMResult:
     """Return the result of a run that goes on in double."""
     params, history = _bulk(single, double, end)
     numbers = _numbers(double)
@@ -63,7 +64,7 @@ def _ended(single: Runner, double: Runner, start: Start, end: End) -> EMResult:
     at = replace(end.at, objective=objective, step=end.at.step + len(history))
     params = jax.device_put(from_single(double.compiled.graph.parameters, start.params))
     start = replace(doubled(start), params=params)
-    return double.found(start, replace(end, at=at), _key())
+    return double.found(start, replace(end, at=at), _key(), is_own_start)
 
 
 def in_single(result: EMResult) -> EMResult:

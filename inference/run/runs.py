@@ -1,0 +1,193 @@
+"""Runs of a compiled program on data: one, or several of which the best goes on to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from emjax.run import validation
+from emjax.run.annotations import InitParams
+from emjax.run.batches import are_few
+from emjax.run.findings import Finding
+from emjax.run.resolution import moves_of
+from emjax.run.restarts import Restarts
+from emjax.run.result import EMResult
+from emjax.run.runner import Runner, is_degenerate, one_blas_thread
+from emjax.run.shortcomings import collapsed, identical_starts
+from emjax.run.state import RUNNING, LoopState, Status
+
+# how many steps are taken between two looks at the progress bar
+CHUNK = 20
+
+
+def run(
+    runner: Runner, rng_key: Any, init_params: InitParams, own: Mapping[str, Any] | None = None
+) -> EMResult:
+    """Run EM to convergence; see `EM.run`.
+
+    `own`: the program's own start, where it is another one than that which is compiled.
+    """
+    compiled, settings = runner.compiled, runner.settings
+    some = runner.in_precision({**(own or {}), **(init_params or {})})
+    some_params = validation.checked_params(compiled.graph, some, complete=False)
+    given = compiled.given(some_params)
+    with one_blas_thread():
+        if settings.num_restarts > 1:
+            return _run_several(runner, rng_key, given)
+        if not settings.progress_bar:
+            start, end = compiled.run(rng_key, runner.data, given)
+            return runner.result(start, end, rng_key, is_own_start=not init_params)
+        start, constants = compiled.start(rng_key, runner.data, given)
+        at = compiled.pure.loop.start(start.params)
+        # where the data are bad, one step is enough for the checks
+        is_bad = any(int(count) for count, _ in start.violations)
+        at = _with_progress(runner, at, constants, 1 if is_bad else settings.max_steps + 1)
+        return runner.result(start, compiled.end(at, constants, start.params))
+
+
+def _run_several(runner: Runner, rng_key, given) -> EMResult:
+    """Run all starts, short or to their end, and the best of them to its end."""
+    compiled, settings = runner.compiled, runner.settings
+    all_steps = settings.max_steps + 1
+    num_steps = min(settings.short_steps or all_steps, all_steps)
+    # with every parameter given there is one start, however many are asked for
+    if _are_all(given):
+        return _run_in_turn(runner, rng_key, given, all_steps)
+    # a polish belongs to the end of the best run alone, and a bar shows no more than that
+    is_plain = not settings.polish and not settings.progress_bar
+    if is_plain and are_few(compiled.graph, settings.num_restarts):
+        return _run_in_turn(runner, rng_key, given, num_steps)
+    numbers = np.arange(settings.num_restarts)
+    starts, ends, sharpness = compiled.short_runs(rng_key, numbers, runner.data, given, num_steps)
+
+    def continued(best: int):
+        at = _with_progress_of(runner, ends, best) if settings.progress_bar else ends
+        return runner.result(*compiled.continued(starts, at, best, runner.data))
+
+    alike = identical_starts(starts, settings.num_restarts, False)
+    return _best_of(runner, _restarts(runner, ends, sharpness), continued, alike)
+
+
+def _run_in_turn(runner: Runner, rng_key, given, num_steps: int) -> EMResult:
+    """Run all starts one after another, and the best of them once more, to its end."""
+    are_given, num_restarts = _are_all(given), runner.settings.num_restarts
+    keys = _split(rng_key, 1 if are_given else num_restarts)
+    runs = []
+    for number, key in enumerate(keys):
+        runs.append(runner.compiled.run(key, runner.data, given, number, num_steps))
+    ends = jax.device_get([end for _, end in runs])
+    ends = jax.tree.map(lambda *leaves: np.stack(leaves), *ends)
+    starts = jax.device_get([start.params for start, _ in runs])
+    starts = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
+    alike = identical_starts(starts, num_restarts, are_given)
+
+    def continued(best: int):
+        # a few steps are taken again: a function that goes on would have to be compiled
+        start, end = runs[best]
+        if ends.at.status[best] == RUNNING:
+            start, end = runner.compiled.run(keys[best], runner.data, given, best)
+        return runner.result(start, end, keys[best])
+
+    return _best_of(runner, _restarts(runner, ends.at, ends.sharpness), continued, alike)
+
+
+def _best_of(
+    runner: Runner, restarts: Restarts, continued: Callable, alike: Sequence[Finding]
+) -> EMResult:
+    """Return the result of the best of several runs.
+
+    `continued(number)`: the result of one of them, run to its end; `alike`: what is wrong if
+    all start at one place.
+    """
+    if runner.ended and not runner.settings.short_steps:
+        # all are to come to their end, and that is elsewhere
+        good = np.flatnonzero(np.isfinite(restarts.objective) & ~restarts.degenerate).tolist()
+        results = {number: continued(number) for number in good}
+        restarts = _of_results(restarts, results)
+        continued = _looked_up(results, continued)
+    # it ends: each turn marks one more start, and a best one that is marked is returned
+    while True:
+        best = restarts.best
+        result = continued(best)
+        if not is_degenerate(result) or restarts.degenerate[best]:
+            findings = (*result.findings, *alike)
+            return replace(result, restarts=restarts, findings=findings)
+        # it looked best after the short run only because it was collapsing
+        restarts = restarts.with_degenerate(best)
+
+
+def _with_progress_of(runner: Runner, ends: LoopState, number: int) -> LoopState:
+    """Return where several runs stand after one of them has gone on to its end."""
+    constants = runner.compiled.prepare(runner.data)
+    at = jax.tree.map(lambda leaf: leaf[number], ends)
+    at = _with_progress(runner, at, constants, runner.settings.max_steps + 1)
+    return jax.tree.map(lambda all_runs, one: all_runs.at[number].set(one), ends, at)
+
+
+def _with_progress(runner: Runner, at: LoopState, constants, stop_at: int) -> LoopState:
+    """Return where the loop stands after `stop_at` steps, or at its end; a bar shows it."""
+    # whoever shows no bar does not wait for the import
+    from tqdm.auto import tqdm
+
+    with tqdm(total=runner.settings.max_steps, desc="EM", unit="step") as bar:
+        while int(at.status) < 0 and int(at.step) < stop_at:
+            at = runner.compiled.advance(at, constants, min(int(at.step) + CHUNK, stop_at))
+            step = int(at.step)
+            bar.update(step - bar.n)
+            bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
+    return at
+
+
+def _restarts(runner: Runner, ends: LoopState, sharpness) -> Restarts:
+    """Return where several runs came to. `sharpness`: of their densities."""
+    params = jax.device_put(dict(ends.reported))
+    ends, sharpness = jax.device_get((ends, sharpness))
+    # a run that goes on has not evaluated the objective where it stands
+    last = ends.num_steps - (ends.status < 0)
+    at_last = np.maximum(last, 0)[:, None]
+    objective = np.take_along_axis(np.asarray(ends.objective), at_last, 1)[:, 0]
+    # at −∞ the program excludes the start: nothing has collapsed
+    degenerate = (ends.status == Status.NOT_FINITE) & (objective != -np.inf)
+    leaves, tree = jax.tree.flatten((ends.reported, sharpness))
+    moves = moves_of(runner.data)
+    for number, of_start in enumerate(zip(*leaves, strict=True)):
+        there = jax.tree.unflatten(tree, of_start)
+        degenerate[number] |= bool(collapsed(runner.compiled, runner.data, moves, *there))
+    status, num_steps = np.asarray(ends.status), np.asarray(ends.num_steps)
+    return Restarts(objective, status, num_steps, degenerate, params)
+
+
+def _are_all(given: Mapping[str, Any]) -> bool:
+    """Whether every parameter is given. `given`: of `CompiledProgram.given`."""
+    return all(is_given for _, is_given in given.values())
+
+
+def _looked_up(results: Mapping[int, EMResult], otherwise: Callable) -> Callable:
+    """Return the function that has these results, and others otherwise."""
+    return lambda number: results[number] if number in results else otherwise(number)
+
+
+def _of_results(restarts: Restarts, results: Mapping[int, EMResult]) -> Restarts:
+    """Return several runs, some of which have gone on to these results."""
+    objective = restarts.objective.astype(np.float64)
+    status, num_steps = restarts.status.copy(), restarts.num_steps.copy()
+    degenerate = restarts.degenerate.copy()
+    params = {name: np.array(values) for name, values in restarts.params.items()}
+    for number, result in results.items():
+        objective[number] = result.objective[-1]
+        status[number], num_steps[number] = result.status, result.num_steps
+        degenerate[number] = is_degenerate(result)
+        for name, values in params.items():
+            values[number] = result.params[name]
+    return Restarts(objective, status, num_steps, degenerate, jax.device_put(params))
+
+
+@partial(jax.jit, static_argnums=1)
+def _split(rng_key, number: int) -> list:
+    """Return several keys, by one compiled function: taken from an array, each would be its own."""
+    return list(jax.random.split(rng_key, number))
