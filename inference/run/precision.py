@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.families.limits import is_simplex
+from emjax.families.limits import entry_limits, is_simplex
 from emjax.program.records import Parameter
 
 # Numbers in the data up to which a run in single precision ends in double, unless that is asked
@@ -110,6 +110,10 @@ def _restored(parameter: Parameter | None, value: Any) -> Any:
     if type(parameter.constraint) is type(constraints.positive_definite):
         other = exact.swapaxes(-1, -2)
         return np.where(abs(exact - other) < ROUNDING * abs(exact), (exact + other) / 2, exact)
+    low, high = entry_limits(parameter.constraint, exact.shape)
+    # what is on a bound would be beyond it, where that was rounded up or down
+    for bound in (low, high):
+        exact = np.where(value == bound.astype(np.float32), bound, exact)
     return exact
 
 

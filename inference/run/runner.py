@@ -68,7 +68,9 @@ class Runner:
     def in_precision(self, params: Any) -> Any:
         """Return parameters, in double precision where JAX has that."""
         validation.check_are_params(params)
-        return params if is_single() else from_single(self.compiled.graph.parameters, params)
+        if is_single() or is_traced(params):
+            return params
+        return from_single(self.compiled.graph.parameters, params)
 
     # ── the result of a run ───────────────────────────────────────────────────────────────────────
 

@@ -131,3 +131,18 @@ def test_what_is_asked_of_small_work_is_computed_in_double():
     assert single.dtype == posterior.dtype == jnp.float32
     # rounded once, and not at each operation
     np.testing.assert_array_equal(single, np.asarray(heights, np.float32))
+
+
+@pytest.mark.parametrize("floor", [0.1, 0.7])
+def test_an_estimate_on_a_bound_is_on_it_in_either_precision(floor):
+    """In single precision 0.7 is less than in double, and 0.1 more."""
+
+    def floored(x):
+        scale = numpyro.param("scale", 1.0, constraint=constraints.greater_than(floor))
+        with numpyro.plate("n", len(x)):
+            numpyro.sample("x", dist.Normal(0.0, scale), obs=x)
+
+    data = np.linspace(-1e-3, 1e-3, 20)
+    found = run(floored, data)
+    assert found.params["scale"] == np.float32(floor)
+    assert np.isfinite(EM(floored).log_likelihood(found, data))
