@@ -29,7 +29,7 @@ from emjax.run.bound import checked_key
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
 from emjax.run.result import EMResult
-from emjax.run.state import has_failed
+from emjax.run.state import Status, has_failed
 
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
 
@@ -198,6 +198,9 @@ def _caveats(
         caveats.append(verdicts.failed_refits(num_failed))
     if refitted.num_unconverged:
         caveats.append(verdicts.unconverged_refits(refitted.num_unconverged))
+    at_resolution = int((refitted.status == Status.AT_RESOLUTION).sum())
+    if at_resolution:
+        caveats.append(verdicts.refits_at_resolution(at_resolution))
     if aligned:
         caveats.append(verdicts.labels_aligned(aligned))
     if not_aligned:

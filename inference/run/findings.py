@@ -200,8 +200,8 @@ def identical_starts(number: int, are_given: bool) -> Finding:
         "",
         "",
         f"All {number} starts are the same: {why}. They end alike, and tell no other optimum.",
-        "Give init_params for some parameters alone, let the program draw its own start, "
-        "numpyro.param(name, lambda key: ...), or ask for one start.",
+        "Give init_params for some parameters alone, ask for a start that is drawn, EM(model, "
+        "init='subsets') or numpyro.param(name, lambda key: ...), or for one start.",
     )
 
 

@@ -69,14 +69,14 @@ def _run_several(runner: Runner, rng_key, given) -> EMResult:
         at = _with_progress_of(runner, ends, best) if settings.progress_bar else ends
         return runner.result(*compiled.continued(starts, at, best, runner.data))
 
-    alike = identical_starts(starts, settings.num_restarts, False)
+    alike = identical_starts(compiled.graph, settings, starts, are_given=False)
     return _best_of(runner, _restarts(runner, ends, sharpness), continued, alike)
 
 
 def _run_in_turn(runner: Runner, rng_key, given, num_steps: int) -> EMResult:
     """Run all starts one after another, and the best of them once more, to its end."""
-    are_given, num_restarts = _are_all(given), runner.settings.num_restarts
-    keys = _split(rng_key, 1 if are_given else num_restarts)
+    are_given, settings = _are_all(given), runner.settings
+    keys = _split(rng_key, 1 if are_given else settings.num_restarts)
     runs = []
     for number, key in enumerate(keys):
         runs.append(runner.compiled.run(key, runner.data, given, number, num_steps))
@@ -84,7 +84,7 @@ def _run_in_turn(runner: Runner, rng_key, given, num_steps: int) -> EMResult:
     ends = jax.tree.map(lambda *leaves: np.stack(leaves), *ends)
     starts = jax.device_get([start.params for start, _ in runs])
     starts = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-    alike = identical_starts(starts, num_restarts, are_given)
+    alike = identical_starts(runner.compiled.graph, settings, starts, are_given)
 
     def continued(best: int):
         # a few steps are taken again: a function that goes on would have to be compiled

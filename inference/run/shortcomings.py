@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.gap import Gap
 from emjax.m_step.maximizer import Maximizer
 from emjax.run import findings, validation
@@ -17,8 +18,10 @@ from emjax.run.endings import not_maximized
 from emjax.run.findings import Finding
 from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
+from emjax.run.settings import Settings
 from emjax.run.state import LoopState, Status, has_settled
 from emjax.run.unbounded import unbounded_priors
+from emjax.starts.strategies import START_STRATEGIES
 
 
 def shortcomings(
@@ -57,14 +60,21 @@ def collapsed(
     return compiled.watch.collapsed(sharpness, partial(compiled.falls, params, data, moves))
 
 
-def identical_starts(starts: Mapping[str, Any], number: int, are_given: bool) -> list[Finding]:
-    """Return whether the starts that were run of a number asked for are all the same.
+def identical_starts(
+    graph: FactorGraph, settings: Settings, starts: Mapping[str, Any], are_given: bool
+) -> list[Finding]:
+    """Return whether the starts that were run of several that were asked for are all the same.
 
     `starts`: {site: (start, *shape)}; `are_given`: whether every parameter was given.
     """
+    # clusters that were drawn may be the same each time, which speaks for them
+    is_drawn = settings.init in START_STRATEGIES and settings.init != "splitting"
+    if is_drawn and graph.latents and not are_given:
+        return []
     starts = jax.device_get(dict(starts))
-    are_same = all((value == value[:1]).all() for value in starts.values())
-    return [findings.identical_starts(number, are_given)] if are_same else []
+    if not all((value == value[:1]).all() for value in starts.values()):
+        return []
+    return [findings.identical_starts(settings.num_restarts, are_given)]
 
 
 def gaps_of(compiled: CompiledProgram, at: LoopState) -> dict[str, Gap]:

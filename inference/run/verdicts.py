@@ -169,6 +169,15 @@ def unconverged_refits(count: int) -> Finding:
     return Finding("unconverged refits", "", "", sentence)
 
 
+def refits_at_resolution(count: int) -> Finding:
+    """Return that some refits, which start at the estimate, stopped for want of precision."""
+    sentence = (
+        f"{count} stopped at the resolution of float32, perhaps too near to where they started"
+    )
+    remedy = "(jax.config.update('jax_enable_x64', True))"
+    return Finding("refits at resolution", "", "", sentence, remedy)
+
+
 def labels_aligned(latents: Sequence[str]) -> Finding:
     """Return whose labels in the refits are those of the estimate."""
     names = ", ".join(latents)

@@ -500,7 +500,7 @@ def test_refits_that_end_badly_are_counted_and_said(fitted_mixture, monkeypatch)
             Status.MAX_STEPS,
             Status.OBJECTIVE_DECREASED,
             Status.CONVERGED,
-            Status.CONVERGED,
+            Status.AT_RESOLUTION,
         ]
     )
     agreement = {"z": np.stack([np.eye(2)] * 6)}
@@ -512,6 +512,7 @@ def test_refits_that_end_badly_are_counted_and_said(fitted_mixture, monkeypatch)
     )
     np.testing.assert_allclose(found.draws["loc"], draws["loc"][[0, 2, 4, 5]])
     assert "2 of them failed and are left out; 1 did not converge" in str(found)
+    assert "; 1 stopped at the resolution of float32" in str(found)
     monkeypatch.setattr(
         uncertainty,
         "resampled",

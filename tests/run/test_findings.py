@@ -155,8 +155,9 @@ SAID = [
         (20, True),
         ("identical starts", "", ""),
         "All 20 starts are the same: init_params gives every parameter. They end alike, and tell "
-        "no other optimum. Give init_params for some parameters alone, let the program draw its "
-        "own start, numpyro.param(name, lambda key: ...), or ask for one start.",
+        "no other optimum. Give init_params for some parameters alone, ask for a start that is "
+        "drawn, EM(model, init='subsets') or numpyro.param(name, lambda key: ...), or for one "
+        "start.",
     ),
     (
         "equal_values",
@@ -478,6 +479,13 @@ SAID = [
         (3,),
         ("unconverged refits", "", ""),
         "3 did not converge",
+    ),
+    (
+        "refits_at_resolution",
+        (3,),
+        ("refits at resolution", "", ""),
+        "3 stopped at the resolution of float32, perhaps too near to where they started "
+        "(jax.config.update('jax_enable_x64', True))",
     ),
     (
         "labels_aligned",

@@ -136,6 +136,11 @@ def test_starts_that_are_all_the_same_are_a_finding(few, monkeypatch):
     assert "init_params gives every parameter" in found.warnings[0]
     some = {"weights": given["weights"]}
     assert EM(mixture, num_restarts=3).run(KEY, X, init_params=some).findings == ()
+    # two far clusters are the same ones from every key, and of two locations one is given
+    far, some = jnp.repeat(jnp.array([-9.0, 9.0]), 5), given | {"loc": jnp.array([-9.0, 9.0])}
+    del some["weights"]
+    found = EM(mixture, init="k-means", num_restarts=3).run(KEY, far, 0.5, init_params=some)
+    assert "identical starts" not in [finding.kind for finding in found.findings]
 
 
 def test_restarts_of_the_annotators_table_find_its_optima_and_flag_the_singular_ones():
