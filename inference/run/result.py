@@ -29,7 +29,7 @@ class EMResult(eqx.Module):
     - `status`: why EM stopped (`Status`).
     - `findings`: what is wrong with the estimate, if anything (`Finding`): components that have
       collapsed, died or become copies, entries on a bound, priors without a mode, parameters that
-      their maximizer has left where Q is not at its maximum.
+      their maximizer has left where Q is not at its maximum, a saddle, a start that was a poor one.
     - `gaps`: of each parameter that is climbed to (neither in closed form nor held), how far from
       the maximum of Q it was left where EM's own gains are within tol (`Gap`); of several that are
       maximized together, all of them.

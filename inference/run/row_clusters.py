@@ -77,11 +77,11 @@ def _features(rerun: Rerun) -> np.ndarray:
 
 def _clusters(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """Return the cluster of each point: the best of several k-means."""
-    found = [_k_means(points, number, rng) for _ in range(NUM_SEEDS)]
+    found = [_lloyd(points, number, rng) for _ in range(NUM_SEEDS)]
     return min(found, key=lambda labels_and_loss: labels_and_loss[1])[0]
 
 
-def _k_means(points: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _lloyd(points: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Return the cluster of each point, and the sum of squared distances to their means.
 
     Source: Arthur & Vassilvitskii (2007); Lloyd (1982).
