@@ -29,7 +29,7 @@ from emjax.run.state import LoopState, has_failed, has_settled
 # them apart. Of 30 ends at a maximum, the nearest had 0.08; of runs at rest at a saddle, 1e-4.
 NEAR = 0.05
 # where tables are too large to be at hand, whoever has converged in so few steps may rest there
-FEW_STEPS = 30
+FEW_STEPS = 10
 # Beside an estimate: each entry goes a part of the way that it goes in an EM step on so few rows,
 # drawn so often. That is by about a third of a standard deviation of the data, and entries part: of
 # ten saddles at which runs rested, four nudges found ten (five, if all entries follow one draw).

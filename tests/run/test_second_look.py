@@ -56,6 +56,21 @@ def test_a_run_at_rest_between_its_components_is_at_a_saddle_in_any_unit(overlap
         assert em.diagnose(result, x).verdict != "local maximum"
 
 
+@pytest.mark.filterwarnings("ignore:Latent 'z'. at the start only")
+def test_a_saddle_is_seen_where_tables_are_as_long_as_the_data():
+    def two_lines(x, y):
+        slope = numpyro.param("slope", jnp.zeros(2))
+        with numpyro.plate("rows", len(y)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("y", dist.Normal(slope[z] * x, 1.0), obs=y)
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=3000)
+    y = rng.choice([-1.0, 1.0], 3000) * x + rng.normal(size=3000)
+    (finding,) = EM(two_lines).run(KEY, x, y).findings
+    assert (finding.kind, finding.site) == ("saddle", "")
+
+
 def test_components_that_one_normal_explains_are_no_saddle_that_anybody_would_leave():
     x = np.random.default_rng(0).normal(size=5000)
     assert kinds(EM(two_normals, init="responsibilities").run(KEY, x)) == []
