@@ -35,8 +35,8 @@ from emjax.starts.posteriors import indifferent_instance, maximum_at
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, without_rows
 
-# Measured on latent classes, regressions and chains: of one seed too many values start alike, of
-# sixteen they come near the mean of all.
+# Measured on latent classes, regressions and chains: of single seeds two may be alike, and EM rests
+# at the saddle between their values; of sixteen all values start near the mean of all.
 SEEDS = 4
 # what everybody weighs beside the seeds: enough that no count is zero and no fit is singular
 EVERYBODY = 0.3
@@ -66,11 +66,12 @@ def random_subsets(
     rng_key: Array,
     params: Mapping[str, Any],
     constants: Sequence,
+    num_seeds: int = SEEDS,
 ) -> dict[str, Array]:
     """Return the parameters after one M-step from a few elements for each value, and all others.
 
-    For each value of a latent `SEEDS` elements are drawn without replacement; those that are left
-    are of every value alike, and together weigh `EVERYBODY` times what the seeds do: no count is
+    For each value of a latent `num_seeds` elements are drawn without replacement; the others are of
+    every value alike, and all elements together weigh `EVERYBODY` times what seeds do: no count is
     zero that the program does not exclude, and a unit of measurement makes no difference. Latents
     of the same elements are taken jointly. Of a latent in a scan, stretches of up to `STRETCH`
     steps are seeds together, so that its states last. An element of multiplicity w is drawn as w
@@ -82,7 +83,7 @@ def random_subsets(
     instance = indifferent_instance(graph, params, constants)
     series = {name for name in instance.latents if graph.latents[name].is_series}
     # in turn, by one function that is compiled once
-    both = _seeds_and_everybody(instance, series, rng_key)
+    both = _seeds_and_everybody(instance, series, rng_key, num_seeds)
     parts = jax.lax.map(lambda seeds: _statistics(instance, seeds), both)
     total = jax.tree.map(lambda part: part.sum(0), parts)
     return maximum_at(total, maximizers, params, constants)
@@ -107,7 +108,9 @@ def _factor(latent: Variable, label: Int[Array, "*element"]) -> Factor:
 # ── which elements ────────────────────────────────────────────────────────────────────────────────
 
 
-def _seeds_and_everybody(instance: Instance, series: set[str], rng_key: Array) -> dict[str, Seeds]:
+def _seeds_and_everybody(
+    instance: Instance, series: set[str], rng_key: Array, num_seeds: int
+) -> dict[str, Seeds]:
     """Return the seeds of each latent, and all its elements alike: (2, *element).
 
     Together they count as often as the elements do. `series`: the latents that are chains in time.
@@ -118,9 +121,8 @@ def _seeds_and_everybody(instance: Instance, series: set[str], rng_key: Array) -
     both: dict[str, Seeds] = {}
     keys = jax.random.split(rng_key, max(len(alike), 1))
     for key, ((_, is_series), latents) in zip(keys, alike.items(), strict=False):
-        for latent, seeds in zip(
-            latents, _joint_seeds(instance, latents, is_series, key), strict=True
-        ):
+        of_each = _joint_seeds(instance, latents, is_series, key, num_seeds)
+        for latent, seeds in zip(latents, of_each, strict=True):
             nobody = jnp.full_like(seeds.label, -1)
             label = jnp.stack([seeds.label, nobody])
             weight = jnp.stack([seeds.weight, jnp.full_like(seeds.weight, EVERYBODY)])
@@ -129,12 +131,16 @@ def _seeds_and_everybody(instance: Instance, series: set[str], rng_key: Array) -
 
 
 def _joint_seeds(
-    instance: Instance, latents: Sequence[Variable], is_series: bool, rng_key: Array
+    instance: Instance,
+    latents: Sequence[Variable],
+    is_series: bool,
+    rng_key: Array,
+    num_seeds: int,
 ) -> list[Seeds]:
     """Return the seeds of latents that have the same elements: so many for each joint value."""
     multiplicity = _multiplicity(instance, latents)
     num_values = math.prod(latent.size for latent in latents)
-    joint = _joint_labels(multiplicity, num_values, is_series, rng_key)
+    joint = _joint_labels(multiplicity, num_values, num_seeds * num_values, is_series, rng_key)
     is_seed = joint >= 0
     # a seed counts as one, however often its element does
     share = jnp.where(is_seed, 1 / jnp.where(is_seed, multiplicity, 1), 0)
@@ -148,10 +154,14 @@ def _joint_seeds(
 
 
 def _joint_labels(
-    multiplicity: Float[Array, "*element"], num_values: int, is_series: bool, rng_key: Array
+    multiplicity: Float[Array, "*element"],
+    num_values: int,
+    wanted: int,
+    is_series: bool,
+    rng_key: Array,
 ) -> Int[Array, "*element"]:
-    """Return the joint value that each seed stands for, −1 elsewhere."""
-    shape, count, wanted = multiplicity.shape, multiplicity.size, SEEDS * num_values
+    """Return the joint value that each seed stands for, −1 elsewhere. `wanted`: how many seeds."""
+    shape, count = multiplicity.shape, multiplicity.size
     steps = min(max(count // (SPARSENESS * wanted), 1), STRETCH, shape[0]) if is_series else 1
     # elements as (stretch, step, sequence): the steps that are left over are no seeds
     length = shape[0] if is_series else count

@@ -39,7 +39,7 @@ def drawn(program, *args, params=None):
         instance = indifferent_instance(compiled.graph, own, constants)
         draw = START_STRATEGIES["subsets"]
         start = draw(compiled.graph, compiled.maximizers, KEY, own, constants)
-        return start, _seeds_and_everybody(instance, series, KEY)
+        return start, _seeds_and_everybody(instance, series, KEY, SEEDS)
 
     start, seeds = jax.jit(both)(data)
     return start, {name: (of.label[0], of.weight[0]) for name, of in seeds.items()}
