@@ -62,12 +62,16 @@ class EM:
     - `short_steps`: of several starts, how many steps each takes before all but the best stop
       (emEM: Biernacki, Celeux & Govaert, 2003). None: all go on to their end, so that
       `result.restarts.optima()` lists every optimum.
-    - `init`: where `run` starts. None: `numpyro.param` sites at the program's own values, `sample`
-      sites drawn from their priors; if of several starts all would be the same, the others are
-      drawn, as by "k-means" where latents choose locations, else "subsets". A NumPyro
-      strategy (`numpyro.infer.init_to_…`): for `sample` sites. Or by name, for all:
-      "responsibilities", "subsets" and "short-runs" (of 16 subsets the best goes on), for every
-      program; "data", "k-means++", "k-means", "splitting", where latents choose locations.
+    - `init`: where `run` starts. None: as the program states, `numpyro.sample("z", …,
+      infer={"start": "k-means"})`, where no parameter is fixed or given; else at its own values:
+      `numpyro.param` sites at theirs, `sample` sites drawn from their priors. Of several starts,
+      these are the first; the others are drawn, where latents choose locations, from clusters of
+      the data, else by "subsets" unless the program draws its own. "program": the program's own
+      values, whatever it states. A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample`
+      sites. Or by name, for all: "responsibilities", "subsets" and "short-runs" (of 16 subsets the
+      best goes on), for every program; where latents choose locations, `Normal(loc[z], …)`,
+      "k-means", "k-means++", "data" (random points), "splitting": clusters of standardized data
+      and one M-step, the same from the same key under shifts and units.
     - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as
       np.geomspace(2, 1, 50) (deterministic annealing). At high temperatures all components come to
       one place, and part again only below a critical one: start above it with time to part, or not

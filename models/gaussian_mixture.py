@@ -65,8 +65,9 @@ def program(
     """The generative program, for data of shape (N, D) or (N,).
 
     Parameters: `weights` (K,) on the simplex, `loc` (K, D) or (K,), and `scale` or `covariance` as
-    in the table above, in the unit of the data and in its square. The start: equal weights, means
-    at random points of the data, and the spread of all the data for each component.
+    in the table above, in the unit of the data and in its square. The start: clusters of k-means;
+    with `EM(program, init="program")` or parameters that are given, equal weights, means at random
+    points of the data, and the spread of all the data for each component.
 
     Raises ValueError for an unknown `covariance`, and for a `scale_floor` where there is no
     `scale`.
@@ -83,7 +84,9 @@ def program(
     )
     cloud = _cloud(data, num_components, covariance, scale_floor)
     with numpyro.plate("samples", len(data)):
-        component = numpyro.sample("component", dist.Categorical(weights))
+        component = numpyro.sample(
+            "component", dist.Categorical(weights), infer={"start": "k-means"}
+        )
         numpyro.sample("data", cloud(loc, component), obs=data)
 
 

@@ -89,8 +89,9 @@ def gaussian_program(
     """Points in D dimensions, in the unit of the data. `covariance` is "diagonal" or "full".
 
     Parameters: `initial` and `transition` as in `categorical_program`, `loc` (K, D), and `scale`
-    (K, D) or `covariance` (K, D, D). The means start at random points of the data, every state with
-    the spread of all of them.
+    (K, D) or `covariance` (K, D, D). The start: clusters of k-means; with `init="program"` or
+    parameters that are given, means at random points of the data, every state with the spread of
+    all of them.
 
     Raises ValueError for an unknown `covariance`.
     """
@@ -162,7 +163,9 @@ def _chain(
         t, x = now
         with numpyro.plate("sequences", num_sequences), numpyro.handlers.mask(mask=t < lengths):
             state = numpyro.sample(
-                "state", dist.Categorical(jnp.where(t == 0, initial, transition[previous]))
+                "state",
+                dist.Categorical(jnp.where(t == 0, initial, transition[previous])),
+                infer={"start": "k-means"},
             )
             numpyro.sample("data", emission(state), obs=x)
         return state, None

@@ -41,8 +41,8 @@ from jaxtyping import Float
 def program(data: Float[ArrayLike, "sample feature"], num_components: int) -> None:
     """The generative program, for `EM(program, e_step="hard")`.
 
-    Parameters: `loc` (component, feature), in the unit of the data, which starts at random points
-    of the data.
+    Parameters: `loc` (component, feature), in the unit of the data, which starts at the means
+    of clusters of the standardized data; with `init="program"` at random points of the data.
     """
     loc = numpyro.param(
         "loc",
@@ -52,7 +52,9 @@ def program(data: Float[ArrayLike, "sample feature"], num_components: int) -> No
     )
     with numpyro.plate("samples", len(data)):
         component = numpyro.sample(
-            "component", dist.Categorical(jnp.full(num_components, 1 / num_components))
+            "component",
+            dist.Categorical(jnp.full(num_components, 1 / num_components)),
+            infer={"start": "k-means"},
         )
         numpyro.sample("data", dist.Normal(loc[component], 1.0).to_event(1), obs=data)
 

@@ -26,6 +26,7 @@ class Latent:
     - `plates`: the names of its plates, the innermost first.
     - `is_series`: whether it is drawn in every step of a scan: time is then the first axis of its
       shape.
+    - `start`: the strategy that its statement asks for, `infer={"start": …}`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Latent:
     shape: tuple[int, ...]
     plates: tuple[str, ...]
     is_series: bool = False
+    start: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

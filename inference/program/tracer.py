@@ -60,6 +60,7 @@ class Tracer(SiteMessenger):
     def discrete(self, msg: dict[str, Any]) -> None:
         name, fn = msg["name"], msg["fn"]
         latent = latent_of(name, fn, _plates(msg))
+        latent = replace(latent, start=msg["infer"].get("start"))
         self.latents[name] = latent
         msg["value"] = latent_p.bind(
             name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype

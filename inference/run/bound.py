@@ -257,7 +257,7 @@ class Bound:
         """Run EM in the precision that JAX has."""
         padded, own = self._padded_runner, None
         if self._padded is not None:
-            start = self._padded.own_start()
+            start = self._padded.own_start(bool(given))
             if start.values is not None:
                 data, _ = split_arguments(*self._as_arrays)
                 own = start.values(rng_key, data)

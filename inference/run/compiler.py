@@ -87,14 +87,14 @@ class Padded(NamedTuple):
     - `compiled`: the program of the weights of its rows and of its own arguments.
     - `data`: the arrays among these.
     - `at_length`: what is the program's own at the length of the arguments.
-    - `own_start`: called with nothing, how a run starts at that length.
+    - `own_start`: (whether values are given) → how a run starts at that length.
     - `refuse`: called with nothing where it may not be padded after all.
     """
 
     compiled: CompiledProgram
     data: list
     at_length: AtLength
-    own_start: Callable[[], OwnStart]
+    own_start: Callable[[bool], OwnStart]
     refuse: Callable[[], None]
 
 

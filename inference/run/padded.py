@@ -27,6 +27,7 @@ from emjax.program.trace import InitialValues, Program, initial_values, trace
 from emjax.run.compilation import CompiledFunction
 from emjax.run.pure import PureProgram
 from emjax.run.settings import Settings
+from emjax.starts.strategies import START_STRATEGIES
 
 # Of fewer rows all are of one size: what they waste is less than a call takes.
 FEWEST_ROWS = 16
@@ -153,7 +154,7 @@ class Bucket:
     start: InitialValues
     functions: dict[Hashable, CompiledFunction] = field(default_factory=dict)
     at_lengths: dict[tuple[int, ...], AtLength | None] = field(default_factory=dict)
-    starts: dict[tuple[int, ...], OwnStart] = field(default_factory=dict)
+    starts: dict[tuple, OwnStart] = field(default_factory=dict)
 
     @property
     def most_values(self) -> int:
@@ -178,24 +179,37 @@ class Found:
     refuse: Callable[[], None]
 
     def own_start(
-        self, model: Callable, settings: Settings, args: tuple, kwargs: Mapping[str, Any]
+        self,
+        model: Callable,
+        settings: Settings,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        is_any_given: bool,
     ) -> OwnStart:
-        """Return how a run starts at the arguments' own length."""
-        starts = self.bucket.starts
-        if self.lengths not in starts:
+        """Return how a run starts at the arguments' own length.
+
+        `is_any_given`: whether the user gives the values of parameters.
+        """
+        pure = self.bucket.pure
+        is_stated = pure.stated is not None and not is_any_given
+        starts, key = self.bucket.starts, (self.lengths, is_stated)
+        if key not in starts:
             own = self.initial(model, settings, args, kwargs).start
             padded = self.bucket.start.start.jaxpr
-            is_drawn = settings.num_restarts > 1 or isinstance(settings.init, str)
-            if not start_reads_rows(own.jaxpr, padded, self.layout.lengths):
+            is_named = settings.init in START_STRATEGIES
+            is_drawn = settings.num_restarts > 1 or is_named or is_stated
+            # an M-step in closed form depends on no value before it
+            is_forgotten = is_stated and all(maximizer.uses for maximizer in pure.maximizers)
+            if is_forgotten or not start_reads_rows(own.jaxpr, padded, self.layout.lengths):
                 # fewer points than values cannot be drawn, and no more of copies
                 is_enough = min(self.layout.lengths) >= self.bucket.most_values
-                starts[self.lengths] = OwnStart(is_enough or not is_drawn, None)
+                starts[key] = OwnStart(is_enough or not is_drawn, None)
             # several starts, and those of a strategy, are drawn within the compiled program
             elif is_drawn:
-                starts[self.lengths] = OwnStart(False, None)
+                starts[key] = OwnStart(False, None)
             else:
-                starts[self.lengths] = OwnStart(False, CompiledFunction(own))
-        return starts[self.lengths]
+                starts[key] = OwnStart(False, CompiledFunction(own))
+        return starts[key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from emjax.run.polish import polished
 from emjax.run.resolution import moved_densities
 from emjax.run.settings import Numbers, Settings
 from emjax.run.state import EMState, LoopState, has_failed
-from emjax.starts.strategies import START_STRATEGIES, strategy_of
+from emjax.starts.strategies import START_STRATEGIES, stated_start, unasked_start, varies
 
 
 class Start(eqx.Module):
@@ -62,6 +62,7 @@ class PureProgram:
     - `numbers`: the settings that are numbers, which may be traced.
     - `initial_values`: (random key, data) → the program's own start.
     - `is_random`: whether that start depends on the key.
+    - `stated`: the strategy that the program states for its start, if it is to be followed.
     - `watch`: what sees that a component degenerates.
 
     In every method, `data` are the arrays among the program's arguments, and `constants` what
@@ -72,6 +73,7 @@ class PureProgram:
     numbers: Numbers
     initial_values: Callable
     is_random: bool
+    stated: str | None
     graph: FactorGraph
     maximizers: Sequence[Maximizer]
     loop: Loop
@@ -86,7 +88,10 @@ class PureProgram:
         numbers = settings.numbers
         loop = Loop(graph, in_turn, settings, numbers, settings.accelerator)
         watch = DegeneracyWatch(graph, in_turn)
-        return cls(settings, numbers, start, is_random, graph, in_turn, loop, watch)
+        # what the user holds is held beside the program's own values, not beside clusters
+        is_followed = settings.init is None and not settings.fixed
+        stated = stated_start(graph) if is_followed else None
+        return cls(settings, numbers, start, is_random, stated, graph, in_turn, loop, watch)
 
     def at(self, numbers: Numbers) -> PureProgram:
         """Return the program with other numbers among its settings."""
@@ -98,7 +103,7 @@ class PureProgram:
         """Return the parameters that a run without given values starts at."""
         constants = self.graph.prepare(data)
         own = self._own(rng_key, data)
-        return self._annealed(self._drawn(rng_key, own, constants, 0), constants)
+        return self._annealed(self._drawn(rng_key, own, constants, 0, False), constants)
 
     def _own(self, rng_key, data: Sequence) -> dict[str, Any]:
         """Return the program's own start."""
@@ -116,6 +121,8 @@ class PureProgram:
         """
         values = {name: value for name, (value, _) in given.items()}
         is_given = {name: flag for name, (_, flag) in given.items()}
+        flags = jnp.asarray(list(is_given.values()), bool)
+        is_any_given = jnp.any(flags)
 
         def with_given(params):
             return {name: jnp.where(is_given[name], values[name], params[name]) for name in values}
@@ -123,32 +130,35 @@ class PureProgram:
         def completed():
             # given values go in before the draw, which reads them, and after it, which may set all
             own = with_given(self._own(rng_key, data))
-            return with_given(self._drawn(rng_key, own, constants, number))
+            return with_given(self._drawn(rng_key, own, constants, number, is_any_given))
 
         def as_given():
             return {name: jnp.asarray(value) for name, value in values.items()}
 
         # a program's own start may take long, or fail: it is not computed where nobody asks for it
-        all_given = jnp.all(jnp.asarray(list(is_given.values()), bool))
+        all_given = jnp.all(flags)
         return self._annealed(jax.lax.cond(all_given, as_given, completed), constants)
 
-    def _drawn(self, rng_key, own, constants, number) -> dict[str, Any]:
-        """Return a start by the strategy asked for.
+    def _drawn(self, rng_key, own, constants, number, is_any_given) -> dict[str, Any]:
+        """Return start `number` by the strategy asked for, or that the program states.
 
-        Where none is, and all starts would be the program's own, all but the first are drawn by the
-        strategy that serves the program best.
+        Where none is, the first is the program's own, and all others are by what serves it best.
         """
-        settings = self.settings
-        strategy = settings.init if isinstance(settings.init, str) else None
-        if strategy is None:
-            # starts that do not differ would all end alike
-            are_different = settings.init is not None or self.is_random
-            if settings.num_restarts == 1 or are_different or not self.graph.latents:
+        settings, args = self.settings, (self.graph, self.maximizers, rng_key, own, constants)
+        name = settings.init if settings.init in START_STRATEGIES else self.stated
+        is_several = settings.num_restarts > 1
+        if is_several and settings.init is None and (name is None or varies(name, self.graph)):
+            # a program that draws its own start has starts that differ, if none is better
+            if not self.graph.latents or (self.is_random and not varies(None, self.graph)):
                 return own
-        draw = START_STRATEGIES[strategy or strategy_of(self.graph)]
-        drawn = draw(self.graph, self.maximizers, rng_key, own, constants)
+            drawn = unasked_start(*args, number + (name is None))
+        elif name is None:
+            return own
+        else:
+            drawn = START_STRATEGIES[name](*args)
+        # values that are given go with the program's own, unless a strategy is asked for
+        is_own = settings.init is None and (number == 0) & (is_any_given | (name is None))
         # a strategy draws whatever it can; what the user holds stays as it is
-        is_own = (strategy is None) & (number == 0)
         return {
             name: jnp.where(is_own | (name in settings.fixed), own[name], value)
             for name, value in drawn.items()

@@ -24,6 +24,8 @@ CHOICES = {
     "polish": (None, *POLISHERS),
     "precision": (None, "double", "single"),
 }
+# the start of which the name asks for the program's own values, whatever it states
+OWN = "program"
 # The history of the objective is as long as a power of two, at least this: runs of other numbers of
 # steps are the same program.
 LEAST_CAPACITY = 1024
@@ -187,9 +189,10 @@ class Settings:
                 "by a rule of your own, pass an emjax.Accelerator."
             )
         is_strategy = self.init is None or callable(self.init)
-        if not is_strategy and not (isinstance(self.init, str) and self.init in START_STRATEGIES):
+        named = (OWN, *START_STRATEGIES)
+        if not is_strategy and not (isinstance(self.init, str) and self.init in named):
             raise ValueError(
-                f"init must be one of {_listed(START_STRATEGIES)}, or a NumPyro strategy such as "
+                f"init must be one of {_listed(named)}, or a NumPyro strategy such as "
                 f"numpyro.infer.init_to_median(), not {self.init!r}. Values are given to a run: "
                 "em.run(..., init_params={...})."
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from emjax.graph.factor_graph import FactorGraph
@@ -16,7 +18,7 @@ from emjax.starts.locations import Locations, locations_of
 from emjax.starts.points import Points, factors_of, points_of
 from emjax.starts.posteriors import indifferent_instance, maximum_under
 from emjax.starts.responsibilities import random_factors
-from emjax.starts.seeding import k_means, nearest_to_seeds, split
+from emjax.starts.seeding import FAR_APART, LLOYD, RANDOM, TIGHTEST, Scheme, clusters, split
 
 # How much of all the data each cluster has: with a hundredth, a scale is at least a tenth of the
 # data's, and from there EM comes back in a few steps.
@@ -39,10 +41,7 @@ def data_points(
     are; one that is masked or of multiplicity 0 is not drawn. Source: Forgy (1965); McLachlan &
     Peel (2000), section 2.12.2.
     """
-
-    def labels(key, points, weights, num):
-        return nearest_to_seeds(key, points, weights, num, 0)
-
+    labels = partial(clusters, scheme=RANDOM)
     return _maximum_of_clusters("data", labels, graph, maximizers, rng_key, params, constants)
 
 
@@ -57,14 +56,11 @@ def distant_points(
 
     Source: Arthur & Vassilvitskii (2007).
     """
-
-    def labels(key, points, weights, num):
-        return nearest_to_seeds(key, points, weights, num, 1)
-
+    labels = partial(clusters, scheme=FAR_APART)
     return _maximum_of_clusters("k-means++", labels, graph, maximizers, rng_key, params, constants)
 
 
-def k_means_clusters(
+def tight_clusters(
     graph: FactorGraph,
     maximizers: Sequence[Maximizer],
     rng_key: Array,
@@ -73,9 +69,31 @@ def k_means_clusters(
 ) -> dict[str, Array]:
     """Return the parameters after one M-step in which each element is of its k-means cluster.
 
-    Source: `seeding.k_means`.
+    It is that of the tightest of eight runs of Lloyd's iterations from k-means++ seeds, by
+    distances between standardized coordinates. Source: Lloyd (1982); Arthur & Vassilvitskii (2007).
     """
-    return _maximum_of_clusters("k-means", k_means, graph, maximizers, rng_key, params, constants)
+    labels = partial(clusters, scheme=TIGHTEST)
+    return _maximum_of_clusters("k-means", labels, graph, maximizers, rng_key, params, constants)
+
+
+def various_clusters(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key: Array,
+    params: Mapping[str, Any],
+    constants: Sequence,
+    number: ArrayLike,
+) -> dict[str, Array]:
+    """Return start `number` of several that are to differ: 0 is that of k-means.
+
+    Those that follow are, in turn, of k-means++ seeds, of random points, and of Lloyd's iterations
+    from one seeding: the tightest clusters alone would lead to one place all the time.
+    """
+    turn = jnp.where(number == 0, 0, 1 + (number - 1) % 3)
+    schemes = zip(TIGHTEST, FAR_APART, RANDOM, LLOYD, strict=True)
+    scheme = Scheme(*(jnp.asarray(numbers)[turn] for numbers in schemes))
+    labels = partial(clusters, scheme=scheme)
+    return _maximum_of_clusters("k-means", labels, graph, maximizers, rng_key, params, constants)
 
 
 def split_clusters(
@@ -99,7 +117,7 @@ def split_clusters(
 
 def _maximum_of_clusters(
     name: str,
-    clusters: Callable,
+    clustered: Callable,
     graph: FactorGraph,
     maximizers: Sequence[Maximizer],
     rng_key: Array,
@@ -108,7 +126,7 @@ def _maximum_of_clusters(
 ) -> dict[str, Array]:
     """Return the parameters after one M-step from clusters of the latents' elements.
 
-    `clusters`: (key, standardized points, weights, number of clusters) → the cluster of each point.
+    `clustered`: (key, standardized points, weights, number) → the cluster of each point.
     Latents that choose no location have responsibilities drawn at random. `name`: the strategy.
     """
     served = _served(name, graph)
@@ -124,13 +142,13 @@ def _maximum_of_clusters(
     factors = random_factors(key_of_others, others)
     for locations, key in zip(served, keys, strict=True):
         points = points_of(locations, graph, arrays)
-        log_q = _log_q(key, locations, points, clusters)
+        log_q = _log_q(key, locations, points, clustered)
         factors += factors_of(locations, graph, arrays, log_q)
     return maximum_under(instance, factors, maximizers, params, constants)
 
 
 def _log_q(
-    rng_key: Array, locations: Locations, points: Points, clusters: Callable
+    rng_key: Array, locations: Locations, points: Points, clustered: Callable
 ) -> Float[Array, "sample value"]:
     """Return log q of the values of each sample: of its cluster, and a little of all others.
 
@@ -142,7 +160,7 @@ def _log_q(
     weights = _weights_of_groups(locations, points.weights)
 
     def of_group(key, weights):
-        labels = clusters(key, points.standardized, weights, num)
+        labels = clustered(key, points.standardized, weights, num)
         is_member = labels[:, None] == jnp.arange(num)
         # of a cluster without members, as much as of one with a single member
         share = jnp.maximum(weights @ is_member, 1)

@@ -13,14 +13,20 @@ Biernacki, Celeux & Govaert (2003).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jax import Array
+from jax.typing import ArrayLike
 
 from emjax.graph.factor_graph import FactorGraph
+from emjax.m_step.maximizer import Maximizer
 from emjax.starts.clusters import (
     data_points,
     distant_points,
-    k_means_clusters,
     split_clusters,
+    tight_clusters,
+    various_clusters,
 )
 from emjax.starts.locations import locations_of
 from emjax.starts.responsibilities import random_responsibilities
@@ -33,11 +39,48 @@ START_STRATEGIES: dict[str, Callable] = {
     "short-runs": short_runs,
     "data": data_points,
     "k-means++": distant_points,
-    "k-means": k_means_clusters,
+    "k-means": tight_clusters,
     "splitting": split_clusters,
 }
+BY_LOCATION = ("data", "k-means++", "k-means", "splitting")
 
 
-def strategy_of(graph: FactorGraph) -> str:
-    """Return the name of the strategy that serves a program best where none is asked for."""
-    return "k-means" if locations_of(graph)[0] else "subsets"
+def stated_start(graph: FactorGraph) -> str | None:
+    """Return the strategy that a program states, if it serves it: `infer={"start": …}` of a latent.
+
+    Errors: `ValueError` for one that there is not.
+    """
+    stated = [latent for latent in graph.latents.values() if latent.start is not None]
+    for latent in stated:
+        if latent.start not in START_STRATEGIES:
+            raise ValueError(
+                f"Latent '{latent.name}' has infer={{'start': {latent.start!r}}}, which must be "
+                f"one of {', '.join(map(repr, START_STRATEGIES))}."
+            )
+    if not stated:
+        return None
+    # of fewer elements than values, or locations that are no parameters, there are no clusters
+    serves = stated[0].start not in BY_LOCATION or locations_of(graph)[0]
+    return stated[0].start if serves else None
+
+
+def varies(name: str | None, graph: FactorGraph) -> bool:
+    """Whether `unasked_start` has better starts than several by a strategy; None: the program's."""
+    return name in (None, "k-means") and bool(locations_of(graph)[0])
+
+
+def unasked_start(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key: Array,
+    params: Mapping[str, Any],
+    constants: Sequence,
+    number: ArrayLike,
+) -> dict[str, Array]:
+    """Return start `number` of several by what serves a program best where none is asked for.
+
+    0 is the one that is best alone.
+    """
+    if locations_of(graph)[0]:
+        return various_clusters(graph, maximizers, rng_key, params, constants, number)
+    return random_subsets(graph, maximizers, rng_key, params, constants)

@@ -405,7 +405,7 @@ def test_fixed_must_name_parameters_that_are_not_maximized(settings, message):
         ({"short_steps": 0}, "short_steps must be a whole number of at least 1, not 0"),
         (
             {"init": "random"},
-            "init must be one of 'responsibilities', 'subsets', 'short-runs', 'data', "
+            "init must be one of 'program', 'responsibilities', 'subsets', 'short-runs', 'data', "
             "'k-means\\+\\+', 'k-means', 'splitting', or a NumPyro strategy",
         ),
     ],

@@ -15,10 +15,10 @@ from numpyro.distributions import constraints
 from emjax import EM
 from emjax.distributions import PartiallyObserved, Select
 from emjax.models import dawid_skene, gaussian_mixture
-from emjax.starts import clusters
+from emjax.starts import clusters as of_clusters
 from emjax.starts.locations import locations_of
 from emjax.starts.points import points_of
-from emjax.starts.seeding import k_means, nearest_to_seeds, seeds, split
+from emjax.starts.seeding import FAR_APART, LLOYD, RANDOM, TIGHTEST, clusters, seeds, split
 from emjax.starts.strategies import START_STRATEGIES
 
 KEY = jax.random.key(7)
@@ -213,7 +213,7 @@ def mixed(members):
     """Responsibilities of clusters: 99 % their members, 1 % of all, in proportion to their size."""
     share = np.maximum(members.sum(0), 1)
     share = share / share.sum()
-    mixed = clusters.MIXED
+    mixed = of_clusters.MIXED
     return members.sum(1, keepdims=True) * (
         (1 - mixed) * members / np.maximum(members.sum(1, keepdims=True), 1e-300) + mixed * share
     )
@@ -249,7 +249,7 @@ def test_a_start_is_the_m_step_of_clusters_mixed_with_all_data(clouds, name):
 
 def test_the_m_step_of_k_means_is_that_of_scikit_learn(monkeypatch):
     sklearn = pytest.importorskip("sklearn.mixture")
-    monkeypatch.setattr(clusters, "MIXED", 0.0)
+    monkeypatch.setattr(of_clusters, "MIXED", 0.0)
     x = SCATTERED + np.random.default_rng(0).normal(0, 1, (60, 2))
     start = Starts(gaussian_mixture.program, jnp.asarray(x), 5)("k-means")
     distances = ((x[:, None] / x.std(0) - np.asarray(start["loc"]) / x.std(0)) ** 2).sum(-1)
@@ -360,7 +360,7 @@ def test_locations_of_each_group_are_clusters_of_that_group():
     starts = Starts(program, x)
     centers = np.array([[0.05, 9.05], [100.1, 150.0]])
     mean = x.mean(1, keepdims=True)
-    expected = centers + clusters.MIXED * (mean - centers)
+    expected = centers + of_clusters.MIXED * (mean - centers)
     np.testing.assert_allclose(np.sort(starts("splitting")["loc"]), expected, rtol=1e-12)
 
 
@@ -387,24 +387,31 @@ def test_more_seeds_than_distinct_points_are_drawn_all_the_same():
     assert set(np.asarray(seeds(KEY, points, weights, 4, 1))) == {1, 2}  # two, and again these two
 
 
-def test_each_point_is_of_its_nearest_seed():
+@pytest.mark.parametrize("scheme", [RANDOM, FAR_APART], ids=["random", "far apart"])
+def test_each_point_is_of_its_nearest_seed(scheme):
     points, weights = jnp.asarray(SCATTERED), jnp.ones(60)
-    of_seeds = SCATTERED[np.asarray(seeds(KEY, points, weights, 5, 1))]
+    key = jax.random.fold_in(KEY, 0)
+    of_seeds = SCATTERED[np.asarray(seeds(key, points, weights, 5, scheme.power))]
     expected = ((SCATTERED[:, None] - of_seeds) ** 2).sum(-1).argmin(1)
-    found = nearest_to_seeds(KEY, points, weights, 5, 1)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(clusters(KEY, points, weights, 5, scheme), expected)
 
 
-def test_k_means_finds_planted_clusters_and_rests_at_its_means():
+@pytest.mark.parametrize("weights", [np.ones(60), np.arange(60.0) % 3], ids=["once", "weighted"])
+def test_k_means_rests_at_its_means_and_the_tightest_is_no_wider(weights):
     points = SCATTERED + np.random.default_rng(1).normal(0, 1, (60, 2))
-    for weights in (np.ones(60), np.arange(60.0) % 3):
-        labels = np.asarray(k_means(KEY, jnp.asarray(points), jnp.asarray(weights), 5))
-        means = [
-            np.average(points[labels == k], axis=0, weights=weights[labels == k]) for k in range(5)
-        ]
-        nearest = ((points[:, None] - np.array(means)) ** 2).sum(-1).argmin(1)
-        np.testing.assert_array_equal(labels, nearest)
-        assert len(set(zip(labels, PLANTED, strict=True))) < 9
+    spreads = []
+    for scheme in (LLOYD, TIGHTEST):
+        labels = np.asarray(clusters(KEY, jnp.asarray(points), jnp.asarray(weights), 5, scheme))
+        means = np.array(
+            [
+                np.average(points[labels == k], axis=0, weights=weights[labels == k])
+                for k in range(5)
+            ]
+        )
+        squares = ((points[:, None] - means) ** 2).sum(-1)
+        np.testing.assert_array_equal(labels, squares.argmin(1))
+        spreads.append(weights @ squares.min(1))
+    assert spreads[1] <= spreads[0]
 
 
 # Splitting

@@ -138,6 +138,9 @@ class Labeled(Messenger):
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["name"] == self.site:
+            # clusters are numbered at will, labels are not: the program's own start goes with them
+            msg["infer"] = {key: msg["infer"][key] for key in msg["infer"] if key != "start"}
         if not is_scan(msg):
             return
         step, init, xs, length, reverse = msg["args"]
