@@ -204,7 +204,7 @@ def test_restarts_return_the_best_of_them():
 
     single = EM(program, **floor)
     ends = [single.run(key, X).objective[-1] for key in jax.random.split(KEY, 5)]
-    best = EM(program, num_restarts=5, **floor).run(KEY, X)
+    best = EM(program, init="program", num_restarts=5, **floor).run(KEY, X)
     assert max(ends) - min(ends) > 1  # the starts matter
     assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
 

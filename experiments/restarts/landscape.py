@@ -17,12 +17,12 @@ FAR = "k-means++"
 SPLIT = "splitting"
 PRIORS = "priors"
 INIT = {
-    OWN: None,
+    OWN: "program",
     RANDOM: "responsibilities",
     DATA: "data",
     FAR: "k-means++",
     SPLIT: "splitting",
-    PRIORS: None,
+    PRIORS: "program",
 }
 
 

@@ -70,6 +70,13 @@ def inside(constraint: Constraint, value: Array) -> Array:
     return jnp.clip(value, jnp.asarray(lowest, value.dtype), jnp.asarray(highest, value.dtype))
 
 
+def allowed(constraint: Constraint, value: Array) -> Array:
+    """Return a value with entries next to a bound in place of those at one that is excluded."""
+    if not is_elementary(constraint):
+        return value
+    return jnp.where(entry_constraint(constraint)(value), value, inside(constraint, value))
+
+
 def log_jacobian(constraint: Constraint, value: Array, event_dim: int) -> Array:
     """Return log |dθ/du| in nats: of the shape of `value` but for its last `event_dim` axes.
 

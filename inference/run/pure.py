@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from emjax.e_step.e_step import log_partition_of
 from emjax.e_step.marginals import pairwise_posterior, posterior, posterior_means
-from emjax.families.jacobians import inside
+from emjax.families.jacobians import allowed, inside
 from emjax.graph.build import factor_graph
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import maximizers
@@ -158,11 +158,13 @@ class PureProgram:
             drawn = START_STRATEGIES[name](*args)
         # values that are given go with the program's own, unless a strategy is asked for
         is_own = settings.init is None and (number == 0) & (is_any_given | (name is None))
-        # a strategy draws whatever it can; what the user holds stays as it is
-        return {
-            name: jnp.where(is_own | (name in settings.fixed), own[name], value)
-            for name, value in drawn.items()
-        }
+        start = {}
+        for name, value in drawn.items():
+            # an M-step may lead to a bound, at which a start is refused
+            value = allowed(self.graph.parameters[name].constraint, value)
+            # a strategy draws whatever it can; what the user holds stays as it is
+            start[name] = jnp.where(is_own | (name in settings.fixed), own[name], value)
+        return start
 
     def _annealed(self, params, constants) -> dict[str, Any]:
         """Return where EM steps at the temperatures of the annealing lead.

@@ -41,7 +41,7 @@ def test_starts_compiled_together_are_the_runs_one_by_one(batch, monkeypatch):
     monkeypatch.setattr(
         batches, "BATCH_BYTES", batch * 16 * len(X) * 4
     )  # two terms, of two values each
-    found = EM(mixture, num_restarts=5, short_steps=None).run(KEY, X)
+    found = EM(mixture, init="program", num_restarts=5, short_steps=None).run(KEY, X)
     alone = EM(mixture)
     each = [alone.run(key, X) for key in jax.random.split(KEY, 5)]
     np.testing.assert_allclose(
@@ -90,7 +90,7 @@ def test_runs_side_by_side_are_asked_what_q_gains_only_where_one_has_converged(
 
 
 def test_after_a_short_run_of_all_the_best_goes_on_to_its_end():
-    found = EM(mixture, num_restarts=6, short_steps=3).run(KEY, X)
+    found = EM(mixture, init="program", num_restarts=6, short_steps=3).run(KEY, X)
     short = found.restarts
     assert (short.status == -1).all() and (short.num_steps == 3).all()
     assert found.status == Status.CONVERGED and found.num_steps > 3
@@ -160,7 +160,14 @@ def test_restarts_of_the_annotators_table_find_its_optima_and_flag_the_singular_
         handlers.substitute(annotators.program, data={"mu": mu, "sigma": sigma, "pi": pi})(scores)
 
     restarts = (
-        EM(program, num_restarts=200, short_steps=None, tol=1e-10, max_steps=2000)
+        EM(
+            program,
+            init="program",
+            num_restarts=200,
+            short_steps=None,
+            tol=1e-10,
+            max_steps=2000,
+        )
         .run(KEY, SCORES)
         .restarts
     )

@@ -103,3 +103,9 @@ def test_the_states_of_a_chain_start_at_clusters():
     order = np.argsort(start["loc"][:, 0])
     np.testing.assert_allclose(start["loc"][order, 0], [0, 9], atol=0.7)
     np.testing.assert_allclose(np.diag(start["transition"]), [0.9, 0.9], atol=0.1)
+
+
+def test_a_start_whose_m_step_is_at_a_bound_is_next_to_it():
+    em = EM(gaussian_mixture.program, max_steps=0)
+    found = em.run(KEY, X[:, None], 2, "diagonal", 4.0)
+    np.testing.assert_allclose(found.params["scale"], 4.0, rtol=1e-6)
