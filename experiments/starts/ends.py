@@ -116,7 +116,10 @@ class Judge:
     def __call__(self, result: EMResult) -> tuple[float, bool]:
         params = {name: np.asarray(value, float) for name, value in result.params.items()}
         has_collapsed = result.status in (Status.COLLAPSED, Status.NOT_FINITE)
-        return self.height(params), not has_collapsed and self.data_set.is_regular(params)
+        if has_collapsed or not self.data_set.is_regular(params):
+            # the height counts for nothing, and a covariance may be singular in double precision
+            return float(result.log_likelihood), False
+        return self.height(params), True
 
     def height(self, params: Params) -> float:
         """Return log p(data | params) in nats."""
