@@ -13,6 +13,7 @@ import jax
 
 from experiments import report
 from experiments.starts import equivariance, figures, tables
+from experiments.starts.best_known import best_known
 from experiments.starts.data_sets import data_sets
 from experiments.starts.ends import (
     DEFAULT,
@@ -24,7 +25,6 @@ from experiments.starts.ends import (
     ends_of_library,
 )
 from experiments.starts.libraries import LIBRARY, fits_of
-from experiments.starts.search import best_known
 
 DOUBLE, SINGLE = "double", "single"
 NUM_SEEDS = 40
@@ -43,8 +43,7 @@ def run(output: Path, quick: bool) -> None:
     for precision in (DOUBLE,) if quick else (DOUBLE, SINGLE):
         of_precision = {name: ends_by_start(name, seeds, precision, quick) for name in names}
         measured[precision] = of_precision
-        tables.print_shares(of_precision, best, f"{precision.capitalize()} precision")
-        tables.print_seconds(of_precision)
+        tables.print_starts(of_precision, best, f"{precision.capitalize()} precision")
     tables.print_verdict(measured[DOUBLE], best)
     figures.draw_shares(output / "starts.png", measured, best)
     equivariance.print_equivariance(quick)

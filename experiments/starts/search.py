@@ -7,19 +7,17 @@ one later is a failing test (`tests/experiments/test_best_known_optima.py`).
 
 import argparse
 import datetime
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from emjax import EM, Status
+from experiments.starts.best_known import FILE, best_known, write
 from experiments.starts.data_sets import DataSet, data_sets
 from experiments.starts.ends import DEFAULT, DEFAULT_TEN, STARTS, em_of, resolved, serves
 
-FILE = Path(__file__).parents[1] / "data" / "best_known_optima.json"
 DIGITS = 10  # of each parameter: at an optimum the height is that of all digits
 
 
@@ -82,25 +80,6 @@ def entry(data_set: DataSet, num_starts: int, seed: int) -> dict[str, Any]:
 def rounded(value: np.ndarray) -> Any:
     """Return an array as lists of numbers of so many digits."""
     return np.vectorize(lambda number: float(f"{number:.{DIGITS}g}"))(value).tolist()
-
-
-def best_known() -> dict[str, dict[str, Any]]:
-    """Return the file: what is known of each data set's best optimum."""
-    return json.loads(FILE.read_text(encoding="utf-8"))
-
-
-def write(known: Mapping[str, dict[str, Any]]) -> None:
-    """Write the file, a line for each thing that is said of a data set."""
-    entries = []
-    for name, facts in known.items():
-        lines = [
-            f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}"
-            for key, value in facts.items()
-        ]
-        joined = ",\n".join(lines)
-        entries.append(f"{json.dumps(name, ensure_ascii=False)}: {{\n{joined}\n}}")
-    text = ",\n".join(entries)
-    FILE.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
 
 
 def main() -> None:
