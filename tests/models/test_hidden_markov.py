@@ -448,8 +448,9 @@ def test_the_start_reads_no_step_beyond_the_end_of_a_sequence(name):
     beyond = (np.arange(len(data))[:, None] >= lengths).reshape(*SHAPE, *[1] * (data.ndim - 2))
     expected = chain.em.init(jax.random.key(1), *chain.args).params
     if data.dtype.kind == "f":
+        own = EM(chain.program, init="program").init(jax.random.key(1), *chain.args).params
         inside = {tuple(row) for row in chain.rows}
-        assert all(tuple(row) in inside for row in np.asarray(expected["loc"]).reshape(-1, 2))
+        assert all(tuple(row) in inside for row in np.asarray(own["loc"]).reshape(-1, 2))
     actual = chain.em.init(
         jax.random.key(1),
         np.where(beyond, data + 1 if data.dtype.kind == "f" else 0, data),
