@@ -55,12 +55,15 @@ def program(answers: Int[ArrayLike, "subject item"], num_classes: int) -> None:
     """Every subject answers every item, with 0 or 1.
 
     Parameters: `weights` (class,) on the simplex and `probs` (class, item), each a probability. The
-    weights start equal, the probabilities at random in [1/4, 3/4]: no answer tells the classes
-    apart for certain.
+    start: the best of several short runs; with `init="program"` or parameters that are given, equal
+    weights, and probabilities at random in [1/4, 3/4]: no answer tells the classes apart for
+    certain.
     """
     weights, probs = _weights(num_classes), _probs(num_classes, answers.shape[1])
     with numpyro.plate("subjects", len(answers)):
-        latent_class = numpyro.sample("latent_class", dist.Categorical(weights))
+        latent_class = numpyro.sample(
+            "latent_class", dist.Categorical(weights), infer={"start": "short-runs"}
+        )
         numpyro.sample("answers", dist.Bernoulli(probs[latent_class]).to_event(1), obs=answers)
 
 
@@ -78,7 +81,9 @@ def long_program(
     """
     weights, probs = _weights(num_classes), _probs(num_classes, num_items)
     with numpyro.plate("subjects", num_subjects):
-        latent_class = numpyro.sample("latent_class", dist.Categorical(weights))
+        latent_class = numpyro.sample(
+            "latent_class", dist.Categorical(weights), infer={"start": "short-runs"}
+        )
     with numpyro.plate("answers", len(answer)):
         numpyro.sample("answer", dist.Bernoulli(probs[latent_class[subject], item]), obs=answer)
 
@@ -95,7 +100,7 @@ def categorical_program(
     """Row n says that `subject[n]` answered `answer[n]`, from 0 on, to `item[n]`.
 
     Parameters: `weights` (class,) and each row of `probs` (class, item, answer) on the simplex. The
-    weights start equal, the rows of `probs` uniformly at random.
+    start is that of `program`, where rows of `probs` are uniformly at random.
     """
     weights = _weights(num_classes)
     probs = numpyro.param(
@@ -106,7 +111,9 @@ def categorical_program(
         constraint=constraints.simplex,
     )
     with numpyro.plate("subjects", num_subjects):
-        latent_class = numpyro.sample("latent_class", dist.Categorical(weights))
+        latent_class = numpyro.sample(
+            "latent_class", dist.Categorical(weights), infer={"start": "short-runs"}
+        )
     with numpyro.plate("answers", len(answer)):
         numpyro.sample("answer", dist.Categorical(probs[latent_class[subject], item]), obs=answer)
 

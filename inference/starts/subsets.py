@@ -31,7 +31,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.recipes import StatisticsRecipe
 from emjax.graph.terms import Term
 from emjax.m_step.maximizer import Maximizer
-from emjax.starts.posteriors import indifferent_instance, maximum_at
+from emjax.starts.posteriors import indifferent_instance, maximum_at, maximum_under
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, without_rows
 
@@ -82,6 +82,9 @@ def random_subsets(
     """
     instance = indifferent_instance(graph, params, constants)
     series = {name for name in instance.latents if graph.latents[name].is_series}
+    # of one value a latent is none, and there is nothing to draw
+    if not instance.latents:
+        return maximum_under(instance, [], maximizers, params, constants)
     # in turn, by one function that is compiled once
     both = _seeds_and_everybody(instance, series, rng_key, num_seeds)
     parts = jax.lax.map(lambda seeds: _statistics(instance, seeds), both)

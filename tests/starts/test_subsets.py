@@ -160,6 +160,15 @@ def test_of_fewer_elements_than_seeds_all_are_seeds():
     assert sorted(np.asarray(seeds["kind"][0])) == [0, 0, 1]
 
 
+def test_where_nothing_is_latent_the_start_is_an_m_step():
+    def program(x):
+        rate = numpyro.param("rate", jnp.array(1.0), constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Poisson(rate), obs=x)
+
+    assert drawn(program, jnp.array([1.0, 2.0, 6.0]))[0]["rate"] == 3
+
+
 # EM from there
 # --------------------------------------------------------------------------------------------------
 
