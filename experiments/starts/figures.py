@@ -1,6 +1,6 @@
 """The figure: data sets × starts, how many fits come to the best optimum, and what one costs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ DARK = 0.55  # below this share a cell of cividis is dark, and its text white
 def draw_shares(path: Path, measured: Mapping[str, Measured], best: Mapping[str, float]) -> None:
     """Draw a heat map for each precision, side by side."""
     widths = [len(columns(of_precision)) for of_precision in measured.values()]
-    num_rows = max(map(len, measured.values()))
+    names = list(next(iter(measured.values())))
     with canvas.figure(
         path,
         finding(measured, best),
@@ -25,11 +25,11 @@ def draw_shares(path: Path, measured: Mapping[str, Measured], best: Mapping[str,
         their defaults, to convergence. Empty: the start does not serve the program.
         """,
         width=max(7.5, 2.2 + 0.62 * sum(widths)),
-        height=0.8 + 0.37 * num_rows,
+        height=0.8 + 0.37 * len(names),
     ) as figure:
         panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
         for axes, (precision, of_precision) in zip(panels, measured.items(), strict=True):
-            draw_cells(axes, of_precision, best)
+            draw_cells(axes, of_precision, best, names)
             axes.set_title(f"{precision} precision")
         for axes in panels[1:]:
             axes.set_yticklabels([])
@@ -48,12 +48,14 @@ def finding(measured: Mapping[str, Measured], best: Mapping[str, float]) -> str:
     )
 
 
-def draw_cells(axes: Axes, measured: Measured, best: Mapping[str, float]) -> None:
+def draw_cells(
+    axes: Axes, measured: Measured, best: Mapping[str, float], names: Sequence[str]
+) -> None:
     """Draw a cell for each data set and start."""
-    starts, names = columns(measured), list(measured)
+    starts = columns(measured)
     for row, name in enumerate(names):
         for column, start in enumerate(starts):
-            if start in measured[name]:
+            if start in measured.get(name, {}):
                 draw_cell(axes, row, column, measured[name][start], best[name])
     num_ours = sum(start in STARTS for start in starts)
     for edge in (num_ours - 0.5, starts.index(DEFAULT) - 0.5):
