@@ -68,10 +68,11 @@ class EM:
       these are the first; the others are drawn, where latents choose locations, from clusters of
       the data, else by "subsets" unless the program draws its own. "program": the program's own
       values, whatever it states. A NumPyro strategy (`numpyro.infer.init_to_…`): for `sample`
-      sites. Or by name, for all: "responsibilities", "subsets" and "short-runs" (of 16 subsets the
-      best goes on), for every program; where latents choose locations, `Normal(loc[z], …)`,
-      "k-means", "k-means++", "data" (random points), "splitting": clusters of standardized data
-      and one M-step, the same from the same key under shifts and units.
+      sites. Or by name, for all: "responsibilities", "subsets" (a few elements for each value) and
+      "short-runs" (of up to 16 runs from clusters or subsets the best goes on), for every program;
+      where latents choose locations, `Normal(loc[z], …)`, "k-means", "k-means++", "data" (random
+      points), "splitting": clusters of standardized data and one M-step, the same from the same key
+      under shifts and units.
     - `annealing`: temperatures of EM steps that lead from there to where EM proper starts, such as
       np.geomspace(2, 1, 50) (deterministic annealing). At high temperatures all components come to
       one place, and part again only below a critical one: start above it with time to part, or not
@@ -114,7 +115,7 @@ class EM:
         acceleration: Acceleration = None,
         polish: str | None = None,
         num_restarts: Whole = 1,
-        short_steps: Whole | None = 20,
+        short_steps: Whole | None = 200,
         init: Strategy = None,
         annealing: Any = (),
         chains: str = "sequential",

@@ -65,7 +65,7 @@ def program(
     """The generative program, for data of shape (N, D) or (N,).
 
     Parameters: `weights` (K,) on the simplex, `loc` (K, D) or (K,), and `scale` or `covariance` as
-    in the table above, in the unit of the data and in its square. The start: clusters of k-means;
+    in the table above, in the unit of the data and in its square. The start: the best of short runs from clusters;
     with `EM(program, init="program")` or parameters that are given, equal weights, means at random
     points of the data, and the spread of all the data for each component.
 
@@ -85,7 +85,7 @@ def program(
     cloud = _cloud(data, num_components, covariance, scale_floor)
     with numpyro.plate("samples", len(data)):
         component = numpyro.sample(
-            "component", dist.Categorical(weights), infer={"start": "k-means"}
+            "component", dist.Categorical(weights), infer={"start": "short-runs"}
         )
         numpyro.sample("data", cloud(loc, component), obs=data)
 

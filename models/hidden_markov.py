@@ -89,7 +89,7 @@ def gaussian_program(
     """Points in D dimensions, in the unit of the data. `covariance` is "diagonal" or "full".
 
     Parameters: `initial` and `transition` as in `categorical_program`, `loc` (K, D), and `scale`
-    (K, D) or `covariance` (K, D, D). The start: clusters of k-means; with `init="program"` or
+    (K, D) or `covariance` (K, D, D). The start: the best of short runs from clusters; with `init="program"` or
     parameters that are given, means at random points of the data, every state with the spread of
     all of them.
 
@@ -123,7 +123,7 @@ def gaussian_program(
         def emission(state: Int[ArrayLike, "sequence"]) -> dist.Distribution:
             return dist.Normal(loc[state], scale[state]).to_event(1)
 
-    _chain(data, lengths, num_states, emission)
+    _chain(data, lengths, num_states, emission, start="short-runs")
 
 
 def poisson_program(
@@ -150,8 +150,12 @@ def _chain(
     lengths: Int[ArrayLike, "sequence"],
     num_states: int,
     emission: Callable[..., dist.Distribution],
+    start: str | None = None,
 ) -> None:
-    """Declare π and A, and sample every sequence; `emission(state)` is p(x | state)."""
+    """Declare π and A, and sample every sequence.
+
+    `emission(state)` is p(x | state); `start`: by what EM starts, None: the program's own values.
+    """
     initial = numpyro.param(
         "initial", jnp.full(num_states, 1 / num_states), constraint=constraints.simplex
     )
@@ -165,7 +169,7 @@ def _chain(
             state = numpyro.sample(
                 "state",
                 dist.Categorical(jnp.where(t == 0, initial, transition[previous])),
-                infer={"start": "k-means"},
+                infer={"start": start},
             )
             numpyro.sample("data", emission(state), obs=x)
         return state, None

@@ -27,7 +27,15 @@ from emjax.run.polish import polished
 from emjax.run.resolution import moved_densities
 from emjax.run.settings import Numbers, Settings
 from emjax.run.state import EMState, LoopState, has_failed
-from emjax.starts.strategies import START_STRATEGIES, stated_start, unasked_start, varies
+from emjax.starts.strategies import (
+    SEEDS_OF_SHORT_RUNS,
+    SHORT_RUNS,
+    START_STRATEGIES,
+    stated_start,
+    varies,
+    various_start,
+)
+from emjax.starts.subsets import SEEDS
 
 
 class Start(eqx.Module):
@@ -97,6 +105,12 @@ class PureProgram:
         """Return the program with other numbers among its settings."""
         return replace(self, numbers=numbers, loop=replace(self.loop, numbers=numbers))
 
+    @property
+    def has_short_runs(self) -> bool:
+        """Whether the start of one run is to be where the best of several short ones stands."""
+        name = self.stated if self.settings.init is None else self.settings.init
+        return name == SHORT_RUNS and self.settings.num_restarts == 1 and bool(self.graph.latents)
+
     # ── where a run starts ────────────────────────────────────────────────────────────────────────
 
     def initial(self, rng_key, data: Sequence) -> dict[str, Any]:
@@ -147,11 +161,14 @@ class PureProgram:
         settings, args = self.settings, (self.graph, self.maximizers, rng_key, own, constants)
         name = settings.init if settings.init in START_STRATEGIES else self.stated
         is_several = settings.num_restarts > 1
-        if is_several and settings.init is None and (name is None or varies(name, self.graph)):
+        if name == SHORT_RUNS:
+            seeds = SEEDS if is_several else SEEDS_OF_SHORT_RUNS
+            drawn = various_start(*args, number, seeds)
+        elif is_several and settings.init is None and (name is None or varies(name, self.graph)):
             # a program that draws its own start has starts that differ, if none is better
             if not self.graph.latents or (self.is_random and not varies(None, self.graph)):
                 return own
-            drawn = unasked_start(*args, number + (name is None))
+            drawn = various_start(*args, jnp.maximum(number - (name is None), 0))
         elif name is None:
             return own
         else:

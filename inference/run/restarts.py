@@ -56,11 +56,16 @@ class Restarts(eqx.Module):
 
         One fails that is degenerate, or whose objective decreased.
         """
+        return self.ranked[0]
+
+    @property
+    def ranked(self) -> list[int]:
+        """All starts, the best first."""
         is_good = ~(self.degenerate | has_failed(self.status))
         # NaN would be sorted above all numbers
         height = np.where(np.isnan(self.objective), -np.inf, self.objective)
         # the last key counts first: good ones come last, and of these the highest
-        return int(np.lexsort((height, is_good))[-1])
+        return np.lexsort((height, is_good))[::-1].tolist()
 
     def with_degenerate(self, start: int) -> Restarts:
         """Return the same, one more start being degenerate."""

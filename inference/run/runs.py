@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from emjax.run import validation
 from emjax.run.annotations import InitParams
-from emjax.run.batches import are_few
+from emjax.run.batches import are_few, num_cells
 from emjax.run.findings import Finding
+from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult
 from emjax.run.runner import Runner, is_degenerate, one_blas_thread
+from emjax.run.settings import Settings
 from emjax.run.shortcomings import collapsed, identical_starts
 from emjax.run.state import RUNNING, LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
+# Short runs from which one goes on: by the most entries of elements × values, how many of them take
+# how many steps, round by round, those of the rounds before among them. Optima that hardly differ
+# do so late, and where a step is cheap many are taken.
+ROUNDS = (
+    (2**15, ((16, 3), (8, 13), (4, 73))),
+    (2**20, ((16, 3), (6, 7), (2, 15))),
+    (math.inf, ((4, 3), (2, 9))),
+)
 
 
 def run(
@@ -39,6 +52,10 @@ def run(
     with one_blas_thread():
         if settings.num_restarts > 1:
             return _run_several(runner, rng_key, given)
+        # what is given goes with the program's own start, unless another one is asked for
+        is_free = not some or (settings.init is not None and not _are_all(given))
+        if compiled.pure.has_short_runs and is_free and _is_plain(settings):
+            return _run_best_of_short(runner, rng_key, given)
         if not settings.progress_bar:
             start, end = compiled.run(rng_key, runner.data, given)
             return runner.result(start, end, rng_key, is_own_start=not init_params)
@@ -58,9 +75,7 @@ def _run_several(runner: Runner, rng_key, given) -> EMResult:
     # with every parameter given there is one start, however many are asked for
     if _are_all(given):
         return _run_in_turn(runner, rng_key, given, all_steps)
-    # a polish belongs to the end of the best run alone, and a bar shows no more than that
-    is_plain = not settings.polish and not settings.progress_bar
-    if is_plain and are_few(compiled.graph, settings.num_restarts):
+    if _is_plain(settings) and are_few(compiled.graph, settings.num_restarts):
         return _run_in_turn(runner, rng_key, given, num_steps)
     numbers = np.arange(settings.num_restarts)
     starts, ends, sharpness = compiled.short_runs(rng_key, numbers, runner.data, given, num_steps)
@@ -73,27 +88,88 @@ def _run_several(runner: Runner, rng_key, given) -> EMResult:
     return _best_of(runner, _restarts(runner, ends, sharpness), continued, alike)
 
 
+def _is_plain(settings: Settings) -> bool:
+    """Whether a run that is stopped and called again is one that goes on."""
+    # a polish belongs to the end of the best run alone, and a bar shows no more than that
+    return not settings.polish and not settings.progress_bar
+
+
 def _run_in_turn(runner: Runner, rng_key, given, num_steps: int) -> EMResult:
     """Run all starts one after another, and the best of them once more, to its end."""
     are_given, settings = _are_all(given), runner.settings
     keys = _split(rng_key, 1 if are_given else settings.num_restarts)
-    runs = []
-    for number, key in enumerate(keys):
-        runs.append(runner.compiled.run(key, runner.data, given, number, num_steps))
-    ends = jax.device_get([end for _, end in runs])
-    ends = jax.tree.map(lambda *leaves: np.stack(leaves), *ends)
-    starts = jax.device_get([start.params for start, _ in runs])
-    starts = jax.tree.map(lambda *leaves: np.stack(leaves), *starts)
-    alike = identical_starts(runner.compiled.graph, settings, starts, are_given)
+    runs = InTurn.of(runner, keys, range(len(keys)), given, num_steps)
+    alike = identical_starts(runner.compiled.graph, settings, runs.starts, are_given)
+    return _best_of(runner, runs.restarts, runs.continued, alike)
 
-    def continued(best: int):
+
+def _run_best_of_short(runner: Runner, rng_key, given) -> EMResult:
+    """Run several starts for some steps, and the best of them to its end.
+
+    In each of the rounds the best of the one before take more steps. Source: Biernacki, Celeux &
+    Govaert (2003), em-EM; the rounds: Jamieson & Talwalkar (2016), successive halving.
+    """
+    num_cells_of_run = num_cells(runner.compiled.graph)
+    rounds = next(rounds for most, rounds in ROUNDS if num_cells_of_run <= most)
+    keys = _split(rng_key, rounds[0][0])
+    numbers = list(range(len(keys)))
+    for number, num_steps in rounds:
+        numbers = numbers[:number]
+        runs = InTurn.of(runner, keys, numbers, given, num_steps)
+        numbers = [numbers[place] for place in runs.restarts.ranked]
+    return replace(_best_of(runner, runs.restarts, runs.continued, []), restarts=None)
+
+
+@dataclass(frozen=True, eq=False)
+class InTurn:
+    """Several runs that were made one after another, by one compiled function.
+
+    - `keys`: theirs, and that of others; `numbers`: which they are of these.
+    - `given`: as `CompiledProgram.run` takes it.
+    - `ends`: where each stands.
+    """
+
+    runner: Runner
+    keys: Sequence[Any]
+    numbers: Sequence[int]
+    given: Mapping[str, Any]
+    ends: Sequence[tuple[Start, End]]
+
+    @classmethod
+    def of(
+        cls, runner: Runner, keys: Sequence, numbers: Sequence[int], given: Mapping, num_steps: int
+    ) -> InTurn:
+        """Return the first `num_steps` steps of these runs."""
+        ends = []
+        for number in numbers:
+            key = keys[number]
+            ends.append(runner.compiled.run(key, runner.data, given, number, num_steps))
+        return cls(runner, keys, numbers, given, ends)
+
+    @property
+    def starts(self) -> dict[str, np.ndarray]:
+        """Where they started: {site: (run, *shape)}."""
+        return _stacked([start.params for start, _ in self.ends])
+
+    @cached_property
+    def restarts(self) -> Restarts:
+        """Where they stand."""
+        ends = _stacked([end for _, end in self.ends])
+        return _restarts(self.runner, ends.at, ends.sharpness)
+
+    def continued(self, place: int) -> EMResult:
+        """Return the result of one of them, run to its end."""
+        number, (start, end) = self.numbers[place], self.ends[place]
+        key = self.keys[number]
         # a few steps are taken again: a function that goes on would have to be compiled
-        start, end = runs[best]
-        if ends.at.status[best] == RUNNING:
-            start, end = runner.compiled.run(keys[best], runner.data, given, best)
-        return runner.result(start, end, keys[best])
+        if self.restarts.status[place] == RUNNING:
+            start, end = self.runner.compiled.run(key, self.runner.data, self.given, number)
+        return self.runner.result(start, end, key)
 
-    return _best_of(runner, _restarts(runner, ends.at, ends.sharpness), continued, alike)
+
+def _stacked(trees: Sequence) -> Any:
+    """Return trees of arrays as one, in the host's memory, with one more axis in front."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(list(trees)))
 
 
 def _best_of(
@@ -187,7 +263,15 @@ def _of_results(restarts: Restarts, results: Mapping[int, EMResult]) -> Restarts
     return Restarts(objective, status, num_steps, degenerate, jax.device_put(params))
 
 
+def _split(rng_key: Any, number: int) -> list:
+    """Return several keys. Taken from an array of keys, each would be compiled."""
+    split = np.asarray(_split_bits(rng_key, number))
+    if not jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key):
+        return list(split)
+    return [jax.random.wrap_key_data(bits, impl=jax.random.key_impl(rng_key)) for bits in split]
+
+
 @partial(jax.jit, static_argnums=1)
-def _split(rng_key, number: int) -> list:
-    """Return several keys, by one compiled function: taken from an array, each would be its own."""
-    return list(jax.random.split(rng_key, number))
+def _split_bits(rng_key, number: int) -> Array:
+    keys = jax.random.split(rng_key, number)
+    return jax.random.key_data(keys) if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else keys

@@ -3,5 +3,5 @@
 In: a `FactorGraph`, its maximizers, a random key and the program's own values.
 Out: {parameter: value}.
 Read first: `posteriors`, then `strategies`. Each file imports only those before it: locations,
-points, seeding, posteriors, responsibilities, subsets, short_runs, clusters, strategies.
+points, seeding, posteriors, responsibilities, subsets, clusters, strategies.
 """

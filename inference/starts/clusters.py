@@ -89,6 +89,7 @@ def various_clusters(
     Those that follow are, in turn, of k-means++ seeds, of random points, and of Lloyd's iterations
     from one seeding: the tightest clusters alone would lead to one place all the time.
     """
+    number = jnp.asarray(number)
     turn = jnp.where(number == 0, 0, 1 + (number - 1) % 3)
     schemes = zip(TIGHTEST, FAR_APART, RANDOM, LLOYD, strict=True)
     scheme = Scheme(*(jnp.asarray(numbers)[turn] for numbers in schemes))

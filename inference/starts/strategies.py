@@ -4,10 +4,11 @@ A strategy is a pure function (graph, maximizers, rng_key, params, constants) �
 `params` are the program's own values and `constants` what depends on data alone: it can be
 compiled, and vmapped over keys.
 
-Each chooses a posterior, and one M-step sets everything (`posteriors`). "responsibilities",
-"subsets" and "short-runs", which takes steps of EM, too, serve every program; the others cluster
-the data about locations that latents choose between (`Normal(loc[z], …)`, LogNormal,
-MultivariateNormal). EM is known to depend on its start: McLachlan & Peel (2000), section 2.12;
+Each chooses a posterior, and one M-step sets everything (`posteriors`). "responsibilities" and
+"subsets" serve every program; those `BY_LOCATION` cluster the data about locations that latents
+choose between (`Normal(loc[z], …)`, LogNormal, MultivariateNormal). Starts that differ
+(`various_start`) are what "short-runs" chooses from, which are runs of EM and no strategy alone
+(`run/runs.py`). EM is known to depend on its start: McLachlan & Peel (2000), section 2.12;
 Biernacki, Celeux & Govaert (2003).
 """
 
@@ -30,13 +31,36 @@ from emjax.starts.clusters import (
 )
 from emjax.starts.locations import locations_of
 from emjax.starts.responsibilities import random_responsibilities
-from emjax.starts.short_runs import short_runs
-from emjax.starts.subsets import random_subsets
+from emjax.starts.subsets import SEEDS, random_subsets
+
+SHORT_RUNS = "short-runs"
+# of single elements for each value, runs differ most, and the best of them is higher than of four
+SEEDS_OF_SHORT_RUNS = 1
+
+
+def various_start(
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    rng_key: Array,
+    params: Mapping[str, Any],
+    constants: Sequence,
+    number: ArrayLike = 0,
+    num_seeds: int = SEEDS,
+) -> dict[str, Array]:
+    """Return start `number` of several that are to differ.
+
+    Where latents choose locations, each clusters the data in another way (`various_clusters`);
+    elsewhere each is a random subset of `num_seeds` elements for each value.
+    """
+    if locations_of(graph)[0]:
+        return various_clusters(graph, maximizers, rng_key, params, constants, number)
+    return random_subsets(graph, maximizers, rng_key, params, constants, num_seeds)
+
 
 START_STRATEGIES: dict[str, Callable] = {
     "responsibilities": random_responsibilities,
     "subsets": random_subsets,
-    "short-runs": short_runs,
+    SHORT_RUNS: various_start,
     "data": data_points,
     "k-means++": distant_points,
     "k-means": tight_clusters,
@@ -65,22 +89,5 @@ def stated_start(graph: FactorGraph) -> str | None:
 
 
 def varies(name: str | None, graph: FactorGraph) -> bool:
-    """Whether `unasked_start` has better starts than several by a strategy; None: the program's."""
-    return name in (None, "k-means") and bool(locations_of(graph)[0])
-
-
-def unasked_start(
-    graph: FactorGraph,
-    maximizers: Sequence[Maximizer],
-    rng_key: Array,
-    params: Mapping[str, Any],
-    constants: Sequence,
-    number: ArrayLike,
-) -> dict[str, Array]:
-    """Return start `number` of several by what serves a program best where none is asked for.
-
-    0 is the one that is best alone.
-    """
-    if locations_of(graph)[0]:
-        return various_clusters(graph, maximizers, rng_key, params, constants, number)
-    return random_subsets(graph, maximizers, rng_key, params, constants)
+    """Whether `various_start` has better starts than several by a strategy; None: the program's."""
+    return name == SHORT_RUNS or (name in (None, "k-means") and bool(locations_of(graph)[0]))

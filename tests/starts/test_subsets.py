@@ -208,15 +208,16 @@ def lines():
 
 def test_short_runs_find_the_best_of_lines_that_cross_in_any_unit(lines):
     x, y = lines
+    em, keys = EM(four_lines, init="short-runs"), jax.random.split(KEY, 6)
+    found = {}
     for unit in (1.0, 1e6):
-        em = EM(four_lines, init="short-runs", num_restarts=6, short_steps=None)
+        results = [em.run(key, x, unit * y) for key in keys]
         # a density in a larger unit is a larger number
-        objective = em.run(KEY, x, unit * y).restarts.objective + len(y) * np.log(unit)
-        if unit == 1:
-            ends = objective
-        np.testing.assert_allclose(objective, ends, atol=1e-3)
-    one_start = EM(four_lines, init="subsets", num_restarts=6, short_steps=None)
+        found[unit] = [result.objective[-1] + len(y) * np.log(unit) for result in results]
+        assert all(result.restarts is None for result in results)
+    np.testing.assert_allclose(found[1e6], found[1.0], atol=1e-3)
+    ends = np.asarray(found[1.0])
     assert (ends > ends.max() - 1e-3).sum() > 4
-    singles = one_start.run(KEY, x, y).restarts.objective
-    assert singles.max() < ends.max() + 1e-3
-    assert (singles < ends.max() - 10).any()
+    singles = EM(four_lines, init="subsets", num_restarts=6, short_steps=None).run(KEY, x, y)
+    assert singles.restarts.objective.max() < ends.max() + 1e-3
+    assert (singles.restarts.objective < ends.max() - 10).any()
