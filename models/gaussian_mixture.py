@@ -65,9 +65,9 @@ def program(
     """The generative program, for data of shape (N, D) or (N,).
 
     Parameters: `weights` (K,) on the simplex, `loc` (K, D) or (K,), and `scale` or `covariance` as
-    in the table above, in the unit of the data and in its square. The start: the best of short runs from clusters;
-    with `EM(program, init="program")` or parameters that are given, equal weights, means at random
-    points of the data, and the spread of all the data for each component.
+    in the table above, in the unit of the data and in its square. The start: the best
+    of several short runs; with `EM(program, init="program")` or parameters that are given, equal
+    weights, means at random points of the data, and the spread of all the data for each component.
 
     Raises ValueError for an unknown `covariance`, and for a `scale_floor` where there is no
     `scale`.

@@ -89,9 +89,9 @@ def gaussian_program(
     """Points in D dimensions, in the unit of the data. `covariance` is "diagonal" or "full".
 
     Parameters: `initial` and `transition` as in `categorical_program`, `loc` (K, D), and `scale`
-    (K, D) or `covariance` (K, D, D). The start: the best of short runs from clusters; with `init="program"` or
-    parameters that are given, means at random points of the data, every state with the spread of
-    all of them.
+    (K, D) or `covariance` (K, D, D). The start: the best of several short
+    runs; with `init="program"` or parameters that are given, means at random points of the data,
+    every state with the spread of all of them.
 
     Raises ValueError for an unknown `covariance`.
     """
