@@ -71,7 +71,9 @@ def differences(data_set: DataSet, start: str, seeds: Sequence[int]) -> dict[str
     for name, move in MOVES.items():
         data, gain = moved(data_set, move)
         there = heights(em, data, seeds) - gain
-        found[name] = np.where(there == here, 0.0, there - here)
+        # what has collapsed here and there is the same: −∞ − −∞ is not
+        difference = np.zeros(len(here))
+        found[name] = np.subtract(there, here, out=difference, where=there != here)
     return found
 
 
