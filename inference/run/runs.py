@@ -15,7 +15,7 @@ from jax import Array
 
 from emjax.run import validation
 from emjax.run.annotations import InitParams
-from emjax.run.batches import are_few, num_cells
+from emjax.run.batches import are_few
 from emjax.run.findings import Finding
 from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
@@ -28,9 +28,9 @@ from emjax.run.state import RUNNING, LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
-# Short runs from which one goes on: by the most entries of elements × values, how many of them take
-# how many steps, round by round, those of the rounds before among them. Optima that hardly differ
-# do so late, and where a step is cheap many are taken.
+# Short runs from which one goes on: by the most values of all elements of latents, how many of them
+# take how many steps, round by round, those of the rounds before among them. Optima that hardly
+# differ do so late, and where a step is cheap many are taken.
 ROUNDS = (
     (2**15, ((16, 3), (8, 13), (4, 73))),
     (2**20, ((16, 3), (6, 7), (2, 15))),
@@ -109,8 +109,9 @@ def _run_best_of_short(runner: Runner, rng_key, given) -> EMResult:
     In each of the rounds the best of the one before take more steps. Source: Biernacki, Celeux &
     Govaert (2003), em-EM; the rounds: Jamieson & Talwalkar (2016), successive halving.
     """
-    num_cells_of_run = num_cells(runner.compiled.graph)
-    rounds = next(rounds for most, rounds in ROUNDS if num_cells_of_run <= most)
+    latents = runner.compiled.graph.latents.values()
+    num_values = sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
+    rounds = next(rounds for most, rounds in ROUNDS if num_values <= most)
     keys = _split(rng_key, rounds[0][0])
     numbers = list(range(len(keys)))
     for number, num_steps in rounds:
