@@ -36,9 +36,9 @@ from emjax.run.validation import BadArgument, check_are_params
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
 # that an impossible row cannot swallow the others.
 LEAST_MULTIPLICITY = 1e-30
-# Entries of the tables of elements × values, and numbers in the data, up to which a run in single
-# precision is done in double altogether: hundreds of steps take no longer than to compile the end
-# of the run on its own.
+# Numbers in the data, and four times as many entries of the tables of elements × values, up to which
+# a run in single precision is done in double altogether: what hundreds of steps take more is what
+# it takes to compile the end of the run on its own.
 SMALL = 2**17
 # what a key is mistaken for, as a rule: the first of the model's own arguments
 KEY_OF_RUN = (
@@ -207,7 +207,7 @@ class Bound:
             if self._doubled._padded is not None:
                 return True
             runner = self._doubled_runner()
-            return runner is not None and num_cells(runner.compiled.graph) <= SMALL
+            return runner is not None and num_cells(runner.compiled.graph) <= 4 * SMALL
 
     @cached_property
     def _doubled(self) -> Bound:
