@@ -22,7 +22,6 @@ from emjax.run.resolution import moves_of
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult
 from emjax.run.runner import Runner, is_degenerate, one_blas_thread
-from emjax.run.settings import Settings
 from emjax.run.shortcomings import collapsed, identical_starts
 from emjax.run.state import RUNNING, LoopState, Status
 
@@ -54,17 +53,13 @@ def run(
             return _run_several(runner, rng_key, given)
         # what is given goes with the program's own start, unless another one is asked for
         is_free = not some or (settings.init is not None and not _are_all(given))
-        if compiled.pure.has_short_runs and is_free and _is_plain(settings):
+        if compiled.pure.has_short_runs and is_free:
             return _run_best_of_short(runner, rng_key, given)
         if not settings.progress_bar:
             start, end = compiled.run(rng_key, runner.data, given)
             return runner.result(start, end, rng_key, is_own_start=not init_params)
         start, constants = compiled.start(rng_key, runner.data, given)
-        at = compiled.pure.loop.start(start.params)
-        # where the data are bad, one step is enough for the checks
-        is_bad = any(int(count) for count, _ in start.violations)
-        at = _with_progress(runner, at, constants, 1 if is_bad else settings.max_steps + 1)
-        return runner.result(start, compiled.end(at, constants, start.params))
+        return runner.result(start, _shown(runner, start, constants))
 
 
 def _run_several(runner: Runner, rng_key, given) -> EMResult:
@@ -75,23 +70,26 @@ def _run_several(runner: Runner, rng_key, given) -> EMResult:
     # with every parameter given there is one start, however many are asked for
     if _are_all(given):
         return _run_in_turn(runner, rng_key, given, all_steps)
-    if _is_plain(settings) and are_few(compiled.graph, settings.num_restarts):
+    # a polish belongs to the end of the best run alone
+    if not settings.polish and are_few(compiled.graph, settings.num_restarts):
         return _run_in_turn(runner, rng_key, given, num_steps)
-    numbers = np.arange(settings.num_restarts)
+    return _run_side_by_side(runner, rng_key, given, settings.num_restarts, num_steps)
+
+
+def _run_side_by_side(runner: Runner, rng_key, given, number: int, num_steps: int) -> EMResult:
+    """Run some starts in one loop, and the best of them on to its end."""
+    compiled, settings, numbers = runner.compiled, runner.settings, np.arange(number)
     starts, ends, sharpness = compiled.short_runs(rng_key, numbers, runner.data, given, num_steps)
 
     def continued(best: int):
         at = _with_progress_of(runner, ends, best) if settings.progress_bar else ends
         return runner.result(*compiled.continued(starts, at, best, runner.data))
 
-    alike = identical_starts(compiled.graph, settings, starts, are_given=False)
+    alike: Sequence[Finding] = []
+    # of one start that was asked for, nobody expects others
+    if settings.num_restarts > 1:
+        alike = identical_starts(compiled.graph, settings, starts, are_given=False)
     return _best_of(runner, _restarts(runner, ends, sharpness), continued, alike)
-
-
-def _is_plain(settings: Settings) -> bool:
-    """Whether a run that is stopped and called again is one that goes on."""
-    # a polish belongs to the end of the best run alone, and a bar shows no more than that
-    return not settings.polish and not settings.progress_bar
 
 
 def _run_in_turn(runner: Runner, rng_key, given, num_steps: int) -> EMResult:
@@ -112,6 +110,10 @@ def _run_best_of_short(runner: Runner, rng_key, given) -> EMResult:
     latents = runner.compiled.graph.latents.values()
     num_values = sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
     rounds = next(rounds for most, rounds in ROUNDS if num_values <= most)
+    # a polish belongs to the end of the best run alone: all take as many steps, and that goes on
+    if runner.settings.polish:
+        number, num_steps = rounds[0][0], min(rounds[1][1], runner.settings.max_steps + 1)
+        return replace(_run_side_by_side(runner, rng_key, given, number, num_steps), restarts=None)
     keys = _split(rng_key, rounds[0][0])
     numbers = list(range(len(keys)))
     for number, num_steps in rounds:
@@ -162,9 +164,12 @@ class InTurn:
         """Return the result of one of them, run to its end."""
         number, (start, end) = self.numbers[place], self.ends[place]
         key = self.keys[number]
+        compiled, data = self.runner.compiled, self.runner.data
         # a few steps are taken again: a function that goes on would have to be compiled
-        if self.restarts.status[place] == RUNNING:
-            start, end = self.runner.compiled.run(key, self.runner.data, self.given, number)
+        if self.restarts.status[place] == RUNNING and self.runner.settings.progress_bar:
+            end = _shown(self.runner, start, compiled.prepare(data))
+        elif self.restarts.status[place] == RUNNING:
+            start, end = compiled.run(key, data, self.given, number)
         return self.runner.result(start, end, key)
 
 
@@ -204,6 +209,16 @@ def _with_progress_of(runner: Runner, ends: LoopState, number: int) -> LoopState
     at = jax.tree.map(lambda leaf: leaf[number], ends)
     at = _with_progress(runner, at, constants, runner.settings.max_steps + 1)
     return jax.tree.map(lambda all_runs, one: all_runs.at[number].set(one), ends, at)
+
+
+def _shown(runner: Runner, start: Start, constants) -> End:
+    """Return the end of a run from a start; a bar shows it."""
+    compiled = runner.compiled
+    at = compiled.pure.loop.start(start.params)
+    # where the data are bad, one step is enough for the checks
+    is_bad = any(int(count) for count, _ in start.violations)
+    at = _with_progress(runner, at, constants, 1 if is_bad else runner.settings.max_steps + 1)
+    return compiled.end(at, constants, start.params)
 
 
 def _with_progress(runner: Runner, at: LoopState, constants, stop_at: int) -> LoopState:

@@ -221,3 +221,11 @@ def test_short_runs_find_the_best_of_lines_that_cross_in_any_unit(lines):
     singles = EM(four_lines, init="subsets", num_restarts=6, short_steps=None).run(KEY, x, y)
     assert singles.restarts.objective.max() < ends.max() + 1e-3
     assert (singles.restarts.objective < ends.max() - 10).any()
+
+
+@pytest.mark.parametrize("settings", [{"progress_bar": True}, {"polish": "newton"}])
+def test_short_runs_are_made_whatever_else_is_asked_for(lines, settings):
+    expected = EM(four_lines, init="short-runs").run(KEY, *lines)
+    found = EM(four_lines, init="short-runs", **settings).run(KEY, *lines)
+    assert found.restarts is None
+    assert found.objective[-1] == pytest.approx(expected.objective[-1], abs=1e-3)
