@@ -108,6 +108,16 @@ def as_float(value: Any) -> Array:
     return value.astype(jnp.result_type(float))
 
 
+def as_parameter(value: Any) -> Array:
+    """Return numbers in the precision that JAX computes in, at least.
+
+    What a program holds from before double precision was switched on has that of then, and steps
+    rounded to it would decrease an objective in double.
+    """
+    value = as_float(value)
+    return value.astype(jnp.promote_types(value.dtype, jnp.result_type(float)))
+
+
 def is_key(array: Any) -> bool:
     """Whether an array is one of random keys, which are no numbers."""
     return jnp.issubdtype(array.dtype, jax.dtypes.prng_key)

@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 from numpyro.handlers import block, seed, substitute
 
-from emjax.numerics.guards import as_float
+from emjax.numerics.guards import as_parameter
 from emjax.program.array_like import as_numbers
 from emjax.program.messenger import SiteMessenger
 from emjax.program.records import Parameter
@@ -53,10 +53,10 @@ class Starter(SiteMessenger):
         # `seed` is around this handler, and has not given the statement its key yet
         msg["kwargs"]["rng_key"] = numpyro.prng_key()
         if self.length is None:
-            msg["value"] = start = as_float(self.init(msg))
+            msg["value"] = start = as_parameter(self.init(msg))
         else:
             over_time = fn.expand((self.length, *fn.batch_shape))
-            start = as_float(self.init({**msg, "fn": over_time}))
+            start = as_parameter(self.init({**msg, "fn": over_time}))
             msg["value"] = start[0]
         self.starts[name] = start
         self.parameters[name] = Parameter(name, start.shape, start.dtype, fn.support, is_prior=True)
@@ -80,7 +80,7 @@ class Starter(SiteMessenger):
                 f"numpyro.param('{name}', value, constraint=constraints.positive)."
             )
         start = as_numbers(f"Parameter '{name}': its initial value", msg["value"], "value")
-        msg["value"] = self.starts[name] = value = as_float(start)
+        msg["value"] = self.starts[name] = value = as_parameter(start)
         self.parameters[name] = Parameter(
             name, value.shape, value.dtype, constraint, is_prior=False
         )

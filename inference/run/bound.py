@@ -25,7 +25,14 @@ from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler, Padded
 from emjax.run.double_end import DoubleEnd, in_single
-from emjax.run.precision import double_precision, doubled, is_single, num_reals, singled
+from emjax.run.precision import (
+    CachedInPrecision,
+    double_precision,
+    doubled,
+    is_single,
+    num_reals,
+    singled,
+)
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.runner import PaddedRunner, Runner
@@ -71,11 +78,11 @@ class Bound:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
-    @cached_property
+    @CachedInPrecision
     def _as_arrays(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         return checked_arguments(self.compiler.model, self.args, self.kwargs)
 
-    @cached_property
+    @CachedInPrecision
     def arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The arguments as the program takes them.
 
@@ -94,7 +101,7 @@ class Bound:
                 return self.args, self.kwargs
         return args, kwargs
 
-    @cached_property
+    @CachedInPrecision
     def _at_own_length(self) -> tuple[CompiledProgram, list[Any], bool]:
         return self.compiler.compiled(*self.arguments)
 
@@ -120,11 +127,11 @@ class Bound:
     def _runner(self) -> Runner:
         return Runner(self.compiled, self.data, self.compiler.settings)
 
-    @cached_property
+    @CachedInPrecision
     def _padded(self) -> Padded | None:
         return self.compiler.padded(*self._as_arrays)
 
-    @cached_property
+    @CachedInPrecision
     def _padded_runner(self) -> PaddedRunner | None:
         if self._padded is None:
             return None
@@ -248,7 +255,10 @@ class Bound:
         check_are_params(given)
         if self.is_done_in_double:
             with double_precision():
-                return in_single(self._doubled._run(rng_key, dict(given)))
+                doubled = self._doubled
+                result = doubled._run(rng_key, dict(given))
+                traced = doubled._padded or doubled
+                return in_single(result, traced.compiled.graph.parameters)
         if self._ends_in_double:
             return self._run_at_own_length(rng_key, dict(given), DoubleEnd(self._doubled_runner))
         return self._run(rng_key, dict(given))

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from emjax.run.precision import double_precision, doubled, from_single, is_single, singled
+from emjax.program.records import Parameter
+from emjax.run.precision import double_precision, doubled, from_single, is_single, to_single
 from emjax.run.pure import End, Start
 from emjax.run.result import EMResult
 from emjax.run.runner import Runner
@@ -49,7 +50,8 @@ class DoubleEnd:
             with double_precision():
                 double = self.in_double()
                 if double is not None:
-                    return in_single(_ended(single, double, start, end, is_own_start))
+                    result = _ended(single, double, start, end, is_own_start)
+                    return in_single(result, double.compiled.graph.parameters)
         return single.found(start, end, rng_key, is_own_start)
 
 
@@ -67,11 +69,13 @@ def _ended(single: Runner, double: Runner, start: Start, end: End, is_own_start:
     return double.found(start, replace(end, at=at), _key(), is_own_start)
 
 
-def in_single(result: EMResult) -> EMResult:
+def in_single(result: EMResult, parameters: Mapping[str, Parameter]) -> EMResult:
     """Return a result with parameters in single precision, and numbers that stay in double."""
-    restarts = result.restarts and replace(result.restarts, params=singled(result.restarts.params))
+    restarts = result.restarts
+    if restarts is not None:
+        restarts = replace(restarts, params=to_single(parameters, restarts.params))
     likelihood = np.asarray(result.log_likelihood)
-    params = singled(result.params)
+    params = to_single(parameters, result.params)
     return replace(result, params=params, log_likelihood=likelihood, restarts=restarts)
 
 

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import constraints
 
-from emjax.families.limits import entry_limits, is_simplex
+from emjax.families.jacobians import inside, is_elementary
+from emjax.families.limits import entry_constraint, entry_limits, is_simplex
 from emjax.program.records import Parameter
 
 # Numbers in the data up to which a run in single precision ends in double, unless that is asked
@@ -22,6 +23,7 @@ from emjax.program.records import Parameter
 LARGEST = 2**27
 # whether double precision was switched on here, for a program of a user who has it off
 IS_OURS: ContextVar[bool] = ContextVar("IS_OURS", default=False)
+Value = TypeVar("Value")
 # what single precision leaves of a sum of 1, at most
 ROUNDING = 1e-5
 
@@ -29,6 +31,26 @@ ROUNDING = 1e-5
 def is_single() -> bool:
     """Whether JAX computes in single precision here."""
     return jnp.result_type(float) == np.float32
+
+
+class CachedInPrecision(Generic[Value]):
+    """A property that is computed once in single and once in double precision.
+
+    Double precision may be switched on between two questions.
+    """
+
+    def __init__(self, function: Callable[[Any], Value]):
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> Value:
+        if instance is None:
+            on_class: Any = self
+            return on_class
+        key = f"{self.function.__name__} in {jnp.result_type(float)}"
+        kept = vars(instance)
+        if key not in kept:
+            kept[key] = self.function(instance)
+        return kept[key]
 
 
 @contextmanager
@@ -124,6 +146,28 @@ def singled(tree: Any) -> Any:
         return _cast(leaf, np.float64, np.float32) if isinstance(leaf, jax.Array) else leaf
 
     return jax.tree.map(cast, tree)
+
+
+def to_single(parameters: Mapping[str, Parameter], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters in single precision.
+
+    One that rounds to a bound which its constraint excludes, such as a rate of 1e-99, is next to
+    it: it is to be one that can be asked of.
+    """
+    return {name: _rounded(parameters[name], value) for name, value in params.items()}
+
+
+def _rounded(parameter: Parameter, value: Any) -> Any:
+    rounded, constraint = singled(value), parameter.constraint
+    if not is_elementary(constraint):
+        return rounded
+    exact, single = np.asarray(value), np.asarray(rounded)
+    low, high = entry_limits(constraint, exact.shape)
+    is_allowed = np.asarray(entry_constraint(constraint)(single))
+    is_lost = (low < exact) & (exact < high) & ~is_allowed
+    if not is_lost.any():
+        return rounded
+    return jax.device_put(np.where(is_lost, inside(constraint, rounded), single))
 
 
 def _cast(leaf: Any, before: Any, after: Any) -> Any:

@@ -146,3 +146,46 @@ def test_an_estimate_on_a_bound_is_on_it_in_either_precision(floor):
     found = run(floored, data)
     assert found.params["scale"] == np.float32(floor)
     assert np.isfinite(EM(floored).log_likelihood(found, data))
+
+
+def test_parameters_that_the_program_holds_in_single_precision_are_no_decrease():
+    weights, scale = np.full(2, 0.5, np.float32), np.ones(2, np.float32)
+    x = np.random.default_rng(0).normal(size=120) * 0.8 + np.repeat([-2, 2], 60)
+
+    def program(x):
+        shares = numpyro.param("shares", weights, constraint=constraints.simplex)
+        loc = numpyro.param("loc", np.asarray([0, 1], np.float32))
+        spread = numpyro.param("scale", scale, constraint=constraints.positive)
+        with numpyro.plate("n", len(x)):
+            z = numpyro.sample("z", dist.Categorical(shares))
+            numpyro.sample("x", dist.Normal(loc[z], spread[z]), obs=x)
+
+    assert run(program, x).status == Status.CONVERGED
+
+
+@pytest.mark.parametrize("small", [0, bound.SMALL])
+def test_what_rounds_to_a_bound_that_is_excluded_can_be_asked_of(monkeypatch, small):
+    monkeypatch.setattr(bound, "SMALL", small)
+    counts = np.repeat([0, 6, 8, 10], [50, 20, 20, 20])
+
+    def program(counts):
+        rate = numpyro.param("rate", jnp.array([1.0, 10.0]), constraint=constraints.positive)
+        with numpyro.plate("n", len(counts)):
+            z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("counts", dist.Poisson(rate[z]), obs=counts)
+
+    with jax.enable_x64(False):
+        em = EM(program)
+        result = em.run(KEY, counts)
+        assert result.params["rate"].dtype == jnp.float32
+        assert em.posterior(result.params, counts)["z"][0, 0] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_program_bound_to_data_is_asked_in_either_precision():
+    bound_to_data = EM(mixture, precision="single").on(X)
+    for is_double in (False, True, False):
+        with jax.enable_x64(is_double):
+            result = bound_to_data.run(KEY)
+            dtype = jnp.result_type(float)
+            assert result.params["loc"].dtype == result.objective.dtype == dtype
+            assert bound_to_data.posterior(result.params)["z"].dtype == dtype
