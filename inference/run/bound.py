@@ -29,6 +29,7 @@ from emjax.run.precision import (
     CachedInPrecision,
     double_precision,
     doubled,
+    in_precision,
     is_single,
     num_reals,
     singled,
@@ -80,7 +81,8 @@ class Bound:
 
     @CachedInPrecision
     def _as_arrays(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        return checked_arguments(self.compiler.model, self.args, self.kwargs)
+        # a data frame is an array in its own precision
+        return in_precision(checked_arguments(self.compiler.model, self.args, self.kwargs))
 
     @CachedInPrecision
     def arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -219,8 +221,8 @@ class Bound:
     @cached_property
     def _doubled(self) -> Bound:
         """The program bound to the same data in double precision, where JAX has that."""
-        args, kwargs = self._as_arrays
-        return Bound(self.compiler, doubled(args), doubled(kwargs))
+        # as they were given: a program may read the columns of a data frame by name
+        return Bound(self.compiler, doubled(self.args), doubled(self.kwargs))
 
     def _doubled_runner(self) -> Runner | None:
         try:

@@ -189,3 +189,16 @@ def test_a_program_bound_to_data_is_asked_in_either_precision():
             dtype = jnp.result_type(float)
             assert result.params["loc"].dtype == result.objective.dtype == dtype
             assert bound_to_data.posterior(result.params)["z"].dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_program_that_reads_columns_by_name_ends_in_double(dtype):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"first": X[:, 0], "second": X[:, 1]}, dtype=dtype)
+
+    def program(frame):
+        return mixture(jnp.stack([jnp.asarray(frame[name]) for name in ("first", "second")], 1))
+
+    found, expected = run(program, frame), run(mixture, X.astype(dtype))
+    assert found.status == Status.CONVERGED
+    assert found.objective[-1] == pytest.approx(expected.objective[-1], rel=1e-7)
