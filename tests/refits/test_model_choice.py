@@ -371,7 +371,7 @@ def test_a_fold_is_short_runs_and_the_best_of_them_to_its_end():
     # the keys of the folds' starts
     keys = jax.random.split(jax.random.split(KEY)[1], 2)
     for short_steps in (1, None):
-        em = EM(program, num_restarts=4, short_steps=short_steps)
+        em = EM(program, init="program", num_restarts=4, short_steps=short_steps)
         found = emjax.cross_validate(em, KEY, x, num_folds=2)
         for fold, key in enumerate(keys):
             alone = em.run(key, x[found.fold != fold])
