@@ -17,22 +17,6 @@ from jaxtyping import Array, Float, Int
 LLOYD_STEPS = 100
 
 
-def drawn(
-    rng_key: Array,
-    points: Float[Array, "sample feature"],
-    weights: Float[Array, "sample"],
-    num: int,
-) -> Int[Array, "cluster"]:
-    """Return the numbers of `num` points drawn without replacement, in proportion to weights.
-
-    The `num` largest of log w + Gumbel noise are such a draw. Points of weight 0 come last. Source:
-    Yellott (1977); Efraimidis & Spirakis (2006).
-    """
-    noise = jax.random.gumbel(rng_key, weights.shape, weights.dtype)
-    _, numbers = jax.lax.top_k(_log(weights) + noise, num)
-    return numbers
-
-
 class Scheme(NamedTuple):
     """How points are clustered; numbers, which may be traced, so that all are one compiled program.
 
