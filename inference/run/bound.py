@@ -44,9 +44,9 @@ from emjax.run.validation import BadArgument, check_are_params
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
 # that an impossible row cannot swallow the others.
 LEAST_MULTIPLICITY = 1e-30
-# Numbers in the data, and four times as many entries of the tables of elements × values, up to which
-# a run in single precision is done in double altogether: what hundreds of steps take more is what
-# it takes to compile the end of the run on its own.
+# Numbers in the data, and four times as many entries of the tables of elements × values, up to
+# which a run in single precision is done in double altogether: what hundreds of steps take more is
+# what it takes to compile the end of the run on its own.
 SMALL = 2**17
 # what a key is mistaken for, as a rule: the first of the model's own arguments
 KEY_OF_RUN = (
