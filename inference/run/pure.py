@@ -35,7 +35,6 @@ from emjax.starts.strategies import (
     varies,
     various_start,
 )
-from emjax.starts.subsets import SEEDS
 
 
 class Start(eqx.Module):
@@ -162,8 +161,7 @@ class PureProgram:
         name = settings.init if settings.init in START_STRATEGIES else self.stated
         is_several = settings.num_restarts > 1
         if name == SHORT_RUNS:
-            seeds = SEEDS if is_several else SEEDS_OF_SHORT_RUNS
-            drawn = various_start(*args, number, seeds)
+            drawn = various_start(*args, number, SEEDS_OF_SHORT_RUNS)
         elif is_several and settings.init is None and (name is None or varies(name, self.graph)):
             # a program that draws its own start has starts that differ, if none is better
             if not self.graph.latents or (self.is_random and not varies(None, self.graph)):
