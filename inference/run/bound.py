@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emjax.numerics.guards import is_random_key
@@ -351,7 +352,9 @@ class Bound:
 
 
 def checked_key(rng_key: Any, usage: str = KEY_OF_RUN) -> Any:
-    """Return a random key. Errors: `ValueError` for anything else; it says the `usage`."""
-    if is_random_key(rng_key):
+    """Return a random key, of the new style. Errors: `ValueError` for what is none; see `usage`."""
+    if not is_random_key(rng_key):
+        raise ValueError(usage)
+    if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key):
         return rng_key
-    raise ValueError(usage)
+    return jax.random.wrap_key_data(rng_key)

@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -282,12 +281,9 @@ def _of_results(restarts: Restarts, results: Mapping[int, EMResult]) -> Restarts
 def _split(rng_key: Any, number: int) -> list:
     """Return several keys. Taken from an array of keys, each would be compiled."""
     split = np.asarray(_split_bits(rng_key, number))
-    if not jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key):
-        return list(split)
     return [jax.random.wrap_key_data(bits, impl=jax.random.key_impl(rng_key)) for bits in split]
 
 
 @partial(jax.jit, static_argnums=1)
 def _split_bits(rng_key, number: int) -> Array:
-    keys = jax.random.split(rng_key, number)
-    return jax.random.key_data(keys) if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else keys
+    return jax.random.key_data(jax.random.split(rng_key, number))
