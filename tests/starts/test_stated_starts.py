@@ -110,3 +110,15 @@ def test_a_start_whose_m_step_is_at_a_bound_is_next_to_it():
     em = EM(gaussian_mixture.program, max_steps=0)
     found = em.run(KEY, X[:, None], 2, "diagonal", 4.0)
     np.testing.assert_allclose(found.params["scale"], 4.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"polish": "newton"}, {"progress_bar": True}, {"num_restarts": 2}]
+)
+def test_short_runs_lead_to_the_same_place_whatever_is_shown_or_follows(settings):
+    points = np.stack([X, np.sin(X)], axis=1)
+    expected = EM(gaussian_mixture.program).run(KEY, points, 2).objective[-1]
+    em = EM(gaussian_mixture.program, **settings)
+    # keys of the old style are keys, too
+    for key in (KEY, jax.random.PRNGKey(7)):
+        np.testing.assert_allclose(em.run(key, points, 2).objective[-1], expected, rtol=1e-9)
