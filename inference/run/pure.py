@@ -174,11 +174,11 @@ class PureProgram:
         # values that are given go with the program's own, unless a strategy is asked for
         is_own = settings.init is None and (number == 0) & (is_any_given | (name is None))
         start = {}
-        for name, value in drawn.items():
+        for site, value in drawn.items():
             # an M-step may lead to a bound, at which a start is refused
-            value = allowed(self.graph.parameters[name].constraint, value)
+            value = allowed(self.graph.parameters[site].constraint, value)
             # a strategy draws whatever it can; what the user holds stays as it is
-            start[name] = jnp.where(is_own | (name in settings.fixed), own[name], value)
+            start[site] = jnp.where(is_own | (site in settings.fixed), own[site], value)
         return start
 
     def _annealed(self, params, constants) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _best_of(
     `continued(number)`: the result of one of them, run to its end; `alike`: what is wrong if
     all start at one place.
     """
-    if runner.ended and not runner.settings.short_steps:
+    if runner.ended and runner.settings.num_restarts > 1 and not runner.settings.short_steps:
         # all are to come to their end, and that is elsewhere
         good = np.flatnonzero(np.isfinite(restarts.objective) & ~restarts.degenerate).tolist()
         results = {number: continued(number) for number in good}
