@@ -67,7 +67,8 @@ def fit():
 
 
 def test_a_first_fit_is_one_compilation(fit):
-    assert fit.compilations == 1
+    # an operation outside of it may be compiled, if this process has not had its shape before
+    assert 1 <= fit.compilations <= 2
 
 
 AFTER_A_FIT = {
