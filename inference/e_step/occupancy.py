@@ -132,8 +132,8 @@ def nearest_values(
 ) -> dict[str, tuple[float, tuple[int, int]]]:
     """Return the two values of each latent that are least apart, and by how much.
 
-    That is ⟨η_k − η_l, t̄_k − t̄_l⟩ for an element, in nats, with the terms of `duplicates`; of those
-    latents of which everything is at hand. Empty values are left out.
+    That is ⟨η_k − η_l, t̄_k − t̄_l⟩ for an element, in nats, with the terms of `duplicates`; of
+    those latents of which everything is at hand. Empty values are left out.
     """
     counts, nearest = counts_at_hand(graph, statistics), {}
     for name, empty in empty_values(counts).items():

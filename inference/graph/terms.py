@@ -118,8 +118,7 @@ def natural_tables(
     num_deciding = len(pairs)
     if instead is not None:
         table = arguments[instead.argument]
-        axes = tuple(axis.fitted(rank) for axis in table.axes)
-        pairs.append((Named(instead.rows, table.shape[:rank], axes), 0))
+        pairs.append((Named(instead.rows, table.shape[:rank], table.fitted(rank).axes), 0))
 
     def naturals(*arrays):
         features = {}

@@ -18,62 +18,11 @@ from emjax.starts.locations import Locations, locations_of
 from emjax.starts.points import Points, factors_of, points_of
 from emjax.starts.posteriors import indifferent_instance, maximum_under
 from emjax.starts.responsibilities import random_factors
-from emjax.starts.seeding import FAR_APART, LLOYD, RANDOM, TIGHTEST, Scheme, clusters, split
+from emjax.starts.seeding import FAR_APART, LLOYD, RANDOM, TIGHTEST, Scheme, clusters
 
 # How much of all the data each cluster has: with a hundredth, a scale is at least a tenth of the
 # data's, and from there EM comes back in a few steps.
 MIXED = 0.01
-
-
-def data_points(
-    graph: FactorGraph,
-    maximizers: Sequence[Maximizer],
-    rng_key: Array,
-    params: Mapping[str, Any],
-    constants: Sequence,
-) -> dict[str, Array]:
-    """Return the parameters after one M-step in which each element is of its nearest seed.
-
-    Seeds are data points drawn at random without replacement. Several latents that a location reads
-    are taken jointly: one seed for each joint value. An element's data are all of its coordinates
-    (`to_event`, rows), each a mean where measurements are repeated; a coordinate that is masked is
-    the mean of all elements' where it is not. An element of multiplicity w is drawn as w elements
-    are; one that is masked or of multiplicity 0 is not drawn. Source: Forgy (1965); McLachlan &
-    Peel (2000), section 2.12.2.
-    """
-    labels = partial(clusters, scheme=RANDOM)
-    return _maximum_of_clusters("data", labels, graph, maximizers, rng_key, params, constants)
-
-
-def distant_points(
-    graph: FactorGraph,
-    maximizers: Sequence[Maximizer],
-    rng_key: Array,
-    params: Mapping[str, Any],
-    constants: Sequence,
-) -> dict[str, Array]:
-    """Return what `data_points` does, of seeds far from one another: those of k-means++.
-
-    Source: Arthur & Vassilvitskii (2007).
-    """
-    labels = partial(clusters, scheme=FAR_APART)
-    return _maximum_of_clusters("k-means++", labels, graph, maximizers, rng_key, params, constants)
-
-
-def tight_clusters(
-    graph: FactorGraph,
-    maximizers: Sequence[Maximizer],
-    rng_key: Array,
-    params: Mapping[str, Any],
-    constants: Sequence,
-) -> dict[str, Array]:
-    """Return the parameters after one M-step in which each element is of its k-means cluster.
-
-    It is that of the tightest of eight runs of Lloyd's iterations from k-means++ seeds, by
-    distances between standardized coordinates. Source: Lloyd (1982); Arthur & Vassilvitskii (2007).
-    """
-    labels = partial(clusters, scheme=TIGHTEST)
-    return _maximum_of_clusters("k-means", labels, graph, maximizers, rng_key, params, constants)
 
 
 def various_clusters(
@@ -94,29 +43,10 @@ def various_clusters(
     schemes = zip(TIGHTEST, FAR_APART, RANDOM, LLOYD, strict=True)
     scheme = Scheme(*(jnp.asarray(numbers)[turn] for numbers in schemes))
     labels = partial(clusters, scheme=scheme)
-    return _maximum_of_clusters("k-means", labels, graph, maximizers, rng_key, params, constants)
+    return maximum_of_clusters("k-means", labels, graph, maximizers, rng_key, params, constants)
 
 
-def split_clusters(
-    graph: FactorGraph,
-    maximizers: Sequence[Maximizer],
-    rng_key: Array,
-    params: Mapping[str, Any],
-    constants: Sequence,
-) -> dict[str, Array]:
-    """Return the parameters after one M-step in which each element is of its cluster.
-
-    Clusters are found by splitting: one, then two, … as many as the latent has values
-    (`seeding.split`), the same for every key. Source: Linde, Buzo & Gray (1980).
-    """
-
-    def labels(key, points, weights, num):
-        return split(points, weights, num)
-
-    return _maximum_of_clusters("splitting", labels, graph, maximizers, rng_key, params, constants)
-
-
-def _maximum_of_clusters(
+def maximum_of_clusters(
     name: str,
     clustered: Callable,
     graph: FactorGraph,
@@ -125,18 +55,20 @@ def _maximum_of_clusters(
     params: Mapping[str, Any],
     constants: Sequence,
 ) -> dict[str, Array]:
-    """Return the parameters after one M-step from clusters of the latents' elements.
+    """Return the parameters after one M-step in which each element is of its cluster.
 
-    `clustered`: (key, standardized points, weights, number) → the cluster of each point.
-    Latents that choose no location have responsibilities drawn at random. `name`: the strategy.
+    `clustered`: (key, standardized points, weights, number) → the cluster of each point; `name`:
+    the strategy. Several latents that a location reads are taken jointly: one cluster for each
+    joint value; those that choose no location have responsibilities drawn at random. An element's
+    data are all of its coordinates (`to_event`, rows), each a mean where measurements are repeated;
+    a coordinate that is masked is the mean of all elements' where it is not. An element of
+    multiplicity w counts as w elements do; one that is masked or of multiplicity 0 does not.
     """
     served = _served(name, graph)
     if not served:
         return dict(params)
-    instance, arrays = (
-        indifferent_instance(graph, params, constants),
-        graph.arrays(params, constants),
-    )
+    instance = indifferent_instance(graph, params, constants)
+    arrays = graph.arrays(params, constants)
     chosen = {axis.source for of in served for term in of.looked_up for axis in term.axes}
     others = [latent for name, latent in instance.latents.items() if name not in chosen]
     *keys, key_of_others = jax.random.split(rng_key, len(served) + 1)

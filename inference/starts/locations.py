@@ -123,8 +123,8 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LocationTerm | str:
     gate = constant(np.ones((1,) * rank, bool)) if term.gate is None else term.gate
     if gate.row_axes or not gate.is_static:
         return "data take part in what chooses a component"
-    table = _fitted(replace(table, array=entries), rank)
-    gate = _fitted(gate, rank)
+    table = replace(table, array=entries).fitted(rank)
+    gate = gate.fitted(rank)
     axes = [axis for axis in union([table, gate]) if axis.is_latent]
     # locations that the same latents choose are to meet, in whatever order their axes were
     axes.sort(key=lambda axis: str(axis.source))
@@ -141,11 +141,6 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LocationTerm | str:
     entries = np.where(is_chosen, spread(table, order), NONE)
     entries = entries.reshape(num_values, *entries.shape[len(axes) :])
     return LocationTerm(number, tuple(axes), sample, entries)
-
-
-def _fitted(value: Named, rank: int) -> Named:
-    """Return a value whose axes are laid out over `rank` axes of elements."""
-    return replace(value, axes=tuple(axis.fitted(rank) for axis in value.axes))
 
 
 def _axis_that_varies_most(axes: Sequence[Axis]) -> Axis | None:

@@ -15,6 +15,7 @@ Biernacki, Celeux & Govaert (2003).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from jax import Array
@@ -22,15 +23,10 @@ from jax.typing import ArrayLike
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.maximizer import Maximizer
-from emjax.starts.clusters import (
-    data_points,
-    distant_points,
-    split_clusters,
-    tight_clusters,
-    various_clusters,
-)
+from emjax.starts.clusters import maximum_of_clusters, various_clusters
 from emjax.starts.locations import locations_of
 from emjax.starts.responsibilities import random_responsibilities
+from emjax.starts.seeding import FAR_APART, RANDOM, TIGHTEST, Scheme, clusters, split
 from emjax.starts.subsets import SEEDS, random_subsets
 
 SHORT_RUNS = "short-runs"
@@ -57,16 +53,31 @@ def various_start(
     return random_subsets(graph, maximizers, rng_key, params, constants, num_seeds)
 
 
+def _by_scheme(name: str, scheme: Scheme) -> Callable:
+    """Return the strategy that clusters points in one way."""
+    return partial(maximum_of_clusters, name, partial(clusters, scheme=scheme))
+
+
+def _splits(rng_key: Array, points: Array, weights: Array, num: int) -> Array:
+    """Return the cluster of each point by splitting, the same for every key."""
+    return split(points, weights, num)
+
+
+# Seeds are random points (Forgy, 1965; McLachlan & Peel, 2000, section 2.12.2), or far from one
+# another (Arthur & Vassilvitskii, 2007), or lead by Lloyd's iterations (1982) to clusters, of which
+# the tightest are taken; a cluster is split into two, then three, … (Linde, Buzo & Gray, 1980).
+BY_LOCATION: dict[str, Callable] = {
+    "data": _by_scheme("data", RANDOM),
+    "k-means++": _by_scheme("k-means++", FAR_APART),
+    "k-means": _by_scheme("k-means", TIGHTEST),
+    "splitting": partial(maximum_of_clusters, "splitting", _splits),
+}
 START_STRATEGIES: dict[str, Callable] = {
     "responsibilities": random_responsibilities,
     "subsets": random_subsets,
     SHORT_RUNS: various_start,
-    "data": data_points,
-    "k-means++": distant_points,
-    "k-means": tight_clusters,
-    "splitting": split_clusters,
+    **BY_LOCATION,
 }
-BY_LOCATION = ("data", "k-means++", "k-means", "splitting")
 
 
 def stated_start(graph: FactorGraph) -> str | None:

@@ -72,9 +72,7 @@ def mapped(
     values = [_readable(value, core, eqn.primitive.name) for value in values]
     # a number and an array may read one element of a latent, which then is one axis
     rank = max((len(value.shape) for value in values), default=0)
-    values = [
-        replace(value, axes=tuple(axis.fitted(rank) for axis in value.axes)) for value in values
-    ]
+    values = [value.fitted(rank) for value in values]
     axes = union(values)
     function = partial(bind, eqn)
     # the first axis is mapped last, so that it comes out first

@@ -121,6 +121,10 @@ class Named:
         extra = rank - len(self.shape)
         return self.placed([*[None] * extra, *range(len(self.shape))]) if extra else self
 
+    def fitted(self, rank: int) -> Named:
+        """Return the value with its named axes laid out over `rank` axes of elements."""
+        return replace(self, axes=tuple(axis.fitted(rank) for axis in self.axes))
+
     def with_event(self, event: int) -> Named:
         """Return the value with unit axes on the right."""
         return self.placed([*range(len(self.shape)), *[None] * event]) if event else self

@@ -62,13 +62,14 @@ def count_of(function):
 @pytest.fixture(scope="module")
 def fit():
     em = EM(clusters)
+    # a trace makes a key, which JAX compiles once: anew, where a test before has cleared its caches
+    jax.random.key(0)
     number, result = count_of(lambda: em.run(KEY, X))
     return SimpleNamespace(em=em, result=result, compilations=number)
 
 
 def test_a_first_fit_is_one_compilation(fit):
-    # an operation outside of it may be compiled, if this process has not had its shape before
-    assert 1 <= fit.compilations <= 2
+    assert fit.compilations == 1
 
 
 AFTER_A_FIT = {
