@@ -149,6 +149,14 @@ class EM:
         )
         self._compiler = Compiler(model, self.settings)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the program and the settings; what is compiled is made again."""
+        return {"compiler": self._compiler}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._compiler = state["compiler"]
+        self.model, self.settings = self._compiler.model, self._compiler.settings
+
     def on(self, *args: Any, **kwargs: Any) -> Bound:
         """Return the program bound to data, of which all that follows is asked.
 

@@ -10,5 +10,5 @@ with the end of a run is put together in `shortcomings`; what an error or a warn
 it: findings, endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy,
 copies, polish, compilation, validation, precision, settings, state, loop, restarts, result,
 annotations, pure, compiled, rerun, row_clusters, unbounded, shortcomings, second_look, padded,
-compiler, runner, runs, double_end, bound.
+pickled, compiler, runner, runs, double_end, bound.
 """

@@ -80,6 +80,10 @@ class Bound:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: what is compiled is made again."""
+        return {"compiler": self.compiler, "args": self.args, "kwargs": self.kwargs}
+
     @CachedInPrecision
     def _as_arrays(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         # a data frame is an array in its own precision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from emjax.program.trace import InitialValues, initial_values, trace
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.padded import AtLength, Buckets, Found, Lengths, OwnStart
+from emjax.run.pickled import check_can_be_pickled
 from emjax.run.pure import PureProgram
 from emjax.run.settings import Settings
 
@@ -114,6 +116,18 @@ class Compiler:
         self._padded: dict[Hashable, Found | None] = {}
         self._variants: dict[Hashable, Compiler] = {}
         self._looks_at_values: set[Hashable] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: what is compiled is made again."""
+        check_can_be_pickled(self.model, self.settings)
+        return {"model": self.model, "settings": self.settings}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__(**state)
+
+    def __deepcopy__(self, memo: dict) -> Compiler:
+        """Return another one, which shares what is compiled as all `EM`s of a program do."""
+        return Compiler(deepcopy(self.model, memo), deepcopy(self.settings, memo))
 
     def compiled(
         self, args: tuple, kwargs: Mapping[str, Any]
