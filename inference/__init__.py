@@ -2,6 +2,8 @@
 
 from emjax import conjugate, distributions
 from emjax.certificates.diagnosis import Diagnosis
+from emjax.classes.classification import Classification, classification
+from emjax.classes.sizes import ClassSizes, class_sizes
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.family import Family, Prior, register
@@ -31,6 +33,8 @@ __all__ = [
     "Bound",
     "Candidate",
     "Choice",
+    "ClassSizes",
+    "Classification",
     "Comparison",
     "Compressed",
     "Criteria",
@@ -49,6 +53,8 @@ __all__ = [
     "Status",
     "Summary",
     "choose",
+    "class_sizes",
+    "classification",
     "compare_updates",
     "compress",
     "conjugate",

@@ -75,6 +75,11 @@ class SampleCounts:
             )
         return next(iter(found.values()))
 
+    def of_site(self, name: str) -> np.ndarray:
+        """Return how often each element counts at a site, (element,): 0 if nothing is observed."""
+        site = next(site for site in self.program.sites if site.name == name)
+        return self._multiplicity(site) * self.has_data
+
     def _multiplicity(self, site: Site) -> np.ndarray:
         """Return how often each element of the plate counts at a site, (element,)."""
         value = self._value(site.outputs.multiplicity, 1.0)
