@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +12,13 @@ from jaxtyping import Float
 
 from emjax.em import EM, asked_of
 from emjax.run.annotations import Params, Whole
+from emjax.run.columns import Column, Table, lines_of
 from emjax.run.result import params_of
 
 SHOWN_STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 
 
-class Comparison(eqx.Module):
+class Comparison(eqx.Module, Table):
     """How far two updates part from the same start.
 
     **Attributes:**
@@ -44,16 +45,20 @@ class Comparison(eqx.Module):
 
     def __str__(self) -> str:
         shown = sorted({*SHOWN_STEPS, self.num_steps} & set(range(1, self.num_steps + 1)))
-        widths = {name: max(len(name), 9) for name in self.differences}
-        names = [f"{name:>{width}}" for name, width in widths.items()]
-        lines = [
-            "largest absolute difference between EM and the update derived by hand",
-            f"  step  {'  '.join(names)}",
-        ]
-        for step in shown:
-            cells = [f"{self.differences[name][step - 1]:>{w}.1e}" for name, w in widths.items()]
-            lines.append(f"{step:>6}  {'  '.join(cells)}")
-        return "\n".join([*lines, self._verdict()])
+        lines = [f"  {line}" for line in lines_of(self._columns_at(shown))]
+        head = "largest absolute difference between EM and the update derived by hand"
+        return "\n".join([head, *lines, self._verdict()])
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each step."""
+        return self._columns_at(range(1, self.num_steps + 1))
+
+    def _columns_at(self, steps: Sequence[int]) -> list[Column]:
+        columns = [Column("step", list(steps))]
+        for name, differences in self.differences.items():
+            of_steps = [float(differences[step - 1]) for step in steps]
+            columns.append(Column(name, of_steps, ".1e", title=name))
+        return columns
 
     def _verdict(self) -> str:
         threshold = self._threshold()

@@ -9,9 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from emjax.certificates.charts import entry_names
+from emjax.run.columns import Column, Table
+
+# what a data frame has a row for, beside eigenvalues and counts
+CERTIFICATES = ("objective", "gradient_norm", "distance", "fisher_residual", "rate")
 
 
-class Diagnosis(eqx.Module):
+class Diagnosis(eqx.Module, Table):
     """Certificates of what EM arrived at.
 
     Derivatives are in unconstrained coordinates, of what is free: entries on the boundary and
@@ -79,6 +83,18 @@ class Diagnosis(eqx.Module):
         for name in self.counts:
             lines += self._values(name)
         return "\n".join(lines)
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each certificate, then one for each value of a latent."""
+        numbers = {name: float(getattr(self, name)) for name in CERTIFICATES}
+        # a program without free coordinates has none
+        if len(self.eigenvalues):
+            numbers["smallest eigenvalue"] = float(self.eigenvalues[0])
+            numbers["largest eigenvalue"] = float(self.eigenvalues[-1])
+        for latent, counts in self.counts.items():
+            for value, count in enumerate(counts):
+                numbers[f"expected count of {latent}={value}"] = float(count)
+        return [Column("certificate", list(numbers)), Column("value", list(numbers.values()))]
 
     def _derivatives(self) -> list[str]:
         """Return the lines on what derivatives say."""

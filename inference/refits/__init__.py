@@ -2,6 +2,6 @@
 
 In: an `EM`, an estimate, and its data. Out: standard errors, information criteria,
 cross-validation, models side by side. Read first: `reweighted`. Each file imports only those before
-it: columns, reweighted, sample_counts, bootstrap, relabeling, cross_validation,
+it: reweighted, sample_counts, bootstrap, relabeling, cross_validation,
 information_criteria, scores, model_choice, standard_errors, information, uncertainty.
 """

@@ -24,13 +24,14 @@ from emjax.refits.sample_counts import SampleCounts
 from emjax.run import validation, verdicts
 from emjax.run.annotations import InitParams, Whole
 from emjax.run.bound import Bound, checked_key
+from emjax.run.columns import Column, Table
 from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
 from emjax.run.state import Status, has_failed, has_settled
 
 
-class CrossValidation(eqx.Module):
+class CrossValidation(eqx.Module, Table):
     """What estimates from the other folds say of each fold's samples.
 
     **Attributes:**
@@ -105,6 +106,15 @@ class CrossValidation(eqx.Module):
             if not has_settled(status):
                 lines.append(f"fold {i}: {status.message} (after {steps} steps)")
         return "\n".join([*lines, *map(str, self.findings)])
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each element of the plate."""
+        return [
+            Column(self.plate, range(len(self.fold))),
+            Column("fold", self.fold),
+            Column("log_likelihood", np.asarray(self.pointwise)),
+            Column("multiplicity", self.multiplicity),
+        ]
 
 
 def standard_error_of_sum(totals: np.ndarray, multiplicity: np.ndarray) -> float:

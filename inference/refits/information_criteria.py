@@ -18,9 +18,17 @@ from emjax.refits.sample_counts import SampleCounts
 from emjax.run import verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
+from emjax.run.columns import Column, Table, lines_of
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
 from emjax.run.pure import PureProgram
+
+# the criteria, by name, and what each is
+FORMULAS = {
+    "AIC": "−2 log p(x | θ) + 2 p",
+    "BIC": "−2 log p(x | θ) + p log n",
+    "ICL": "−2 log p(x, ẑ | θ) + p log n, ẑ the most probable latents",
+}
 
 
 def in_words(temperature: float) -> str:
@@ -29,7 +37,7 @@ def in_words(temperature: float) -> str:
     return names.get(temperature, f"tempered ({temperature:g})")
 
 
-class Criteria(eqx.Module):
+class Criteria(eqx.Module, Table):
     """Information criteria of a model at its maximum-likelihood estimate, in nats.
 
     Of each criterion, the lower the better. With ℓ = log p(x | θ), p free parameters, n samples,
@@ -111,17 +119,20 @@ class Criteria(eqx.Module):
         lines = [
             head if self.undefined else f"{head}, {samples}",
             "the lower the better:",
-            f"  AIC {self.aic:14.4f}   −2 log p(x | θ) + 2 p",
+            *[f"  {line}" for line in lines_of(self._columns(), has_head=False)],
         ]
         if self.undefined:
             lines.append(f"  no BIC, no ICL: {self.undefined}")
-        else:
-            lines += [
-                f"  BIC {self.bic:14.4f}   −2 log p(x | θ) + p log n",
-                f"  ICL {self.icl:14.4f}   −2 log p(x, ẑ | θ) + p log n, ẑ the most probable "
-                "latents",
-            ]
         return "\n".join([*lines, *map(str, self.findings)])
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each criterion that is defined."""
+        names = [name for name in FORMULAS if name == "AIC" or not self.undefined]
+        return [
+            Column("criterion", names),
+            Column("value", [getattr(self, name.lower()) for name in names], ".4f"),
+            Column("formula", [FORMULAS[name] for name in names]),
+        ]
 
 
 @in_double

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import jax
 import numpy as np
 
 from emjax.em import EM
-from emjax.refits.columns import in_columns
 from emjax.refits.cross_validation import (
     CrossValidation,
     cross_validate,
@@ -21,6 +21,7 @@ from emjax.refits.cross_validation import (
 from emjax.refits.information_criteria import Criteria, criteria, in_words
 from emjax.run import verdicts
 from emjax.run.annotations import Whole
+from emjax.run.columns import NO_NUMBER, Column, Table, lines_of
 from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
 from emjax.run.result import EMResult
@@ -79,7 +80,7 @@ class Candidate(eqx.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Choice(Table):
     """Models side by side, and what each criterion chooses; prints as a table.
 
     `candidates`: {label: `Candidate`}, in the order in which they were given. Only what can be
@@ -182,27 +183,52 @@ class Choice:
         return bool(difference.sum() <= standard_error_of_sum(difference, of_best.multiplicity))
 
     def __str__(self) -> str:
-        chosen, validations = self.chosen, []
-        for candidate in self.candidates.values():
-            validations.append(candidate.cross_validation)
-        has_folds = any(validation is not None for validation in validations)
-        head = ["", "EM", "steps", "log-likelihood", "parameters", "AIC", "BIC", "ICL"]
-        rows = [head + (["held-out, per element"] if has_folds else [])]
-        for label, candidate in self.candidates.items():
-            marks = {name for name, of in chosen.items() if of == label}
-            row = _row(label, candidate, marks)
-            rows.append(row + ([_held_out(candidate, marks)] if has_folds else []))
-        lines = in_columns(rows, "ll" + "r" * (len(rows[0]) - 2))
+        lines = lines_of(self._columns())
         lines.append(
             "* the choice of each criterion; AIC, BIC and ICL: the lower the better; "
             "log-likelihoods in nats"
         )
-        if has_folds:
+        if self._has_folds:
             lines.append(
                 "held-out: the higher the better, ± one standard error; ° the fewest parameters "
                 "among those within one standard error of the best"
             )
         return "\n".join([*lines, *map(str, self.findings)])
+
+    @property
+    def _has_folds(self) -> bool:
+        """Whether any candidate was cross-validated."""
+        return any(each.cross_validation is not None for each in self.candidates.values())
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each candidate."""
+        marks = {label: set[str]() for label in self.candidates}
+        for name, label in self.chosen.items():
+            marks[label].add(name)
+        each, likelihoods = list(self.candidates.values()), []
+        for one in each:
+            # of an EM that failed, no number is an estimate's
+            value = math.nan if one.has_failed else float(one.criteria.log_likelihood)
+            likelihoods.append(value)
+        columns = [
+            Column("candidate", [str(label) for label in self.candidates], title=""),
+            Column("status", [str(one.result.status) for one in each], title="EM"),
+            Column("num_steps", [one.result.num_steps for one in each], title="steps"),
+            Column("log_likelihood", likelihoods, ".3f", "log-likelihood"),
+            Column(
+                "num_free_parameters",
+                [one.criteria.num_free_parameters for one in each],
+                title="parameters",
+            ),
+        ]
+        for name in ("AIC", "BIC", "ICL"):
+            values = [one.losses.get(name, math.nan) for one in each]
+            cells = [_cell(*pair, name) for pair in zip(values, marks.values(), strict=True)]
+            columns.append(Column(name, values, cells))
+        if self._has_folds:
+            columns += _held_out(each, list(marks.values()))
+        words = [", ".join(sorted(of)) for of in marks.values()]
+        return [*columns, Column("chosen_by", words, is_printed=False)]
 
 
 def _caveats(validation: CrossValidation, model: str) -> list[Finding]:
@@ -216,31 +242,33 @@ def _caveats(validation: CrossValidation, model: str) -> list[Finding]:
     return caveats
 
 
-def _row(label: Any, candidate: Candidate, marks: Collection[str]) -> list[str]:
-    """Return the cells of a candidate, up to cross-validation."""
-    values = candidate.criteria
-    head = [str(label), str(candidate.result.status), str(candidate.result.num_steps)]
-    if candidate.has_failed:
-        return [*head, "–", str(values.num_free_parameters), "– ", "– ", "– "]
-    cells = []
-    for name in ("AIC", "BIC", "ICL"):
-        is_defined = name == "AIC" or not values.undefined
-        number = f"{getattr(values, name.lower()):.2f}" if is_defined else "–"
-        cells.append(f"{number}{_mark('*', name, marks)}")
-    return [*head, f"{float(values.log_likelihood):.3f}", str(values.num_free_parameters), *cells]
+def _cell(value: float, marks: Collection[str], name: str) -> str:
+    """Return what is printed of a criterion of a candidate."""
+    number = NO_NUMBER if math.isnan(value) else f"{value:.2f}"
+    return f"{number}{_mark('*', name, marks)}"
 
 
-def _held_out(candidate: Candidate, marks: Collection[str]) -> str:
-    """Return the cell of a candidate's cross-validation."""
-    validation = candidate.cross_validation
-    if candidate.has_failed or validation is None:
-        return "–  "
-    if validation.has_failed:
-        failed = sum(bool(has_failed(status)) for status in validation.status)
-        return f"failed in {failed} of {len(validation.status)} folds  "
-    error = validation.standard_error / validation.num_samples
-    of_marks = _mark("*", "CV", marks) + _mark("°", ONE_STANDARD_ERROR, marks)
-    return f"{validation.mean:.4f} ± {error:.4f}{of_marks}"
+def _held_out(each: Sequence[Candidate], marks: Sequence[Collection[str]]) -> list[Column]:
+    """Return the columns of cross-validation, a row for each candidate."""
+    means, errors, cells = [], [], []
+    for candidate, of in zip(each, marks, strict=True):
+        validation = candidate.cross_validation
+        mean = error = math.nan
+        if candidate.has_failed or validation is None:
+            cells.append(f"{NO_NUMBER}  ")
+        elif validation.has_failed:
+            failed = sum(bool(has_failed(status)) for status in validation.status)
+            cells.append(f"failed in {failed} of {len(validation.status)} folds  ")
+        else:
+            mean, error = validation.mean, validation.standard_error / validation.num_samples
+            of_marks = _mark("*", "CV", of) + _mark("°", ONE_STANDARD_ERROR, of)
+            cells.append(f"{mean:.4f} ± {error:.4f}{of_marks}")
+        means.append(mean)
+        errors.append(error)
+    return [
+        Column("held_out", means, cells, "held-out, per element"),
+        Column("held_out_standard_error", errors, is_printed=False),
+    ]
 
 
 def _mark(mark: str, name: str, marks: Collection[str]) -> str:

@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from emjax.certificates.charts import entry_names
 from emjax.certificates.estimate import Estimate
-from emjax.refits.columns import in_columns
 from emjax.run.annotations import Real
+from emjax.run.columns import in_columns
 
 # lines of the table that are printed: more than a screen is no overview; the record has all
 MOST_ROWS = 60

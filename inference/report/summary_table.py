@@ -11,9 +11,9 @@ import numpy as np
 
 from emjax.em import EM, asked_of
 from emjax.graph.factor_graph import FactorGraph
-from emjax.refits.columns import in_columns
 from emjax.report.dimensions import parameter_dimensions
 from emjax.run.annotations import Real, Result
+from emjax.run.columns import in_columns
 from emjax.run.result import check_is_result, how_it_ended, warnings_of
 
 # entries of a parameter that are printed: a table of a thousand words is no summary; `rows` has all

@@ -10,6 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from emjax.run.columns import Column, Table, lines_of
 from emjax.run.state import NOT_CONVERGED, RUNNING, Status, has_failed, has_settled
 
 
@@ -30,7 +31,7 @@ class Optimum(NamedTuple):
     degenerate: bool
 
 
-class Restarts(eqx.Module):
+class Restarts(eqx.Module, Table):
     """Where each of R starts came to.
 
     **Attributes:**
@@ -113,13 +114,22 @@ class Restarts(eqx.Module):
         return Optimum(float(self.objective[best]), np.asarray(starts), best, params, degenerate)
 
     def __str__(self) -> str:
-        optima = self.optima()
-        lines = [f"{len(self.objective)} starts", "   objective (nats)   starts   share"]
+        lines = [f"  {line}" for line in lines_of(self._columns())]
+        return "\n".join([f"{len(self.objective)} starts", *lines, *self._others(self.optima())])
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each distinct optimum."""
+        optima, heights = self.optima(), []
         for optimum in optima:
-            value = "degenerate" if optimum.degenerate else f"{optimum.objective:.6f}"
-            number = len(optimum.starts)
-            lines.append(f"{value:>19}   {number:>6}   {number / len(self.objective):>5.0%}")
-        return "\n".join([*lines, *self._others(optima)])
+            heights.append("degenerate" if optimum.degenerate else f"{optimum.objective:.6f}")
+        numbers = [len(optimum.starts) for optimum in optima]
+        return [
+            Column("objective", [each.objective for each in optima], heights, "objective (nats)"),
+            Column("starts", numbers),
+            Column("share", [number / len(self.objective) for number in numbers], ".0%"),
+            Column("degenerate", [each.degenerate for each in optima], is_printed=False),
+            Column("best_start", [each.best for each in optima], is_printed=False),
+        ]
 
     def _others(self, optima: Sequence[Optimum]) -> list[str]:
         """Return a line for each reason why starts came to no optimum."""
