@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from emjax.classes.membership import Membership
 from emjax.em import EM, asked_of
-from emjax.refits.columns import in_columns
 from emjax.run.annotations import Params
+from emjax.run.columns import in_columns
 from emjax.run.precision import in_double
 
 
