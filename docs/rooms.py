@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = ROOT / "inference"
 PICTURE = ROOT / "docs" / "rooms.svg"
-FRONT_DOOR = "."  # em.py, plan.py, compare.py: what a user calls
+FRONT_DOOR = "."  # em.py, fit.py, plan.py, compare.py: what a user calls
 FIRST_BEHIND_THE_FRONT_DOOR = "refits"
 FACADES = {"__init__", "conjugate", "distributions"}  # names for users, imported by nobody inside
 

@@ -7,6 +7,7 @@ from emjax.classes.sizes import ClassSizes, class_sizes
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.family import Family, Prior, register
+from emjax.fit import Fit
 from emjax.m_step.gap import Gap
 from emjax.plan import Plan
 from emjax.program.handlers.compress import Compressed, compress
@@ -15,7 +16,7 @@ from emjax.program.handlers.weights import weighted
 from emjax.refits.cross_validation import CrossValidation, cross_validate
 from emjax.refits.information_criteria import Criteria, criteria
 from emjax.refits.model_choice import Candidate, Choice, choose
-from emjax.refits.reweighted import pointwise_log_likelihood
+from emjax.refits.pointwise import pointwise_log_likelihood
 from emjax.refits.standard_errors import StandardErrors
 from emjax.refits.uncertainty import standard_errors
 from emjax.report.inference_data import to_arviz
@@ -44,6 +45,7 @@ __all__ = [
     "EMState",
     "Family",
     "Finding",
+    "Fit",
     "Gap",
     "Optimum",
     "Plan",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from jaxtyping import Array, Float
 
 from emjax.certificates.diagnose import diagnose
 from emjax.certificates.diagnosis import Diagnosis
+from emjax.fit import Fit
 from emjax.plan import Plan, plan
 from emjax.program.array_like import with_article
 from emjax.run.annotations import (
@@ -25,7 +27,7 @@ from emjax.run.annotations import (
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
 from emjax.run.precision import in_double, in_precision
-from emjax.run.result import EMResult, params_of
+from emjax.run.result import params_of
 from emjax.run.settings import Settings
 from emjax.run.state import EMState
 from emjax.run.validation import check_are_params
@@ -164,7 +166,7 @@ class EM:
         data, `on` saves writing them again. Data of the same shapes share what is compiled.
         """
         args, kwargs = in_precision((args, kwargs))
-        return Bound(self._compiler, args, kwargs)
+        return Bound(self._compiler, args, kwargs, partial(Fit.of, self))
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:
         """Return the state at the program's own start.
@@ -179,16 +181,16 @@ class EM:
         """
         return self.on(*args, **kwargs).update(state)
 
-    def run(
-        self, rng_key: Any, *args: Any, init_params: InitParams = None, **kwargs: Any
-    ) -> EMResult:
-        """Run EM to convergence and return an `EMResult`.
+    def run(self, rng_key: Any, *args: Any, init_params: InitParams = None, **kwargs: Any) -> Fit:
+        """Run EM to convergence and return a `Fit`: what was found, which can be asked.
 
         `args`, `kwargs`: the model's own. `init_params`: {site: constrained start} for some or all
         parameters; the others start from the program's values. Errors: `ValueError` for data or a
         start that the program excludes (for all starts, of several).
         """
-        return self.on(*args, **kwargs).run(rng_key, init_params=init_params)
+        found = self.on(*args, **kwargs).run(rng_key, init_params=init_params)
+        assert isinstance(found, Fit)
+        return found
 
     def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Return p(latent | data, params) for every latent: its shape, then its support.

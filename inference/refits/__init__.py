@@ -1,7 +1,7 @@
 """The program fitted again: to other weights, other data, other numbers of components.
 
 In: an `EM`, an estimate, and its data. Out: standard errors, information criteria,
-cross-validation, models side by side. Read first: `reweighted`. Each file imports only those before
-it: reweighted, sample_counts, bootstrap, relabeling, cross_validation,
-information_criteria, scores, model_choice, standard_errors, information, uncertainty.
+cross-validation, models side by side. Read first: `bootstrap`. Each file imports only those before
+it: pointwise, sample_counts, bootstrap, cross_validation, information_criteria, scores,
+model_choice, standard_errors, information, uncertainty.
 """

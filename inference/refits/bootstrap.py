@@ -18,13 +18,13 @@ from jaxtyping import Array
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
+from emjax.answers.reweighted import Reweighted, from_one_start
 from emjax.certificates.estimate import Estimate
 from emjax.e_step.marginals import posterior
 from emjax.graph.factor_graph import FactorGraph
 from emjax.program.arguments import split_arguments
 from emjax.program.handlers.labels import Label, SoftLabel
 from emjax.program.latents import layers_of
-from emjax.refits.reweighted import Reweighted, from_one_start
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram

@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from emjax.em import EM, bound_to
-from emjax.program.handlers.units import Units
-from emjax.refits.reweighted import (
+from emjax.answers.reweighted import (
     Reweighted,
     check_no_local_latents,
     checked_reweighted,
     plates_of,
 )
+from emjax.em import EM, bound_to
+from emjax.fit import Fit, of_a_fit
+from emjax.program.handlers.units import Units
 from emjax.refits.sample_counts import SampleCounts
 from emjax.run import validation, verdicts
 from emjax.run.annotations import InitParams, Whole
@@ -131,9 +132,10 @@ def standard_error_of_sum(totals: np.ndarray, multiplicity: np.ndarray) -> float
     return float(np.sqrt(n * (multiplicity * deviations**2).sum() / (n - 1)))
 
 
+@of_a_fit
 @in_double
 def cross_validate(
-    em: EM,
+    em: EM | Fit,
     rng_key: Any,
     *args: Any,
     num_folds: Whole = 5,
@@ -170,7 +172,7 @@ def cross_validate(
     )
     bound = bound_to(em, args, kwargs)
     # one bar for each fold would be no progress
-    quiet = {"progress_bar": False} if em.settings.progress_bar else {}
+    quiet = {"progress_bar": False} if bound.compiler.settings.progress_bar else {}
     weighted = checked_reweighted(bound, plate, rows, **quiet)
     units, compiled = weighted.units, weighted.compiled
     multiplicity = _multiplicities(bound, units)
@@ -236,7 +238,7 @@ def _draws(size: int, num_folds: int) -> CompiledFunction:
     return CompiledFunction(draws, is_called_once=True)
 
 
-class Fit(NamedTuple):
+class EndOfFold(NamedTuple):
     """How EM ended: the parameters, why it stopped, and after how many steps."""
 
     params: dict
@@ -244,7 +246,9 @@ class Fit(NamedTuple):
     num_steps: int
 
 
-def _fit(weighted: Reweighted, fold: np.ndarray, number: int, key: Any, given: Mapping) -> Fit:
+def _fit(
+    weighted: Reweighted, fold: np.ndarray, number: int, key: Any, given: Mapping
+) -> EndOfFold:
     """Return the fit without a fold, as `EM.run` finds it."""
     # nothing is cut out: with weights of zero all folds have one shape, and one compilation
     weights = (fold != number).astype(jnp.result_type(float))
@@ -254,11 +258,11 @@ def _fit(weighted: Reweighted, fold: np.ndarray, number: int, key: Any, given: M
     except ValueError:
         parameters = weighted.compiled.graph.parameters
         unknown = {name: np.full(each.shape, np.nan) for name, each in parameters.items()}
-        return Fit(unknown, Status.NOT_FINITE, 0)
-    return Fit(jax.device_get(found.params), found.status, found.num_steps)
+        return EndOfFold(unknown, Status.NOT_FINITE, 0)
+    return EndOfFold(jax.device_get(found.params), found.status, found.num_steps)
 
 
-def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: Fit) -> np.ndarray:
+def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: EndOfFold) -> np.ndarray:
     """Return the log-likelihoods of the elements that a fit has not seen; NaN where it failed.
 
     Errors: `ValueError` where they are not independent given the parameters.

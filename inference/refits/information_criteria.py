@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from emjax.answers.reweighted import Reweighted, plate_of, plates_of, reweighted, units_in
 from emjax.certificates.coordinates import num_free_parameters as num_free
 from emjax.em import EM, asked_of
-from emjax.refits.reweighted import Reweighted, plate_of, plates_of, reweighted, units_in
+from emjax.fit import Fit, of_a_fit
 from emjax.refits.sample_counts import SampleCounts
 from emjax.run import verdicts
-from emjax.run.annotations import Params
+from emjax.run.annotations import Params, ParamsOrNone
 from emjax.run.bound import Bound
 from emjax.run.columns import Column, Table, lines_of
 from emjax.run.findings import Finding
@@ -135,10 +136,11 @@ class Criteria(eqx.Module, Table):
         ]
 
 
+@of_a_fit
 @in_double
 def criteria(
-    em: EM,
-    params: Params,
+    em: EM | Fit,
+    params: ParamsOrNone = None,
     *args: Any,
     plate: str | None = None,
     num_samples: float | int | None = None,
@@ -186,7 +188,7 @@ def criteria(
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
-    temperature = float(em.settings.temperature)
+    temperature = float(compiled.pure.settings.temperature)
     return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature)
 
 

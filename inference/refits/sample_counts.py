@@ -11,6 +11,7 @@ import jax.core
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from emjax.answers.reweighted import plates_of
 from emjax.families.family import family_of, lacks_coordinates
 from emjax.graph.slots import Slot, filled_axes
 from emjax.graph.terms import Term
@@ -20,7 +21,6 @@ from emjax.program.handlers.plates import Plate
 from emjax.program.latents import latent_p
 from emjax.program.records import Parameter, Site
 from emjax.program.trace import Program, trace
-from emjax.refits.reweighted import plates_of
 from emjax.run.bound import Bound
 from emjax.run.compiled import CompiledProgram
 from emjax.tables.indices import Dense

@@ -9,10 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.certificates.derivatives import rows_of_derivative
-from emjax.certificates.estimate import Estimate
-from emjax.certificates.tangent_space import TangentSpace
-from emjax.refits.reweighted import (
+from emjax.answers.reweighted import (
     Reweighted,
     check_no_local_latents,
     from_one_start,
@@ -20,6 +17,9 @@ from emjax.refits.reweighted import (
     sites_within,
     units_in,
 )
+from emjax.certificates.derivatives import rows_of_derivative
+from emjax.certificates.estimate import Estimate
+from emjax.certificates.tangent_space import TangentSpace
 from emjax.run.batches import batch_size
 from emjax.run.bound import Bound
 

@@ -13,18 +13,19 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from emjax.answers.relabeling import Symmetry, symmetries, with_labels_of_estimate
+from emjax.answers.reweighted import plates_of
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.em import EM, asked_of
+from emjax.fit import Fit, of_a_fit
 from emjax.refits.bootstrap import Refits, redrawn, resampled
 from emjax.refits.information import from_information, from_sandwich
-from emjax.refits.relabeling import Symmetry, symmetries, with_labels_of_estimate
-from emjax.refits.reweighted import plates_of
 from emjax.refits.sample_counts import SampleCounts
 from emjax.refits.scores import independent
 from emjax.refits.standard_errors import StandardErrors, record_of
 from emjax.run import endings, verdicts
-from emjax.run.annotations import Params, Whole
+from emjax.run.annotations import ParamsOrNone, Whole
 from emjax.run.bound import checked_key
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
@@ -34,10 +35,11 @@ from emjax.run.state import Status, has_failed
 METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
 
 
+@of_a_fit
 @in_double
 def standard_errors(
-    em: EM,
-    params: Params,
+    em: EM | Fit,
+    params: ParamsOrNone = None,
     *args: Any,
     method: str = "information",
     plate: str | None = None,

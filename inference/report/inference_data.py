@@ -16,20 +16,21 @@ import numpy as np
 import numpyro
 from numpyro import handlers
 
-from emjax.em import EM, asked_of
-from emjax.graph.factor_graph import FactorGraph
-from emjax.program.handlers.plates import Plates
-from emjax.program.statements import has_run
-from emjax.refits.reweighted import (
+from emjax.answers.reweighted import (
     Contributions,
     Reweighted,
     checked_reweighted,
     plates_of,
     sites_within,
 )
+from emjax.em import EM, asked_of
+from emjax.fit import Fit, of_a_fit
+from emjax.graph.factor_graph import FactorGraph
+from emjax.program.handlers.plates import Plates
+from emjax.program.statements import has_run
 from emjax.report.dimensions import parameter_dimensions
 from emjax.report.summary_table import support_values
-from emjax.run.annotations import Draws, Result
+from emjax.run.annotations import Draws, ResultOrNone
 from emjax.run.bound import Bound
 from emjax.run.result import check_is_result
 
@@ -37,9 +38,10 @@ from emjax.run.result import check_is_result
 DRAWS = ("chain", "draw")
 
 
+@of_a_fit
 def to_arviz(
-    em: EM,
-    result: Result,
+    em: EM | Fit,
+    result: ResultOrNone = None,
     *args: Any,
     draws: Draws | None = None,
     plate: str | None = None,

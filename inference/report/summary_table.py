@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from emjax.em import EM, asked_of
+from emjax.fit import Fit, of_a_fit
 from emjax.graph.factor_graph import FactorGraph
 from emjax.report.dimensions import parameter_dimensions
-from emjax.run.annotations import Real, Result
+from emjax.run.annotations import Real, ResultOrNone
 from emjax.run.columns import in_columns
 from emjax.run.result import check_is_result, how_it_ended, warnings_of
 
@@ -84,9 +85,10 @@ class Summary:
         return [row.name, f"{row.estimate:.5g}", *errors, row.method]
 
 
+@of_a_fit
 def summary(
-    em: EM,
-    result: Result,
+    em: EM | Fit,
+    result: ResultOrNone = None,
     *args: Any,
     standard_errors: HasStandardErrors | None = None,
     level: Real = 0.95,

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     Strategy = Callable[..., Any] | str | None
     OwnMaximizers = Mapping[str, Any] | None
     Params = Mapping[str, Any] | EMResult
+    # a fit in place of an EM brings its own
+    ParamsOrNone = Params | None
     Draws = Mapping[str, Any]
     Result = EMResult
+    ResultOrNone = EMResult | None
     InitParams = Mapping[str, Any] | None
     Acceleration = str | Accelerator | None
     Real = float
     Whole = int
 else:
     Program = Names = Strategy = OwnMaximizers = Any
-    Params = Draws = Result = InitParams = Acceleration = Real = Whole = Any
+    Params = ParamsOrNone = Draws = Result = ResultOrNone = Any
+    InitParams = Acceleration = Real = Whole = Any

@@ -30,6 +30,7 @@ from emjax.run.precision import (
     CachedInPrecision,
     double_precision,
     doubled,
+    host_number,
     in_precision,
     is_single,
     num_reals,
@@ -72,6 +73,7 @@ class Bound:
 
     - `compiler`: the program and its settings.
     - `args`, `kwargs`: the program's own arguments, as they were given.
+    - `made`: (this, a result) → what `run` returns; None: the result.
 
     What is asked is compiled when it is asked for the first time.
     """
@@ -79,6 +81,21 @@ class Bound:
     compiler: Compiler
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    made: Callable[[Bound, EMResult], EMResult] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        # a result keeps what it belongs to: two of the same data are trees of one structure
+        if not isinstance(other, Bound) or self.compiler is not other.compiler:
+            return False
+        return self._identities == other._identities
+
+    def __hash__(self) -> int:
+        return hash(id(self.compiler))
+
+    @property
+    def _identities(self) -> tuple[Any, list]:
+        leaves, tree = jax.tree.flatten((self.args, self.kwargs))
+        return tree, [leaf if isinstance(leaf, int | float | str) else id(leaf) for leaf in leaves]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: what is compiled is made again."""
@@ -260,15 +277,19 @@ class Bound:
         # what is no dictionary may have no truth value either
         given = {} if init_params is None else init_params
         check_are_params(given)
+        result = self._run_in_its_precision(rng_key, dict(given))
+        return result if self.made is None else self.made(self, result)
+
+    def _run_in_its_precision(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
         if self.is_done_in_double:
             with double_precision():
                 doubled = self._doubled
-                result = doubled._run(rng_key, dict(given))
+                result = doubled._run(rng_key, given)
                 traced = doubled._padded or doubled
                 return in_single(result, traced.compiled.graph.parameters)
         if self._ends_in_double:
-            return self._run_at_own_length(rng_key, dict(given), DoubleEnd(self._doubled_runner))
-        return self._run(rng_key, dict(given))
+            return self._run_at_own_length(rng_key, given, DoubleEnd(self._doubled_runner))
+        return self._run(rng_key, given)
 
     def _run(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
         """Run EM in the precision that JAX has."""
@@ -332,6 +353,16 @@ class Bound:
         is compiled once.
         """
         return self._answer(question, params, 0.0, lambda padded, answer: answer)
+
+    def in_its_precision(self, question: Callable[[Bound], Any]) -> Any:
+        """Return the answer to a question (program bound to data) → answer of small or other work.
+
+        It is asked in double precision where small work is done in that, and the answer is single.
+        """
+        if is_traced(self._as_arrays) or not is_outermost() or not self.is_done_in_double:
+            return question(self)
+        with double_precision():
+            return singled(jax.tree.map(host_number, question(self._doubled)))
 
     def _answer(
         self, question: Callable, params: Params, floor: float, at_own_length: Callable

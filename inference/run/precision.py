@@ -88,12 +88,13 @@ def in_double(function: Callable) -> Callable:
         with double_precision():
             found = function(em, *args, **kwargs)
             # one number, such as a log-likelihood, keeps its digits: NumPy's
-            return singled(jax.tree.map(_host_number, found))
+            return singled(jax.tree.map(host_number, found))
 
     return in_its_precision
 
 
-def _host_number(leaf: Any) -> Any:
+def host_number(leaf: Any) -> Any:
+    """Return a leaf, one number as NumPy's, which keeps its digits where others are singled."""
     return np.asarray(leaf) if isinstance(leaf, jax.Array) and leaf.ndim == 0 else leaf
 
 

@@ -17,12 +17,12 @@ from numpyro.distributions import constraints
 from scipy import stats
 
 from emjax import EM, Status, labeled, standard_errors
+from emjax.answers.relabeling import Symmetry, best_order, symmetries, with_labels_of_estimate
 from emjax.certificates.coordinates import coordinates, num_free_parameters
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.refits import information, uncertainty
 from emjax.refits.bootstrap import Refits, simulated
-from emjax.refits.relabeling import Symmetry, best_order, symmetries, with_labels_of_estimate
 from emjax.refits.standard_errors import interval_within
 
 KEY = jax.random.key(0)

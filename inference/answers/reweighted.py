@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from emjax.em import EM, asked_of
 from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.handlers.plates import Plate, Plates, plate_named, plates
 from emjax.program.handlers.units import Units, units_of
@@ -26,7 +25,6 @@ from emjax.run import validation
 from emjax.run.annotations import Params
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound
 from emjax.run.compiled import CompiledProgram
-from emjax.run.precision import in_double
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
 
@@ -250,27 +248,11 @@ def from_one_start(settings: Settings) -> dict[str, Any]:
     return {"init": init, "num_restarts": 1, "annealing": ()}
 
 
-@in_double
-def pointwise_log_likelihood(
-    em: EM,
-    params: Params,
-    *args: Any,
-    plate: str | None = None,
-    rows: Mapping[str, Any] | None = None,
-    **kwargs: Any,
+def pointwise(
+    bound: Bound, params: Params, plate: str | None, rows: Mapping[str, Any] | None
 ) -> Float[Array, "element"]:
-    """Return log p(x_n | params) in nats of each element n of a plate, its latents summed out.
-
-    They add up to `em.log_likelihood(params, …)` (plus what stands outside the plate), and an
-    element of multiplicity s has s times its own. It is ∂ log p / ∂ weight, so one reverse pass
-    finds all of them.
-
-    `plate`: default the only outermost one. `rows`: {another plate: which element of `plate` each
-    of its elements belongs to}, for long-form data: `plate="items", rows={"labels": item}`. Errors:
-    `ValueError` for a plate that the program does not have, and where elements are not independent
-    given the parameters.
-    """
-    weighted = checked_reweighted(asked_of(em, params, args, kwargs), plate, rows)
+    """Return log p(x_n | params) in nats of each unit: see `emjax.pointwise_log_likelihood`."""
+    weighted = checked_reweighted(bound, plate, rows)
     graph = weighted.compiled.graph
     checked = validation.checked_params(graph, params_of(params), complete=True)
     contributions = weighted.contributions_at(checked)

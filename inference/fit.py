@@ -1,0 +1,133 @@
+"""A fit that can be asked: what EM found, and the program and data that it belongs to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from emjax.answers.reweighted import pointwise
+from emjax.certificates.diagnosis import Diagnosis
+from emjax.plan import Plan
+from emjax.run.bound import Bound
+from emjax.run.result import EMResult
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+# how the parameters of a function that takes an estimate are called
+ESTIMATE = ("params", "result")
+
+
+class Fit(EMResult):
+    """What EM found, and what it belongs to: what `EM.run` returns.
+
+    All that an `EM` can be asked at parameters, a fit is asked at its own, of the data that were
+    fitted, `fit.posterior()`, or of others, `fit.posterior(other_data)`. Functions that take an EM,
+    a result and data take a fit alone: `emjax.summary(fit)`.
+
+    **Attributes:** those of `EMResult`, and
+
+    - `em`: the `EM`.
+    - `bound`: the program bound to the data that were fitted, which are kept by reference; None for
+      a fit that was loaded without them.
+    """
+
+    em: Any = eqx.field(static=True, default=None)
+    bound: Bound | None = eqx.field(static=True, default=None)
+
+    @classmethod
+    def of(cls, em: Any, bound: Bound | None, result: EMResult) -> Fit:
+        """Return a result as a fit of an EM to data."""
+        found = {field.name: getattr(result, field.name) for field in fields(EMResult)}
+        return cls(**found, em=em, bound=bound)
+
+    def on(self, *args: Any, **kwargs: Any) -> Bound:
+        """Return the program bound to data: those that were fitted, if none are given."""
+        if args or kwargs:
+            return self.em.on(*args, **kwargs)
+        if self.bound is None:
+            raise ValueError(
+                "This fit was loaded without its data. Pass them, the program's own arguments: "
+                "fit.posterior(x)."
+            )
+        return self.em.on(*self.bound.args, **self.bound.kwargs)
+
+    # ── what can be asked ─────────────────────────────────────────────────────────────────────────
+
+    def posterior(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Return p(latent | data) for every latent: its shape, its support; see `EM.posterior`."""
+        return self.on(*args, **kwargs).posterior(self)
+
+    def pairwise_posterior(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Return p(latent at t, latent at t + 1 | data); see `EM.pairwise_posterior`."""
+        return self.on(*args, **kwargs).pairwise_posterior(self)
+
+    def decode(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Return the most probable joint assignment of all latents, each of its site's shape."""
+        return self.on(*args, **kwargs).decode(self)
+
+    def log_likelihood_of(self, *args: Any, **kwargs: Any) -> Float[Array, ""]:
+        """Return log p(data | params) in nats, of other data than `log_likelihood` is of."""
+        return self.on(*args, **kwargs).log_likelihood(self)
+
+    def pointwise_log_likelihood(
+        self,
+        *args: Any,
+        plate: str | None = None,
+        rows: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Float[Array, "element"]:
+        """Return log p(x_n | params) of each element; see `emjax.pointwise_log_likelihood`."""
+        bound = self.on(*args, **kwargs)
+        return bound.in_its_precision(lambda bound: pointwise(bound, self, plate, rows))
+
+    # ── what EM did ───────────────────────────────────────────────────────────────────────────────
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """Return how each parameter is maximized, and why; see `EM.plan`."""
+        bound = self.on(*args, **kwargs)
+        return self.em.plan(*bound.args, **bound.kwargs)
+
+    def diagnose(self, *args: Any, **kwargs: Any) -> Diagnosis:
+        """Return certificates of what EM arrived at; see `EM.diagnose`."""
+        bound = self.on(*args, **kwargs)
+        return self.em.diagnose(self, *bound.args, **bound.kwargs)
+
+
+def of_a_fit(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
+    """Return a function (em, …, *data) that also takes a fit in place of an EM.
+
+    It then stands for its EM, for the estimate, if the function takes one, and for the data that
+    were fitted, unless others follow.
+    """
+    parameters = inspect.signature(function).parameters
+    leading, named = [], set()
+    for name, parameter in parameters.items():
+        if parameter.kind == inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            leading.append(name)
+        elif parameter.kind == inspect.Parameter.KEYWORD_ONLY:
+            named.add(name)
+
+    @wraps(function)
+    def of_either(*args: Any, **kwargs: Any) -> Any:
+        if not args or not isinstance(args[0], Fit):
+            return function(*args, **kwargs)
+        fit, rest = args[0], list(args[1:])
+        first = []
+        for name in leading[1:]:
+            if name in ESTIMATE:
+                first.append(fit)
+            elif rest:
+                first.append(rest.pop(0))
+        options = {name: kwargs[name] for name in kwargs if name in named}
+        data = {name: kwargs[name] for name in kwargs if name not in named}
+        bound = fit.on(*rest, **data)
+        of_em: Callable[..., Returned] = function
+        return of_em(fit.em, *first, *bound.args, **bound.kwargs, **options)
+
+    return of_either
