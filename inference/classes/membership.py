@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from emjax.answers.reweighted import plates_of
 from emjax.program.latents import Latent
-from emjax.refits.reweighted import plates_of
 from emjax.refits.sample_counts import SampleCounts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound

@@ -99,7 +99,8 @@ class Bound:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: what is compiled is made again."""
-        return {"compiler": self.compiler, "args": self.args, "kwargs": self.kwargs}
+        names = ("compiler", "args", "kwargs", "made")
+        return {name: getattr(self, name) for name in names}
 
     @CachedInPrecision
     def _as_arrays(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
