@@ -24,12 +24,16 @@ from emjax.run.findings import Finding
 from emjax.run.precision import in_double
 from emjax.run.pure import PureProgram
 
-# the criteria, by name, and what each is
+# their formulas; all but the first ask what a sample is
 FORMULAS = {
     "AIC": "−2 log p(x | θ) + 2 p",
     "BIC": "−2 log p(x | θ) + p log n",
+    "SABIC": "−2 log p(x | θ) + p log((n + 2) / 24)",
+    "CAIC": "−2 log p(x | θ) + p (log n + 1)",
     "ICL": "−2 log p(x, ẑ | θ) + p log n, ẑ the most probable latents",
+    "AWE": "−2 log p(x, ẑ | θ) + 2 p (log n + 3/2)",
 }
+INFORMATION = tuple(FORMULAS)
 
 
 def in_words(temperature: float) -> str:
@@ -44,7 +48,11 @@ class Criteria(eqx.Module, Table):
     Of each criterion, the lower the better. With ℓ = log p(x | θ), p free parameters, n samples,
     and ẑ the most probable joint assignment of the latents,
 
-        AIC = −2 ℓ + 2 p        BIC = −2 ℓ + p log n        ICL = −2 log p(x, ẑ | θ) + p log n
+        AIC   = −2 ℓ + 2 p               BIC  = −2 ℓ + p log n
+        SABIC = −2 ℓ + p log((n + 2) / 24)
+        CAIC  = −2 ℓ + p (log n + 1)
+        ICL   = −2 log p(x, ẑ | θ) + p log n
+        AWE   = −2 log p(x, ẑ | θ) + 2 p (log n + 3/2)
 
     **Attributes:**
 
@@ -54,12 +62,14 @@ class Criteria(eqx.Module, Table):
     - `num_samples`: n, multiplicities included; an element of which nothing is observed counts
       none. NaN where the program does not say what a sample is.
     - `plate`: the plate whose elements are the samples; empty if n was given.
-    - `undefined`: why there is no n, and so neither BIC nor ICL; empty if there is.
+    - `undefined`: why there is no n, and so nothing but AIC; empty if there is.
     - `temperature`: of the E-step: 1 is soft, 0 is hard.
 
     Source: Akaike (1974); Schwarz (1978); Biernacki, Celeux & Govaert (2000), whose ICL takes the
     latents at their most probable values (McLachlan & Peel (2000) subtract the posterior's entropy
-    instead).
+    instead); Sclove (1987), Psychometrika 52, for SABIC, the BIC adjusted for sample size; Bozdogan
+    (1987), Psychometrika 52, for CAIC, the consistent AIC; Banfield & Raftery (1993), Biometrics
+    49, for AWE, the approximate weight of evidence (Masyn, 2013, takes ℓ and half that price).
     """
 
     log_likelihood: Float[Array, ""]
@@ -104,10 +114,43 @@ class Criteria(eqx.Module, Table):
         return -2 * float(self.complete_log_likelihood) + self._price_of_parameters
 
     @property
-    def _price_of_parameters(self) -> float:
+    def sabic(self) -> float:
+        """−2 log p(x | θ) + p log((n + 2) / 24).
+
+        It asks less of a parameter than BIC where samples are few. Errors: as those of `bic`.
+        """
+        price = math.log((self._num_samples + 2) / 24)
+        return -2 * float(self.log_likelihood) + self.num_free_parameters * price
+
+    @property
+    def caic(self) -> float:
+        """−2 log p(x | θ) + p (log n + 1). Errors: as those of `bic`."""
+        return self.bic + self.num_free_parameters
+
+    @property
+    def awe(self) -> float:
+        """−2 log p(x, ẑ | θ) + 2 p (log n + 3/2).
+
+        It asks more of a parameter than any other. Errors: as those of `bic`.
+        """
+        price = 2 * self._price_of_parameters + 3 * self.num_free_parameters
+        return -2 * float(self.complete_log_likelihood) + price
+
+    @property
+    def _num_samples(self) -> float:
         if self.undefined:
             raise ValueError(self.undefined)
-        return self.num_free_parameters * math.log(self.num_samples)
+        return self.num_samples
+
+    @property
+    def _price_of_parameters(self) -> float:
+        return self.num_free_parameters * math.log(self._num_samples)
+
+    @property
+    def by_name(self) -> dict[str, float]:
+        """{name: each criterion that is defined}, the lower the better."""
+        names = INFORMATION[:1] if self.undefined else INFORMATION
+        return {name: getattr(self, name.lower()) for name in names}
 
     def __str__(self) -> str:
         samples = f"{self.num_samples:g} samples"
@@ -123,16 +166,16 @@ class Criteria(eqx.Module, Table):
             *[f"  {line}" for line in lines_of(self._columns(), has_head=False)],
         ]
         if self.undefined:
-            lines.append(f"  no BIC, no ICL: {self.undefined}")
+            lines.append(f"  no other: {self.undefined}")
         return "\n".join([*lines, *map(str, self.findings)])
 
     def _columns(self) -> list[Column]:
         """Return a row for each criterion that is defined."""
-        names = [name for name in FORMULAS if name == "AIC" or not self.undefined]
+        by_name = self.by_name
         return [
-            Column("criterion", names),
-            Column("value", [getattr(self, name.lower()) for name in names], ".4f"),
-            Column("formula", [FORMULAS[name] for name in names]),
+            Column("criterion", list(by_name)),
+            Column("value", list(by_name.values()), ".4f"),
+            Column("formula", [FORMULAS[name] for name in by_name]),
         ]
 
 
@@ -158,8 +201,8 @@ def criteria(
     `plate`: the plate whose elements are the n samples, those of which anything is observed;
     default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
     is counted. Errors: `ValueError` for a plate that the program does not have, and for a
-    constraint whose dimension is not known. Of several outermost plates or none, only BIC and ICL
-    are errors.
+    constraint whose dimension is not known. Of several outermost plates or none, only AIC is
+    defined.
 
     ```python
     em = EM(coins)

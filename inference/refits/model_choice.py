@@ -18,7 +18,7 @@ from emjax.refits.cross_validation import (
     cross_validate,
     standard_error_of_sum,
 )
-from emjax.refits.information_criteria import Criteria, criteria, in_words
+from emjax.refits.information_criteria import INFORMATION, Criteria, criteria, in_words
 from emjax.run import verdicts
 from emjax.run.annotations import Whole
 from emjax.run.columns import NO_NUMBER, Column, Table, lines_of
@@ -34,7 +34,9 @@ else:
     # what is none reaches our own error
     Candidates = Any
 
-CRITERIA = ("AIC", "BIC", "ICL", "CV")
+CRITERIA = (*INFORMATION, "CV")
+# those that have a column when a choice is printed; a line says what the others choose
+SHOWN = ("AIC", "BIC", "ICL")
 KEY_OF_FOLDS = CompiledFunction(lambda rng_key: jax.random.fold_in(rng_key, 1))
 ONE_STANDARD_ERROR = "CV, 1 SE"
 
@@ -63,16 +65,13 @@ class Candidate(eqx.Module):
 
     @property
     def losses(self) -> dict[str, float]:
-        """AIC, BIC, ICL, and −2 × the held-out log-likelihood (CV), those that there are.
+        """Information criteria, and −2 × the held-out log-likelihood (CV), those that there are.
 
         Of each, the lower the better.
         """
         if self.has_failed:
             return {}
-        losses = {"AIC": self.criteria.aic}
-        # where nobody says what a sample is, AIC alone is defined
-        if not self.criteria.undefined:
-            losses |= {"BIC": self.criteria.bic, "ICL": self.criteria.icl}
+        losses = dict(self.criteria.by_name)
         if self.cross_validation is not None:
             losses["CV"] = -2 * self.cross_validation.log_likelihood
         # infinite where a datum is impossible, NaN where a fold failed: neither is compared
@@ -85,7 +84,7 @@ class Choice(Table):
 
     `candidates`: {label: `Candidate`}, in the order in which they were given. Only what can be
     compared is: information criteria of estimates of hard or tempered E-steps are no rivals of
-    those of soft ones, and BIC and ICL are those of one number of samples. `findings` says so.
+    those of soft ones, and all but AIC are those of one number of samples. `findings` says so.
     """
 
     candidates: Mapping[Any, Candidate]
@@ -94,9 +93,10 @@ class Choice(Table):
     def chosen(self) -> dict[str, Any]:
         """{criterion: the label that it chooses}; a criterion that no candidate has is absent.
 
-        Criteria are "AIC", "BIC", "ICL", "CV" and "CV, 1 SE". The last is the one of the fewest
-        free parameters of those that are not clearly worse than CV's choice: whose held-out
-        log-likelihood is at most one standard error of the difference, element by element, below.
+        Criteria are "AIC", "BIC", "SABIC", "CAIC", "ICL", "AWE" (see `Criteria`), "CV" and
+        "CV, 1 SE". The last is the one of the fewest free parameters of those that are not clearly
+        worse than CV's choice: whose held-out log-likelihood is at most one standard error of the
+        difference, element by element, below.
         Source: Breiman, Friedman, Olshen & Stone (1984), section 3.4.3; for the paired standard
         error, Vehtari, Gelman & Gabry (2017), (24).
         """
@@ -160,9 +160,9 @@ class Choice(Table):
         for label, candidate in self.candidates.items():
             left_out: set[str] = set()
             if are_mixed and not self._is_soft(label):
-                left_out |= {"AIC", "BIC", "ICL"}
+                left_out |= set(INFORMATION)
             if num_samples_differ:
-                left_out |= {"BIC", "ICL"}
+                left_out |= set(INFORMATION) - {"AIC"}
             losses = candidate.losses.items()
             compared[label] = {name: loss for name, loss in losses if name not in left_out}
         return compared
@@ -188,6 +188,11 @@ class Choice(Table):
             "* the choice of each criterion; AIC, BIC and ICL: the lower the better; "
             "log-likelihoods in nats"
         )
+        chosen = self.chosen
+        others = [name for name in INFORMATION if name in chosen and name not in SHOWN]
+        if others:
+            words = ", ".join(f"{name} {chosen[name]}" for name in others)
+            lines.append(f"others choose: {words}")
         if self._has_folds:
             lines.append(
                 "held-out: the higher the better, ± one standard error; ° the fewest parameters "
@@ -221,10 +226,10 @@ class Choice(Table):
                 title="parameters",
             ),
         ]
-        for name in ("AIC", "BIC", "ICL"):
+        for name in INFORMATION:
             values = [one.losses.get(name, math.nan) for one in each]
             cells = [_cell(*pair, name) for pair in zip(values, marks.values(), strict=True)]
-            columns.append(Column(name, values, cells))
+            columns.append(Column(name, values, cells, is_printed=name in SHOWN))
         if self._has_folds:
             columns += _held_out(each, list(marks.values()))
         words = [", ".join(sorted(of)) for of in marks.values()]
@@ -295,9 +300,8 @@ def choose(
 
     A candidate whose EM failed (an objective that decreased or is not finite, a component that has
     collapsed) is shown so, and chosen by nothing; where only the EM of a fold failed, CV does not
-    choose it. Only BIC, ICL and folds need a plate. Errors: `ValueError` for no candidates, and for
-    one that is neither an EM nor a program; those of `criteria` and `cross_validate`, with the
-    candidate's label.
+    choose it. AIC alone needs no plate. Errors: `ValueError` for no candidates, and for what is no
+    EM or program; those of `criteria` and `cross_validate`, with the candidate's label.
     """
     if not isinstance(candidates, Mapping) or not candidates:
         raise ValueError(

@@ -89,8 +89,8 @@ def not_maximum_likelihood(e_step: str) -> Finding:
         "not maximum likelihood",
         "",
         e_step,
-        f"The E-step is {e_step}: its estimate does not maximize log p(x | θ), as AIC, BIC and ICL "
-        "take for granted.",
+        f"The E-step is {e_step}: its estimate does not maximize log p(x | θ), as information "
+        "criteria take for granted.",
         "Run on with a soft one, EM(model).run(key, ..., init_params=result.params), or compare "
         "by cross-validation, which is of any estimate.",
     )
@@ -103,7 +103,7 @@ def other_e_steps(labels: Sequence[str], e_steps: Sequence[str]) -> Finding:
         "other E-steps",
         "",
         names,
-        f"The E-steps are {words}: AIC, BIC and ICL are of maxima of log p(x | θ), and {names} "
+        f"The E-steps are {words}: information criteria are of maxima of log p(x | θ), and {names} "
         "are none. They leave these out; CV is of any estimate.",
         "Compare models of one E-step.",
     )
@@ -116,8 +116,8 @@ def other_samples(numbers: Mapping[str, str]) -> Finding:
         "other samples",
         "",
         "",
-        f"The models count different numbers of samples ({listed}): BIC and ICL choose none of "
-        "them, and AIC compares them only if all observe the same data.",
+        f"The models count different numbers of samples ({listed}): no information criterion "
+        "but AIC chooses among them, and AIC compares them only if all observe the same data.",
         "Name the plate whose elements are the samples, choose(..., plate=...), and mask the same "
         "data in all.",
     )

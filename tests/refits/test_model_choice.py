@@ -186,8 +186,29 @@ def test_what_is_shared_counts_once_and_what_nothing_observed_depends_on_not_at_
 def test_criteria_print_what_they_are(normals):
     text = str(normals[2])
     assert "4 free parameters, 12 samples (the elements of plate 'samples')" in text
-    assert [line.split()[0] for line in text.splitlines()[2:]] == ["AIC", "BIC", "ICL"]
+    assert [line.split()[0] for line in text.splitlines()[2:]] == [
+        "AIC",
+        "BIC",
+        "SABIC",
+        "CAIC",
+        "ICL",
+        "AWE",
+    ]
     assert f"{normals[2].bic:.4f}" in text
+
+
+def test_criteria_of_few_samples_are_their_formulas():
+    """StepMix 3.0.0 has the same AIC, BIC and CAIC; its SABIC takes log(n (n + 2) / 24)."""
+    found = emjax.Criteria(jnp.asarray(-22.09418473229582), jnp.asarray(-23.0), 9, 8.0, "subjects")
+    expected = {
+        "AIC": 62.18836946459164,
+        "BIC": 62.90334333971016,
+        "SABIC": 2 * 22.09418473229582 + 9 * np.log(10 / 24),
+        "CAIC": 71.90334333971016,
+        "ICL": 46 + 9 * np.log(8),
+        "AWE": 46 + 18 * (np.log(8) + 1.5),
+    }
+    assert found.by_name == pytest.approx(expected, rel=1e-14)
 
 
 def test_samples_and_parameters_may_be_given(normals):
@@ -227,7 +248,7 @@ def test_a_program_without_a_plate_and_a_constraint_without_a_dimension_are_erro
         _ = found.icl
     # what no sample enters is defined all the same
     np.testing.assert_allclose(found.aic, -2 * log_normal(0.3, 0.6, 1.0) + 2, rtol=1e-12)
-    assert "no BIC, no ICL: The program has no plate" in str(found)
+    assert "no other: The program has no plate" in str(found)
     with pytest.raises(ValueError, match=r"'direction'.*num_free_parameters="):
         emjax.criteria(EM(no_plate), params, jnp.asarray(0.3), num_samples=1)
 
@@ -486,7 +507,15 @@ def test_each_criterion_chooses_its_lowest():
     found = Choice(
         {"small": candidate(-100, 2), "middle": candidate(-95, 4), "large": candidate(-92, 6)}
     )
-    assert found.chosen == {"AIC": "large", "BIC": "middle", "ICL": "middle"}
+    assert found.chosen == {
+        "AIC": "large",
+        "BIC": "middle",
+        "SABIC": "large",
+        "CAIC": "small",
+        "ICL": "middle",
+        "AWE": "small",
+    }
+    assert str(found).splitlines()[-1] == "others choose: SABIC large, CAIC small, AWE small"
     rows = [line.split() for line in str(found).splitlines()[1:4]]
     assert [row[0] for row in rows] == ["small", "middle", "large"]
     assert [[cell.endswith("*") for cell in row[-3:]] for row in rows] == [
@@ -529,7 +558,10 @@ def test_a_candidate_that_failed_is_shown_so_and_never_chosen():
     assert found.chosen == {
         "AIC": "fold",
         "BIC": "fold",
+        "SABIC": "fold",
+        "CAIC": "fold",
         "ICL": "fold",
+        "AWE": "fold",
         "CV": "good",
         "CV, 1 SE": "good",
     }
@@ -572,7 +604,7 @@ def test_models_are_compared_on_the_same_folds(normals):
         two.cross_validation.fold, found.candidates[1].cross_validation.fold
     )
     assert found.chosen["AIC"] == "two"
-    assert len(str(found).splitlines()) == 5
+    assert len(str(found).splitlines()) == 6
 
 
 def test_what_nobody_says_the_samples_of_is_chosen_by_aic_alone():

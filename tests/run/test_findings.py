@@ -432,15 +432,15 @@ SAID = [
         "not_maximum_likelihood",
         ("hard",),
         ("not maximum likelihood", "", "hard"),
-        "The E-step is hard: its estimate does not maximize log p(x | θ), as AIC, BIC and ICL take "
-        "for granted. Run on with a soft one, EM(model).run(key, ..., init_params=result.params), "
-        "or compare by cross-validation, which is of any estimate.",
+        "The E-step is hard: its estimate does not maximize log p(x | θ), as information "
+        "criteria take for granted. Run on with a soft one, EM(model).run(key, ..., "
+        "init_params=result.params), or compare by cross-validation, which is of any estimate.",
     ),
     (
         "other_e_steps",
         (["k-means"], ["soft", "hard"]),
         ("other E-steps", "", "k-means"),
-        "The E-steps are soft and hard: AIC, BIC and ICL are of maxima of log p(x | θ), and "
+        "The E-steps are soft and hard: information criteria are of maxima of log p(x | θ), and "
         "k-means are none. They leave these out; CV is of any estimate. Compare models of one "
         "E-step.",
     ),
@@ -448,9 +448,10 @@ SAID = [
         "other_samples",
         ({"a": "12", "b": "9"},),
         ("other samples", "", ""),
-        "The models count different numbers of samples (a: 12, b: 9): BIC and ICL choose none of "
-        "them, and AIC compares them only if all observe the same data. Name the plate whose "
-        "elements are the samples, choose(..., plate=...), and mask the same data in all.",
+        "The models count different numbers of samples (a: 12, b: 9): no information criterion "
+        "but AIC chooses among them, and AIC compares them only if all observe the same data. Name "
+        "the plate whose elements are the samples, choose(..., plate=...), and mask the same data "
+        "in all.",
     ),
     (
         "impossible_held_out",
