@@ -11,5 +11,5 @@ frames are made of `columns`. Each file imports only those before it: columns, f
 verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy, copies, polish,
 compilation, validation, precision, settings, state, loop, restarts, result, annotations, pure,
 compiled, rerun, row_clusters, unbounded, shortcomings, second_look, padded, pickled, compiler,
-runner, runs, double_end, bound.
+runner, runs, double_end, on_data, bound.
 """

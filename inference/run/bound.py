@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,32 +12,23 @@ from jaxtyping import Array, Float
 
 from emjax.numerics.guards import is_random_key
 from emjax.program.arguments import (
-    checked_arguments,
     first_nan,
     named_arguments,
     signature,
     split_arguments,
 )
-from emjax.program.explanations import reads_as_given
 from emjax.run.annotations import InitParams, Params
-from emjax.run.batches import num_cells
 from emjax.run.compilation import is_outermost, is_traced
-from emjax.run.compiled import CompiledProgram
-from emjax.run.compiler import Compiler, Padded
 from emjax.run.double_end import DoubleEnd, in_single
+from emjax.run.on_data import ProgramOnData
 from emjax.run.precision import (
-    CachedInPrecision,
     double_precision,
-    doubled,
     host_number,
-    in_precision,
-    is_single,
-    num_reals,
     singled,
 )
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
-from emjax.run.runner import PaddedRunner, Runner
+from emjax.run.runner import PaddedRunner
 from emjax.run.runs import run
 from emjax.run.state import EMState
 from emjax.run.validation import BadArgument, check_are_params
@@ -46,10 +36,6 @@ from emjax.run.validation import BadArgument, check_are_params
 # A row of multiplicity zero has a posterior, too: the limit of a small multiplicity. So small a one
 # that an impossible row cannot swallow the others.
 LEAST_MULTIPLICITY = 1e-30
-# Numbers in the data, and four times as many entries of the tables of elements × values, up to
-# which a run in single precision is done in double altogether: what hundreds of steps take more is
-# what it takes to compile the end of the run on its own.
-SMALL = 2**17
 # what a key is mistaken for, as a rule: the first of the model's own arguments
 KEY_OF_RUN = (
     "The first argument is a random key, the model's own arguments follow: "
@@ -65,7 +51,7 @@ RUN_WITHIN_JIT = (
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
+class Bound(ProgramOnData):
     """A program compiled for data: what `EM.on(*args, **kwargs)` returns.
 
     It answers of these data what `EM` answers, but for `plan` and `diagnose`: `bound.run(key)`,
@@ -77,92 +63,6 @@ class Bound:
 
     What is asked is compiled when it is asked for the first time.
     """
-
-    compiler: Compiler
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    made: Callable[[Bound, EMResult], EMResult] | None = None
-
-    def __eq__(self, other: object) -> bool:
-        # a result keeps what it belongs to: two of the same data are trees of one structure
-        if not isinstance(other, Bound) or self.compiler is not other.compiler:
-            return False
-        return self._identities == other._identities
-
-    def __hash__(self) -> int:
-        return hash(id(self.compiler))
-
-    @property
-    def _identities(self) -> tuple[Any, list]:
-        leaves, tree = jax.tree.flatten((self.args, self.kwargs))
-        return tree, [leaf if isinstance(leaf, int | float | str) else id(leaf) for leaf in leaves]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled: what is compiled is made again."""
-        names = ("compiler", "args", "kwargs", "made")
-        return {name: getattr(self, name) for name in names}
-
-    @CachedInPrecision
-    def _as_arrays(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        # a data frame is an array in its own precision
-        return in_precision(checked_arguments(self.compiler.model, self.args, self.kwargs))
-
-    @CachedInPrecision
-    def arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """The arguments as the program takes them.
-
-        Data frames, series and tensors of numbers are arrays, unless the program reads them as
-        what they are: their columns by name, say.
-        """
-        args, kwargs = self._as_arrays
-        leaves, given = jax.tree.leaves((args, kwargs)), jax.tree.leaves((self.args, self.kwargs))
-        replaced = [one for one, leaf in zip(given, leaves, strict=True) if one is not leaf]
-        if replaced:
-            try:
-                self.compiler.compiled(args, kwargs)
-            except ValueError as error:
-                if not reads_as_given(error.__cause__, replaced):
-                    raise
-                return self.args, self.kwargs
-        return args, kwargs
-
-    @CachedInPrecision
-    def _at_own_length(self) -> tuple[CompiledProgram, list[Any], bool]:
-        return self.compiler.compiled(*self.arguments)
-
-    @property
-    def compiled(self) -> CompiledProgram:
-        """The program's compiled functions for arguments of these shapes."""
-        return self._at_own_length[0]
-
-    @property
-    def data(self) -> list[Any]:
-        """The arrays among the arguments."""
-        return self._at_own_length[1]
-
-    @property
-    def looks_at_values(self) -> bool:
-        """Whether the program looks at the values of its arguments in Python.
-
-        Then all of them are constants of the trace, and `data` is empty.
-        """
-        return self._at_own_length[2]
-
-    @property
-    def _runner(self) -> Runner:
-        return Runner(self.compiled, self.data, self.compiler.settings)
-
-    @CachedInPrecision
-    def _padded(self) -> Padded | None:
-        return self.compiler.padded(*self._as_arrays)
-
-    @CachedInPrecision
-    def _padded_runner(self) -> PaddedRunner | None:
-        if self._padded is None:
-            return None
-        compiled, data, at_length, _, refuse = self._padded
-        runner = Runner(compiled, data, self.compiler.settings, at_length.elements)
-        return PaddedRunner(runner, at_length.latents, refuse)
 
     def extended(self, key: Hashable, program: Callable, first: Any, **changes: Any) -> Bound:
         """Return `program(first, *args, **kwargs)`, bound to the same data.
@@ -212,47 +112,6 @@ class Bound:
         """Return what compiled functions take: the parameters, and what depends on data alone."""
         constants = self.constants(floor)
         return self.checked(params), constants
-
-    # ── in which precision ────────────────────────────────────────────────────────────────────────
-
-    @property
-    def is_done_in_double(self) -> bool:
-        """Whether JAX is in single precision here, and what is asked is computed in double.
-
-        That is where it takes no longer than a compilation does.
-        """
-        return self._ends_in_double and self._is_small
-
-    @property
-    def _ends_in_double(self) -> bool:
-        return is_single() and self.compiler.settings.ends_in_double(self._num_reals)
-
-    @property
-    def _num_reals(self) -> int:
-        return num_reals(jax.tree.leaves(self._as_arrays))
-
-    @cached_property
-    def _is_small(self) -> bool:
-        if self._num_reals > SMALL:
-            return False
-        with double_precision():
-            if self._doubled._padded is not None:
-                return True
-            runner = self._doubled_runner()
-            return runner is not None and num_cells(runner.compiled.graph) <= 4 * SMALL
-
-    @cached_property
-    def _doubled(self) -> Bound:
-        """The program bound to the same data in double precision, where JAX has that."""
-        # as they were given: a program may read the columns of a data frame by name
-        return Bound(self.compiler, doubled(self.args), doubled(self.kwargs))
-
-    def _doubled_runner(self) -> Runner | None:
-        try:
-            return self._doubled._runner
-        # whatever it is, single precision goes without
-        except Exception:
-            return None
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ from numpyro.distributions import constraints
 import emjax
 from emjax import EM, Status
 from emjax.models import gaussian_mixture
-from emjax.run import bound
+from emjax.run import on_data
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(5).normal(size=(300, 2)) + np.repeat([[0, 0], [1.5, 0], [0, 2]], 100, 0)
@@ -45,7 +45,7 @@ def test_small_work_is_done_in_double():
 
 @pytest.mark.parametrize("acceleration", [None, "squarem"])
 def test_large_work_ends_in_double(monkeypatch, acceleration):
-    monkeypatch.setattr(bound, "SMALL", 0)
+    monkeypatch.setattr(on_data, "SMALL", 0)
     expected = run(mixture, X, x64=True, tol=0, acceleration=acceleration)
     found = run(mixture, X, tol=0, acceleration=acceleration)
     assert found.status == expected.status == Status.CONVERGED
@@ -61,7 +61,7 @@ def test_large_work_ends_in_double(monkeypatch, acceleration):
 
 
 def test_every_start_of_large_work_ends_in_double(monkeypatch):
-    monkeypatch.setattr(bound, "SMALL", 0)
+    monkeypatch.setattr(on_data, "SMALL", 0)
     settings = {"num_restarts": 3, "short_steps": None, "init": "data", "tol": 0}
     found = run(mixture, X, **settings).restarts
     assert found.objective.dtype == np.float64
@@ -163,9 +163,9 @@ def test_parameters_that_the_program_holds_in_single_precision_are_no_decrease()
     assert run(program, x).status == Status.CONVERGED
 
 
-@pytest.mark.parametrize("small", [0, bound.SMALL])
+@pytest.mark.parametrize("small", [0, on_data.SMALL])
 def test_what_rounds_to_a_bound_that_is_excluded_can_be_asked_of(monkeypatch, small):
-    monkeypatch.setattr(bound, "SMALL", small)
+    monkeypatch.setattr(on_data, "SMALL", small)
     counts = np.repeat([0, 6, 8, 10], [50, 20, 20, 20])
 
     def program(counts):
