@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -50,7 +50,6 @@ RUN_WITHIN_JIT = (
 )
 
 
-@dataclass(frozen=True, eq=False)
 class Bound(ProgramOnData):
     """A program compiled for data: what `EM.on(*args, **kwargs)` returns.
 
