@@ -11,12 +11,13 @@ from jaxtyping import Float
 
 from emjax.classes.membership import Membership
 from emjax.em import EM, asked_of
-from emjax.run.annotations import Params
-from emjax.run.columns import in_columns
+from emjax.fit import Fit, of_a_fit
+from emjax.run.annotations import ParamsOrNone
+from emjax.run.columns import Column, Table, lines_of
 from emjax.run.precision import in_double
 
 
-class Classification(eqx.Module):
+class Classification(eqx.Module, Table):
     """How surely each sample is of its most probable class; it prints as a table.
 
     With r_nk = p(z_n = k | x, θ), m_n how often sample n counts, and c_n = argmax_k r_nk its modal
@@ -89,18 +90,21 @@ class Classification(eqx.Module):
             return right / (1 - right) / (share / (1 - share))
 
     def __str__(self) -> str:
-        modal, average = self.counts.sum(1), self.average_posterior
-        rows = [["modal", "samples", *map(str, self.values)]]
-        for c, value in enumerate(self.values):
-            rows.append([str(value), f"{modal[c]:g}", *(f"{share:.4f}" for share in average[c])])
-        table = in_columns(rows, "lr" + "r" * len(self.values))
         lines = [
             f"classification by '{self.latent}' of {self.num_samples:g} samples: entropy "
             f"{self.entropy:.4f} nats, relative entropy {self.relative_entropy:.4f}, expected "
             f"error {self.error:.4f}",
             "mean posterior of each class by modal class",
         ]
-        return "\n".join([*lines, *(f"  {line}" for line in table)])
+        return "\n".join([*lines, *(f"  {line}" for line in lines_of(self._columns()))])
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each modal class, a column for each class."""
+        names, average = [str(value) for value in self.values], self.average_posterior
+        columns = [Column("modal", names), Column("samples", self.counts.sum(1), "g")]
+        for k, name in enumerate(names):
+            columns.append(Column(name, average[:, k], ".4f"))
+        return columns
 
 
 def _rows_of_shares(counts: np.ndarray) -> np.ndarray:
@@ -110,19 +114,24 @@ def _rows_of_shares(counts: np.ndarray) -> np.ndarray:
     return np.divide(counts, totals, out=nothing, where=totals > 0)
 
 
+@of_a_fit
 @in_double
 def classification(
-    em: EM, params: Params, *args: Any, latent: str | None = None, **kwargs: Any
+    em: EM | Fit,
+    params: ParamsOrNone = None,
+    *args: Any,
+    latent: str | None = None,
+    **kwargs: Any,
 ) -> Classification:
     """Return how well the classes can be told apart, at an estimate.
 
-    `params`: the estimate, or the result of a run; `args`, `kwargs`: the model's own. `latent`: the
-    latent whose values are the classes; default: the only one. Under a hard E-step its entropy is
-    zero. Errors: `ValueError` where that is not one number for each element of one plate.
+    `em`, `params`: an EM and an estimate, or a fit alone; `args`, `kwargs`: the model's own.
+    `latent`: the latent whose values are the classes; default: the only one. Under a hard E-step
+    its entropy is zero. Errors: `ValueError` where that is not one number for each element of one
+    plate.
 
     ```python
-    em = EM(coins)
-    table = emjax.classification(em, em.run(jax.random.key(0), heads), heads)
+    table = emjax.classification(EM(coins).run(jax.random.key(0), heads))
     print(table, table.relative_entropy)
     ```
     """

@@ -10,12 +10,13 @@ from jaxtyping import Float
 
 from emjax.classes.membership import Membership
 from emjax.em import EM, asked_of
-from emjax.run.annotations import Params
-from emjax.run.columns import in_columns
+from emjax.fit import Fit, of_a_fit
+from emjax.run.annotations import ParamsOrNone
+from emjax.run.columns import Column, Table, lines_of
 from emjax.run.precision import in_double
 
 
-class ClassSizes(eqx.Module):
+class ClassSizes(eqx.Module, Table):
     """How many samples are of each class; it prints as a table.
 
     **Attributes:**
@@ -49,28 +50,37 @@ class ClassSizes(eqx.Module):
         return self.modal / self.num_samples
 
     def __str__(self) -> str:
-        rows = [[self.latent, "expected", "share", "modal", "share"]]
-        shares = zip(self.proportions, self.modal_proportions, strict=True)
-        for k, (expected, modal) in enumerate(shares):
-            sizes = [f"{self.expected[k]:.2f}", f"{expected:.4f}"]
-            rows.append([str(self.values[k]), *sizes, f"{self.modal[k]:g}", f"{modal:.4f}"])
-        lines = [f"sizes of the classes, of {self.num_samples:g} samples"]
-        return "\n".join([*lines, *(f"  {line}" for line in in_columns(rows, "lrrrr"))])
+        head = f"sizes of the classes, of {self.num_samples:g} samples"
+        return "\n".join([head, *(f"  {line}" for line in lines_of(self._columns()))])
+
+    def _columns(self) -> list[Column]:
+        return [
+            Column("class", [str(value) for value in self.values], title=self.latent),
+            Column("expected", self.expected, ".2f"),
+            Column("share", self.proportions, ".4f"),
+            Column("modal", self.modal, "g"),
+            Column("modal_share", self.modal_proportions, ".4f", "share"),
+        ]
 
 
+@of_a_fit
 @in_double
 def class_sizes(
-    em: EM, params: Params, *args: Any, latent: str | None = None, **kwargs: Any
+    em: EM | Fit,
+    params: ParamsOrNone = None,
+    *args: Any,
+    latent: str | None = None,
+    **kwargs: Any,
 ) -> ClassSizes:
     """Return how many samples are of each class, at an estimate.
 
-    `params`: the estimate, or the result of a run; `args`, `kwargs`: the model's own. `latent`: the
+    `em`, `params`: an EM and an estimate, or a fit alone; `args`, `kwargs`: the model's own.
+    `latent`: the
     latent whose values are the classes; default: the only one. Under a hard E-step expected sizes
     are modal ones. Errors: `ValueError` where that is not one number for each element of one plate.
 
     ```python
-    em = EM(coins)
-    print(emjax.class_sizes(em, em.run(jax.random.key(0), heads), heads))
+    print(emjax.class_sizes(EM(coins).run(jax.random.key(0), heads)))
     ```
     """
     membership = Membership.of(asked_of(em, params, args, kwargs), params, latent)

@@ -128,6 +128,14 @@ def test_what_has_no_classes_says_so(program, params, latent, message):
         emjax.class_sizes(EM(program), params, X, latent=latent)
 
 
+def test_a_fit_alone_is_asked_of_its_own_data():
+    em = EM(two_classes, max_steps=2)
+    fit = em.run(jax.random.key(0), ANSWERS, init_params=PARAMS)
+    of_em = emjax.class_sizes(em, fit, ANSWERS)
+    np.testing.assert_array_equal(emjax.class_sizes(fit).expected, of_em.expected)
+    assert emjax.classification(fit, ANSWERS[:5]).num_samples == 5
+
+
 def test_named_latent_is_the_one_that_is_counted():
     sizes = emjax.class_sizes(EM(pairs), {}, X, latent="second")
     posterior = EM(pairs).posterior({}, X)["second"]
