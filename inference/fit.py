@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
+from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan
@@ -85,6 +87,21 @@ class Fit(EMResult):
         """Return log p(x_n | params) of each element; see `emjax.pointwise_log_likelihood`."""
         bound = self.on(*args, **kwargs)
         return bound.in_its_precision(lambda bound: pointwise(bound, self, plate, rows))
+
+    def relabel(
+        self,
+        order: str | Callable[..., Any] | Sequence[int] | np.ndarray,
+        latent: str | None = None,
+    ) -> Fit:
+        """Return the fit with the values of a latent in another order; its data are the same.
+
+        Value k is what value order[k] was, in all parameters and findings. `order`: "size" (the
+        largest first), the name of a parameter (ascending, by its first coordinate first), a
+        function of the parameters that returns a number for each value (ascending), or a
+        permutation. `latent`: which one, if there are several. Errors: `ValueError` for a program
+        that treats the values unequally, and for what is no order.
+        """
+        return relabeled(self.on(), self, order, latent)
 
     # ── what EM did ───────────────────────────────────────────────────────────────────────────────
 

@@ -37,12 +37,18 @@ class Symmetry:
     size: int
     axes: Mapping[str, tuple[int, ...]]
 
-    def relabeled(self, params: Mapping[str, Any], order: Sequence[int] | np.ndarray) -> dict:
-        """Return the parameters at which value k is what value order[k] was."""
+    def relabeled(
+        self, params: Mapping[str, Any], order: Sequence[int] | np.ndarray, num_leading: int = 0
+    ) -> dict:
+        """Return the parameters at which value k is what value order[k] was.
+
+        `num_leading`: how many axes each has in front of its own.
+        """
         values = dict(params)
         for name, axes in self.axes.items():
             for axis in axes:
-                values[name] = np.take(np.asarray(values[name]), np.asarray(order), axis)
+                value = np.asarray(values[name])
+                values[name] = np.take(value, np.asarray(order), num_leading + axis)
         return values
 
 

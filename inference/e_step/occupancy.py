@@ -35,12 +35,20 @@ def expected_counts(graph: FactorGraph, arrays: Sequence, statistics: Sequence) 
         else:
             counts[name] = count
     # the others take a posterior, which the E-step has not computed
-    if unread:
-        latents = instance_of(graph, arrays, predicted=True).latents
-        posteriors = posterior(graph, arrays)
-        for name in unread:
-            counts[name] = _count_in_posterior(posteriors[name], latents[name].multiplicity)
-    return counts
+    return counts | counts_in_posterior(graph, arrays, unread)
+
+
+def counts_in_posterior(
+    graph: FactorGraph, arrays: Sequence, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return Σ p(z_i = k | x, θ) over the elements of some latents, with their multiplicity."""
+    if not names:
+        return {}
+    latents = instance_of(graph, arrays, predicted=True).latents
+    posteriors = posterior(graph, arrays)
+    return {
+        name: _count_in_posterior(posteriors[name], latents[name].multiplicity) for name in names
+    }
 
 
 def _count_in_tables(graph: FactorGraph, name: str, statistics: Sequence) -> Any:
