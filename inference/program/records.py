@@ -45,6 +45,8 @@ class SiteOutputs(eqx.Module):
     - `log_prob`: the log-density of each element, where NumPyro has one and it may be read.
     - `valid`: where an observed value is in the support.
     - `mean`: that of the distribution of a continuous latent, where NumPyro has one.
+    - `sampling`: the part of the multiplicity that are sampling weights; the number of
+      `multiplicity` itself where it is all of it.
     """
 
     value: int
@@ -56,6 +58,7 @@ class SiteOutputs(eqx.Module):
     log_prob: int | None
     valid: int | None
     mean: int | None = None
+    sampling: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +99,11 @@ class Site:
         return self.kind == "prior"
 
     @property
+    def counts_copies(self) -> bool:
+        """Whether its elements are several each: a multiplicity beside sampling weights."""
+        return self.outputs.multiplicity != self.outputs.sampling
+
+    @property
     def arrays(self) -> list[int]:
         """The numbers of all its arrays."""
         return jax.tree.leaves(self.outputs)
@@ -134,6 +142,7 @@ class Record:
     - `kind`: that of its site.
     - `plates`: the names of its plates, the innermost first.
     - `has_density`: whether its site has its log-density though it may be read as a family.
+    - `sampling`: the part of the multiplicity that are sampling weights, if any.
     """
 
     name: str
@@ -143,6 +152,7 @@ class Record:
     multiplicity: Any
     plates: tuple[str, ...]
     has_density: bool
+    sampling: Any = None
 
     def sites(self, outputs: list) -> Iterator[Site]:
         """Add the statement's arrays to the outputs, and yield its site.
@@ -189,6 +199,10 @@ class Record:
         if self.has_density or not is_family:
             value = _feasible(core, self.value, masks) if is_observed else self.value
             density = _log_prob(core, value)
+        units = declared + inside
+        multiplicity = sampling = emit(self.multiplicity, units)
+        if self.sampling is not self.multiplicity:
+            sampling = emit(self.sampling, units)
         return Site(
             self.name,
             self.kind,
@@ -199,7 +213,8 @@ class Record:
             SiteOutputs(
                 unchosen=emit(unchosen, inside),
                 value=emit(self.value),
-                multiplicity=emit(self.multiplicity, declared + inside),
+                multiplicity=multiplicity,
+                sampling=sampling,
                 masks=[emit(mask, units) for mask, units in masks if mask is not True],
                 gate=emit(gate, inside),
                 args={name: emit(available[name]) for name in arguments if name in available},

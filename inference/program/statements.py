@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# where a statement's `infer` holds the part of its multiplicity that are sampling weights
+SAMPLING_WEIGHT = "sampling weight"
+
 
 def is_scan(msg: Mapping[str, Any]) -> bool:
     """Whether a statement is a `scan`; NumPyro's `cond` is of the same type, without a history."""

@@ -22,7 +22,7 @@ from emjax.program.scanned_sites import (
     scan_messages,
 )
 from emjax.program.scans import Scan
-from emjax.program.statements import has_run
+from emjax.program.statements import SAMPLING_WEIGHT, has_run
 from emjax.program.steps import Step
 
 
@@ -88,6 +88,7 @@ class Tracer(SiteMessenger):
                     msg["scale"],
                     _plates(msg),
                     self.has_densities,
+                    msg["infer"].get(SAMPLING_WEIGHT),
                 )
             )
 

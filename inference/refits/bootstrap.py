@@ -65,21 +65,24 @@ class Redrawing:
     """How data are drawn again, and the program that is fitted to them.
 
     - `compiled`: the program of (what is drawn, the rest of the data).
-    - `draw`: (random key, *`sources`) → what is drawn, a tree of arrays; pure.
+    - `draw`: (one of the keys, *`sources`) → what is drawn, a tree of arrays; pure.
     - `sources`: what is drawn from, trees of arrays.
     - `rest`: the data that stay as they are.
+    - `name`: tells it from others of the same program.
     """
 
     compiled: CompiledProgram
     draw: Callable
     sources: tuple
     rest: list
+    name: str = ""
 
 
-def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
+def refits(redrawing: Redrawing, estimate: Estimate, keys: Any, latents: Sequence[str]) -> Refits:
     """Return a program refitted to the data drawn with each key, from the estimate.
 
-    All are runs of one compiled function. `latents`: those whose posteriors are compared with the
+    All are runs of one compiled function. `keys`: random keys, or whatever tells one draw from
+    another. `latents`: those whose posteriors are compared with the
     estimate's, on the data as they are.
     """
     compiled, draw, graph = redrawing.compiled, redrawing.draw, estimate.graph
@@ -91,7 +94,8 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
 
         def refitted(key):
             drawn = jax.tree.leaves(draw(key, *sources))
-            _, end = compiled.pure.run(key, [*drawn, *rest], compiled.given(params))
+            # every parameter is given: nothing is drawn for the start
+            _, end = compiled.pure.run(jax.random.key(0), [*drawn, *rest], compiled.given(params))
             at_draw = _posteriors(graph, end.at.reported, constants, latents)
             # a small table: the posteriors of a draw are as large as the data
             agreement = {name: at_estimate[name].T @ at_draw[name] for name in latents}
@@ -100,7 +104,8 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
         # side by side they advance in step, at the pace of the slowest: many at once are no gain
         return in_batches(refitted, keys, min(MOST_AT_ONCE, batch_size(compiled.graph)))
 
-    refit = compiled.function(("refits", tuple(latents)), lambda: all_refitted)
+    name = ("refits", redrawing.name, tuple(latents))
+    refit = compiled.function(name, lambda: all_refitted)
     data = (redrawing.sources, redrawing.rest)
     outcomes = refit(keys, data, estimate.params, estimate.bound.data)
     draws, status, agreement, sharpness = jax.device_get(outcomes)
@@ -110,7 +115,7 @@ def refits(redrawing: Redrawing, estimate: Estimate, keys: Array, latents: Seque
     return Refits(draws, status, agreement)
 
 
-def _have_collapsed(redrawing: Redrawing, keys: Array, draws: Mapping, sharpness) -> np.ndarray:
+def _have_collapsed(redrawing: Redrawing, keys: Any, draws: Mapping, sharpness) -> np.ndarray:
     """Return in which refits something has collapsed, (draw,). `sharpness`: of their densities."""
     compiled = redrawing.compiled
     leaves, tree = jax.tree.flatten((draws, sharpness))
@@ -143,7 +148,7 @@ def _posteriors(graph: FactorGraph, params, constants, latents: Sequence[str]) -
 def resampled(
     weighted: Reweighted,
     estimate: Estimate,
-    keys: Array,
+    keys: Any,
     latents: Sequence[str],
     has_data: np.ndarray,
 ) -> Refits:
@@ -248,6 +253,11 @@ def redrawn(estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
 
 def _check_no_copies(graph: FactorGraph) -> None:
     for term in graph.terms:
+        if term.site.outputs.sampling is not None:
+            raise ValueError(
+                f"Site '{term.site.name}' has sampling weights, and the program draws no sample of "
+                "a population. Use method='linearization', 'jackknife' or 'bootstrap'."
+            )
         if term.site.outputs.multiplicity is not None:
             raise ValueError(
                 f"Site '{term.site.name}' counts copies (handlers.scale), "

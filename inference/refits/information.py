@@ -1,4 +1,4 @@
-"""Standard errors from second derivatives: the observed information, and the sandwich."""
+"""Standard errors from second derivatives: the observed information, and sandwiches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from emjax.answers.reweighted import Reweighted
 from emjax.certificates.curvature import described, scaled, smallest_resolved, units
 from emjax.certificates.derivatives import slopes_along
 from emjax.certificates.differences import by_differences
@@ -16,6 +17,7 @@ from emjax.certificates.lines import Line
 from emjax.certificates.tangent_space import TangentSpace
 from emjax.refits.scores import independent, scores_of
 from emjax.refits.standard_errors import StandardErrors, record_of
+from emjax.refits.survey_design import SurveyDesign
 
 # Coordinates up to which the information is formed: 3,000 are 69 MB, and 3,000 gradients of the
 # objective.
@@ -61,17 +63,44 @@ def from_sandwich(
     )
 
 
-def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
-    """Return the inverse information, the distance to the maximum, and the directions there."""
+def from_linearization(
+    estimate: Estimate, weighted: Reweighted, design: SurveyDesign, scale: float
+) -> StandardErrors:
+    """Return standard errors of a survey's sample: the scores' spread as they were drawn.
+
+    `scale`: what sampling weights are multiplied by, for a mean of one.
+    """
+    inverse, distance, space = _inverse_information(estimate, scale)
+    scores = scale * scores_of(weighted, estimate)
+    covariance = inverse @ design.variance_of_total(scores) @ inverse
+    return record_of(
+        estimate,
+        method="linearization",
+        standard_error=_delta(space, estimate.graph.names, covariance),
+        covariance=covariance,
+        distance=distance,
+        degrees_of_freedom=float(design.degrees_of_freedom),
+        what="standard errors of the sample's design, by linearization: scores of the elements of "
+        f"{weighted.units}; {design}",
+    )
+
+
+def _inverse_information(
+    estimate: Estimate, scale: float = 1.0
+) -> tuple[np.ndarray, float, TangentSpace]:
+    """Return the inverse information, the distance to the maximum, and the directions there.
+
+    `scale`: what the objective is multiplied by.
+    """
     # before the matrix is formed, which may be large
     _check_smooth(estimate)
     space = TangentSpace.of(estimate)
     along = estimate.function("information", slopes_along)
     slopes = jax.device_get(along(space.directions(estimate.params)))
-    hessian = space.second(slopes.change, slopes.first)
-    gradient = space.gradient(slopes.first)
+    hessian = scale * space.second(slopes.change, slopes.first)
+    gradient = scale * space.gradient(slopes.first)
     if np.isfinite(gradient).all() and not np.isfinite(hessian).all():
-        hessian = by_differences(estimate).hessian
+        hessian = scale * by_differences(estimate).hessian
     inverse, distance = inverse_information(estimate, (hessian + hessian.T) / 2, gradient)
     return inverse, distance, space
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from emjax.answers.reweighted import Reweighted, plate_of, plates_of, reweighted
 from emjax.certificates.coordinates import num_free_parameters as num_free
 from emjax.em import EM, asked_of
 from emjax.fit import Fit, of_a_fit
-from emjax.refits.sample_counts import SampleCounts
+from emjax.refits.sample_counts import SampleCounts, has_sampling_weights
 from emjax.run import verdicts
 from emjax.run.annotations import Params, ParamsOrNone
 from emjax.run.bound import Bound
@@ -64,6 +64,8 @@ class Criteria(eqx.Module, Table):
     - `plate`: the plate whose elements are the samples; empty if n was given.
     - `undefined`: why there is no n, and so nothing but AIC; empty if there is.
     - `temperature`: of the E-step: 1 is soft, 0 is hard.
+    - `is_pseudo`: whether the samples have sampling weights (`weighted(kind="sampling")`). log p is
+      then the pseudo-log-likelihood, of weights scaled to a mean of one.
 
     Source: Akaike (1974); Schwarz (1978); Biernacki, Celeux & Govaert (2000), whose ICL takes the
     latents at their most probable values (McLachlan & Peel (2000) subtract the posterior's entropy
@@ -79,13 +81,17 @@ class Criteria(eqx.Module, Table):
     plate: str
     undefined: str = eqx.field(static=True, default="")
     temperature: float = 1.0
+    is_pseudo: bool = False
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is to be known of the estimate before its criteria are compared."""
-        if self.temperature == 1:
-            return ()
-        return (verdicts.not_maximum_likelihood(in_words(self.temperature)),)
+        found: tuple[Finding, ...] = ()
+        if self.temperature != 1:
+            found += (verdicts.not_maximum_likelihood(in_words(self.temperature)),)
+        if self.is_pseudo:
+            found += (verdicts.pseudo_likelihood(),)
+        return found
 
     @property
     def aic(self) -> float:
@@ -200,9 +206,9 @@ def criteria(
 
     `plate`: the plate whose elements are the n samples, those of which anything is observed;
     default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
-    is counted. Errors: `ValueError` for a plate that the program does not have, and for a
-    constraint whose dimension is not known. Of several outermost plates or none, only AIC is
-    defined.
+    is counted. Sampling weights are scaled to a mean of one. Errors: `ValueError` for a plate that
+    the program does not have, and for a constraint whose dimension is not known. Of several
+    outermost plates or none, only AIC is defined (with sampling weights, nothing is).
 
     ```python
     em = EM(coins)
@@ -213,7 +219,7 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = asked_of(em, params, args, kwargs)
-    plate_of_samples, counts, undefined = _samples(bound, plate)
+    plate_of_samples, counts, weights, undefined = _samples(bound, plate)
     n = math.nan if counts is None else float(counts.sum())
     if num_samples is not None:
         plate_of_samples, n, undefined = "", float(num_samples), ""
@@ -226,28 +232,48 @@ def criteria(
     soft, hard = bound.asked(_log_likelihoods, params)
     if counts is not None and (counts == 0).any():
         hard = _complete(bound, params, plate, counts)
+    if weights is not None:
+        assert counts is not None
+        scale = n / float((weights * counts).sum())
+        soft, hard = soft * scale, hard * scale
     compiled = bound.compiled
     # not before it is needed: a constraint may have no dimension that is known
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
     temperature = float(compiled.pure.settings.temperature)
-    return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature)
+    is_pseudo = weights is not None
+    return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature, is_pseudo)
 
 
-def _samples(bound: Bound, plate: str | None) -> tuple[str, np.ndarray | None, str]:
-    """Return the plate of the samples, how many each element counts as, or why nobody knows.
+class _Samples(NamedTuple):
+    """The plate of the samples, how many each element counts as, its sampling weight if any.
 
-    Errors: `ValueError` for a plate that the program does not have.
+    `undefined`: why nobody knows.
+    """
+
+    plate: str
+    counts: np.ndarray | None
+    weights: np.ndarray | None
+    undefined: str
+
+
+def _samples(bound: Bound, plate: str | None) -> _Samples:
+    """Return what counts as a sample.
+
+    Errors: `ValueError` for a plate that the program does not have, and where the samples have
+    sampling weights and nobody knows what they are.
     """
     try:
         samples = plate_of(bound, plate)
-        return samples.name, SampleCounts.of(bound, samples).multiplicities, ""
+        counts = SampleCounts.of(bound, samples)
+        return _Samples(samples.name, counts.multiplicities, counts.sampling_weights, "")
     # AIC is defined all the same
     except ValueError as error:
-        if plate is not None and plate not in plates_of(bound).plates:
+        is_unknown = plate is not None and plate not in plates_of(bound).plates
+        if is_unknown or has_sampling_weights(bound):
             raise
-        return "", None, str(error)
+        return _Samples("", None, None, str(error))
 
 
 def _log_likelihoods(pure: PureProgram, params: Any, constants: Any) -> list:

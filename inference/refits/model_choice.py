@@ -124,7 +124,9 @@ class Choice(Table):
             labels = [label for label in self.candidates if not self._is_soft(label)]
             found.append(verdicts.other_e_steps(list(map(str, labels)), e_steps))
         elif self._temperatures != {1.0: None}:
-            found += next(iter(self.candidates.values())).criteria.findings
+            found.append(verdicts.not_maximum_likelihood(in_words(*self._temperatures)))
+        if any(candidate.criteria.is_pseudo for candidate in self.candidates.values()):
+            found.append(verdicts.pseudo_likelihood())
         numbers = self._num_samples
         if len(set(numbers.values())) > 1:
             words = {str(label): f"{number:g}" for label, number in numbers.items()}

@@ -26,6 +26,12 @@ from emjax.run.compiled import CompiledProgram
 from emjax.tables.indices import Dense
 
 
+def has_sampling_weights(bound: Bound) -> bool:
+    """Whether elements of a program stand for others of a population."""
+    terms = bound.compiled.graph.terms
+    return any(term.site.outputs.sampling is not None for term in terms)
+
+
 @dataclass(frozen=True, eq=False)
 class SampleCounts:
     """What a program's data say of the elements of a plate.
@@ -76,15 +82,43 @@ class SampleCounts:
         return next(iter(found.values()))
 
     def of_site(self, name: str) -> np.ndarray:
-        """Return how often each element counts at a site, (element,): 0 if nothing is observed."""
+        """Return how often each element counts at a site, (element,): 0 if nothing is observed.
+
+        Sampling weights count, with a mean of one.
+        """
         site = next(site for site in self.program.sites if site.name == name)
-        return self._multiplicity(site) * self.has_data
+        counts = self._multiplicity(site) * self.has_data
+        if site.outputs.sampling is None:
+            return counts
+        weights = counts * self._mean_along(site, site.outputs.sampling)
+        return weights * (counts.sum() / weights.sum())
+
+    @property
+    def sampling_weights(self) -> np.ndarray | None:
+        """For how many of the population each element stands, (element,); None: for itself alone.
+
+        0 where nothing is observed of it. Those of its latents, or of its observations.
+        """
+        inside = [site for site in self.program.sites if self.plate.name in site.plates]
+        for site in [site for site in inside if site.is_latent] or inside:
+            if site.outputs.sampling is not None:
+                return self._mean_along(site, site.outputs.sampling) * self.has_data
+        return None
 
     def _multiplicity(self, site: Site) -> np.ndarray:
         """Return how often each element of the plate counts at a site, (element,)."""
-        value = self._value(site.outputs.multiplicity, 1.0)
+        multiplicity = self._mean_along(site, site.outputs.multiplicity)
+        if site.outputs.sampling is None:
+            return multiplicity
+        # a sampling weight is no number of samples
+        weight = self._mean_along(site, site.outputs.sampling)
+        return np.divide(multiplicity, weight, out=np.zeros_like(weight), where=weight > 0)
+
+    def _mean_along(self, site: Site, number: int | None) -> np.ndarray:
+        """Return an output along the plate, (element,); ones where there is none."""
+        value = np.broadcast_to(self._value(number, 1.0), site.elements)
         # a site may have several elements for one of the plate
-        return self._along_plate(site, np.broadcast_to(value, site.elements)).mean(1)
+        return self._along_plate(site, value).mean(1)
 
     def _along_plate(self, site: Site, array: np.ndarray) -> np.ndarray:
         """Return an array over a site's elements, (element of the plate, others)."""
@@ -179,7 +213,8 @@ class SampleCounts:
 def _saying_what_counts(site: Site) -> list[int]:
     """Return the numbers of a site's outputs that say how often its elements count."""
     outputs = site.outputs
-    numbers = [] if outputs.multiplicity is None else [outputs.multiplicity]
+    weights = (outputs.multiplicity, outputs.sampling)
+    numbers = [number for number in weights if number is not None]
     if site.is_observed:
         numbers += outputs.masks
     if _may_lack_coordinates(site):

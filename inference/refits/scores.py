@@ -24,12 +24,14 @@ from emjax.run.batches import batch_size
 from emjax.run.bound import Bound
 
 
-def independent(bound: Bound, plate: str | None, rows: Mapping[str, Any] | None) -> Reweighted:
+def independent(
+    bound: Bound, plate: str | None, rows: Mapping[str, Any] | None, **changes: Any
+) -> Reweighted:
     """Return a program whose independent units have weights, to be fitted again from one start.
 
     They are the elements of the plate given, or of the only outermost one, with their `rows` of
-    other plates. Errors: `ValueError` where there is no such plate, or several, or where the
-    program counts copies within it.
+    other plates. `changes`: the settings that differ. Errors: `ValueError` where there is no such
+    plate, or several, or where the program counts copies within it.
     """
     units = units_in(bound, plate, rows)
     check_no_local_latents(
@@ -39,13 +41,13 @@ def independent(bound: Bound, plate: str | None, rows: Mapping[str, Any] | None)
         "which it stands.",
     )
     for site in sites_within(bound, units):
-        if site.outputs.multiplicity is not None:
+        if site.counts_copies:
             raise ValueError(
                 f"Site '{site.name}' counts copies (handlers.scale), and a row of several "
                 f"copies is no independent element of plate '{units.plate}'. Pass "
                 "the rows one by one, np.repeat(rows, count), or use method='information'."
             )
-    return reweighted(bound, units, **from_one_start(bound.compiler.settings))
+    return reweighted(bound, units, **from_one_start(bound.compiler.settings), **changes)
 
 
 def scores_of(weighted: Reweighted, estimate: Estimate) -> np.ndarray:

@@ -46,6 +46,8 @@ class StandardErrors(eqx.Module):
       program treats them unequally): their labels are as each refit, which started at `params`,
       left them.
     - `held`: the parameters that are not estimated.
+    - `degrees_of_freedom`: of a survey's sample, clusters less strata; intervals are then those of
+      Student's t. Infinite otherwise.
     """
 
     params: dict[str, Array]
@@ -63,6 +65,7 @@ class StandardErrors(eqx.Module):
     aligned: tuple[str, ...] = eqx.field(static=True, default=())
     not_aligned: tuple[str, ...] = eqx.field(static=True, default=())
     held: tuple[str, ...] = eqx.field(static=True, default=())
+    degrees_of_freedom: float = float("inf")
 
     def interval(self, level: Real = 0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return {site: (low, high)}, each of the site's shape; NaN without a standard error.
@@ -76,12 +79,24 @@ class StandardErrors(eqx.Module):
             raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
         if self.draws is not None:
             return {name: self._quantiles(name, level) for name in self.draws}
-        z = float(norm.ppf((1 + level) / 2))
+        z = self._quantile((1 + level) / 2)
         intervals = {}
         for name, error in self.standard_error.items():
             value = np.asarray(self.params[name])
             intervals[name] = interval_within(value, error, *self.limits[name], z)
         return intervals
+
+    def _quantile(self, probability: float) -> float:
+        """Return that quantile of an estimate's distance in standard errors."""
+        if np.isinf(self.degrees_of_freedom):
+            return float(norm.ppf(probability))
+        # without degrees of freedom nothing is known of the standard errors themselves
+        if self.degrees_of_freedom < 1:
+            return float("nan")
+        # whoever has no survey does not wait for the import
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.degrees_of_freedom, probability))
 
     def _quantiles(self, name: str, level: float) -> tuple[np.ndarray, np.ndarray]:
         assert self.draws is not None

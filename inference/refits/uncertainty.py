@@ -6,33 +6,47 @@ refits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array
 
-from emjax.answers.relabeling import Symmetry, symmetries, with_labels_of_estimate
+from emjax.answers.relabeling import symmetries
 from emjax.answers.reweighted import plates_of
 from emjax.certificates.estimate import Estimate
-from emjax.certificates.neighborhood import Neighborhood
 from emjax.em import EM, asked_of
 from emjax.fit import Fit, of_a_fit
-from emjax.refits.bootstrap import Refits, redrawn, resampled
-from emjax.refits.information import from_information, from_sandwich
-from emjax.refits.sample_counts import SampleCounts
+from emjax.refits.bootstrap import redrawn, resampled
+from emjax.refits.cluster_draws import resampled_clusters, without_each_cluster
+from emjax.refits.information import from_information, from_linearization, from_sandwich
+from emjax.refits.sample_counts import SampleCounts, has_sampling_weights
 from emjax.refits.scores import independent
-from emjax.refits.standard_errors import StandardErrors, record_of
-from emjax.run import endings, verdicts
+from emjax.refits.spread import from_jackknife, from_refits, latents_of
+from emjax.refits.standard_errors import StandardErrors
+from emjax.refits.survey_design import survey_design
+from emjax.run import endings
 from emjax.run.annotations import ParamsOrNone, Whole
 from emjax.run.bound import checked_key
-from emjax.run.findings import Finding
 from emjax.run.precision import in_double
 from emjax.run.result import EMResult
-from emjax.run.state import Status, has_failed
+from emjax.run.state import has_failed
 
-METHODS = ("information", "sandwich", "bootstrap", "parametric bootstrap")
+METHODS = (
+    "information",
+    "sandwich",
+    "linearization",
+    "jackknife",
+    "bootstrap",
+    "parametric bootstrap",
+)
+# those that know how a survey's sample was drawn
+OF_DESIGNS = ("linearization", "jackknife", "bootstrap")
+# A refit without one of n clusters is 1/√n standard errors away: it has to come closer to its
+# maximum than a run of its own.
+TOL_OF_JACKKNIFE = 1e-3
 
 
 @of_a_fit
@@ -41,9 +55,12 @@ def standard_errors(
     em: EM | Fit,
     params: ParamsOrNone = None,
     *args: Any,
-    method: str = "information",
+    method: str | None = None,
     plate: str | None = None,
     rows: Mapping[str, Any] | None = None,
+    strata: Any = None,
+    clusters: Any = None,
+    population: Any = None,
     num_draws: Whole = 200,
     rng_key: Any = None,
     **kwargs: Any,
@@ -63,6 +80,21 @@ def standard_errors(
     - "parametric bootstrap": over refits to data that the program draws at `params`. What it takes
       as arguments other than observations stays as it is.
 
+    None: "information", or "linearization" for a survey: sampling weights
+    (`weighted(kind="sampling")`), `strata`, `clusters` or a `population`. Of a survey,
+
+    - "linearization": the sandwich with the scores summed in clusters and centered in strata, Σ_h
+      (1 − f_h) n_h / (n_h − 1) Σ_i (s_hi − s̄_h)(s_hi − s̄_h)ᵀ. Source: Binder (1983).
+    - "jackknife": (1 − f_h) (n_h − 1) / n_h times squared distances of the refits without each
+      cluster from their mean in the stratum (JKn). Source: Wolter (2007), section 4.5.
+    - "bootstrap": n_h − 1 of n_h clusters drawn with replacement. Source: Rao & Wu (1988).
+
+    `strata`, `clusters`: a label for each element of the plate, such as columns of the data; by
+    default there is one stratum, and each element is a cluster. A cluster is in one stratum: equal
+    labels in two strata are two clusters. `population`: how many clusters each stratum has in all,
+    {stratum: number} or one number, where they were drawn without replacement. Intervals have
+    clusters less strata degrees of freedom.
+
     Derivatives are in unconstrained coordinates, the standard errors of the constrained entries
     follow by the delta method. Refits start at `params`, are compiled together, and their labels
     are brought to those of the estimate. `plate`: whose elements are independent (the only
@@ -73,23 +105,74 @@ def standard_errors(
     Errors: `ValueError` for params that are no maximum (a direction of increase, or one that is not
     determined, is named), too far from one, or on which nothing depends smoothly (hard E-step); for
     a plate that does not hold all data; for elements with multiplicities in a sandwich or
-    bootstrap.
+    bootstrap; for sampling weights by a method that does not know of them; for a stratum of one
+    cluster.
     """
-    if method not in METHODS:
+    if method is not None and method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}.")
     # parameters alone do not say how they were found
     if isinstance(params, EMResult) and has_failed(params.status):
         why = endings.why_it_stopped(params.status.name, params.findings)
         raise ValueError(f"There is no estimate to judge: {why}.")
     estimate = Estimate.of(asked_of(em, params, args, kwargs), params)
+    is_survey = has_sampling_weights(estimate.bound)
+    is_survey |= any(given is not None for given in (strata, clusters, population))
+    method = method or ("linearization" if is_survey else "information")
+    if is_survey and method not in OF_DESIGNS:
+        raise ValueError(
+            f"method={method!r} takes elements for a simple random sample, and this one is a "
+            f"survey's (sampling weights, strata or clusters). Use "
+            f"{', '.join(map(repr, OF_DESIGNS))}."
+        )
     if method == "information":
         return from_information(estimate)
     if method == "sandwich":
         return from_sandwich(estimate, plate, rows)
-    keys = _keys_of_draws(num_draws, rng_key)
+    keys = _keys_of_draws(num_draws, rng_key) if method.endswith("bootstrap") else None
+    if is_survey or method in ("linearization", "jackknife"):
+        return _of_survey(estimate, method, plate, rows, (strata, clusters, population), keys)
     if method == "bootstrap":
         return _from_resampling(estimate, plate, rows, keys)
     return _from_simulation(estimate, keys)
+
+
+# ── surveys ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_survey(
+    estimate: Estimate,
+    method: str,
+    plate: str | None,
+    rows: Mapping[str, Any] | None,
+    drawn: tuple[Any, Any, Any],
+    keys: Any,
+) -> StandardErrors:
+    """Return standard errors of a survey's sample. `drawn`: strata, clusters, population."""
+    bound, settings = estimate.bound, estimate.bound.compiler.settings
+    closer = {"tol": settings.tol * TOL_OF_JACKKNIFE} if method == "jackknife" else {}
+    weighted = independent(bound, plate, rows, **closer)
+    units = weighted.units
+    samples = SampleCounts.of(bound, plates_of(bound).plates[units.plate])
+    weights, has_data = samples.sampling_weights, samples.has_data
+    if weights is not None:
+        has_data = has_data & (weights > 0)
+    design = survey_design(units.size, has_data, *drawn)
+    if method == "linearization":
+        scale = 1.0 if weights is None else float(has_data.sum() / weights.sum())
+        return from_linearization(estimate, weighted, design, scale)
+    weighted.check_sum(estimate.params)
+    exchanges = symmetries(estimate)
+    latents = latents_of(exchanges)
+    of = f"of the sample's design, from {{}} refits to {units}"
+    if method == "bootstrap":
+        refitted = resampled_clusters(weighted, estimate, keys, latents, design)
+        what = f"{of.format(len(keys))}, drawn with replacement; {design}"
+        found = from_refits(estimate, method, f"standard errors {what}", exchanges, refitted)
+    else:
+        refitted = without_each_cluster(weighted, estimate, latents, design)
+        what = f"{of.format(len(design.stratum))}, each without one of them; {design}"
+        found = from_jackknife(estimate, f"standard errors {what}", exchanges, refitted, design)
+    return replace(found, degrees_of_freedom=float(design.degrees_of_freedom))
 
 
 # ── refits ────────────────────────────────────────────────────────────────────────────────────────
@@ -117,114 +200,16 @@ def _from_resampling(
     weighted.check_sum(estimate.params)
     unit = plates_of(estimate.bound).plates[weighted.units.plate]
     has_data = SampleCounts.of(estimate.bound, unit).has_data
-    refitted = resampled(weighted, estimate, keys, _latents(exchanges), has_data)
+    refitted = resampled(weighted, estimate, keys, latents_of(exchanges), has_data)
     what = (
         f"standard errors from {len(keys)} refits to the elements of {weighted.units}, drawn with "
         "replacement"
     )
-    return _from_refits(estimate, "bootstrap", what, exchanges, refitted)
+    return from_refits(estimate, "bootstrap", what, exchanges, refitted)
 
 
 def _from_simulation(estimate: Estimate, keys: Array) -> StandardErrors:
     exchanges = symmetries(estimate)
-    refitted = redrawn(estimate, keys, _latents(exchanges))
+    refitted = redrawn(estimate, keys, latents_of(exchanges))
     what = f"standard errors from {len(keys)} refits to data drawn by the program at the estimate"
-    return _from_refits(estimate, "parametric bootstrap", what, exchanges, refitted)
-
-
-def _latents(exchanges: Sequence[Symmetry]) -> tuple[str, ...]:
-    """Return the latents whose values can be exchanged."""
-    latents: list[str] = []
-    for symmetry in exchanges:
-        latents += symmetry.latents
-    return tuple(latents)
-
-
-def _from_refits(
-    estimate: Estimate,
-    method: str,
-    what: str,
-    exchanges: Sequence[Symmetry],
-    refitted: Refits,
-) -> StandardErrors:
-    chart, latents = estimate.chart, _latents(exchanges)
-    draws = _good_draws(refitted, exchanges)
-    # what never moved has no standard error, rather than one of zero
-    errors, unmoved = {}, []
-    for name, value in draws.items():
-        error = np.std(value, axis=0, ddof=1)
-        is_known = chart.on_boundary[name] | (name in chart.held)
-        if ((error == 0) & ~is_known).any():
-            unmoved.append(name)
-        errors[name] = np.where(is_known | (error == 0), np.nan, error)
-    # where the program treats its values unequally, a latent's labels mean the same in each refit
-    others = tuple(name for name in estimate.graph.latents if name not in latents)
-    return record_of(
-        estimate,
-        method=method,
-        standard_error=errors,
-        covariance=_sample_covariance(estimate, draws),
-        what="; ".join([what, *map(str, _caveats(refitted, latents, others, unmoved))]),
-        draws=draws,
-        num_failed=int(refitted.has_failed.sum()),
-        num_unconverged=refitted.num_unconverged,
-        aligned=latents,
-        not_aligned=others,
-    )
-
-
-def _good_draws(refitted: Refits, exchanges: Sequence[Symmetry]) -> dict[str, np.ndarray]:
-    """Return the draws that did not fail, with the labels of the estimate: {site: (draw, …)}.
-
-    Errors: `ValueError` if fewer than two are left.
-    """
-    is_good = ~refitted.has_failed
-    if is_good.sum() < 2:
-        raise ValueError(
-            f"{int((~is_good).sum())} of {len(is_good)} refits failed: "
-            "their objective became infinite or decreased, or a component collapsed. "
-            "State a floor or a prior, "
-            "or use fewer values of the latent."
-        )
-    draws = with_labels_of_estimate(exchanges, refitted.draws, refitted.agreement)
-    return {name: value[is_good] for name, value in draws.items()}
-
-
-def _caveats(
-    refitted: Refits, aligned: Sequence[str], not_aligned: Sequence[str], unmoved: Sequence[str]
-) -> list[Finding]:
-    """Return what has to be known of refits to judge their spread."""
-    caveats = []
-    num_failed = int(refitted.has_failed.sum())
-    if num_failed:
-        caveats.append(verdicts.failed_refits(num_failed))
-    if refitted.num_unconverged:
-        caveats.append(verdicts.unconverged_refits(refitted.num_unconverged))
-    at_resolution = int((refitted.status == Status.AT_RESOLUTION).sum())
-    if at_resolution:
-        caveats.append(verdicts.refits_at_resolution(at_resolution))
-    if aligned:
-        caveats.append(verdicts.labels_aligned(aligned))
-    if not_aligned:
-        caveats.append(verdicts.labels_not_aligned(not_aligned))
-    if unmoved:
-        caveats.append(verdicts.never_moved(unmoved))
-    return caveats
-
-
-def _sample_covariance(estimate: Estimate, draws: Mapping) -> np.ndarray:
-    """Return the covariance of draws in unconstrained coordinates.
-
-    It is NaN for a coordinate that is infinite in some draw.
-    """
-    # an entry that a draw has on the boundary has no finite coordinate there
-    flattened = estimate.function("coordinates of draws", _coordinates_of)
-    vectors = np.asarray(flattened(dict(draws)), float)
-    is_finite = np.asarray(np.isfinite(vectors).all(0))
-    covariance = np.cov(np.where(is_finite, vectors, 0), rowvar=False)
-    covariance = covariance.reshape(estimate.chart.size, estimate.chart.size)
-    return np.where(is_finite[:, None] & is_finite, covariance, np.nan)
-
-
-def _coordinates_of(around: Neighborhood, draws: Mapping) -> Array:
-    return jax.vmap(around.chart.flatten)(draws)
+    return from_refits(estimate, "parametric bootstrap", what, exchanges, refitted)

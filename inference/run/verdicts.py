@@ -96,6 +96,19 @@ def not_maximum_likelihood(e_step: str) -> Finding:
     )
 
 
+def pseudo_likelihood() -> Finding:
+    """Return that information criteria are of samples that stand for different numbers."""
+    return Finding(
+        "pseudo-likelihood",
+        "",
+        "",
+        "The samples have sampling weights: log p is the pseudo-log-likelihood, of weights scaled "
+        "to a mean of one, and AIC, BIC and ICL price parameters as if the sample were a simple "
+        "random one (Lumley & Scott, 2015).",
+        "Take them for a guide; emjax.cross_validate weighs what it holds out, too.",
+    )
+
+
 def other_e_steps(labels: Sequence[str], e_steps: Sequence[str]) -> Finding:
     """Return which of several models are left out by information criteria, for their E-step."""
     names, words = ", ".join(labels), " and ".join(e_steps)

@@ -437,6 +437,15 @@ SAID = [
         "init_params=result.params), or compare by cross-validation, which is of any estimate.",
     ),
     (
+        "pseudo_likelihood",
+        (),
+        ("pseudo-likelihood", "", ""),
+        "The samples have sampling weights: log p is the pseudo-log-likelihood, of weights scaled "
+        "to a mean of one, and AIC, BIC and ICL price parameters as if the sample were a simple "
+        "random one (Lumley & Scott, 2015). Take them for a guide; emjax.cross_validate weighs "
+        "what it holds out, too.",
+    ),
+    (
         "other_e_steps",
         (["k-means"], ["soft", "hard"]),
         ("other E-steps", "", "k-means"),
