@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from emjax.certificates.charts import entry_names
 from emjax.certificates.estimate import Estimate
+from emjax.refits.students_t import quantile
 from emjax.run.annotations import Real
 from emjax.run.columns import in_columns
 
@@ -93,10 +94,7 @@ class StandardErrors(eqx.Module):
         # without degrees of freedom nothing is known of the standard errors themselves
         if self.degrees_of_freedom < 1:
             return float("nan")
-        # whoever has no survey does not wait for the import
-        from scipy.special import stdtrit
-
-        return float(stdtrit(self.degrees_of_freedom, probability))
+        return quantile(probability, int(self.degrees_of_freedom))
 
     def _quantiles(self, name: str, level: float) -> tuple[np.ndarray, np.ndarray]:
         assert self.draws is not None

@@ -702,10 +702,10 @@ def test_what_is_asked_for_must_exist(fitted_mixture):
     em, result = fitted_mixture
     with pytest.raises(
         ValueError,
-        match="method must be one of 'information', 'sandwich', 'bootstrap', 'parametric "
-        "bootstrap', not 'jackknife'",
+        match="method must be one of 'information', 'sandwich', 'linearization', 'jackknife', "
+        "'bootstrap', 'parametric bootstrap', not 'profile'",
     ):
-        standard_errors(em, result, X, method="jackknife")
+        standard_errors(em, result, X, method="profile")
     with pytest.raises(ValueError, match=r"pass rng_key=jax.random.key\(0\)"):
         standard_errors(em, result, X, method="bootstrap")
     with pytest.raises(ValueError, match="num_draws must be a whole number of at least 2, not 1"):
