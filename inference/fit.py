@@ -10,8 +10,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import numpy as np
+from jax.export import Exported
 from jaxtyping import Array, Float
 
+from emjax.answers.exported import exported
 from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
 from emjax.certificates.diagnosis import Diagnosis
@@ -114,6 +116,30 @@ class Fit(EMResult):
         """Return certificates of what EM arrived at; see `EM.diagnose`."""
         bound = self.on(*args, **kwargs)
         return self.em.diagnose(self, *bound.args, **bound.kwargs)
+
+    # ── what is kept of it ────────────────────────────────────────────────────────────────────────
+
+    def export(
+        self,
+        question: str = "posterior",
+        *args: Any,
+        platforms: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> Exported:
+        """Return the posterior of rows as a `jax.export` artifact, which is served without emjax.
+
+        `fit.export().serialize()` is bytes, `jax.export.deserialize(…).call(x)` the posterior of
+        any number of rows x, {latent: as `posterior`}. It takes those of the program's arguments
+        that are arrays, as they are given to the program; parameters, and what else the program
+        was given, are in it. Data are not checked.
+
+        `question`: "posterior", "decode", or "log_likelihood" (of each row, in nats). `platforms`:
+        where it is served, such as ("cpu", "cuda"); None: where it is made. `args`, `kwargs`: data
+        of which nothing but shapes counts, those that were fitted if none are given. Errors:
+        `ValueError` where rows are not independent given the parameters: a latent that they share,
+        a chain that runs from one to the next (sequences that are rows are fine).
+        """
+        return exported(self.on(*args, **kwargs), self, question, platforms)
 
 
 def of_a_fit(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:

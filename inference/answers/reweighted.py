@@ -21,11 +21,9 @@ from emjax.numerics.guards import IMPOSSIBLE
 from emjax.program.handlers.plates import Plate, Plates, plate_named, plates
 from emjax.program.handlers.units import Units, units_of
 from emjax.program.records import Site
-from emjax.run import validation
 from emjax.run.annotations import Params
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound
 from emjax.run.compiled import CompiledProgram
-from emjax.run.result import params_of
 from emjax.run.settings import Settings
 
 # its multiples modulo one are all different: weights by which to see whether log p is linear in
@@ -253,8 +251,6 @@ def pointwise(
 ) -> Float[Array, "element"]:
     """Return log p(x_n | params) in nats of each unit: see `emjax.pointwise_log_likelihood`."""
     weighted = checked_reweighted(bound, plate, rows)
-    graph = weighted.compiled.graph
-    checked = validation.checked_params(graph, params_of(params), complete=True)
-    contributions = weighted.contributions_at(checked)
+    contributions = weighted.contributions_at(weighted.bound.checked(params))
     weighted.check_independent(contributions.nonlinearity)
     return jnp.asarray(contributions.log_likelihood)

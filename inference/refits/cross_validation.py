@@ -22,7 +22,7 @@ from emjax.em import EM, bound_to
 from emjax.fit import Fit, of_a_fit
 from emjax.program.handlers.units import Units
 from emjax.refits.sample_counts import SampleCounts
-from emjax.run import validation, verdicts
+from emjax.run import verdicts
 from emjax.run.annotations import InitParams, Whole
 from emjax.run.bound import Bound, checked_key
 from emjax.run.columns import Column, Table
@@ -174,7 +174,7 @@ def cross_validate(
     # one bar for each fold would be no progress
     quiet = {"progress_bar": False} if bound.compiler.settings.progress_bar else {}
     weighted = checked_reweighted(bound, plate, rows, **quiet)
-    units, compiled = weighted.units, weighted.compiled
+    units = weighted.units
     multiplicity = _multiplicities(bound, units)
     _check_folds(num_folds, units, int((multiplicity > 0).sum()))
     check_no_local_latents(
@@ -185,7 +185,7 @@ def cross_validate(
     )
     # what is no dictionary may have no truth value either
     some_params = {} if init_params is None else init_params
-    some_params = validation.checked_params(compiled.graph, some_params, complete=False)
+    some_params = weighted.bound.checked(some_params, complete=False)
     draws = _draws(int((multiplicity > 0).sum()), int(num_folds))
     drawn, started, keys = draws(rng_key)
     fold = np.full(units.size, -1)

@@ -103,9 +103,12 @@ class Bound(ProgramOnData):
         """
         return self._runner.constants(floor)
 
-    def checked(self, params: Params) -> dict[str, Array]:
-        """Return a result's parameters, or parameters, checked to be all that the program has."""
-        return self._runner.checked(params)
+    def checked(self, params: Params, complete: bool = True) -> dict[str, Array]:
+        """Return a result's parameters, or parameters, checked to be the program's.
+
+        `complete`: whether they are to be all that it has.
+        """
+        return self._runner.checked(params, complete)
 
     def at(self, params: Params, floor: float = 0.0) -> tuple[dict[str, Array], list[Any]]:
         """Return what compiled functions take: the parameters, and what depends on data alone."""

@@ -59,10 +59,13 @@ class Runner:
         self.check_data(floor)
         return self.compiled.prepare(self.data, floor)
 
-    def checked(self, params: Params) -> dict[str, Array]:
-        """Return a result's parameters, or parameters, checked to be all that the program has."""
+    def checked(self, params: Params, complete: bool = True) -> dict[str, Array]:
+        """Return a result's parameters, or parameters, checked to be the program's.
+
+        `complete`: whether they are to be all that it has.
+        """
         return validation.checked_params(
-            self.compiled.graph, self.in_precision(params_of(params)), complete=True
+            self.compiled.graph, self.in_precision(params_of(params)), complete=complete
         )
 
     def in_precision(self, params: Any) -> Any:

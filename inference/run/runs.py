@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax import Array
 
-from emjax.run import validation
 from emjax.run.annotations import InitParams
 from emjax.run.batches import are_few
 from emjax.run.findings import Finding
@@ -44,9 +43,8 @@ def run(
     `own`: the program's own start, where it is another one than that which is compiled.
     """
     compiled, settings = runner.compiled, runner.settings
-    some = runner.in_precision({**(own or {}), **(init_params or {})})
-    some_params = validation.checked_params(compiled.graph, some, complete=False)
-    given = compiled.given(some_params)
+    some = {**(own or {}), **(init_params or {})}
+    given = compiled.given(runner.checked(some, complete=False))
     with one_blas_thread():
         if settings.num_restarts > 1:
             return _run_several(runner, rng_key, given)

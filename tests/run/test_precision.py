@@ -133,6 +133,24 @@ def test_what_is_asked_of_small_work_is_computed_in_double():
     np.testing.assert_array_equal(single, np.asarray(heights, np.float32))
 
 
+def test_probabilities_of_single_precision_are_probabilities_in_double_for_every_question():
+    def thirds(x):
+        weights = numpyro.param("weights", jnp.ones(2) / 2, constraint=constraints.simplex)
+        with numpyro.plate("n", len(x)):
+            z = numpyro.sample("z", dist.Categorical(weights))
+            numpyro.sample("x", dist.Normal(jnp.array([-1.0, 1.0])[z], 1.0), obs=x)
+
+    with jax.enable_x64(False):
+        em, data, params = EM(thirds), X[:20, 0], {"weights": jnp.array([1 / 3, 2 / 3])}
+        assert np.sum(np.asarray(params["weights"], float)) - 1 > 1e-8
+        heights = emjax.pointwise_log_likelihood(em, params, data)
+        np.testing.assert_allclose(heights.sum(), em.log_likelihood(params, data), rtol=1e-6)
+        folds = emjax.cross_validate(
+            em, jax.random.key(0), data, init_params=params, num_folds=2, plate="n"
+        )
+        assert np.isfinite(folds.log_likelihood)
+
+
 @pytest.mark.parametrize("floor", [0.1, 0.7])
 def test_an_estimate_on_a_bound_is_on_it_in_either_precision(floor):
     """In single precision 0.7 is less than in double, and 0.1 more."""
