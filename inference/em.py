@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
+from emjax.answers.draws import sample_posterior
 from emjax.certificates.diagnose import diagnose
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.fit import Fit
@@ -212,6 +213,17 @@ class EM:
     def decode(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents, each of its site's shape."""
         return self.on(*args, **kwargs).decode(params)
+
+    def sample_posterior(
+        self, rng_key: Any, params: Params, *args: Any, num_samples: Whole = 1, **kwargs: Any
+    ) -> dict[str, Array]:
+        """Return joint draws of all latents from p(latents | data, params).
+
+        {latent: (draw, *its shape)}, its values. They are exact, whatever the E-step is: trees are
+        drawn from the top down, chains backward in time. From one key, draw i is the same for every
+        `num_samples`. Errors: `ValueError` for what is no random key.
+        """
+        return sample_posterior(self.on(*args, **kwargs), params, rng_key, num_samples)
 
     def log_likelihood(self, params: Params, *args: Any, **kwargs: Any) -> Float[Array, ""]:
         """Return log p(data | params) in nats, summed over the data, every latent summed out."""

@@ -13,6 +13,7 @@ import numpy as np
 from jax.export import Exported
 from jaxtyping import Array, Float
 
+from emjax.answers.draws import sample_posterior
 from emjax.answers.exported import exported
 from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
@@ -74,6 +75,12 @@ class Fit(EMResult):
     def decode(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents, each of its site's shape."""
         return self.on(*args, **kwargs).decode(self)
+
+    def sample_posterior(
+        self, rng_key: Any, *args: Any, num_samples: int = 1, **kwargs: Any
+    ) -> dict[str, Array]:
+        """Return joint draws of all latents, (draw, *its shape); see `EM.sample_posterior`."""
+        return sample_posterior(self.on(*args, **kwargs), self, rng_key, num_samples)
 
     def log_likelihood_of(self, *args: Any, **kwargs: Any) -> Float[Array, ""]:
         """Return log p(data | params) in nats, of other data than `log_likelihood` is of."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
 
 from emjax.e_step.fallback import value_and_gradient
@@ -23,10 +25,7 @@ def posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0
     """Return p(z | x, θ) for every latent: (its elements…, its support)."""
     # a latent that no observation depends on has a posterior, too
     instance = instance_of(graph, arrays, predicted=True)
-    factors = {}
-    for name, latent in instance.latents.items():
-        factors[name] = _blank((_along(latent, 0),), latent.shape)
-    return _marginals(instance, factors, temperature)
+    return _marginals(instance, blank_factors(instance), temperature)
 
 
 def posterior_means(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:
@@ -88,6 +87,19 @@ def pairwise_posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayL
     return _marginals(instance, factors, temperature)
 
 
+def blank_factors(instance: Instance) -> dict[str, Factor]:
+    """Return a factor of every latent that is zero everywhere, over all its elements."""
+    factors = {}
+    for name, latent in instance.latents.items():
+        factors[name] = _blank((_along(latent, 0),), latent.shape)
+    return factors
+
+
+def with_arrays(factors: Mapping[str, Factor], arrays: Mapping[str, Array]) -> list[Factor]:
+    """Return factors with other values, by name."""
+    return [replace(factor, cells=Cells(arrays[name])) for name, factor in factors.items()]
+
+
 def _along(latent: Variable, steps: int) -> Axis:
     """Return the axis that reads every element of a latent, or the one that is some steps later."""
     offset = steps * math.prod(latent.shape[1:])
@@ -108,9 +120,7 @@ def _marginals(instance: Instance, factors: Mapping[str, Factor], temperature: A
     """
 
     def function(arrays, fast):
-        more = []
-        for name, factor in factors.items():
-            more.append(Factor(factor.axes, factor.shape, Cells(arrays[name])))
+        more = with_arrays(factors, arrays)
         return log_z(instance, instance.tables, temperature, more, fast)
 
     zeros = {name: factor.array for name, factor in factors.items()}

@@ -15,6 +15,7 @@ from emjax.e_step.products import cells, inner_product
 from emjax.elimination.algebra import TableAlgebra
 from emjax.elimination.factors import Cells, Deferred, Factor
 from emjax.elimination.log_partition import log_partition
+from emjax.elimination.reductions import Drawn, Tempered
 from emjax.families.family import lacks_coordinates
 from emjax.graph.recipes import Statistic
 from emjax.graph.terms import Term
@@ -30,10 +31,12 @@ def log_z(
     temperature: ArrayLike = 1.0,
     more: Sequence[Factor] = (),
     fast: FastForms | None = None,
+    drawn: Drawn | None = None,
 ) -> Array:
     """Return log Z in nats as a function of the natural-parameter tables, plain arrays.
 
-    `more`: factors beside those of the terms; `fast`: leave to take fast forms.
+    `more`: factors beside those of the terms; `fast`: leave to take fast forms; `drawn`:
+    in place of a temperature, the reduction whose gradient draws.
     """
     factors = [*more]
     instance = instance.at(tables)
@@ -43,7 +46,7 @@ def log_z(
         if instance.chains == "checkpointed":
             defer = _time_axis(term, naturals, instance)
         factors.append(term_factor(term, naturals, fast, defer))
-    algebra = TableAlgebra(temperature, fast, instance.chains)
+    algebra = TableAlgebra(drawn or Tempered(temperature), fast, instance.chains)
     return instance.constant + log_partition(factors, instance.latents, algebra)
 
 

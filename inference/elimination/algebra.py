@@ -12,17 +12,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from emjax.elimination.alignment import Joint
 from emjax.elimination.chains.in_logarithms import log_sum, log_sum_in_parallel
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.scaled import scaled_log_sum
 from emjax.elimination.factors import Cells, Factor, Variable, divisor_of
+from emjax.elimination.reductions import Reduction
 from emjax.numerics import fast_forms
 from emjax.numerics.axes import arranged
 from emjax.numerics.fast_forms import FastForms
-from emjax.numerics.guards import is_soft, tempered_logsumexp
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import check_memory
 from emjax.tables.named import Axis
@@ -36,12 +35,12 @@ class TableAlgebra:
 
         s log Σ exp(φ / s).
 
-    - `temperature`: 1 sums, 0 maximizes (hard E-step), between is tempered.
+    - `reduction`: how values are summed out.
     - `fast`: leave to take forms that need probabilities away from zero; None: no such form.
     - `chains`: how chains are summed out (see `EM`).
     """
 
-    temperature: ArrayLike = 1.0
+    reduction: Reduction
     fast: FastForms | None = None
     chains: str = "sequential"
 
@@ -59,7 +58,7 @@ class TableAlgebra:
             self.fast.margins.append(margin)
         else:
             table = _log_product(joint, variable)
-            message = tempered_logsumexp(table, self.temperature, 1)
+            message = self.reduction.over(table, 1, len(variable.shape))
         if variable.multiplicity is not None:
             message = _over_values(variable.multiplicity, len(joint.axes)) * message
         return Factor(joint.axes, variable.shape, Cells(message))
@@ -80,18 +79,18 @@ class TableAlgebra:
 
     def _log_sum(self, chain: Chain):
         if self.chains == "parallel":
-            return log_sum_in_parallel(chain, self.temperature)
+            return log_sum_in_parallel(chain, self.reduction)
         checkpointed = self.chains == "checkpointed"
         # the scaled form is compiled beside the plain one, which small chains are not worth
         work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
         may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
         if may_be_scaled and chain.length > chain.order and work >= fast_forms.FEWEST_FAST:
             return scaled_log_sum(chain, self.fast.perturbed(), checkpointed)
-        return log_sum(chain, self.temperature, checkpointed)
+        return log_sum(chain, self.reduction, checkpointed)
 
     @property
     def _may_be_fast(self) -> bool:
-        return self.fast is not None and is_soft(self.temperature)
+        return self.fast is not None and self.reduction.is_soft
 
 
 def _over_values(multiplicity, num_axes: int):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -204,6 +205,14 @@ class Bound(ProgramOnData):
         """Return what is asked of every latent: values of its shape, and more axes."""
         return self._answer(question, params, LEAST_MULTIPLICITY, PaddedRunner.of_latents)
 
+    def draws_of_latents(self, question: Callable, params: Params, *more: Any) -> dict[str, Array]:
+        """Return what is asked of every latent: (draw, *its shape).
+
+        `question`: as in `asked`, a function of `more` arrays, too.
+        """
+        of_draws = partial(PaddedRunner.of_latents, num_lead=1)
+        return self._answer(question, params, LEAST_MULTIPLICITY, of_draws, *more)
+
     def log_likelihood(self, params: Params) -> Float[Array, ""]:
         """Return log p(data | params) in nats, summed over the data, every latent summed out."""
         return self.asked(PureProgram.log_likelihood, params)
@@ -227,25 +236,33 @@ class Bound(ProgramOnData):
             return singled(jax.tree.map(host_number, question(self._doubled)))
 
     def _answer(
-        self, question: Callable, params: Params, floor: float, at_own_length: Callable
+        self,
+        question: Callable,
+        params: Params,
+        floor: float,
+        at_own_length: Callable,
+        *more: Any,
     ) -> Any:
         """Return an answer of the padded program, where it can be looked at, or of the program.
 
-        `at_own_length`: (padded program, its answer) → the answer without rows that were added.
+        `at_own_length`: (padded program, its answer) → the answer without rows that were added;
+        `more`: arrays that the question takes, too.
         """
         check_are_params(params_of(params))
-        is_looked_at = not is_traced((params_of(params), self._as_arrays)) and is_outermost()
+        given = params_of(params), self._as_arrays, more
+        is_looked_at = not is_traced(given) and is_outermost()
         if is_looked_at and self.is_done_in_double:
             with double_precision():
-                return singled(self._doubled._answer(question, params, floor, at_own_length))
+                doubled = self._doubled
+                return singled(doubled._answer(question, params, floor, at_own_length, *more))
         padded = self._padded_runner if is_looked_at else None
         if padded is not None:
             try:
-                return at_own_length(padded, padded.asked(question, params, floor))
+                return at_own_length(padded, padded.asked(question, params, floor, *more))
             except ValueError:
                 # at its own length the program says what is wrong, if anything is
                 pass
-        return self._runner.asked(question, params, floor)
+        return self._runner.asked(question, params, floor, *more)
 
 
 def checked_key(rng_key: Any, usage: str = KEY_OF_RUN) -> Any:

@@ -139,21 +139,23 @@ class CompiledProgram:
         of_graph = partial(validation.most_favorable, self.graph)
         return self._compiled("most favorable", lambda: of_graph)(params, constants)
 
-    def asked(self, question: Callable, params, data, floor: float) -> tuple[Any, list]:
+    def asked(self, question: Callable, params, data, floor: float, *more: Any) -> tuple[Any, list]:
         """Return the answer to a question of data, and the data's violations.
 
         In one function, so that there is one to compile. `question`: a function of (pure program,
-        params, constants), the same one for every call; `floor`: the least multiplicity that a row
-        is given.
+        params, constants, *more), the same one for every call; `floor`: the least multiplicity that
+        a row is given.
         """
         pure = self.pure
 
-        def answered(numbers, params, data):
+        def answered(numbers, params, data, *more):
             constants = pure.graph.prepare(data, floor)
             violations = validation.violations(pure.graph, constants)
-            return question(pure.at(numbers), params, constants), violations
+            return question(pure.at(numbers), params, constants, *more), violations
 
-        return self._compiled((question, floor), lambda: answered)(pure.numbers, params, data)
+        # draws, which take more than data, are asked for a few times
+        function = self._compiled((question, floor), lambda: answered, is_called_once=bool(more))
+        return function(pure.numbers, params, data, *more)
 
     def given(self, params: Mapping[str, Any]) -> dict[str, tuple[Any, np.bool_]]:
         """Return {name: (a value, whether it is given)} for every parameter.

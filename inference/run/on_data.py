@@ -103,6 +103,11 @@ class ProgramOnData:
         return self._at_own_length[1]
 
     @property
+    def traced(self) -> CompiledProgram:
+        """The program that answers: that for padded data, where they are padded."""
+        return self.compiled if self._padded is None else self._padded.compiled
+
+    @property
     def looks_at_values(self) -> bool:
         """Whether the program looks at the values of its arguments in Python.
 

@@ -145,17 +145,17 @@ class Runner:
             num_rows |= dict(zip(term.elements, own, strict=True))
         return num_rows
 
-    def asked(self, question: Callable, params: Params, floor: float = 0.0) -> Any:
+    def asked(self, question: Callable, params: Params, floor: float = 0.0, *more: Any) -> Any:
         """Return the answer to a question of the data, which are checked.
 
-        `question`: a function of (pure program, params, constants) that has a name of its own: it
-        is compiled once.
+        `question`: a function of (pure program, params, constants, *more) that has a name of its
+        own: it is compiled once.
         """
         checked = self.checked(params)
         if is_traced((checked, self.data)):
             # data are checked apart from what is differentiated
             self.check_data(floor)
-        answer, violations = self.compiled.asked(question, checked, self.data, floor)
+        answer, violations = self.compiled.asked(question, checked, self.data, floor, *more)
         if not is_traced(violations):
             validation.check_data(self.compiled.graph, violations)
         return answer
@@ -180,24 +180,28 @@ class PaddedRunner:
     latents: Mapping[str, tuple[int, ...]]
     refuse: Callable[[], None]
 
-    def asked(self, question: Callable, params: Params, floor: float) -> Any:
+    def asked(self, question: Callable, params: Params, floor: float, *more: Any) -> Any:
         """Return the answer to a question of the data.
 
         Errors: `ValueError` where rows that were added may be why it is none.
         """
-        answer = jax.device_get(self.runner.asked(question, params, floor))
+        answer = jax.device_get(self.runner.asked(question, params, floor, *more))
         if any(not np.isfinite(leaf).all() for leaf in jax.tree.leaves(answer)):
             raise ValueError("rows that were added may be why")
         return jax.device_put(answer)
 
-    def of_latents(self, answer: Mapping[str, Array]) -> dict[str, Array]:
-        """Return values (elements of a latent …, more …) without those of rows that were added."""
+    def of_latents(self, answer: Mapping[str, Array], num_lead: int = 0) -> dict[str, Array]:
+        """Return values (elements of a latent …, more …) without those of rows that were added.
+
+        `num_lead`: how many axes come before the elements.
+        """
         values = {}
         for name, value in answer.items():
             # what is no latent has no rows (`program.padding`)
-            shape = self.latents.get(name, np.shape(value))
+            shape = self.latents.get(name, np.shape(value)[num_lead:])
             # NumPy, which compiles nothing for each length
-            values[name] = jax.device_put(np.asarray(value)[tuple(map(slice, shape))])
+            rows = (*[slice(None)] * num_lead, *map(slice, shape))
+            values[name] = jax.device_put(np.asarray(value)[rows])
         return values
 
 

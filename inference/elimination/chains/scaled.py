@@ -19,6 +19,7 @@ from emjax.elimination.chains.messages import Recursion, carried
 from emjax.elimination.chains.operands import Operand, axes_in_time
 from emjax.elimination.chains.segments import in_segments, number_of_segments, with_starts
 from emjax.elimination.chains.steps import Advance, first_window, in_steps, over_stretches
+from emjax.elimination.reductions import Tempered
 from emjax.numerics.axes import arranged
 
 
@@ -27,7 +28,7 @@ def scaled_log_sum(chain: Chain, epsilon: Any, checkpointed: bool = False) -> Ar
 
     `epsilon`: a zero, see above; `checkpointed`: see `over_stretches`.
     """
-    start = first_window(chain, 1)
+    start = first_window(chain, Tempered())
     densities, transitions = in_steps(chain)
 
     def stretch(message, operands: Sequence[Operand]):

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.operands import Label, Operand
 from emjax.elimination.factors import Cells
 from emjax.elimination.flags import merged, split
+from emjax.elimination.reductions import Reduction
 from emjax.numerics.arrays import gated
 from emjax.numerics.axes import arranged, contracted
-from emjax.numerics.guards import tempered_logsumexp
 
 
 def in_steps(chain: Chain) -> tuple[list[Operand], list[Operand]]:
@@ -34,7 +33,7 @@ def in_steps(chain: Chain) -> tuple[list[Operand], list[Operand]]:
     return densities, transitions
 
 
-def first_window(chain: Chain, temperature: ArrayLike) -> Array:
+def first_window(chain: Chain, reduction: Reduction) -> Array:
     """Return the product of all factors of the steps before the first regular one.
 
     A table (batch, *window) of log-densities; of steps that a short chain lacks it has no axis.
@@ -61,7 +60,7 @@ def first_window(chain: Chain, temperature: ArrayLike) -> Array:
             kept.append(_at_time(label, stop - 1))
     gone = [label for label in labels if label not in kept]
     table = arranged(table, labels, [*kept, *gone], 1)
-    return tempered_logsumexp(table, temperature, len(gone))
+    return reduction.over(table, len(gone), 1)
 
 
 def _before(chain: Chain, stop: int) -> list[tuple[int, Any, list[Label]]]:
@@ -135,17 +134,17 @@ class Advance:
             state = moved
         return arranged(state, self.last, self.window, lead)
 
-    def plain(self, state: Any, tables: Sequence, temperature: ArrayLike) -> Array:
+    def plain(self, state: Any, tables: Sequence, reduction: Reduction) -> Array:
         """Return log-densities (…, *window) one step on; `tables`: those of the transitions."""
         lead = state.ndim - len(self.window)
         for stage, table in zip(self.stages, tables, strict=True):
             order = [*stage.after, *stage.gone]
             state = arranged(state, stage.before, order, lead)
             state = state + arranged(table, stage.read, order, lead)
-            state = tempered_logsumexp(state, temperature, len(stage.gone))
+            state = reduction.over(state, len(stage.gone), lead)
         unread = [label for label in self.last if label not in self.window]
         state = arranged(state, self.last, [*self.window, *unread], lead)
-        return tempered_logsumexp(state, temperature, len(unread))
+        return reduction.over(state, len(unread), lead)
 
 
 # ── all steps ─────────────────────────────────────────────────────────────────────────────────────

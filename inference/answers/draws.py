@@ -1,0 +1,109 @@
+"""Draws of all latents from their joint posterior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from emjax.e_step.draws import joint_draws
+from emjax.graph.factor_graph import FactorGraph
+from emjax.run.annotations import Params
+from emjax.run.bound import Bound, checked_key
+from emjax.run.compilation import is_traced
+from emjax.run.pure import PureProgram
+
+# How many draws are made side by side: each number is compiled when it is asked for first. The pass
+# forward, which all of them share, is little beside 64 passes back.
+SIDE_BY_SIDE = (1, 8, 64)
+# Entries of the latents' tables of all draws of a batch: 64 MB of them in double precision.
+MOST_ENTRIES = 2**23
+KEY_OF_DRAWS = (
+    "The first argument is a random key: fit.sample_posterior(jax.random.key(0), num_samples=100)."
+)
+
+
+def sample_posterior(
+    bound: Bound, params: Params, rng_key: Any, num_samples: int = 1
+) -> dict[str, Array]:
+    """Return draws of all latents from p(latents | data, params): {latent: (draw, *its shape)}."""
+    key = checked_key(rng_key, KEY_OF_DRAWS)
+    check_is_number(num_samples)
+    drawn = bound.in_its_precision(lambda bound: draws_of(bound, params, key, num_samples))
+    # whole numbers of the width that JAX has here
+    return {name: jnp.asarray(values) for name, values in drawn.items()}
+
+
+def draws_of(bound: Bound, params: Params, key: Array, num_samples: int) -> dict[str, Any]:
+    """Return draws in the precision that JAX has; draw i is the same for every `num_samples`."""
+    size = side_by_side(num_samples, num_entries(bound.traced.graph))
+    question = _question(size)
+
+    def of_batch(first):
+        return bound.draws_of_latents(question, params, key, first)
+
+    return in_batches_of_draws(of_batch, num_samples, size)
+
+
+@cache
+def _question(size: int) -> Callable:
+    """Return the function that draws `size` times, the same one whenever it is asked for."""
+
+    def drawn(pure: PureProgram, params: Mapping, constants: Any, key: Array, first: Any) -> dict:
+        graph = pure.graph
+        keys = numbered_keys(key, first, size)
+        values = {}
+        for name, places in joint_draws(graph, graph.arrays(params, constants), keys).items():
+            values[name] = jnp.asarray(graph.latents[name].support)[places]
+        return values
+
+    return drawn
+
+
+# ── how many at a time ────────────────────────────────────────────────────────────────────────────
+
+
+def check_is_number(num_samples: Any) -> None:
+    """Raise `ValueError` for what is no number of draws."""
+    is_whole = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool)
+    if not is_whole or num_samples < 1:
+        raise ValueError(f"num_samples={num_samples!r} must be a whole number, of at least one.")
+
+
+def num_entries(graph: FactorGraph) -> int:
+    """Return how many entries the tables of latents have: their elements times their values."""
+    latents = graph.latents.values()
+    return sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
+
+
+def side_by_side(num_samples: int, entries: int) -> int:
+    """Return how many draws are made at a time, of so many entries each."""
+    fitting = [size for size in SIDE_BY_SIDE if size * entries <= MOST_ENTRIES]
+    size = max(fitting, default=1)
+    # no more than a few are filled up to a whole batch
+    return min(
+        (one for one in SIDE_BY_SIDE if one <= size and num_samples <= 2 * one), default=size
+    )
+
+
+def numbered_keys(key: Array, first: Any, size: int) -> Array:
+    """Return the keys of draws `first`, … : draw i has the same in every batch."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(first + jnp.arange(size))
+
+
+def in_batches_of_draws(of_batch: Callable, num_samples: int, size: int) -> dict[str, Any]:
+    """Return as many draws, {name: (draw, …)}, of a function of the number of a batch's first."""
+    batches = [of_batch(np.int32(first)) for first in range(0, num_samples, size)]
+    joined = {}
+    for name in batches[0]:
+        parts = [batch[name] for batch in batches]
+        # NumPy, which compiles nothing for each number of draws
+        stacked = jnp.concatenate(parts) if is_traced(parts) else np.concatenate(parts)
+        joined[name] = stacked[:num_samples]
+    return joined
