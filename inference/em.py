@@ -234,8 +234,7 @@ class EM:
 
         It prints as a table.
         """
-        compiled = self.on(*args, **kwargs).compiled
-        return plan(compiled.graph, compiled.maximizers, self.settings.temperature)
+        return plan(self.on(*args, **kwargs))
 
     @in_double
     def diagnose(self, result: Params, *args: Any, **kwargs: Any) -> Diagnosis:

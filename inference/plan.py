@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emjax.graph.factor_graph import FactorGraph
-from emjax.m_step.maximizer import Maximizer
+from emjax.naming.axes import program_axes
+from emjax.run.bound import Bound
+from emjax.run.columns import Column, Table, lines_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ParameterPlan:
     """How a parameter is maximized, and why so.
 
     - `name`, `shape`: the parameter.
+    - `axes`: what its axes are called; empty of one that nothing names.
     - `is_prior`: whether it is a `sample` site, estimated by MAP.
     - `method`: "closed form", "least squares", "Newton", "L-BFGS", "optax", "user" or "held".
     - `reason`: why so, in words.
@@ -38,10 +40,19 @@ class ParameterPlan:
     is_prior: bool
     method: str
     reason: str
+    axes: tuple[str, ...]
+
+    @property
+    def with_axes(self) -> str:
+        """The parameter and what its axes are called, or how long they are."""
+        if not self.shape:
+            return self.name
+        words = [axis or str(size) for axis, size in zip(self.axes, self.shape, strict=True)]
+        return f"{self.name}[{', '.join(words)}]"
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Table):
     """What EM will do to a program; prints as a table.
 
     - `latents`: those that are summed out.
@@ -67,26 +78,39 @@ class Plan:
         if not self.latents:
             lines.append("  no latent")
         lines.append("M-step, in this order:")
-        width = max((len(p.name) for p in self.parameters), default=0)
-        method = max((len(p.method) for p in self.parameters), default=0)
+        if not self.parameters:
+            return "\n".join([*lines, "  no parameter: nothing to maximize"])
+        table = lines_of(self._columns(), has_head=False)
+        return "\n".join([*lines, *(f"  {line}" for line in table)])
+
+    def _columns(self) -> list[Column]:
+        """Return a row for each parameter."""
+        each = self.parameters
         # where several have one reason, it is said of the first
         first: dict[tuple[str, str], str] = {}
-        for p in self.parameters:
-            kind = "MAP" if p.is_prior else "   "
+        reasons = []
+        for p in each:
             said_of = first.setdefault((p.method, p.reason), p.name)
-            reason = p.reason if said_of == p.name else f"as '{said_of}'"
-            lines.append(f"  {p.name:<{width}}  {kind}  {p.method:<{method}}  {reason}")
-        if not self.parameters:
-            lines.append("  no parameter: nothing to maximize")
-        return "\n".join(lines)
+            reasons.append(p.reason if said_of == p.name else f"as '{said_of}'")
+        kinds = ["MAP" if p.is_prior else "ML" for p in each]
+        shapes = [" × ".join(map(str, p.shape)) for p in each]
+        return [
+            Column("parameter", [p.name for p in each], [p.with_axes for p in each], side="l"),
+            Column("shape", shapes, is_printed=False),
+            Column("estimate", kinds, is_printed="MAP" in kinds),
+            Column("method", [p.method for p in each]),
+            Column("reason", [p.reason for p in each], reasons, side="l"),
+        ]
 
 
 def _elements(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape)) if shape else "one"
 
 
-def plan(graph: FactorGraph, maximizers: Sequence[Maximizer], temperature: float) -> Plan:
-    """Return the plan of a factor graph and its maximizers."""
+def plan(bound: Bound) -> Plan:
+    """Return the plan of a program for its data."""
+    graph, maximizers = bound.compiled.graph, bound.compiled.maximizers
+    axes = program_axes(bound).of_parameters
     latents = []
     for name, latent in graph.latents.items():
         latents.append(LatentPlan(name, latent.shape, latent.support.shape[0]))
@@ -97,5 +121,7 @@ def plan(graph: FactorGraph, maximizers: Sequence[Maximizer], temperature: float
         for name, reason in zip(maximizer.names, maximizer.reasons, strict=True):
             parameter = graph.parameters[name]
             shape, is_prior = parameter.shape, parameter.is_prior and name in priors
-            parameters.append(ParameterPlan(name, shape, is_prior, maximizer.method, reason))
-    return Plan(tuple(latents), tuple(parameters), temperature)
+            names = tuple(axis.name for axis in axes[name])
+            one = ParameterPlan(name, shape, is_prior, maximizer.method, reason, names)
+            parameters.append(one)
+    return Plan(tuple(latents), tuple(parameters), bound.compiler.settings.temperature)

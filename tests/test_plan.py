@@ -119,8 +119,8 @@ def test_plan_prints_as_a_table():
         "E-step (soft): exact sums over",
         "  coin: 5 of 3 values",
         "M-step, in this order:",
-        "  bias          closed form  expected successes / trials (probs of 'heads')",
-        "  weights       closed form  normalized expected counts (probs of 'coin')",
+        "  bias[coin]     closed form  expected successes / trials (probs of 'heads')",
+        "  weights[coin]  closed form  normalized expected counts (probs of 'coin')",
     ]
 
 
@@ -313,8 +313,8 @@ def test_each_reason_is_said_once():
 
     plan = EM(program).plan(1.5, 2)
     assert str(plan).splitlines()[3:] == [
-        "  offset       Newton  it enters the rate of 'y' through 'mul'",
-        "  shape        Newton  the concentration of Gamma at 'x' has no closed form",
-        "  slope        Newton  as 'offset'",
+        "  offset  Newton  it enters the rate of 'y' through 'mul'",
+        "  shape   Newton  the concentration of Gamma at 'x' has no closed form",
+        "  slope   Newton  as 'offset'",
     ]
     assert plan.parameters[2].reason == plan.parameters[0].reason

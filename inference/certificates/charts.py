@@ -15,6 +15,7 @@ from numpyro.distributions import biject_to, constraints, transforms
 from emjax.certificates.tangents import of_interval, of_positive_definite, of_simplex, of_triangular
 from emjax.families.jacobians import is_elementary
 from emjax.families.limits import entry_constraint, limits_of
+from emjax.naming.entries import Entries, counted
 from emjax.program.records import Parameter
 
 # what an entry's coordinate is called, by the bijection that it comes from
@@ -45,11 +46,8 @@ class Chart:
     tangents: Callable | None
 
 
-def entry_names(name: str, shape: Sequence[int]) -> list[str]:
-    """Return the name of each entry of an array: loc[0, 1]."""
-    if not shape:
-        return [name]
-    return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
+def _named(parameter: Parameter, entries: Entries | None) -> Entries:
+    return counted(parameter.name, parameter.shape) if entries is None else entries
 
 
 def _taken(array: Any, entries: np.ndarray) -> Any:
@@ -81,19 +79,21 @@ def inverse_shape(parameter: Parameter) -> tuple[int, ...]:
     return tuple(biject_to(parameter.constraint).inverse_shape(parameter.shape))
 
 
-def simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
+def simplex_chart(
+    parameter: Parameter, boundary: np.ndarray, entries: Entries | None = None
+) -> Chart:
     """Return the logarithms of ratios to the last free entry of each simplex."""
     free = ~boundary
     is_last = free & (np.cumsum(free, -1) == free.sum(-1, keepdims=True))
-    entries = np.flatnonzero(free & ~is_last)
+    numbers = np.flatnonzero(free & ~is_last)
 
     def to_vector(value):
         # the logarithm of an entry on the boundary would be infinite, and its derivative with it
         log = jnp.log(jnp.where(free, value, 1))
-        return _taken(log - jnp.where(is_last, log, 0).sum(-1, keepdims=True), entries)
+        return _taken(log - jnp.where(is_last, log, 0).sum(-1, keepdims=True), numbers)
 
     def to_value(vector, value):
-        ratios = _put(vector, entries, value.shape)
+        ratios = _put(vector, numbers, value.shape)
         on_boundary = jnp.where(boundary, value, 0).sum(-1, keepdims=True)
         # the largest is taken out before the exponential, which would overflow; −10³⁰ where none is
         # free, since an infinity less itself is no number
@@ -104,24 +104,27 @@ def simplex_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
         scaled = (1 - on_boundary) * weights / jnp.where(total > 0, total, 1)
         return jnp.where(boundary, value, scaled).astype(value.dtype)
 
-    names = _names_of_ratios(parameter, entries, is_last)
-    return Chart(names, to_vector, to_value, lambda value: of_simplex(value, entries, free))
+    names = _names_of_ratios(_named(parameter, entries).all_names, numbers, is_last)
+    return Chart(names, to_vector, to_value, lambda value: of_simplex(value, numbers, free))
 
 
-def _names_of_ratios(parameter: Parameter, entries, is_last: np.ndarray) -> tuple[str, ...]:
-    """Return log weights[0]/weights[2] for each of `entries`: itself over the last of its row."""
-    names = entry_names(parameter.name, parameter.shape)
-    width = parameter.shape[-1]
+def _names_of_ratios(
+    names: Sequence[str], numbers: np.ndarray, is_last: np.ndarray
+) -> tuple[str, ...]:
+    """Return log weights[0]/weights[2] for each of `numbers`: itself over the last of its row."""
+    width = is_last.shape[-1]
     last_of_row = np.argmax(is_last.reshape(-1, width), -1)
     # entries are numbered row after row
     ratios = []
-    for entry in entries:
+    for entry in numbers:
         row = entry // width
         ratios.append(f"log {names[entry]}/{names[row * width + last_of_row[row]]}")
     return tuple(ratios)
 
 
-def bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
+def bijection_chart(
+    parameter: Parameter, boundary: np.ndarray, entries: Entries | None = None
+) -> Chart:
     """Return the coordinates of NumPyro's bijection.
 
     They are those of each entry where it is elementwise, else of each row that is not on the
@@ -132,22 +135,22 @@ def bijection_chart(parameter: Parameter, boundary: np.ndarray) -> Chart:
         prefix, free = _prefix(biject_to(parameter.constraint)), ~boundary
     else:
         prefix, free = OTHER_PREFIX, _free_rows(parameter, boundary, shape)
-    entries = np.flatnonzero(free)
-    names = entry_names(parameter.name, shape)
+    numbers = np.flatnonzero(free)
+    names = _named(parameter, entries).of_shape(shape).all_names
 
     def to_vector(value):
-        return _taken(bijection.inverse(value), entries)
+        return _taken(bijection.inverse(value), numbers)
 
     def to_value(vector, value):
-        full = bijection.forward(_put(vector, entries, shape))
+        full = bijection.forward(_put(vector, numbers, shape))
         # what is free throughout, as a rule, asks nothing of the value
         return (jnp.where(boundary, value, full) if boundary.any() else full).astype(value.dtype)
 
     return Chart(
-        tuple(prefix + names[entry] for entry in entries),
+        tuple(prefix + names[number] for number in numbers),
         to_vector,
         to_value,
-        _tangents_of_bijection(parameter, entries),
+        _tangents_of_bijection(parameter, numbers),
     )
 
 

@@ -41,6 +41,7 @@ from emjax.families.limits import (
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.m_step import estimated
 from emjax.m_step.maximizer import Maximizer
+from emjax.naming.entries import Entries
 from emjax.program.records import Parameter
 
 
@@ -98,9 +99,14 @@ class Coordinates:
 
 
 def coordinates(
-    graph: FactorGraph, maximizers: Sequence[Maximizer], params: Mapping[str, Any] | None = None
+    graph: FactorGraph,
+    maximizers: Sequence[Maximizer],
+    params: Mapping[str, Any] | None = None,
+    entries: Mapping[str, Entries] | None = None,
 ) -> Coordinates:
     """Return the free coordinates at known parameters; None: where nothing is on the boundary.
+
+    `entries`: what those of the parameters are called; None: their numbers.
 
     An entry of a parameter with bounds has the coordinate that NumPyro's bijection gives it (its
     logarithm, its log-odds), other parameters have those of their bijection; an entry of a simplex
@@ -118,7 +124,8 @@ def coordinates(
         if params is not None:
             on_boundary[name] = np.asarray(_on_boundary(parameter, np.asarray(params[name])))
         chart_of = simplex_chart if is_simplex(parameter.constraint) else bijection_chart
-        charts[name] = chart_of(parameter, on_boundary[name])
+        named = None if entries is None else entries[name]
+        charts[name] = chart_of(parameter, on_boundary[name], named)
     return Coordinates(
         charts,
         held=tuple(name for name in graph.names if name not in free),

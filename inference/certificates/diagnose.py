@@ -57,6 +57,7 @@ def diagnose(bound: Bound, result: Params) -> Diagnosis:
         empty=empty_values(counts),
         duplicates=duplicates(estimate.graph, at.expected.tables, at.expected.statistics, counts),
         on_boundary=dict(chart.on_boundary),
+        entries=estimate.entries,
         inward=increases_inward(estimate),
         verdict=finding.kind,
         reason=str(finding),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
-from emjax.certificates.charts import entry_names
+from emjax.naming.entries import Entries
 from emjax.run.columns import Column, Table
 
 # what a data frame has a row for, beside eigenvalues and counts
@@ -51,6 +51,7 @@ class Diagnosis(eqx.Module, Table):
       allows}.
     - `inward`: {parameter: which of these the objective would increase from, were they moved
       inward}: EM never moves a probability of zero.
+    - `entries`: {parameter: what its entries are called}.
     """
 
     verdict: str = eqx.field(static=True)
@@ -69,6 +70,7 @@ class Diagnosis(eqx.Module, Table):
     duplicates: dict[str, tuple[tuple[int, int], ...]]
     on_boundary: dict[str, Bool[np.ndarray, "..."]]
     inward: dict[str, Bool[np.ndarray, "..."]]
+    entries: Mapping[str, Entries] = eqx.field(static=True)
 
     @property
     def is_local_maximum(self) -> bool:
@@ -119,13 +121,14 @@ class Diagnosis(eqx.Module, Table):
 
     def _boundary(self, name: str) -> list[str]:
         """Return the lines on the entries of a parameter that lie on the boundary."""
-        lines, where, inward = [], self.on_boundary[name], self.inward[name]
-        if where.any():
-            lines.append(f"  on the boundary      {_listed(_entries(name, where))}")
-        if inward.any():
+        entries, lines = self.entries[name], []
+        if self.on_boundary[name].any():
+            names = _listed(entries.at(self.on_boundary[name]))
+            lines.append(f"  on the boundary      {names}")
+        if self.inward[name].any():
             lines.append(
-                f"    the objective would increase inward from {_listed(_entries(name, inward))}: "
-                "unless they are meant, start inside"
+                "    the objective would increase inward from "
+                f"{_listed(entries.at(self.inward[name]))}: unless they are meant, start inside"
             )
         return lines
 
@@ -146,12 +149,6 @@ class Diagnosis(eqx.Module, Table):
 def _rate_in_words(rate: float) -> str:
     # at one or beyond, a step leaves no part of the distance
     return f": each step leaves {100 * rate:.3g} % of the distance" if 0 <= rate < 1 else ""
-
-
-def _entries(name: str, where: np.ndarray) -> list[str]:
-    """Return the names of some entries of a parameter."""
-    names = np.asarray(entry_names(name, where.shape), object)
-    return list(names[where.ravel()])
 
 
 def _listed(items: Iterable[str], most: int = 8) -> str:

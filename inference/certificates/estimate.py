@@ -13,6 +13,7 @@ from emjax.certificates.coordinates import Coordinates, coordinates
 from emjax.certificates.curvature import not_finite
 from emjax.certificates.neighborhood import Neighborhood
 from emjax.graph.factor_graph import FactorGraph
+from emjax.naming.entries import Entries, entries_of
 from emjax.run import validation, verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
@@ -38,7 +39,7 @@ class Estimate:
         Data are checked where something is asked of them.
         """
         params, compiled = bound.checked(result), bound.compiled
-        chart = coordinates(compiled.graph, compiled.maximizers, params)
+        chart = coordinates(compiled.graph, compiled.maximizers, params, entries_of(bound))
         return cls(bound, params, chart)
 
     def check_finite(self, hessian: np.ndarray, gradient: np.ndarray) -> None:
@@ -64,6 +65,11 @@ class Estimate:
     def constants(self) -> Sequence:
         """What depends on the data alone; these are checked."""
         return self.bound.constants()
+
+    @property
+    def entries(self) -> Mapping[str, Entries]:
+        """What the entries of each parameter are called."""
+        return entries_of(self.bound)
 
     @property
     def graph(self) -> FactorGraph:

@@ -84,6 +84,7 @@ def _factor_graph(
         full_jaxpr=jaxpr,
         once_jaxpr=once,
         step_jaxpr=each_step,
+        program=program,
         is_unconstrained=is_unconstrained,
         **fields,
     )

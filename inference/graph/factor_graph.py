@@ -19,12 +19,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
+from emjax.graph.shared_axes import SharedAxes, shared_axes
 from emjax.graph.slots import term_naturals
 from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire, wires
 from emjax.numerics.jaxprs import inlined
 from emjax.program.latents import Latent
 from emjax.program.records import Parameter
+from emjax.program.trace import Program
 from emjax.tables.named import Named
 
 
@@ -55,6 +57,7 @@ class FactorGraph:
     - `means`: of those, over (elements, event); of a site of a scan, one for each stretch of it.
     - `full_jaxpr`: (parameters, floor, data) → slots. Its halves are `once_jaxpr`, (floor, data) →
       constants, and `step_jaxpr`, (parameters, constants) → slots.
+    - `program`: what it is the graph of.
     - `chains`: how latents that are coupled in time are summed out.
     - `is_unconstrained`: whether densities of priors are those of unconstrained coordinates.
     """
@@ -70,6 +73,7 @@ class FactorGraph:
     full_jaxpr: ClosedJaxpr
     once_jaxpr: ClosedJaxpr
     step_jaxpr: ClosedJaxpr
+    program: Program
     chains: str = "sequential"
     is_unconstrained: bool = False
 
@@ -113,6 +117,11 @@ class FactorGraph:
             return by_term
 
         return jax.jit(tables)
+
+    @cached_property
+    def shared_axes(self) -> SharedAxes:
+        """Which axes of the program's arrays run along the same thing."""
+        return shared_axes(self.program)
 
     @cached_property
     def wires(self) -> list[Wire]:

@@ -56,6 +56,9 @@ def _is_foreign(leaf: Any) -> bool:
 def _array_of(leaf: Any) -> Any:
     """Return the array of numbers that a leaf is, or the leaf."""
     try:
+        codes = _codes(leaf)
+        if codes is not None:
+            return codes
         array = np.asarray(leaf)
         # a column of truth values beside one of numbers; whole numbers of which some are missing
         if array.dtype == object and all(map(_is_number, array.flat)):
@@ -64,6 +67,43 @@ def _array_of(leaf: Any) -> Any:
     except Exception:
         return leaf
     return array if array.dtype.kind in NUMERIC and is_numeric(array) else leaf
+
+
+# ── categories ────────────────────────────────────────────────────────────────────────────────────
+
+
+def categories_of(value: Any) -> Any:
+    """Return the categories that the numbers of a value stand for; None where it has none.
+
+    Those of a series, or of all columns of a data frame. Categories that are numbers themselves
+    stand for themselves.
+    """
+    if getattr(value, "columns", None) is not None:
+        each = [categories_of(value[column]) for column in value.columns]
+        are_one = all(one is not None and list(one) == list(each[0]) for one in each)
+        return each[0] if each and are_one else None
+    categories = getattr(getattr(value, "dtype", None), "categories", None)
+    if categories is None or np.asarray(categories).dtype.kind in NUMERIC:
+        return None
+    return categories
+
+
+def _codes(value: Any) -> np.ndarray | None:
+    """Return the numbers of the categories of a series, or of a data frame with such columns.
+
+    None where there are none, or where some are missing.
+    """
+    if getattr(value, "columns", None) is not None:
+        columns = [value[column] for column in value.columns]
+        if all(categories_of(column) is None for column in columns):
+            return None
+        arrays = [np.asarray(_array_of(column)) for column in columns]
+        are_numbers = all(array.dtype.kind in NUMERIC for array in arrays)
+        return np.stack(arrays, axis=-1) if are_numbers else None
+    if categories_of(value) is None:
+        return None
+    codes = np.asarray(value.cat.codes if hasattr(value, "cat") else value.codes, np.int32)
+    return None if (codes < 0).any() else codes
 
 
 def _is_number(item: Any) -> bool:
@@ -170,6 +210,12 @@ def _frame(what: str, frame: Any, name: str) -> str:
 
 def _of_array_like(what: str, value: Any, name: str) -> str:
     kind = kind_of(value)
+    if categories_of(value) is not None:
+        return (
+            f"{what} is a {kind} in which categories are missing. Leave out such rows, "
+            f"{name}.dropna(), or make them a category of their own:\n"
+            f"    {name} = {name}.cat.add_categories('missing').fillna('missing')"
+        )
     try:
         array = np.asarray(value)
     except Exception as error:

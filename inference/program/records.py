@@ -71,6 +71,7 @@ class Site:
       declared.
     - `event`: the shape of one element.
     - `plates`: the names of its plates, the innermost first.
+    - `plate_axes`: which of the axes of its elements each plate is, counted from the right.
     - `outputs`: where its arrays are among the traced program's.
     - `arg_constraints`: of the arguments of its distribution.
     - `is_discrete`: whether its distribution has probabilities and no density.
@@ -82,6 +83,7 @@ class Site:
     elements: tuple[int, ...]
     event: tuple[int, ...]
     plates: tuple[str, ...]
+    plate_axes: tuple[int, ...]
     outputs: SiteOutputs
     arg_constraints: Mapping[str, Any]
     is_discrete: bool
@@ -141,6 +143,7 @@ class Record:
 
     - `kind`: that of its site.
     - `plates`: the names of its plates, the innermost first.
+    - `plate_dims`: which of the axes of its batch shape each plate is, counted from the right.
     - `has_density`: whether its site has its log-density though it may be read as a family.
     - `sampling`: the part of the multiplicity that are sampling weights, if any.
     """
@@ -151,6 +154,7 @@ class Record:
     value: Any
     multiplicity: Any
     plates: tuple[str, ...]
+    plate_dims: tuple[int, ...]
     has_density: bool
     sampling: Any = None
 
@@ -210,6 +214,7 @@ class Record:
             batch + tuple(distribution.event_shape)[:inside],
             tuple(core.event_shape),
             self.plates,
+            tuple(dim - declared - inside for dim in self.plate_dims),
             SiteOutputs(
                 unchosen=emit(unchosen, inside),
                 value=emit(self.value),

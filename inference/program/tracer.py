@@ -87,6 +87,7 @@ class Tracer(SiteMessenger):
                     msg["value"],
                     msg["scale"],
                     _plates(msg),
+                    tuple(frame.dim for frame in msg["cond_indep_stack"]),
                     self.has_densities,
                     msg["infer"].get(SAMPLING_WEIGHT),
                 )

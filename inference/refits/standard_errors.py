@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
+from numpyro.distributions import constraints
 
-from emjax.certificates.charts import entry_names
+from emjax.certificates.charts import POSITIVE_DEFINITE
 from emjax.certificates.estimate import Estimate
+from emjax.families.limits import entry_constraint, entry_limits, limits_of
+from emjax.naming.entries import Entries, columns_of_entries
+from emjax.program.records import Parameter
 from emjax.refits.students_t import quantile
 from emjax.run.annotations import Real
-from emjax.run.columns import in_columns
+from emjax.run.columns import NO_NUMBER, Column, Table, lines_of
 
 # lines of the table that are printed: more than a screen is no overview; the record has all
 MOST_ROWS = 60
+CORRELATIONS = type(constraints.corr_matrix)
 
 
-class StandardErrors(eqx.Module):
+class StandardErrors(eqx.Module, Table):
     """How precisely data determine the parameters.
 
     **Attributes:**
@@ -49,6 +56,10 @@ class StandardErrors(eqx.Module):
     - `held`: the parameters that are not estimated.
     - `degrees_of_freedom`: of a survey's sample, clusters less strata; intervals are then those of
       Student's t. Infinite otherwise.
+    - `tested`: the parameters whose entries are compared with 0: real numbers without bounds,
+      estimated by maximum likelihood.
+    - `entries`: {site: what its entries are called}.
+    - `level`: that of the intervals in print and in a data frame.
     """
 
     params: dict[str, Array]
@@ -67,14 +78,42 @@ class StandardErrors(eqx.Module):
     not_aligned: tuple[str, ...] = eqx.field(static=True, default=())
     held: tuple[str, ...] = eqx.field(static=True, default=())
     degrees_of_freedom: float = float("inf")
+    tested: tuple[str, ...] = eqx.field(static=True, default=())
+    entries: Mapping[str, Entries] = eqx.field(static=True, default_factory=dict)
+    level: float = eqx.field(static=True, default=0.95)
+
+    @property
+    def z(self) -> dict[str, np.ndarray]:
+        """{site: estimate / standard error}, of what is `tested`; NaN of all others.
+
+        Wald's statistic of the hypothesis that the entry is 0: that a coefficient, or a contrast,
+        has no effect. None is given where 0 is no hypothesis of interest or the boundary of what is
+        allowed, where it is not standard normal (Self & Liang, 1987): of probabilities, scales,
+        entries of matrices; nor of an estimate that a prior pulls to where it is.
+        """
+        values = {}
+        for name, error in self.standard_error.items():
+            values[name] = np.full(error.shape, np.nan)
+            if name in self.tested:
+                values[name] = np.asarray(np.asarray(self.params[name]) / error)
+        return values
+
+    @property
+    def p_value(self) -> dict[str, np.ndarray]:
+        """{site: 2 Φ(−|z|)}: how probable so large a |z| is if the entry is 0, two-sided.
+
+        Source: Wald (1943).
+        """
+        return {name: np.asarray(_two_sided(z), float) for name, z in self.z.items()}
 
     def interval(self, level: Real = 0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return {site: (low, high)}, each of the site's shape; NaN without a standard error.
 
         From second derivatives: estimate ± z standard errors on the scale on which the entry has no
-        bounds (logarithm, log-odds), mapped back, so that it stays within them; of an entry of a
-        matrix, on its own scale. From refits: quantiles of the draws. Errors: `ValueError` for a
-        level that is not between 0 and 1.
+        bounds, mapped back, so that it stays within them: the logarithm of what is positive, such
+        as a variance on the diagonal of a matrix, the log-odds of a probability, Fisher's
+        transformation of a correlation. From refits: quantiles of the draws. Errors: `ValueError`
+        for a level that is not between 0 and 1. Source: Meeker & Escobar (1995), section 4.
         """
         if not 0 < level < 1:
             raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
@@ -105,27 +144,42 @@ class StandardErrors(eqx.Module):
         return np.where(is_known, low, np.nan), np.where(is_known, high, np.nan)
 
     def __str__(self) -> str:
-        intervals, rows = self.interval(), []
-        for name in self.standard_error:
-            rows += self._rows(name, *intervals[name])
-        head = ["parameter", "estimate", "standard error", "95 % from", "to", ""]
-        table = in_columns([head, *rows[:MOST_ROWS]], "lrrrrl")
-        lines = [self.what, *(f"  {line}" for line in table)]
-        if len(rows) > MOST_ROWS:
-            lines.append(f"  and {len(rows) - MOST_ROWS} more")
-        return "\n".join(lines)
+        table = lines_of(self._columns(), most=MOST_ROWS)
+        return "\n".join([self.what, *(f"  {line}" for line in table)])
 
-    def _rows(self, name: str, low: np.ndarray, high: np.ndarray) -> list[list[str]]:
-        """Return a row of the table for each entry of a parameter."""
-        value, error = np.asarray(self.params[name]), self.standard_error[name]
-        columns = [np.ravel(array) for array in (value, error, low, high)]
-        is_boundary = np.ravel(self.on_boundary[name])
-        rows = []
-        for index, entry in enumerate(entry_names(name, value.shape)):
-            numbers = [column[index] for column in columns]
-            note = self._note(name, is_boundary[index], numbers[1])
-            rows.append([entry, *(f"{number:.5g}" for number in numbers), note])
-        return rows
+    def _columns(self) -> list[Column]:
+        """Return a row for each entry."""
+        intervals = self.interval(self.level)
+        lows = {name: low for name, (low, _) in intervals.items()}
+        highs = {name: high for name, (_, high) in intervals.items()}
+        has_tests = bool(self.tested)
+        percent = f"{100 * self.level:g} %"
+        return [
+            *columns_of_entries(self.entries),
+            Column("estimate", self._listed(self.params), ".5g"),
+            Column("standard_error", self._listed(self.standard_error), ".5g"),
+            Column("z", self._listed(self.z), ".2f", is_printed=has_tests),
+            p_column(self._listed(self.p_value), has_tests),
+            Column("low", self._listed(lows), ".5g", f"{percent} from"),
+            Column("high", self._listed(highs), ".5g", "to"),
+            Column("note", self._notes(), title=""),
+        ]
+
+    def _listed(self, arrays: Mapping[str, Any]) -> np.ndarray:
+        """Return the entries that are listed, of all parameters."""
+        listed = [np.zeros(0)]
+        for name, each in self.entries.items():
+            listed.append(each.listed(arrays[name]))
+        return np.concatenate(listed)
+
+    def _notes(self) -> list[str]:
+        notes = []
+        for name, each in self.entries.items():
+            errors = each.listed(self.standard_error[name])
+            is_boundary = each.listed(self.on_boundary[name])
+            for at_boundary, error in zip(is_boundary, errors, strict=True):
+                notes.append(self._note(name, at_boundary, error))
+        return notes
 
     def _note(self, name: str, is_boundary: Any, error: Any) -> str:
         """Return why an entry has no standard error, in words."""
@@ -135,6 +189,19 @@ class StandardErrors(eqx.Module):
         if name in self.held:
             return "held"
         return "never moved" if np.isnan(error) else ""
+
+
+# 2 Φ(−|z|), without rounding where it is small
+_two_sided = np.vectorize(lambda z: math.erfc(abs(z) / math.sqrt(2)), otypes=[float])
+
+
+def p_column(values: Sequence[float] | np.ndarray, is_printed: bool = True) -> Column:
+    """Return the column of p values; in print, none is smaller than 0.0001."""
+    cells = []
+    for value in values:
+        cells.append(NO_NUMBER if np.isnan(value) else f"{value:.4f}")
+    written = ["<0.0001" if cell == "0.0000" else cell for cell in cells]
+    return Column("p_value", values, written, "p", is_printed)
 
 
 def interval_within(
@@ -166,12 +233,31 @@ def interval_within(
 
 def record_of(estimate: Estimate, **fields: Any) -> StandardErrors:
     """Return the record of an estimate's standard errors; `fields`: what depends on the method."""
-    chart = estimate.chart
+    chart, parameters = estimate.chart, estimate.graph.parameters
     return StandardErrors(
         params=dict(estimate.params),
         coordinates=chart.names,
         on_boundary=dict(chart.on_boundary),
-        limits=dict(chart.limits),
+        limits={name: _limits(parameter) for name, parameter in parameters.items()},
         held=chart.held,
+        tested=tuple(name for name in chart.charts if _is_tested(parameters[name])),
+        entries=estimate.entries,
         **fields,
     )
+
+
+def _is_tested(parameter: Parameter) -> bool:
+    """Whether a parameter's entries are numbers that may as well be 0, and have no prior."""
+    limits = limits_of(parameter.constraint)
+    return limits is not None and limits.is_unbounded and not parameter.is_prior
+
+
+def _limits(parameter: Parameter) -> tuple[np.ndarray, np.ndarray]:
+    """Return between which numbers single entries lie, those of covariances included."""
+    low, high = entry_limits(parameter.constraint, parameter.shape)
+    kind = type(entry_constraint(parameter.constraint))
+    if kind is CORRELATIONS:
+        return np.full(parameter.shape, -1.0), np.full(parameter.shape, 1.0)
+    if kind in POSITIVE_DEFINITE:
+        low = np.where(np.eye(parameter.shape[-1], dtype=bool), 0.0, low)
+    return low, high

@@ -26,16 +26,15 @@ from emjax.answers.reweighted import (
 from emjax.em import EM, asked_of
 from emjax.fit import Fit, of_a_fit
 from emjax.graph.factor_graph import FactorGraph
-from emjax.program.handlers.plates import Plates
+from emjax.naming.axes import Axis, program_axes, support_values
 from emjax.program.statements import has_run
-from emjax.report.dimensions import parameter_dimensions
-from emjax.report.summary_table import support_values
 from emjax.run.annotations import Draws, ResultOrNone
 from emjax.run.bound import Bound
 from emjax.run.result import check_is_result
 
 # the axes that ArviZ expects before those of a value, whether there are several chains or not
 DRAWS = ("chain", "draw")
+OF_DRAWS = tuple(Axis(name, ()) for name in DRAWS)
 
 
 @of_a_fit
@@ -59,8 +58,8 @@ def to_arviz(
     - `observed_data`: what was observed.
     - `sample_stats`: `lp`, the objective in nats at the estimate.
 
-    Dimensions are named by the program's plates, by the latents whose values they list, `time`
-    within a `scan`, and else `…_dim_0`, as ArviZ does.
+    Dimensions are named by the program's plates, by the latents whose values they list, the columns
+    of a data frame, `time` within a `scan`, and else `…_dim_0`, as ArviZ does.
 
     `args`, `kwargs`: the model's own. `draws`: {site: (draw, …)}, such as a bootstrap's estimates.
     `rows`: see `pointwise_log_likelihood`. Errors: `ImportError` without ArviZ; `ValueError` for a
@@ -73,16 +72,17 @@ def to_arviz(
     drawn = {name: value[None] for name, value in params.items()}
     if draws is not None:
         drawn = _checked_draws(bound.compiled.graph, draws)
-    named = _Named(xarray, bound.compiled.graph, plates_of(bound))
+    named = _Named(xarray, bound)
     groups = {
         "posterior": named.draws(drawn),
         "latent_posterior": named.latents(_of_latents(bound, params)),
-        "log_likelihood": named.dataset(_log_likelihood(bound, drawn, plate, rows)),
+        "log_likelihood": named.likelihoods(_log_likelihood(bound, drawn, plate, rows)),
         "observed_data": named.observed(_observed(bound, params)),
     }
     # of draws from elsewhere, the objective is not known
     if draws is None and len(result.objective):
-        groups["sample_stats"] = named.dataset({"lp": (result.objective[-1:][None], DRAWS)})
+        lp = result.objective[-1:][None]
+        groups["sample_stats"] = named.dataset({"lp": (lp, OF_DRAWS)})
     groups["posterior"].attrs |= {
         "inference_library": "emjax",
         "inference_library_version": metadata.version("emjax"),
@@ -127,9 +127,9 @@ def _arviz():
 class _Named:
     """Names the axes of a program's arrays, and makes data sets of them."""
 
-    def __init__(self, xarray, graph: FactorGraph, plates: Plates):
-        self.xarray, self.graph, self.plates = xarray, graph, plates
-        self.parameters = parameter_dimensions(graph)
+    def __init__(self, xarray, bound: Bound):
+        self.xarray, self.graph = xarray, bound.compiled.graph
+        self.plates, self.axes = plates_of(bound), program_axes(bound)
 
     # ── data sets ─────────────────────────────────────────────────────────────────────────────────
 
@@ -137,14 +137,14 @@ class _Named:
         """Return draws of the parameters, {name: (draw, …)}, as those of one chain."""
         variables = {}
         for name, value in drawn.items():
-            variables[name] = value[None], (*DRAWS, *self._of_parameter(name))
+            variables[name] = value[None], (*OF_DRAWS, *self.axes.of_parameters[name])
         return self.dataset(variables)
 
     def latents(self, posteriors: Mapping[str, Any]) -> Any:
         """Return the posteriors of latents."""
         variables = {}
         for name, value in posteriors.items():
-            variables[f"{name}_probability"] = value, self._of_latent(name, value.ndim)
+            variables[f"{name}_probability"] = value, self._of_latent(name)
         return self.dataset(variables)
 
     def observed(self, values: Mapping[str, tuple[Any, bool]]) -> Any:
@@ -154,60 +154,51 @@ class _Named:
             variables[name] = value, self._of_site(name, value.ndim, is_series)
         return self.dataset(variables)
 
-    def dataset(self, variables: Mapping[str, tuple[Any, Sequence[str | None]]]) -> Any:
-        """Return a data set of {name: (array, its dimensions)}.
+    def likelihoods(self, values: Mapping[str, tuple[Any, str]]) -> Any:
+        """Return log-likelihoods under draws, {site: (chain, draw, element; its plate)}."""
+        variables = {}
+        for name, (value, plate) in values.items():
+            variables[name] = value, (*OF_DRAWS, Axis(plate, ()))
+        return self.dataset(variables)
 
-        A dimension without a name, or of two sizes, is called `…_dim_0`.
+    def dataset(self, variables: Mapping[str, tuple[Any, Sequence[Axis]]]) -> Any:
+        """Return a data set of {name: (array, its axes)}.
+
+        A dimension without a name, or of which there are two that differ, is called `…_dim_0`.
         """
-        sizes: dict[str, int] = {}
+        labels: dict[str, tuple[Any, ...]] = {}
         arrays = {}
-        for name, (value, dims) in variables.items():
+        for name, (value, axes) in variables.items():
             array, names = np.asarray(value), []
             # ArviZ counts the dimensions of the value alone, draws aside
-            num_axes_of_draws = sum(dim in DRAWS for dim in dims)
-            for d, (dim, size) in enumerate(zip(dims, array.shape, strict=True)):
-                if dim is None or dim in names or dim in variables or sizes.get(dim, size) != size:
+            num_axes_of_draws = sum(axis.name in DRAWS for axis in axes)
+            for d, (axis, size) in enumerate(zip(axes, array.shape, strict=True)):
+                dim, own = axis.name, axis.labels
+                if len(own) != size:
+                    own = tuple(range(size))
+                if not dim or dim in names or dim in variables or labels.get(dim, own) != own:
                     dim = f"{name}_dim_{d - num_axes_of_draws}"
-                sizes[dim] = size
+                labels[dim] = own
                 names.append(dim)
             arrays[name] = (names, array)
-        values = {dim: self._values(dim, size) for dim, size in sizes.items()}
-        return self.xarray.Dataset(arrays, values)
-
-    def _values(self, dim: str, size: int) -> np.ndarray:
-        """Return what the positions along a dimension are called, a latent's values or numbers."""
-        if dim.removeprefix("next_") in self.graph.latents or dim in self.graph.latents:
-            values = support_values(self.graph, dim)
-            if len(values) == size:
-                return values
-        return np.arange(size)
+        coordinates = {dim: np.asarray(values) for dim, values in labels.items()}
+        return self.xarray.Dataset(arrays, coordinates)
 
     # ── the names of axes ─────────────────────────────────────────────────────────────────────────
 
-    def _of_site(self, name: str, rank: int, is_series: bool) -> tuple[str | None, ...]:
-        """Return the names of the axes of a sample site's value."""
+    def _of_site(self, name: str, rank: int, is_series: bool) -> tuple[Axis, ...]:
+        """Return the axes of a sample site's value, of which plates name some."""
         axes = self.plates.axes.get(name, {})
-        names = [axes.get(d - rank) for d in range(rank)]
+        names = [axes.get(d - rank, "") for d in range(rank)]
         # within a `scan`, steps are stacked along the first axis
-        if is_series and names and names[0] is None:
+        if is_series and names and not names[0]:
             names[0] = "time"
-        return tuple(names)
+        return tuple(Axis(each, ()) for each in names)
 
-    def _of_latent(self, name: str, rank: int) -> tuple[str | None, ...]:
-        """Return the names of the axes of a latent's posterior."""
-        latent = self.graph.latents[name]
-        # its posterior has an axis of values in place of the axes of its own event
-        event = latent.support.ndim - 1
-        return (*self._of_site(name, rank - 1 + event, latent.is_series)[: rank - 1], name)
-
-    def _of_parameter(self, name: str) -> tuple[str | None, ...]:
-        """Return the names of a parameter's axes: latents, else plates."""
-        latents = self.parameters[name]
-        plates = self._of_site(name, len(latents), False)
-        names = []
-        for latent, plate in zip(latents, plates, strict=True):
-            names.append(latent or (plate if plate not in latents else None))
-        return tuple(names)
+    def _of_latent(self, name: str) -> tuple[Axis, ...]:
+        """Return the axes of a latent's posterior: those of its elements, then its values."""
+        values = support_values(self.graph, name)
+        return (*self.axes.of_elements(name), Axis(name, tuple(values.tolist())))
 
 
 def _checked_draws(graph: FactorGraph, draws) -> dict:
@@ -245,7 +236,7 @@ def _log_likelihood(bound: Bound, drawn, plate, rows) -> dict:
     units = weighted.units
     observed = {site.name for site in sites_within(bound, units) if site.is_observed}
     name = observed.pop() if len(observed) == 1 else "observed"
-    return {name: (contributions.log_likelihood[None], (*DRAWS, units.plate))}
+    return {name: (contributions.log_likelihood[None], units.plate)}
 
 
 def _contributions(weighted: Reweighted, drawn: Mapping) -> Contributions:

@@ -11,14 +11,18 @@ import numpy as np
 
 from emjax.em import EM, asked_of
 from emjax.fit import Fit, of_a_fit
-from emjax.graph.factor_graph import FactorGraph
-from emjax.report.dimensions import parameter_dimensions
+from emjax.naming.entries import Entries, columns_of_entries, entries_of
+from emjax.refits.standard_errors import p_column
 from emjax.run.annotations import Real, ResultOrNone
-from emjax.run.columns import in_columns
+from emjax.run.columns import Column, Table, lines_of
 from emjax.run.result import check_is_result, how_it_ended, warnings_of
 
 # entries of a parameter that are printed: a table of a thousand words is no summary; `rows` has all
 SHOWN = 20
+
+
+# those of a row, in the order in which they are put together
+NUMBERS = ("estimate", "standard_error", "z", "p_value", "low", "high")
 
 
 # by its form, so that whoever has standard errors by other means can show them
@@ -37,8 +41,9 @@ class Row(NamedTuple):
     """One number that EM estimated.
 
     - `site`: its parameter.
-    - `name`: site and index.
+    - `name`: what the entry is called.
     - `estimate`, `standard_error`: NaN without.
+    - `z`, `p_value`: of the hypothesis that it is 0; NaN where that is none.
     - `low`, `high`: the ends of its interval; NaN without.
     - `method`: its M-step's.
     """
@@ -47,42 +52,56 @@ class Row(NamedTuple):
     name: str
     estimate: float
     standard_error: float
+    z: float
+    p_value: float
     low: float
     high: float
     method: str
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Table):
     """What EM found; prints as a table.
 
-    - `rows`: {site: a `Row` for each of its entries}.
+    - `rows`: {site: a `Row` for each of its entries}, of a symmetric matrix for each once.
     - `heading`: why EM stopped, and the log-likelihood in nats.
     - `level`: that of the intervals, None without standard errors.
+    - `entries`: {site: what its entries are called}.
     """
 
     rows: Mapping[str, list[Row]]
     heading: str
     level: float | None
+    entries: Mapping[str, Entries]
 
     def __str__(self) -> str:
-        errors = []
-        if self.level is not None:
-            errors = ["standard error", f"{100 * self.level:g}% interval"]
-        head = ["", "estimate", *errors, "M-step"]
-        lines = [head]
+        # a table of a thousand words is no summary
+        shown, more = {}, []
         for name, rows in self.rows.items():
-            lines += [self._cells(row) for row in rows[:SHOWN]]
+            shown[name] = rows[:SHOWN]
             if len(rows) > SHOWN:
-                lines.append([f"{name}: {len(rows) - SHOWN} more entries", *[""] * (len(head) - 1)])
-        sides = "l" + "r" * (len(head) - 2) + "l"
-        return "\n".join([self.heading, *in_columns(lines, sides)])
+                more.append(f"{name}: {len(rows) - SHOWN} more entries")
+        lines = lines_of(self._columns_of(shown))
+        return "\n".join([self.heading, *lines, *more])
 
-    def _cells(self, row: Row) -> list[str]:
-        errors = []
+    def _columns(self) -> list[Column]:
+        """Return a row for each entry."""
+        return [*columns_of_entries(self.entries), *self._columns_of(self.rows)[1:]]
+
+    def _columns_of(self, shown: Mapping[str, list[Row]]) -> list[Column]:
+        rows = list(itertools.chain.from_iterable(shown.values()))
+
+        def column(name: str, *others: Any) -> Column:
+            return Column(name, [getattr(row, name) for row in rows], *others)
+
+        columns = [column("name", "", ""), column("estimate", ".5g")]
         if self.level is not None:
-            errors = [f"{row.standard_error:.4g}", f"[{row.low:.5g}, {row.high:.5g}]"]
-        return [row.name, f"{row.estimate:.5g}", *errors, row.method]
+            columns.append(column("standard_error", ".4g"))
+            if any(not np.isnan(row.z) for row in itertools.chain(*self.rows.values())):
+                columns += [column("z", ".2f"), p_column([row.p_value for row in rows])]
+            percent = f"{100 * self.level:g} % from"
+            columns += [column("low", ".5g", percent), column("high", ".5g", "to")]
+        return [*columns, column("method", "", "M-step")]
 
 
 @of_a_fit
@@ -96,10 +115,11 @@ def summary(
 ) -> Summary:
     """Return the estimates as a table: a line for each entry of each parameter.
 
-    Its index is named by the latent whose values it lists. `args`, `kwargs`: the model's own.
-    `standard_errors`: a record with `standard_error`, {site: array}, and `interval(level)`, {site:
-    (low, high)}. Errors: `ValueError` for a result of another program, and for a level that is not
-    between 0 and 1.
+    Entries are named by the latents whose values an axis lists, by plates, and by the columns of a
+    data frame: loc[component=0, petal_width]; those of a symmetric matrix are listed once. `args`,
+    `kwargs`: the model's own. `standard_errors`: what `emjax.standard_errors` returns, or a record
+    with `standard_error`, {site: array}, and `interval(level)`, {site: (low, high)}. Errors:
+    `ValueError` for a result of another program, and for a level that is not between 0 and 1.
 
     ```python
     em = EM(coins)
@@ -111,43 +131,32 @@ def summary(
     check_is_result(result)
     bound = asked_of(em, result, args, kwargs)
     plan = em.plan(*args, **kwargs)
-    graph = bound.compiled.graph
-    # standard errors made by others may lack a parameter: it is shown without
-    errors: Mapping[str, Any] = {}
-    intervals: Mapping[str, Any] = {}
-    if standard_errors is not None:
-        errors, intervals = standard_errors.standard_error, standard_errors.interval(level)
-    rows = {}
-    for name, value in bound.checked(result.params).items():
-        unknown = np.full(np.shape(value), np.nan)
-        columns = [value, errors.get(name, unknown), *intervals.get(name, (unknown, unknown))]
-        numbers = np.stack([np.asarray(column, float).ravel() for column in columns], axis=-1)
+    entries, known = entries_of(bound), _columns_by_site(standard_errors, level)
+    params, rows = bound.checked(result.params), {}
+    # in the program's own order
+    for name in entries:
+        value = params[name]
+        columns = [entries[name].listed(value)]
+        for by_site in known:
+            # standard errors made by others may lack a parameter: it is shown without
+            array = by_site.get(name, np.full(np.shape(value), np.nan))
+            columns.append(entries[name].listed(array))
         rows[name] = []
-        for entry, values in zip(_entries(graph, name), numbers, strict=True):
-            estimate, error, low, high = map(float, values)
-            rows[name].append(Row(name, entry, estimate, error, low, high, plan.method(name)))
+        numbers = np.stack(columns, axis=-1).astype(float).tolist()
+        for entry, values in zip(entries[name].names, numbers, strict=True):
+            row = dict(zip(NUMBERS, values, strict=True))
+            rows[name].append(Row(site=name, name=entry, method=plan.method(name), **row))
     heading = "\n".join([*how_it_ended(result), *warnings_of(result)])
-    return Summary(rows, heading, None if standard_errors is None else level)
+    return Summary(rows, heading, None if standard_errors is None else level, entries)
 
 
-def _entries(graph: FactorGraph, name: str) -> list[str]:
-    """Return what each entry of a parameter is called, in order: loc[component=0, 1]."""
-    dimensions, shape = parameter_dimensions(graph)[name], graph.parameters[name].shape
-    if not shape:
-        return [name]
-    labels = []
-    # an axis that no latent names is counted
-    for latent, size in zip(dimensions, shape, strict=True):
-        if latent is None:
-            labels.append([str(number) for number in range(size)])
-        else:
-            labels.append([f"{latent}={value}" for value in support_values(graph, latent)])
-    return [f"{name}[{', '.join(index)}]" for index in itertools.product(*labels)]
-
-
-def support_values(graph: FactorGraph, dimension: str) -> np.ndarray:
-    """Return the values of the latent that a dimension is named after: 0, 1, … for vectors."""
-    # a latent may itself be called `next_…`: its own name goes first
-    is_latent = dimension in graph.latents
-    latent = graph.latents[dimension if is_latent else dimension.removeprefix("next_")]
-    return latent.support if latent.support.ndim == 1 else np.arange(len(latent.support))
+def _columns_by_site(found: HasStandardErrors | None, level: Real) -> list[Mapping[str, Any]]:
+    """Return standard errors, z, p, and the ends of intervals, each {site: array}."""
+    if found is None:
+        return [{}] * 5
+    intervals = found.interval(level)
+    lows = {name: low for name, (low, _) in intervals.items()}
+    highs = {name: high for name, (_, high) in intervals.items()}
+    # others may know of no tests
+    tests = getattr(found, "z", {}), getattr(found, "p_value", {})
+    return [found.standard_error, *tests, lows, highs]

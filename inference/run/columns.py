@@ -21,6 +21,7 @@ class Column:
     - `written`: how a number is printed, ".5g"; or what is printed of each row in its place.
     - `title`: what it is called in print, if not by its name.
     - `is_printed`: whether it is; a data frame has all.
+    - `side`: on which side its cells are flush, "l" or "r"; None: words left, numbers right.
     """
 
     name: str
@@ -28,17 +29,12 @@ class Column:
     written: str | Sequence[str] = ""
     title: str | None = None
     is_printed: bool = True
+    side: str | None = None
 
     @property
     def head(self) -> str:
         """What stands above it in print."""
         return self.name.replace("_", " ") if self.title is None else self.title
-
-    @property
-    def side(self) -> str:
-        """On which side its cells are flush: "l" of words, "r" of numbers."""
-        are_words = all(isinstance(value, str) for value in self.values)
-        return "l" if not self.written and are_words else "r"
 
     def cell(self, row: int) -> str:
         """Return what is printed of a row."""
@@ -79,10 +75,15 @@ def lines_of(
     rows = [[column.head for column in printed]] if has_head else []
     for row in range(num_shown):
         rows.append([column.cell(row) for column in printed])
-    lines = in_columns(rows, "".join(column.side for column in printed))
+    lines = in_columns(rows, "".join(map(_side, printed)))
     if num_shown < num_rows:
         lines.append(f"and {num_rows - num_shown} more")
     return lines
+
+
+def _side(column: Column) -> str:
+    are_words = not column.written and all(isinstance(value, str) for value in column.values)
+    return column.side or ("l" if are_words else "r")
 
 
 def in_columns(rows: Sequence[Sequence[str]], sides: str) -> list[str]:

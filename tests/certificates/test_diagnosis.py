@@ -271,12 +271,12 @@ def test_an_entry_on_the_boundary_is_named_and_whether_the_objective_would_leave
             num_values=3,
         )
         np.testing.assert_array_equal(found[name].on_boundary["weights"], [False, False, True])
-        assert "on the boundary      weights[2]" in str(found[name])
+        assert "on the boundary      weights[z=2]" in str(found[name])
     assert found["helpful"].inward["weights"].tolist() == [
         False,
         False,
         True,
-    ] and "would increase inward from weights[2]" in str(found["helpful"])
+    ] and "would increase inward from weights[z=2]" in str(found["helpful"])
     assert not found["useless"].inward["weights"].any()
 
 

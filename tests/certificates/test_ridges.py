@@ -42,7 +42,7 @@ def test_weights_of_equal_components_are_a_ridge_and_no_saddle(em, apart, is_den
     found = em.diagnose(params, X)
     assert found.verdict == "ridge" and found.is_dense is is_dense
     assert list(found.undetermined) == ["weights"]
-    assert found.undetermined["weights"] == ("log weights[0]/weights[1]",)
+    assert found.undetermined["weights"] == ("log weights[z=0]/weights[z=1]",)
     assert "the data do not determine 'weights'. Hold it, EM(model, fixed={'weights'})" in str(
         found
     )
@@ -52,7 +52,7 @@ def test_a_step_from_a_saddle_gains(em):
     # of data on two sides, one component is no maximum
     far = np.concatenate([X - 3, X + 3])
     found = em.diagnose({"weights": [0.4, 0.6], "loc": [0.0, 0.0]}, far)
-    assert found.verdict == "saddle" and "loc[0]" in found.reason and not found.undetermined
+    assert found.verdict == "saddle" and "loc[z=0]" in found.reason and not found.undetermined
     better = {"weights": jnp.array([0.4, 0.6]), "loc": jnp.array([0.1, -0.07])}
     assert em.log_likelihood(better, far) > found.objective
 

@@ -174,13 +174,19 @@ def finite_difference_hessian(function, u, h=2e-3):
     return (4 * at(h) - at(2 * h)) / 3
 
 
-MIXTURE_NAMES = ("loc[0]", "loc[1]", "log scale[0]", "log scale[1]", "log weights[0]/weights[1]")
+MIXTURE_NAMES = (
+    "loc[z=0]",
+    "loc[z=1]",
+    "log scale[z=0]",
+    "log scale[z=1]",
+    "log weights[z=0]/weights[z=1]",
+)
 CHAIN_NAMES = (
-    "log rate[0]",
-    "log rate[1]",
-    "log start[0]/start[1]",
-    "log transition[0, 0]/transition[0, 1]",
-    "log transition[1, 0]/transition[1, 1]",
+    "log rate[state=0]",
+    "log rate[state=1]",
+    "log start[state=0]/start[state=1]",
+    "log transition[state=0, next_state=0]/transition[state=0, next_state=1]",
+    "log transition[state=1, next_state=0]/transition[state=1, next_state=1]",
 )
 
 
@@ -232,9 +238,7 @@ def test_an_entry_on_the_boundary_is_flagged_and_has_no_standard_error(fitted_pl
     assert str(found).split("\n")[-1].split() == [
         "shares[3]",
         "0",
-        "nan",
-        "nan",
-        "nan",
+        *"–––––",
         "on",
         "the",
         "boundary",
@@ -733,7 +737,7 @@ def test_parameters_that_are_no_maximum_are_an_error_that_names_the_direction(fi
     em, result = fitted_mixture
     symmetric = {"weights": [0.5, 0.5], "loc": [X.mean()] * 2, "scale": [X.std()] * 2}
     with pytest.raises(
-        ValueError, match=r"no maximum: the objective curves upward along \+1 loc\[\d\], -1 loc"
+        ValueError, match=r"no maximum: the objective curves upward along \+1 loc\[z=\d\], -1 loc"
     ):
         standard_errors(em, symmetric, X)
     away = dict(result.params) | {"loc": result.params["loc"] + 0.2}

@@ -18,7 +18,7 @@ from numpyro.distributions import constraints
 import emjax
 from emjax import EM
 from emjax.models import dawid_skene, gaussian_mixture, hidden_markov
-from emjax.report.dimensions import parameter_dimensions
+from emjax.naming.latent_axes import parameter_dimensions
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
@@ -166,7 +166,7 @@ def test_standard_errors_and_intervals_stand_beside_the_estimates(found):
                 np.array([0.5, -0.45, 0.45]) * row.estimate,
                 rtol=1e-14,
             )
-    assert "standard error" in str(table) and "90% interval" in str(table)
+    assert "standard error" in str(table) and "90 % from" in str(table)
 
 
 def test_a_parameter_without_standard_errors_has_none(found):
