@@ -8,6 +8,7 @@ from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.family import Family, Prior, register
 from emjax.fit import Fit
+from emjax.loading import load
 from emjax.m_step.gap import Gap
 from emjax.plan import Plan
 from emjax.program.handlers.compress import Compressed, compress
@@ -64,6 +65,7 @@ __all__ = [
     "cross_validate",
     "distributions",
     "labeled",
+    "load",
     "pointwise_log_likelihood",
     "register",
     "standard_errors",

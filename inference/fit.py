@@ -13,12 +13,15 @@ import numpy as np
 from jax.export import Exported
 from jaxtyping import Array, Float
 
+from emjax.answers.archive import write
 from emjax.answers.draws import sample_posterior
 from emjax.answers.exported import exported
 from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
+from emjax.answers.saved import content_of
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan
+from emjax.run.annotations import Path
 from emjax.run.bound import Bound
 from emjax.run.result import EMResult
 
@@ -125,6 +128,16 @@ class Fit(EMResult):
         return self.em.diagnose(self, *bound.args, **bound.kwargs)
 
     # ── what is kept of it ────────────────────────────────────────────────────────────────────────
+
+    def save(self, path: Path, data: bool = False) -> None:
+        """Save the fit to a file that `emjax.load(path, program)` opens.
+
+        It is a zip of arrays (NumPy's `.npy`) and one JSON, without any code: safe to open, and
+        readable to later versions. In it are the result, the settings, names, shapes and
+        constraints by which the program is recognized, versions, and shapes of the data; with
+        `data=True` also the data, if the program's arguments are arrays, numbers and words.
+        """
+        write(path, content_of(self.em.model, self.em.settings, self.bound, self, data))
 
     def export(
         self,

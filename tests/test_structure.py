@@ -368,7 +368,9 @@ pi, mu, sigma, score = 0.4, 0.5, 0.1, jnp.array(0.3)
     documented(),
     ids=lambda value: value if "." in value and "\n" not in value else "",
 )
-def test_code_of_a_docstring_runs(name, text):
+def test_code_of_a_docstring_runs(name, text, monkeypatch, tmp_path):
+    # an excerpt may write a file
+    monkeypatch.chdir(tmp_path)
     namespace: dict = {}
     exec(EXAMPLE, namespace)
     with namespace["handlers"].seed(rng_seed=0):  # an excerpt of a program may sample

@@ -18,6 +18,7 @@ from jax import export
 
 from emjax.answers.reweighted import plates_of, reweighted, units_in
 from emjax.numerics.guards import IMPOSSIBLE
+from emjax.program.array_like import is_array
 from emjax.program.handlers.weights import weighted
 from emjax.program.padding import padding
 from emjax.program.trace import Program, trace
@@ -49,7 +50,7 @@ class Rows:
 
     def are_in(self, leaf: Any) -> bool:
         """Whether an argument has them."""
-        return _is_array(leaf) and leaf.ndim > 0 and leaf.shape[0] == self.length
+        return is_array(leaf) and leaf.ndim > 0 and leaf.shape[0] == self.length
 
     def resized(self, tree: Any, length: int) -> Any:
         """Return arguments with another number of rows: the first ones, again and again."""
@@ -107,13 +108,9 @@ def _rows_of(bound: Bound) -> Rows:
     return rows
 
 
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, np.ndarray | jax.Array)
-
-
 def _arrays_among(bound: Bound) -> tuple[tuple, dict[str, Any]]:
     """Return the arguments that hold arrays, with None in place of what else they hold."""
-    args, kwargs = jax.tree.map(lambda leaf: leaf if _is_array(leaf) else None, bound.arguments)
+    args, kwargs = jax.tree.map(lambda leaf: leaf if is_array(leaf) else None, bound.arguments)
     positional = tuple(each for each in args if jax.tree.leaves(each))
     return positional, {name: each for name, each in kwargs.items() if jax.tree.leaves(each)}
 
@@ -137,7 +134,7 @@ def _answer(bound: Bound, params: Params, rows: Rows, question: str) -> Callable
     axes = _row_axes(bound, rows)
     params = bound.checked(params)
     of_block = _of_block(bound, params, rows, question)
-    leaves = [leaf for leaf in jax.tree.leaves(bound.arguments) if _is_array(leaf)]
+    leaves = [leaf for leaf in jax.tree.leaves(bound.arguments) if is_array(leaf)]
     in_axes = [0 if rows.are_in(leaf) else None for leaf in leaves]
     types = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in leaves]
 

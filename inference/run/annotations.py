@@ -7,6 +7,7 @@ own errors, which name the fix.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     ResultOrNone = EMResult | None
     InitParams = Mapping[str, Any] | None
     Acceleration = str | Accelerator | None
+    Path = str | PathLike[str]
     Real = float
     Whole = int
 else:
     Program = Names = Strategy = OwnMaximizers = Any
     Params = ParamsOrNone = Draws = Result = ResultOrNone = Any
-    InitParams = Acceleration = Real = Whole = Any
+    InitParams = Acceleration = Path = Real = Whole = Any

@@ -154,6 +154,11 @@ class Compiler:
         except LOOKS_AT_VALUES as error:
             raise ValueError(looked_at(error)) from error
 
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether the program has been seen to look at the values of arguments."""
+        return bool(self._looks_at_values)
+
     def _program(
         self, key: Hashable, args: tuple, kwargs: Mapping[str, Any], concrete: bool
     ) -> CompiledProgram:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from emjax.graph.factor_graph import FactorGraph
 from emjax.program.arguments import checked_arguments
 from emjax.program.explanations import reads_as_given
 from emjax.run.batches import num_cells
@@ -114,6 +115,11 @@ class ProgramOnData:
         Then all of them are constants of the trace, and `data` is empty.
         """
         return self._at_own_length[2]
+
+    @property
+    def graph(self) -> FactorGraph:
+        """The factor graph of what answers: of more rows than the data have, where it is padded."""
+        return (self._padded or self).compiled.graph
 
     @property
     def _runner(self) -> Runner:
