@@ -2,6 +2,7 @@
 
 from emjax import conjugate, distributions
 from emjax.certificates.diagnosis import Diagnosis
+from emjax.classes.bootstrap_test import BootstrapLikelihoodRatio, bootstrap_likelihood_ratio
 from emjax.classes.classification import Classification, classification
 from emjax.classes.sizes import ClassSizes, class_sizes
 from emjax.compare import Comparison, compare_updates
@@ -32,6 +33,7 @@ from emjax.run.state import EMState, Status
 __all__ = [
     "EM",
     "Accelerator",
+    "BootstrapLikelihoodRatio",
     "Bound",
     "Candidate",
     "Choice",
@@ -55,6 +57,7 @@ __all__ = [
     "StandardErrors",
     "Status",
     "Summary",
+    "bootstrap_likelihood_ratio",
     "choose",
     "class_sizes",
     "classification",

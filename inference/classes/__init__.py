@@ -2,5 +2,5 @@
 
 In: an `EM`, an estimate, and its data; each sample has one value of a discrete latent, its class.
 Out: records that print as tables. Read first: `membership`. Each file imports only those before it:
-membership, sizes, classification.
+membership, sizes, classification, likelihood_ratio, bootstrap_test.
 """

@@ -237,18 +237,31 @@ def redrawn(estimate: Estimate, keys: Array, latents: Sequence[str]) -> Refits:
     bound = estimate.bound
     _check_no_copies(estimate.graph)
 
-    def program(redrawn_data, *args, **kwargs):
-        return handlers.condition(bound.compiler.model, data=redrawn_data)(*args, **kwargs)
-
     draw, sources = simulated(bound), (estimate.params, bound.data)
-    # to be traced, the program needs data of the shapes that are drawn, whatever their values
-    shapes = jax.eval_shape(lambda keys: draw(keys[0], *sources), keys)
-    example = jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
     changes = from_one_start(bound.compiler.settings)
-    conditioned = bound.extended("redrawn", program, example, **changes)
-    rest = conditioned.data[len(example) :]
-    redrawing = Redrawing(conditioned.compiled, draw, sources, rest)
-    return refits(redrawing, estimate, keys, latents)
+    compiled, rest = observing(bound, shapes_drawn(draw, keys, sources), **changes)
+    return refits(Redrawing(compiled, draw, sources, rest), estimate, keys, latents)
+
+
+def shapes_drawn(draw: Callable, keys: Array, sources: tuple) -> dict:
+    """Return data of the shapes that are drawn, whatever their values: {site: array}."""
+    shapes = jax.eval_shape(lambda keys: draw(keys[0], *sources), keys)
+    return jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), shapes)
+
+
+def observing(
+    bound: Bound, example: Mapping[str, Any], **changes: Any
+) -> tuple[CompiledProgram, list]:
+    """Return the program of (what its sites observe, the rest of its data), and that rest.
+
+    `example`: {site: data of the shape that it observes}; `changes`: the settings that differ.
+    """
+
+    def program(observed, *args, **kwargs):
+        return handlers.condition(bound.compiler.model, data=observed)(*args, **kwargs)
+
+    conditioned = bound.extended(("observing", *example), program, dict(example), **changes)
+    return conditioned.compiled, conditioned.data[len(example) :]
 
 
 def _check_no_copies(graph: FactorGraph) -> None:

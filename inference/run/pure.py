@@ -128,7 +128,7 @@ class PureProgram:
                     own[name] = inside(parameter.constraint, own[name])
         return own
 
-    def _first(self, rng_key, data, given, constants, number) -> dict[str, Any]:
+    def first(self, rng_key, data, given, constants, number) -> dict[str, Any]:
         """Return the parameters that start `number` of several begins at: given, or the program's
         own, or by a strategy; annealed.
         """
@@ -199,7 +199,7 @@ class PureProgram:
     def start(self, rng_key, data: Sequence, given: Mapping, number: Any = 0) -> tuple[Start, list]:
         """Return the start, and what depends on data alone."""
         constants = self.graph.prepare(data)
-        params = self._first(rng_key, data, given, constants, number)
+        params = self.first(rng_key, data, given, constants, number)
         return self._checked(params, constants), constants
 
     def _checked(self, params, constants) -> Start:
@@ -276,7 +276,7 @@ class PureProgram:
 
         def short_run(numbered_key):
             key, number = numbered_key
-            params = self._first(key, data, given, constants, number)
+            params = self.first(key, data, given, constants, number)
             at = self.loop.advance(self.loop.start(params), constants, num_steps)
             return params, at, self.watch.sharpness(at.reported, params, constants)
 

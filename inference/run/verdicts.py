@@ -219,3 +219,65 @@ def never_moved(parameters: Sequence[str]) -> Finding:
         f"{names} never moved: the estimate is a saddle, or a component is dead",
         "(em.diagnose says more)",
     )
+
+
+# ── tests of the number of classes ────────────────────────────────────────────────────────────────
+
+
+def not_at_maximum(which: str, status: str) -> Finding:
+    """Return that one of two fits is no maximum. `which`: "smaller" or "larger"."""
+    return Finding(
+        "not at maximum",
+        "",
+        which,
+        f"The fit of the {which} program is no maximum of its likelihood ({status}), and a "
+        "likelihood ratio is of two maxima.",
+        "Run it again: more starts, EM(model, num_restarts=10), or more steps; a floor or a prior "
+        "where something collapses.",
+    )
+
+
+def negative_statistic(statistic: float) -> Finding:
+    """Return that the larger of two programs has the smaller likelihood."""
+    return Finding(
+        "negative likelihood ratio",
+        "",
+        "",
+        f"The larger program explains the data worse ({statistic:.4g}): its fit is a poor optimum, "
+        "or its likelihood does not include that of the smaller one.",
+        "Try more starts: EM(model, num_restarts=10).",
+    )
+
+
+def failed_replicates(count: int, total: int) -> Finding:
+    """Return that some replicates have no likelihood ratio."""
+    return Finding(
+        "failed replicates",
+        "",
+        "",
+        f"{count} of {total} replicates are left out: a fit failed, or something collapsed.",
+        "State a floor or a prior where it does.",
+    )
+
+
+def unconverged_replicates(count: int, total: int) -> Finding:
+    """Return that a fit to some replicates stopped before it had converged."""
+    return Finding(
+        "unconverged replicates",
+        "",
+        "",
+        f"In {count} of {total} replicates a fit did not converge.",
+        "Raise max_steps, or tol.",
+    )
+
+
+def negative_replicates(count: int, total: int) -> Finding:
+    """Return that the larger program came to a poor optimum in some replicates."""
+    return Finding(
+        "negative replicates",
+        "",
+        "",
+        f"In {count} of {total} replicates the larger program explains the data worse than the "
+        "smaller one: its optimum there is a poor one, and their likelihood ratios are too small.",
+        "Try more starts: num_starts=20.",
+    )

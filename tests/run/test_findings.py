@@ -517,6 +517,43 @@ SAID = [
         "loc, scale never moved: the estimate is a saddle, or a component is dead (em.diagnose "
         "says more)",
     ),
+    (
+        "not_at_maximum",
+        ("larger", "max steps"),
+        ("not at maximum", "", "larger"),
+        "The fit of the larger program is no maximum of its likelihood (max steps), and a "
+        "likelihood ratio is of two maxima. Run it again: more starts, EM(model, num_restarts=10), "
+        "or more steps; a floor or a prior where something collapses.",
+    ),
+    (
+        "negative_statistic",
+        (-3.25,),
+        ("negative likelihood ratio", "", ""),
+        "The larger program explains the data worse (-3.25): its fit is a poor optimum, or its "
+        "likelihood does not include that of the smaller one. Try more starts: EM(model, "
+        "num_restarts=10).",
+    ),
+    (
+        "failed_replicates",
+        (2, 100),
+        ("failed replicates", "", ""),
+        "2 of 100 replicates are left out: a fit failed, or something collapsed. State a floor or "
+        "a prior where it does.",
+    ),
+    (
+        "unconverged_replicates",
+        (4, 100),
+        ("unconverged replicates", "", ""),
+        "In 4 of 100 replicates a fit did not converge. Raise max_steps, or tol.",
+    ),
+    (
+        "negative_replicates",
+        (1, 100),
+        ("negative replicates", "", ""),
+        "In 1 of 100 replicates the larger program explains the data worse than the smaller one: "
+        "its optimum there is a poor one, and their likelihood ratios are too small. Try more "
+        "starts: num_starts=20.",
+    ),
 ]
 
 WHY_IT_STOPPED = {

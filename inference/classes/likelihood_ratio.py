@@ -1,0 +1,71 @@
+"""The likelihood-ratio statistic of two fits, and what its tests ask of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from emjax.fit import Fit
+from emjax.run import verdicts
+from emjax.run.findings import Finding
+from emjax.run.runner import is_degenerate
+from emjax.run.state import has_settled
+
+if TYPE_CHECKING:
+    Fitted = Fit
+else:
+    # what is none reaches our own error
+    Fitted = Any
+
+# a likelihood ratio this much below zero, in nats, is what steps that stop by tol leave open
+NEGLIGIBLE = 0.01
+
+
+def statistic_of(smaller: Fit, larger: Fit) -> float:
+    """Return 2 (log p(x | larger) − log p(x | smaller)) of two fits to the same data."""
+    return 2 * (float(larger.log_likelihood) - float(smaller.log_likelihood))
+
+
+def check_fits(call: str, *fits: Any) -> None:
+    """Raise `ValueError` for what are no two soft fits to the same data.
+
+    `call`: how the test is called.
+    """
+    for fit in fits:
+        if not isinstance(fit, Fit):
+            raise ValueError(
+                f"It takes two fits, em.run(rng_key, ...), and not {type(fit).__name__}: {call}."
+            )
+        if fit.em.settings.temperature != 1:
+            raise ValueError(
+                "A likelihood ratio is of maxima of log p(x | θ), to which only a soft E-step "
+                "leads: EM(model)."
+            )
+    data = [fit.on().data for fit in fits]
+    if not _are_equal(*data):
+        raise ValueError("The two fits are of different data: fit both programs to the same.")
+
+
+def _are_equal(first: Sequence, second: Sequence) -> bool:
+    """Whether two programs take the same arrays."""
+    # one may look at the values of its arguments, which are then no data
+    if not first or not second:
+        return True
+    if len(first) != len(second):
+        return False
+    pairs = zip(jax.device_get(list(first)), jax.device_get(list(second)), strict=True)
+    return all(np.array_equal(one, other, equal_nan=one.dtype.kind == "f") for one, other in pairs)
+
+
+def findings_of(smaller: Fit, larger: Fit) -> list[Finding]:
+    """Return what is to be known of two fits before their likelihoods are compared."""
+    found = []
+    for which, fit in (("smaller", smaller), ("larger", larger)):
+        if not has_settled(fit.status) or is_degenerate(fit):
+            found.append(verdicts.not_at_maximum(which, str(fit.status)))
+    if statistic_of(smaller, larger) < -NEGLIGIBLE:
+        found.append(verdicts.negative_statistic(statistic_of(smaller, larger)))
+    return found
