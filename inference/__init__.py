@@ -5,6 +5,7 @@ from emjax.certificates.diagnosis import Diagnosis
 from emjax.classes.bootstrap_test import BootstrapLikelihoodRatio, bootstrap_likelihood_ratio
 from emjax.classes.classification import Classification, classification
 from emjax.classes.sizes import ClassSizes, class_sizes
+from emjax.classes.three_step import ThreeStep, three_step
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.family import Family, Prior, register
@@ -57,6 +58,7 @@ __all__ = [
     "StandardErrors",
     "Status",
     "Summary",
+    "ThreeStep",
     "bootstrap_likelihood_ratio",
     "choose",
     "class_sizes",
@@ -73,6 +75,7 @@ __all__ = [
     "register",
     "standard_errors",
     "summary",
+    "three_step",
     "to_arviz",
     "weighted",
 ]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 from numpyro.distributions import constraints
 
@@ -17,7 +15,7 @@ from emjax.certificates.estimate import Estimate
 from emjax.families.limits import entry_constraint, entry_limits, limits_of
 from emjax.naming.entries import Entries, columns_of_entries
 from emjax.program.records import Parameter
-from emjax.refits.students_t import quantile
+from emjax.refits.students_t import quantile_of, two_sided
 from emjax.run.annotations import Real
 from emjax.run.columns import NO_NUMBER, Column, Table, lines_of
 
@@ -102,9 +100,9 @@ class StandardErrors(eqx.Module, Table):
     def p_value(self) -> dict[str, np.ndarray]:
         """{site: 2 Φ(−|z|)}: how probable so large a |z| is if the entry is 0, two-sided.
 
-        Source: Wald (1943).
+        Of a survey, of Student's t. Source: Wald (1943).
         """
-        return {name: np.asarray(_two_sided(z), float) for name, z in self.z.items()}
+        return {name: two_sided(z, self.degrees_of_freedom) for name, z in self.z.items()}
 
     def interval(self, level: Real = 0.95) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return {site: (low, high)}, each of the site's shape; NaN without a standard error.
@@ -119,21 +117,12 @@ class StandardErrors(eqx.Module, Table):
             raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
         if self.draws is not None:
             return {name: self._quantiles(name, level) for name in self.draws}
-        z = self._quantile((1 + level) / 2)
+        z = quantile_of((1 + level) / 2, self.degrees_of_freedom)
         intervals = {}
         for name, error in self.standard_error.items():
             value = np.asarray(self.params[name])
             intervals[name] = interval_within(value, error, *self.limits[name], z)
         return intervals
-
-    def _quantile(self, probability: float) -> float:
-        """Return that quantile of an estimate's distance in standard errors."""
-        if np.isinf(self.degrees_of_freedom):
-            return float(norm.ppf(probability))
-        # without degrees of freedom nothing is known of the standard errors themselves
-        if self.degrees_of_freedom < 1:
-            return float("nan")
-        return quantile(probability, int(self.degrees_of_freedom))
 
     def _quantiles(self, name: str, level: float) -> tuple[np.ndarray, np.ndarray]:
         assert self.draws is not None
@@ -189,10 +178,6 @@ class StandardErrors(eqx.Module, Table):
         if name in self.held:
             return "held"
         return "never moved" if np.isnan(error) else ""
-
-
-# 2 Φ(−|z|), without rounding where it is small
-_two_sided = np.vectorize(lambda z: math.erfc(abs(z) / math.sqrt(2)), otypes=[float])
 
 
 def p_column(values: Sequence[float] | np.ndarray, is_printed: bool = True) -> Column:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from jax.scipy.stats import norm
 
 
 def probability_within(distance: float, degrees: int) -> float:
@@ -20,6 +23,27 @@ def probability_within(distance: float, degrees: int) -> float:
         return float(np.sin(angle) * factors.sum())
     series = np.sin(angle) * np.cos(angle) * factors.sum() if degrees > 1 else 0.0
     return float(2 / np.pi * (angle + series))
+
+
+def two_sided(distances: np.ndarray, degrees: float) -> np.ndarray:
+    """Return P(|T| > |distance|), of infinite degrees of freedom that of a standard normal."""
+    distances = np.abs(np.asarray(distances, float))
+    beyond = np.full(distances.shape, np.nan)
+    for place, distance in np.ndenumerate(distances):
+        if math.isinf(degrees):
+            # without rounding where it is small
+            beyond[place] = math.erfc(distance / math.sqrt(2))
+        elif degrees >= 1 and not math.isnan(distance):
+            beyond[place] = max(1 - probability_within(distance, int(degrees)), 0.0)
+    return beyond
+
+
+def quantile_of(probability: float, degrees: float) -> float:
+    """Return the quantile of T; of a standard normal, for infinite degrees of freedom."""
+    if math.isinf(degrees):
+        return float(norm.ppf(probability))
+    # without degrees of freedom nothing is known of the standard errors themselves
+    return quantile(probability, int(degrees)) if degrees >= 1 else math.nan
 
 
 def quantile(probability: float, degrees: int) -> float:
