@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-# where a statement's `infer` holds the part of its multiplicity that are sampling weights
+# where a statement's `infer` holds its `SamplingWeight`
 SAMPLING_WEIGHT = "sampling weight"
+
+
+class SamplingWeight(NamedTuple):
+    """The part of a statement's multiplicity that are sampling weights.
+
+    - `weight`: over its elements, divided by `mean`.
+    - `mean`: that of the weights of the outermost plate that has some.
+    """
+
+    weight: Any
+    mean: Any
 
 
 def is_scan(msg: Mapping[str, Any]) -> bool:

@@ -79,6 +79,7 @@ class Tracer(SiteMessenger):
             scanned = msg.get("_scanned", ())
             self.records += [site.under(msg["fn"], msg["scale"]) for site in scanned]
         else:
+            sampling = msg["infer"].get(SAMPLING_WEIGHT)
             self.records.append(
                 Record(
                     msg["name"],
@@ -89,7 +90,7 @@ class Tracer(SiteMessenger):
                     _plates(msg),
                     tuple(frame.dim for frame in msg["cond_indep_stack"]),
                     self.has_densities,
-                    msg["infer"].get(SAMPLING_WEIGHT),
+                    sampling.weight if sampling else None,
                 )
             )
 

@@ -64,14 +64,11 @@ def from_sandwich(
 
 
 def from_linearization(
-    estimate: Estimate, weighted: Reweighted, design: SurveyDesign, scale: float
+    estimate: Estimate, weighted: Reweighted, design: SurveyDesign
 ) -> StandardErrors:
-    """Return standard errors of a survey's sample: the scores' spread as they were drawn.
-
-    `scale`: what sampling weights are multiplied by, for a mean of one.
-    """
-    inverse, distance, space = _inverse_information(estimate, scale)
-    scores = scale * scores_of(weighted, estimate)
+    """Return standard errors of a survey's sample: the scores' spread as they were drawn."""
+    inverse, distance, space = _inverse_information(estimate)
+    scores = scores_of(weighted, estimate)
     covariance = inverse @ design.variance_of_total(scores) @ inverse
     return record_of(
         estimate,
@@ -85,22 +82,17 @@ def from_linearization(
     )
 
 
-def _inverse_information(
-    estimate: Estimate, scale: float = 1.0
-) -> tuple[np.ndarray, float, TangentSpace]:
-    """Return the inverse information, the distance to the maximum, and the directions there.
-
-    `scale`: what the objective is multiplied by.
-    """
+def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
+    """Return the inverse information, the distance to the maximum, and the directions there."""
     # before the matrix is formed, which may be large
     _check_smooth(estimate)
     space = TangentSpace.of(estimate)
     along = estimate.function("information", slopes_along)
     slopes = jax.device_get(along(space.directions(estimate.params)))
-    hessian = scale * space.second(slopes.change, slopes.first)
-    gradient = scale * space.gradient(slopes.first)
+    hessian = space.second(slopes.change, slopes.first)
+    gradient = space.gradient(slopes.first)
     if np.isfinite(gradient).all() and not np.isfinite(hessian).all():
-        hessian = scale * by_differences(estimate).hessian
+        hessian = by_differences(estimate).hessian
     inverse, distance = inverse_information(estimate, (hessian + hessian.T) / 2, gradient)
     return inverse, distance, space
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ class Criteria(eqx.Module, Table):
     - `undefined`: why there is no n, and so nothing but AIC; empty if there is.
     - `temperature`: of the E-step: 1 is soft, 0 is hard.
     - `is_pseudo`: whether the samples have sampling weights (`weighted(kind="sampling")`). log p is
-      then the pseudo-log-likelihood, of weights scaled to a mean of one.
+      then a pseudo-log-likelihood.
 
     Source: Akaike (1974); Schwarz (1978); Biernacki, Celeux & Govaert (2000), whose ICL takes the
     latents at their most probable values (McLachlan & Peel (2000) subtract the posterior's entropy
@@ -206,9 +206,9 @@ def criteria(
 
     `plate`: the plate whose elements are the n samples, those of which anything is observed;
     default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
-    is counted. Sampling weights are scaled to a mean of one. Errors: `ValueError` for a plate that
-    the program does not have, and for a constraint whose dimension is not known. Of several
-    outermost plates or none, only AIC is defined (with sampling weights, nothing is).
+    is counted. Errors: `ValueError` for a plate that the program does not have, and for a
+    constraint whose dimension is not known. Of several outermost plates or none, only AIC is
+    defined.
 
     ```python
     em = EM(coins)
@@ -219,7 +219,7 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = asked_of(em, params, args, kwargs)
-    plate_of_samples, counts, weights, undefined = _samples(bound, plate)
+    plate_of_samples, counts, undefined = _samples(bound, plate)
     n = math.nan if counts is None else float(counts.sum())
     if num_samples is not None:
         plate_of_samples, n, undefined = "", float(num_samples), ""
@@ -232,48 +232,29 @@ def criteria(
     soft, hard = bound.asked(_log_likelihoods, params)
     if counts is not None and (counts == 0).any():
         hard = _complete(bound, params, plate, counts)
-    if weights is not None:
-        assert counts is not None
-        scale = n / float((weights * counts).sum())
-        soft, hard = soft * scale, hard * scale
     compiled = bound.compiled
     # not before it is needed: a constraint may have no dimension that is known
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
     temperature = float(compiled.pure.settings.temperature)
-    is_pseudo = weights is not None
+    is_pseudo = has_sampling_weights(bound)
     return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature, is_pseudo)
 
 
-class _Samples(NamedTuple):
-    """The plate of the samples, how many each element counts as, its sampling weight if any.
+def _samples(bound: Bound, plate: str | None) -> tuple[str, np.ndarray | None, str]:
+    """Return the plate of the samples, how many each element counts as, or why nobody knows.
 
-    `undefined`: why nobody knows.
-    """
-
-    plate: str
-    counts: np.ndarray | None
-    weights: np.ndarray | None
-    undefined: str
-
-
-def _samples(bound: Bound, plate: str | None) -> _Samples:
-    """Return what counts as a sample.
-
-    Errors: `ValueError` for a plate that the program does not have, and where the samples have
-    sampling weights and nobody knows what they are.
+    Errors: `ValueError` for a plate that the program does not have.
     """
     try:
         samples = plate_of(bound, plate)
-        counts = SampleCounts.of(bound, samples)
-        return _Samples(samples.name, counts.multiplicities, counts.sampling_weights, "")
+        return samples.name, SampleCounts.of(bound, samples).multiplicities, ""
     # AIC is defined all the same
     except ValueError as error:
-        is_unknown = plate is not None and plate not in plates_of(bound).plates
-        if is_unknown or has_sampling_weights(bound):
+        if plate is not None and plate not in plates_of(bound).plates:
             raise
-        return _Samples("", None, None, str(error))
+        return "", None, str(error)
 
 
 def _log_likelihoods(pure: PureProgram, params: Any, constants: Any) -> list:

@@ -84,26 +84,10 @@ class SampleCounts:
     def of_site(self, name: str) -> np.ndarray:
         """Return how often each element counts at a site, (element,): 0 if nothing is observed.
 
-        Sampling weights count, with a mean of one.
+        Sampling weights count.
         """
         site = next(site for site in self.program.sites if site.name == name)
-        counts = self._multiplicity(site) * self.has_data
-        if site.outputs.sampling is None:
-            return counts
-        weights = counts * self._mean_along(site, site.outputs.sampling)
-        return weights * (counts.sum() / weights.sum())
-
-    @property
-    def sampling_weights(self) -> np.ndarray | None:
-        """For how many of the population each element stands, (element,); None: for itself alone.
-
-        0 where nothing is observed of it. Those of its latents, or of its observations.
-        """
-        inside = [site for site in self.program.sites if self.plate.name in site.plates]
-        for site in [site for site in inside if site.is_latent] or inside:
-            if site.outputs.sampling is not None:
-                return self._mean_along(site, site.outputs.sampling) * self.has_data
-        return None
+        return self._mean_along(site, site.outputs.multiplicity) * self.has_data
 
     def _multiplicity(self, site: Site) -> np.ndarray:
         """Return how often each element of the plate counts at a site, (element,)."""

@@ -153,13 +153,9 @@ def _of_survey(
     weighted = independent(bound, plate, rows, **closer)
     units = weighted.units
     samples = SampleCounts.of(bound, plates_of(bound).plates[units.plate])
-    weights, has_data = samples.sampling_weights, samples.has_data
-    if weights is not None:
-        has_data = has_data & (weights > 0)
-    design = survey_design(units.size, has_data, *drawn)
+    design = survey_design(units.size, samples.has_data, *drawn)
     if method == "linearization":
-        scale = 1.0 if weights is None else float(has_data.sum() / weights.sum())
-        return from_linearization(estimate, weighted, design, scale)
+        return from_linearization(estimate, weighted, design)
     weighted.check_sum(estimate.params)
     exchanges = symmetries(estimate)
     latents = latents_of(exchanges)

@@ -79,3 +79,35 @@ def test_weights_that_fit_no_plate_are_errors():
         r"each element",
     ):
         EM(weighted(coins.program, "sets")).plan(WEIGHTS[:4], HEADS)
+
+
+def test_sampling_weights_are_parts_of_their_mean_at_any_length():
+    em = EM(weighted(coins.program, "sets", kind="sampling"))
+    params = EM(coins.program).init(KEY, HEADS).params
+    for size in (5, 6):
+        heads, weights = np.resize(HEADS, size), 100 * np.resize(WEIGHTS, size)
+        each = [
+            float(EM(coins.program).log_likelihood(params, heads[n : n + 1])) for n in range(size)
+        ]
+        expected = (weights * each).sum() / weights[weights > 0].mean()
+        found = em.log_likelihood(params, weights, heads)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_sampling_weights_of_plates_within_plates_are_parts_of_the_outer_mean():
+    def pupils(x):
+        loc = numpyro.param("loc", jnp.array([0.0, 2.0]))
+        with numpyro.plate("schools", x.shape[1]):
+            kind = numpyro.sample("kind", dist.Categorical(jnp.array([0.5, 0.5])))
+            with numpyro.plate("pupils", x.shape[0]):
+                numpyro.sample("x", dist.Normal(loc[kind], 1.0), obs=x)
+
+    of_schools, of_pupils = np.array([1.0, 3.0, 2.0]), np.array([2.0, 4.0])
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    inner = weighted(pupils, "pupils", kind="sampling")
+    em = EM(weighted(inner, "schools", kind="sampling"))
+    found = em.log_likelihood({"loc": [0.0, 2.0]}, of_schools, of_pupils, x)
+    density = -((x[..., None] - [0.0, 2.0]) ** 2) / 2 - np.log(2 * np.pi) / 2
+    of_kind = np.log(0.5) + (of_pupils[:, None, None] * density).sum(0)
+    expected = (of_schools * np.logaddexp.reduce(of_kind, axis=1)).sum() / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

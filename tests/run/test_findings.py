@@ -440,10 +440,9 @@ SAID = [
         "pseudo_likelihood",
         (),
         ("pseudo-likelihood", "", ""),
-        "The samples have sampling weights: log p is the pseudo-log-likelihood, of weights scaled "
-        "to a mean of one, and AIC, BIC and ICL price parameters as if the sample were a simple "
-        "random one (Lumley & Scott, 2015). Take them for a guide; emjax.cross_validate weighs "
-        "what it holds out, too.",
+        "The samples have sampling weights: log p is a pseudo-log-likelihood, and criteria price "
+        "parameters as if the sample were a simple random one (Lumley & Scott, 2015). Take them "
+        "for a guide; emjax.cross_validate weighs what it holds out, too.",
     ),
     (
         "other_e_steps",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
 from emjax.program.array_like import as_numbers
-from emjax.program.statements import SAMPLING_WEIGHT, has_run, is_scan
+from emjax.program.statements import SAMPLING_WEIGHT, SamplingWeight, has_run, is_scan
 
 KINDS = ("frequency", "sampling")
 
@@ -22,15 +22,13 @@ KINDS = ("frequency", "sampling")
 class Weighted(Messenger):
     """Multiply the multiplicity of every site within a plate by the plate's weights.
 
-    It does so within a `scan` as well. `seen` collects the sizes of all plates; `is_sampling`: a
-    statement is told which part of its multiplicity are sampling weights.
+    It does so within a `scan` as well. `seen` collects the sizes of all plates; `mean`: that of
+    sampling weights, by which they are divided, whatever handlers within this one have divided
+    theirs by; None for frequencies.
     """
 
-    def __init__(
-        self, fn: Callable, plate: str, weights: Any, seen: dict[str, int], is_sampling: bool
-    ):
-        self.plate, self.weights, self.seen = plate, weights, seen
-        self.is_sampling = is_sampling
+    def __init__(self, fn: Callable, plate: str, weights: Any, seen: dict[str, int], mean: Any):
+        self.plate, self.weights, self.seen, self.mean = plate, weights, seen, mean
         super().__init__(fn)
 
     def process_message(self, msg: dict[str, Any]) -> None:
@@ -38,25 +36,35 @@ class Weighted(Messenger):
         # the step runs under `block`: handlers around the scan do not see its statements
         if is_scan(msg):
             step, *others = msg["args"]
-            same = Weighted(step, self.plate, self.weights, self.seen, self.is_sampling)
+            same = Weighted(step, self.plate, self.weights, self.seen, self.mean)
             msg["args"] = (same, *others)
         if msg["type"] != "sample" or has_run(msg):
             return
+        along = None
         for frame in msg["cond_indep_stack"]:
             self.seen[frame.name] = frame.size
             if frame.name == self.plate:
-                self._weight(msg, self._along(frame))
+                along = self._along(frame)
+        if self.mean is not None:
+            self._stand_for(msg, along)
+        elif along is not None:
+            # a multiplicity that `handlers.scale` gave stays: weights multiply it
+            msg["scale"] = _product(along, msg["scale"])
 
-    def _weight(self, msg: dict[str, Any], along: Any) -> None:
-        # a multiplicity that `handlers.scale` gave stays: weights multiply it
-        scale, sampling = msg["scale"], msg["infer"].get(SAMPLING_WEIGHT)
-        msg["scale"] = along if scale is None else along * scale
-        if self.is_sampling:
-            # the same object where nothing else counts: so it is known that nothing does
-            is_alone = scale is sampling
-            both = along if sampling is None else along * sampling
-            sampling = msg["scale"] if is_alone else both
-            msg["infer"] = {**msg["infer"], SAMPLING_WEIGHT: sampling}
+    def _stand_for(self, msg: dict[str, Any], along: Any) -> None:
+        """Give a statement sampling weights, and say which part of its multiplicity these are."""
+        known = msg["infer"].get(SAMPLING_WEIGHT)
+        if along is None and known is None:
+            return
+        factor = (1 if along is None else along) / self.mean
+        if known is not None:
+            factor = factor * known.mean
+        # the same object where nothing else counts: so it is known that nothing does
+        is_alone = msg["scale"] is (None if known is None else known.weight)
+        msg["scale"] = _product(factor, msg["scale"])
+        both = factor if known is None else factor * known.weight
+        weight = SamplingWeight(msg["scale"] if is_alone else both, self.mean)
+        msg["infer"] = {**msg["infer"], SAMPLING_WEIGHT: weight}
 
     def _along(self, frame: Any) -> Any:
         """Return the weights along the plate's axis."""
@@ -68,6 +76,16 @@ class Weighted(Messenger):
             )
         # plates count from the right: unit axes stand for those within this one
         return jnp.reshape(self.weights, (frame.size,) + (1,) * (-frame.dim - 1))
+
+
+def _product(weights: Any, multiplicity: Any) -> Any:
+    return weights if multiplicity is None else weights * multiplicity
+
+
+def _mean(weights: Any) -> Any:
+    """Return the mean of the weights of what is in the sample."""
+    weights = jnp.asarray(weights, jnp.result_type(float))
+    return weights.sum() / jnp.maximum((weights > 0).sum(), 1)
 
 
 def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
@@ -84,10 +102,11 @@ def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
       row: log p, every EM step and all that counts samples are the same.
     - "sampling": how many of the population the row stands for, one over its probability of being
       sampled. The row is one sample, whatever its weight, and log p is the pseudo-log-likelihood
-      Σ_n w_n log p(x_n | θ), whose maximum no common factor of the weights changes (a prior counts
-      against Σ w: give weights with a mean of one then). Standard errors are those of the sample's
-      design (`standard_errors(…, strata=…, clusters=…)`), never the information's; criteria take
-      weights with a mean of one. Source: Skinner (1989), in Analysis of Complex Surveys.
+      Σ_n w_n log p(x_n | θ) / w̄, with w̄ the mean of the weights that are not zero: no common factor
+      of the weights changes anything. (Applied twice, w̄ is that of the weights that come first.)
+      Standard errors are those of the sample's design (`standard_errors(…, strata=…,
+      clusters=…)`), never the information's. Source: Skinner (1989), in Analysis of Complex
+      Surveys.
 
     Errors: `ValueError` for a plate that the program does not have, weights of another length, or
     another kind.
@@ -105,7 +124,8 @@ def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
     def program(weights, *args, **kwargs):
         seen: dict[str, int] = {}
         weights = as_numbers(f"Plate '{plate}': weights", weights, "weights")
-        result = Weighted(model, plate, weights, seen, kind == "sampling")(*args, **kwargs)
+        mean = _mean(weights) if kind == "sampling" else None
+        result = Weighted(model, plate, weights, seen, mean)(*args, **kwargs)
         if plate not in seen:
             raise ValueError(
                 f"The program has no plate '{plate}' with a sample site in it; its plates are "
