@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 from emjax.answers.archive import write
 from emjax.answers.draws import sample_posterior
 from emjax.answers.exported import exported
+from emjax.answers.forward import sample
+from emjax.answers.imputation import deterministic, impute
 from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
 from emjax.answers.saved import content_of
@@ -84,6 +86,46 @@ class Fit(EMResult):
     ) -> dict[str, Array]:
         """Return joint draws of all latents, (draw, *its shape); see `EM.sample_posterior`."""
         return sample_posterior(self.on(*args, **kwargs), self, rng_key, num_samples)
+
+    def sample(
+        self, rng_key: Any, *args: Any, num_samples: int | None = None, **kwargs: Any
+    ) -> dict[str, Array]:
+        """Return new data from the program at the estimate: {site: value}, latents, too.
+
+        Every site that is no parameter is drawn, observations included, in the shapes of the data
+        that were fitted or of others; masks and weights take nothing away. What the program reads
+        of these beside its observations (covariates, say) stays as it is. `num_samples`: one more
+        axis in front; None: one draw, without it. Errors: `ValueError` for a `numpyro.factor`,
+        which is no distribution to draw from.
+        """
+        return sample(self.on(*args, **kwargs), self, rng_key, num_samples)
+
+    def impute(
+        self,
+        *args: Any,
+        rng_key: Any = None,
+        num_samples: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Array]:
+        """Return the data with what they lack filled in: {site: of the observation's shape}.
+
+        Of each site that states what is missing: by `PartiallyObserved`, a mask, or an `obs_mask`.
+        Entries that are observed are as they were. Those that are missing are, without `rng_key`,
+        expectations given all data, latents summed out; of discrete sites with a finite support,
+        the most probable value of each entry. With it, they are drawn jointly with the latents,
+        given all data: (num_samples, …) for multiple imputation, or one draw where that is None.
+        Errors: `ValueError` for a program that states nothing missing.
+        """
+        return impute(self.on(*args, **kwargs), self, rng_key, num_samples)
+
+    def deterministic(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+        """Return the value of each `numpyro.deterministic` site at the estimate, of its shape.
+
+        Of one that reads latents it is the expectation given the data, exactly. Errors:
+        `ValueError` or `MemoryError` for one that mixes so many latents that their joint table
+        would not fit.
+        """
+        return deterministic(self.on(*args, **kwargs), self)
 
     def log_likelihood_of(self, *args: Any, **kwargs: Any) -> Float[Array, ""]:
         """Return log p(data | params) in nats, of other data than `log_likelihood` is of."""

@@ -97,13 +97,13 @@ def numbered_keys(key: Array, first: Any, size: int) -> Array:
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(first + jnp.arange(size))
 
 
-def in_batches_of_draws(of_batch: Callable, num_samples: int, size: int) -> dict[str, Any]:
-    """Return as many draws, {name: (draw, …)}, of a function of the number of a batch's first."""
+def in_batches_of_draws(of_batch: Callable, num_samples: int, size: int) -> Any:
+    """Return as many draws, a tree of (draw, …), of a function of the number of a batch's first."""
     batches = [of_batch(np.int32(first)) for first in range(0, num_samples, size)]
-    joined = {}
-    for name in batches[0]:
-        parts = [batch[name] for batch in batches]
+
+    def joined(*parts):
         # NumPy, which compiles nothing for each number of draws
-        stacked = jnp.concatenate(parts) if is_traced(parts) else np.concatenate(parts)
-        joined[name] = stacked[:num_samples]
-    return joined
+        together = jnp.concatenate(parts) if is_traced(parts) else np.concatenate(parts)
+        return together[:num_samples]
+
+    return jax.tree.map(joined, *batches)

@@ -208,6 +208,21 @@ class PartiallyObserved(dist.Distribution):
         """Return draws of all coordinates: (*sample_shape, *batch_shape, D)."""
         return self.base.expand(self.batch_shape).sample(key, sample_shape)
 
+    def completed(self, start: ArrayLike, value: ArrayLike) -> Array:
+        """Return what start + Σ_·o Σ_oo⁻¹ (value − start)_o is, o the observed coordinates.
+
+        They are those of `value`. From `loc`, the others are their means given these; from a draw
+        of all coordinates, a draw of them given these. Source: Hoffman & Ribak (1991).
+        """
+        both = self.observed[..., :, None] & self.observed[..., None, :]
+        cholesky = self.base.scale_tril
+        covariance = jnp.matmul(cholesky, cholesky.mT, precision="highest")
+        among_observed = jnp.where(both, covariance, jnp.eye(cholesky.shape[-1]))
+        residual = jnp.where(self.observed, jnp.where(self.observed, value, 0) - start, 0)
+        weights = jnp.linalg.solve(among_observed, residual[..., None])
+        shift = jnp.matmul(covariance, weights, precision="highest")[..., 0]
+        return jnp.where(self.observed, value, start + shift)
+
     def log_prob(self, value: ArrayLike) -> Array:
         """Return the log-density of the observed coordinates in nats.
 

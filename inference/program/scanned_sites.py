@@ -74,10 +74,11 @@ class ScannedSite:
         return array.reshape((steps, *(1,) * extra, *batch, *(1,) * self.units))
 
 
-def scan_messages(scan: Scan, records: Sequence[Any]) -> dict[str, dict]:
+def scan_messages(scan: Scan, records: Sequence[Any], is_reversed: bool) -> dict[str, dict]:
     """Return a message for all steps, by name, for each statement of a scan's step.
 
     The handlers around the scan are to see it; `_scanned` holds the statement's sites.
+    `is_reversed`: whether its steps run from the last of what it reads to the first.
     """
     batches = {record.name: tuple(record.fn.batch_shape) for record in records}
     # of a `Select`'s sites, the first
@@ -86,7 +87,13 @@ def scan_messages(scan: Scan, records: Sequence[Any]) -> dict[str, dict]:
     for start, site, arrays in scan.sites():
         batch = batches[site.name]
         units = len(elements[site.name]) - len(batch)
-        sites[site.name].append(ScannedSite(site, arrays, start, scan.length, batch, units))
+        mean = site.outputs.mean
+        # a mean is an answer: its steps are in the order of the data, whichever way they run
+        is_flipped = is_reversed and mean is not None
+        if is_flipped:
+            arrays = [jnp.flip(a, 0) if i == mean else a for i, a in enumerate(arrays)]
+        scanned = ScannedSite(site, arrays, start, scan.length, batch, units)
+        sites[site.name].insert(0 if is_flipped else len(sites[site.name]), scanned)
 
     messages = {}
     for name, batch in batches.items():

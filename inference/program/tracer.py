@@ -127,7 +127,7 @@ class Tracer(SiteMessenger):
         scan = Scan.of(step, start, jax.tree.leaves(xs), length, symbols)
         carry = jax.tree.unflatten(carry_tree, scan.last_carry())
         ys = jax.tree.unflatten(y_tree, [in_order(y) for y in scan.ys()])
-        messages = PytreeTrace(scan_messages(scan, inner.records))
+        messages = PytreeTrace(scan_messages(scan, inner.records, bool(reverse)))
         msg["value"] = (length, None, carry), (messages, ys)
 
     def _traced_step(self, msg: dict[str, Any], length: int, xs: Any, start: list):

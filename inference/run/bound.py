@@ -191,18 +191,21 @@ class Bound(ProgramOnData):
 
     def posterior(self, params: Params) -> dict[str, Array]:
         """Return p(latent | data, params) for every latent; see `EM.posterior`."""
-        return self._of_latents(PureProgram.posterior_and_means, params)
+        return self.of_latents(PureProgram.posterior_and_means, params)
 
     def pairwise_posterior(self, params: Params) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data, params); see `EM.pairwise_posterior`."""
-        return self._of_latents(PureProgram.pairwise_posterior, params)
+        return self.of_latents(PureProgram.pairwise_posterior, params)
 
     def decode(self, params: Params) -> dict[str, Array]:
         """Return the most probable joint assignment of all latents; see `EM.decode`."""
-        return self._of_latents(PureProgram.modes, params)
+        return self.of_latents(PureProgram.modes, params)
 
-    def _of_latents(self, question: Callable, params: Params) -> dict[str, Array]:
-        """Return what is asked of every latent: values of its shape, and more axes."""
+    def of_latents(self, question: Callable, params: Params) -> dict[str, Array]:
+        """Return what is asked of latents: values of their shapes, and more axes.
+
+        `question`: as in `asked`.
+        """
         return self._answer(question, params, LEAST_MULTIPLICITY, PaddedRunner.of_latents)
 
     def draws_of_latents(self, question: Callable, params: Params, *more: Any) -> dict[str, Array]:
