@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -57,6 +58,10 @@ def _versions() -> dict[str, str]:
 
 
 def _name_of(model: Callable) -> str:
+    if isinstance(model, partial):
+        # that of a handler holds the program that it changes
+        programs = [part for part in (model.func, *model.args) if callable(part)]
+        return _name_of(programs[-1])
     return getattr(model, "__name__", type(model).__name__)
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 from numpyro.infer import init_to_value
 
-from emjax import EM
+from emjax import EM, labeled, weighted
 from tests.compilations import compilations
 
 KEY = jax.random.key(0)
@@ -46,6 +46,14 @@ def test_what_comes_back_of_a_pickle_runs_and_answers_alike():
     posterior = bound.posterior(result)["z"]
     np.testing.assert_array_equal(bound_again.posterior(result_again)["z"], posterior)
     np.testing.assert_array_equal(again.run(KEY, X).params["loc"], result.params["loc"])
+
+
+def test_a_program_that_weighs_or_labels_another_is_pickled():
+    em = EM(labeled(weighted(clusters, "rows"), "z"))
+    params, labels = {"loc": jnp.array([0.0, 4.0])}, np.array([0, *[-1] * 6])
+    again = pickle.loads(pickle.dumps(em))
+    args = labels, np.ones(7), X
+    assert again.log_likelihood(params, *args) == em.log_likelihood(params, *args)
 
 
 def test_a_copy_compiles_nothing_and_shares_nothing_that_may_change():

@@ -8,6 +8,7 @@ log Σ_k q_k p(z = k) p(x | z = k).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -237,16 +238,18 @@ def labeled(model: Callable, site: str) -> Callable:
             f"emjax.labeled takes the program first, not {model!r}: labeled(program, 'z')."
         )
 
-    def program(labels, *args, **kwargs):
-        # of this call alone: a program may be traced again, and with other arguments
-        seen: set = set()
-        known = as_numbers(f"Latent '{site}': labels", labels, "labels")
-        result = Labeled(model, site, jnp.asarray(known), seen)(*args, **kwargs)
-        if site not in seen:
-            raise ValueError(
-                f"The program has no discrete latent '{site}' to label; it has "
-                f"{', '.join(map(repr, sorted(seen))) or 'none'}."
-            )
-        return result
+    # not a function within this one, which could not be pickled
+    return partial(_run_labeled, model, site)
 
-    return program
+
+def _run_labeled(model: Callable, site: str, labels: Any, *args, **kwargs) -> Any:
+    # of this call alone: a program may be traced again, and with other arguments
+    seen: set = set()
+    known = as_numbers(f"Latent '{site}': labels", labels, "labels")
+    result = Labeled(model, site, jnp.asarray(known), seen)(*args, **kwargs)
+    if site not in seen:
+        raise ValueError(
+            f"The program has no discrete latent '{site}' to label; it has "
+            f"{', '.join(map(repr, sorted(seen))) or 'none'}."
+        )
+    return result

@@ -8,6 +8,7 @@ bootstrap's draws are multinomial weights.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -121,16 +122,18 @@ def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
             "occurs, or for how many of the population it stands."
         )
 
-    def program(weights, *args, **kwargs):
-        seen: dict[str, int] = {}
-        weights = as_numbers(f"Plate '{plate}': weights", weights, "weights")
-        mean = _mean(weights) if kind == "sampling" else None
-        result = Weighted(model, plate, weights, seen, mean)(*args, **kwargs)
-        if plate not in seen:
-            raise ValueError(
-                f"The program has no plate '{plate}' with a sample site in it; its plates are "
-                f"{', '.join(map(repr, seen)) or 'none'}."
-            )
-        return result
+    # not a function within this one, which could not be pickled
+    return partial(_run_weighted, model, plate, kind)
 
-    return program
+
+def _run_weighted(model: Callable, plate: str, kind: str, weights: Any, *args, **kwargs) -> Any:
+    seen: dict[str, int] = {}
+    weights = as_numbers(f"Plate '{plate}': weights", weights, "weights")
+    mean = _mean(weights) if kind == "sampling" else None
+    result = Weighted(model, plate, weights, seen, mean)(*args, **kwargs)
+    if plate not in seen:
+        raise ValueError(
+            f"The program has no plate '{plate}' with a sample site in it; its plates are "
+            f"{', '.join(map(repr, seen)) or 'none'}."
+        )
+    return result
