@@ -3,8 +3,10 @@
 A set-up does what comes before the work, and returns what is timed, call by call.
 """
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from emjax import EM, choose, standard_errors
+from emjax import EM, Fit, choose, load, standard_errors, summary
 from emjax.models import gaussian_mixture, hidden_markov, latent_class
 from experiments.benchmarks.latency import data
 
@@ -101,6 +103,34 @@ def asked_of_a_fit(question: Callable) -> Callable[[], Calls]:
     return setup
 
 
+def draws_of(fit: Fit) -> Calls:
+    """Return joint draws of a fit's latents, by two keys."""
+    return [partial(fit.sample_posterior, key, 100) for key in jax.random.split(KEY)]
+
+
+def draws() -> Calls:
+    """Return draws of which cluster each row is in, after a fit."""
+    return draws_of(Iris().fit())
+
+
+def saved() -> Calls:
+    """Return what is done with a file, after a fit."""
+    iris = Iris()
+    fit, path = iris.fit(), Path(tempfile.mkdtemp()) / "fit.emjax"
+    return [
+        lambda: fit.save(path),
+        lambda: load(path, gaussian_mixture.program),
+        lambda: load(path, gaussian_mixture.program).posterior(iris.flowers, data.NUM_CLUSTERS),
+        fit.export,
+    ]
+
+
+def summaries() -> Calls:
+    """Return the same table twice, after a fit."""
+    fit = Iris().fit()
+    return [lambda: str(summary(fit))] * 2
+
+
 def chain_fit(em: EM, seen: np.ndarray) -> Any:
     """Return what EM finds on one sequence."""
     return em.run(KEY, seen[:, None, None], np.array([len(seen)]), data.NUM_STATES)
@@ -116,6 +146,11 @@ def shorter_chain() -> Calls:
     em, seen = EM(hidden_markov.gaussian_program), data.series()
     chain_fit(em, seen)
     return [partial(chain_fit, em, seen[:480])]
+
+
+def chain_draws() -> Calls:
+    """Return draws of the states of a chain, after a fit."""
+    return draws_of(chain_fit(EM(hidden_markov.gaussian_program), data.series()))
 
 
 def choice() -> Calls:
@@ -137,10 +172,14 @@ SETUPS = {
     "rows": other_rows,
     "second": second_em,
     "posterior": new_rows,
+    "sample_posterior": draws,
+    "saved": saved,
+    "summary": summaries,
     "diagnose": asked_of_a_fit(EM.diagnose),
     "standard_errors": asked_of_a_fit(standard_errors),
     "chain": first_chain,
     "length": shorter_chain,
+    "chain_draws": chain_draws,
     "choose": choice,
     "regressions": regressions,
     "cache": first_fit,
