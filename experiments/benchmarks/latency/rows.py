@@ -31,6 +31,10 @@ TABLE = (
     Work("chain", "hidden Markov model, 500 steps, 3 states: first fit", "hmmlearn"),
     Work("length", "the same on 480 steps", "hmmlearn"),
     Work("chain_draws", "`sample_posterior` of the chain, 100 draws; again, with another key"),
+    Work(
+        "likelihood_ratio",
+        "`bootstrap_likelihood_ratio` of 1 and 2 Gaussians, 100 replicates; again",
+    ),
     Work("choose", "`choose` of latent classes, K = 1 … 4, 5 folds, 500 × 6 answers"),
     Work("regressions", "a mixture of 2 regressions with priors, 200 rows, 10 starts"),
     Work(

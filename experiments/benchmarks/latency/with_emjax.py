@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from emjax import EM, Fit, choose, load, standard_errors, summary
+from emjax import EM, Fit, bootstrap_likelihood_ratio, choose, load, standard_errors, summary
 from emjax.models import gaussian_mixture, hidden_markov, latent_class
 from experiments.benchmarks.latency import data
 
@@ -105,7 +105,7 @@ def asked_of_a_fit(question: Callable) -> Callable[[], Calls]:
 
 def draws_of(fit: Fit) -> Calls:
     """Return joint draws of a fit's latents, by two keys."""
-    return [partial(fit.sample_posterior, key, 100) for key in jax.random.split(KEY)]
+    return [partial(fit.sample_posterior, key, num_samples=100) for key in jax.random.split(KEY)]
 
 
 def draws() -> Calls:
@@ -153,6 +153,13 @@ def chain_draws() -> Calls:
     return draws_of(chain_fit(EM(hidden_markov.gaussian_program), data.series()))
 
 
+def likelihood_ratio() -> Calls:
+    """Return the test of one cluster against two, after both fits."""
+    flowers = data.iris()
+    fits = [EM(gaussian_mixture.program).run(KEY, flowers, number) for number in (1, 2)]
+    return [partial(bootstrap_likelihood_ratio, *fits, KEY)] * 2
+
+
 def choice() -> Calls:
     """Return the comparison of four numbers of classes."""
     candidates = {}
@@ -180,6 +187,7 @@ SETUPS = {
     "chain": first_chain,
     "length": shorter_chain,
     "chain_draws": chain_draws,
+    "likelihood_ratio": likelihood_ratio,
     "choose": choice,
     "regressions": regressions,
     "cache": first_fit,
