@@ -24,11 +24,10 @@ yes = np.array([[0.2] * 6, [0.9] * 6, [0.85, 0.9, 0.8, 0.2, 0.1, 0.2]])[kind]
 items = ["neighbors", "family", "friends", "courts", "press", "parliament"]
 answers = pd.DataFrame((rng.random((600, 6)) < yes).astype(int), columns=items)
 
-# how many classes?
-models = {k: emjax.EM(latent_class.program) for k in (2, 3, 4)}
-fits = {k: em.run(key, answers, k) for k, em in models.items()}
-for k, fit in fits.items():
-    print(k, "classes: BIC", round(emjax.criteria(fit).bic, 1))
+# how many classes? BIC says three, and the bootstrap test sees no need for a fourth
+fits = {k: emjax.EM(latent_class.program).run(key, answers, k) for k in (2, 3, 4)}
+print("BIC:", {k: round(emjax.criteria(fit).bic, 1) for k, fit in fits.items()})
+print(emjax.bootstrap_likelihood_ratio(fits[3], fits[4], key, num_replicates=50))
 
 # three; the weights say for how many of the population each person stands
 program = emjax.weighted(latent_class.program, "subjects", kind="sampling")
