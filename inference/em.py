@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from emjax.answers.draws import sample_posterior
@@ -27,6 +29,7 @@ from emjax.run.annotations import (
 )
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
+from emjax.run.described import program_in_words, short
 from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
@@ -159,6 +162,17 @@ class EM:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._compiler = state["compiler"]
         self.model, self.settings = self._compiler.model, self._compiler.settings
+
+    def __repr__(self) -> str:
+        words = [program_in_words(self.model)]
+        for name, parameter in inspect.signature(EM).parameters.items():
+            if name == "model":
+                continue
+            value = getattr(self.settings, name)
+            # of arrays, such as temperatures, there is no single truth value
+            if np.shape(value) != np.shape(parameter.default) or value != parameter.default:
+                words.append(f"{name}={short(value)}")
+        return f"EM({', '.join(words)})"
 
     def on(self, *args: Any, **kwargs: Any) -> Bound:
         """Return the program bound to data, of which all that follows is asked.

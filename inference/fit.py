@@ -17,6 +17,7 @@ from emjax.answers.archive import write
 from emjax.answers.draws import sample_posterior
 from emjax.answers.exported import exported
 from emjax.answers.forward import sample
+from emjax.answers.frames import posterior_frame
 from emjax.answers.imputation import deterministic, impute
 from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
@@ -25,6 +26,7 @@ from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan
 from emjax.run.annotations import Path
 from emjax.run.bound import Bound
+from emjax.run.described import program_in_words
 from emjax.run.result import EMResult
 
 Arguments = ParamSpec("Arguments")
@@ -67,11 +69,25 @@ class Fit(EMResult):
             )
         return self.em.on(*self.bound.args, **self.bound.kwargs)
 
+    def _name(self) -> str:
+        if self.bound is not None:
+            return f"Fit{self.bound.in_words}"
+        # of a fit that stands by itself, nothing is known
+        return "Fit" if self.em is None else f"Fit({program_in_words(self.em.model)})"
+
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
     def posterior(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Return p(latent | data) for every latent: its shape, its support; see `EM.posterior`."""
         return self.on(*args, **kwargs).posterior(self)
+
+    def posterior_frame(self, *args: Any, latent: str | None = None, **kwargs: Any) -> Any:
+        """Return p(latent | data) as a pandas data frame: a row for each element.
+
+        Rows are labeled as those of the data frame that was fitted, and there is a column for each
+        value: `frame.join(fit.posterior_frame())`. `latent`: which one, if there are several.
+        """
+        return posterior_frame(self.on(*args, **kwargs), self, latent)
 
     def pairwise_posterior(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data); see `EM.pairwise_posterior`."""

@@ -16,7 +16,7 @@ class Labels(NamedTuple):
     """What the positions along an axis are called.
 
     - `name`: of the axis; empty if it has none.
-    - `values`: one for each position: words, or whole numbers.
+    - `values`: one for each position: words or whole numbers of columns, of rows as they are.
     """
 
     name: str
@@ -68,9 +68,9 @@ def _labels_of(leaf: Any, array: Any, default: str) -> DataLabels | None:
     rows = along = None
     # `index` of what is no pandas may be a method; 0, 1, … are no names
     if index is not None and not callable(index) and not _is_counted(index):
-        rows = _labels(index, "", array.shape[:1])
+        rows = _labels(index, tuple(index), "", array.shape[:1])
     if columns is not None:
-        along = _labels(columns, default, array.shape[1:2])
+        along = _labels(columns, _words(columns), default, array.shape[1:2])
     categories = categories_of(leaf)
     of_values = None if categories is None else Labels("category", _words(categories))
     return DataLabels(rows, along, of_values)
@@ -80,11 +80,13 @@ def _is_counted(index: Any) -> bool:
     return (getattr(index, "start", None), getattr(index, "step", None)) == (0, 1)
 
 
-def _labels(index: Any, default: str, length: tuple[int, ...]) -> Labels | None:
-    if (len(index),) != length:
+def _labels(
+    index: Any, values: tuple[Any, ...], default: str, length: tuple[int, ...]
+) -> Labels | None:
+    if (len(values),) != length:
         return None
     name = getattr(index, "name", None)
-    return Labels(default if name is None else str(name), _words(index))
+    return Labels(default if name is None else str(name), values)
 
 
 def _words(index: Sequence[Any]) -> tuple[Any, ...]:

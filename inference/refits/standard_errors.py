@@ -113,8 +113,7 @@ class StandardErrors(eqx.Module, Table):
         transformation of a correlation. From refits: quantiles of the draws. Errors: `ValueError`
         for a level that is not between 0 and 1. Source: Meeker & Escobar (1995), section 4.
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
+        level = checked_level(level)
         if self.draws is not None:
             return {name: self._quantiles(name, level) for name in self.draws}
         z = quantile_of((1 + level) / 2, self.degrees_of_freedom)
@@ -178,6 +177,13 @@ class StandardErrors(eqx.Module, Table):
         if name in self.held:
             return "held"
         return "never moved" if np.isnan(error) else ""
+
+
+def checked_level(level: Any) -> float:
+    """Return the level of an interval. Errors: `ValueError` where it is not between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
+    return float(level)
 
 
 def p_column(values: Sequence[float] | np.ndarray, is_printed: bool = True) -> Column:

@@ -25,10 +25,10 @@ from emjax.refits.information import from_information, from_linearization, from_
 from emjax.refits.sample_counts import SampleCounts, has_sampling_weights
 from emjax.refits.scores import independent
 from emjax.refits.spread import from_jackknife, from_refits, latents_of
-from emjax.refits.standard_errors import StandardErrors
+from emjax.refits.standard_errors import StandardErrors, checked_level
 from emjax.refits.survey_design import survey_design
 from emjax.run import endings
-from emjax.run.annotations import ParamsOrNone, Whole
+from emjax.run.annotations import ParamsOrNone, Real, Whole
 from emjax.run.bound import checked_key
 from emjax.run.precision import in_double
 from emjax.run.result import EMResult
@@ -63,6 +63,7 @@ def standard_errors(
     population: Any = None,
     num_draws: Whole = 200,
     rng_key: Any = None,
+    level: Real = 0.95,
     **kwargs: Any,
 ) -> StandardErrors:
     """Return standard errors of an estimate; they print as a table.
@@ -100,7 +101,7 @@ def standard_errors(
     are brought to those of the estimate. `plate`: whose elements are independent (the only
     outermost one, if not given); `rows`: {another plate: which element of `plate` each of its
     elements belongs to}, for long-form data: `plate="items", rows={"labels": item}`. `num_draws`,
-    `rng_key`: for a bootstrap.
+    `rng_key`: for a bootstrap. `level`: of the intervals that are printed.
 
     Errors: `ValueError` for params that are no maximum (a direction of increase, or one that is not
     determined, is named), too far from one, or on which nothing depends smoothly (hard E-step); for
@@ -124,16 +125,18 @@ def standard_errors(
             f"survey's (sampling weights, strata or clusters). Use "
             f"{', '.join(map(repr, OF_DESIGNS))}."
         )
-    if method == "information":
-        return from_information(estimate)
-    if method == "sandwich":
-        return from_sandwich(estimate, plate, rows)
     keys = _keys_of_draws(num_draws, rng_key) if method.endswith("bootstrap") else None
-    if is_survey or method in ("linearization", "jackknife"):
-        return _of_survey(estimate, method, plate, rows, (strata, clusters, population), keys)
-    if method == "bootstrap":
-        return _from_resampling(estimate, plate, rows, keys)
-    return _from_simulation(estimate, keys)
+    if method == "information":
+        found = from_information(estimate)
+    elif method == "sandwich":
+        found = from_sandwich(estimate, plate, rows)
+    elif is_survey or method in ("linearization", "jackknife"):
+        found = _of_survey(estimate, method, plate, rows, (strata, clusters, population), keys)
+    elif method == "bootstrap":
+        found = _from_resampling(estimate, plate, rows, keys)
+    else:
+        found = _from_simulation(estimate, keys)
+    return replace(found, level=checked_level(level))
 
 
 # ── surveys ───────────────────────────────────────────────────────────────────────────────────────

@@ -181,7 +181,11 @@ class _Named:
                 labels[dim] = own
                 names.append(dim)
             arrays[name] = (names, array)
-        coordinates = {dim: np.asarray(values) for dim, values in labels.items()}
+        coordinates = {}
+        for dim, values in labels.items():
+            # rows of a data frame may be called by several words
+            are_plain = not any(isinstance(value, tuple) for value in values)
+            coordinates[dim] = np.asarray(values if are_plain else list(map(str, values)))
         return self.xarray.Dataset(arrays, coordinates)
 
     # ── the names of axes ─────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ import numpy as np
 from emjax.em import EM, asked_of
 from emjax.fit import Fit, of_a_fit
 from emjax.naming.entries import Entries, columns_of_entries, entries_of
-from emjax.refits.standard_errors import p_column
+from emjax.refits.standard_errors import checked_level, p_column
 from emjax.run.annotations import Real, ResultOrNone
 from emjax.run.columns import Column, Table, lines_of
 from emjax.run.result import check_is_result, how_it_ended, warnings_of
@@ -126,8 +126,7 @@ def summary(
     print(emjax.summary(em, em.run(jax.random.key(0), heads), heads))
     ```
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, such as 0.95, not {level!r}.")
+    level = checked_level(level)
     check_is_result(result)
     bound = asked_of(em, result, args, kwargs)
     plan = em.plan(*args, **kwargs)

@@ -15,6 +15,7 @@ from emjax.program.explanations import reads_as_given
 from emjax.run.batches import num_cells
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler, Padded
+from emjax.run.described import data_in_words, program_in_words
 from emjax.run.precision import (
     CachedInPrecision,
     double_precision,
@@ -32,7 +33,7 @@ from emjax.run.runner import PaddedRunner, Runner
 SMALL = 2**17
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ProgramOnData:
     """A program and its arguments; two are equal if these are the very same.
 
@@ -45,6 +46,16 @@ class ProgramOnData:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     made: Callable[[Any, EMResult], EMResult] | None = None
+
+    def __repr__(self) -> str:
+        return f"Bound{self.in_words}"
+
+    @property
+    def in_words(self) -> str:
+        """The program and what it is bound to, in brackets."""
+        model = self.compiler.model
+        given = data_in_words(model, self.args, self.kwargs)
+        return f"({', '.join([program_in_words(model), *given])})"
 
     def __eq__(self, other: object) -> bool:
         # a result keeps what it belongs to: two of the same data are trees of one structure

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emjax.m_step.gap import Gap
+from emjax.run.described import parameters_in_words
 from emjax.run.endings import why_it_stopped
 from emjax.run.findings import Finding
 from emjax.run.restarts import Restarts
@@ -49,6 +50,21 @@ class EMResult(eqx.Module):
     def warnings(self) -> tuple[str, ...]:
         """The findings in words, each with its remedy."""
         return tuple(map(str, self.findings))
+
+    def __repr__(self) -> str:
+        return "\n".join([self._name(), *(f"  {line}" for line in self._in_short())])
+
+    def _name(self) -> str:
+        """Return what it is a result of, in a line."""
+        return type(self).__name__
+
+    def _in_short(self) -> list[str]:
+        found = parameters_in_words(self.params)
+        if self.findings:
+            number = len(self.findings)
+            found += f"; {number} finding{'s' * (number > 1)}, in words in .warnings"
+        end = f"{self.status} after {self.num_steps} steps"
+        return [f"{end}, log-likelihood {float(self.log_likelihood):.6f} nats", found]
 
     def __str__(self) -> str:
         estimates = [

@@ -1,0 +1,40 @@
+"""Posteriors as data frames: rows by the labels of the data, columns by the latent's values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from emjax.naming.axes import program_axes, support_values
+from emjax.run.annotations import Params
+from emjax.run.bound import Bound
+from emjax.run.columns import pandas
+
+
+def posterior_frame(bound: Bound, params: Params, latent: str | None) -> Any:
+    """Return the posterior of a latent: a row for each element, a column for each value.
+
+    Rows are labeled as those of the data frame that they are about, by several axes (a matrix of
+    elements, steps of sequences) as their product. `latent`: which one, if there are several.
+    Errors: `ValueError` for a latent that the program does not have; `ImportError` without pandas.
+    """
+    graph, pd = bound.compiled.graph, pandas()
+    names = list(graph.latents)
+    if latent is None and len(names) != 1:
+        raise ValueError(f"The program has {len(names)} latents: name one, latent= one of {names}.")
+    latent = names[0] if latent is None else latent
+    if latent not in names:
+        raise ValueError(f"The program has no latent {latent!r}; it has {names}.")
+    posterior, values = np.asarray(bound.posterior(params)[latent]), support_values(graph, latent)
+    axes = program_axes(bound).of_elements(latent)
+    labels = [pd.Index(axis.labels, name=axis.name or None) for axis in axes]
+    if len(labels) == 1:
+        index = labels[0]
+    elif labels:
+        index = pd.MultiIndex.from_product(labels)
+    else:
+        index = pd.RangeIndex(1)
+    return pd.DataFrame(
+        posterior.reshape(-1, len(values)), index=index, columns=pd.Index(values, name=latent)
+    )

@@ -1,0 +1,43 @@
+"""What `repr` says of an EM, a program on data, and a fit."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+
+from emjax import EM
+
+FRAME = pd.DataFrame(
+    {"x": [-1.2, -0.9, 1.1, 0.7, 1.0]}, index=pd.Index([3, 5, 7, 8, 9], name="day")
+)
+
+
+def mixture(x, apart):
+    loc = numpyro.param("loc", jnp.array([-apart, apart]))
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Bernoulli(0.5))
+        numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+
+def test_repr_says_what_it_is_in_three_lines():
+    em = EM(mixture, max_steps=2, annealing=[2.0, 1.5], m_step={"loc": lambda loc, q: loc})
+    data = FRAME["x"], 1.5
+    assert repr(em) == "EM(mixture, m_step={'loc'}, max_steps=2, annealing=[2.0, 1.5])"
+    assert repr(EM(partial(mixture, apart=1.5))) == "EM(partial(mixture, apart=1.5))"
+    assert repr(em.on(*data)) == "Bound(mixture, x=Series[5], apart=1.5)"
+    fit = EM(mixture, max_steps=2).run(jax.random.key(0), *data)
+    first, second, third = repr(fit).splitlines()
+    assert first == "Fit(mixture, x=Series[5], apart=1.5)" and third == "  loc 2"
+    assert f"after {fit.num_steps} steps, log-likelihood {float(fit.log_likelihood):.6f}" in second
+
+
+def test_a_posterior_is_a_frame_with_the_rows_of_the_data_and_the_values_of_the_latent():
+    fit = EM(mixture, max_steps=2).run(jax.random.key(0), FRAME["x"], 1.5)
+    frame = fit.posterior_frame()
+    assert list(frame.index) == [3, 5, 7, 8, 9] and list(frame.columns) == [0, 1]
+    np.testing.assert_array_equal(frame, fit.posterior()["z"])
+    assert FRAME.join(frame).shape == (5, 3)
