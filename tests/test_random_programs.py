@@ -25,6 +25,7 @@ from emjax import EM
 from emjax.run.compilation import CompiledFunction
 from tests.oracles.brute_force import JointTable, joint_table
 from tests.oracles.by_numpy import evaluated, in_place_of_compilation
+from tests.oracles.frequencies import assert_drawn_from
 from tests.oracles.random_programs import (
     Array,
     Plate,
@@ -46,6 +47,7 @@ settings.register_profile("quick", max_examples=18, derandomize=True, phases=GEN
 settings.register_profile(
     "thorough", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 500)), **SLOW
 )
+IS_THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
@@ -106,6 +108,11 @@ def assert_brute_force(program: Program):
         **TOLERANCE,
         err_msg="decode",
     )
+    # a compilation of its own: of the few programs that are compiled, of an evening's many
+    if IS_THOROUGH and CompiledFunction.__call__ is COMPILED and table.latents:
+        key = jax.random.key(next(checked))
+        draws = em.sample_posterior(key, program.params, program.data, num_samples=3200)
+        assert_drawn_from(table, {name: draws[name] for name in table.latents}, least=1e-7)
 
 
 @examples(0.4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ def sample_posterior(
 def draws_of(bound: Bound, params: Params, key: Array, num_samples: int) -> dict[str, Any]:
     """Return draws in the precision that JAX has; draw i is the same for every `num_samples`."""
     size = side_by_side(num_samples, num_entries(bound.traced.graph))
-    question = _question(size)
+    question = JointDraws(size)
 
     def of_batch(first):
         return bound.draws_of_latents(question, params, key, first)
@@ -51,19 +51,26 @@ def draws_of(bound: Bound, params: Params, key: Array, num_samples: int) -> dict
     return in_batches_of_draws(of_batch, num_samples, size)
 
 
-@cache
-def _question(size: int) -> Callable:
-    """Return the function that draws `size` times, the same one whenever it is asked for."""
+@dataclass(frozen=True)
+class JointDraws:
+    """The question for `size` draws; of equal ones the same code is the answer."""
 
-    def drawn(pure: PureProgram, params: Mapping, constants: Any, key: Array, first: Any) -> dict:
-        graph = pure.graph
-        keys = numbered_keys(key, first, size)
+    size: int
+
+    @property
+    def is_called_once(self) -> bool:
+        """Whether it is asked a few times: single draws may be steps of something else."""
+        return self.size > 1
+
+    def __call__(
+        self, pure: PureProgram, params: Mapping, constants: Any, key: Array, first: Any
+    ) -> dict[str, Array]:
+        """Return {latent: (draw, *its shape)} of draws `first`, …"""
+        graph, keys = pure.graph, numbered_keys(key, first, self.size)
         values = {}
         for name, places in joint_draws(graph, graph.arrays(params, constants), keys).items():
             values[name] = jnp.asarray(graph.latents[name].support)[places]
         return values
-
-    return drawn
 
 
 # ── how many at a time ────────────────────────────────────────────────────────────────────────────
@@ -77,9 +84,16 @@ def check_is_number(num_samples: Any) -> None:
 
 
 def num_entries(graph: FactorGraph) -> int:
-    """Return how many entries the tables of latents have: their elements times their values."""
+    """Return how many entries the tables have that each draw has for itself."""
     latents = graph.latents.values()
-    return sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
+    entries = sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
+    for term in (*graph.terms, *graph.predicted):
+        sizes = [axis.size for axis in term.latent_axes]
+        # of a chain, step by step, only the tables of one step are there at once
+        is_in_steps = any(graph.latents[axis.source].is_series for axis in term.latent_axes)
+        if sizes and (not is_in_steps or graph.chains == "parallel"):
+            entries = max(entries, math.prod(term.elements) * math.prod(sizes))
+    return entries
 
 
 def side_by_side(num_samples: int, entries: int) -> int:

@@ -144,7 +144,7 @@ class CompiledProgram:
 
         In one function, so that there is one to compile. `question`: a function of (pure program,
         params, constants, *more), the same one for every call; `floor`: the least multiplicity that
-        a row is given.
+        a row is given. See `CompiledFunction` for `question.is_called_once`, if there is such.
         """
         pure = self.pure
 
@@ -153,8 +153,8 @@ class CompiledProgram:
             violations = validation.violations(pure.graph, constants)
             return question(pure.at(numbers), params, constants, *more), violations
 
-        # draws, which take more than data, are asked for a few times
-        function = self._compiled((question, floor), lambda: answered, is_called_once=bool(more))
+        is_once = getattr(question, "is_called_once", False)
+        function = self._compiled((question, floor), lambda: answered, is_once)
         return function(pure.numbers, params, data, *more)
 
     def given(self, params: Mapping[str, Any]) -> dict[str, tuple[Any, np.bool_]]:

@@ -11,10 +11,10 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
-from scipy import stats
 
 from emjax import EM, labeled
 from tests.oracles.brute_force import joint_table
+from tests.oracles.frequencies import assert_drawn_from
 
 NUMBERS = np.random.default_rng(15)
 NUM_DRAWS = 6400
@@ -23,42 +23,6 @@ KEY = jax.random.key(4)
 
 def simplex(*shape):
     return jnp.asarray(NUMBERS.dirichlet(np.ones(shape[-1]), shape[:-1]))
-
-
-def numbered(values, supports):
-    """Return a number for each joint assignment of (assignment, …) places of latents."""
-    number = 0
-    for name, support in supports.items():
-        for place in values[name].reshape(len(values[name]), -1).T:
-            number = number * len(support) + place
-    return number
-
-
-def assert_drawn_from(table, values, which=lambda name, index: index):
-    """Compare how often each joint assignment is drawn; seldom ones are counted together.
-
-    `which`: of the elements of a latent in the table, those that are drawn.
-    """
-    supports = {name: latent.support for name, latent in table.latents.items()}
-    drawn = {}
-    for name, support in supports.items():
-        drawn[name] = np.searchsorted(support, values[name])
-        assert (support[drawn[name]] == values[name]).all()
-    index = {name: which(name, index) for name, index in table.index.items()}
-    assert {n: v.shape[1:] for n, v in drawn.items()} == {n: v.shape[1:] for n, v in index.items()}
-    numbers, assignment = np.unique(numbered(index, supports), return_inverse=True)
-    expected = NUM_DRAWS * np.bincount(assignment, table.probability)
-    found = np.searchsorted(numbers, numbered(drawn, supports))
-    count = np.bincount(found, minlength=len(expected))
-    assert count.sum() == NUM_DRAWS and not count[expected == 0].any()
-    order = np.argsort(-expected)
-    often = (expected >= 8).sum()
-    count, expected = (
-        np.append(each[order[:often]], each[order[often:]].sum()) for each in (count, expected)
-    )
-    degrees = (expected > 1e-6).sum() - 1
-    statistic = ((count - expected) ** 2 / np.maximum(expected, 1e-6)).sum()
-    assert degrees >= 3 and stats.chi2.sf(statistic, degrees) > 1e-3, (statistic, degrees)
 
 
 def draws(model, params, *args, chains="sequential"):
@@ -175,3 +139,18 @@ def test_where_nothing_is_left_to_chance_a_draw_is_the_mode():
     drawn = em.sample_posterior(KEY, {}, x, num_samples=3)
     for name, mode in em.decode({}, x).items():
         np.testing.assert_array_equal(drawn[name], np.broadcast_to(mode, (3, *mode.shape)))
+
+
+def test_draws_within_a_compiled_function_and_of_few_samples_are_the_same():
+    em = EM(pair)
+    several = em.sample_posterior(KEY, {}, X[0], num_samples=20)
+    few = em.sample_posterior(KEY, {}, X[0], num_samples=2)
+    traced = jax.jit(lambda key: em.sample_posterior(key, {}, X[0], num_samples=2))(KEY)
+    for name, values in several.items():
+        assert values.shape == (20, 3)
+        np.testing.assert_array_equal(few[name], values[:2])
+        assert traced[name].shape == (2, 3)
+    with pytest.raises(ValueError, match="The first argument is a random key"):
+        em.sample_posterior({}, X[0])
+    with pytest.raises(ValueError, match="num_samples=0 must be"):
+        em.sample_posterior(KEY, {}, X[0], num_samples=0)
