@@ -24,7 +24,7 @@ from emjax.answers.reweighted import pointwise
 from emjax.answers.saved import content_of
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.plan import Plan
-from emjax.run.annotations import Path
+from emjax.run.annotations import Path, Whole
 from emjax.run.bound import Bound
 from emjax.run.described import program_in_words
 from emjax.run.result import EMResult
@@ -98,21 +98,24 @@ class Fit(EMResult):
         return self.on(*args, **kwargs).decode(self)
 
     def sample_posterior(
-        self, rng_key: Any, *args: Any, num_samples: int = 1, **kwargs: Any
+        self, rng_key: Any, num_samples: Whole = 1, *args: Any, **kwargs: Any
     ) -> dict[str, Array]:
-        """Return joint draws of all latents, (draw, *its shape); see `EM.sample_posterior`."""
+        """Return joint draws of all latents, (draw, *its shape); see `EM.sample_posterior`.
+
+        Other data than those that were fitted follow `num_samples`.
+        """
         return sample_posterior(self.on(*args, **kwargs), self, rng_key, num_samples)
 
     def sample(
-        self, rng_key: Any, *args: Any, num_samples: int | None = None, **kwargs: Any
+        self, rng_key: Any, num_samples: Whole | None = None, *args: Any, **kwargs: Any
     ) -> dict[str, Array]:
         """Return new data from the program at the estimate: {site: value}, latents, too.
 
         Every site that is no parameter is drawn, observations included, in the shapes of the data
         that were fitted or of others; masks and weights take nothing away. What the program reads
         of these beside its observations (covariates, say) stays as it is. `num_samples`: one more
-        axis in front; None: one draw, without it. Errors: `ValueError` for a `numpyro.factor`,
-        which is no distribution to draw from.
+        axis in front; None: one draw, without it; other data follow it. Errors: `ValueError` for a
+        `numpyro.factor`, which is no distribution to draw from.
         """
         return sample(self.on(*args, **kwargs), self, rng_key, num_samples)
 

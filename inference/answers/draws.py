@@ -24,9 +24,7 @@ from emjax.run.pure import PureProgram
 SIDE_BY_SIDE = (1, 8, 64)
 # Entries of the latents' tables of all draws of a batch: 64 MB of them in double precision.
 MOST_ENTRIES = 2**23
-KEY_OF_DRAWS = (
-    "The first argument is a random key: fit.sample_posterior(jax.random.key(0), num_samples=100)."
-)
+KEY_OF_DRAWS = "The first argument is a random key: fit.sample_posterior(jax.random.key(0), 100)."
 
 
 def sample_posterior(
@@ -80,7 +78,10 @@ def check_is_number(num_samples: Any) -> None:
     """Raise `ValueError` for what is no number of draws."""
     is_whole = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool)
     if not is_whole or num_samples < 1:
-        raise ValueError(f"num_samples={num_samples!r} must be a whole number, of at least one.")
+        raise ValueError(
+            f"num_samples={num_samples!r} must be a whole number, of at least one; "
+            "data, if they are others than those that were fitted, follow it."
+        )
 
 
 def num_entries(graph: FactorGraph) -> int:

@@ -46,7 +46,7 @@ def deterministic(bound: Bound, params: Params) -> dict[str, Array]:
         except (ValueError, MemoryError) as error:
             raise type(error)(
                 f"A numpyro.deterministic site has no expectation here: {error} Draw the latents, "
-                "and compute it of each draw: fit.sample_posterior(rng_key, num_samples=1000)."
+                "and compute it of each draw: fit.sample_posterior(rng_key, 1000)."
             ) from error
         beside = [name for name in expected if name.endswith(BESIDE)]
         return {name.removesuffix(BESIDE): expected[name] for name in beside}
