@@ -104,7 +104,12 @@ def in_columns(rows: Sequence[Sequence[str]], sides: str) -> list[str]:
 
 def frame_of(columns: Sequence[Column]) -> Any:
     """Return columns as a pandas data frame. Errors: `ImportError` without pandas."""
-    return pandas().DataFrame({column.name: list(column.values) for column in columns})
+    pd, series = pandas(), {}
+    for column in columns:
+        values = list(column.values)
+        # whole numbers beside nothing stay whole
+        series[column.name] = pd.array(values) if None in values else values
+    return pd.DataFrame(series)
 
 
 def pandas() -> Any:

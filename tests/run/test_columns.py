@@ -39,3 +39,12 @@ def test_a_frame_without_pandas_is_an_error_that_installs_it(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_pandas)
     with pytest.raises(ImportError, match="pip install pandas"):
         Sizes().to_frame()
+
+
+def test_whole_numbers_beside_nothing_stay_whole():
+    class Rows(Table):
+        def _columns(self):
+            return [Column("class", [1, None]), Column("item", ["tea", None])]
+
+    frame = Rows().to_frame()
+    assert frame["class"].dtype == "Int64" and frame["class"].isna().tolist() == [False, True]
