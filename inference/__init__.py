@@ -6,6 +6,7 @@ from emjax.classes.bootstrap_test import BootstrapLikelihoodRatio, bootstrap_lik
 from emjax.classes.classification import Classification, classification
 from emjax.classes.sizes import ClassSizes, class_sizes
 from emjax.classes.three_step import ThreeStep, three_step
+from emjax.classes.vuong_test import VuongLoMendellRubin, vuong_lo_mendell_rubin
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM
 from emjax.families.family import Family, Prior, register
@@ -59,6 +60,7 @@ __all__ = [
     "Status",
     "Summary",
     "ThreeStep",
+    "VuongLoMendellRubin",
     "bootstrap_likelihood_ratio",
     "choose",
     "class_sizes",
@@ -77,5 +79,6 @@ __all__ = [
     "summary",
     "three_step",
     "to_arviz",
+    "vuong_lo_mendell_rubin",
     "weighted",
 ]

@@ -14,7 +14,14 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from emjax.answers.reweighted import from_one_start
-from emjax.classes.likelihood_ratio import NEGLIGIBLE, Fitted, check_fits, findings_of, statistic_of
+from emjax.classes.likelihood_ratio import (
+    NEGLIGIBLE,
+    Fitted,
+    check_fits,
+    check_rows_count_once,
+    findings_of,
+    statistic_of,
+)
 from emjax.graph.factor_graph import FactorGraph
 from emjax.program.handlers.labels import Label, SoftLabel
 from emjax.refits.bootstrap import observing, shapes_drawn, simulated
@@ -126,8 +133,15 @@ def bootstrap_likelihood_ratio(
     Equation Modeling 14.
 
     ```python
-    one, two = (EM(partial(mixture, num_components=k)).run(key, points) for k in (1, 2))
-    print(emjax.bootstrap_likelihood_ratio(one, two, key))
+    from functools import partial
+
+    from emjax.models import latent_class
+
+    says_yes = jnp.where(jnp.arange(60) < 30, 0.8, 0.3)[:, None]
+    answers = jax.random.bernoulli(jax.random.key(1), says_yes, (60, 4)).astype(int)
+    ems = [EM(partial(latent_class.program, num_classes=k)) for k in (1, 2)]
+    fits = [em.run(jax.random.key(0), answers) for em in ems]
+    print(emjax.bootstrap_likelihood_ratio(*fits, jax.random.key(0), num_replicates=20))
     ```
     """
     check_fits(CALL, fit, larger)
@@ -324,13 +338,9 @@ def _is_sharp(sharpness: list) -> Array:
 
 def _check_can_be_drawn(graph: FactorGraph) -> None:
     """Raise `ValueError` for a program that cannot draw its own data."""
+    check_rows_count_once(graph)
     for term in graph.terms:
         site = term.site
-        if site.outputs.multiplicity is not None or site.outputs.sampling is not None:
-            raise ValueError(
-                f"Site '{site.name}' has weights, and the program draws one datum for a row, "
-                "however often it counts. Fit the rows one by one, np.repeat(rows, count)."
-            )
         if site.distribution in (Label, SoftLabel):
             raise ValueError(
                 f"Site '{site.name}' holds labels, and which rows have one is not drawn. Fit "

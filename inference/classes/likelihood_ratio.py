@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from emjax.fit import Fit
+from emjax.graph.factor_graph import FactorGraph
 from emjax.run import verdicts
 from emjax.run.findings import Finding
 from emjax.run.runner import is_degenerate
@@ -58,6 +59,17 @@ def _are_equal(first: Sequence, second: Sequence) -> bool:
         return False
     pairs = zip(jax.device_get(list(first)), jax.device_get(list(second)), strict=True)
     return all(np.array_equal(one, other, equal_nan=one.dtype.kind == "f") for one, other in pairs)
+
+
+def check_rows_count_once(graph: FactorGraph) -> None:
+    """Raise `ValueError` for rows of which some count more often than others."""
+    for term in graph.terms:
+        site = term.site
+        if site.outputs.multiplicity is not None or site.outputs.sampling is not None:
+            raise ValueError(
+                f"Site '{site.name}' has weights, and the test is of rows that count once each. "
+                "Fit the rows one by one, np.repeat(rows, count)."
+            )
 
 
 def findings_of(smaller: Fit, larger: Fit) -> list[Finding]:

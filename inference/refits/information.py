@@ -28,7 +28,7 @@ FARTHEST = 1.0
 
 def from_information(estimate: Estimate) -> StandardErrors:
     """Return standard errors from the inverse of the observed information."""
-    covariance, distance, space = _inverse_information(estimate)
+    covariance, distance, space = inverse_at(estimate)
     what = "standard errors from the observed information"
     if estimate.graph.has_priors:
         what = "standard deviations of Laplace's approximation of the posterior"
@@ -46,7 +46,7 @@ def from_sandwich(
     estimate: Estimate, plate: str | None, rows: Mapping[str, Any] | None
 ) -> StandardErrors:
     """Return standard errors from the inverse information, the scores' spread between two of it."""
-    inverse, distance, space = _inverse_information(estimate)
+    inverse, distance, space = inverse_at(estimate)
     weighted = independent(estimate.bound, plate, rows)
     scores = scores_of(weighted, estimate)
     of_scores = np.cov(scores, bias=True).reshape(inverse.shape)
@@ -67,7 +67,7 @@ def from_linearization(
     estimate: Estimate, weighted: Reweighted, design: SurveyDesign
 ) -> StandardErrors:
     """Return standard errors of a survey's sample: the scores' spread as they were drawn."""
-    inverse, distance, space = _inverse_information(estimate)
+    inverse, distance, space = inverse_at(estimate)
     scores = scores_of(weighted, estimate)
     covariance = inverse @ design.variance_of_total(scores) @ inverse
     return record_of(
@@ -82,7 +82,7 @@ def from_linearization(
     )
 
 
-def _inverse_information(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
+def inverse_at(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
     """Return the inverse information, the distance to the maximum, and the directions there."""
     # before the matrix is formed, which may be large
     _check_smooth(estimate)

@@ -93,7 +93,12 @@ TWO = partial(normals, num_classes=2)
 @pytest.mark.parametrize(
     ("program", "data", "settings", "message"),
     [
-        (weighted(TWO, "rows"), (np.ones(4), X), {}, "Site 'z' has weights, and the program draws"),
+        (
+            weighted(TWO, "rows"),
+            (np.ones(4), X),
+            {},
+            "Site 'z' has weights, and the test is of",
+        ),
         (labeled(TWO, "z"), (np.array([0, -1, 1, -1]), X), {}, "Site 'z_label' holds labels"),
         (factor, (X,), {}, "Site 'density' is a numpyro.factor, from which no data can be drawn"),
         (other_site, (X,), {}, "observe different sites, 'y' and 'x'"),
