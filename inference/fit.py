@@ -65,7 +65,7 @@ class Fit(EMResult):
         if self.bound is None:
             raise ValueError(
                 "This fit was loaded without its data. Pass them, the program's own arguments: "
-                "fit.posterior(x)."
+                "fit.posterior(x). Or save them with it: fit.save(path, data=True)."
             )
         return self.em.on(*self.bound.args, **self.bound.kwargs)
 
@@ -196,7 +196,7 @@ class Fit(EMResult):
         It is a zip of arrays (NumPy's `.npy`) and one JSON, without any code: safe to open, and
         readable to later versions. In it are the result, the settings, names, shapes and
         constraints by which the program is recognized, versions, and shapes of the data; with
-        `data=True` also the data, if the program's arguments are arrays, numbers and words.
+        `data=True` also the data, if they are arrays, data frames, numbers and words.
         """
         write(path, content_of(self.em.model, self.em.settings, self.bound, self, data))
 

@@ -103,7 +103,8 @@ def _rows_of(bound: Bound) -> Rows:
     if not any(map(rows.are_in, jax.tree.leaves(bound.arguments))):
         raise ValueError(
             f"{REFUSED}no argument is an array with the {rows.length} elements of plate "
-            f"'{rows.plates[0]}' along its first axis."
+            f"'{rows.plates[0]}' along its first axis. Pass columns as "
+            "arrays."
         )
     return rows
 

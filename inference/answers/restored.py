@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.answers.archive import NotPlain
+from emjax.answers.plain_frames import frame_of, is_plain_frame
 from emjax.answers.recognized import described, differences
 from emjax.answers.saved import OTHER, SPECIFICATION
 from emjax.graph.factor_graph import FactorGraph
@@ -80,7 +81,7 @@ class Saved:
         except NotPlain:
             return None
         leaves = [leaf for leaf in jax.tree.leaves((args, kwargs)) if isinstance(leaf, np.ndarray)]
-        if sum(leaf.size for leaf in leaves) > LARGEST_TRACED:
+        if sum(leaf.size for leaf in leaves) > LARGEST_TRACED and not self.has_data:
             return None
         return tuple(args), kwargs
 
@@ -147,6 +148,8 @@ def _filled(value: Any) -> Any:
         if SPECIFICATION in value:
             of_array = value[SPECIFICATION]
             return np.zeros(of_array["shape"], of_array["dtype"])
+        if is_plain_frame(value):
+            return frame_of(value)
         return {name: _filled(part) for name, part in value.items()}
     if type(value) in (list, tuple):
         return type(value)(_filled(part) for part in value)

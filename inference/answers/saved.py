@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from emjax.answers.archive import NotPlain, encoded, is_plain_array
+from emjax.answers.plain_frames import is_of_pandas, plain_frame
 from emjax.answers.recognized import described
 from emjax.run.bound import Bound
 from emjax.run.result import EMResult
@@ -99,7 +100,8 @@ def _data(bound: Bound | None, is_whole: bool) -> dict[str, Any] | None:
         if is_whole:
             raise ValueError("This fit was loaded without its data, which cannot be saved with it.")
         return None
-    args, kwargs = bound.arguments
+    # whole frames have names of columns, though the program may take arrays of them
+    args, kwargs = (bound.args, bound.kwargs) if is_whole else bound.arguments
     each = [_argument(value, is_whole) for value in args]
     named = {name: _argument(value, is_whole) for name, value in kwargs.items()}
     return {"is_whole": is_whole, "args": each, "kwargs": named}
@@ -112,13 +114,16 @@ def _argument(value: Any, is_whole: bool) -> Any:
         if is_plain_array(leaf):
             specification = {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
             return leaf if is_whole else {SPECIFICATION: specification}
+        frame = plain_frame(leaf) if is_whole and is_of_pandas(leaf) else None
+        if frame is not None:
+            return frame
         try:
             encoded(leaf, [])
         except NotPlain as error:
             if not is_whole:
                 return {OTHER: type(leaf).__name__}
             raise ValueError(
-                f"data=True saves arrays, numbers and words; an argument is of type {error}. Pass "
+                f"data=True saves arrays, data frames, numbers and words, and no {error}. Pass "
                 "arrays to the program, or save the fit without its data: fit.save(path)."
             ) from error
         return leaf
@@ -131,7 +136,7 @@ def _argument(value: Any, is_whole: bool) -> Any:
         if not is_whole:
             return {OTHER: type(value).__name__}
         raise ValueError(
-            f"data=True saves lists, tuples and dictionaries of arrays, and no {error}. Save the "
+            f"data=True saves lists, tuples and dictionaries of data, and no {error}. Save the "
             "fit without its data: fit.save(path)."
         ) from error
     return parts

@@ -81,13 +81,35 @@ def test_data_are_saved_if_asked_for(fit, tmp_path):
     np.testing.assert_array_equal(loaded.posterior()["z"], fit.posterior()["z"])
 
 
+def columns(frame, group):
+    loc = numpyro.param("loc", jnp.array([0.0, 3.0]))
+    with numpyro.plate("rows", len(frame)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.5, 0.5])))
+        numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=frame["x"].to_numpy())
+        numpyro.sample("group", dist.Categorical(jnp.array([[0.9, 0.1], [0.2, 0.8]])[z]), obs=group)
+
+
+def test_data_frames_are_saved_with_their_names_and_categories(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    group = pandas.Series(pandas.Categorical(["b", "a"] * 4, ["a", "b"]), name="group")
+    labels = [f"p{number}" for number in range(8)]
+    frame = pandas.DataFrame({"x": X, "count": np.arange(8)}, index=labels)
+    frame["group"] = group.array
+    fit = EM(columns, max_steps=3).run(KEY, frame, group)
+    fit.save(tmp_path / "fit", data=True)
+    loaded = emjax.load(tmp_path / "fit", columns)
+    pandas.testing.assert_frame_equal(loaded.bound.args[0], frame)
+    pandas.testing.assert_series_equal(loaded.bound.args[1], group)
+    np.testing.assert_array_equal(loaded.posterior()["z"], fit.posterior()["z"])
+
+
 def test_an_argument_that_is_neither_array_nor_word_is_not_saved(tmp_path):
     def program(options, x):
         clusters(x, options.num)
 
     options = SimpleNamespace(num=2)
     fit = EM(program, max_steps=1).run(KEY, options, X)
-    with pytest.raises(ValueError, match=r"data=True saves arrays.* of type SimpleNamespace"):
+    with pytest.raises(ValueError, match=r"data=True saves arrays, .* and no SimpleNamespace"):
         fit.save(tmp_path / "fit", data=True)
     fit.save(tmp_path / "fit")
     loaded = emjax.load(tmp_path / "fit", program)
