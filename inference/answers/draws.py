@@ -35,7 +35,7 @@ def sample_posterior(
     check_is_number(num_samples)
     drawn = bound.in_its_precision(lambda bound: draws_of(bound, params, key, num_samples))
     # whole numbers of the width that JAX has here
-    return {name: jnp.asarray(values) for name, values in drawn.items()}
+    return jax.device_put(drawn)
 
 
 def draws_of(bound: Bound, params: Params, key: Array, num_samples: int) -> dict[str, Any]:

@@ -23,7 +23,10 @@ from emjax.program.handlers.forward import run_forward
 from emjax.program.latents import layers_of
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound, checked_key
+from emjax.run.compilation import is_traced
 
+# what is folded into a key for all that is drawn beside the latents
+FORWARD = 2**32 - 1
 KEY_OF_DATA = "The first argument is a random key: fit.sample(jax.random.key(0))."
 
 
@@ -39,11 +42,11 @@ def sample(
     key = checked_key(rng_key, KEY_OF_DATA)
     found = forward_draws(bound, params, key, num_samples, drawn, is_new=True)
     given = _given(bound, params)
-    return {
-        name: value
-        for name, value in found.items()
-        if name not in given and half_of(name, found) is None
-    }
+    new = {}
+    for name, value in found.items():
+        if name not in given and half_of(name, found) is None:
+            new[name] = jax.device_put(value)
+    return new
 
 
 def drawn(msg: Mapping[str, Any]) -> Any:
@@ -84,6 +87,8 @@ def forward_draws(
 
     def runs(params, data, key, first, latents):
         args, kwargs = rebuild(data)
+        # draws of latents are from the key itself
+        key = jax.random.fold_in(key, FORWARD)
 
         def run(key, latents):
             return run_forward(model, params, latents, kept, is_new, key, args, kwargs)
@@ -96,11 +101,11 @@ def forward_draws(
     def of_batch(first):
         # the last batch is filled up with the last draw
         numbers = np.minimum(first + np.arange(size), number - 1)
-        of_runs = {name: values[numbers] for name, values in latents.items()}
+        of_runs = {name: values[numbers] for name, values in on_host(latents).items()}
         return function(given, data, key, first, of_runs)
 
     found = in_batches_of_draws(of_batch, number, size)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[0] if num_samples is None else leaf), found)
+    return found if num_samples is not None else jax.tree.map(lambda leaf: leaf[0], found)
 
 
 def _given(bound: Bound, params: Params) -> dict[str, Array]:
@@ -108,6 +113,11 @@ def _given(bound: Bound, params: Params) -> dict[str, Array]:
     unused = bound.compiled.graph.unused
     checked = bound.checked(params)
     return {name: value for name, value in checked.items() if name not in unused}
+
+
+def on_host(values: Any) -> Any:
+    """Return arrays as NumPy's, of which nothing is compiled, unless they are traced."""
+    return values if is_traced(values) else jax.tree.map(np.asarray, values)
 
 
 def half_of(name: str, found: Mapping[str, Any]) -> str | None:

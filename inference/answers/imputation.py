@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from jaxtyping import Array
 
 from emjax.answers.draws import sample_posterior
-from emjax.answers.forward import forward_draws, half_of
+from emjax.answers.forward import forward_draws, half_of, on_host
 from emjax.e_step.marginals import posterior, posterior_means
 from emjax.families.distributions import PartiallyObserved
 from emjax.program.handlers.beside import (
@@ -27,6 +28,7 @@ from emjax.program.handlers.beside import (
 from emjax.program.latents import layers_of
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound, checked_key
+from emjax.run.compilation import is_traced
 from emjax.run.pure import PureProgram
 
 NOTHING_LACKS = (
@@ -68,9 +70,9 @@ def impute(
 
 
 def _by_expectations(bound: Bound, params: Params) -> dict[str, Array]:
-    expected = _expected(bound, params, completion)
-    # of these draws, nothing is read but the data, and where they lack entries
-    found = forward_draws(bound, params, jax.random.key(0), None, _with_completion, False)
+    expected = on_host(_expected(bound, params, completion))
+    # whatever is drawn in this run, nothing is read but the data, and where they lack entries
+    found = on_host(forward_draws(bound, params, jax.random.key(0), None, _lacking, False))
 
     def filling(name: str, whole: str | None) -> Any:
         if whole is None:
@@ -84,9 +86,8 @@ def _by_expectations(bound: Bound, params: Params) -> dict[str, Array]:
 def _by_draws(
     bound: Bound, params: Params, key: Array, num_samples: int | None
 ) -> dict[str, Array]:
-    of_latents, of_data = jax.random.split(key)
-    latents = sample_posterior(bound, params, of_latents, num_samples or 1)
-    found = forward_draws(bound, params, of_data, num_samples, _with_completion, False, latents)
+    latents = sample_posterior(bound, params, key, num_samples or 1)
+    found = forward_draws(bound, params, key, num_samples, _completed, False, latents)
 
     def filling(name: str, whole: str | None) -> Any:
         return found[name]["drawn"] if whole is None else found[whole]["computed"]
@@ -101,21 +102,28 @@ def _filled(found: Mapping[str, Any], filling: Callable) -> dict[str, Array]:
         if "data" in kept:
             whole = half_of(name, found)
             lacks, values = kept["lacks"], filling(name, whole)
-            data[name if whole is None else whole] = jnp.where(lacks, values, kept["data"])
-    return data
+            where = jnp.where if is_traced((lacks, values)) else np.where
+            data[name if whole is None else whole] = where(lacks, values, kept["data"])
+    return jax.device_put(data)
 
 
-def _with_completion(msg: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return an observation, where it lacks entries, and these drawn given the latents."""
+def _lacking(msg: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return an observation, and where it lacks entries; of what is computed, the value."""
     if msg["type"] == "deterministic":
         return {"computed": msg["value"]}
     lacks = missing(msg)
-    if lacks is None:
-        return None
+    return None if lacks is None else {"data": msg["value"], "lacks": lacks}
+
+
+def _completed(msg: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what `_lacking` does, and what an observation lacks, drawn given the latents."""
+    kept = _lacking(msg)
+    if kept is None or "computed" in kept:
+        return kept
     core, drawn = layers_of(msg["fn"]).core, unmasked(msg["fn"]).sample(numpyro.prng_key())
     if isinstance(core, PartiallyObserved):
         drawn = core.completed(drawn, msg["value"])
-    return {"data": msg["value"], "lacks": lacks, "drawn": drawn}
+    return {**kept, "drawn": drawn}
 
 
 # ── expectations ──────────────────────────────────────────────────────────────────────────────────
@@ -128,7 +136,7 @@ def _expected(bound: Bound, params: Params, stated: Stated) -> dict[str, Array]:
         return beside(bound.compiler.model, stated)(*args, **kwargs)
 
     # no data of a refit: what comes first is not read
-    with_more = bound.extended(("beside", stated), program, jnp.zeros(()))
+    with_more = bound.extended(("beside", stated), program, np.zeros(1))
     return with_more.of_latents(_of_no_observation, params)
 
 
@@ -139,7 +147,9 @@ def _of_no_observation(pure: PureProgram, params: Mapping, constants: Sequence) 
     for name, mean in posterior_means(pure.graph, arrays).items():
         if name.endswith((BESIDE, UNOBSERVED)):
             values[name] = mean
-    for name, marginal in posterior(pure.graph, arrays).items():
-        if name.endswith((BESIDE, UNOBSERVED)):
-            values[name] = jnp.asarray(pure.graph.latents[name].support)[jnp.argmax(marginal, -1)]
+    latents = [name for name in pure.graph.latents if name.endswith((BESIDE, UNOBSERVED))]
+    marginals = posterior(pure.graph, arrays) if latents else {}
+    for name in latents:
+        support = jnp.asarray(pure.graph.latents[name].support)
+        values[name] = support[jnp.argmax(marginals[name], -1)]
     return values
