@@ -153,7 +153,9 @@ def test_corrections_come_closer_to_what_one_step_finds():
             logits = jnp.concatenate([jnp.zeros((len(answers), 1)), design @ coefficients.T], 1)
             z = numpyro.sample("z", dist.Categorical(logits=logits))
             # the measurement model is known: three steps take it so, too
-            numpyro.sample("answers", dist.Bernoulli(jnp.asarray(PROBS)[z]).to_event(1), obs=answers)
+            numpyro.sample(
+                "answers", dist.Bernoulli(jnp.asarray(PROBS)[z]).to_event(1), obs=answers
+            )
 
     together = EM(one_step).run(KEY, answers, DESIGN[rows]).params["coefficients"]
     sizes = np.bincount(chosen) / 2000
