@@ -102,6 +102,8 @@ def _data(bound: Bound | None, is_whole: bool) -> dict[str, Any] | None:
         return None
     # whole frames have names of columns, though the program may take arrays of them
     args, kwargs = (bound.args, bound.kwargs) if is_whole else bound.arguments
+    # of a program that has its data in it, or makes them
+    is_whole |= all(isinstance(leaf, int | float | str) for leaf in jax.tree.leaves((args, kwargs)))
     each = [_argument(value, is_whole) for value in args]
     named = {name: _argument(value, is_whole) for name, value in kwargs.items()}
     return {"is_whole": is_whole, "args": each, "kwargs": named}

@@ -103,6 +103,16 @@ def test_data_frames_are_saved_with_their_names_and_categories(tmp_path):
     np.testing.assert_array_equal(loaded.posterior()["z"], fit.posterior()["z"])
 
 
+def test_a_program_that_takes_no_arrays_needs_none_when_it_is_loaded(tmp_path):
+    def program(num):
+        clusters(jnp.asarray(X), num)
+
+    fit = EM(program, max_steps=1).run(KEY, 2)
+    fit.save(tmp_path / "fit")
+    loaded = emjax.load(tmp_path / "fit", program)
+    assert loaded.log_likelihood_of() == fit.log_likelihood
+
+
 def test_an_argument_that_is_neither_array_nor_word_is_not_saved(tmp_path):
     def program(options, x):
         clusters(x, options.num)
