@@ -41,7 +41,7 @@ def sample(
     """
     key = checked_key(rng_key, KEY_OF_DATA)
     found = forward_draws(bound, params, key, num_samples, drawn, is_new=True)
-    given = _given(bound, params)
+    given = _given(bound, params, is_new=True)
     new = {}
     for name, value in found.items():
         if name not in given and half_of(name, found) is None:
@@ -83,7 +83,7 @@ def forward_draws(
     args, kwargs = bound.arguments
     data, rebuild = split_arguments(args, kwargs, bound.looks_at_values)
     size = side_by_side(number, sum(jnp.size(array) for array in data))
-    model, given = bound.compiler.model, _given(bound, params)
+    model, given = bound.compiler.model, _given(bound, params, is_new)
 
     def runs(params, data, key, first, latents):
         args, kwargs = rebuild(data)
@@ -108,11 +108,17 @@ def forward_draws(
     return found if num_samples is not None else jax.tree.map(lambda leaf: leaf[0], found)
 
 
-def _given(bound: Bound, params: Params) -> dict[str, Array]:
-    """Return the values of parameters; what no observation depends on is drawn."""
-    unused = bound.compiled.graph.unused
-    checked = bound.checked(params)
-    return {name: value for name, value in checked.items() if name not in unused}
+def _given(bound: Bound, params: Params, is_new: bool) -> dict[str, Array]:
+    """Return the values of parameters; what no observation depends on is drawn.
+
+    `is_new`: what an observation lacks is drawn, too, where it is estimated as a parameter.
+    """
+    graph, given = bound.compiled.graph, {}
+    for name, value in bound.checked(params).items():
+        is_lacking = graph.parameters[name].is_prior and name.endswith(UNOBSERVED)
+        if name not in graph.unused and not (is_new and is_lacking):
+            given[name] = value
+    return given
 
 
 def on_host(values: Any) -> Any:

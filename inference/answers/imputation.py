@@ -112,7 +112,11 @@ def _lacking(msg: Mapping[str, Any]) -> dict[str, Any] | None:
     if msg["type"] == "deterministic":
         return {"computed": msg["value"]}
     lacks = missing(msg)
-    return None if lacks is None else {"data": msg["value"], "lacks": lacks}
+    if lacks is None:
+        return None
+    shape = jnp.broadcast_shapes(jnp.shape(msg["value"]), msg["fn"].shape())
+    both = {"data": msg["value"], "lacks": lacks}
+    return {name: jnp.broadcast_to(array, shape) for name, array in both.items()}
 
 
 def _completed(msg: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -80,6 +80,12 @@ class Select(dist.Distribution):
             return constraints.real
         return constraints.independent(constraints.real, len(self.event_shape))
 
+    @property
+    def mean(self) -> Array:
+        """The mean of the component that each element's index chooses."""
+        means = [component.expand(self.batch_shape).mean for component in self.components]
+        return self._by_index(means, self.batch_shape, len(self.event_shape))
+
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Return draws: (*sample_shape, *batch_shape, *event_shape)."""
         keys = jax.random.split(key, len(self.components))

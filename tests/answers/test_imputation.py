@@ -11,7 +11,7 @@ from numpyro.contrib.control_flow import scan
 from scipy.stats import binom, norm, poisson
 
 from emjax import EM, EMResult, Status
-from emjax.distributions import PartiallyObserved
+from emjax.distributions import PartiallyObserved, Select
 from emjax.fit import Fit
 from tests.oracles.brute_force import joint_table
 
@@ -85,6 +85,8 @@ def three_kinds(x, counts, known):
         numpyro.sample("many", dist.Poisson(4 * chance).mask(~known), obs=counts)
         with handlers.mask(mask=jnp.array([True, False, True, True])):
             numpyro.sample("few", dist.Binomial(2, chance), obs=jnp.minimum(counts, 2))
+        either = Select(z, [dist.Normal(0.0, 1.0), dist.Exponential(0.5)])
+        numpyro.sample("none", either.mask(False), obs=x)
 
 
 def test_masked_sites_are_filled_in_by_means_and_by_most_probable_values():
@@ -98,15 +100,17 @@ def test_masked_sites_are_filled_in_by_means_and_by_most_probable_values():
     many = np.where(KNOWN, weights @ [0.8, 3.2], COUNTS)
     chances = weights[1] @ binom.pmf(np.arange(3), 2, [[0.2], [0.8]])
     found = fit.impute()
-    assert set(found) == {"x", "many", "few"}
+    assert set(found) == {"x", "many", "few", "none"}
     np.testing.assert_allclose(found["x"], x, rtol=1e-12)
     np.testing.assert_allclose(found["many"], many, rtol=1e-12)
+    np.testing.assert_allclose(found["none"], weights @ [0, 2], rtol=1e-12)
     np.testing.assert_array_equal(
         found["few"], np.where(np.arange(4) == 1, np.argmax(chances), few)
     )
     draws = fit.impute(rng_key=KEY, num_samples=NUM_DRAWS)
     assert_means(draws["x"], x, 2.0)
     assert_means(draws["many"], many, 2.0)
+    assert_means(draws["none"], weights @ [0, 2], 2.0)
     often = [(draws["few"][:, 1] == value) for value in range(3)]
     assert_means(np.stack(often, 1), chances, 0.5)
     one = fit.impute(rng_key=KEY)

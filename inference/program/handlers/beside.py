@@ -15,7 +15,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
-from emjax.families.distributions import PartiallyObserved
+from emjax.families.distributions import PartiallyObserved, Select
 from emjax.program.handlers.labels import Label, SoftLabel
 from emjax.program.latents import layers_of
 from emjax.program.statements import has_run, is_scan
@@ -106,7 +106,7 @@ def completion(msg: Mapping[str, Any]) -> dist.Distribution | None:
     core, whole = layers_of(msg["fn"]).core, unmasked(msg["fn"])
     if isinstance(core, PartiallyObserved):
         return of_mean(core.completed(core.loc, msg["value"]))
-    if whole.support.is_discrete and not core.has_enumerate_support:
+    if isinstance(core, Select) or (whole.support.is_discrete and not core.has_enumerate_support):
         return of_mean(whole.mean)
     return whole.to_event(len(whole.batch_shape))
 
