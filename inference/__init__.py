@@ -2,10 +2,11 @@
 
 from emjax import conjugate, distributions
 from emjax.certificates.diagnosis import Diagnosis
+from emjax.classes.associations import ThreeStep
 from emjax.classes.bootstrap_test import BootstrapLikelihoodRatio, bootstrap_likelihood_ratio
 from emjax.classes.classification import Classification, classification
 from emjax.classes.sizes import ClassSizes, class_sizes
-from emjax.classes.three_step import ThreeStep, three_step
+from emjax.classes.three_step import three_step
 from emjax.classes.vuong_test import VuongLoMendellRubin, vuong_lo_mendell_rubin
 from emjax.compare import Comparison, compare_updates
 from emjax.em import EM

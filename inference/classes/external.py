@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emjax.refits.survey_design import missing_in
+
 
 class Covariates(NamedTuple):
     """What classes are explained by: (sample, term), and what the terms are called."""
@@ -20,7 +22,7 @@ class Outcome(NamedTuple):
 
     - `values`: numbers, or the numbers of the categories, (sample,).
     - `name`: what it is called.
-    - `categories`: their names; none of a number.
+    - `categories`: their names; none of a number. Of 0 and 1 there is one, that of 1.
     """
 
     values: np.ndarray
@@ -28,10 +30,15 @@ class Outcome(NamedTuple):
     categories: tuple[str, ...]
 
     @property
+    def num_categories(self) -> int:
+        """How many values it has; 0 of a number."""
+        return 2 if len(self.categories) == 1 else len(self.categories)
+
+    @property
     def indicators(self) -> np.ndarray:
         """The number, or an indicator of each category, (sample, term)."""
-        if not self.categories:
-            return self.values[:, None]
+        if len(self.categories) < 2:
+            return self.values[:, None].astype(float)
         return np.eye(len(self.categories))[self.values]
 
     @property
@@ -76,7 +83,7 @@ def covariates_of(given: Any, size: int) -> Covariates:
 
 
 def outcome_of(given: Any, size: int) -> Outcome:
-    """Return an outcome; labels, booleans, and numbers that are all 0 or 1 are categories.
+    """Return an outcome: of numbers, of labels, or of booleans or numbers that are all 0 or 1.
 
     Errors: `ValueError` for another number of samples, and what is missing.
     """
@@ -88,12 +95,12 @@ def outcome_of(given: Any, size: int) -> Outcome:
             "for each, one outcome at a time."
         )
     if array.dtype.kind in "biuf" and set(np.unique(array).tolist()) <= {0, 1}:
-        return Outcome(array.astype(int), name, ("0", "1"))
+        return Outcome(array.astype(int), name, (name,))
     if array.dtype.kind in "iuf":
         return Outcome(_numbers(f"Outcome '{name}'", array, size), name, ())
-    missing = [value is None or value != value for value in array.tolist()]
-    if any(missing):
-        raise ValueError(_missing(f"Outcome '{name}'", sum(missing)))
+    num_missing = int(missing_in(array).sum())
+    if num_missing:
+        raise ValueError(_missing(f"Outcome '{name}'", num_missing))
     labels, number = np.unique(array.astype(str), return_inverse=True)
     return Outcome(number.reshape(-1), name, tuple(labels.tolist()))
 
@@ -105,17 +112,16 @@ def _numbers(what: str, column: Any, size: int) -> np.ndarray:
             f"{what} has shape {array.shape}, and there are {size} samples. Pass one value for "
             "each."
         )
+    num_missing = int(missing_in(array).sum())
+    if num_missing:
+        raise ValueError(_missing(what, num_missing))
     try:
-        numbers = array.astype(float)
+        return array.astype(float)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{what} is not of numbers. Pass an indicator for each of its categories but one: "
             "pandas.get_dummies(column, drop_first=True, dtype=float)."
         ) from error
-    num_missing = int((~np.isfinite(numbers)).sum())
-    if num_missing:
-        raise ValueError(_missing(what, num_missing))
-    return numbers
 
 
 def _missing(what: str, count: int) -> str:

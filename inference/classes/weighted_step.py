@@ -29,6 +29,12 @@ class Step(NamedTuple):
     estimate: np.ndarray
     covariance: np.ndarray
 
+    def last(self, num_terms: int) -> Step:
+        """Return the last terms of each class."""
+        entries = np.arange(self.estimate.size).reshape(self.estimate.shape)[:, -num_terms:].ravel()
+        covariance = self.covariance[np.ix_(entries, entries)]
+        return Step(self.estimate[:, -num_terms:], covariance)
+
 
 def means(weights: np.ndarray, outcome: np.ndarray, design: SurveyDesign) -> Step:
     """Return the mean of an outcome (sample, term) in each class: Σ_i ω_it y_i / Σ_i ω_it."""

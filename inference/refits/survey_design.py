@@ -134,17 +134,29 @@ def _numbered(argument: str, labels: Any, size: int, otherwise: Any) -> tuple[np
             f"{argument} has shape {array.shape}, and the plate has {size} elements. Pass a label "
             "for each element: a column of the data."
         )
-    is_missing = [label is None or label != label for label in array.tolist()]
-    if any(is_missing):
+    is_missing = missing_in(array)
+    if is_missing.any():
         raise ValueError(
-            f"{argument} has no label for {sum(is_missing)} of {size} elements, the first of them "
-            f"number {is_missing.index(True)}. Give each its own, or leave these elements out."
+            f"{argument} has no label for {is_missing.sum()} of {size} elements, the first of them "
+            f"number {is_missing.argmax()}. Give each its own, or leave these elements out."
         )
     if array.dtype == object:
         # of labels of several types there is no order
         array = array.astype(str)
     distinct, number = np.unique(array, return_inverse=True)
     return number.reshape(-1), distinct.tolist()
+
+
+def missing_in(values: np.ndarray) -> np.ndarray:
+    """Return where values are missing: None, NaN, or what pandas has for them."""
+    is_missing = np.zeros(values.shape, bool)
+    for place, value in np.ndenumerate(values):
+        # of what is missing to pandas nothing is true, not even that it equals itself
+        try:
+            is_missing[place] = value is None or bool(value != value)
+        except TypeError:
+            is_missing[place] = True
+    return is_missing
 
 
 def _fractions(population: Any, names: list, sizes: np.ndarray, has_strata: bool) -> np.ndarray:

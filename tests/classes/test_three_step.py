@@ -108,6 +108,13 @@ def test_by_maximum_likelihood_categories_are_those_of_weights():
     np.testing.assert_allclose(ml.estimate, bch.estimate, atol=1e-5)
     np.testing.assert_allclose(ml.standard_error, bch.standard_error, rtol=1e-4)
     assert ml.terms == ("share of high", "share of low", "share of middle")
+    is_high = three_step(*MEASURED, outcome=KIND == "high")
+    np.testing.assert_allclose(is_high.estimate[:, 0], bch.estimate[:, 0], rtol=1e-12)
+    of_two = three_step(*MEASURED, outcome=KIND == "high", correction="ml")
+    np.testing.assert_allclose(of_two.standard_error, is_high.standard_error, rtol=1e-4)
+    assert "some shares are not between 0 and 1" in str(
+        three_step(*MEASURED, outcome=ANSWERS[:, 0] * ANSWERS[:, 4])
+    )
 
 
 def far_apart(x):
