@@ -256,6 +256,18 @@ def _concatenated(axes: SharedAxes, eqn: Equation) -> None:
     axes.parts.append(((result, axis), parts))
 
 
+def _stacked(axes: SharedAxes, eqn: Equation) -> None:
+    result, axis = eqn.outvars[0], eqn.params["axis"]
+    for operand in eqn.invars:
+        for d in range(len(operand.aval.shape)):
+            _join(axes, operand, d, result, d if d < axis else d + 1)
+
+
+def _unstacked(axes: SharedAxes, eqn: Equation) -> None:
+    for result in eqn.outvars:
+        _left(axes, eqn.invars[0], [eqn.params["axis"]], result)
+
+
 def _gathered(axes: SharedAxes, eqn: Equation) -> None:
     """Join the axes that a lookup reads whole, and those of its indices with the result's."""
     table, indices = eqn.invars[:2]
@@ -301,6 +313,8 @@ RULES: dict[str, Callable] = {
     "transpose": _transposed,
     "split": _split,
     "concatenate": _concatenated,
+    "stack": _stacked,
+    "unstack": _unstacked,
     "pad": _padded,
     # a row of a triangle is that of its matrix; what is sorted is in another order
     "cholesky": _entry_by_entry,

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import jax
 import numpy as np
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.shared_axes import SharedAxes
 from emjax.naming.data_labels import Labels, data_labels
 from emjax.naming.latent_axes import parameter_dimensions
+from emjax.numerics.guards import is_key
+from emjax.program.array_like import is_array
 from emjax.run.bound import Bound
 
 
@@ -46,9 +49,7 @@ class ProgramAxes:
     def __init__(self, bound: Bound):
         self.graph = bound.compiled.graph
         self.shared: SharedAxes = self.graph.shared_axes
-        inputs = self.graph.program.jaxpr.jaxpr.invars[len(self.graph.program.names) :]
-        # a program that looks at values has its data for constants
-        of_inputs = dict(zip(inputs, data_labels(bound), strict=False))
+        of_inputs = dict(zip(_inputs(bound), data_labels(bound), strict=True))
         self.plates, self.latents = self._plates(), self._latents()
         self.labels = self._labels(of_inputs)
         dimensions = parameter_dimensions(self.graph)
@@ -157,6 +158,26 @@ class ProgramAxes:
         if labels is None or len(labels.values) != size:
             return Axis(plate, tuple(range(size)))
         return Axis(plate or labels.name, labels.values, are_words=True)
+
+
+def _inputs(bound: Bound) -> list[Any]:
+    """Return the variable of a program that holds each of the arrays that it takes; or None."""
+    program = bound.compiled.graph.program
+    if not bound.looks_at_values:
+        return list(program.jaxpr.jaxpr.invars[len(program.names) :])
+    # its data are among the constants of the program then
+    constants = list(zip(program.jaxpr.jaxpr.constvars, program.jaxpr.consts, strict=True))
+    inputs = []
+    for array in filter(is_array, jax.tree.leaves(bound.arguments)):
+        held = [variable for variable, value in constants if _is_same(value, array)]
+        inputs.append(held[0] if held else object())
+    return inputs
+
+
+def _is_same(value: Any, array: Any) -> bool:
+    if np.shape(value) != array.shape or is_key(value) or is_key(array):
+        return False
+    return np.array_equal(np.asarray(value), np.asarray(array))
 
 
 # to find them, a program is walked through

@@ -82,8 +82,9 @@ def categories_of(value: Any) -> Any:
         each = [categories_of(value[column]) for column in value.columns]
         are_one = all(one is not None and list(one) == list(each[0]) for one in each)
         return each[0] if each and are_one else None
-    categories = getattr(getattr(value, "dtype", None), "categories", None)
-    if categories is None or np.asarray(categories).dtype.kind in NUMERIC:
+    categories = np.asarray(getattr(getattr(value, "dtype", None), "categories", None))
+    # of polars, an Enum has its own; those of a Categorical are all that the process has met
+    if categories.ndim != 1 or categories.dtype.kind in NUMERIC:
         return None
     return categories
 
@@ -102,8 +103,11 @@ def _codes(value: Any) -> np.ndarray | None:
         return np.stack(arrays, axis=-1) if are_numbers else None
     if categories_of(value) is None:
         return None
-    codes = np.asarray(value.cat.codes if hasattr(value, "cat") else value.codes, np.int32)
-    return None if (codes < 0).any() else codes
+    if hasattr(value, "to_physical"):
+        codes = value.to_physical().fill_null(-1).cast(int).to_numpy()
+    else:
+        codes = np.asarray(value.cat.codes if hasattr(value, "cat") else value.codes)
+    return None if (codes < 0).any() else codes.astype(np.int32)
 
 
 def _is_number(item: Any) -> bool:

@@ -79,6 +79,16 @@ def test_coefficients_have_the_columns_that_they_multiply_moved_cut_and_joined()
     ]
 
 
+def test_a_program_that_looks_at_its_data_has_names_too():
+    def program(x, group):
+        loc = numpyro.param("loc", jnp.arange(2.0 * (int(group.max()) + 1)).reshape(-1, 2))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc[group], 1.0).to_event(1), obs=x)
+
+    group = np.array([0, 1, 0, 1, 1, 0])
+    assert names(program, FLOWERS, group)["loc"][:2] == ["0, width", "0, length"]
+
+
 def test_plates_and_categories_name_axes_too():
     answers = pd.DataFrame(
         {"tea": ["no", "yes", "no", "yes"], "milk": ["yes", "yes", "no", "no"]}, dtype="category"
