@@ -150,6 +150,8 @@ def _numbered(argument: str, labels: Any, size: int, otherwise: Any) -> tuple[np
 def missing_in(values: np.ndarray) -> np.ndarray:
     """Return where values are missing: None, NaN, or what pandas has for them."""
     is_missing = np.zeros(values.shape, bool)
+    if values.dtype != object:
+        return np.isnan(values) if values.dtype.kind == "f" else is_missing
     for place, value in np.ndenumerate(values):
         # of what is missing to pandas nothing is true, not even that it equals itself
         try:
