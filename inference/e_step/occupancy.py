@@ -115,9 +115,8 @@ def duplicates(
     empty, pairs = empty_values(counts), {}
     for name in counts:
         rows = _rows(graph, name, tables, statistics)
-        used = [value for value in range(len(counts[name])) if value not in empty[name]]
         same = []
-        for first, second in itertools.combinations(used, 2):
+        for first, second in _comparable(graph, name, empty[name]):
             # a latent on which nothing depends has no distributions to compare
             if rows and _cost(rows, counts[name], first, second) < SAME:
                 same.append((first, second))
@@ -146,11 +145,29 @@ def nearest_values(
     counts, nearest = counts_at_hand(graph, statistics), {}
     for name, empty in empty_values(counts).items():
         count, rows = counts[name], _rows(graph, name, tables, statistics)
-        used = [value for value in range(len(count)) if value not in empty]
-        if rows and len(used) > 1:
-            pairs = itertools.combinations(used, 2)
+        pairs = _comparable(graph, name, empty)
+        if rows and pairs:
             nearest[name] = min((_apart(rows, count, *pair), pair) for pair in pairs)
     return nearest
+
+
+def _comparable(graph: FactorGraph, name: str, empty: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the pairs of values of a latent of which neither is empty.
+
+    Values for which a `Select` takes different components have no parameters in common.
+    """
+    size = graph.latents[name].support.shape[0]
+    chosen = [np.zeros((size, 0))]
+    for term in graph.terms:
+        # a gate that data take part in may be any
+        if term.gate is not None and term.gate.is_static:
+            for number, axis in enumerate(term.gate.axes):
+                if axis.source == name:
+                    chosen.append(_by_value(term.gate.array, number, axis.size))
+    by_value = np.concatenate(chosen, axis=1)
+    used = [value for value in range(size) if value not in empty]
+    pairs = itertools.combinations(used, 2)
+    return [(k, j) for k, j in pairs if np.array_equal(by_value[k], by_value[j])]
 
 
 def counts_at_hand(graph: FactorGraph, statistics: Sequence) -> dict[str, np.ndarray]:

@@ -137,7 +137,9 @@ def _looked_up(view: WiringView, number: int, term: Term) -> LocationTerm | str:
     if num_elements < num_values:
         return f"latent '{sample.source}' has {num_elements} elements for {num_values} values"
     order = (*axes, *table.row_axes)
-    is_chosen = spread(gate.with_event(len(table.shape) - rank), order)
+    is_chosen = spread(gate, order)
+    # the entries of a vector are chosen together
+    is_chosen = is_chosen.reshape(*is_chosen.shape, *(1,) * (len(table.shape) - rank))
     entries = np.where(is_chosen, spread(table, order), NONE)
     entries = entries.reshape(num_values, *entries.shape[len(axes) :])
     return LocationTerm(number, tuple(axes), sample, entries)
