@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
-from emjax.graph.shared_axes import SharedAxes, shared_axes
+from emjax.graph.meeting_axes import SharedAxes
+from emjax.graph.shared_axes import shared_axes
 from emjax.graph.slots import term_naturals
 from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire, wires

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.shared_axes import SharedAxes
+from emjax.graph.meeting_axes import SharedAxes
 from emjax.naming.data_labels import Labels, data_labels
 from emjax.naming.latent_axes import parameter_dimensions
 from emjax.numerics.guards import is_key
