@@ -14,6 +14,7 @@ from emjax.families.family import Family, Prior, register
 from emjax.fit import Fit
 from emjax.loading import load
 from emjax.m_step.gap import Gap
+from emjax.marginalized import marginalized
 from emjax.plan import Plan
 from emjax.program.handlers.compress import Compressed, compress
 from emjax.program.handlers.labels import labeled
@@ -74,6 +75,7 @@ __all__ = [
     "distributions",
     "labeled",
     "load",
+    "marginalized",
     "pointwise_log_likelihood",
     "register",
     "standard_errors",

@@ -40,6 +40,11 @@ def e_step(
     form, since these have no forward derivatives.
     """
     instance = instance_of(graph, arrays, temperature=temperature, tables=tables)
+    return expected_of(instance, temperature, plain)
+
+
+def expected_of(instance: Instance, temperature: ArrayLike = 1.0, plain: bool = False) -> Expected:
+    """Return log Z in nats and the expected statistics of an instance; see `e_step`."""
     blocks = blocks_of(instance)
     if blocks is not None:
         expected = _over_blocks(blocks, temperature, plain)
@@ -53,9 +58,10 @@ def log_partition_of(
     arrays: Sequence,
     which: Callable | None = None,
     temperature: float | int = 1.0,
+    tables: Sequence | None = None,
 ) -> Array:
-    """Return log Z in nats. `which`: a filter on terms."""
-    instance = instance_of(graph, arrays, which, temperature)
+    """Return log Z in nats. `which`: a filter on terms; `tables`: as in `e_step`, of these."""
+    instance = instance_of(graph, arrays, which, temperature, tables=tables)
     blocks = blocks_of(instance)
     if blocks is None:
         return _with_infinities(log_z(instance, instance.tables, temperature))

@@ -4,5 +4,5 @@ In: a model, its arguments, and the values that its parameters start at. Out: a 
 latents, its parameters, its sites, and one jaxpr that computes all that they need. Read first:
 `trace`. Each file imports only those before it: identity, array_like, failures, looked_at,
 explanations, arguments, statements, latents, records, steps, scans, scanned_sites, event_masks,
-messenger, starter, tracer, trace, row_axes, lengths, padding.
+messenger, starter, tracer, trace, marginal, row_axes, lengths, padding.
 """

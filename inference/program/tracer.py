@@ -62,9 +62,11 @@ class Tracer(SiteMessenger):
         latent = latent_of(name, fn, _plates(msg))
         latent = replace(latent, start=msg["infer"].get("start"))
         self.latents[name] = latent
-        msg["value"] = latent_p.bind(
-            name=name, shape=fn.batch_shape + fn.event_shape, dtype=latent.support.dtype
-        )
+        msg["value"] = self.symbol(latent, fn.batch_shape + fn.event_shape)
+
+    def symbol(self, latent: Latent, shape: tuple[int, ...]) -> Any:
+        """Return what stands for a latent in the program."""
+        return latent_p.bind(name=latent.name, shape=shape, dtype=latent.support.dtype)
 
     def continuous(self, msg: dict[str, Any]) -> None:
         # a continuous latent of a step has one value for each step
@@ -122,8 +124,7 @@ class Tracer(SiteMessenger):
             series = replace(latent, shape=(length, *latent.shape), is_series=True)
             self.latents[series.name] = series
             shape = series.shape + series.support.shape[1:]
-            symbol = latent_p.bind(name=series.name, shape=shape, dtype=series.support.dtype)
-            symbols.append(in_order(symbol))
+            symbols.append(in_order(self.symbol(series, shape)))
         scan = Scan.of(step, start, jax.tree.leaves(xs), length, symbols)
         carry = jax.tree.unflatten(carry_tree, scan.last_carry())
         ys = jax.tree.unflatten(y_tree, [in_order(y) for y in scan.ys()])
