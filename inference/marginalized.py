@@ -145,7 +145,7 @@ def _constants(bound: Bound) -> list[Any]:
     if is_traced(bound.data):
         return bound.constants()
     # within a function that JAX traces they would be computed again at every step
-    with jax.ensure_compile_time_eval():
+    with jax.core.eval_context():
         return bound.constants()
 
 

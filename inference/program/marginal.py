@@ -145,10 +145,20 @@ class Marginal(Tracer):
         self.parameters, self.roles, self.starts = parameters, roles, starts
         self.values: dict[str, Any] = {}
         self._scans = iter(roles.in_scans)
+        # the statement that the handlers around are seeing
+        self._shown: dict[str, Any] | None = None
         # what steps of scans read is what the handlers gave
         super().__init__(model, self.values)
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        # what the handlers around state of a statement, such as log |dv/du|, is theirs
+        if self._shown is None:
+            self._decide(msg)
+            if not msg.get("stop"):
+                self._shown = msg
+
+    def _decide(self, msg: dict[str, Any]) -> None:
+        """Decide a statement's value, or leave it to the handlers around."""
         kind = msg["type"]
         is_given = kind in ("sample", "param") and msg["value"] is not None
         super().process_message(msg)
@@ -180,19 +190,21 @@ class Marginal(Tracer):
         return jnp.broadcast_to(jnp.asarray(latent.support[0]), shape)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
-        name = msg.get("name")
-        if name in self.parameters and name not in self.values:
-            self.values[name] = msg["value"]
+        if self._shown is not None and self._shown is not msg:
+            return
+        self._shown = None
+        if msg.get("name") in self.parameters:
+            self.values[msg["name"]] = msg["value"]
 
     def scan(self, msg: dict[str, Any], length: int) -> None:
         names = next(self._scans)
         for name in names:
-            self._shown(self.parameters[name])
+            self._show(self.parameters[name])
         # the step states them again
         self.named -= set(names)
         super().scan(msg, length)
 
-    def _shown(self, parameter: Parameter) -> None:
+    def _show(self, parameter: Parameter) -> None:
         """Show a parameter of a scan, which has a value for each step, as one statement."""
         constraint = parameter.constraint
         if parameter.name in self.roles.hidden:
