@@ -30,12 +30,16 @@ def differentiable_log_z(graph: FactorGraph, which: Callable) -> Callable[[Seque
 
     @jax.custom_jvp
     def expected(tables, arrays) -> Expected:
-        return expected_of(at(tables, arrays))
+        return expected_of(at(tables, arrays), is_often=True)
 
     @expected.defjvp
     def expected_along(primals, tangents):
         tables, arrays = primals
-        return jax.jvp(lambda tables: expected_of(at(tables, arrays), plain=True), (tables,), tangents[:1])
+
+        def plainly(tables):
+            return expected_of(at(tables, arrays), plain=True)
+
+        return jax.jvp(plainly, (tables,), tangents[:1])
 
     @jax.custom_jvp
     def log_z(tables, arrays) -> Array:

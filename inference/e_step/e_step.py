@@ -43,13 +43,21 @@ def e_step(
     return expected_of(instance, temperature, plain)
 
 
-def expected_of(instance: Instance, temperature: ArrayLike = 1.0, plain: bool = False) -> Expected:
-    """Return log Z in nats and the expected statistics of an instance; see `e_step`."""
+def expected_of(
+    instance: Instance,
+    temperature: ArrayLike = 1.0,
+    plain: bool = False,
+    is_often: bool = False,
+) -> Expected:
+    """Return log Z in nats and the expected statistics of an instance; see `e_step`.
+
+    `is_often`: see `FastForms`.
+    """
     blocks = blocks_of(instance)
     if blocks is not None:
         expected = _over_blocks(blocks, temperature, plain)
     else:
-        expected = _at_once(instance, temperature, plain)
+        expected = _at_once(instance, temperature, plain, is_often)
     return Expected(_with_infinities(expected.log_partition), expected.statistics)
 
 
@@ -79,11 +87,13 @@ def statistics_with(instance: Instance, factors: Sequence[Factor]) -> list:
     return statistics
 
 
-def _at_once(instance: Instance, temperature: ArrayLike, plain: bool) -> Expected:
+def _at_once(
+    instance: Instance, temperature: ArrayLike, plain: bool, is_often: bool = False
+) -> Expected:
     def function(tables, fast: FastForms | None):
         return log_z(instance, tables, temperature, fast=fast)
 
-    return Expected(*value_and_gradient(function, instance.tables, plain))
+    return Expected(*value_and_gradient(function, instance.tables, plain, is_often))
 
 
 def _over_blocks(blocks: Blocks, temperature: ArrayLike, plain: bool) -> Expected:

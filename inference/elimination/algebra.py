@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from emjax.elimination.alignment import Joint
 from emjax.elimination.chains.in_logarithms import log_sum, log_sum_in_parallel
+from emjax.elimination.chains.in_rounds import MOST_STATES, log_sum_in_rounds
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.scaled import scaled_log_sum
 from emjax.elimination.factors import Cells, Factor, Variable, divisor_of
@@ -84,8 +85,11 @@ class TableAlgebra:
         # the scaled form is compiled beside the plain one, which small chains are not worth
         work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
         may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
-        if may_be_scaled and chain.length > chain.order and work >= fast_forms.FEWEST_FAST:
-            return scaled_log_sum(chain, self.fast.perturbed(), checkpointed)
+        if may_be_scaled and chain.length > chain.order:
+            if work >= fast_forms.FEWEST_FAST:
+                return scaled_log_sum(chain, self.fast.perturbed(), checkpointed)
+            if self.fast.is_often and chain.num_states <= MOST_STATES:
+                return log_sum_in_rounds(chain, self.fast.perturbed())
         return log_sum(chain, self.reduction, checkpointed)
 
     @property

@@ -24,8 +24,10 @@ class FastForms:
       smallest number times the derivative with respect to it. None: no form may do so.
     - `margins`: what is near zero where a form that was taken is wrong.
     - `is_perturbed`: whether a form has added `epsilon`.
+    - `is_often`: whether log Z is asked for so often that small work may take longer to compile.
     """
 
+    is_often: bool = False
     epsilon: Any = None
     margins: list = field(default_factory=list)
     is_perturbed: bool = False

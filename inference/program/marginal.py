@@ -72,7 +72,9 @@ def roles_of(
     abstract = [jax.ShapeDtypeStruct(parameters[n].shape, parameters[n].dtype) for n in names]
     jaxpr = jax.make_jaxpr(flat)(abstract, leaves).jaxpr
     sources: dict = dict(zip(jaxpr.invars, names, strict=False))
-    latents = {eqn.outvars[0]: eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive is latent_p}
+    latents = {
+        eqn.outvars[0]: eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive is latent_p
+    }
     read: dict[tuple[str, str], set[str]] = {}
     for label, of_output in zip(labels, output_dependencies(jaxpr, sources | latents), strict=True):
         read.setdefault(label, set()).update(of_output)

@@ -34,7 +34,7 @@ def scaled_log_sum(chain: Chain, epsilon: Any, checkpointed: bool = False) -> Ar
     def stretch(message, operands: Sequence[Operand]):
         tables, offset = [], jnp.zeros((1,) * (1 + len(chain.others)))
         for operand in operands:
-            table, shift = _relative(operand, chain)
+            table, shift = relative(operand, chain)
             tables.append(table)
             offset = offset + shift
         message, scale = _over_steps(chain, operands, message, tables, epsilon)
@@ -50,7 +50,7 @@ def scaled_log_sum(chain: Chain, epsilon: Any, checkpointed: bool = False) -> Ar
     return value + (largest + jnp.log(total)).squeeze(states)
 
 
-def _relative(operand: Operand, chain: Chain):
+def relative(operand: Operand, chain: Chain):
     """Return a table relative to its largest entries, and the sum of these over time.
 
     Exponentials are taken of tables before they are looked up, relative to the largest entry of
