@@ -10,6 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import jax
+import jax.core
 import numpyro
 import numpyro.distributions as dist
 from numpyro import primitives
@@ -39,7 +40,10 @@ def marginalized(model: Program, *, chains: str = "sequential") -> Callable[...,
     order. So it is for NUTS, SVI with any guide, Laplace, `log_density`; EM's estimate is a start:
 
     ```python
-    NUTS(emjax.marginalized(model), init_strategy=init_to_value(values=result.params))
+    from numpyro.infer import NUTS, init_to_value
+
+    fit = EM(coins).run(jax.random.key(0), heads)
+    kernel = NUTS(emjax.marginalized(coins), init_strategy=init_to_value(values=fit.params))
     ```
 
     - A `numpyro.param` has no prior. SVI maximizes over it, NUTS leaves it at its start: give it a
@@ -124,7 +128,8 @@ class _Marginalized:
         pure = bound.compiled.pure
 
         def starts():
-            return pure.initial_values(numpyro.prng_key() or jax.random.key(0), bound.data)
+            key = numpyro.prng_key()
+            return pure.initial_values(jax.random.key(0) if key is None else key, bound.data)
 
         marginal = Marginal(model, pure.graph.parameters, self.roles, starts)
         marginal(*args, **kwargs)

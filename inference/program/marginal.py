@@ -29,8 +29,8 @@ from emjax.program.tracer import Tracer
 class Roles:
     """What becomes of a program's statements when its latents are summed out.
 
-    - `joined`: the continuous sites whose density depends on a latent, or that a `scan` draws: it is
-      a part of what is summed.
+    - `joined`: the continuous sites whose density depends on a latent, or that a `scan` draws: it
+      is a part of what is summed.
     - `hidden`: those of them that no observation depends on: they integrate to one.
     - `kept`: the deterministic sites that depend on no latent.
     - `in_scans`: the parameters that each scan has, in the order of the scans.
@@ -195,7 +195,7 @@ class Marginal(Tracer):
         if self._shown is not None and self._shown is not msg:
             return
         self._shown = None
-        if msg.get("name") in self.parameters:
+        if msg.get("name") in self.parameters and not has_run(msg):
             self.values[msg["name"]] = msg["value"]
 
     def scan(self, msg: dict[str, Any], length: int) -> None:

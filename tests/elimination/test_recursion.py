@@ -15,11 +15,13 @@ import pytest
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
+from numpyro.infer.util import log_density
 
-from emjax import EM
+from emjax import EM, marginalized
 from emjax.e_step.fallback import value_and_gradient
 from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import log_z
+from emjax.elimination import algebra
 from emjax.elimination.chains import scaled
 from emjax.numerics import fast_forms
 
@@ -222,6 +224,19 @@ def scaled_form(whole):
     return value_and_gradient(lambda tables, fast: log_z(whole, tables, fast=fast), whole.tables)
 
 
+def in_rounds_form(whole):
+    with pytest.MonkeyPatch.context() as patch:
+        # these chains are small, and some have more states
+        patch.setattr(fast_forms, "FEWEST_FAST", 1e9)
+        patch.setattr(algebra, "MOST_STATES", 100)
+
+        def function(tables, fast):
+            assert fast is None or fast.is_often
+            return log_z(whole, tables, fast=fast)
+
+        return value_and_gradient(function, whole.tables, is_often=True)
+
+
 def evaluated(form, whole):
     return jax.jit(partial(form, whole), compiler_options={"xla_backend_optimization_level": 0})()
 
@@ -245,6 +260,7 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
         (scaled_form, "checkpointed", 1),
         (plain_form, "checkpointed", 1),
         (plain_form, "parallel", 1),
+        (in_rounds_form, "sequential", 1),
     ]
     for form, chains, segments in ways:
         monkeypatch.setattr(
@@ -351,6 +367,27 @@ def test_what_underflows_and_counts_later_is_not_lost(monkeypatch):
     em = EM(absorbing)
     _, objective = jax.jit(em.update)(em.init(jax.random.key(0), points), points)
     np.testing.assert_allclose(objective, np.logaddexp.reduce(each) + np.log(0.5), rtol=1e-14)
+
+
+def test_what_a_product_of_two_steps_loses_is_not_lost():
+    """In rounds, too: the plain form takes over where all of a product underflows, or what counts
+    later does; in a batch, for all of it.
+    """
+    apart = jnp.array([0.0, 0.0, 61.0, 62.0, 59.0])
+    batch = jnp.stack([jnp.zeros(5), apart])
+    each = dist.Normal(jnp.array([0.0, 60.0]), 1.0).log_prob(batch[..., None]).sum(1)
+    expected = np.logaddexp.reduce(each, 1) + np.log(0.5)
+    model = marginalized(absorbing)
+
+    def log_density_of(scale, points):
+        return log_density(model, (points,), {}, {"scale": scale})[0]
+
+    values = jax.vmap(jax.value_and_grad(log_density_of), (None, 0))
+    found, slopes = jax.jit(values)(1.0, batch)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    # both have all their points in one state
+    squares = ((batch - jnp.array([[0.0], [60.0]])) ** 2).sum(1)
+    np.testing.assert_allclose(slopes, squares - 5, rtol=1e-12)
 
 
 # ---------------------------------------------------------------- what it costs

@@ -19,6 +19,7 @@ from jax import Array
 from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.scaled import relative
 from emjax.elimination.chains.steps import Advance, first_window, in_steps
+from emjax.elimination.reductions import Tempered
 from emjax.numerics.axes import arranged
 
 # Beyond so many states products take longer than the loop that they replace (measured on a CPU: a
@@ -31,7 +32,7 @@ def log_sum_in_rounds(chain: Chain, epsilon: Any) -> Array:
 
     `epsilon`: a zero, see `scaled`. What underflows altogether is NaN.
     """
-    start = first_window(chain, 1)
+    start = first_window(chain, Tempered())
     lead = start.shape[: 1 + len(chain.others)]
     start = start.reshape(*lead, -1)
     steps, total = _steps(chain, epsilon)
