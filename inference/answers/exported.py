@@ -132,9 +132,9 @@ def _specification(rows: Rows) -> Callable:
 
 def _answer(bound: Bound, params: Params, rows: Rows, question: str) -> Callable:
     """Return the function of arrays, with any number of rows, that is the answer; pure."""
+    block = _block(bound, rows)
     axes = _row_axes(bound, rows)
-    params = bound.checked(params)
-    of_block = _of_block(bound, params, rows, question)
+    of_block = _of_block(block, bound.checked(params), rows, question)
     leaves = [leaf for leaf in jax.tree.leaves(bound.arguments) if is_array(leaf)]
     in_axes = [0 if rows.are_in(leaf) else None for leaf in leaves]
     types = [jax.dtypes.canonicalize_dtype(leaf.dtype) for leaf in leaves]
@@ -170,15 +170,36 @@ def _joined(values: jax.Array, axis: int, number: Any) -> jax.Array:
     return jnp.moveaxis(rows, 0, axis)
 
 
-def _of_block(bound: Bound, params: Mapping, rows: Rows, question: str) -> Callable:
+def _block(bound: Bound, rows: Rows) -> Bound:
+    """Return the program on the rows of one block.
+
+    Errors: `ValueError` for rows that are no arguments, and parameters that each row has.
+    """
+    block = Bound(bound.compiler, *rows.resized(bound.arguments, ROWS))
+    try:
+        parameters = block.compiled.graph.parameters
+    # arrays that are no arguments have as many rows as ever
+    except ValueError as error:
+        raise ValueError(f"{REFUSED}of {ROWS} rows of its arguments, {error}") from error
+    for name, parameter in bound.compiled.graph.parameters.items():
+        if name in parameters and parameters[name].shape != parameter.shape:
+            raise ValueError(
+                f"{REFUSED}'{name}' has a value for each row, and new rows have none. Of "
+                "observations that are missing, mask the distribution, "
+                "dist.Normal(...).mask(is_known), in place of obs_mask."
+            )
+    return block
+
+
+def _of_block(block: Bound, params: Mapping, rows: Rows, question: str) -> Callable:
     """Return the function of the arrays of one block that is the answer; pure."""
-    args, kwargs = rows.resized(bound.arguments, ROWS)
-    block = Bound(bound.compiler, args, kwargs)
     asked = QUESTIONS[question]
     if asked is not None:
         pure = block.compiled.pure
         return lambda data: asked(pure, params, pure.graph.prepare(data, LEAST_MULTIPLICITY))
-    units = reweighted(block, units_in(block, rows.plates[0], None))
+    plate, *others = rows.plates
+    belongs = {other: np.arange(ROWS) for other in others}
+    units = reweighted(block, units_in(block, plate, belongs))
     floor = jnp.full(ROWS, LEAST_MULTIPLICITY, jnp.result_type(float))
 
     def log_likelihoods(data):
@@ -237,8 +258,4 @@ def _traced(bound: Bound, rows: Rows, length: int) -> Program:
         model = weighted(model, plate)
     args, kwargs = rows.resized(bound.arguments, length)
     weights = [np.ones(length, jnp.result_type(float)) for _ in rows.plates]
-    try:
-        return trace(model, bound.compiled.graph.parameters, (*weights, *args), kwargs)
-    # arrays that are no arguments have as many rows as ever
-    except ValueError as error:
-        raise ValueError(f"{REFUSED}of {length} rows of its arguments, {error}") from error
+    return trace(model, bound.compiled.graph.parameters, (*weights, *args), kwargs)

@@ -271,6 +271,9 @@ def _mean(core: Any) -> Any:
 
 def _valid(core: Any, value: Any) -> Any:
     """Return whether each entry of an observed value lies in the distribution's support."""
+    # a factor has no entries
+    if 0 in core.event_shape:
+        return None
     try:
         return None if core.support is None else core.support(value)
     except NOT_THERE:

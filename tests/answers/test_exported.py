@@ -131,6 +131,13 @@ def looking(x):
     observed(numpyro.param("loc", jnp.array([0.0, float(x.max())])), x)
 
 
+def with_rows_of_its_own(x):
+    with numpyro.plate("rows", len(x)):
+        offset = numpyro.sample("offset", dist.Normal(0.0, 0.1))
+        numpyro.sample("x", dist.Normal(offset, 1.0), obs=x)
+        numpyro.sample("twice", dist.Normal(2 * offset, 1.0), obs=2 * x)
+
+
 OTHERS = np.zeros(20)
 
 
@@ -145,6 +152,7 @@ def with_others(x):
         (shared, "latent 'group' belongs to no row of plate 'rows'"),
         (one_sequence, r"its rows are in no plate: with numpyro\.plate"),
         (looking, "it looks at the values of its data in Python"),
+        (with_rows_of_its_own, "'offset' has a value for each row, and new rows have none"),
         (with_others, "of 16 rows of its arguments, Shapes do not go together"),
     ],
 )
@@ -152,6 +160,25 @@ def test_a_program_without_independent_rows_is_refused(program, reason):
     fit = EM(program, max_steps=1).run(KEY, RNG.normal(1, 1, 20))
     with pytest.raises(ValueError, match=f"cannot be exported.*{reason}"):
         fit.export()
+
+
+def two_kinds_of_data(x):
+    """Rows in two plates, and a factor."""
+    loc = numpyro.param("loc", jnp.array([0.0, 2.0]))
+    observed(loc, x)
+    with numpyro.plate("again", len(x)):
+        k = numpyro.sample("k", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.factor("evidence", -jnp.square(loc[k] - x))
+
+
+def test_the_log_likelihood_of_a_row_is_that_of_all_its_plates():
+    x = RNG.normal(1, 1, 20)
+    fit = EM(two_kinds_of_data, max_steps=1).run(KEY, x)
+    each = fit.export("log_likelihood").call(x[:5])
+    np.testing.assert_allclose(each.sum(), fit.log_likelihood_of(x[:5]), rtol=1e-12)
+    served, posterior = fit.export().call(x[:5]), fit.posterior(x[:5])
+    for name in ("z", "k"):
+        np.testing.assert_allclose(served[name], posterior[name], rtol=1e-12)
 
 
 def test_what_is_no_question_is_refused():
