@@ -15,7 +15,7 @@ from scipy import stats
 
 import emjax
 from emjax import EM, standard_errors, weighted
-from emjax.refits.students_t import quantile
+from emjax.refits.students_t import quantile_of, two_sided
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -97,11 +97,11 @@ def test_a_ratio_of_clusters_has_its_textbook_standard_error():
     assert found.draws is None
 
 
-def test_students_t_is_that_of_scipy():
-    for degrees in (1, 2, 3, 4, 27, 1000):
-        for probability in (0.5, 0.9, 0.9999):
-            expected = stats.t.ppf(probability, degrees)
-            np.testing.assert_allclose(quantile(probability, degrees), expected, atol=1e-9)
+def test_students_t_without_end_is_the_normal():
+    assert two_sided(np.array([0.7]), np.inf) == pytest.approx(2 * stats.norm.sf(0.7), rel=1e-12)
+    assert quantile_of(0.975, np.inf) == pytest.approx(stats.norm.ppf(0.975), rel=1e-12)
+    assert quantile_of(0.975, 7.0) == pytest.approx(stats.t.ppf(0.975, 7), rel=1e-12)
+    assert np.isnan(quantile_of(0.975, 0.0)) and np.isnan(two_sided(np.ones(2), 0.0)).all()
 
 
 def test_clusters_drawn_again_vary_as_they_should():
