@@ -19,7 +19,6 @@ from emjax import EM, marginalized
 from tests.oracles.brute_force import joint_table
 
 RANDOM = np.random.default_rng(20261129)
-PARALLEL = {"enumerate": "parallel"}
 FACTOR = "marginal_log_likelihood"
 
 
@@ -34,7 +33,7 @@ def mixture(x):
     with numpyro.plate("kinds", 3):
         loc = numpyro.sample("loc", dist.Normal(0, 5))
     with numpyro.plate("rows", len(x)):
-        z = numpyro.sample("z", dist.Categorical(weights), infer=PARALLEL)
+        z = numpyro.sample("z", dist.Categorical(weights), infer={"enumerate": "parallel"})
         mean = numpyro.deterministic("mean", loc[z])
         numpyro.sample("x", dist.Normal(mean, scale), obs=x)
 
@@ -42,7 +41,9 @@ def mixture(x):
 def dawid_skene(item, annotator, label):
     prevalence, confusion = simplex("prevalence", 3), simplex("confusion", 4, 3, 3)
     with numpyro.plate("items", 5):
-        truth = numpyro.sample("truth", dist.Categorical(prevalence), infer=PARALLEL)
+        truth = numpyro.sample(
+            "truth", dist.Categorical(prevalence), infer={"enumerate": "parallel"}
+        )
     with numpyro.plate("labels", len(label)):
         numpyro.sample("label", dist.Categorical(confusion[annotator, truth[item]]), obs=label)
 
@@ -53,7 +54,9 @@ def hidden_markov(x):
     def step(carry, now):
         before, time = carry
         with numpyro.plate("sequences", 3):
-            z = numpyro.sample("z", dist.Categorical(transition[before]), infer=PARALLEL)
+            z = numpyro.sample(
+                "z", dist.Categorical(transition[before]), infer={"enumerate": "parallel"}
+            )
             with handlers.mask(mask=time < jnp.array([6, 2, 4])):
                 numpyro.sample("x", dist.Poisson(rate[z]), obs=now)
         return (z, time + 1), None
@@ -66,8 +69,8 @@ def factorial(x):
     loc = numpyro.sample("loc", dist.Normal(0, 5).expand([2, 2]).to_event(2))
 
     def step(carry, now):
-        a = numpyro.sample("a", dist.Categorical(first[carry[0]]), infer=PARALLEL)
-        b = numpyro.sample("b", dist.Categorical(second[carry[1]]), infer=PARALLEL)
+        a = numpyro.sample("a", dist.Categorical(first[carry[0]]), infer={"enumerate": "parallel"})
+        b = numpyro.sample("b", dist.Categorical(second[carry[1]]), infer={"enumerate": "parallel"})
         numpyro.sample("x", dist.Normal(loc[a, b], 1.0), obs=now)
         return (a, b), None
 
@@ -151,14 +154,14 @@ def test_what_enumeration_does_not_take_is_the_joint_table(program, data):
 def masked_latents(x):
     weights, rate = simplex("weights", 2), numpyro.sample("rate", PRIOR_OF_RATES)
     with numpyro.plate("rows", 6), handlers.mask(mask=jnp.arange(6) % 3 > 0):
-        z = numpyro.sample("z", dist.Categorical(weights), infer=PARALLEL)
+        z = numpyro.sample("z", dist.Categorical(weights), infer={"enumerate": "parallel"})
         numpyro.sample("x", dist.Poisson(rate[z]), obs=x)
 
 
 def from_one(x):
     rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0))
     with numpyro.plate("rows", 6):
-        z = numpyro.sample("z", dist.DiscreteUniform(1, 3), infer=PARALLEL)
+        z = numpyro.sample("z", dist.DiscreteUniform(1, 3), infer={"enumerate": "parallel"})
         numpyro.sample("x", dist.Poisson(rate * z), obs=x)
 
 

@@ -1,0 +1,102 @@
+"""The programs, in the form that NumPyro enumerates, with their data and starts."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.contrib.control_flow import scan
+from numpyro.ops.indexing import Vindex
+
+from experiments.hidden_markov import earthquakes as century
+
+
+class Case(NamedTuple):
+    """A program on data.
+
+    - `start`: where EM starts, from whose end both chains of NUTS do.
+    - `num_warmup`: how many hundreds of draws adapt the kernel.
+    - `num_rounds`: how many are kept.
+    """
+
+    name: str
+    program: Callable
+    data: tuple
+    start: dict[str, Any]
+    num_warmup: int
+    num_rounds: int
+
+
+def markov_chain(counts, num_states: int) -> None:
+    """Counts (time, sequence), Poisson with the rate of a hidden state."""
+    states = np.ones(num_states)
+    initial = numpyro.sample("initial", dist.Dirichlet(2 * states))
+    transition = numpyro.sample("transition", dist.Dirichlet(states + np.diag(states)).to_event(1))
+    rate = numpyro.sample("rate", dist.Gamma(2.0, 0.1).expand([num_states]).to_event(1))
+
+    def step(carry, count):
+        before, time = carry
+        with numpyro.plate("sequences", counts.shape[1]):
+            probs = jnp.where(time == 0, initial, transition[before])
+            state = numpyro.sample(
+                "state", dist.Categorical(probs), infer={"enumerate": "parallel"}
+            )
+            numpyro.sample("count", dist.Poisson(rate[state]), obs=count)
+        return (state, time + 1), None
+
+    scan(step, (jnp.zeros(counts.shape[1], int), 0), counts)
+
+
+def annotators(position, labels) -> None:
+    """Dawid & Skene's model: labels (item, position), of the annotator at each position."""
+    mostly_right = np.ones((5, 4, 4)) + 2 * np.eye(4)
+    confusion = numpyro.sample("confusion", dist.Dirichlet(mostly_right).to_event(2))
+    prevalence = numpyro.sample("prevalence", dist.Dirichlet(2 * np.ones(4)))
+    with numpyro.plate("items", len(labels), dim=-2):
+        truth = numpyro.sample(
+            "truth", dist.Categorical(prevalence), infer={"enumerate": "parallel"}
+        )
+        with numpyro.plate("positions", len(position), dim=-1):
+            probs = Vindex(confusion)[position, truth, :]
+            numpyro.sample("label", dist.Categorical(probs), obs=labels)
+
+
+def earthquakes() -> Case:
+    """Return three states on the yearly counts of 1900–2006."""
+    counts, _ = century.data()
+    program = partial(markov_chain, num_states=3)
+    return Case("earthquakes", program, (counts,), century.start(3), 5, 20)
+
+
+def long_chain() -> Case:
+    """Return sixteen states on eight simulated sequences of 500 steps."""
+    rng, num_states = np.random.default_rng(0), 16
+    rate = np.linspace(5, 155, num_states)
+    states = (
+        np.arange(500)[:, None] // 5 + rng.integers(0, num_states, (100, 8)).repeat(5, 0)
+    ) % 16
+    program = partial(markov_chain, num_states=num_states)
+    start = {
+        "initial": np.full(num_states, 1 / num_states),
+        "transition": (np.eye(num_states) + 1 / num_states) / 2,
+        "rate": rate,
+    }
+    return Case("16 states × 500 × 8", program, (rng.poisson(rate[states]),), start, 2, 1)
+
+
+def annotations() -> Case:
+    """Return 45 items, labeled seven times by five annotators, who are right in 70 to 90 %.
+
+    Simulated, of the size of the anesthetists' in Dawid & Skene (1979).
+    """
+    rng, position = np.random.default_rng(0), np.array([0, 0, 0, 1, 2, 3, 4])
+    right = np.linspace(0.7, 0.9, 5)[:, None, None]
+    confusion = right * np.eye(4) + (1 - right) / 3 * (1 - np.eye(4))
+    truth = rng.choice(4, 45, p=[0.4, 0.4, 0.1, 0.1])
+    gumbel = rng.gumbel(size=(45, 7, 4))
+    labels = np.argmax(np.log(confusion[position[None], truth[:, None]]) + gumbel, -1)
+    start = {"prevalence": np.full(4, 0.25), "confusion": (confusion + 0.25) / 2}
+    return Case("annotators", annotators, (position, labels), start, 5, 20)
