@@ -111,8 +111,8 @@ def vuong_lo_mendell_rubin(
 
     The theorem does not hold for what it is used for: under K classes the parameters of the
     (K + 1)th are not determined, so that I_f has no inverse in the limit (Jeffries, 2003,
-    Biometrika 90). In a simulation of two latent classes (docs/class_number.md) it rejects two at 5 %
-    in a third of the data sets, and `bootstrap_likelihood_ratio` in a twentieth.
+    Biometrika 90). In a simulation of two latent classes (docs/class_number.md) it rejects two at
+    5 % in a third of the data sets, and `bootstrap_likelihood_ratio` in a twentieth.
 
     `plate`: the plate whose elements are the samples; default: the only outermost one. `rows`: as
     `standard_errors` takes them. Errors: `ValueError` for fits of different data, for a hard
