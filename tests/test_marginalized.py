@@ -127,7 +127,7 @@ def test_the_potential_and_its_gradient_are_those_of_enumeration():
     ],
     ids=["labels in long form", "chain with masks", "factorial chain"],
 )
-def test_what_enumeration_does_not_take_is_the_joint_table(program, data):
+def test_the_density_is_that_of_the_joint_table(program, data):
     """Its density, and Fisher's identity: its gradient is that of the plain log-likelihood."""
     params, _ = parameters(program, *data)
     table = joint_table(program, params, *data)
@@ -165,23 +165,38 @@ def from_one(x):
         numpyro.sample("x", dist.Poisson(rate * z), obs=x)
 
 
+def scan_without_plate(x):
+    transition, rate = simplex("transition", 2, 2), numpyro.sample("rate", PRIOR_OF_RATES)
+
+    def step(before, now):
+        probs = transition[before]
+        z = numpyro.sample("z", dist.Categorical(probs), infer={"enumerate": "parallel"})
+        numpyro.sample("x", dist.Poisson(rate[z]), obs=now)
+        return z, None
+
+    scan(step, jnp.zeros(2, int), x)
+
+
 @pytest.mark.filterwarnings("ignore:Out-of-support values")
 @pytest.mark.parametrize(
-    ("program", "x"),
+    ("program", "x", "dim"),
     [
-        (masked_latents, COUNTS[:, 0]),
-        (from_one, COUNTS[:, 0]),
+        (masked_latents, COUNTS[:, 0], -2),
+        (from_one, COUNTS[:, 0], -2),
+        (scan_without_plate, COUNTS[:4, :2], -1),
     ],
 )
-def test_where_enumeration_is_silently_wrong_it_is_the_joint_table(program, x):
-    """Enumeration counts a masked latent's values once each, and takes 0 for the first of three."""
+def test_where_enumeration_is_silently_wrong_it_is_the_joint_table(program, x, dim):
+    """Enumeration counts a masked latent's values once each, takes 0 for the first of three, and a
+    batch without a plate for the values of the latent.
+    """
     params, _ = parameters(program, x)
     table = joint_table(program, params, x)
     expected = table.log_likelihood + table.log_prior
     np.testing.assert_allclose(
         log_density(marginalized(program), (x,), {}, params)[0], expected, rtol=1e-12
     )
-    enumerated = enum(config_enumerate(program), first_available_dim=-2)
+    enumerated = enum(config_enumerate(program), first_available_dim=dim)
     wrong, _ = log_density_by_enumeration(enumerated, (x,), {}, params)
     assert abs(wrong - expected) > 0.1
 
