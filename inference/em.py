@@ -170,7 +170,7 @@ class EM:
                 continue
             value = getattr(self.settings, name)
             # of arrays, such as temperatures, there is no single truth value
-            if np.shape(value) != np.shape(parameter.default) or value != parameter.default:
+            if not np.array_equal(value, parameter.default):
                 words.append(f"{name}={short(value)}")
         return f"EM({', '.join(words)})"
 

@@ -61,6 +61,11 @@ def _graph(bound: Bound) -> FactorGraph | None:
     """Return the factor graph of a program on its data; None where it depends on their values."""
     try:
         graph = bound.in_its_precision(lambda bound: bound.graph)
+    except TypeError as error:
+        raise ValueError(
+            "This program does not take the arguments of the one that was fitted: "
+            f"{error.__cause__ or error}."
+        ) from error
     except ValueError as error:
         # of zeros, which tell nothing
         if bound.compiler.looks_at_values:

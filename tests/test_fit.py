@@ -2,6 +2,8 @@
 
 import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
 import emjax
@@ -58,3 +60,16 @@ def test_a_fit_without_data_asks_for_them(fit):
     with pytest.raises(ValueError, match=r"loaded without its data.*fit.posterior\(x\)"):
         alone.posterior()
     assert alone.posterior(OTHERS, 2)["component"].shape == (7, 2)
+
+
+def test_without_latents_there_is_no_posterior_to_show_or_to_relabel():
+    def normal(x):
+        loc = numpyro.param("loc", 0.0)
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    fit = EM(normal).run(jax.random.key(0), np.array([0.1, 0.3]))
+    with pytest.raises(ValueError, match="has no discrete latent, so that there is no posterior"):
+        fit.posterior_frame()
+    with pytest.raises(ValueError, match="no discrete latent, whose values could be relabeled"):
+        fit.relabel("size")

@@ -21,6 +21,8 @@ def posterior_frame(bound: Bound, params: Params, latent: str | None) -> Any:
     """
     graph, pd = bound.compiled.graph, pandas()
     names = list(graph.latents)
+    if not names:
+        raise ValueError("The program has no discrete latent, so that there is no posterior.")
     if latent is None and len(names) != 1:
         raise ValueError(f"The program has {len(names)} latents: name one, latent= one of {names}.")
     latent = names[0] if latent is None else latent

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emjax.program.array_like import NUMERIC, categories_of
+from emjax.program.array_like import NUMERIC, categories_of, columns_of
 from emjax.run.columns import pandas
 
 FRAME = "__frame__"
@@ -21,18 +21,29 @@ def is_of_pandas(value: Any) -> bool:
 def plain_frame(value: Any) -> dict[str, Any] | None:
     """Return a data frame or a series of pandas as arrays and words.
 
-    None for one with columns of neither numbers nor categories in words, or without names.
+    None for one with columns of neither numbers nor categories in words, or whose names are neither
+    words nor whole numbers (nor levels of these).
     """
+    rows = {"rows": _labels(value.index), "name_of_rows": _name(value.index.name)}
     columns = getattr(value, "columns", None)
     if columns is None:
         plain = _plain_column(value)
-        name = value.name if isinstance(value.name, str) else None
-        return plain and {FRAME: {"series": plain, "name": name, "rows": _labels(value.index)}}
-    are_names = all(isinstance(name, str) for name in columns) and columns.is_unique
-    each = {name: _plain_column(value[name]) for name in columns} if are_names else {}
-    if not each or None in each.values():
+        return plain and {FRAME: {"series": plain, "name": _name(value.name), **rows}}
+    names = [
+        tuple(map(_name, name)) if isinstance(name, tuple) else _name(name) for name in columns
+    ]
+    if names != list(columns):
         return None
-    return {FRAME: {"columns": each, "rows": _labels(value.index)}}
+    each = [_plain_column(column) for column in columns_of(value)]
+    if None in each:
+        return None
+    levels = [_name(name) for name in columns.names]
+    return {FRAME: {"columns": each, "names": names, "levels": levels, **rows}}
+
+
+def _name(name: Any) -> Any:
+    """Return a name that is a word or a whole number; None for others."""
+    return name if isinstance(name, str | int | np.integer) else None
 
 
 def _plain_column(column: Any) -> dict[str, Any] | None:
@@ -78,6 +89,17 @@ def frame_of(plain: Mapping[str, Any]) -> Any:
         return frames.Categorical.from_codes(part["codes"], categories, ordered=is_ordered)
 
     if "series" in saved:
-        return frames.Series(column(saved["series"]), index=saved["rows"], name=saved["name"])
-    columns = {name: column(part) for name, part in saved["columns"].items()}
-    return frames.DataFrame(columns, index=saved["rows"])
+        found = frames.Series(column(saved["series"]), index=saved["rows"], name=saved["name"])
+    else:
+        # several may have the same name
+        columns = dict(enumerate(map(column, saved["columns"])))
+        found = frames.DataFrame(columns, index=saved["rows"])
+        found.columns = _columns(frames, saved["names"], saved["levels"])
+    found.index.name = saved["name_of_rows"]
+    return found
+
+
+def _columns(frames: Any, names: list, levels: list) -> Any:
+    if len(levels) > 1:
+        return frames.MultiIndex.from_tuples(names, names=levels)
+    return frames.Index(names, name=levels[0], tupleize_cols=False)

@@ -55,6 +55,8 @@ def _as_before(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
 def _symmetry_of(bound: Bound, result: EMResult, latent: str | None) -> Symmetry:
     """Return the exchange of a latent's values. Errors: `ValueError` where there is none."""
     latents = bound.compiled.graph.latents
+    if not latents:
+        raise ValueError("The program has no discrete latent, whose values could be relabeled.")
     if latent is not None and latent not in latents:
         names = ", ".join(map(repr, latents))
         raise ValueError(f"latent={latent!r} is no discrete latent of the program; it has {names}.")

@@ -125,8 +125,9 @@ def _argument(value: Any, is_whole: bool) -> Any:
             if not is_whole:
                 return {OTHER: type(leaf).__name__}
             raise ValueError(
-                f"data=True saves arrays, data frames, numbers and words, and no {error}. Pass "
-                "arrays to the program, or save the fit without its data: fit.save(path)."
+                "data=True saves arrays, numbers, words, and data frames of numbers and "
+                f"categories, and not this {error}. Pass arrays to the program, or save the fit "
+                "without its data: fit.save(path)."
             ) from error
         return leaf
 

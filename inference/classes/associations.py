@@ -153,7 +153,7 @@ class ThreeStep(eqx.Module, Table):
             Column("term", list(self.terms) * num_rows, title=""),
             Column("estimate", self.estimate.ravel(), ".4f"),
             Column("standard_error", self.standard_error.ravel(), ".4f"),
-            Column("z", self.z.ravel(), ".2f", is_printed=is_tested),
+            Column("z_value", self.z.ravel(), ".2f", "z", is_printed=is_tested),
             p_column(self.p_value.ravel(), is_tested),
             Column("low", low.ravel(), ".4f", f"{percent} from"),
             Column("high", high.ravel(), ".4f", "to"),

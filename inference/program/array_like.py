@@ -79,7 +79,7 @@ def categories_of(value: Any) -> Any:
     stand for themselves.
     """
     if getattr(value, "columns", None) is not None:
-        each = [categories_of(value[column]) for column in value.columns]
+        each = [categories_of(column) for column in columns_of(value)]
         are_one = all(one is not None and list(one) == list(each[0]) for one in each)
         return each[0] if each and are_one else None
     categories = np.asarray(getattr(getattr(value, "dtype", None), "categories", None))
@@ -89,13 +89,20 @@ def categories_of(value: Any) -> Any:
     return categories
 
 
+def columns_of(frame: Any) -> list[Any]:
+    """Return the columns of a data frame, of which several may have the same name."""
+    if hasattr(frame, "iloc"):
+        return [frame.iloc[:, place] for place in range(frame.shape[1])]
+    return [frame[name] for name in frame.columns]
+
+
 def _codes(value: Any) -> np.ndarray | None:
     """Return the numbers of the categories of a series, or of a data frame with such columns.
 
     None where there are none, or where some are missing.
     """
     if getattr(value, "columns", None) is not None:
-        columns = [value[column] for column in value.columns]
+        columns = columns_of(value)
         if all(categories_of(column) is None for column in columns):
             return None
         arrays = [np.asarray(_array_of(column)) for column in columns]
@@ -201,8 +208,8 @@ def _not_numeric(what: str, array: np.ndarray, name: str, kind: str = "") -> str
 def _frame(what: str, frame: Any, name: str) -> str:
     """Return which column of a data frame holds no numbers, and how to number its categories."""
     kind = kind_of(frame)
-    for column in frame.columns:
-        array = np.asarray(frame[column])
+    for column, series in zip(frame.columns, columns_of(frame), strict=True):
+        array = np.asarray(series)
         if not is_numeric(array):
             return (
                 f"{what} is a {kind} whose column {column!r} holds no numbers ({array.dtype}). "

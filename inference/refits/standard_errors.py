@@ -146,7 +146,7 @@ class StandardErrors(eqx.Module, Table):
             *columns_of_entries(self.entries),
             Column("estimate", self._listed(self.params), ".5g"),
             Column("standard_error", self._listed(self.standard_error), ".5g"),
-            Column("z", self._listed(self.z), ".2f", is_printed=has_tests),
+            Column("z_value", self._listed(self.z), ".2f", "z", is_printed=has_tests),
             p_column(self._listed(self.p_value), has_tests),
             Column("low", self._listed(lows), ".5g", f"{percent} from"),
             Column("high", self._listed(highs), ".5g", "to"),

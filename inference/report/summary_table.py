@@ -91,14 +91,17 @@ class Summary(Table):
     def _columns_of(self, shown: Mapping[str, list[Row]]) -> list[Column]:
         rows = list(itertools.chain.from_iterable(shown.values()))
 
+        def values(name: str) -> list[Any]:
+            return [getattr(row, name) for row in rows]
+
         def column(name: str, *others: Any) -> Column:
-            return Column(name, [getattr(row, name) for row in rows], *others)
+            return Column(name, values(name), *others)
 
         columns = [column("name", "", ""), column("estimate", ".5g")]
         if self.level is not None:
             columns.append(column("standard_error", ".4g"))
             if any(not np.isnan(row.z) for row in itertools.chain(*self.rows.values())):
-                columns += [column("z", ".2f"), p_column([row.p_value for row in rows])]
+                columns += [Column("z_value", values("z"), ".2f", "z"), p_column(values("p_value"))]
             percent = f"{100 * self.level:g} % from"
             columns += [column("low", ".5g", percent), column("high", ".5g", "to")]
         return [*columns, column("method", "", "M-step")]

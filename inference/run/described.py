@@ -10,12 +10,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from emjax.program.handlers.labels import run_labeled
+from emjax.program.handlers.weights import run_weighted
+
+# what `labeled` and `weighted` return are partial: they are shown as they were written
+AS_WRITTEN = {run_labeled: "labeled", run_weighted: "weighted"}
+
 
 def program_in_words(model: Any) -> str:
     """Return a program's name; of a `partial`, with what it was given."""
     if isinstance(model, partial):
-        given = [short(value) for value in model.args]
+        given = [
+            program_in_words(value) if callable(value) else short(value) for value in model.args
+        ]
         given += [f"{name}={short(value)}" for name, value in model.keywords.items()]
+        if model.func in AS_WRITTEN:
+            return f"{AS_WRITTEN[model.func]}({', '.join(given)})"
         return f"partial({', '.join([program_in_words(model.func), *given])})"
     return getattr(model, "__name__", type(model).__name__)
 
@@ -23,11 +33,15 @@ def program_in_words(model: Any) -> str:
 def data_in_words(model: Any, args: tuple, kwargs: Mapping[str, Any]) -> list[str]:
     """Return a program's arguments by name: the types and shapes of arrays, and all else."""
     try:
-        named = inspect.signature(model).bind(*args, **kwargs).arguments
+        named = dict(inspect.signature(model).bind(*args, **kwargs).arguments)
     # the program itself says what is wrong with them, or does not say what it takes
     except (TypeError, ValueError):
         return [short(value) for value in (*args, *kwargs.values())]
-    return [f"{name}={short(value)}" for name, value in named.items()]
+    others = []
+    if isinstance(model, partial) and model.func in AS_WRITTEN:
+        program = model.args[0]
+        others = data_in_words(program, named.pop("args", ()), named.pop("kwargs", {}))
+    return [*(f"{name}={short(value)}" for name, value in named.items()), *others]
 
 
 def short(value: Any) -> str:

@@ -97,17 +97,22 @@ def check_are_params(given: Any) -> None:
 def checked_params(graph: FactorGraph, given: Any, *, complete: bool) -> dict[str, Array]:
     """Return the given parameters as arrays, by name.
 
-    `complete`: every parameter that matters must be given; one that nothing depends on is given a
-    value that its constraint allows. Errors: `ValueError` for a name, shape or value that
-    is wrong.
+    `complete`: every parameter that matters must be given; one that nothing depends on, such as
+    what an `obs_mask` leaves out, is given a value that its constraint allows, where it has none of
+    the program's shape: other data have other rows. Errors: `ValueError` for a name, shape or value
+    that is wrong.
     """
     known = ", ".join(map(repr, graph.names)) or "none"
     check_are_params(given)
     unknown, missing = sorted(set(given) - set(graph.names)), sorted(set(graph.names) - set(given))
     if complete:
-        unused = [name for name in missing if name in graph.unread]
-        given = {**given, **{name: feasible_value(graph.parameters[name]) for name in unused}}
-        missing = sorted(set(missing) - set(unused))
+        in_place = {}
+        for name, parameter in graph.parameters.items():
+            shape = getattr(given.get(name), "shape", parameter.shape)
+            if (name in missing or shape != parameter.shape) and name in graph.unread:
+                in_place[name] = feasible_value(parameter)
+        given = {**given, **in_place}
+        missing = sorted(set(missing) - set(in_place))
     if unknown:
         raise ValueError(
             f"There is no parameter {', '.join(map(repr, unknown))} in the program; it has {known}."

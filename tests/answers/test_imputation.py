@@ -171,3 +171,22 @@ def test_what_has_no_expectation_says_what_to_do():
         few.impute()
     with pytest.raises(ValueError, match="rng_key is a random key"):
         few.impute(num_samples=3)
+
+
+def partly_seen(x, known):
+    loc = numpyro.param("loc", jnp.array([-1.0, 2.0]))
+    with numpyro.plate("rows", len(x)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x, obs_mask=known)
+
+
+def test_what_data_lacked_is_no_parameter_of_other_data():
+    """The fit has an `x_unobserved` for each of the rows that were fitted."""
+    fit = EM(partly_seen).run(jax.random.key(0), X, KNOWN)
+    x, known = np.array([0.5, 1.5]), np.array([False, True])
+    loc = np.asarray(fit.params["loc"])
+    weights = np.array([0.4, 0.6]) * np.where(known[:, None], norm.pdf(x[:, None], loc), 1)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(fit.posterior(x, known)["z"], weights, rtol=1e-10)
+    expected = np.where(known, x, weights @ loc)
+    np.testing.assert_allclose(fit.impute(x, known)["x"], expected, rtol=1e-10)

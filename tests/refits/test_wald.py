@@ -54,7 +54,7 @@ def test_a_linear_regression_has_the_z_p_and_intervals_of_its_closed_form(fit):
     rows = frame.loc[["intercept", "coefficient[age]", "coefficient[income]"]]
     np.testing.assert_allclose(rows["estimate"], b, rtol=1e-6)
     np.testing.assert_allclose(rows["standard_error"], se, rtol=1e-6)
-    np.testing.assert_allclose(rows["z"], b / se, rtol=1e-6)
+    np.testing.assert_allclose(rows["z_value"], b / se, rtol=1e-6)
     p = [math.erfc(abs(z) / math.sqrt(2)) for z in b / se]
     np.testing.assert_allclose(rows["p_value"], p, rtol=1e-5)
     np.testing.assert_allclose(rows["low"], b - Z_95 * se, rtol=1e-5)
@@ -68,13 +68,13 @@ def test_a_rate_has_the_interval_of_its_logarithm_and_no_z(fit):
     rate, z = COUNTS.mean(), 1.2815515655446004
     ends = rate * np.exp(np.array([-z, z]) / np.sqrt(COUNTS.sum()))
     np.testing.assert_allclose([row["low"], row["high"]], ends, rtol=1e-6)
-    assert np.isnan(row["z"]) and "80 % from" in str(errors)
+    assert np.isnan(row["z_value"]) and "80 % from" in str(errors)
 
 
 def test_no_z_of_what_is_held_shrunk_bounded_or_on_the_boundary(fit):
     errors = emjax.standard_errors(fit)
     frame = emjax.summary(fit, standard_errors=errors).to_frame().set_index("entry")
-    has_z = frame["z"].notna()
+    has_z = frame["z_value"].notna()
     assert set(frame.index[has_z]) == {"intercept", "coefficient[age]", "coefficient[income]"}
     assert frame.loc[["known", "p[0]", "p[1]"], "low"].isna().all()
     assert frame.loc[["sd", "rate", "shrunk"], "low"].notna().all()
@@ -100,4 +100,19 @@ def test_variances_and_correlations_have_intervals_within_what_they_may_be():
     variance = np.mean(x**2, axis=0)
     ends = variance[:, None] * np.exp(Z_95 * np.sqrt(2 / 40) * np.array([-1, 1]))
     np.testing.assert_allclose(frame.loc[[0, 2], ["low", "high"]], ends, rtol=1e-6)
-    assert frame["z"].isna().all()
+    assert frame["z_value"].isna().all()
+
+
+def test_a_latent_may_be_called_as_a_statistic_is():
+    def mixture(x):
+        loc = numpyro.param("loc", jnp.array([-1.0, 1.0]))
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.5))
+            numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+
+    fit = EM(mixture, max_steps=2).run(jax.random.key(0), np.array([-1.2, -0.9, 1.1, 0.8]))
+    errors = emjax.standard_errors(fit)
+    for table in (errors, emjax.summary(fit, standard_errors=errors)):
+        frame = table.to_frame()
+        assert list(frame["z"]) == [0, 1]
+        np.testing.assert_allclose(frame["z_value"], frame["estimate"] / frame["standard_error"])

@@ -9,6 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 
+import emjax
 from emjax import EM
 
 FRAME = pd.DataFrame(
@@ -33,6 +34,22 @@ def test_repr_says_what_it_is_in_three_lines():
     first, second, third = repr(fit).splitlines()
     assert first == "Fit(mixture, x=Series[5], apart=1.5)" and third == "  loc 2"
     assert f"after {fit.num_steps} steps, log-likelihood {float(fit.log_likelihood):.6f}" in second
+
+
+def test_programs_with_labels_and_weights_are_written_as_they_were():
+    program = emjax.labeled(emjax.weighted(mixture, "rows"), "z")
+    em = EM(program, max_steps=2)
+    assert repr(em) == "EM(labeled(weighted(mixture, 'rows', 'frequency'), 'z'), max_steps=2)"
+    data = np.zeros(2, int), np.ones(2), np.ones(2)
+    words = "labels=int64[2], weights=float64[2], x=float64[2], apart=1.5"
+    assert repr(em.on(*data, 1.5)).endswith(f"'z'), {words})")
+    assert repr(em.on(*data, apart=1.5)).endswith(f"'z'), {words})")
+
+
+def test_the_em_of_a_loaded_fit_has_the_defaults_that_it_had(tmp_path):
+    fit = EM(mixture, max_steps=2).run(jax.random.key(0), FRAME["x"], 1.5)
+    fit.save(tmp_path / "fit")
+    assert repr(emjax.load(tmp_path / "fit", mixture).em) == "EM(mixture, max_steps=2)"
 
 
 def test_a_posterior_is_a_frame_with_the_rows_of_the_data_and_the_values_of_the_latent():

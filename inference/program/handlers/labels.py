@@ -239,10 +239,10 @@ def labeled(model: Callable, site: str) -> Callable:
         )
 
     # not a function within this one, which could not be pickled
-    return partial(_run_labeled, model, site)
+    return partial(run_labeled, model, site)
 
 
-def _run_labeled(model: Callable, site: str, labels: Any, *args, **kwargs) -> Any:
+def run_labeled(model: Callable, site: str, labels: Any, *args, **kwargs) -> Any:
     # of this call alone: a program may be traced again, and with other arguments
     seen: set = set()
     known = as_numbers(f"Latent '{site}': labels", labels, "labels")

@@ -123,10 +123,10 @@ def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
         )
 
     # not a function within this one, which could not be pickled
-    return partial(_run_weighted, model, plate, kind)
+    return partial(run_weighted, model, plate, kind)
 
 
-def _run_weighted(model: Callable, plate: str, kind: str, weights: Any, *args, **kwargs) -> Any:
+def run_weighted(model: Callable, plate: str, kind: str, weights: Any, *args, **kwargs) -> Any:
     seen: dict[str, int] = {}
     weights = as_numbers(f"Plate '{plate}': weights", weights, "weights")
     mean = _mean(weights) if kind == "sampling" else None
