@@ -62,20 +62,29 @@ def marginalized(model: Program, *, chains: str = "sequential") -> Callable[...,
 
     `chains`: how latents within a `scan` are summed out; see `EM`. Errors: as of `EM`.
     """
-    em = EM(model, chains=chains)
-    kept: WeakKeyDictionary[PureProgram, _Marginalized] = WeakKeyDictionary()
+    return _SummedOut(EM(model, chains=chains))
 
-    @functools.wraps(model, updated=())
-    def program(*args: Any, **kwargs: Any) -> None:
+
+class _SummedOut:
+    """A program whose latents are summed out, under its own name: an object, which is pickled."""
+
+    def __init__(self, em: EM):
+        self._em = em
+        self._kept: WeakKeyDictionary[PureProgram, _Marginalized] = WeakKeyDictionary()
+        functools.update_wrapper(self, em.model, updated=())
+
+    def __reduce__(self) -> tuple:
+        # what is traced is made again
+        return _SummedOut, (self._em,)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
         # the handlers around are for the parameters; what is traced here is `model` by itself
         with _no_handlers():
-            bound = em.on(*args, **kwargs)
+            bound = self._em.on(*args, **kwargs)
             pure = bound.compiled.pure
-            if pure not in kept:
-                kept[pure] = _Marginalized.of(bound)
-        kept[pure].run(bound)
-
-    return program
+            if pure not in self._kept:
+                self._kept[pure] = _Marginalized.of(bound)
+        self._kept[pure].run(bound)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from emjax.certificates.coordinates import num_free_parameters
 from emjax.fit import Fit
 from emjax.graph.factor_graph import FactorGraph
 from emjax.run import verdicts
@@ -30,12 +31,12 @@ def statistic_of(smaller: Fit, larger: Fit) -> float:
     return 2 * (float(larger.log_likelihood) - float(smaller.log_likelihood))
 
 
-def check_fits(call: str, *fits: Any) -> None:
-    """Raise `ValueError` for what are no two soft fits to the same data.
+def check_fits(call: str, smaller: Any, larger: Any) -> None:
+    """Raise `ValueError` for what are no two soft fits to the same data, the smaller one first.
 
     `call`: how the test is called.
     """
-    for fit in fits:
+    for fit in (smaller, larger):
         if not isinstance(fit, Fit):
             raise ValueError(
                 f"It takes two fits, em.run(rng_key, ...), and not {type(fit).__name__}: {call}."
@@ -45,9 +46,15 @@ def check_fits(call: str, *fits: Any) -> None:
                 "A likelihood ratio is of maxima of log p(x | θ), to which only a soft E-step "
                 "leads: EM(model)."
             )
-    data = [fit.on().data for fit in fits]
-    if not _are_equal(*data):
+    bounds = smaller.on(), larger.on()
+    if not _are_equal(*(bound.data for bound in bounds)):
         raise ValueError("The two fits are of different data: fit both programs to the same.")
+    few, many = (num_free_parameters(each.graph, each.compiled.maximizers) for each in bounds)
+    if few > many:
+        raise ValueError(
+            f"The first fit has {few} free parameters and the second {many}: the smaller program "
+            f"comes first, {call}."
+        )
 
 
 def _are_equal(first: Sequence, second: Sequence) -> bool:

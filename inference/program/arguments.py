@@ -24,6 +24,9 @@ def split_arguments(
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
     is_array = [not concrete and isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves]
+    # For as long as a trace lives, JAX takes an array of NumPy that the trace holds for what it was
+    # then, of that precision and with those values: a view is another one.
+    leaves = [leaf.view() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
     # a rebuilt argument must not keep the data alive
     others = [None if array else leaf for leaf, array in zip(leaves, is_array, strict=True)]
     arrays = [_on_device(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]

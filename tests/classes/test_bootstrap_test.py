@@ -126,6 +126,16 @@ def test_what_is_no_fit_and_no_number_says_so(fits):
         emjax.bootstrap_likelihood_ratio(*fits, 7)
 
 
+def test_the_larger_program_comes_second(fits):
+    message = "first fit has 9 free parameters and the second 4: the smaller program comes first"
+    for test in (
+        partial(emjax.bootstrap_likelihood_ratio, rng_key=KEY),
+        emjax.vuong_lo_mendell_rubin,
+    ):
+        with pytest.raises(ValueError, match=message):
+            test(fits[1], larger=fits[0])
+
+
 def test_fits_that_are_poor_are_said_to_be(fits):
     found = bootstrap_test.findings_of(fits[1], fits[0])
     assert [each.kind for each in found] == ["negative likelihood ratio"]

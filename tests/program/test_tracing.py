@@ -10,6 +10,7 @@ from numpyro.contrib.control_flow import scan
 
 from emjax import EM
 from emjax.numerics.primitives import TRAITS
+from emjax.program.arguments import split_arguments
 from tests.compilations import compilations
 
 
@@ -80,3 +81,15 @@ def test_handlers_of_one_program_with_other_data_are_other_programs():
         em = EM(numpyro.handlers.condition(draws, {"x": jnp.array(value)}))
         expected = dist.Normal(0.0, 1.0).log_prob(value)
         np.testing.assert_allclose(em.log_likelihood({}), expected, rtol=1e-12)
+
+
+def test_an_array_that_another_trace_holds_is_taken_as_it_is_now():
+    """JAX would take it for what it was then: of single precision, with the values of then."""
+    x = np.random.default_rng(0).normal(size=7)
+    with jax.enable_x64(False):
+        # NUTS keeps its trace, too
+        other = jax.make_jaxpr(lambda shift: shift + x)(0.0)
+    x *= 2
+    (array,), _ = split_arguments((x,), {})
+    np.testing.assert_array_equal(array, x)
+    del other

@@ -12,8 +12,9 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro.infer import init_to_value
+from numpyro.infer.util import log_density
 
-from emjax import EM, labeled, weighted
+from emjax import EM, labeled, marginalized, weighted
 from tests.compilations import compilations
 
 KEY = jax.random.key(0)
@@ -54,6 +55,15 @@ def test_a_program_that_weighs_or_labels_another_is_pickled():
     again = pickle.loads(pickle.dumps(em))
     args = labels, np.ones(7), X
     assert again.log_likelihood(params, *args) == em.log_likelihood(params, *args)
+
+
+def test_a_program_whose_latents_are_summed_out_is_pickled():
+    model, params = marginalized(clusters, chains="parallel"), {"loc": jnp.array([0.0, 4.0])}
+    expected, _ = log_density(model, (X,), {}, params)
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert log_density(again, (X,), {}, params)[0] == expected
+    with pytest.raises(pickle.PicklingError, match="cannot be pickled"):
+        pickle.dumps(marginalized(lambda x: clusters(x)))
 
 
 def test_a_copy_compiles_nothing_and_shares_nothing_that_may_change():
