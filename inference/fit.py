@@ -23,6 +23,7 @@ from emjax.answers.relabeled import relabeled
 from emjax.answers.reweighted import pointwise
 from emjax.answers.saved import content_of
 from emjax.certificates.diagnosis import Diagnosis
+from emjax.naming.data_labels import check_labels
 from emjax.plan import Plan
 from emjax.run.annotations import Path, Whole
 from emjax.run.bound import Bound
@@ -59,9 +60,16 @@ class Fit(EMResult):
         return cls(**found, em=em, bound=bound)
 
     def on(self, *args: Any, **kwargs: Any) -> Bound:
-        """Return the program bound to data: those that were fitted, if none are given."""
+        """Return the program bound to data: those that were fitted, if none are given.
+
+        Errors: `ValueError` for data frames whose columns, or categories, are not those that were
+        fitted.
+        """
         if args or kwargs:
-            return self.em.on(*args, **kwargs)
+            bound = self.em.on(*args, **kwargs)
+            if self.bound is not None:
+                check_labels(self.bound, bound)
+            return bound
         if self.bound is None:
             raise ValueError(
                 "This fit was loaded without its data. Pass them, the program's own arguments: "

@@ -73,3 +73,15 @@ def test_without_latents_there_is_no_posterior_to_show_or_to_relabel():
         fit.posterior_frame()
     with pytest.raises(ValueError, match="no discrete latent, whose values could be relabeled"):
         fit.relabel("size")
+
+
+def test_words_of_what_a_fit_does_not_take(fit, tmp_path):
+    with pytest.raises(ValueError, match=r"num_samples=float64\[60\] must be .* follow it"):
+        fit.sample_posterior(jax.random.key(0), X)
+    with pytest.raises(TypeError, match=r"of fit.posterior and the like, all"):
+        fit.posterior(OTHERS, 2, 3)
+    with pytest.raises(ValueError, match=r"fit.save takes the file: .* not None"):
+        fit.save(None)
+    with pytest.raises(ValueError, match="outside of"):
+        jax.jit(lambda x: fit.pointwise_log_likelihood(x, 2))(OTHERS)
+    assert fit.export(platforms="cpu").platforms == ("cpu",)

@@ -36,8 +36,10 @@ def write(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
     """Write content to a file, as a whole: one of that name stays as it is if it cannot be.
 
     `content`: numbers, words, arrays, and lists, tuples and dictionaries of such. The same content
-    is the same bytes. Errors: `NotPlain`.
+    is the same bytes. Errors: `NotPlain`; `ValueError` for what is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"fit.save takes the file: fit.save('fit.emjax'), not {path!r}.")
     arrays: list[np.ndarray] = []
     words = json.dumps({"format": FORMAT, **encoded(content, arrays)}, indent=1)
     unfinished = f"{os.fspath(path)}.{os.getpid()}.part"

@@ -14,9 +14,10 @@ from jaxtyping import Array
 
 from emjax.e_step.draws import joint_draws
 from emjax.graph.factor_graph import FactorGraph
-from emjax.run.annotations import Params
+from emjax.run.annotations import Params, Whole
 from emjax.run.bound import Bound, checked_key
 from emjax.run.compilation import is_traced
+from emjax.run.described import short
 from emjax.run.pure import PureProgram
 
 # How many draws are made side by side: each number is compiled when it is asked for first. The pass
@@ -28,7 +29,7 @@ KEY_OF_DRAWS = "The first argument is a random key: fit.sample_posterior(jax.ran
 
 
 def sample_posterior(
-    bound: Bound, params: Params, rng_key: Any, num_samples: int = 1
+    bound: Bound, params: Params, rng_key: Any, num_samples: Whole = 1
 ) -> dict[str, Array]:
     """Return draws of all latents from p(latents | data, params): {latent: (draw, *its shape)}."""
     key = checked_key(rng_key, KEY_OF_DRAWS)
@@ -79,7 +80,7 @@ def check_is_number(num_samples: Any) -> None:
     is_whole = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool)
     if not is_whole or num_samples < 1:
         raise ValueError(
-            f"num_samples={num_samples!r} must be a whole number, of at least one; "
+            f"num_samples={short(num_samples)} must be a whole number, of at least one; "
             "data, if they are others than those that were fitted, follow it."
         )
 

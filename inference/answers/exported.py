@@ -70,6 +70,8 @@ def exported(
     if question not in QUESTIONS:
         names = ", ".join(map(repr, QUESTIONS))
         raise ValueError(f"What can be exported is {names}, not {question!r}.")
+    if isinstance(platforms, str):
+        platforms = (platforms,)
     rows = _rows_of(bound)
     specified, named = jax.tree.map(_specification(rows), _arrays_among(bound))
 

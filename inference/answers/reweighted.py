@@ -23,6 +23,7 @@ from emjax.program.handlers.units import Units, units_of
 from emjax.program.records import Site
 from emjax.run.annotations import Params
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound
+from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.settings import Settings
 
@@ -171,6 +172,11 @@ class Reweighted:
         log p is then not linear in their weights, up to rounding. `nonlinearity`: the largest of
         those seen, as in `Contributions`.
         """
+        if is_traced(nonlinearity):
+            raise ValueError(
+                "Whether elements are independent is seen in numbers, and within jit, vmap or grad "
+                "there are none: ask for the log-likelihood of each element outside of them."
+            )
         if _is_rounding(nonlinearity):
             return
         rows = self.units.rows

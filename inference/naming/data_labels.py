@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from emjax.program.arguments import named_arguments
-from emjax.program.array_like import categories_of, is_array, is_array_like
+from emjax.program.array_like import categories_of, columns_of, is_array, is_array_like
 from emjax.run.bound import Bound
 
 
@@ -50,6 +50,50 @@ def data_labels(bound: Bound) -> list[DataLabels | None]:
             name = called.get(id(leaf), "")
             labels.append(_labels_of(leaf, array, f"{name}_column" if are_several else "column"))
     return labels
+
+
+def check_labels(fitted: Bound, other: Bound) -> None:
+    """Raise `ValueError` where other data have other columns, or categories, than the fitted.
+
+    Both are read by their places, so that the answer would be one about something else. A program
+    that reads columns by their names takes them as they are.
+    """
+    if other.arguments[0] is other.args:
+        return
+    model = fitted.compiler.model
+    known = named_arguments(model, fitted.args, fitted.kwargs)
+    for name, leaf in named_arguments(model, other.args, other.kwargs).items():
+        before = known.get(name)
+        if not (_is_labeled(leaf) and _is_labeled(before)):
+            continue
+        if _has_columns(leaf) and _has_columns(before):
+            _check_columns(name, before, leaf)
+            pairs = zip(columns_of(before), columns_of(leaf), strict=False)
+        else:
+            pairs = iter([(before, leaf)])
+        for one, another in pairs:
+            _check_categories(name, one, another)
+
+
+def _check_columns(name: str, before: Any, frame: Any) -> None:
+    fitted, given = list(before.columns), list(frame.columns)
+    are_counted = _is_counted(before.columns) or _is_counted(frame.columns)
+    if not are_counted and fitted != given:
+        raise ValueError(
+            f"'{name}' has the columns {given}, and those that were fitted are {fitted}, in that "
+            f"order. Pass {name}[{fitted}]."
+        )
+
+
+def _check_categories(name: str, before: Any, column: Any) -> None:
+    fitted, given = categories_of(before), categories_of(column)
+    if fitted is None or given is None or list(fitted) == list(given):
+        return
+    raise ValueError(
+        f"'{name}' has the categories {given.tolist()}, and those that were fitted are "
+        f"{fitted.tolist()}: the same number would stand for another. Pass a column of these, "
+        f"{name}.cat.set_categories({fitted.tolist()})."
+    )
 
 
 def _has_columns(leaf: Any) -> bool:

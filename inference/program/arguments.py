@@ -94,7 +94,8 @@ def _bound(model: Callable, args: tuple, kwargs: Mapping[str, Any]) -> Any:
         name = getattr(model, "__name__", type(model).__name__)
         raise TypeError(
             f"The program takes {name}{signature}: {error}. Of em.run, what follows the random key "
-            "is the program's; of em.posterior and the like, what follows the parameters."
+            "is the program's; of em.posterior and the like, what follows the parameters; of "
+            "fit.posterior and the like, all."
         ) from error
 
 

@@ -133,3 +133,30 @@ def test_every_table_names_an_entry_alike():
     posterior = emjax.to_arviz(fit).posterior
     assert posterior["loc"].dims == ("chain", "draw", "z", "column")
     assert list(posterior["other_column"].values) == ["width", "length"]
+
+
+def three_columns(x, kind):
+    loc = numpyro.param("loc", jnp.array([[-1.0, -1.0], [1.0, 1.0]]))
+    q = jnp.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    with numpyro.plate("rows", len(kind)):
+        z = numpyro.sample("z", dist.Categorical(jnp.array([0.4, 0.6])))
+        numpyro.sample("x", dist.Normal(loc[z], 1.0).to_event(1), obs=x)
+        numpyro.sample("kind", dist.Categorical(q[z]), obs=kind)
+
+
+def test_other_data_of_a_fit_have_its_columns_and_its_categories():
+    """Both are read by their places: in another order, the posterior would be a wrong one."""
+    x = pd.DataFrame({"a": [-1.0, 0.5, 1.2], "b": [-0.7, 1.4, 0.3]})
+    kind = pd.Series(pd.Categorical(["no", "yes", "maybe"], ["no", "maybe", "yes"]))
+    fit = EM(three_columns, max_steps=2).run(jax.random.key(0), x, kind)
+    with pytest.raises(ValueError, match=r"\['b', 'a'\], and those .* Pass x\[\['a', 'b'\]\]"):
+        fit.posterior(x[["b", "a"]], kind)
+    others = kind[1:].cat.remove_unused_categories()
+    with pytest.raises(ValueError, match=r"'kind' has the categories \['maybe', 'yes'\], and "):
+        emjax.standard_errors(fit, x[1:], others)
+    again = others.cat.set_categories(["no", "maybe", "yes"])
+    rows = fit.posterior(x[["a", "b"]][1:], again)["z"]
+    np.testing.assert_allclose(rows, fit.posterior()["z"][1:])
+    # where nothing is known, nothing is checked
+    unnamed = pd.DataFrame(x.to_numpy())
+    np.testing.assert_allclose(fit.posterior(unnamed, np.array([0, 2, 1]))["z"][1:], rows)
