@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,13 @@ def test_imports_between_rooms_point_up_the_table_of_the_design_page():
         assert not below or path == ROOT / "inference" / "__init__.py", (
             f"{path} imports {sorted(below)}, which the table has below it"
         )
+
+
+def test_every_room_is_installed():
+    # an editable installation finds those that are not listed, too
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {f"emjax.{room.replace('/', '.')}" for room in ROOMS}
+    assert set(listed) == {"emjax", "emjax.models", *rooms}
 
 
 def test_no_file_imports_itself_by_way_of_others():
