@@ -134,7 +134,7 @@ class EM:
                 f"EM takes the program itself, a function, not {_in_words(model)}: EM(program), "
                 "not EM(program(x)). Data follow when something is asked: em.run(key, x)."
             )
-        self.model = model
+        self.model: Program = model
         self.settings: Settings = Settings(
             e_step=e_step,
             m_step=m_step,
