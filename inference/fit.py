@@ -218,9 +218,10 @@ class Fit(EMResult):
         """Return the posterior of rows as a `jax.export` artifact, which is served without emjax.
 
         `fit.export().serialize()` is bytes, `jax.export.deserialize(…).call(x)` the posterior of
-        any number of rows x, {latent: as `posterior`}. It takes those of the program's arguments
-        that are arrays, as they are given to the program; parameters, and what else the program
-        was given, are in it. Data are not checked.
+        any number of rows x, {latent: as `posterior`}; for bytes JAX needs flatbuffers, which
+        `pip install emjax[export]` brings. It takes those of the program's arguments that are
+        arrays, as they are given to the program; parameters, and what else the program was given,
+        are in it. Data are not checked.
 
         `question`: "posterior", "decode", or "log_likelihood" (of each row, in nats). `platforms`:
         where it is served, such as ("cpu", "cuda"); None: where it is made. `args`, `kwargs`: data

@@ -79,7 +79,7 @@ def test_words_of_what_a_fit_does_not_take(fit, tmp_path):
     with pytest.raises(ValueError, match=r"num_samples=float64\[60\] must be .* follow it"):
         fit.sample_posterior(jax.random.key(0), X)
     with pytest.raises(TypeError, match=r"of fit.posterior and the like, all"):
-        fit.posterior(OTHERS, 2, 3)
+        fit.posterior(OTHERS, number=2)
     with pytest.raises(ValueError, match=r"fit.save takes the file: .* not None"):
         fit.save(None)
     with pytest.raises(ValueError, match="outside of"):

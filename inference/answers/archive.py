@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from emjax.program.array_like import NUMERIC, is_array, is_numeric
+from emjax.run.annotations import Path
 
 # Of a file that only later versions read the number is larger. What is added without changing what
 # was there does not change it: who does not know it reads past it.
@@ -32,7 +33,7 @@ class NotPlain(ValueError):
     """A value that is neither an array, nor numbers, words, or a collection of such."""
 
 
-def write(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+def write(path: Path, content: Mapping[str, Any]) -> None:
     """Write content to a file, as a whole: one of that name stays as it is if it cannot be.
 
     `content`: numbers, words, arrays, and lists, tuples and dictionaries of such. The same content
