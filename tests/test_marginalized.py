@@ -1,5 +1,7 @@
 """A program whose latents are summed out, as NumPyro's own algorithms see it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,11 @@ from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, init_to_value
 from numpyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 from numpyro.infer.reparam import LocScaleReparam
 from numpyro.infer.util import log_density, potential_energy
+from numpyro.ops.indexing import Vindex
+from scipy.stats import multivariate_normal
 
-from emjax import EM, marginalized
+from emjax import EM, labeled, marginalized, weighted
+from emjax.distributions import PartiallyObserved
 from tests.oracles.brute_force import joint_table
 
 RANDOM = np.random.default_rng(20261129)
@@ -57,7 +62,7 @@ def hidden_markov(x):
             z = numpyro.sample(
                 "z", dist.Categorical(transition[before]), infer={"enumerate": "parallel"}
             )
-            with handlers.mask(mask=time < jnp.array([6, 2, 4])):
+            with handlers.mask(mask=time < jnp.array([4, 2, 3])):
                 numpyro.sample("x", dist.Poisson(rate[z]), obs=now)
         return (z, time + 1), None
 
@@ -80,72 +85,75 @@ def factorial(x):
 PRIOR_OF_RATES = dist.Gamma(2.0, 0.1).expand([2]).to_event(1)
 POINTS = jnp.asarray(RANDOM.normal(size=8) + np.repeat([-3.0, 3.0], 4))
 COUNTS = jnp.asarray(RANDOM.poisson(8, size=(6, 3)))
+SEQUENCES = COUNTS[:4]
 ITEM, ANNOTATOR = jnp.arange(20) % 5, jnp.arange(20) // 5
 LABELS = jnp.asarray(RANDOM.integers(0, 3, 20))
 
 
-def parameters(program, *data):
+kept = functools.cache(marginalized)  # a program is traced once, for whatever tests have it
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def drawn(program, *data):
     """Parameters drawn from the priors, and the same without constraints."""
-    sites = handlers.trace(handlers.seed(marginalized(program), 1)).get_trace(*data)
-    drawn = {
-        name: site for name, site in sites.items() if site["type"] == "sample" and name != FACTOR
-    }
-    return (
-        {name: site["value"] for name, site in drawn.items()},
-        {
-            name: dist.biject_to(site["fn"].support).inv(site["value"])
-            for name, site in drawn.items()
-        },
-    )
+    params, unconstrained = {}, {}
+    for name, site in handlers.trace(handlers.seed(program, 1)).get_trace(*data).items():
+        if site["type"] == "sample" and not (site["is_observed"] or site["fn"].is_discrete):
+            params[name] = site["value"]
+            unconstrained[name] = dist.biject_to(site["fn"].support).inv(site["value"])
+    return params, unconstrained
 
 
-def test_the_potential_and_its_gradient_are_those_of_enumeration():
-    """In NumPyro's unconstrained coordinates, whose log |dv/du| it adds itself."""
-    _, unconstrained = parameters(mixture, POINTS)
-    ours = marginalized(mixture)
-    enumerated = enum(config_enumerate(mixture), first_available_dim=-2)
+def density(model, data, params):
+    """Its log density, compiled: op by op it would take seconds."""
+    return jax.jit(lambda params: log_density(model, data, {}, params)[0])(params)
 
-    def potentials(u):
-        expected = potential_energy(enumerated, (POINTS,), {}, u, enum=True)
-        return jnp.stack([potential_energy(ours, (POINTS,), {}, u), expected])
 
-    def with_slopes(u):
-        return potentials(u), jax.jacrev(potentials)(u)
+def in_wide_form(label, is_seen):
+    """The labels' program as enumeration takes it: by (item, annotator)."""
+    prevalence, confusion = simplex("prevalence", 3), simplex("confusion", 4, 3, 3)
+    with numpyro.plate("items", 5, dim=-2):
+        truth = numpyro.sample(
+            "truth", dist.Categorical(prevalence), infer={"enumerate": "parallel"}
+        )
+        with numpyro.plate("annotators", 4, dim=-1), handlers.mask(mask=is_seen):
+            probs = Vindex(confusion)[jnp.arange(4), truth, :]
+            numpyro.sample("label", dist.Categorical(probs), obs=label)
 
-    both, slopes = jax.jit(with_slopes)(unconstrained)
-    np.testing.assert_allclose(both[0], both[1], rtol=1e-12)
-    for own, expected in jax.tree.leaves(slopes):
-        np.testing.assert_allclose(own, expected, rtol=1e-10, atol=1e-11)
+
+LONG = (ITEM[:17], ANNOTATOR[:17], LABELS[:17])  # three items lack the last annotator's label
+WIDE = (LABELS.reshape(4, 5).T, jnp.arange(20).reshape(4, 5).T < 17)
 
 
 @pytest.mark.parametrize(
-    ("program", "data"),
+    ("program", "data", "as_enumerated", "enumerated_data", "dim"),
     [
-        (dawid_skene, (ITEM, ANNOTATOR, LABELS)),
-        (hidden_markov, (COUNTS[:4],)),
-        (factorial, (POINTS[:5],)),
+        (mixture, (POINTS,), mixture, (POINTS,), -2),
+        (dawid_skene, LONG, in_wide_form, WIDE, -3),
+        (hidden_markov, (SEQUENCES,), hidden_markov, (SEQUENCES,), -2),
+        (factorial, (POINTS[2:6],), factorial, (POINTS[2:6],), -1),
     ],
-    ids=["labels in long form", "chain with masks", "factorial chain"],
+    ids=["mixture", "labels in long form", "chain with masks", "factorial chain"],
 )
-def test_the_density_is_that_of_the_joint_table(program, data):
-    """Its density, and Fisher's identity: its gradient is that of the plain log-likelihood."""
-    params, _ = parameters(program, *data)
-    table = joint_table(program, params, *data)
-    em, model = EM(program), marginalized(program)
-    sites = handlers.trace(handlers.seed(model, 0)).get_trace(*data)
+def test_the_potential_and_its_gradient_are_those_of_enumeration(
+    program, data, as_enumerated, enumerated_data, dim
+):
+    """In NumPyro's unconstrained coordinates, whose log |dv/du| it adds itself."""
+    _, unconstrained = drawn(program, *data)
+    ours = kept(program)
+    enumerated = enum(config_enumerate(as_enumerated), first_available_dim=dim)
 
-    def expected_of(params):
-        priors = [sites[name]["fn"].log_prob(value).sum() for name, value in params.items()]
-        return em.log_likelihood(params, *data) + sum(priors)
+    def both(u):
+        own = jax.value_and_grad(lambda u: potential_energy(ours, data, {}, u))
+        theirs = jax.value_and_grad(
+            lambda u: potential_energy(enumerated, enumerated_data, {}, u, enum=True)
+        )
+        return own(u), theirs(u)
 
-    def both_slopes(params):
-        ours = jax.value_and_grad(lambda params: log_density(model, data, {}, params)[0])
-        return *ours(params), jax.grad(expected_of)(params)
-
-    value, slopes, expected = jax.jit(both_slopes)(params)
-    np.testing.assert_allclose(value, table.log_likelihood + table.log_prior, rtol=1e-12)
+    (potential, slopes), (expected, expected_slopes) = jax.jit(both)(unconstrained)
+    np.testing.assert_allclose(potential, expected, rtol=1e-12)
     for name, slope in slopes.items():
-        np.testing.assert_allclose(slope, expected[name], rtol=1e-10, atol=1e-11)
+        np.testing.assert_allclose(slope, expected_slopes[name], rtol=1e-10, atol=1e-11)
 
 
 # ---------------------------------------------------------------- where enumeration is wrong
@@ -183,21 +191,26 @@ def scan_without_plate(x):
     [
         (masked_latents, COUNTS[:, 0], -2),
         (from_one, COUNTS[:, 0], -2),
-        (scan_without_plate, COUNTS[:4, :2], -1),
+        (scan_without_plate, COUNTS[:3, :2], -1),
     ],
 )
 def test_where_enumeration_is_silently_wrong_it_is_the_joint_table(program, x, dim):
     """Enumeration counts a masked latent's values once each, takes 0 for the first of three, and a
     batch without a plate for the values of the latent.
     """
-    params, _ = parameters(program, x)
+    params, _ = drawn(program, x)
     table = joint_table(program, params, x)
-    expected = table.log_likelihood + table.log_prior
-    np.testing.assert_allclose(
-        log_density(marginalized(program), (x,), {}, params)[0], expected, rtol=1e-12
-    )
+    ours = kept(program)
     enumerated = enum(config_enumerate(program), first_available_dim=dim)
-    wrong, _ = log_density_by_enumeration(enumerated, (x,), {}, params)
+
+    @jax.jit
+    def both(params):
+        wrong, _ = log_density_by_enumeration(enumerated, (x,), {}, params)
+        return log_density(ours, (x,), {}, params)[0], wrong
+
+    found, wrong = both(params)
+    expected = table.log_likelihood + table.log_prior
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert abs(wrong - expected) > 0.1
 
 
@@ -228,7 +241,7 @@ def posterior_of_share():
 
 def test_vectorized_chains_of_nuts_from_the_estimate_of_em_sample_the_posterior():
     result = EM(flipped, map="unconstrained").run(jax.random.key(0), SIGNS)
-    kernel = NUTS(marginalized(flipped), init_strategy=init_to_value(values=result.params))
+    kernel = NUTS(kept(flipped), init_strategy=init_to_value(values=result.params))
     mcmc = MCMC(
         kernel,
         num_warmup=200,
@@ -248,13 +261,13 @@ def test_vectorized_chains_of_nuts_from_the_estimate_of_em_sample_the_posterior(
 @pytest.mark.parametrize("guide", [AutoLaplaceApproximation, AutoNormal, AutoMultivariateNormal])
 def test_guides_approach_the_posterior(guide):
     """Laplace's by a Hessian, forward over reverse."""
-    model = marginalized(flipped)
+    model = kept(flipped)
     guide = guide(model)
     svi = SVI(model, guide, numpyro.optim.Adam(0.05), Trace_ELBO(num_particles=4))
     found = svi.run(jax.random.key(0), 500, SIGNS, progress_bar=False).params
     logit, _, density, log_density = posterior_of_share()
-    quantiles = [guide.quantiles(found, q)["share"] for q in (0.5, 0.975)]
-    low, high = (np.log(q / (1 - q)).item() for q in map(np.asarray, quantiles))
+    quantiles = np.asarray(jax.jit(guide.quantiles)(found, jnp.array([0.5, 0.975]))["share"])
+    low, high = np.log(quantiles / (1 - quantiles))
     if isinstance(guide, AutoLaplaceApproximation):
         best = log_density.argmax()
         curvature = np.diff(log_density[best - 1 : best + 2], 2)[0] / (logit[1] - logit[0]) ** 2
@@ -267,26 +280,35 @@ def test_guides_approach_the_posterior(guide):
 
 
 def test_second_derivatives_are_those_of_the_log_likelihood():
-    params, _ = parameters(hidden_markov, COUNTS)
-    em, model = EM(hidden_markov), marginalized(hidden_markov)
-    rate = params["rate"]
+    params, _ = drawn(hidden_markov, SEQUENCES)
+    em, model = EM(hidden_markov), kept(hidden_markov)
 
-    def hessian(function):
-        return jax.jit(jax.hessian(function))(rate)
+    def ours(rate):
+        return log_density(model, (SEQUENCES,), {}, params | {"rate": rate})[0]
 
-    ours = hessian(lambda rate: log_density(model, (COUNTS,), {}, params | {"rate": rate})[0])
-    likelihood = hessian(lambda rate: em.log_likelihood(params | {"rate": rate}, COUNTS))
-    prior = hessian(PRIOR_OF_RATES.log_prob)
-    np.testing.assert_allclose(ours, likelihood + prior, rtol=1e-9)
+    def expected(rate):
+        likelihood = em.log_likelihood(params | {"rate": rate}, SEQUENCES)
+        return likelihood + PRIOR_OF_RATES.log_prob(rate)
+
+    found, wanted = jax.jit(lambda rate: (jax.hessian(ours)(rate), jax.hessian(expected)(rate)))(
+        params["rate"]
+    )
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 # ---------------------------------------------------------------- which statements it has
 
 
 def statements(model, *data, **params):
-    given = handlers.substitute(handlers.seed(model, 0), data=params)
-    sites = handlers.trace(given).get_trace(*data)
-    return {name for name, site in sites.items() if site["type"] != "plate"}
+    names = set()
+
+    def run(params):
+        given = handlers.substitute(handlers.seed(model, 0), data=params)
+        sites = handlers.trace(given).get_trace(*data)
+        names.update(name for name, site in sites.items() if site["type"] != "plate")
+
+    jax.eval_shape(run, params)  # op by op it would take seconds
+    return names
 
 
 def everything(x):
@@ -333,7 +355,7 @@ def test_parameters_are_shown_and_what_reads_a_latent_is_in_the_factor():
     priors = dist.Gamma(2.0, 1.0).log_prob(0.7) + dist.Normal(0.7, 1.0).log_prob(1.0)
     shifts = dist.Normal(0.0, 1.0).log_prob(params["shift"]).sum()
     expected = np.log(message.sum()) + np.log(level) + priors + shifts - 0.7
-    np.testing.assert_allclose(log_density(model, (x,), {}, params)[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(density(model, (x,), params), expected, rtol=1e-12)
 
 
 def test_handlers_of_parameters_are_inside_or_outside_of_it():
@@ -349,17 +371,17 @@ def test_handlers_of_parameters_are_inside_or_outside_of_it():
     prior = {"rate": dist.Gamma(2.0, 1.0)}
     model = marginalized(program)
     params = {"rate": jnp.array(0.6), "loc": jnp.array(0.2)}
-    plain, _ = log_density(model, (x,), {}, params)
+    plain = density(model, (x,), params)
     expected = plain + prior["rate"].log_prob(0.6)
     for lifted in (handlers.lift(model, prior), marginalized(handlers.lift(program, prior))):
-        np.testing.assert_allclose(log_density(lifted, (x,), {}, params)[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(density(lifted, (x,), params), expected, rtol=1e-12)
     config = {"loc": LocScaleReparam(0)}
     params = {"rate": jnp.array(0.6), "loc_decentered": jnp.array(0.2 / 0.6)}
     # the density of what is decentered, not of what is made of it
     expected = plain + jnp.log(0.6)
     inside = marginalized(handlers.reparam(program, config=config))
     for centered in (handlers.reparam(model, config=config), inside):
-        np.testing.assert_allclose(log_density(centered, (x,), {}, params)[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(density(centered, (x,), params), expected, rtol=1e-12)
 
 
 def test_what_is_missing_is_no_parameter():
@@ -373,9 +395,33 @@ def test_what_is_missing_is_no_parameter():
     model = marginalized(program)
     assert statements(model, POINTS, is_seen) == {"loc", FACTOR}
     params = {"loc": jnp.array([-2.0, 2.5])}
-    found, _ = log_density(model, (POINTS, is_seen), {}, params)
+    found = density(model, (POINTS, is_seen), params)
     each = dist.Normal(params["loc"], 1.0).log_prob(POINTS[:, None]) + np.log([0.6, 0.4])
     np.testing.assert_allclose(found, jnp.logaddexp(*each[is_seen].T).sum(), rtol=1e-12)
+
+
+def test_rows_with_weights_labels_and_missing_coordinates_are_those_of_the_formula():
+    def pairs(x):
+        loc = numpyro.param("loc", jnp.array([-1.0, 1.0]))
+        with numpyro.plate("rows", 4):
+            z = numpyro.sample("z", dist.Bernoulli(0.4))
+            covariance = jnp.array([[1.0, 0.5], [0.5, 2.0]])
+            complete = dist.MultivariateNormal(jnp.stack([loc[z], -loc[z]], -1), covariance)
+            numpyro.sample("x", PartiallyObserved(complete, observed=~jnp.isnan(x)), obs=x)
+
+    x = np.array(POINTS).reshape(4, 2)
+    x[0, 0] = x[2, 1] = np.nan
+    weights, labels, loc = np.array([1.0, 2.5, 0.0, 3.0]), np.array([-1, -1, 1, 1]), [-0.7, 2.0]
+    each = np.empty((4, 2))
+    for (n, z), _ in np.ndenumerate(each):
+        seen = ~np.isnan(x[n])
+        mean, covariance = np.array([loc[z], -loc[z]]), np.array([[1.0, 0.5], [0.5, 2.0]])
+        normal = multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)])
+        each[n, z] = np.log([0.6, 0.4][z]) + normal.logpdf(x[n, seen])
+    rows = np.where(labels < 0, np.logaddexp(*each.T), each[:, 1])
+    model = marginalized(weighted(labeled(pairs, "z"), "rows"))
+    found = density(model, (weights, labels, x), {"loc": jnp.array(loc)})
+    np.testing.assert_allclose(found, weights @ rows, rtol=1e-12)
 
 
 def test_without_data_it_draws_data_and_with_them_what_is_computed_of_parameters():
@@ -396,6 +442,6 @@ def test_without_data_it_draws_data_and_with_them_what_is_computed_of_parameters
 
 
 def test_bad_data_are_an_error_that_names_the_site():
-    params, _ = parameters(mixture, POINTS)
+    params, _ = drawn(mixture, POINTS)
     with pytest.raises(ValueError, match="Site 'x'"):
-        log_density(marginalized(mixture), (POINTS.at[2].set(jnp.nan),), {}, params)
+        log_density(kept(mixture), (POINTS.at[2].set(jnp.nan),), {}, params)

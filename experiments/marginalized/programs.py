@@ -18,8 +18,11 @@ class Case(NamedTuple):
     """A program on data.
 
     - `start`: where EM starts, from whose end both chains of NUTS do.
-    - `num_warmup`: how many hundreds of draws adapt the kernel.
+    - `num_warmup`: how many chunks of draws adapt the kernel.
     - `num_rounds`: how many are kept.
+    - `enumerated`: the program and its data in the form that NumPyro takes, where it takes another.
+    - `chunk`: draws in one call.
+    - `max_tree_depth`: a draw has 2^depth gradients at most.
     """
 
     name: str
@@ -28,18 +31,23 @@ class Case(NamedTuple):
     start: dict[str, Any]
     num_warmup: int
     num_rounds: int
+    enumerated: tuple[Callable, tuple] | None = None
+    chunk: int = 100
+    max_tree_depth: int = 10
 
 
-def markov_chain(counts, expected) -> None:
+def markov_chain(counts, expected, least=1.0) -> None:
     """Counts (time, sequence), Poisson with the rate of a hidden state.
 
     `expected`: what the prior expects of each rate, give or take 5, so that labels do not switch:
-    a chain that does has no effective draws to count.
+    a chain that does has no effective draws to count. `least`: of Dirichlet's concentrations; above
+    one, EM ends where no probability is zero, and NUTS can start there.
     """
     num_states = len(expected)
     states = np.ones(num_states)
     initial = numpyro.sample("initial", dist.Dirichlet(2 * states))
-    transition = numpyro.sample("transition", dist.Dirichlet(states + np.diag(states)).to_event(1))
+    concentration = least * states + np.diag(states)
+    transition = numpyro.sample("transition", dist.Dirichlet(concentration).to_event(1))
     rate = numpyro.sample("rate", dist.Gamma(expected**2 / 25, expected / 25).to_event(1))
 
     def step(carry, count):
@@ -55,11 +63,16 @@ def markov_chain(counts, expected) -> None:
     scan(step, (jnp.zeros(counts.shape[1], int), 0), counts)
 
 
+def annotator_priors(num_annotators, num_classes):
+    """Return confusion (annotator, class, class) and prevalence; annotators are mostly right."""
+    mostly_right = np.ones((num_annotators, num_classes, num_classes)) + 2 * np.eye(num_classes)
+    confusion = numpyro.sample("confusion", dist.Dirichlet(mostly_right).to_event(2))
+    return confusion, numpyro.sample("prevalence", dist.Dirichlet(2 * np.ones(num_classes)))
+
+
 def annotators(position, labels) -> None:
     """Dawid & Skene's model: labels (item, position), of the annotator at each position."""
-    mostly_right = np.ones((5, 4, 4)) + 2 * np.eye(4)
-    confusion = numpyro.sample("confusion", dist.Dirichlet(mostly_right).to_event(2))
-    prevalence = numpyro.sample("prevalence", dist.Dirichlet(2 * np.ones(4)))
+    confusion, prevalence = annotator_priors(num_annotators=5, num_classes=4)
     with numpyro.plate("items", len(labels), dim=-2):
         truth = numpyro.sample(
             "truth", dist.Categorical(prevalence), infer={"enumerate": "parallel"}
@@ -77,19 +90,23 @@ def earthquakes() -> Case:
 
 
 def long_chain() -> Case:
-    """Return sixteen states on eight simulated sequences of 500 steps."""
+    """Return sixteen states on eight simulated sequences of 500 steps.
+
+    Trees of 31 gradients: NumPyro would take hours for 1,500 draws.
+    """
     rng, num_states = np.random.default_rng(0), 16
     rate = np.linspace(5, 155, num_states)
     states = (
         np.arange(500)[:, None] // 5 + rng.integers(0, num_states, (100, 8)).repeat(5, 0)
     ) % 16
-    program = partial(markov_chain, expected=rate)
+    program = partial(markov_chain, expected=rate, least=1.1)
     start = {
         "initial": np.full(num_states, 1 / num_states),
         "transition": (np.eye(num_states) + 1 / num_states) / 2,
         "rate": rate,
     }
-    return Case("16 states × 500 × 8", program, (rng.poisson(rate[states]),), start, 2, 1)
+    data = (rng.poisson(rate[states]),)
+    return Case("16 states × 500 × 8", program, data, start, 4, 5, chunk=10, max_tree_depth=5)
 
 
 def annotations() -> Case:

@@ -12,7 +12,6 @@ from numpyro.infer import NUTS, init_to_value
 import emjax
 from experiments.marginalized.programs import Case
 
-CHUNK = 100  # draws in one call
 ENUMERATED, MARGINALIZED = "NumPyro", "emjax"
 
 
@@ -20,7 +19,7 @@ class Draws(NamedTuple):
     """What one way to sum latents out draws.
 
     - `samples`: {parameter: (draw, entry)}.
-    - `first`: seconds of CPU until the first draws are there: tracing, compiling, CHUNK steps of
+    - `first`: seconds of CPU until the first draws are there: tracing, compiling, a chunk of
       the warm-up.
     - `seconds`: of CPU, for the draws that are kept.
     - `num_steps`: gradients, for the same.
@@ -71,16 +70,19 @@ class Compared(NamedTuple):
         return float((abs(ours.means - theirs.means) / np.hypot(ours.errors, theirs.errors)).max())
 
 
-def both(case: Case, num_rounds: int) -> Compared:
+def both(case: Case) -> Compared:
     """Return draws by both ways, from where EM ends."""
     fit = emjax.EM(case.program).run(jax.random.key(0), *case.data, init_params=case.start)
-    models = {ENUMERATED: case.program, MARGINALIZED: emjax.marginalized(case.program)}
-    chains = {name: _Chain(model, case, fit.params) for name, model in models.items()}
+    models = {
+        ENUMERATED: case.enumerated or (case.program, case.data),
+        MARGINALIZED: (emjax.marginalized(case.program), case.data),
+    }
+    chains = {name: _Chain(*model, case, fit.params) for name, model in models.items()}
     for _ in range(case.num_warmup - 1):
         for chain in chains.values():
             chain.draw()
     kept: dict[str, list] = {name: [] for name in chains}
-    for _ in range(num_rounds):
+    for _ in range(case.num_rounds):
         for name, chain in chains.items():
             kept[name].append(chain.draw())
     return Compared(case, {name: chain.of(kept[name]) for name, chain in chains.items()})
@@ -89,19 +91,23 @@ def both(case: Case, num_rounds: int) -> Compared:
 class _Chain:
     """One chain of NUTS, by calls of a function that is compiled once."""
 
-    def __init__(self, model: Callable, case: Case, start: dict[str, Any]):
+    def __init__(self, model: Callable, data: tuple, case: Case, start: dict[str, Any]):
         began = time.process_time()
-        self._kernel = NUTS(model, init_strategy=init_to_value(values=start))
-        self._data = case.data
-        warmup = CHUNK * case.num_warmup
-        state = self._kernel.init(jax.random.key(1), warmup, None, case.data, {})
+        self._kernel = NUTS(
+            model,
+            init_strategy=init_to_value(values=start),
+            max_tree_depth=case.max_tree_depth,
+        )
+        self._data = data
+        warmup = case.chunk * case.num_warmup
+        state = self._kernel.init(jax.random.key(1), warmup, None, data, {})
 
         def step(state, _):
-            state = self._kernel.sample(state, case.data, {})
+            state = self._kernel.sample(state, data, {})
             return state, (state.z, state.num_steps)
 
         def chunk(state):
-            return jax.lax.scan(step, state, length=CHUNK)
+            return jax.lax.scan(step, state, length=case.chunk)
 
         self._chunk = jax.jit(chunk).lower(state).compile()
         self._state = state
@@ -109,7 +115,7 @@ class _Chain:
         self.first = time.process_time() - began
 
     def draw(self) -> tuple[Any, float]:
-        """Return CHUNK draws, and the seconds of CPU that they took."""
+        """Return a chunk of draws, and the seconds of CPU that they took."""
         began = time.process_time()
         self._state, drawn = jax.block_until_ready(self._chunk(self._state))
         return jax.device_get(drawn), time.process_time() - began
