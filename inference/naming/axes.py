@@ -17,6 +17,7 @@ from emjax.naming.latent_axes import parameter_dimensions
 from emjax.numerics.guards import is_key
 from emjax.program.array_like import is_array
 from emjax.run.bound import Bound
+from emjax.tables.indices import Affine
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,27 @@ class ProgramAxes:
         for number, size in enumerate(self.graph.latents[latent].shape):
             axis = self._axis((latent, number, size), size)
             if not axis.name and not number and self.graph.latents[latent].is_series:
-                axis = replace(axis, name="time")
+                axis = self._time(latent, size)
             axes.append(axis)
         return tuple(axes)
+
+    def _time(self, latent: str, size: int) -> Axis:
+        """Return the time of a latent of a scan: as that of the observations that read it."""
+        for term in self.graph.terms:
+            site, read = (
+                term.site,
+                [axis.index for axis in term.latent_axes if axis.source == latent],
+            )
+            is_alike = site.is_observed and site.elements[:1] == (size,) and bool(read)
+            # what is no plate's is time
+            if not is_alike or -len(site.elements) in site.plate_axes:
+                continue
+            axis = self._axis((site.name, 0, size), size)
+            if axis.are_words and isinstance(read[0], Affine):
+                # a reversed scan reads the latent from its end
+                step = 1 if read[0].strides[0] > 0 else -1
+                return replace(axis, name=axis.name or "time", labels=axis.labels[::step])
+        return Axis("time", tuple(range(size)))
 
     def _axis(self, axis: Any, size: int) -> Axis:
         root = self.shared.root(axis)

@@ -8,6 +8,8 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pandas as pd
+import pytest
+from numpyro.contrib.control_flow import scan
 
 import emjax
 from emjax import EM
@@ -58,3 +60,21 @@ def test_a_posterior_is_a_frame_with_the_rows_of_the_data_and_the_values_of_the_
     assert list(frame.index) == [3, 5, 7, 8, 9] and list(frame.columns) == [0, 1]
     np.testing.assert_array_equal(frame, fit.posterior()["z"])
     assert FRAME.join(frame).shape == (5, 3)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_the_posterior_of_a_chain_has_the_times_of_what_was_observed(is_reversed):
+    def chain(x):
+        rows = jnp.array([[0.9, 0.1], [0.2, 0.8]])
+
+        def step(before, now):
+            z = numpyro.sample("z", dist.Categorical(rows[before]))
+            numpyro.sample("x", dist.Normal(2.0 * z, 0.1), obs=now)
+            return z, None
+
+        scan(step, 0, jnp.asarray(x), reverse=is_reversed)
+
+    x = pd.Series([2.0, 2.0, 0.0, 0.0, 0.0], pd.date_range("2020-01-01", periods=5))
+    frame = EM(chain).run(jax.random.key(0), x).posterior_frame()
+    assert frame.index.equals(x.index) and frame.index.name == "time"
+    np.testing.assert_allclose(frame[1], x / 2, atol=1e-9)
