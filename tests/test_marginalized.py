@@ -384,6 +384,18 @@ def test_handlers_of_parameters_are_inside_or_outside_of_it():
         np.testing.assert_allclose(density(centered, (x,), params), expected, rtol=1e-12)
 
 
+def test_two_of_them_are_parts_of_one_program():
+    params = {"share": jnp.array(0.3)}
+    alone, _ = log_density(marginalized(flipped), (SIGNS,), {}, params)
+
+    def both(x):
+        for prefix in "ab":
+            handlers.scope(marginalized(flipped), prefix=prefix)(x)
+
+    named = {f"{prefix}/share": params["share"] for prefix in "ab"}
+    np.testing.assert_allclose(log_density(both, (SIGNS,), {}, named)[0], 2 * alone, rtol=1e-14)
+
+
 def test_what_is_missing_is_no_parameter():
     def program(x, is_seen):
         loc = numpyro.param("loc", jnp.array([-1.0, 1.0]))

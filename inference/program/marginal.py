@@ -147,8 +147,9 @@ class Marginal(Tracer):
         self.parameters, self.roles, self.starts = parameters, roles, starts
         self.values: dict[str, Any] = {}
         self._scans = iter(roles.in_scans)
-        # the statement that the handlers around are seeing
+        # the statement that the handlers around are seeing, and its name, which these may change
         self._shown: dict[str, Any] | None = None
+        self._name: str | None = None
         # what steps of scans read is what the handlers gave
         super().__init__(model, self.values)
 
@@ -157,7 +158,7 @@ class Marginal(Tracer):
         if self._shown is None:
             self._decide(msg)
             if not msg.get("stop"):
-                self._shown = msg
+                self._shown, self._name = msg, msg.get("name")
 
     def _decide(self, msg: dict[str, Any]) -> None:
         """Decide a statement's value, or leave it to the handlers around."""
@@ -194,9 +195,10 @@ class Marginal(Tracer):
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if self._shown is not None and self._shown is not msg:
             return
+        name = msg.get("name") if self._shown is None else self._name
         self._shown = None
-        if msg.get("name") in self.parameters and not has_run(msg):
-            self.values[msg["name"]] = msg["value"]
+        if name in self.parameters and not has_run(msg):
+            self.values[name] = msg["value"]
 
     def scan(self, msg: dict[str, Any], length: int) -> None:
         names = next(self._scans)

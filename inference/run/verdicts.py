@@ -265,8 +265,9 @@ def unconverged_replicates(count: int, total: int) -> Finding:
         "unconverged replicates",
         "",
         "",
-        f"In {count} of {total} replicates a fit did not converge.",
-        "Raise max_steps, or tol.",
+        f"In {count} of {total} replicates a fit stopped before it had converged: these count as "
+        "they are, and what its last steps would have gained is missing.",
+        "Fit both programs with more steps, EM(model, max_steps=5000), which replicates take, too.",
     )
 
 

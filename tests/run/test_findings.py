@@ -543,7 +543,9 @@ SAID = [
         "unconverged_replicates",
         (4, 100),
         ("unconverged replicates", "", ""),
-        "In 4 of 100 replicates a fit did not converge. Raise max_steps, or tol.",
+        "In 4 of 100 replicates a fit stopped before it had converged: these count as they are, "
+        "and what its last steps would have gained is missing. Fit both programs with more steps, "
+        "EM(model, max_steps=5000), which replicates take, too.",
     ),
     (
         "negative_replicates",
