@@ -116,12 +116,16 @@ def _numbers(what: str, column: Any, size: int) -> np.ndarray:
     if num_missing:
         raise ValueError(_missing(what, num_missing))
     try:
-        return array.astype(float)
+        numbers = array.astype(float)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{what} is not of numbers. Pass an indicator for each of its categories but one: "
             "pandas.get_dummies(column, drop_first=True, dtype=float)."
         ) from error
+    if np.isinf(numbers).any():
+        number = int(np.isinf(numbers).argmax())
+        raise ValueError(f"{what} is infinite for sample {number}, and has no mean or slope there.")
+    return numbers
 
 
 def _missing(what: str, count: int) -> str:

@@ -79,11 +79,13 @@ def three_step(
             "they explain: one of them."
         )
     correction = correction or ("ml" if outcome is None else "bch")
-    if correction not in CORRECTIONS or assignment not in KINDS:
-        raise ValueError(
-            f"correction must be one of {', '.join(map(repr, CORRECTIONS))}, not {correction!r}, "
-            f"and assignment one of {', '.join(map(repr, KINDS))}, not {assignment!r}."
-        )
+    for name, given, known in (
+        ("correction", correction, CORRECTIONS),
+        ("assignment", assignment, KINDS),
+    ):
+        if given not in known:
+            words = ", ".join(map(repr, known))
+            raise ValueError(f"{name} must be one of {words}, not {given!r}.")
     bound = asked_of(em, params, args, kwargs)
     membership = Membership.of(bound, params, latent)
     _check_single(bound, membership.latent)

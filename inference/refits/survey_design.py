@@ -175,6 +175,11 @@ def _fractions(population: Any, names: list, sizes: np.ndarray, has_strata: bool
                 f"{sorted(unknown) or sorted(numbers)}."
             )
         totals = np.array([numbers.get(str(name), np.inf) for name in names], float)
+    elif np.ndim(population) or np.asarray(population).dtype.kind not in "iuf":
+        raise ValueError(
+            f"population is {population!r}. Pass {{stratum: number of its clusters}}, or one "
+            "number for all strata."
+        )
     else:
         totals = np.full(len(sizes), float(population))
     for name, total, size in zip(names, totals, sizes, strict=True):

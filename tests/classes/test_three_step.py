@@ -237,6 +237,11 @@ def test_what_cannot_be_related_is_an_error():
         "Covariate 'x' is missing for 1 sample",
         covariates={"x": np.where(np.arange(SIZE) == 7, np.nan, X)},
     )
+    fails("assignment must be one of 'modal', 'pro.*, not 'm'", covariates=X, assignment="m")
+    fails(
+        "Outcome 'outcome' is infinite for sample 0",
+        outcome=np.where(np.arange(SIZE) == 0, np.inf, X),
+    )
     fails("'a', 'b'|a, b say the same", covariates={"a": GROUP, "b": 1 - GROUP})
     fails("no maximum in the covariates", covariates=1.0 * (ANSWERS.sum(1) > 4), correction="none")
     with pytest.raises(ValueError, match="Latent 'latent_class' counts copies"):

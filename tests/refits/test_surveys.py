@@ -203,6 +203,10 @@ def test_what_a_design_does_not_say_is_an_error():
         error_of_mean(strata=STRATUM, population={"a": 5})
     with pytest.raises(ValueError, match=r"its strata are \['a', 'b', 'c'\]: it has \['e'\]"):
         error_of_mean(strata=STRATUM, population={"e": 5})
+    with pytest.raises(
+        ValueError, match=r"population is \[9, 9, 9\]. Pass \{stratum: number of its"
+    ):
+        error_of_mean(strata=STRATUM, population=[9, 9, 9])
 
 
 def test_methods_for_simple_random_samples_refuse_a_survey():

@@ -84,9 +84,13 @@ def _product(weights: Any, multiplicity: Any) -> Any:
 
 
 def _mean(weights: Any) -> Any:
-    """Return the mean of the weights of what is in the sample."""
+    """Return the mean of the weights of what is in the sample; 1 where nothing is."""
     weights = jnp.asarray(weights, jnp.result_type(float))
-    return weights.sum() / jnp.maximum((weights > 0).sum(), 1)
+    is_sampled = weights > 0
+    count = is_sampled.sum()
+    # what is below zero, or no number, stays so beside a positive mean, and is refused
+    mean = jnp.where(is_sampled, weights, 0).sum() / jnp.maximum(count, 1)
+    return jnp.where(count > 0, mean, 1)
 
 
 def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
