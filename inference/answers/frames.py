@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from emjax.naming.axes import program_axes, support_values
@@ -29,8 +30,13 @@ def posterior_frame(bound: Bound, params: Params, latent: str | None) -> Any:
     if latent not in names:
         raise ValueError(f"The program has no latent {latent!r}; it has {names}.")
     posterior, values = np.asarray(bound.posterior(params)[latent]), support_values(graph, latent)
-    axes = program_axes(bound).of_elements(latent)
+    axes, rows = program_axes(bound).of_elements(latent), _rows_read_by_name(bound)
     labels = [pd.Index(axis.labels, name=axis.name or None) for axis in axes]
+    along = [d for d, index in enumerate(labels) if rows is not None and len(index) == len(rows)]
+    # of several axes of that length, it is not known which one they are
+    if len(along) == 1:
+        has_name = rows.nlevels > 1 or rows.name is not None
+        labels[along[0]] = rows if has_name else rows.rename(labels[along[0]].name)
     if len(labels) == 1:
         index = labels[0]
     elif labels:
@@ -40,3 +46,19 @@ def posterior_frame(bound: Bound, params: Params, latent: str | None) -> Any:
     return pd.DataFrame(
         posterior.reshape(-1, len(values)), index=index, columns=pd.Index(values, name=latent)
     )
+
+
+def _rows_read_by_name(bound: Bound) -> Any:
+    """Return the labels of the rows of data frames whose columns the program reads by their names.
+
+    None where there are none, or several. What it reads of them are arrays, without labels.
+    """
+    if bound.arguments[0] is not bound.args:
+        return None
+    found = []
+    for leaf in jax.tree.leaves((bound.args, bound.kwargs)):
+        index = getattr(leaf, "index", None)
+        if hasattr(leaf, "columns") and index is not None and not callable(index):
+            found.append(index)
+    is_one = found and all(index.equals(found[0]) for index in found)
+    return found[0] if is_one else None

@@ -78,3 +78,15 @@ def test_the_posterior_of_a_chain_has_the_times_of_what_was_observed(is_reversed
     frame = EM(chain).run(jax.random.key(0), x).posterior_frame()
     assert frame.index.equals(x.index) and frame.index.name == "time"
     np.testing.assert_allclose(frame[1], x / 2, atol=1e-9)
+
+
+def by_name(frame):
+    mixture(jnp.asarray(frame["x"].to_numpy()), 1.5)
+
+
+def test_rows_of_a_frame_that_is_read_by_names_keep_their_labels():
+    fit = EM(by_name, max_steps=2).run(jax.random.key(0), FRAME)
+    frame = fit.posterior_frame()
+    assert frame.index.equals(FRAME.index) and frame.index.name == "day"
+    others = FRAME[FRAME["x"] > 0]
+    assert list(fit.posterior_frame(others).index) == [7, 8, 9]
