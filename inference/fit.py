@@ -259,8 +259,27 @@ def of_a_fit(function: Callable[Arguments, Returned]) -> Callable[Arguments, Ret
                 first.append(rest.pop(0))
         options = {name: kwargs[name] for name in kwargs if name in named}
         data = {name: kwargs[name] for name in kwargs if name not in named}
+        _check_options(function, named, data, fit)
         bound = fit.on(*rest, **data)
         of_em: Callable[..., Returned] = function
         return of_em(fit.em, *first, *bound.args, **bound.kwargs, **options)
 
     return of_either
+
+
+def _check_options(function: Any, named: set[str], data: Mapping[str, Any], fit: Fit) -> None:
+    """Raise `TypeError` for what is neither an option of a function nor the program's argument."""
+    try:
+        parameters = inspect.signature(fit.em.model).parameters
+    # a program that does not say what it takes
+    except (TypeError, ValueError):
+        return
+    if any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in data:
+        if name not in parameters:
+            options = ", ".join(sorted(named)) or "none"
+            raise TypeError(
+                f"{function.__name__} has no option '{name}', and the program no such argument; "
+                f"its options are {options}."
+            )

@@ -84,4 +84,6 @@ def test_words_of_what_a_fit_does_not_take(fit, tmp_path):
         fit.save(None)
     with pytest.raises(ValueError, match="outside of"):
         jax.jit(lambda x: fit.pointwise_log_likelihood(x, 2))(OTHERS)
+    with pytest.raises(TypeError, match=r"summary has no option 'levels', .* are level, standard"):
+        emjax.summary(fit, levels=0.9)
     assert fit.export(platforms="cpu").platforms == ("cpu",)
