@@ -244,8 +244,8 @@ def test_vectorized_chains_of_nuts_from_the_estimate_of_em_sample_the_posterior(
     kernel = NUTS(kept(flipped), init_strategy=init_to_value(values=result.params))
     mcmc = MCMC(
         kernel,
-        num_warmup=200,
-        num_samples=1000,
+        num_warmup=100,
+        num_samples=500,
         num_chains=2,
         chain_method="vectorized",
         progress_bar=False,
@@ -254,8 +254,8 @@ def test_vectorized_chains_of_nuts_from_the_estimate_of_em_sample_the_posterior(
     _, share, density, _ = posterior_of_share()
     mean = (share * density).sum()
     deviation = np.sqrt(((share - mean) ** 2 * density).sum())
-    # some 800 effective draws
-    assert abs(mcmc.get_samples()["share"].mean() - mean) < 4 * deviation / np.sqrt(800)
+    # some 400 effective draws
+    assert abs(mcmc.get_samples()["share"].mean() - mean) < 4 * deviation / np.sqrt(400)
 
 
 @pytest.mark.parametrize("guide", [AutoLaplaceApproximation, AutoNormal, AutoMultivariateNormal])
