@@ -157,7 +157,7 @@ def draw(path: Path, found: dict[str, Tested]) -> None:
     """Draw how p-values of each truth are distributed."""
     with canvas.figure(
         path,
-        "Where two classes are the truth, p-values of the bootstrap test are uniform",
+        "Where two classes are the truth, p-values should follow the diagonal",
         "Share of data sets whose p-value is at most so large, of the bootstrap likelihood-ratio "
         "test (BLRT) and the Vuong–Lo–Mendell–Rubin test (VLMR). Pale: uniform.",
         height=3.4,
@@ -173,6 +173,7 @@ def draw_truth(axes: Axes, name: str, of_truth: Tested) -> None:
     axes.plot([0, 1], [0, 1], color=canvas.PALE, linewidth=4)
     for test, color, p_values in zip(TESTS, canvas.PALETTE, of_truth.p_values.T, strict=False):
         known = np.sort(p_values[~np.isnan(p_values)])
-        axes.step(known, np.arange(1, len(known) + 1) / len(known), color=color, label=test)
+        at, share = [0, *known, 1], [0, *np.arange(1, len(known) + 1) / max(len(known), 1), 1]
+        axes.step(at, share, where="post", color=color, label=test, clip_on=False)
     axes.set(title=f"truth: {name}", xlabel="p-value", xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc="lower right")
