@@ -197,7 +197,6 @@ def test_engine_and_models_never_import_tests_or_experiments():
             "sklearn",
             "matplotlib",
             "funsor",
-            "scipy",
         }, path.name
 
 

@@ -156,6 +156,11 @@ def _columns_by_site(found: HasStandardErrors | None, level: Real) -> list[Mappi
     """Return standard errors, z, p, and the ends of intervals, each {site: array}."""
     if found is None:
         return [{}] * 5
+    if not hasattr(found, "interval"):
+        raise ValueError(
+            f"standard_errors is what emjax.standard_errors(fit) returns, not {found!r}: "
+            "emjax.summary(fit, standard_errors=emjax.standard_errors(fit))."
+        )
     intervals = found.interval(level)
     lows = {name: low for name, (low, _) in intervals.items()}
     highs = {name: high for name, (_, high) in intervals.items()}

@@ -108,7 +108,11 @@ def frame_of(columns: Sequence[Column]) -> Any:
     for column in columns:
         values = list(column.values)
         # whole numbers beside nothing stay whole
-        series[column.name] = pd.array(values) if None in values else values
+        name = column.name
+        # a latent may be called as a column of ours is
+        while name in series:
+            name += "_"
+        series[name] = pd.array(values) if None in values else values
     return pd.DataFrame(series)
 
 
