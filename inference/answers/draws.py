@@ -19,6 +19,7 @@ from emjax.run.bound import Bound, checked_key
 from emjax.run.compilation import is_traced
 from emjax.run.described import short
 from emjax.run.pure import PureProgram
+from emjax.run.settings import is_whole_number
 
 # How many draws are made side by side: each number is compiled when it is asked for first. The pass
 # forward, which all of them share, is little beside 64 passes back.
@@ -77,8 +78,7 @@ class JointDraws:
 
 def check_is_number(num_samples: Any) -> None:
     """Raise `ValueError` for what is no number of draws."""
-    is_whole = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool)
-    if not is_whole or num_samples < 1:
+    if not is_whole_number(num_samples) or num_samples < 1:
         raise ValueError(
             f"num_samples={short(num_samples)} must be a whole number, of at least one; "
             "data, if they are others than those that were fitted, follow it."

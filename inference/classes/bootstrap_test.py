@@ -22,6 +22,7 @@ from emjax.run.annotations import Whole
 from emjax.run.bound import Bound, checked_key
 from emjax.run.columns import Column, Table, lines_of
 from emjax.run.findings import Finding
+from emjax.run.settings import is_whole_number
 
 CALL = "emjax.bootstrap_likelihood_ratio(fit_of_2, fit_of_3, jax.random.key(0))"
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
@@ -128,8 +129,7 @@ def bootstrap_likelihood_ratio(
     """
     check_fits(CALL, fit, larger)
     for name, number in (("num_replicates", num_replicates), ("num_starts", num_starts)):
-        is_whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-        if number is not None and not (is_whole and number >= 1):
+        if number is not None and not (is_whole_number(number) and number >= 1):
             raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}.")
     key = checked_key(rng_key, f"rng_key is a random key: {CALL}.")
     keys = jax.random.split(key, int(num_replicates))
@@ -147,11 +147,10 @@ def bootstrap_likelihood_ratio(
 
 
 def findings_of_replicates(replicates: np.ndarray, num_unconverged: int) -> list[Finding]:
+    """Return what is to be known of replicates: that some failed, or came to a poor optimum."""
     found, total = [], len(replicates)
-    num_failed, num_negative = (
-        int(np.isnan(replicates).sum()),
-        int((replicates < -NEGLIGIBLE).sum()),
-    )
+    num_failed = int(np.isnan(replicates).sum())
+    num_negative = int((replicates < -NEGLIGIBLE).sum())
     if num_failed:
         found.append(verdicts.failed_replicates(num_failed, total))
     if num_unconverged:

@@ -75,9 +75,9 @@ def class_sizes(
     """Return how many samples are of each class, at an estimate.
 
     `em`, `params`: an EM and an estimate, or a fit alone; `args`, `kwargs`: the model's own.
-    `latent`: the
-    latent whose values are the classes; default: the only one. Under a hard E-step expected sizes
-    are modal ones. Errors: `ValueError` where that is not one number for each element of one plate.
+    `latent`: the latent whose values are the classes; default: the only one. Under a hard E-step
+    expected sizes are modal ones. Errors: `ValueError` where that is not one number for each
+    element of one plate.
 
     ```python
     print(emjax.class_sizes(EM(coins).run(jax.random.key(0), heads)))

@@ -29,6 +29,7 @@ from emjax.run.columns import Column, Table
 from emjax.run.compilation import CompiledFunction
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
+from emjax.run.settings import is_whole_number
 from emjax.run.state import Status, has_failed, has_settled
 
 
@@ -275,9 +276,7 @@ def _held_out(weighted: Reweighted, is_out: np.ndarray, fit: EndOfFold) -> np.nd
 
 
 def _check_folds(num_folds: Any, units: Units, num_observed: int) -> None:
-    # True is a whole number to Python
-    is_whole = isinstance(num_folds, int | np.integer) and not isinstance(num_folds, bool)
-    if not is_whole or not 2 <= num_folds <= num_observed:
+    if not is_whole_number(num_folds) or not 2 <= num_folds <= num_observed:
         observed = "" if num_observed == units.size else " of which anything is observed"
         raise ValueError(
             f"num_folds must be a whole number from 2 to {num_observed}, the number of elements of "

@@ -32,14 +32,7 @@ def from_information(estimate: Estimate) -> StandardErrors:
     what = "standard errors from the observed information"
     if estimate.graph.has_priors:
         what = "standard deviations of Laplace's approximation of the posterior"
-    return record_of(
-        estimate,
-        method="information",
-        standard_error=_delta(space, estimate.graph.names, covariance),
-        covariance=covariance,
-        distance=distance,
-        what=what,
-    )
+    return _from_covariance(estimate, "information", what, covariance, distance, space)
 
 
 def from_sandwich(
@@ -52,15 +45,11 @@ def from_sandwich(
     of_scores = np.cov(scores, bias=True).reshape(inverse.shape)
     # the mean of the scores is zero at a maximum: their sum of squares is n times their covariance
     covariance = inverse @ of_scores @ inverse * scores.shape[1]
-    return record_of(
-        estimate,
-        method="sandwich",
-        standard_error=_delta(space, estimate.graph.names, covariance),
-        covariance=covariance,
-        distance=distance,
-        what="standard errors from the sandwich of the observed information and the scores of "
-        f"the elements of {weighted.units}",
+    what = (
+        "standard errors from the sandwich of the observed information and the scores of the "
+        f"elements of {weighted.units}"
     )
+    return _from_covariance(estimate, "sandwich", what, covariance, distance, space)
 
 
 def from_linearization(
@@ -70,15 +59,34 @@ def from_linearization(
     inverse, distance, space = inverse_at(estimate)
     scores = scores_of(weighted, estimate)
     covariance = inverse @ design.variance_of_total(scores) @ inverse
+    what = (
+        "standard errors of the sample's design, by linearization: scores of the elements of "
+        f"{weighted.units}; {design}"
+    )
+    degrees = float(design.degrees_of_freedom)
+    return _from_covariance(
+        estimate, "linearization", what, covariance, distance, space, degrees_of_freedom=degrees
+    )
+
+
+def _from_covariance(
+    estimate: Estimate,
+    method: str,
+    what: str,
+    covariance: np.ndarray,
+    distance: float,
+    space: TangentSpace,
+    **more: Any,
+) -> StandardErrors:
+    """Return standard errors from a covariance of unconstrained coordinates."""
     return record_of(
         estimate,
-        method="linearization",
+        method=method,
         standard_error=_delta(space, estimate.graph.names, covariance),
         covariance=covariance,
         distance=distance,
-        degrees_of_freedom=float(design.degrees_of_freedom),
-        what="standard errors of the sample's design, by linearization: scores of the elements of "
-        f"{weighted.units}; {design}",
+        what=what,
+        **more,
     )
 
 

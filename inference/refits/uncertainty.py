@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import Array
 
 from emjax.answers.relabeling import symmetries
@@ -32,6 +31,7 @@ from emjax.run.annotations import ParamsOrNone, Real, Whole
 from emjax.run.bound import checked_key
 from emjax.run.precision import in_double
 from emjax.run.result import EMResult
+from emjax.run.settings import is_whole_number
 from emjax.run.state import has_failed
 
 METHODS = (
@@ -179,9 +179,8 @@ def _of_survey(
 
 def _keys_of_draws(num_draws: Any, rng_key: Any) -> Array:
     """Return a random key for each draw. Errors: `ValueError` for no number, or no key."""
-    # True is a whole number to Python, and one draw has no spread
-    is_whole = isinstance(num_draws, int | np.integer) and not isinstance(num_draws, bool)
-    if not is_whole or num_draws < 2:
+    # one draw has no spread
+    if not is_whole_number(num_draws) or num_draws < 2:
         raise ValueError(f"num_draws must be a whole number of at least 2, not {num_draws!r}.")
     if rng_key is None:
         raise ValueError("A bootstrap draws at random: pass rng_key=jax.random.key(0).")

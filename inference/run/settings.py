@@ -160,7 +160,7 @@ class Settings:
         for name, least in LEAST.items():
             value = getattr(self, name)
             runs_to_the_end = name == "short_steps" and value is None
-            if not runs_to_the_end and not (_is_whole_number(value) and value >= least):
+            if not runs_to_the_end and not (is_whole_number(value) and value >= least):
                 raise ValueError(
                     f"{name} must be a whole number of at least {least}, not {value!r}."
                 )
@@ -227,8 +227,8 @@ def _is_number(value) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _is_whole_number(value) -> bool:
-    # True is an integer to Python, and here a mistake
+def is_whole_number(value: Any) -> bool:
+    """Whether a value is a whole number: True is one to Python, and where numbers go a mistake."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
