@@ -1,7 +1,8 @@
-"""Discrete latents: the symbol that stands for one in a program, and its support."""
+"""Latents: the symbol that stands for one in a program, and what it is."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,6 +36,50 @@ class Latent:
     plates: tuple[str, ...]
     is_series: bool = False
     start: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianLatent:
+    """A Normal or MultivariateNormal latent, which is integrated out.
+
+    Its axes are those of the statement: batch axes, then those of an event, `to_event` included.
+    Some of them number its elements, each a Gaussian vector; the others number the coordinates of
+    an element.
+
+    - `shape`: of its value: batch axes, then event axes.
+    - `batch_ndim`: how many of them are batch axes.
+    - `joint`: which batch axes number coordinates, as event axes always do, and not elements: those
+      along which the program mixes elements (`f @ loadings` with a plate of factors).
+    - `plates`: the names of its plates, the innermost first.
+    - `is_series`: whether it is drawn in every step of a scan: time is then the first axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    batch_ndim: int
+    plates: tuple[str, ...]
+    is_series: bool = False
+    joint: tuple[int, ...] = ()
+
+    @property
+    def element_axes(self) -> tuple[int, ...]:
+        """The axes of its value that number its elements."""
+        return tuple(d for d in range(self.batch_ndim) if d not in self.joint)
+
+    @property
+    def coordinate_axes(self) -> tuple[int, ...]:
+        """The axes of its value that number the coordinates of an element."""
+        return tuple(d for d in range(len(self.shape)) if d not in self.element_axes)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """The shape of its elements."""
+        return tuple(self.shape[d] for d in self.element_axes)
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates of an element, in the order of `coordinate_axes`."""
+        return math.prod(self.shape[d] for d in self.coordinate_axes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,15 @@ class Axis:
         return self.placed([d if d < present else None for d in range(rank)])
 
 
+@dataclass(frozen=True)
+class Coordinates(Axis):
+    """A named axis over the coordinates of one element of a Gaussian latent.
+
+    `source` is the latent's name, `size` the number of coordinates of one element, and `index` says
+    which element each position reads. A table with such an axis is linear in that element.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class Named:
     """A value of the program.

@@ -1,0 +1,7 @@
+"""Gaussian latents integrated out of quadratic forms, before the discrete ones are summed out.
+
+In: *pieces*, factors of which one axis or two run over the coordinates of Gaussian latents, what
+each Gaussian latent is drawn from, and all latents as `Variable`s. Out: factors on discrete latents
+alone, differentiable. Read first: `conditional`. Each file imports only those before it:
+conditional.
+"""
