@@ -43,7 +43,8 @@ class Conjugate:
     - `features(value, origin=None)`: the f_j(v), a tuple of arrays; a location's are measured from
       `origin`, others ignore it.
     - `maximize(coefficients, value)`: the v that maximizes Σ_j c_j f_j(v); an entry whose
-      coefficients are all zero, since nothing observed depends on it, keeps its `value`.
+      coefficients are all zero, since nothing observed depends on it, keeps its `value`. None: Q is
+      quadratic in it, but not linear in its features, and it is maximized by least squares.
     - `event_dim`: how many axes one entry has.
     - `solution`: what the maximizer is, in words, for `em.plan`.
     - `constraints`: constraints that cannot exclude the maximizer of an entry of several numbers.
@@ -73,7 +74,7 @@ class Conjugate:
 
     name: str
     features: Callable
-    maximize: Callable
+    maximize: Callable | None
     event_dim: int = 0
     solution: str = ""
     constraints: tuple[Constraint, ...] = ()
@@ -86,6 +87,14 @@ class Conjugate:
     def is_location(self) -> bool:
         """Whether values are measured from an origin."""
         return self.moved is not None
+
+    @property
+    def is_quadratic(self) -> bool:
+        """Whether Q is quadratic in values, all else held: locations, and coefficients of latents.
+
+        It is quadratic in those of one density together.
+        """
+        return self.is_location or self.maximize is None
 
     @property
     def is_scale(self) -> bool:
@@ -352,6 +361,15 @@ LOCATION_VECTOR = Conjugate(
     event_dim=1,
     solution="expected mean",
     moved=_location_vector_moved,
+)
+# R of a location a − R f, over the coordinates of a Gaussian latent f (of a vector, a matrix of
+# such rows): Q is linear in R, and in products of two
+COEFFICIENTS = Conjugate(
+    name="coefficients",
+    features=lambda coefficients, origin=None: (coefficients,),
+    maximize=None,
+    event_dim=1,
+    solution="expected least squares",
 )
 MATRICES = (constraints.positive_definite, constraints.positive_semidefinite)
 COVARIANCE = Conjugate(

@@ -43,6 +43,7 @@ def in_closed_form(
 
 def _closed_form(view: WiringView, name: str, uses: list[Use]) -> Maximizer:
     graph, conjugacy, parameter = view.graph, uses[0].conjugacy, view.graph.parameters[name]
+    assert conjugacy.maximize is not None  # what has no maximizer has no uses
     prior_number = view.prior_number(name)
     prior_term = None if prior_number is None else graph.terms[prior_number]
     # an entry of several numbers has its maximizer within its constraint (`constraint_problem`)
@@ -179,7 +180,7 @@ def _is_in_turn(view: WiringView, uses: Sequence[Use]) -> bool:
         for argument, table in term.arguments.items():
             if argument != use.argument and view.wire(table).parameters:
                 scales.append((use, term, table))
-    if scales and len({use.term for use in uses}) > 1:
+    if scales and len({view.graph.terms[use.term].site.name for use in uses}) > 1:
         return True
     return any(_is_unequally_scaled(use, term, table) for use, term, table in scales)
 

@@ -117,7 +117,8 @@ def _differentiable_once(graph: FactorGraph) -> set[str]:
 def _is_regression(view: WiringView, term: Term, names: Collection[str]) -> bool:
     """Whether Q of a term is quadratic in some parameters.
 
-    It is where they are unbounded and enter the locations of normals alone, and affinely.
+    It is where they are unbounded and enter locations of normals alone, or coefficients of Gaussian
+    latents there, and affinely.
     """
     for name in names:
         limits = limits_of(view.graph.parameters[name].constraint)
@@ -125,8 +126,8 @@ def _is_regression(view: WiringView, term: Term, names: Collection[str]) -> bool
             return False
     for table, conjugacy in _arguments(term):
         wire = view.wire(table)
-        is_location = conjugacy is not None and conjugacy.is_location
-        if wire.parameters & set(names) and not (wire.affine and is_location):
+        is_quadratic = conjugacy is not None and conjugacy.is_quadratic
+        if wire.parameters & set(names) and not (wire.affine and is_quadratic):
             return False
     return True
 

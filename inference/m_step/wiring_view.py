@@ -113,6 +113,8 @@ class WiringView:
                 return None, f"the {other} of {kind} at '{site}' has no closed form{too}"
         conjugacy, wire = term.family.arguments[argument], self.wire(term.arguments[argument])
         assert conjugacy is not None  # the loop above has told of one that has no closed form
+        if problem := self._joint_problem(term, argument, conjugacy):
+            return None, problem
         if wire.entries is None:
             how = "affinely, through" if wire.affine else "through"
             return None, f"it enters the {argument} of '{site}' {how} '{wire.primitive}'"
@@ -120,6 +122,26 @@ class WiringView:
         if rows is None:
             return None, f"the {argument} of '{site}' reads parts of its {conjugacy.name}"
         return Use(number, argument, conjugacy, rows), ""
+
+    def _joint_problem(self, term: Term, argument: str, conjugacy: Conjugate) -> str:
+        """Return why an argument is maximized together with others; empty if it is not.
+
+        A location and the coefficients of Gaussian latents are, where both depend on parameters.
+        """
+        if not conjugacy.is_quadratic:
+            return ""
+        together = {conjugacy.name}
+        for other, table in term.arguments.items():
+            shape = term.family.arguments[other]
+            is_other = other != argument and shape is not None and shape.is_quadratic
+            if is_other and self.wire(table).parameters:
+                together.add(shape.name)
+        if len(together) > 1:
+            names = " and ".join(sorted(together, reverse=True))
+            return f"the {names} of '{term.site.name}' are estimated together"
+        if conjugacy.maximize is None:
+            return f"it is among the {conjugacy.name} of '{term.site.name}'"
+        return ""
 
     def _rows(self, name: str, numbers: np.ndarray, conjugacy: Conjugate) -> np.ndarray | None:
         """Return which entry of a parameter each cell of a table reads, `NONE` where none.
