@@ -2,6 +2,6 @@
 
 In: *pieces*, factors of which one axis or two run over the coordinates of Gaussian latents, what
 each Gaussian latent is drawn from, and all latents as `Variable`s. Out: factors on discrete latents
-alone, differentiable. Read first: `conditional`. Each file imports only those before it:
-conditional.
+alone, differentiable. Read first: `integrated`. Each file imports only those before it:
+conditional, meeting, quadratic_form, whitened, refusals, integrated.
 """

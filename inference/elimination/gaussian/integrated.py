@@ -1,0 +1,94 @@
+"""Gaussian latents integrated out of quadratic forms, the latest first.
+
+What a latent is drawn from is a part of its form once all that is drawn from it is gone: so the
+others go first. Then it is integrated out element by element, if each of its elements determines
+the elements of all other latents that it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from emjax.elimination.factors import Factor, Variable, settled
+from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.quadratic_form import QuadraticForm, quadratic_form
+from emjax.elimination.gaussian.refusals import check_labels
+from emjax.elimination.gaussian.whitened import integrated_out
+
+
+def integrated(
+    pieces: Sequence[Factor],
+    conditionals: Sequence[Conditional],
+    variables: Mapping[Any, Variable],
+    chains: str = "sequential",
+) -> list[Factor]:
+    """Return factors on the discrete latents alone: all Gaussian ones are integrated out.
+
+    - `pieces`: terms of the exponent, linear in the latents or of second order, each with one axis
+      over coordinates or two. Two that read the same element are symmetric.
+    - `conditionals`: what the Gaussian latents are drawn from.
+    - `variables`: all latents, discrete ones, too. The size of a Gaussian one is its number of
+      coordinates.
+    - `chains`: how latents that are coupled in time are integrated out (see `EM`).
+
+    The gradient with respect to a piece is E[f_i 1{z}] or E[f_i g_j 1{z}].
+    """
+    factors = [settled(piece) for piece in pieces]
+    conditionals, remaining = list(conditionals), dict(variables)
+    while conditionals:
+        form = _innermost(factors, conditionals, remaining)
+        if form is None:
+            _refuse(factors, conditionals, remaining)
+        name = form.variable.name
+        factors = [factor for factor in factors if not factor.axes_of(name)]
+        factors += [settled(message) for message in integrated_out(form)]
+        conditionals = [c for c in conditionals if c.own.source != name]
+        remaining.pop(name)
+    return factors
+
+
+def _refuse(
+    pieces: Sequence[Factor], conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
+) -> NoReturn:
+    names = list(dict.fromkeys(conditional.own.source for conditional in conditionals))
+    drawn: list[Factor] = []
+    for conditional in conditionals:
+        drawn += [conditional.mean, conditional.scale, *conditional.coefficients]
+    for name in names:
+        check_labels(name, [f for f in [*pieces, *drawn] if f.axes_of(name)], remaining)
+    coupled = ", ".join(f"'{name}'" for name in names)
+    raise ValueError(f"Gaussian latents {coupled} are coupled.")
+
+
+def _innermost(
+    pieces: Sequence[Factor], conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
+) -> QuadraticForm | None:
+    """Return the form of a latent that can be integrated out, the latest with the most elements."""
+    names = {conditional.own.source for conditional in conditionals} - _drawn_from(conditionals)
+    variables = [remaining[name] for name in names]
+    for variable in sorted(variables, key=lambda v: (v.count, v.order), reverse=True):
+        name = variable.name
+        form = quadratic_form(
+            name,
+            [piece for piece in pieces if piece.axes_of(name)],
+            [conditional for conditional in conditionals if conditional.own.source == name],
+            remaining,
+        )
+        met = (
+            [] if form is None else [remaining[axis.source] for axis in form.others + form.parents]
+        )
+        if form is not None and not any(variable.encloses(other) for other in met):
+            return form
+    return None
+
+
+def _drawn_from(conditionals: Sequence[Conditional]) -> set:
+    """Return the latents that others are drawn from."""
+    parents: set = set()
+    for conditional in conditionals:
+        for coefficients in conditional.coefficients:
+            read = [axis.source for axis in coefficients.axes]
+            # the last axis is that of the parent, which may be the same latent, earlier in time
+            parents.add(read[-1])
+    return parents
