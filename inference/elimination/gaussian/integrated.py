@@ -2,7 +2,8 @@
 
 What a latent is drawn from is a part of its form once all that is drawn from it is gone: so the
 others go first. Then it is integrated out element by element, if each of its elements determines
-the elements of all other latents that it meets.
+the elements of all other latents that it meets. Where none can be, those that are coupled in time
+are integrated out as one state.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from emjax.elimination.factors import Factor, Variable, settled
+from emjax.elimination.gaussian.chains import chain_integrated
 from emjax.elimination.gaussian.conditional import Conditional
 from emjax.elimination.gaussian.quadratic_form import QuadraticForm, quadratic_form
 from emjax.elimination.gaussian.refusals import check_labels
@@ -38,13 +40,17 @@ def integrated(
     conditionals, remaining = list(conditionals), dict(variables)
     while conditionals:
         form = _innermost(factors, conditionals, remaining)
-        if form is None:
-            _refuse(factors, conditionals, remaining)
-        name = form.variable.name
-        factors = [factor for factor in factors if not factor.axes_of(name)]
-        factors += [settled(message) for message in integrated_out(form)]
-        conditionals = [c for c in conditionals if c.own.source != name]
-        remaining.pop(name)
+        if form is not None:
+            gone, messages = (form.variable.name,), integrated_out(form)
+        else:
+            chain = chain_integrated(factors, conditionals, remaining, chains)
+            if chain is None:
+                _refuse(factors, conditionals, remaining)
+            gone, messages = chain
+        factors = [factor for factor in factors if not factor.reads_any(gone)]
+        factors += [settled(message) for message in messages]
+        conditionals = [c for c in conditionals if c.own.source not in gone]
+        remaining = {name: v for name, v in remaining.items() if name not in gone}
     return factors
 
 

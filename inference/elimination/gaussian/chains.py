@@ -1,0 +1,96 @@
+"""Gaussian latents coupled in time, integrated out as one state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.elimination.gaussian.chain_groups import groups_in_time
+from emjax.elimination.gaussian.chain_layout import GaussianChain, chain_of
+from emjax.elimination.gaussian.chain_sequential import integrated_in_sequence
+from emjax.elimination.gaussian.chain_steps import Message, no_message, step_integrated
+from emjax.elimination.gaussian.conditional import Conditional
+from emjax.tables.named import Axis
+
+
+class ChainIntegrated(NamedTuple):
+    """What is left of a chain of Gaussian latents.
+
+    - `names`: the latents that are integrated out, whose pieces and conditionals are used up.
+    - `factors`: on what they met: a factor on discrete latents alone, and pieces on Gaussian ones.
+    """
+
+    names: tuple
+    factors: list[Factor]
+
+
+def chain_integrated(
+    pieces: Sequence[Factor],
+    conditionals: Sequence[Conditional],
+    variables: Mapping[Any, Variable],
+    chains: str = "sequential",
+) -> ChainIntegrated | None:
+    """Return what is left of latents that are coupled in time; None if there are none.
+
+    - `conditionals`: what each Gaussian latent that remains is drawn from.
+    - `variables`: of all latents, discrete and Gaussian.
+    - `chains`: how steps are taken (see `EM`).
+
+    Errors: `ValueError` for a discrete latent that varies in time along with them.
+    """
+    names = {conditional.own.source for conditional in conditionals}
+    factors = [*pieces]
+    for conditional in conditionals:
+        factors += [conditional.mean, *conditional.coefficients]
+    for group in groups_in_time(factors, variables, names):
+        chain = chain_of(group, pieces, conditionals, variables)
+        if chain is not None:
+            message = _message(chain, chains)
+            multiplicity = variables[group[0]].multiplicity
+            return ChainIntegrated(group, _factors(chain, message, multiplicity))
+    return None
+
+
+def _message(chain: GaussianChain, chains: str) -> Message:
+    """Return the message of a chain on what does not vary in time."""
+    if chain.regular is None:
+        message = no_message(chain.first[-1])
+    else:
+        message = integrated_in_sequence(chain.regular, chain.length, chain.num_outside)
+    for step in reversed(chain.first):
+        message, _ = step_integrated(message, step, chain.num_outside)
+    return message
+
+
+def _factors(chain: GaussianChain, message: Message, multiplicity: Any) -> list[Factor]:
+    """Return a message as factors on what it is a function of."""
+    tables: list[tuple[Any, tuple[Axis, ...]]] = [(message.constant, ())]
+    start = 0
+    starts = {}
+    for axis in chain.outside:
+        starts[axis.key] = slice(start, start + axis.size)
+        start += axis.size
+    for i, axis in enumerate(chain.outside):
+        here = starts[axis.key]
+        tables.append((message.linear[..., here], (axis,)))
+        tables.append((-message.quadratic[..., here, here] / 2, (axis, axis)))
+        for other in chain.outside[:i]:
+            # both halves of a symmetric form
+            cross = message.quadratic[..., here, starts[other.key]]
+            tables.append((-cross, (axis, other)))
+    return [_factor(chain, *table, multiplicity) for table in tables]
+
+
+def _factor(chain: GaussianChain, table: Any, axes: tuple[Axis, ...], multiplicity: Any) -> Factor:
+    """Return a factor on elements of one step, of a table (batch, *discrete, *axes)."""
+    count, *values = table.shape[: 1 + len(chain.discrete)]
+    coordinates = table.shape[1 + len(chain.discrete) :]
+    # what does not vary with a latent is no function of it
+    met = [axis for axis, size in zip(chain.discrete, values, strict=True) if size == axis.size]
+    batch = chain.batch if count > 1 else (1,) * len(chain.batch)
+    table = table.reshape((*batch, *(axis.size for axis in met), *coordinates))
+    if multiplicity is not None:
+        times = multiplicity[0]
+        table = table * times.reshape(times.shape + (1,) * (len(met) + len(axes)))
+    return Factor((*met, *axes), chain.batch, Cells(table))

@@ -1,0 +1,283 @@
+"""Gaussian latents coupled in time, against the joint normal by brute force."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emjax.elimination.algebra import TableAlgebra
+from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.elimination.gaussian.chains import chain_integrated
+from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.log_partition import log_partition
+from emjax.elimination.reductions import Tempered
+from emjax.tables.indices import Affine
+from emjax.tables.named import Axis, Coordinates
+
+# ── the oracle ────────────────────────────────────────────────────────────────────────────────────
+
+
+class JointNormal:
+    """All Gaussian latents as one vector, for each configuration of the discrete ones."""
+
+    def __init__(self, pieces, conditionals, variables):
+        self.pieces, self.conditionals, self.variables = pieces, conditionals, variables
+        gaussian = [name for name in variables if self._conditionals(name)]
+        self.start, self.size = {}, 0
+        for name in gaussian:
+            self.start[name] = self.size
+            self.size += variables[name].count * variables[name].size
+        cells = []
+        for name, variable in variables.items():
+            if name not in gaussian:
+                for element in range(variable.count):
+                    cells.append([(name, element, value) for value in range(variable.size)])
+        self.configurations = []
+        for values in itertools.product(*cells):
+            self.configurations.append({(name, element): v for name, element, v in values})
+        found = [self._integral(configuration) for configuration in self.configurations]
+        self.values = np.array([value for value, _, _ in found])
+        self.moments = [(mean, second) for _, mean, second in found]
+
+    @property
+    def log_partition(self):
+        return np.logaddexp.reduce(self.values)
+
+    def gradient(self):
+        """Return the expected value of what each piece is a table of."""
+        weights = np.exp(self.values - self.log_partition)
+        gradients = [np.zeros(piece.array.shape) for piece in self.pieces]
+        for weight, configuration, (mean, second) in zip(
+            weights, self.configurations, self.moments, strict=True
+        ):
+            for piece, gradient in zip(self.pieces, gradients, strict=True):
+                for cell, places in self._cells(piece, configuration):
+                    moments = [1.0, mean, second][len(places)]
+                    gradient[cell] += weight * (moments[np.ix_(*places)] if places else 1.0)
+        return gradients
+
+    def _conditionals(self, name):
+        return [c for c in self.conditionals if c.own.source == name]
+
+    def _cells(self, factor, configuration, unnamed=0):
+        """Yield where each element's entries are, and the coordinates that they belong to."""
+        for element in np.ndindex(*factor.shape):
+            places, values = [], []
+            for axis in factor.axes:
+                index = np.broadcast_to(axis.index.dense(factor.shape), factor.shape)[element]
+                if isinstance(axis, Coordinates):
+                    first = self.start[axis.source] + index * axis.size
+                    places.append(np.arange(first, first + axis.size))
+                    values.append(slice(None))
+                else:
+                    values.append(configuration[axis.source, index])
+            lengths = factor.array.shape[: len(factor.shape)]
+            row = tuple(0 if n == 1 else i for i, n in zip(element, lengths, strict=True))
+            yield (*row, *values), places
+
+    def _integral(self, configuration):
+        mean, gain = np.zeros(self.size), np.zeros((self.size, self.size))
+        scale = np.zeros((self.size, self.size))
+        for conditional in self.conditionals:
+            for cell, (own,) in self._cells(conditional.mean, configuration):
+                mean[own] += np.asarray(conditional.mean.array)[cell]
+            for cell, (own,) in self._cells(conditional.scale, configuration):
+                scale[np.ix_(own, own)] += np.asarray(conditional.scale.array)[cell]
+            for factor in conditional.coefficients:
+                for cell, (own, other) in self._cells(factor, configuration):
+                    gain[np.ix_(own, other)] += np.asarray(factor.array)[cell]
+        total, linear, quadratic = 0.0, np.zeros(self.size), np.zeros((self.size, self.size))
+        for piece in self.pieces:
+            for cell, places in self._cells(piece, configuration):
+                table = np.asarray(piece.array)[cell]
+                if not places:
+                    total += table
+                elif len(places) == 1:
+                    linear[places[0]] += table
+                else:
+                    quadratic[np.ix_(*places)] -= table
+                    quadratic[np.ix_(*places[::-1])] -= table.T
+        solved = np.linalg.inv(np.eye(self.size) - gain)
+        mean, scale = solved @ mean, solved @ scale
+        precision = np.eye(self.size) + scale.T @ quadratic @ scale
+        covariance = scale @ np.linalg.solve(precision, scale.T)
+        slope = linear - quadratic @ mean
+        total += (linear + slope) @ mean / 2 + slope @ covariance @ slope / 2
+        total -= np.linalg.slogdet(precision)[1] / 2
+        mean = mean + covariance @ slope
+        return total, mean, covariance + np.outer(mean, mean)
+
+
+# ── chains ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reads(name, size, batch, first=0, time=True):
+    """Return the coordinates of (time, *batch) elements, from step `first` on."""
+    strides = Affine.identity((2, *batch)).strides
+    return Coordinates(
+        name, size, Affine(first * int(np.prod(batch)), (strides[0] * time, *strides[1:]))
+    )
+
+
+def factor(shape, axes, array):
+    return Factor(tuple(axes), tuple(shape), Cells(jnp.asarray(array)))
+
+
+class Numbers:
+    """Numbers that look random, of a seed."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+
+    def __call__(self, *shape, scale=1.0):
+        return self.random.normal(size=shape) * scale
+
+    def negative(self, *shape):
+        """Return negative definite quadratic forms."""
+        root = self.random.normal(size=shape)
+        return -0.5 * root @ np.swapaxes(root, -1, -2)
+
+
+def vector_chain():
+    """A state of two coordinates, one of which has no noise, some steps of it masked."""
+    number, T, B = Numbers(0), 5, (2,)
+    at, before = reads("f", 2, B, 1), reads("f", 2, B)
+    quadratic = number.negative(T, 2, 2, 2)
+    quadratic[2], quadratic[4, 1] = 0, 0
+    linear = number(T, 2, 2)
+    linear[2], linear[4, 1] = 0, 0
+    everywhere = reads("f", 2, B)
+    pieces = [
+        factor((T, 2), [everywhere], linear),
+        factor((T, 2), [everywhere, everywhere], quadratic),
+        factor((T - 1, 2), [at, before], number(1, 1, 2, 2, scale=0.1)),
+        factor((T - 1, 2), [before, before], number.negative(1, 1, 2, 2)),
+    ]
+    scale = np.array([[0.7, 0], [0.4, 0]])
+    start = reads("f", 2, B, time=False)
+    conditionals = [
+        Conditional(start, *normal((1, 2), start, number(1, 2, 2), np.eye(2)[None, None])),
+        Conditional(
+            at,
+            *normal((T - 1, 2), at, number(1, 1, 2), scale[None, None]),
+            [factor((T - 1, 2), [at, before], number(1, 1, 2, 2, scale=0.5))],
+        ),
+    ]
+    return pieces, conditionals, {"f": Variable("f", 2, (T, *B))}
+
+
+def normal(shape, own, mean, scale):
+    return factor(shape, [own], mean), factor(shape, [own], scale)
+
+
+def second_order():
+    """An autoregression of second order, of which two steps stand alone."""
+    number, T = Numbers(1), 6
+    one = np.ones((1, 1, 1))
+    lags = [reads("f", 1, (), 2 - lag) for lag in range(3)]
+    start, second = reads("f", 1, (), 0, time=False), reads("f", 1, (), 1, time=False)
+    pieces = [
+        factor((T,), [reads("f", 1, ())], number(T, 1)),
+        factor((T,), [reads("f", 1, ())] * 2, -one),
+    ]
+    for axis, other in itertools.combinations(lags, 2):
+        pieces.append(factor((T - 2,), [axis, other], number(1, 1, 1, scale=0.05)))
+    conditionals = [
+        Conditional(start, *normal((1,), start, number(1, 1), one)),
+        Conditional(
+            second,
+            *normal((1,), second, number(1, 1), 0.5 * one),
+            [factor((1,), [second, start], number(1, 1, 1))],
+        ),
+        Conditional(
+            lags[0],
+            *normal((T - 2,), lags[0], number(1, 1), 0.5 * one),
+            [
+                factor((T - 2,), [lags[0], lags[1]], 0.6 * one),
+                factor((T - 2,), [lags[0], lags[2]], 0.3 * one),
+            ],
+        ),
+    ]
+    return pieces, conditionals, {"f": Variable("f", 1, (T,))}
+
+
+def level_and_slope():
+    """Two latents, of which one reads the other at its own step, and another seen in time."""
+    number, T = Numbers(2), 4
+    one = np.ones((1, 1, 1))
+    conditionals, pieces = [], []
+    for name in ("slope", "level"):
+        start = reads(name, 1, (), time=False)
+        conditionals.append(Conditional(start, *normal((1,), start, number(1, 1), one)))
+    slope, level = reads("slope", 1, (), 1), reads("level", 1, (), 1)
+    steps = (T - 1,)
+    conditionals += [
+        Conditional(
+            level,
+            *normal(steps, level, number(1, 1), 0.3 * one),
+            [
+                factor(steps, [level, reads("level", 1, ())], one),
+                factor(steps, [level, slope], number(T - 1, 1, 1)),
+            ],
+        ),
+        Conditional(
+            slope,
+            *normal(steps, slope, number(1, 1), 0.0 * one),
+            [factor(steps, [slope, reads("slope", 1, ())], 0.9 * one)],
+        ),
+    ]
+    axis = reads("level", 1, ())
+    pieces = [
+        factor((T,), [axis], number(T, 1)),
+        factor((T,), [axis, axis], -one),
+        factor(steps, [slope, level], number(1, 1, 1, scale=0.1)),
+    ]
+    variables = {"level": Variable("level", 1, (T,)), "slope": Variable("slope", 1, (T,))}
+    return pieces, conditionals, variables
+
+
+def clustered():
+    """Series whose transitions and observations a discrete latent of the series chooses."""
+    number, T, B = Numbers(3), 4, (3,)
+    z = Axis("z", 2, Affine(0, (0, 1)))
+    at, before, start = reads("f", 1, B, 1), reads("f", 1, B), reads("f", 1, B, time=False)
+    own = Axis("z", 2, Affine(0, (1,)))
+    pieces = [
+        factor((T, 3), [before, z], number(T, 3, 1, 2)),
+        factor((T, 3), [z, before, before], number.negative(1, 1, 2, 1, 1)),
+        factor((3,), [own], number(3, 2)),
+    ]
+    conditionals = [
+        Conditional(start, *normal((1, 3), start, number(1, 1, 1), np.ones((1, 1, 1, 1)))),
+        Conditional(
+            at,
+            factor((T - 1, 3), [z, at], number(1, 1, 2, 1)),
+            factor((T - 1, 3), [z, at], 0.5 * np.ones((1, 1, 2, 1, 1))),
+            [factor((T - 1, 3), [z, at, before], number(1, 1, 2, 1, 1))],
+        ),
+    ]
+    return pieces, conditionals, {"f": Variable("f", 1, (T, 3)), "z": Variable("z", 2, (3,))}
+
+
+CHAINS = [vector_chain, second_order, level_and_slope, clustered]
+
+
+def log_z(tables, pieces, conditionals, variables, chains="sequential"):
+    pieces = [factor(p.shape, p.axes, array) for p, array in zip(pieces, tables, strict=True)]
+    names, factors = chain_integrated(pieces, conditionals, variables, chains)
+    factors += [piece for piece in pieces if not piece.reads_any(names)]
+    discrete = {name: v for name, v in variables.items() if name not in names}
+    return log_partition(factors, discrete, TableAlgebra(Tempered()))
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_chain_is_the_joint_normal(chain):
+    case = chain()
+    exact = JointNormal(*case)
+    tables = [piece.array for piece in case[0]]
+    value, gradient = jax.jit(jax.value_and_grad(lambda tables: log_z(tables, *case)))(tables)
+    np.testing.assert_allclose(value, exact.log_partition, rtol=1e-12)
+    for ours, theirs in zip(gradient, exact.gradient(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
