@@ -9,8 +9,8 @@ import pytest
 
 from emjax.elimination.algebra import TableAlgebra
 from emjax.elimination.factors import Cells, Factor, Variable
-from emjax.elimination.gaussian.chains import chain_integrated
 from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.integrated import integrated
 from emjax.elimination.log_partition import log_partition
 from emjax.elimination.reductions import Tempered
 from emjax.tables.indices import Affine
@@ -266,9 +266,9 @@ CHAINS = [vector_chain, second_order, level_and_slope, clustered]
 
 def log_z(tables, pieces, conditionals, variables, chains="sequential"):
     pieces = [factor(p.shape, p.axes, array) for p, array in zip(pieces, tables, strict=True)]
-    names, factors = chain_integrated(pieces, conditionals, variables, chains)
-    factors += [piece for piece in pieces if not piece.reads_any(names)]
-    discrete = {name: v for name, v in variables.items() if name not in names}
+    factors = integrated(pieces, conditionals, variables, chains)
+    gaussian = {conditional.own.source for conditional in conditionals}
+    discrete = {name: v for name, v in variables.items() if name not in gaussian}
     return log_partition(factors, discrete, TableAlgebra(Tempered()))
 
 
