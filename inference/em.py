@@ -38,11 +38,11 @@ from emjax.run.validation import check_are_params
 
 
 class EM:
-    """Exact expectation-maximization for a NumPyro program with discrete latents.
+    """Exact expectation-maximization for a NumPyro program with latents.
 
-    Every unobserved discrete site of finite support is summed out; `numpyro.param` sites are
-    estimated by maximum likelihood, unobserved continuous `sample` sites by MAP under the prior
-    that they state.
+    Every unobserved discrete site of finite support is summed out, the normal ones of `integrate`
+    are integrated out; `numpyro.param` sites are estimated by maximum likelihood, other unobserved
+    continuous `sample` sites by MAP under the prior that they state.
 
     **Arguments:**
 
@@ -53,6 +53,11 @@ class EM:
       place of the maximizer that `plan` shows; a proposal that decreases the objective is shortened
       or not taken.
     - `fixed`: the names of parameters that stay at their start.
+    - `integrate`: the names of unobserved Normal or MultivariateNormal sites that are latents, and
+      integrated out exactly: factors, random effects, states. What reads them is Normal or
+      MultivariateNormal, and its location affine in them: `mean + loadings @ factor`,
+      `x @ slopes[group]`, the state before, with coefficients of parameters, data and discrete
+      latents.
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 +
       |objective|); never less than what the precision resolves.
     - `stop`: "gain" compares with tol what the last step gained (the last four, if accelerated),
@@ -115,6 +120,7 @@ class EM:
         e_step: str | Real = "soft",
         m_step: OwnMaximizers = None,
         fixed: Names = (),
+        integrate: Names = (),
         tol: Real = 1e-9,
         stop: str = "gain",
         max_steps: Whole = 1000,
@@ -139,6 +145,7 @@ class EM:
             e_step=e_step,
             m_step=m_step,
             fixed=fixed,
+            integrate=integrate,
             tol=tol,
             stop=stop,
             max_steps=max_steps,

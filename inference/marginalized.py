@@ -19,7 +19,7 @@ from emjax.e_step.differentiable import differentiable_log_z
 from emjax.em import EM
 from emjax.graph.terms import Term
 from emjax.program.marginal import Marginal, Roles, roles_of
-from emjax.run.annotations import Program
+from emjax.run.annotations import Names, Program
 from emjax.run.bound import Bound
 from emjax.run.compilation import is_traced
 from emjax.run.pure import PureProgram
@@ -28,7 +28,9 @@ from emjax.run.pure import PureProgram
 FACTOR = "marginal_log_likelihood"
 
 
-def marginalized(model: Program, *, chains: str = "sequential") -> Callable[..., None]:
+def marginalized(
+    model: Program, *, chains: str = "sequential", integrate: Names = ()
+) -> Callable[..., None]:
     """Return a NumPyro program of the same arguments in which every discrete latent is summed out.
 
     Its statements are the parameters of `model`: `numpyro.param` sites, and continuous `sample`
@@ -60,9 +62,13 @@ def marginalized(model: Program, *, chains: str = "sequential") -> Callable[...,
       `marginalized(condition(model, data))`; those of parameters (`reparam`, `lift`) on either
       side.
 
-    `chains`: how latents within a `scan` are summed out; see `EM`. Errors: as of `EM`.
+    - `chains`: how latents within a `scan` are summed out; see `EM`.
+    - `integrate`: the names of Normal and MultivariateNormal sites that are integrated out; see
+      `EM`.
+
+    Errors: as of `EM`.
     """
-    return _SummedOut(EM(model, chains=chains))
+    return _SummedOut(EM(model, chains=chains, integrate=integrate))
 
 
 class _SummedOut:
@@ -115,8 +121,8 @@ class _Marginalized:
         if not any(map(_is_observation, graph.terms)):
             return _Marginalized(None, _nothing)
         args, kwargs = bound.arguments
-        concrete = bound.looks_at_values
-        roles = roles_of(model, graph.parameters, graph.unused, args, kwargs, concrete)
+        concrete, integrate = bound.looks_at_values, bound.compiler.settings.integrate
+        roles = roles_of(model, graph.parameters, graph.unused, args, kwargs, concrete, integrate)
 
         def is_in_factor(term: Term) -> bool:
             return not term.site.is_prior or term.site.name in roles.joined
@@ -140,7 +146,8 @@ class _Marginalized:
             key = numpyro.prng_key()
             return pure.initial_values(jax.random.key(0) if key is None else key, bound.data)
 
-        marginal = Marginal(model, pure.graph.parameters, self.roles, starts)
+        integrate = bound.compiler.settings.integrate
+        marginal = Marginal(model, pure.graph.parameters, self.roles, starts, integrate)
         marginal(*args, **kwargs)
         numpyro.factor(_free_name(self.roles), self.log_z(marginal.values, _constants(bound)))
 

@@ -260,4 +260,5 @@ def _traced(bound: Bound, rows: Rows, length: int) -> Program:
         model = weighted(model, plate)
     args, kwargs = rows.resized(bound.arguments, length)
     weights = [np.ones(length, jnp.result_type(float)) for _ in rows.plates]
-    return trace(model, bound.compiled.graph.parameters, (*weights, *args), kwargs)
+    parameters, integrate = bound.compiled.graph.parameters, bound.compiler.settings.integrate
+    return trace(model, parameters, (*weights, *args), kwargs, integrate=integrate)

@@ -15,7 +15,7 @@ from jax.interpreters import partial_eval as pe
 from emjax.graph.checks import index_checks
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.outputs import Outputs, needed_outputs, present_sites, relevant_sites
-from emjax.graph.symbols import propagate_program
+from emjax.graph.symbols import jointly_integrated, propagate_program
 from emjax.graph.term_builder import TermBuilder
 from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
@@ -39,6 +39,9 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
             return _factor_graph(program, jointly, is_unconstrained)
         # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
+            if error.latent in program.gaussians:
+                program = jointly_integrated(program, error)
+                continue
             # jointly enumerated already: nothing more can be done for it
             if error.latent in jointly:
                 raise

@@ -49,7 +49,7 @@ class Linear(Enum):
     ANY_ONE = "each of them by itself: a product"
     FIRST = "the first: a quotient, or a table that is read at indices"
     FIRST_TWO = "the first two: the second is put into the first where the others say"
-    BUT_FIRST = "all but the first: cases, which the first chooses among"
+    BUT_FIRST = "all but the first: cases that it chooses among, right sides that it solves for"
     BUT_SECOND = "the first and the third, which is put into the first where the second says"
 
 
@@ -231,6 +231,7 @@ TRAITS: dict[str, Traits] = {
     "platform_index": Traits(by_numpy=_platform),
     # what mixes entries
     "dot_general": Traits(Kind.CONTRACTS, Linear.ANY_ONE, is_cheap=True),
+    "conv_general_dilated": Traits(linear=Linear.ANY_ONE),
     "reduce_sum": Traits(Kind.REDUCES, Linear.ALL, is_cheap=True),
     **_each(
         "reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin",
@@ -244,9 +245,10 @@ TRAITS: dict[str, Traits] = {
     # the axes along which matrices and vectors lie
     "lu_pivots_to_permutation": Traits(Kind.MIXES, mixes=_last_axes(1)),
     **_each(
-        "cholesky triangular_solve tridiagonal_solve lu eigh eig svd qr householder_product geqrf",
+        "cholesky tridiagonal_solve lu eigh eig svd qr householder_product geqrf",
         Traits(Kind.MIXES, mixes=_last_axes(2)),
     ),
+    "triangular_solve": Traits(Kind.MIXES, Linear.BUT_FIRST, mixes=_last_axes(2)),
     # what runs a jaxpr
     "jit": Traits(Kind.CALLS, is_cheap=True),
     **_each(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,19 @@ class Latent:
     is_series: bool = False
     start: str | None = None
 
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of its value: elements, then an event."""
+        return self.shape + self.support.shape[1:]
+
+    @property
+    def dtype(self) -> Any:
+        return self.support.dtype
+
+    def over_time(self, length: int) -> Latent:
+        """Return the latent that a step of a scan draws, for all of its steps."""
+        return replace(self, shape=(length, *self.shape), is_series=True)
+
 
 @dataclass(frozen=True, eq=False)
 class GaussianLatent:
@@ -52,6 +65,7 @@ class GaussianLatent:
       along which the program mixes elements (`f @ loadings` with a plate of factors).
     - `plates`: the names of its plates, the innermost first.
     - `is_series`: whether it is drawn in every step of a scan: time is then the first axis.
+    - `dtype`: of its value.
     """
 
     name: str
@@ -60,6 +74,17 @@ class GaussianLatent:
     plates: tuple[str, ...]
     is_series: bool = False
     joint: tuple[int, ...] = ()
+    dtype: Any = float
+
+    @property
+    def value_shape(self) -> tuple[int, ...]:
+        """The shape of its value."""
+        return self.shape
+
+    def over_time(self, length: int) -> GaussianLatent:
+        """Return the latent that a step of a scan draws, for all of its steps."""
+        shape, batch_ndim = (length, *self.shape), self.batch_ndim + 1
+        return replace(self, shape=shape, batch_ndim=batch_ndim, is_series=True)
 
     @property
     def element_axes(self) -> tuple[int, ...]:
@@ -90,6 +115,15 @@ class UnboundedLatent(Latent):
     """
 
     message: str = ""
+
+
+def gaussian_latent_of(name: str, fn: Any, plates: tuple[str, ...]) -> GaussianLatent:
+    """Return the latent that a Normal or MultivariateNormal draws."""
+    core = layers_of(fn).core
+    # as NumPyro draws it
+    dtype = jnp.promote_types(jnp.result_type(float), jnp.result_type(core.loc))
+    shape = tuple(fn.batch_shape) + tuple(fn.event_shape)
+    return GaussianLatent(name, shape, len(fn.batch_shape), plates, dtype=dtype)
 
 
 def latent_of(name: str, fn: Any, plates: tuple[str, ...]) -> Latent:

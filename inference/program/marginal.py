@@ -6,7 +6,7 @@ they state. What is observed, and what latents take part in, is not shown to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpyro.handlers import seed
 
 from emjax.numerics.jaxprs import output_dependencies
 from emjax.program.arguments import split_arguments
-from emjax.program.latents import Latent, UnboundedLatent, latent_p
+from emjax.program.latents import GaussianLatent, Latent, UnboundedLatent, latent_p
 from emjax.program.records import Parameter
 from emjax.program.scanned_sites import ScannedSite
 from emjax.program.statements import has_run
@@ -51,15 +51,20 @@ def roles_of(
     args: tuple,
     kwargs: Mapping[str, Any],
     concrete: bool,
+    integrate: Collection[str] = (),
 ) -> Roles:
-    """Return what becomes of a program's statements. `unused`: what no observation depends on."""
+    """Return what becomes of a program's statements.
+
+    - `unused`: the names of what no observation depends on.
+    - `integrate`: of what is integrated out.
+    """
     leaves, rebuild = split_arguments(args, kwargs, concrete)
     names, labels = sorted(parameters), []
     state: dict = {}
 
     def flat(values, data):
         args, kwargs = rebuild(data)
-        tracer = _Reader(model, dict(zip(names, values, strict=True)))
+        tracer = _Reader(model, dict(zip(names, values, strict=True)), integrate)
         with numpyro.validation_enabled(False):
             seed(tracer, jax.random.key(0))(*args, **kwargs)
         state["tracer"] = tracer
@@ -100,10 +105,10 @@ def roles_of(
 class _Reader(Tracer):
     """Take down what each statement reads."""
 
-    def __init__(self, model: Callable, params: Mapping[str, Any]):
+    def __init__(self, model: Callable, params: Mapping[str, Any], integrate: Collection[str]):
         self.deterministic: dict[str, Any] = {}
         self.in_scans: list[tuple[str, ...]] = []
-        super().__init__(model, params)
+        super().__init__(model, params, integrate=integrate)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if msg["type"] == "deterministic":
@@ -143,6 +148,7 @@ class Marginal(Tracer):
         parameters: Mapping[str, Parameter],
         roles: Roles,
         starts: Callable[[], Mapping[str, Any]],
+        integrate: Collection[str] = (),
     ):
         self.parameters, self.roles, self.starts = parameters, roles, starts
         self.values: dict[str, Any] = {}
@@ -151,7 +157,7 @@ class Marginal(Tracer):
         self._shown: dict[str, Any] | None = None
         self._name: str | None = None
         # what steps of scans read is what the handlers gave
-        super().__init__(model, self.values)
+        super().__init__(model, self.values, integrate=integrate)
 
     def process_message(self, msg: dict[str, Any]) -> None:
         # what the handlers around state of a statement, such as log |dv/du|, is theirs
@@ -186,11 +192,15 @@ class Marginal(Tracer):
         super().discrete(msg)
         msg["stop"] = True
 
-    def symbol(self, latent: Latent, shape: tuple[int, ...]) -> Any:
+    def gaussian(self, msg: dict[str, Any]) -> None:
+        super().gaussian(msg)
+        msg["stop"] = True
+
+    def symbol(self, latent: Latent | GaussianLatent) -> Any:
         """Return any value of a latent: nothing that is shown depends on it."""
-        if isinstance(latent, UnboundedLatent):
-            return jnp.zeros(shape, latent.support.dtype)
-        return jnp.broadcast_to(jnp.asarray(latent.support[0]), shape)
+        if isinstance(latent, UnboundedLatent | GaussianLatent):
+            return jnp.zeros(latent.value_shape, latent.dtype)
+        return jnp.broadcast_to(jnp.asarray(latent.support[0]), latent.value_shape)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
         if self._shown is not None and self._shown is not msg:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from emjax.families.distributions import PartiallyObserved
 from emjax.program.array_like import as_numbers, is_array, no_numbers
 from emjax.program.event_masks import check_event_mask
 from emjax.program.explanations import TRANSFORMED
+from emjax.program.integrated import check_integrated
 from emjax.program.latents import layers_of
 from emjax.program.statements import has_run, is_scan
 
@@ -22,12 +23,13 @@ class SiteMessenger(Messenger, abc.ABC):
     """Decide the value of every parameter and of every site that is not observed.
 
     - `length`: the number of steps of the `scan` that the program is a step of; None outside.
+    - `integrate`: the names of the continuous sites that are integrated out.
     - `named`: the names of the sites so far.
     - `drawn`: {id of a value: (the parameter or latent that it is, in words, the value)}.
     """
 
-    def __init__(self, fn: Callable, length: int | None = None):
-        self.length = length
+    def __init__(self, fn: Callable, length: int | None = None, integrate: Collection[str] = ()):
+        self.length, self.integrate = length, integrate
         self.named: set[str] = set()
         self.drawn: dict[int, tuple[str, Any]] = {}
         self._around: Any = None
@@ -45,6 +47,10 @@ class SiteMessenger(Messenger, abc.ABC):
     @abc.abstractmethod
     def discrete(self, msg: dict[str, Any]) -> None:
         """Decide the value of a discrete site that is not observed."""
+
+    @abc.abstractmethod
+    def gaussian(self, msg: dict[str, Any]) -> None:
+        """Decide the value of a site that is integrated out."""
 
     @abc.abstractmethod
     def continuous(self, msg: dict[str, Any]) -> None:
@@ -72,6 +78,8 @@ class SiteMessenger(Messenger, abc.ABC):
         if self._around != get_opaque_trace_state("flax"):
             what = "Parameter" if kind == "param" else "Site"
             raise ValueError(f"{what} '{name}' {TRANSFORMED}")
+        if name in self.integrate:
+            check_integrated(msg)
         if kind == "param":
             self.param(msg)
         elif msg["value"] is None:
@@ -102,6 +110,8 @@ class SiteMessenger(Messenger, abc.ABC):
             msg["kwargs"]["sample_shape"] = ()
         if fn.support is not None and fn.support.is_discrete:
             self.discrete(msg)
+        elif name in self.integrate:
+            self.gaussian(msg)
         elif isinstance(layers_of(fn).core, PartiallyObserved):
             raise ValueError(
                 f"Site '{name}' is PartiallyObserved and has no value. Give it its data, whose "

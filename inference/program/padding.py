@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from emjax.program.latents import Latent
+from emjax.program.latents import GaussianLatent, Latent
 from emjax.program.lengths import Comparison, Value, require
 from emjax.program.records import Parameter, Site
 from emjax.program.row_axes import RowsMeet
@@ -100,9 +100,11 @@ def _check_records(comparison: Comparison, program: Program, padded: Program) ->
     """Raise `RowsMeet` for parameters, latents or numbers of sites that differ."""
     for name, parameter in program.parameters.items():
         require(_same_parameter(parameter, padded.parameters[name]), f"'{name}' differs")
-    require(list(program.latents) == list(padded.latents), "the latents differ")
-    for name, latent in program.latents.items():
-        other = padded.latents[name]
+    latents = {**program.latents, **program.gaussians}
+    others = {**padded.latents, **padded.gaussians}
+    require(list(latents) == list(others), "the latents differ")
+    for name, latent in latents.items():
+        other = others[name]
         comparison.axis(latent.shape, other.shape)
         require(_same_latent(latent, other), f"'{name}' differs")
     require(len(program.sites) == len(padded.sites), "the numbers of sites differ")
@@ -151,10 +153,12 @@ def _same_parameter(one: Parameter, other: Parameter) -> bool:
     return _same_parts(one.constraint, other.constraint)
 
 
-def _same_latent(one: Latent, other: Latent) -> bool:
-    described = (type(one), one.name, one.plates, one.is_series)
-    if described != (type(other), other.name, other.plates, other.is_series):
+def _same_latent(one: Latent | GaussianLatent, other: Latent | GaussianLatent) -> bool:
+    described = (type(one), one.name, one.plates, one.is_series, one.dtype)
+    if described != (type(other), other.name, other.plates, other.is_series, other.dtype):
         return False
+    if isinstance(one, GaussianLatent) or isinstance(other, GaussianLatent):
+        return True
     return np.array_equal(one.support, other.support)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -33,12 +33,18 @@ class Starter(SiteMessenger):
     - `fixed`: parameters to which a handler gave a value, so that they are not estimated.
     """
 
-    def __init__(self, fn: Callable, init: Callable, length: int | None = None):
+    def __init__(
+        self,
+        fn: Callable,
+        init: Callable,
+        length: int | None = None,
+        integrate: Collection[str] = (),
+    ):
         self.init = init
         self.parameters: dict[str, Parameter] = {}
         self.starts: dict[str, Any] = {}
         self.fixed: set[str] = set()
-        super().__init__(fn, length)
+        super().__init__(fn, length, integrate)
 
     def param(self, msg: dict[str, Any]) -> None:
         # a value this early is a handler's: the program gives its own when the statement runs
@@ -47,6 +53,9 @@ class Starter(SiteMessenger):
 
     def discrete(self, msg: dict[str, Any]) -> None:
         """Leave it to be drawn as the program says: a start may depend on a draw of the latents."""
+
+    def gaussian(self, msg: dict[str, Any]) -> None:
+        """Leave it to be drawn as the program says, as a discrete one is."""
 
     def continuous(self, msg: dict[str, Any]) -> None:
         name, fn = msg["name"], msg["fn"]
@@ -89,7 +98,7 @@ class Starter(SiteMessenger):
         """Take down the starts of the parameters in a step; NumPyro then runs the scan at them."""
         f, init, xs, _, reverse = msg["args"]
         stack = msg["kwargs"]["substitute_stack"]
-        inner = Starter(conditioned(f, stack, length, 0), self.init, length)
+        inner = Starter(conditioned(f, stack, length, 0), self.init, length, self.integrate)
         first = jax.tree.map(lambda x: jnp.asarray(x)[0], xs)
         # a run for the step's parameters alone: other handlers see NumPyro's run of all steps
         with block():

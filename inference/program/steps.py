@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from emjax.numerics.jaxprs import inlined, opened, output_dependencies
-from emjax.program.latents import Latent, latent_p
+from emjax.program.latents import GaussianLatent, Latent, latent_p
 from emjax.program.records import Site
 
 
@@ -29,7 +29,7 @@ class Step:
     num_xs: int
     num_carry: int
     num_ys: int
-    latents: tuple[Latent, ...]
+    latents: tuple[Latent | GaussianLatent, ...]
     sites: tuple[Site, ...]
 
     @staticmethod
@@ -125,14 +125,7 @@ class CarryKinds:
         for leaf, reached in enumerate(sources):
             latents = sorted(source for source in reached if isinstance(source, str))
             if leaf in reached and latents:
-                raise ValueError(
-                    f"The carry of the scan accumulates latent '{latents[0]}': its value depends "
-                    "on that of every step before, so that exact sums would grow "
-                    "without bound. Carry the latents of the last steps alone, or make what "
-                    "accumulates a latent of its own: "
-                    "numpyro.sample('total', dist.Delta(...)) has no finite support, "
-                    "dist.Categorical(...) has."
-                )
+                raise ValueError(_accumulates(step, latents))
         recursive = frozenset(leaf for leaf, reached in enumerate(sources) if leaf in reached)
         order: dict[Any, int] = {}
         finite: list[int] = []
@@ -147,6 +140,27 @@ class CarryKinds:
                 else:
                     finite.append(leaf)
         return CarryKinds(step.constant, recursive, tuple(finite), order)
+
+
+def _accumulates(step: Step, names: Sequence[str]) -> str:
+    """Return that the carry of a scan accumulates latents, and what to write."""
+    known = {latent.name: latent for latent in step.latents}
+    discrete = [name for name in names if not isinstance(known[name], GaussianLatent)]
+    if not discrete:
+        return (
+            f"The carry of the scan accumulates Gaussian latent '{names[0]}': its value depends "
+            "on that of every step before. Make what accumulates the latent: "
+            f"numpyro.sample('{names[0]}', dist.Normal(previous, scale)) in place of previous + "
+            f"numpyro.sample('{names[0]}', dist.Normal(0, scale))."
+        )
+    return (
+        f"The carry of the scan accumulates latent '{discrete[0]}': its value depends "
+        "on that of every step before, so that exact sums would grow "
+        "without bound. Carry the latents of the last steps alone, or make what "
+        "accumulates a latent of its own: "
+        "numpyro.sample('total', dist.Delta(...)) has no finite support, "
+        "dist.Categorical(...) has."
+    )
 
 
 def _transitive(reads: Sequence[frozenset]) -> list[frozenset]:

@@ -1,4 +1,4 @@
-"""Trace a NumPyro program once, abstractly, with symbols in place of its discrete latents.
+"""Trace a NumPyro program once, abstractly, with symbols in place of its latents.
 
 The result is an ordinary jaxpr from parameters and data to everything that the likelihood needs:
 for each site the arguments of its distribution, its value, its mask and its multiplicity. Nothing
@@ -7,8 +7,9 @@ runs on the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,8 @@ from emjax.program.arguments import split_arguments
 from emjax.program.event_masks import event_masks_explained
 from emjax.program.explanations import failures_explained
 from emjax.program.failures import DependsOnData
-from emjax.program.latents import Latent
+from emjax.program.integrated import check_are_sites
+from emjax.program.latents import GaussianLatent, Latent
 from emjax.program.records import Parameter, Site, family_for
 from emjax.program.starter import Starter
 from emjax.program.tracer import Tracer
@@ -35,8 +37,9 @@ class Program:
     """A traced program.
 
     - `jaxpr`: (parameters by sorted name, data) → the outputs that the sites point to.
-    - `latents`, `parameters`: by name.
+    - `latents`, `parameters`: the discrete latents and the parameters, by name.
     - `num_data`: how many arrays of data there are.
+    - `gaussians`: the latents that are integrated out, by name.
     """
 
     jaxpr: ClosedJaxpr
@@ -44,6 +47,7 @@ class Program:
     latents: Mapping[str, Latent]
     parameters: Mapping[str, Parameter]
     num_data: int
+    gaussians: Mapping[str, GaussianLatent] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,18 +61,20 @@ def trace(
     args: tuple,
     kwargs: Mapping[str, Any],
     concrete: bool = False,
+    integrate: Collection[str] = (),
 ) -> Program:
     """Return a program traced on abstract parameters and data.
 
-    `concrete`: whether it looks at its data in Python. Source: ours; the messenger protocol is
-    NumPyro's.
+    `concrete`: whether it looks at its data in Python; `integrate`: the names of the sites that are
+    integrated out. Source: ours; the messenger protocol is NumPyro's.
     """
-    program = _traced(model, parameters, args, kwargs, concrete, has_densities=False)
+    traced = partial(_traced, model, parameters, args, kwargs, concrete, frozenset(integrate))
+    program = traced(has_densities=False)
     depends = depends_on_parameters(program)
     for site in program.sites:
         # the data of a family move with the parameters, which is seldom: its density is read
         if site.outputs.log_prob is None and family_for(site, depends) is None:
-            return _traced(model, parameters, args, kwargs, concrete, has_densities=True)
+            return traced(has_densities=True)
     return program
 
 
@@ -84,6 +90,7 @@ def _traced(
     args: tuple,
     kwargs: Mapping[str, Any],
     concrete: bool,
+    integrate: frozenset[str],
     has_densities: bool,
 ) -> Program:
     """Return a traced program. `has_densities`: of sites that may be read as families, too."""
@@ -94,20 +101,22 @@ def _traced(
     def flat(param_values, data_values):
         args, kwargs = rebuild(data_values)
         params = dict(zip(names, param_values, strict=True))
-        tracer = Tracer(model, params, has_densities=has_densities)
+        tracer = Tracer(model, params, has_densities=has_densities, integrate=integrate)
         # NumPyro's checks of values need values
         with numpyro.validation_enabled(False), failures_explained(), event_masks_explained():
             seed(tracer, jax.random.key(0))(*args, **kwargs)
+            check_are_sites(integrate, tracer.named)
             outputs: list = []
             sites = tuple(tracer.sites(outputs))
-        state.update(sites=sites, latents=tracer.latents)
+        state.update(sites=sites, latents=tracer.latents, gaussians=tracer.gaussians)
         return outputs
 
     abstract = [
         jax.ShapeDtypeStruct(parameters[name].shape, parameters[name].dtype) for name in names
     ]
     closed = pruned(inlined(jax.make_jaxpr(flat)(abstract, leaves), keep_derivatives=True))
-    return Program(closed, state["sites"], state["latents"], parameters, len(leaves))
+    latents, gaussians = state["latents"], state["gaussians"]
+    return Program(closed, state["sites"], latents, parameters, len(leaves), gaussians)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,20 +151,27 @@ class InitialValues(NamedTuple):
 
 
 def initial_values(
-    model: Callable, init: Callable, args: tuple, kwargs: Mapping[str, Any], concrete: bool = False
+    model: Callable,
+    init: Callable,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    concrete: bool = False,
+    integrate: Collection[str] = (),
 ) -> InitialValues:
     """Return where the parameters of a program start.
 
-    `init`: the strategy of NumPyro that gives continuous latents their start.
+    `init`: the strategy of NumPyro that gives continuous latents their start, but for those of
+    `integrate`, which are no parameters.
     """
     leaves, rebuild = split_arguments(args, kwargs, concrete)
     state: dict = {}
 
     def flat(rng_key, data_values):
         args, kwargs = rebuild(data_values)
-        starter = Starter(model, init)
+        starter = Starter(model, init, integrate=frozenset(integrate))
         with numpyro.validation_enabled(False), failures_explained(), event_masks_explained():
             seed(starter, rng_key)(*args, **kwargs)
+            check_are_sites(integrate, starter.named)
         state["parameters"] = parameters = starter.parameters
         constraints = [parameter.constraint for parameter in parameters.values()]
         # bounds that the program computes are tracers, which leave the trace as outputs

@@ -1,8 +1,8 @@
-"""Run a NumPyro program with symbols in place of its discrete latents, and record its sites."""
+"""Run a NumPyro program with symbols in place of its latents, and record its sites."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,13 @@ import jax.numpy as jnp
 from numpyro.handlers import block, seed
 from numpyro.ops.pytree import PytreeTrace
 
-from emjax.program.latents import Latent, latent_of, latent_p
+from emjax.program.latents import (
+    GaussianLatent,
+    Latent,
+    gaussian_latent_of,
+    latent_of,
+    latent_p,
+)
 from emjax.program.messenger import SiteMessenger
 from emjax.program.records import Record, Site
 from emjax.program.scanned_sites import (
@@ -27,12 +33,12 @@ from emjax.program.steps import Step
 
 
 class Tracer(SiteMessenger):
-    """Give every parameter its value, and every discrete latent a symbol.
+    """Give every parameter its value, and every latent a symbol.
 
     - `params`: the values of the parameters, by name.
     - `time`, `length`: which step of a `scan` of how many steps the program is; None outside.
     - `has_densities`: whether sites have their log-density though they may be read as families.
-    - `latents`: by name.
+    - `latents`, `gaussians`: the discrete latents and those that are integrated out, by name.
     - `records`: what ran, statements and the sites of scans.
     """
 
@@ -43,11 +49,13 @@ class Tracer(SiteMessenger):
         time: Any = None,
         length: int | None = None,
         has_densities: bool = False,
+        integrate: Collection[str] = (),
     ):
         self.params, self.time, self.has_densities = params, time, has_densities
         self.latents: dict[str, Latent] = {}
+        self.gaussians: dict[str, GaussianLatent] = {}
         self.records: list[Record | ScannedSite] = []
-        super().__init__(fn, length)
+        super().__init__(fn, length, integrate)
 
     def sites(self, outputs: list) -> Iterator[Site]:
         """Add the arrays of all sites to the outputs, and yield the sites."""
@@ -58,15 +66,21 @@ class Tracer(SiteMessenger):
         msg["value"] = self.params.get(msg["name"], msg["value"])
 
     def discrete(self, msg: dict[str, Any]) -> None:
-        name, fn = msg["name"], msg["fn"]
-        latent = latent_of(name, fn, _plates(msg))
+        name = msg["name"]
+        latent = latent_of(name, msg["fn"], _plates(msg))
         latent = replace(latent, start=msg["infer"].get("start"))
         self.latents[name] = latent
-        msg["value"] = self.symbol(latent, fn.batch_shape + fn.event_shape)
+        msg["value"] = self.symbol(latent)
 
-    def symbol(self, latent: Latent, shape: tuple[int, ...]) -> Any:
+    def gaussian(self, msg: dict[str, Any]) -> None:
+        name = msg["name"]
+        latent = gaussian_latent_of(name, msg["fn"], _plates(msg))
+        self.gaussians[name] = latent
+        msg["value"] = self.symbol(latent)
+
+    def symbol(self, latent: Latent | GaussianLatent) -> Any:
         """Return what stands for a latent in the program."""
-        return latent_p.bind(name=latent.name, shape=shape, dtype=latent.support.dtype)
+        return latent_p.bind(name=latent.name, shape=latent.value_shape, dtype=latent.dtype)
 
     def continuous(self, msg: dict[str, Any]) -> None:
         # a continuous latent of a step has one value for each step
@@ -99,7 +113,7 @@ class Tracer(SiteMessenger):
     def _kind(self, msg: dict[str, Any]) -> str:
         if msg["is_observed"]:
             return "observed"
-        if msg["name"] in self.latents:
+        if msg["name"] in self.latents or msg["name"] in self.gaussians:
             return "latent"
         # what a handler has given a value to is observed
         return "prior" if msg["name"] in self.params else "observed"
@@ -121,10 +135,12 @@ class Tracer(SiteMessenger):
         self.named |= inner.named
         symbols = []
         for latent in step.latents:
-            series = replace(latent, shape=(length, *latent.shape), is_series=True)
-            self.latents[series.name] = series
-            shape = series.shape + series.support.shape[1:]
-            symbols.append(in_order(self.symbol(series, shape)))
+            series = latent.over_time(length)
+            if isinstance(series, GaussianLatent):
+                self.gaussians[series.name] = series
+            else:
+                self.latents[series.name] = series
+            symbols.append(in_order(self.symbol(series)))
         scan = Scan.of(step, start, jax.tree.leaves(xs), length, symbols)
         carry = jax.tree.unflatten(carry_tree, scan.last_carry())
         ys = jax.tree.unflatten(y_tree, [in_order(y) for y in scan.ys()])
@@ -141,7 +157,7 @@ class Tracer(SiteMessenger):
 
         def one_step(time, x, carry):
             program = conditioned(f, stack, length, time)
-            inner = Tracer(program, self.params, time, length, self.has_densities)
+            inner = Tracer(program, self.params, time, length, self.has_densities, self.integrate)
             arrays: list = []
             before, x = jax.tree.unflatten(carry_tree, carry), jax.tree.unflatten(x_tree, x)
             seeded: Any = seed(inner, jax.random.key(0))
@@ -152,7 +168,8 @@ class Tracer(SiteMessenger):
             check_carry(before, after)
             # what is no array leaves the trace this way
             state.update(inner=inner, y_tree=jax.tree.structure(ys))
-            return jax.tree.leaves(after), jax.tree.leaves(ys), arrays, inner.latents, sites
+            latents = inner.latents | inner.gaussians
+            return jax.tree.leaves(after), jax.tree.leaves(ys), arrays, latents, sites
 
         start = [jnp.asarray(leaf) for leaf in start]
         first = [x[0] for x in x_leaves]

@@ -51,7 +51,8 @@ class SampleCounts:
         """Return what the data that a program is bound to say of the elements of a plate."""
         parameters = bound.compiled.graph.parameters
         args, kwargs = bound.arguments
-        program = trace(bound.compiler.model, parameters, args, kwargs, bound.looks_at_values)
+        model, integrate = bound.compiler.model, bound.compiler.settings.integrate
+        program = trace(model, parameters, args, kwargs, bound.looks_at_values, integrate)
         numbers = [number for site in program.sites for number in _saying_what_counts(site)]
         inputs = [*_any_values(parameters), *bound.data]
         values = _evaluated(bound.compiled, "what counts", program.jaxpr, numbers, inputs)

@@ -183,7 +183,8 @@ class Compiler:
         pattern = lengths.pattern
         try:
             if concrete:
-                own = initial_values(self.model, self.settings.strategy, args, kwargs, concrete)
+                strategy, integrate = self.settings.strategy, self.settings.integrate
+                own = initial_values(self.model, strategy, args, kwargs, concrete, integrate)
             else:
                 own = buckets.start(lengths, self.model, self.settings, args, kwargs)
             buckets.parameters[pattern] = own.parameters
@@ -196,7 +197,8 @@ class Compiler:
                 error.__cause__.with_traceback(None)
             raises = partial(_raised, error.with_traceback(None))
             own = InitialValues(raises, buckets.parameters[pattern], False)
-        program = trace(self.model, own.parameters, args, kwargs, concrete)
+        integrate = self.settings.integrate
+        program = trace(self.model, own.parameters, args, kwargs, concrete, integrate)
         # what JAX does not compute of a site, such as an order of complex numbers
         with failures_explained():
             return PureProgram.of(program, self.settings, own.start, own.is_random)

@@ -279,7 +279,7 @@ class Buckets:
 
 
 def _start(model, settings: Settings, args, kwargs) -> InitialValues:
-    return initial_values(model, settings.strategy, args, kwargs)
+    return initial_values(model, settings.strategy, args, kwargs, integrate=settings.integrate)
 
 
 def _plates_with_rows(seen: Plates, lengths: tuple[int, ...]) -> dict[str, int]:
@@ -309,7 +309,8 @@ def _bucket(model, settings: Settings, args, kwargs, layout: Layout) -> Bucket:
     args, kwargs = layout.padded((args, kwargs))
     start = _start(model, settings, args, kwargs)
     weights = layout.weights(padded=True)
-    program = trace(layout.program(model), start.parameters, (*weights, *args), kwargs)
+    arguments, integrate = (*weights, *args), settings.integrate
+    program = trace(layout.program(model), start.parameters, arguments, kwargs, integrate=integrate)
 
     def own_start(rng_key, data):
         return start.start(rng_key, data[len(weights) :])
@@ -323,7 +324,8 @@ def _at_length(bucket: Bucket, model, args, kwargs, layout: Layout) -> AtLength 
     weights = layout.weights(padded=False)
     # its parameters are those of the padded program: so no start is evaluated on few rows
     parameters = bucket.start.parameters
-    program = trace(layout.program(model), parameters, (*weights, *args), kwargs)
+    arguments, integrate = (*weights, *args), tuple(bucket.program.gaussians)
+    program = trace(layout.program(model), parameters, arguments, kwargs, integrate=integrate)
     if not padding(program, bucket.program, len(weights)).is_sound:
         return None
     latents = {name: latent.shape for name, latent in program.latents.items()}

@@ -59,6 +59,7 @@ class Settings:
     e_step: Any
     m_step: Any
     fixed: Any
+    integrate: Any
     tol: Any
     stop: str
     max_steps: Any
@@ -135,6 +136,7 @@ class Settings:
             kind,
             self.m_step,
             frozenset(self.fixed),
+            frozenset(self.integrate),
             self.stop,
             self.accelerator,
             self.polish,
@@ -170,12 +172,16 @@ class Settings:
             raise ValueError(
                 f"m_step must be {{parameter: optax optimizer or function}}, not {self.m_step!r}."
             )
-        # a string is a collection as well, of its letters
-        is_collection = isinstance(self.fixed, Collection) and not isinstance(self.fixed, str)
-        if not is_collection or not all(isinstance(name, str) for name in self.fixed):
+        if not _are_names(self.fixed):
             raise ValueError(
                 f"fixed must be a set of parameter names, such as fixed={{'scale'}}, not "
                 f"{self.fixed!r}."
+            )
+        if not _are_names(self.integrate):
+            example = self.integrate if isinstance(self.integrate, str) else "f"
+            raise ValueError(
+                "integrate must be a set of names of sites, such as "
+                f"integrate={{{example!r}}}, not {self.integrate!r}."
             )
 
     def _check_choices(self) -> None:
@@ -221,6 +227,12 @@ class Settings:
                 f"{setting} is for a soft E-step: a hard or tempered one does not climb the "
                 "likelihood. Use e_step='soft'."
             )
+
+
+def _are_names(value: Any) -> bool:
+    # a string is a collection as well, of its letters
+    is_collection = isinstance(value, Collection) and not isinstance(value, str)
+    return is_collection and all(isinstance(name, str) for name in value)
 
 
 def _is_number(value) -> bool:

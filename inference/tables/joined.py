@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,9 +30,9 @@ def stack(values: Sequence[Named], dim: int) -> Joined:
     return Joined(tuple(value.placed(order) for value in values), dim, shape)
 
 
-def carried_out(value: Named | Joined) -> Named:
-    """Return a concatenation as one named value."""
-    if isinstance(value, Named):
+def carried_out(value: Any) -> Any:
+    """Return a concatenation as one named value; anything else as it is."""
+    if not isinstance(value, Joined):
         return value
     dim = value.dim
     pieces = []

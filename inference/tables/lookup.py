@@ -21,8 +21,8 @@ from emjax.tables.joined import Joined, carried_out
 from emjax.tables.moves import sliced
 from emjax.tables.named import (
     Axis,
-    MixedElements,
     Named,
+    mixed,
     spread,
     table_and_labels,
     union,
@@ -119,7 +119,7 @@ def look_up(
     read = {d: _as_rows(piece, operand.shape[d]) for d, piece in varying.items()}
     moved = []
     for axis in operand.axes:
-        index = _index_after(axis, operand.shape, pieces, lookup)
+        index = _index_after(axis, operand, pieces, lookup)
         moved.append(replace(axis, index=index))
     axes = union([*read.values(), Named(operand.array, shape, tuple(moved))])
 
@@ -213,18 +213,16 @@ def _plain_name(picks: Mapping, key: Any, size: int) -> Any:
 # ── the index of an axis after a lookup ───────────────────────────────────────────────────────────
 
 
-def _index_after(
-    axis: Axis, shape: Sequence[int], pieces: Mapping[int, Named], lookup: Lookup
-) -> Index:
+def _index_after(axis: Axis, operand: Named, pieces: Mapping[int, Named], lookup: Lookup) -> Index:
     """Return the index of an operand's axis after the lookup: index[pieces]."""
-    index, order = axis.index, lookup.order()
+    index, shape, order = axis.index, operand.shape, lookup.order()
     varying = [d for d in pieces if axis.varies[d]]
     if not varying:
         return index.placed(order)
     for d in varying:
         # which element of a latent is read would depend on another latent
         if pieces[d].latent_axes:
-            raise MixedElements(axis.source, "gather")
+            raise mixed(axis, operand, "gather", [d])
     steps = {d: _affine(pieces[d]) for d in varying}
     if isinstance(index, Affine) and all(steps.values()):
         return _affine_after(index, steps, order)

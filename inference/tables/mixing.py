@@ -19,10 +19,11 @@ from emjax.tables.lifting import lift
 from emjax.tables.lookup import Lookup, look_up
 from emjax.tables.named import (
     Axis,
-    MixedElements,
+    Coordinates,
     Named,
     constant,
     full,
+    mixed,
     spread,
     union,
     varying_dims,
@@ -105,7 +106,7 @@ def _readable(value: Named, core: Sequence[int] | None, primitive: str) -> Named
 
     for axis in value.latent_axes:
         if mixes(axis):
-            raise MixedElements(axis.source, primitive)
+            raise mixed(axis, value, primitive, core)
     # rows of different values would have to be aligned: one entry for each position is simpler
     if core is None:
         return without_rows(value)
@@ -152,7 +153,7 @@ def dot_general(eqn: Equation, values: Sequence[Named]) -> Named:
         value = without_rows(value)
         for axis in value.latent_axes:
             if any(axis.varies[d] for d in contracted):
-                raise MixedElements(axis.source, "dot_general")
+                raise mixed(axis, value, "dot_general", contracted)
         free = [d for d in range(len(value.shape)) if d not in contracted and d not in batch]
         # the result has the batch axes, the free ones of the first, and those of the second
         source = dict(enumerate(batch)) | {first_free + i: d for i, d in enumerate(free)}
@@ -175,7 +176,9 @@ def sparse_product(eqn: Equation, values: Sequence[Named]) -> Named | None:
     if known is None or batching[0] or len(contracting[0]) != 1:
         return None
     value, along = without_rows(values[1 - known]), int(contracting[1 - known][0])
-    if not any(axis.varies[along] for axis in value.latent_axes):
+    varying = [axis for axis in value.latent_axes if axis.varies[along]]
+    # coefficients of several elements of a Gaussian latent are a table each
+    if not varying or any(isinstance(axis, Coordinates) for axis in varying):
         return None
     matrix = np.moveaxis(full(values[known]), int(contracting[known][0]), -1)
     num_met = int(np.count_nonzero(matrix, axis=-1).max(initial=0))

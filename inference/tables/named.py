@@ -148,14 +148,23 @@ class MixedElements(Exception):
     """A primitive mixes the elements of a latent: no table over one element can hold its result.
 
     - `primitive`: its name, or that of a site whose event reads several elements.
+    - `index`: of a Gaussian latent, which element each position of a value reads, and `dims`, the
+      axes along which these are mixed (None: all).
     - `line`: where the program does so, "" if that is unknown.
     """
 
-    def __init__(self, latent: Any, primitive: str):
+    def __init__(self, latent: Any, primitive: str, index: Any = None, dims: Any = None):
         self.latent = latent
         self.primitive = primitive
+        self.index, self.dims = index, dims
         self.line = ""
         super().__init__(f"'{primitive}' mixes the elements of the latent '{latent}'.")
+
+
+def mixed(axis: Axis, value: Named, primitive: str, dims: Sequence[int] | None) -> MixedElements:
+    """Return that a primitive mixes elements along axes of a value (None: all), of a named axis."""
+    index = axis.index.dense(value.shape) if isinstance(axis, Coordinates) else None
+    return MixedElements(axis.source, primitive, index, dims)
 
 
 def constant(value: Any) -> Named:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from emjax.numerics.jaxprs import inlined, interpreted, line_of
 from emjax.numerics.primitives import Equation, Kind, traits
+from emjax.tables.affine import NotAffine, affine_outputs, is_affine, latents_of
+from emjax.tables.affine_values import AffineValue, by_latent, linearly
 from emjax.tables.evaluation import evaluated
 from emjax.tables.joined import Joined, carried_out, stack
 from emjax.tables.lifting import lift
@@ -31,13 +33,14 @@ from emjax.tables.placing import placed
 from emjax.tables.reach import Reach, reach
 from emjax.tables.windows import dynamic_slice, slices
 
+Value: TypeAlias = Named | AffineValue
 # Steps of the longest loop that is written out: each is equations of its own to trace and compile.
 LONGEST_WRITTEN_OUT = 64
 
 
 def propagate(
-    jaxpr: Jaxpr, inputs: Sequence[Named], estimated: Container[Var] = ()
-) -> tuple[list[Named], dict[Var, list[Reach]]]:
+    jaxpr: Jaxpr, inputs: Sequence[Value], estimated: Container[Var] = ()
+) -> tuple[list[Value], dict[Var, list[Reach]]]:
     """Return the named value of every output of a jaxpr, and where its lookups reach too far.
 
     - `inputs`: the named values of its constants and its inputs.
@@ -45,10 +48,14 @@ def propagate(
     - The second result is keyed by the variables that the lookups define.
 
     Equal expressions are computed once. Raises `MixedElements` where a table over single latent
-    elements cannot hold a value.
+    elements cannot hold a value. Errors: `ValueError` where the program is not affine in a Gaussian
+    latent.
     """
     interpreter = _Interpreter(estimated)
-    return interpreter.run(jaxpr, inputs), interpreter.reached
+    try:
+        return interpreter.run(jaxpr, inputs), interpreter.reached
+    except NotAffine as error:
+        raise ValueError(error.sentence()) from None
 
 
 class _Interpreter:
@@ -69,7 +76,7 @@ class _Interpreter:
         self.contents: dict = {}
         self.reached: dict[Var, list[Reach]] = {}
 
-    def run(self, jaxpr: Jaxpr, inputs: Sequence) -> list[Named]:
+    def run(self, jaxpr: Jaxpr, inputs: Sequence) -> list:
         outputs = interpreted(jaxpr, inputs, self.literal, self.equation)
         return [carried_out(value) for value in outputs]
 
@@ -84,7 +91,7 @@ class _Interpreter:
         """Return the named values of the outputs of an equation; equal ones are computed once."""
         try:
             return self.computed(eqn, values)
-        except MixedElements as error:
+        except (MixedElements, NotAffine) as error:
             # of an equation within what is called, JAX knows only where that was called first
             error.line = line_of(eqn) or error.line
             raise
@@ -108,7 +115,7 @@ class _Interpreter:
         if key not in self.seen:
             outputs = self.outputs(eqn, values)
             is_lookup = kind in (Kind.GATHERS, Kind.SLICES)
-            reaches = reach(eqn, values[0], values[1:]) if is_lookup else []
+            reaches = reach(eqn, table_of(values[0]), values[1:]) if is_lookup else []
             self.seen[key] = outputs, reaches
             self.alive.append(values)
         outputs, reaches = self.seen[key]
@@ -118,6 +125,8 @@ class _Interpreter:
 
     def outputs(self, eqn: Equation, values: list) -> list:
         """Return the named values of the outputs of an equation."""
+        if any(map(is_affine, values)):
+            return affine_outputs(eqn, values, self.outputs)
         rows = self.selected_rows(eqn, values) if eqn.primitive.name == "select_n" else None
         if rows is not None:
             return [rows]
@@ -169,7 +178,7 @@ class _Interpreter:
         """
         # a table over a latent's values would go through the call once for each of them
         arguments = [carried_out(value) for value in values]
-        if any(value.latent_axes for value in arguments):
+        if any(is_affine(value) or value.latent_axes for value in arguments):
             return self.call(eqn.params["call_jaxpr"], values)
         return mixed_all(eqn, arguments)
 
@@ -177,37 +186,41 @@ class _Interpreter:
         closed = inlined(closed)
         return self.run(closed.jaxpr, [*map(constant, closed.consts), *arguments])
 
-    def branch(self, eqn: Equation, values: list[Named]) -> list:
+    def branch(self, eqn: Equation, values: list) -> list:
         """Return the results of the branch that an index chooses."""
         index, *arguments = values
+        if is_affine(index):
+            raise NotAffine(latents_of([index]), eqn.primitive.name)
         branches = eqn.params["branches"]
         if index.is_static and not index.axes:
             chosen = min(max(int(index.array), 0), len(branches) - 1)
             return self.call(branches[chosen], arguments)
-        if not any(map(has_elements, arguments)):
+        if not any(map(_reads_elements, arguments)):
             return mixed_all(eqn, values)
         results = [self.call(branch, arguments) for branch in branches]
         chosen = lift(lambda i: i.astype(int).clip(0, len(branches) - 1), [index], index.shape)
         return [_chosen(chosen, cases) for cases in zip(*results, strict=True)]
 
-    def loop(self, eqn: Equation, values: list[Named]) -> list:
+    def loop(self, eqn: Equation, values: list) -> list:
         """Return the results of a loop, written out where it reads elements of a latent."""
         length = int(eqn.params["length"])
-        if not any(map(has_elements, values)) or length > LONGEST_WRITTEN_OUT:
+        if not any(map(_reads_elements, values)) or length > LONGEST_WRITTEN_OUT:
+            if any(map(is_affine, values)):
+                raise NotAffine(latents_of(values), f"{eqn.primitive.name} of {length} steps")
             return mixed_all(eqn, values)
         num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
         consts, rest = values[:num_consts], values[num_consts:]
         carry, xs = rest[:num_carry], rest[num_carry:]
         stacked: list = [[] for _ in eqn.outvars[num_carry:]]
         for t in reversed(range(length)) if eqn.params["reverse"] else range(length):
-            entries = [entry(x, 0, t) for x in xs]
+            entries = [_entry(x, t) for x in xs]
             outputs = self.call(eqn.params["jaxpr"], [*consts, *carry, *entries])
             carry = outputs[:num_carry]
             for steps, y in zip(stacked, outputs[num_carry:], strict=True):
                 steps.insert(0 if eqn.params["reverse"] else len(steps), y)
         ys = []
         for steps, var in zip(stacked, eqn.outvars[num_carry:], strict=True):
-            ys.append(carried_out(stack(steps, 0)) if steps else _empty(var))
+            ys.append(_stacked(steps) if steps else _empty(var))
         return [*carry, *ys]
 
     def linear_solve(self, eqn: Equation, values: list) -> list:
@@ -221,6 +234,9 @@ class _Interpreter:
         jaxprs = eqn.params["jaxprs"]
         of_matvec, of_solve = values[:matvec], values[matvec + vecmat :][:solve]
         right = [carried_out(value) for value in values[-len(eqn.outvars) :]]
+        of_matrix = [*of_matvec, *of_solve]
+        if any(map(is_affine, of_matrix)):
+            raise NotAffine(latents_of(of_matrix), eqn.primitive.name)
         solution = self.call(jaxprs.solve, [*of_solve, *right])
         for _ in range(2):
             product = self.call(jaxprs.matvec, [*of_matvec, *solution])
@@ -230,18 +246,43 @@ class _Interpreter:
         return solution
 
 
+def table_of(value: Any) -> Any:
+    """Return a table that a value consists of."""
+    return value.coefficients[0] if is_affine(value) else value
+
+
+def _reads_elements(value: Any) -> bool:
+    return is_affine(value) or has_elements(value)
+
+
+def _entry(value: Value, i: int) -> Value:
+    return linearly(lambda values: [entry(values[0], 0, i)], [value])[0]
+
+
+def _stacked(values: Sequence[Value]) -> Value:
+    """Return values side by side along a new axis, which is the first."""
+    return linearly(lambda values: [carried_out(stack(values, 0))], values, by_latent(values))[0]
+
+
 def _pairwise(function: Callable, first: list, second: list) -> list:
-    return [lift(function, pair, pair[0].shape) for pair in zip(first, second, strict=True)]
+    """Return a linear function of two, of each pair of values."""
+    results = []
+    for pair in zip(first, second, strict=True):
+        results += linearly(lambda pair: [lift(function, pair, pair[0].shape)], pair)
+    return results
 
 
-def _chosen(index: Named, cases: Sequence[Named]) -> Named:
+def _chosen(index: Named, cases: Sequence[Value]) -> Value:
     """Return the case that an index, a number, chooses."""
     shape = cases[0].shape
 
     def select(index, *cases):
         return jax.lax.select_n(jnp.asarray(index, jnp.int32), *map(jnp.asarray, cases))
 
-    return lift(select, [index.padded(len(shape)), *cases], shape)
+    def chosen(cases):
+        return [lift(select, [index.padded(len(shape)), *cases], shape)]
+
+    return linearly(chosen, cases)[0]
 
 
 def _empty(var: Any) -> Named:

@@ -31,7 +31,10 @@ COPYING = """
     concatenate gather select_n copy copy_p convert_element_type dynamic_slice stack split unstack
     pad dynamic_update_slice scatter
 """
-LINEAR = "scatter-add scatter-sub add add_any sub neg reduce_sum mul div dot_general cumsum"
+LINEAR = """
+    scatter-add scatter-sub add add_any sub neg reduce_sum mul div dot_general cumsum
+    conv_general_dilated triangular_solve
+"""
 
 
 def names_of(kind: Kind) -> set[str]:
@@ -66,7 +69,7 @@ def names_of(kind: Kind) -> set[str]:
             "pad dynamic_update_slice scatter scatter-add scatter-sub scatter-max scatter-min "
             "scatter-mul",
         ),
-        (Kind.OTHER, "iota platform_index"),
+        (Kind.OTHER, "iota platform_index conv_general_dilated"),
     ],
 )
 def test_primitives_of_each_kind(kind, names):
