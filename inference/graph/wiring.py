@@ -70,16 +70,16 @@ def wires(
         numbers = offsets[name] + np.arange(math.prod(shapes[name])).reshape(shapes[name])
         params.append(Wire(frozenset({name}), np.asarray(numbers)))
     data = [Wire()] * (len(closed.jaxpr.invars) - len(params))
-    consts = [_constant(value) for value in closed.consts]
-    return interpreted(closed.jaxpr, [*consts, *params, *data], _literal, _equation)
+    consts = [constant_wire(value) for value in closed.consts]
+    return interpreted(closed.jaxpr, [*consts, *params, *data], literal_wire, _equation)
 
 
-def _literal(atom: Literal) -> Wire:
+def literal_wire(atom: Literal) -> Wire:
     aval: Any = atom.aval
     return Wire(value=np.asarray(atom.val, aval.dtype))
 
 
-def _constant(value) -> Wire:
+def constant_wire(value) -> Wire:
     is_known = np.size(value) <= LARGEST_KNOWN and not is_key(value)
     return Wire(value=np.asarray(value)) if is_known else Wire()
 
@@ -87,20 +87,20 @@ def _constant(value) -> Wire:
 def _equation(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     parameters = frozenset().union(*(wire.parameters for wire in inputs))
     if not parameters:
-        return _free_of_parameters(eqn, inputs)
+        return free_of_parameters(eqn, inputs)
     affine = _is_affine(eqn, inputs)
     # the plan names the first primitive that computes, not the last
     computed_by = next((wire.primitive for wire in inputs if wire.primitive), "")
     entries: Any = None
     if not computed_by:
-        entries = _moved_entries(eqn, inputs)
+        entries = moved_entries(eqn, inputs)
         computed_by = eqn.primitive.name if entries is None else ""
     if entries is None:
         return [Wire(parameters, None, computed_by, affine)] * len(eqn.outvars)
     return [Wire(parameters, moved, computed_by, affine) for moved in entries]
 
 
-def _free_of_parameters(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
+def free_of_parameters(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     """Return the wires of what is computed without parameters: known ones, where that is cheap."""
     unknown = [Wire()] * len(eqn.outvars)
     if any(wire.value is None for wire in inputs):
@@ -115,7 +115,7 @@ def _free_of_parameters(eqn: Equation, inputs: list[Wire]) -> list[Wire]:
     return [Wire() if is_key(result) else Wire(value=np.asarray(result)) for result in results]
 
 
-def _moved_entries(eqn: Equation, inputs: list[Wire]) -> list[np.ndarray] | None:
+def moved_entries(eqn: Equation, inputs: list[Wire]) -> list[np.ndarray] | None:
     """Return the entries that a data-moving primitive moves, for each of its results.
 
     None if it is no such primitive, or where it moves them to depends on data.

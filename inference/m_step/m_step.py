@@ -1,9 +1,10 @@
 """The M-step: maximize Q(θ) = ⟨expected statistics, η(θ)⟩, parameter by parameter.
 
 `maximizers` decides, from the wiring alone, how each parameter is maximized: in closed form where
-its entries are looked up by arguments that have one, by Newton's method where the program computes
-with it, by an optax optimizer elsewhere. Maximizers run in turn, each at the latest values of the
-others (ECM), and none decreases Q. Source: Dempster, Laird & Rubin (1977); Meng & Rubin (1993).
+its entries are looked up by arguments that have one, by least squares where locations are affine in
+it, by Newton's method where the program computes with it, by an optax optimizer elsewhere.
+Maximizers run in turn, each at the latest values of the others (ECM), and none decreases Q. Source:
+Dempster, Laird & Rubin (1977); Meng & Rubin (1993).
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ from emjax.m_step.asked_for import asked_for, held
 from emjax.m_step.closed_form import in_closed_form
 from emjax.m_step.computed import by_lbfgs, by_newton
 from emjax.m_step.gap import Gap
+from emjax.m_step.least_squares import by_least_squares
 from emjax.m_step.maximizer import Maximizer, MaximizerKind, Request
 from emjax.m_step.wiring_view import WiringView
 
 # Each takes the parameters that it serves, of those that the kinds before it left; a new kind of
 # maximizer is a function like these, in a file of its own.
-KINDS: tuple[MaximizerKind, ...] = (held, asked_for, in_closed_form, by_newton, by_lbfgs)
+KINDS: tuple[MaximizerKind, ...] = (
+    held,
+    asked_for,
+    in_closed_form,
+    by_least_squares,
+    by_newton,
+    by_lbfgs,
+)
 
 
 def maximizers(

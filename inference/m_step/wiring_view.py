@@ -60,6 +60,17 @@ class WiringView:
                 numbers.append(number)
         return numbers
 
+    def arguments(self, term: Term) -> list[tuple[Named, Conjugate | None]]:
+        """Return the tables of a term's arguments, and their shapes."""
+        if term.family is not None:
+            return [(table, term.family.arguments[name]) for name, table in term.arguments.items()]
+        prior = prior_of(term.site.distribution) if term.site.is_prior else None
+        if prior is None or prior.form is None or not prior.form.is_location:
+            # a density that is its own table: no argument of it is a location
+            return [(table, None) for table in term.arguments.values()]
+        shapes = {prior.centered: prior.form}
+        return [(table, shapes.get(name)) for name, table in term.prior_arguments.items()]
+
     def prior_number(self, name: str) -> int | None:
         """Return the number of the term that is the prior of a parameter."""
         for number, term in enumerate(self.graph.terms):

@@ -1,0 +1,92 @@
+"""The maximum of a quadratic function whose unknowns fall into groups that do not meet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+# numbers that the derivatives along several directions at once may fill, 32 MB
+AT_ONCE = 2**22
+
+
+def batches_of(group_of: np.ndarray) -> list[np.ndarray]:
+    """Return the entries of each group, (group, entry): groups of about one size in one array.
+
+    `group_of`: the number of each entry's group. A row is filled up with the number of entries.
+    """
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
+    by_size: dict[int, list[np.ndarray]] = {}
+    for entries in members:
+        # a group is padded to twice its size at most
+        size = max(len(entries), 1)
+        by_size.setdefault(math.ceil(math.log2(size)), []).append(entries)
+    batches = []
+    for several in by_size.values():
+        longest = max(map(len, several))
+        batch = np.full((len(several), longest), len(group_of))
+        for row, entries in zip(batch, several, strict=True):
+            row[: len(entries)] = entries
+        batches.append(batch)
+    return batches
+
+
+def quadratic_maximum(
+    objective: Callable, start: Array, batches: Sequence[np.ndarray], size_of_tables: int = 1
+) -> Array:
+    """Return where a quadratic function has its maximum, by one step from `start`.
+
+    - `batches`: the groups, as `batches_of` returns them: no two entries meet that are in different
+      ones, so that as many derivatives of the gradient as the largest group has entries hold the
+      Hessian of all (Curtis, Powell & Reid, 1974).
+    - `size_of_tables`: how many numbers one such derivative fills on its way.
+
+    Where a group has no one maximum, it goes to the nearest, and one that is not finite stays.
+    """
+    size = start.size
+    directions = np.zeros((max(batch.shape[1] for batch in batches), size))
+    for batch in batches:
+        for place, entries in enumerate(batch.T):
+            directions[place, entries[entries < size]] = 1
+    slope, curvature_along = jax.linearize(jax.grad(objective), start)
+    several = max(AT_ONCE // size_of_tables, 1)
+    columns = jax.lax.map(curvature_along, jnp.asarray(directions, start.dtype), batch_size=several)
+    # what fills a row up reads a column of zeros
+    slope, columns = jnp.pad(slope, (0, 1)), jnp.pad(columns, ((0, 0), (0, 1)))
+    end = start
+    for batch in batches:
+        rows = columns[: batch.shape[1], batch]
+        step = ascent_step(-jnp.moveaxis(rows, 0, -1), slope[batch])
+        is_number = jnp.isfinite(step).all(-1, keepdims=True)
+        end = end.at[batch].add(jnp.where(is_number, step, 0), mode="drop")
+    return end
+
+
+def ascent_step(curvature: Array, slope: Array) -> Array:
+    """Return the shortest step x with C x = s, for positive semidefinite C (…, D, D) and s (…, D).
+
+    It is measured in units of the entries, 1 / √C_ii, in which C has a diagonal of ones: what is
+    zero but for rounding is so whatever the units are. Along directions without curvature it is
+    zero.
+    """
+    size = curvature.shape[-1]
+    held = jax.lax.stop_gradient(curvature)
+    diagonal = held.reshape(*held.shape[:-2], size * size)[..., :: size + 1]
+    is_bent = diagonal > 0
+    unit = jnp.where(is_bent, jax.lax.rsqrt(jnp.where(is_bent, diagonal, 1)), 0)
+    vectors, values = jax.lax.linalg.eigh(held * unit[..., None] * unit[..., None, :])
+    is_flat = values <= 10 * size * jnp.finfo(values.dtype).eps * values[..., -1:]
+    inverse = jnp.where(is_flat, 0, 1 / jnp.where(is_flat, 1, values))
+
+    def solved(right):
+        along = (vectors * (unit * right)[..., None]).sum(-2)
+        return unit * (vectors * (inverse * along)[..., None, :]).sum(-1)
+
+    # corrected for what rounding has left; and the correction has the derivative of the solution,
+    # though the eigenvectors have none
+    first = solved(slope)
+    return first + solved(slope - (curvature * first[..., None, :]).sum(-1))
