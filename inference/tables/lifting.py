@@ -37,7 +37,7 @@ def lift(function: Callable, values: Sequence[Named], shape: tuple[int, ...]) ->
 
 def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
     """Raise `MemoryError` for a table of this shape that this machine cannot hold."""
-    needed, available = 8 * math.prod(shape), _memory()
+    needed, available = 8 * math.prod(shape), available_memory()
     # better an error that names the latents than a process that is killed
     if needed <= available / ALIVE_AT_ONCE:
         return
@@ -58,7 +58,7 @@ def check_memory(axes: Sequence[Axis], shape: Sequence[int]) -> None:
     )
 
 
-def _memory() -> float:
+def available_memory() -> float:
     """Return the bytes of memory of this machine, infinitely many where it does not say."""
     # Windows has no `sysconf`
     if not hasattr(os, "sysconf"):

@@ -9,13 +9,13 @@ are integrated out as one state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from emjax.elimination.factors import Factor, Variable, settled
 from emjax.elimination.gaussian.chains import chain_integrated
 from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.coupled import coupled_as_whole, last_drawn
 from emjax.elimination.gaussian.quadratic_form import QuadraticForm, quadratic_form
-from emjax.elimination.gaussian.refusals import check_labels
 from emjax.elimination.gaussian.whitened import integrated_out
 
 
@@ -40,12 +40,18 @@ def integrated(
     conditionals, remaining = list(conditionals), dict(variables)
     while conditionals:
         form = _innermost(factors, conditionals, remaining)
+        chain = None
         if form is not None:
             gone, messages = (form.variable.name,), integrated_out(form)
         else:
             chain = chain_integrated(factors, conditionals, remaining, chains)
             if chain is None:
-                _refuse(factors, conditionals, remaining)
+                whole = coupled_as_whole(factors, conditionals, remaining)
+                factors = [settled(whole.piece(factor, remaining)) for factor in factors]
+                conditionals = whole.conditionals(conditionals, remaining)
+                rest = {name: v for name, v in remaining.items() if name not in whole.members}
+                remaining = rest | {whole.name: whole.variable}
+                continue
             gone, messages = chain
         factors = [factor for factor in factors if not factor.reads_any(gone)]
         factors += [settled(message) for message in messages]
@@ -54,25 +60,11 @@ def integrated(
     return factors
 
 
-def _refuse(
-    pieces: Sequence[Factor], conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
-) -> NoReturn:
-    names = list(dict.fromkeys(conditional.own.source for conditional in conditionals))
-    drawn: list[Factor] = []
-    for conditional in conditionals:
-        drawn += [conditional.mean, conditional.scale, *conditional.coefficients]
-    for name in names:
-        check_labels(name, [f for f in [*pieces, *drawn] if f.axes_of(name)], remaining)
-    coupled = ", ".join(f"'{name}'" for name in names)
-    raise ValueError(f"Gaussian latents {coupled} are coupled.")
-
-
 def _innermost(
     pieces: Sequence[Factor], conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
 ) -> QuadraticForm | None:
     """Return the form of a latent that can be integrated out, the latest with the most elements."""
-    names = {conditional.own.source for conditional in conditionals} - _drawn_from(conditionals)
-    variables = [remaining[name] for name in names]
+    variables = [remaining[name] for name in last_drawn(conditionals)]
     for variable in sorted(variables, key=lambda v: (v.count, v.order), reverse=True):
         name = variable.name
         form = quadratic_form(
@@ -87,14 +79,3 @@ def _innermost(
         if form is not None and not any(variable.encloses(other) for other in met):
             return form
     return None
-
-
-def _drawn_from(conditionals: Sequence[Conditional]) -> set:
-    """Return the latents that others are drawn from."""
-    parents: set = set()
-    for conditional in conditionals:
-        for coefficients in conditional.coefficients:
-            read = [axis.source for axis in coefficients.axes]
-            # the last axis is that of the parent, which may be the same latent, earlier in time
-            parents.add(read[-1])
-    return parents

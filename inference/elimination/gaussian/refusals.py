@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax.numpy as jnp
 
 from emjax.elimination.alignment import laid_out
 from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.tables.lifting import ALIVE_AT_ONCE, available_memory
 from emjax.tables.named import Axis, Coordinates
+
+
+def refuse_label(name: Any, factor: Factor, remaining: Mapping[Any, Variable]) -> NoReturn:
+    """Raise the error of a vector of all elements of a latent that meets several labels."""
+    labels = [axis.source for axis in factor.axes if not isinstance(axis, Coordinates)]
+    raise ValueError(_sentence(name, labels[0]))
 
 
 def check_labels(name: Any, factors: Sequence[Factor], remaining: Mapping[Any, Variable]) -> None:
@@ -25,12 +32,12 @@ def check_labels(name: Any, factors: Sequence[Factor], remaining: Mapping[Any, V
                 continue
             label = remaining[axis.source]
             if variable.encloses(label) or not all(
-                _determines(along, axis, factor.shape, variable, remaining) for along in own
+                determines(along, axis, factor.shape, variable, remaining) for along in own
             ):
                 raise ValueError(_sentence(name, axis.source))
 
 
-def _determines(
+def determines(
     along: Axis,
     axis: Axis,
     shape: tuple[int, ...],
@@ -52,4 +59,33 @@ def _sentence(name: Any, label: Any) -> str:
         f"`{label}[group]` beside `{name}[group]`, or\n"
         f"  - leave '{name}' out of integrate={{…}}: it is then a parameter, estimated under its "
         "prior."
+    )
+
+
+def check_multiplicity(members: Sequence[Variable]) -> None:
+    """Raise `ValueError` unless the elements of all these latents count equally often."""
+    first = members[0]
+    is_equal = all(member.multiplicity_key == first.multiplicity_key for member in members)
+    if is_equal and (first.multiplicity is None or first.multiplicity.size == 1):
+        return
+    names = ", ".join(f"'{member.name}'" for member in members)
+    raise ValueError(
+        f"Elements of the Gaussian latents {names} are coupled with one another, and do not count "
+        "equally often: log Z is no integral of one Gaussian then. Use `handlers.scale`, a "
+        "`subsample_size` or weights outside of the plates of these latents, or leave one out of "
+        "integrate={…}."
+    )
+
+
+def check_memory_of(names: Sequence, entries: int) -> None:
+    """Raise `MemoryError` for matrices of so many entries that this machine cannot hold."""
+    needed, available = 8 * entries, available_memory()
+    if needed <= available / ALIVE_AT_ONCE:
+        return
+    listed = ", ".join(f"'{name}'" for name in names)
+    raise MemoryError(
+        f"The Gaussian latents {listed} are crossed: all their elements are coupled, and their "
+        f"covariances as one vector need {needed / 2**30:.3g} GiB several times over, and this "
+        f"machine has {available / 2**30:.3g} GiB. Integrate the largest of them alone, the others "
+        "being parameters, or pass fewer groups at once."
     )

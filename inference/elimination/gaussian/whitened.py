@@ -111,20 +111,22 @@ class _Posterior:
 
 
 def _posterior(form: QuadraticForm) -> _Posterior:
-    num_lead, scale = form.num_lead, form.scale
+    num_lead, scale = form.num_lead, _Scale(form)
 
     def product(a, a_axes, b, b_axes):
         return _product(num_lead, a, a_axes, b, b_axes, "ik")
 
-    identity = jnp.eye(form.variable.size, dtype=scale.dtype)
+    identity = jnp.eye(form.variable.size, dtype=form.scale.dtype)
     precision = form.precision
     if precision is None:
         # nothing has observed it
-        precision = jnp.zeros((1,) * num_lead + identity.shape, scale.dtype)
-    matrix = identity + product(scale, "ji", product(precision, "ij", scale, "jk"), "jk")
+        precision = jnp.zeros((1,) * num_lead + identity.shape, form.scale.dtype)
+    # the factors of M and V are transposed rather than multiplied from the right
+    whitened = scale.transposed_times(precision)
+    matrix = identity + scale.transposed_times(whitened.mT)
     log_determinant, inverse = log_determinant_and_inverse(matrix)
-    half = product(scale, "ij", inverse, "jk")
-    covariance = product(half, "ij", scale, "kj")
+    half = scale.times(inverse)
+    covariance = scale.times(half.mT)
     if form.mean is None and not form.coefficients:
         return _Posterior(num_lead, log_determinant, covariance, None, None)
     kept = identity - product(covariance, "ij", precision, "jk")
@@ -132,6 +134,29 @@ def _posterior(form: QuadraticForm) -> _Posterior:
     precision_left = product(kept, "ji", product(precision, "ij", kept, "jk"), "jk")
     precision_left = precision_left + product(explained, "ji", explained, "jk")
     return _Posterior(num_lead, log_determinant, covariance, kept, precision_left)
+
+
+class _Scale:
+    """L, of independent blocks: a vector of elements has one for each of them."""
+
+    def __init__(self, form: QuadraticForm):
+        self._num_lead = form.num_lead
+        *lead, size, width = form.scale.shape
+        self._blocks = form.scale.reshape(*lead, size // width, width, width)
+
+    def times(self, matrix: Array) -> Array:
+        """Return L A, (…, q, columns)."""
+        return self._applied("ij", matrix)
+
+    def transposed_times(self, matrix: Array) -> Array:
+        """Return Lᵀ A, (…, q, columns)."""
+        return self._applied("ji", matrix)
+
+    def _applied(self, axes: str, matrix: Array) -> Array:
+        *lead, rows, columns = matrix.shape
+        blocks = matrix.reshape(*lead, *self._blocks.shape[-3:-1], columns)
+        product = _product(self._num_lead, self._blocks, f"b{axes}", blocks, "bjk", "bik")
+        return product.reshape(*product.shape[:-3], rows, columns)
 
 
 def _product(

@@ -1,0 +1,126 @@
+"""Which latents to make one vector of, where elements meet several elements of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from emjax.elimination.factors import Factor, Variable
+from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.refusals import (
+    check_labels,
+    check_memory_of,
+    check_multiplicity,
+    determines,
+)
+from emjax.elimination.gaussian.whole import Whole
+from emjax.tables.named import Coordinates
+
+
+def coupled_as_whole(
+    pieces: Sequence[Factor], conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
+) -> Whole:
+    """Return the smallest latents such that another can be integrated out once they are a vector.
+
+    Errors: `ValueError` where an element meets several elements of a discrete latent.
+    """
+    names = list(dict.fromkeys(conditional.own.source for conditional in conditionals))
+    factors = {name: _touching(name, pieces, conditionals) for name in names}
+    for name in names:
+        check_labels(name, factors[name], remaining)
+    groups = []
+    for name in names:
+        group = _with_parents(name, conditionals, remaining)
+        is_vector = len(group) == 1 and remaining[name].count == 1
+        if not (is_vector and not _is_mixed(name, conditionals)):
+            groups.append(group)
+    groups.sort(key=lambda group: sum(remaining[n].count * remaining[n].size for n in group))
+    chosen = groups[0]
+    for group in groups:
+        after = last_drawn(conditionals) - set(group)
+        if any(_is_ready(name, factors[name], remaining, group) for name in after):
+            chosen = group
+            break
+    members = {member: remaining[member] for member in chosen}
+    check_multiplicity(list(members.values()))
+    whole = Whole("' and '".join(chosen), members)
+    _check_memory(whole, pieces, remaining)
+    return whole
+
+
+def _check_memory(
+    whole: Whole, pieces: Sequence[Factor], remaining: Mapping[Any, Variable]
+) -> None:
+    """Raise `MemoryError` if what meets a vector, or its own matrix, is too large."""
+    names, rows = list(whole.members), whole.size
+    for piece in pieces:
+        if piece.reads_any(whole.members):
+            others = {axis.source for axis in piece.axes if isinstance(axis, Coordinates)}
+            for other in others - set(names):
+                names.append(other)
+                rows += remaining[other].count * remaining[other].size
+    check_memory_of(names, rows * whole.size)
+
+
+def _touching(
+    name: Any, pieces: Sequence[Factor], conditionals: Sequence[Conditional]
+) -> list[Factor]:
+    """Return all factors that read a latent, those of what others are drawn from, too."""
+    factors = [*pieces]
+    for conditional in conditionals:
+        factors += [conditional.mean, conditional.scale, *conditional.coefficients]
+    return [factor for factor in factors if factor.axes_of(name)]
+
+
+def _with_parents(
+    name: Any, conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
+) -> list:
+    """Return a latent with those of which its elements are drawn from several elements."""
+    group = [name]
+    while True:
+        more: list = []
+        for conditional in conditionals:
+            if conditional.own.source in group:
+                for coefficients in conditional.coefficients:
+                    more += [axis.source for axis in _parents(coefficients) if any(axis.varies)]
+        more = [parent for parent in dict.fromkeys(more) if parent not in group]
+        if not more:
+            return group
+        group += more
+
+
+def _parents(coefficients: Factor) -> list[Coordinates]:
+    return [axis for axis in coefficients.axes if isinstance(axis, Coordinates)][1:]
+
+
+def _is_mixed(name: Any, conditionals: Sequence[Conditional]) -> bool:
+    """Whether a latent is drawn from itself, at other elements."""
+    own = [c for c in conditionals if c.own.source == name]
+    parents = [axis.source for c in own for r in c.coefficients for axis in _parents(r)]
+    return name in parents
+
+
+def last_drawn(conditionals: Sequence[Conditional]) -> set:
+    """Return the latents that no other is drawn from."""
+    parents: set = set()
+    for conditional in conditionals:
+        for coefficients in conditional.coefficients:
+            parents |= {axis.source for axis in _parents(coefficients)}
+    return {conditional.own.source for conditional in conditionals} - parents
+
+
+def _is_ready(
+    name: Any, factors: Sequence[Factor], remaining: Mapping[Any, Variable], vector: Collection
+) -> bool:
+    """Whether a latent's elements determine all others that they meet, a vector's aside."""
+    variable = remaining[name]
+    for factor in factors:
+        own = factor.axes_of(name)
+        if len({axis.key for axis in own}) > 1:
+            return False
+        for axis in factor.axes:
+            if axis.source == name or axis.source in vector:
+                continue
+            if not determines(own[0], axis, factor.shape, variable, remaining):
+                return False
+    return True
