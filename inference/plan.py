@@ -25,6 +25,20 @@ class LatentPlan:
 
 
 @dataclass(frozen=True)
+class GaussianPlan:
+    """A latent that is integrated out.
+
+    - `name`: its site.
+    - `shape`: that of its elements.
+    - `size`: how many coordinates each element has.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True)
 class ParameterPlan:
     """How a parameter is maximized, and why so.
 
@@ -55,7 +69,7 @@ class ParameterPlan:
 class Plan(Table):
     """What EM will do to a program; prints as a table.
 
-    - `latents`: those that are summed out.
+    - `latents`, `integrated`: those that are summed out, and those that are integrated out.
     - `parameters`: how each is maximized, in the order in which that happens.
     - `temperature`: that of the E-step; 1 is soft, 0 is hard.
     """
@@ -63,6 +77,7 @@ class Plan(Table):
     latents: tuple[LatentPlan, ...]
     parameters: tuple[ParameterPlan, ...]
     temperature: float
+    integrated: tuple[GaussianPlan, ...] = ()
 
     def method(self, name: str) -> str:
         """Return how a parameter is maximized."""
@@ -71,17 +86,26 @@ class Plan(Table):
     def __str__(self) -> str:
         names = {1.0: "soft", 0.0: "hard"}
         e_step = names.get(self.temperature, f"temperature {self.temperature:g}")
-        lines = [f"E-step ({e_step}): exact sums over"]
+        lines = [f"E-step ({e_step}): exact {self._exact()}"]
         for latent in self.latents:
             elements = _elements(latent.shape)
             lines.append(f"  {latent.name}: {elements} of {latent.num_values} values")
-        if not self.latents:
+        for latent in self.integrated:
+            coordinates = "1 coordinate" if latent.size == 1 else f"{latent.size} coordinates"
+            lines.append(f"  {latent.name}: {_elements(latent.shape)} of {coordinates}")
+        if not self.latents and not self.integrated:
             lines.append("  no latent")
         lines.append("M-step, in this order:")
         if not self.parameters:
             return "\n".join([*lines, "  no parameter: nothing to maximize"])
         table = lines_of(self._columns(), has_head=False)
         return "\n".join([*lines, *(f"  {line}" for line in table)])
+
+    def _exact(self) -> str:
+        """Return what the E-step does, in words."""
+        if not self.integrated:
+            return "sums over"
+        return "sums and integrals over" if self.latents else "integrals over"
 
     def _columns(self) -> list[Column]:
         """Return a row for each parameter."""
@@ -114,6 +138,9 @@ def plan(bound: Bound) -> Plan:
     latents = []
     for name, latent in graph.latents.items():
         latents.append(LatentPlan(name, latent.shape, latent.support.shape[0]))
+    integrated = []
+    for name, latent in graph.program.gaussians.items():
+        integrated.append(GaussianPlan(name, latent.elements, latent.size))
     parameters = []
     # a prior that a constant masks is none
     priors = {*graph.unused, *(term.site.name for term in graph.terms if term.site.is_prior)}
@@ -124,4 +151,5 @@ def plan(bound: Bound) -> Plan:
             names = tuple(axis.name for axis in axes[name])
             one = ParameterPlan(name, shape, is_prior, maximizer.method, reason, names)
             parameters.append(one)
-    return Plan(tuple(latents), tuple(parameters), bound.compiler.settings.temperature)
+    temperature = bound.compiler.settings.temperature
+    return Plan(tuple(latents), tuple(parameters), temperature, tuple(integrated))

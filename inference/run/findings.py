@@ -218,8 +218,13 @@ def equal_values(latent: str, num_distinct: int, num_values: int) -> Finding:
     )
 
 
-def many_values(parameter: str, size: int, sites: Sequence[str]) -> Finding:
-    """Return that a continuous latent has as many values as there are data."""
+def many_values(
+    parameter: str, size: int, sites: Sequence[str], is_normal: bool = False
+) -> Finding:
+    """Return that a continuous latent has as many values as there are data.
+
+    `is_normal`: whether it and all that read it are normal, so that it may be integrated out.
+    """
     names = ", ".join(f"'{site}'" for site in sites)
     readers = f"site {names} has" if len(sites) == 1 else f"sites {names} have"
     return Finding(
@@ -228,5 +233,5 @@ def many_values(parameter: str, size: int, sites: Sequence[str]) -> Finding:
         "",
         f"Continuous latent '{parameter}' has as many values ({size}) as {readers} data.",
         "EM estimates each by MAP, not by integrating it out: estimates of other parameters may be "
-        "biased.",
+        "biased." + (f" Integrate it out: EM(..., integrate={{'{parameter}'}})." * is_normal),
     )

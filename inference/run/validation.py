@@ -26,6 +26,7 @@ from emjax.graph.slots import filled
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.guards import IMPOSSIBLE
+from emjax.program.integrated import INTEGRATED
 from emjax.program.records import Parameter
 from emjax.run import findings
 from emjax.run.compilation import is_traced
@@ -378,5 +379,12 @@ def _as_many_values_as_data(graph: FactorGraph, elements: Mapping) -> list[Findi
         shapes = [elements.get(term.site.name, term.elements) for term in readers]
         # a loop over time has a site for each step
         if readers and size >= sum(math.prod(shape) for shape in shapes):
-            many.append(findings.many_values(name, size, [term.site.name for term in readers]))
+            names = [term.site.name for term in readers]
+            many.append(findings.many_values(name, size, names, _are_normal(graph, name, terms)))
     return many
+
+
+def _are_normal(graph: FactorGraph, parameter: str, readers: Sequence[Term]) -> bool:
+    """Whether a continuous latent and all that read it are normal."""
+    own = [term for term in graph.terms if term.site.name == parameter]
+    return all(term.site.distribution in INTEGRATED for term in [*own, *readers])

@@ -176,6 +176,14 @@ SAID = [
     ),
     (
         "many_values",
+        ("effect", 100, ["x"], True),
+        ("many values", "effect", ""),
+        "Continuous latent 'effect' has as many values (100) as site 'x' has data. EM estimates "
+        "each by MAP, not by integrating it out: estimates of other parameters may be biased. "
+        "Integrate it out: EM(..., integrate={'effect'}).",
+    ),
+    (
+        "many_values",
         ("effect", 100, ["x", "y"]),
         ("many values", "effect", ""),
         "Continuous latent 'effect' has as many values (100) as sites 'x', 'y' have data. EM "
