@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from emjax.numerics.matrices import EXACT, inverse_from_cholesky
+
 # numbers that the derivatives along several directions at once may fill, 32 MB
 AT_ONCE = 2**22
+# operations of a batch of solutions that take less time than a faster form takes to compile
+LITTLE = 10**6
 
 
 def batches_of(group_of: np.ndarray) -> list[np.ndarray]:
@@ -73,20 +78,42 @@ def ascent_step(curvature: Array, slope: Array) -> Array:
     zero but for rounding is so whatever the units are. Along directions without curvature it is
     zero.
     """
-    size = curvature.shape[-1]
-    held = jax.lax.stop_gradient(curvature)
-    diagonal = held.reshape(*held.shape[:-2], size * size)[..., :: size + 1]
-    is_bent = diagonal > 0
-    unit = jnp.where(is_bent, jax.lax.rsqrt(jnp.where(is_bent, diagonal, 1)), 0)
-    vectors, values = jax.lax.linalg.eigh(held * unit[..., None] * unit[..., None, :])
-    is_flat = values <= 10 * size * jnp.finfo(values.dtype).eps * values[..., -1:]
-    inverse = jnp.where(is_flat, 0, 1 / jnp.where(is_flat, 1, values))
+    inverse = _pseudo_inverse(jax.lax.stop_gradient(curvature))
 
-    def solved(right):
-        along = (vectors * (unit * right)[..., None]).sum(-2)
-        return unit * (vectors * (inverse * along)[..., None, :]).sum(-1)
+    def product(matrix, vector):
+        return (matrix * vector[..., None, :]).sum(-1)
 
     # corrected for what rounding has left; and the correction has the derivative of the solution,
-    # though the eigenvectors have none
-    first = solved(slope)
-    return first + solved(slope - (curvature * first[..., None, :]).sum(-1))
+    # which the inverse has not
+    first = product(inverse, slope)
+    return first + product(inverse, slope - product(curvature, first))
+
+
+def _pseudo_inverse(matrix: Array) -> Array:
+    """Return the inverse along all directions in which a matrix is not zero but for rounding.
+
+    Directions are those of its eigenvectors, where its diagonal is scaled to one.
+    """
+    size = matrix.shape[-1]
+    diagonal = matrix.reshape(*matrix.shape[:-2], size * size)[..., :: size + 1]
+    is_bent = diagonal > 0
+    unit = jnp.where(is_bent, jax.lax.rsqrt(jnp.where(is_bent, diagonal, 1)), 0)
+    units = unit[..., None] * unit[..., None, :]
+    scaled = matrix * units
+    least = 10 * size * jnp.finfo(matrix.dtype).eps
+
+    def by_eigenvectors():
+        vectors, values = jax.lax.linalg.eigh(scaled)
+        is_flat = values <= least * values[..., -1:]
+        weights = jnp.where(is_flat, 0, 1 / jnp.where(is_flat, 1, values))
+        return jnp.matmul(vectors * weights[..., None, :], vectors.mT, precision=EXACT)
+
+    if matrix.size * size < LITTLE:
+        return units * by_eigenvectors()
+    # entries that nothing depends on: ones in place of zeros
+    factor = jax.lax.linalg.cholesky(scaled + jnp.eye(size) * ~is_bent[..., None])
+    pivots = factor.reshape(*factor.shape[:-2], size * size)[..., :: size + 1]
+    # false of what is no number
+    is_regular = (pivots**2 > least).all()
+    by_factor = partial(inverse_from_cholesky, factor)
+    return units * jax.lax.cond(is_regular, by_factor, by_eigenvectors)
