@@ -93,6 +93,8 @@ class Blocks:
 
 def blocks_of(instance: Instance) -> Blocks | None:
     """Return how to cut an instance; None where nothing is gained, or its terms run apart."""
+    if instance.gaussians:
+        return None
     bytes_per_block = BLOCK_BYTES.get(jax.default_backend(), BLOCK_BYTES_ELSEWHERE)
     sizes = {latent.shape[0] for latent in instance.latents.values() if latent.shape}
     # along the longest plate that can be cut, where there is most to gain

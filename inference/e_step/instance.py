@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from emjax.elimination.factors import Variable
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_term
 from emjax.graph.terms import Term, naturals_of
+from emjax.program.latents import GaussianLatent
 from emjax.tables.named import Named
 
 
@@ -23,6 +24,7 @@ class Instance:
     - `terms`: without slots.
     - `naturals`: the natural-parameter tables η of each term.
     - `latents`: those to sum out.
+    - `gaussians`: those to integrate out first; `gaussian_variables` are what elimination knows.
     - `constant`: the part of log Z that depends on neither, in nats.
     - `chains`: how chains are summed out (see `EM`).
     """
@@ -33,6 +35,13 @@ class Instance:
     constant: Any
     # no default: whoever makes an instance of a part of another must hand it on
     chains: str
+    gaussians: Mapping[str, GaussianLatent] = field(default_factory=dict)
+    gaussian_variables: Mapping[str, Variable] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> Mapping[str, Variable]:
+        """All latents, those to sum out and those to integrate out."""
+        return {**self.latents, **self.gaussian_variables}
 
     @property
     def tables(self) -> list[list]:
@@ -69,10 +78,16 @@ def instance_of(
         terms = [term for term in terms if which(term)]
     # what no observation depends on sums to one, and only its own posterior reads it
     left_out = set() if predicted else {term.site.name for term in graph.predicted}
-    latents = {}
-    for order, name in enumerate(graph.latents):
-        if name not in left_out:
-            latents[name] = _variable(graph, name, order, arrays)
+    latents, gaussians = {}, {}
+    for order, (name, latent) in enumerate({**graph.latents, **graph.gaussians}.items()):
+        if name in left_out:
+            continue
+        if name in graph.gaussians:
+            size, shape = latent.size, latent.elements
+            gaussians[name] = _variable(graph, name, order, arrays, size, shape)
+        else:
+            size, shape = latent.support.shape[0], latent.shape
+            latents[name] = _variable(graph, name, order, arrays, size, shape)
     terms = [filled_term(term, arrays) for term in terms]
     # a base that varies along elements is part of its term's factor
     constants = [_constant(term, temperature) for term in terms if term.base_is_constant]
@@ -83,6 +98,8 @@ def instance_of(
         latents,
         sum(constants, jnp.zeros(())),
         graph.chains,
+        graph.gaussians,
+        gaussians,
     )
     return instance if tables is None else instance.at(tables)
 
@@ -97,21 +114,31 @@ def _constant(term: Term, temperature: ArrayLike):
     return temperature * base if term.site.kind == "latent" else base
 
 
-def _variable(graph: FactorGraph, name: str, order: int, arrays: Sequence) -> Variable:
-    """Return a latent of a graph as a variable to sum out, the `order`-th of its program."""
-    latent = graph.latents[name]
+def _variable(
+    graph: FactorGraph,
+    name: str,
+    order: int,
+    arrays: Sequence,
+    size: int,
+    shape: tuple[int, ...],
+) -> Variable:
+    """Return a latent of a graph as a variable to sum out, the `order`-th of its program.
+
+    `size`: how many values or coordinates an element has; `shape`: that of its elements.
+    """
+    latent = {**graph.latents, **graph.gaussians}[name]
     multiplicity = filled(graph.multiplicities[name], arrays)
     array = multiplicity.array
     if multiplicity.is_static and bool((array == 1).all()):
         array = None
     else:
         # as in broadcasting, outer plates that it does not vary along may be left out
-        lead = (1,) * (len(latent.shape) - array.ndim)
+        lead = (1,) * (len(shape) - array.ndim)
         array = jnp.asarray(array).reshape(lead + array.shape)
     return Variable(
         name,
-        latent.support.shape[0],
-        latent.shape,
+        size,
+        shape,
         array,
         graph.multiplicities[name].root,
         frozenset(latent.plates),

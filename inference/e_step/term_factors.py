@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from emjax.e_step.cutting import can_be_cut, cut, cut_term
 from emjax.e_step.instance import Instance
+from emjax.e_step.interactions import handled, reads_coordinates, without_gaussians
 from emjax.e_step.products import cells, inner_product
 from emjax.elimination.algebra import TableAlgebra
 from emjax.elimination.factors import Cells, Deferred, Factor
@@ -41,11 +42,18 @@ def log_z(
     factors = [*more]
     instance = instance.at(tables)
     for term, naturals in zip(instance.terms, instance.naturals, strict=True):
+        if term.reads:
+            continue
+        naturals = handled(term, naturals)
         defer = None
         # a stretch of time computes the densities of its steps alone, twice, and none are kept
         if instance.chains == "checkpointed":
             defer = _time_axis(term, naturals, instance)
         factors.append(term_factor(term, naturals, fast, defer))
+    if instance.gaussians:
+        on_gaussians = [factor for factor in factors if reads_coordinates(factor)]
+        factors = [factor for factor in factors if not reads_coordinates(factor)]
+        factors += without_gaussians(instance, on_gaussians)
     algebra = TableAlgebra(drawn or Tempered(temperature), fast, instance.chains)
     return instance.constant + log_partition(factors, instance.latents, algebra)
 

@@ -143,23 +143,26 @@ def _program_constant(value: Any) -> Named:
 
 def _fields(builder: TermBuilder, reached: Mapping[Var, Sequence[Reach]]) -> dict[str, Any]:
     """Return the fields of the factor graph that the program's sites determine."""
-    outputs = builder.outputs
+    outputs = builder.affine
     relevant, predicted, unused = relevant_sites(outputs)
     sites = [*relevant, *predicted]
     builder.record(index_checks(outputs, sites, reached))
-    terms = tuple(builder.term(site) for site in relevant)
-    predicted_terms = tuple(builder.term(site) for site in predicted)
-    drawn = {site.name: site for site in sites if site.is_latent}
-    latents = {name: latent for name, latent in outputs.program.latents.items() if name in drawn}
+    terms = tuple(term for site in relevant for term in builder.terms(site))
+    predicted_terms = tuple(term for site in predicted for term in builder.terms(site))
+    drawn = {site.name: site for site in sites if site.is_latent or site.is_integrated}
+    program = outputs.program
+    latents = {name: latent for name, latent in program.latents.items() if name in drawn}
+    gaussians = {name: latent for name, latent in program.gaussians.items() if name in drawn}
     multiplicities = {}
-    for name in drawn:
-        if name in latents:
-            value = builder.multiplicities.of(drawn[name])
+    for name, site in drawn.items():
+        if name in latents or name in gaussians:
+            value = builder.multiplicities.of_elements(site)
             multiplicities[name] = builder.slots.stored(value)
     return {
         "terms": terms,
         "predicted": predicted_terms,
         "latents": latents,
+        "gaussians": gaussians,
         "multiplicities": multiplicities,
         "checks": tuple(builder.checks),
         "unused": unused,

@@ -25,7 +25,7 @@ from emjax.graph.slots import term_naturals
 from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire, wires
 from emjax.numerics.jaxprs import inlined
-from emjax.program.latents import Latent
+from emjax.program.latents import GaussianLatent, Latent
 from emjax.program.records import Parameter
 from emjax.program.trace import Program
 from emjax.tables.named import Named
@@ -52,6 +52,7 @@ class FactorGraph:
 
     - `predicted`: the terms of discrete latents that no observation depends on: they sum to one,
       and only their posterior reads them.
+    - `latents`, `gaussians`: those to sum out, and those to integrate out.
     - `multiplicities`: how often the elements of each latent count.
     - `checks`: what must not be true of the data.
     - `unused`: the names of the continuous latents that no observation depends on.
@@ -66,6 +67,7 @@ class FactorGraph:
     terms: tuple[Term, ...]
     predicted: tuple[Term, ...]
     latents: Mapping[str, Latent]
+    gaussians: Mapping[str, GaussianLatent]
     multiplicities: Mapping[str, Named]
     parameters: Mapping[str, Parameter]
     checks: tuple[Check, ...]

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from emjax.graph.outputs import Outputs
-from emjax.program.latents import Latent
 from emjax.program.records import Site
 from emjax.tables.indices import Affine
 from emjax.tables.lifting import lift
@@ -55,15 +54,31 @@ class Multiplicities:
         varies = any(size != 1 for size in multiplicity.compact)
         return bool(axes) and varies and all(self._is_that_of(multiplicity, axis) for axis in axes)
 
+    def of_elements(self, site: Site) -> Named:
+        """Return how often each element of the latent of a site counts.
+
+        Errors: `ValueError` where that differs among the coordinates of one Gaussian element.
+        """
+        gaussian = self.outputs.program.gaussians.get(site.name)
+        if gaussian is None:
+            return self.of(site)
+        value = self.of(site).padded(len(site.elements))
+        if any(value.compact[d] != 1 for d in gaussian.coordinate_axes if d < len(site.elements)):
+            raise ValueError(
+                f"Site '{site.name}': the multiplicities of coordinates that the program mixes "
+                "differ. Give `handlers.scale` one number for all of them."
+            )
+        return value.placed(gaussian.element_axes)
+
     def _is_that_of(self, multiplicity: Named, axis: Axis) -> bool:
         """Whether a multiplicity is at every position that of the latent's element read there."""
-        latent = self._latent(axis)
-        if latent is None or not isinstance(axis.index, Affine):
+        if not isinstance(axis.source, str) or not isinstance(axis.index, Affine):
             return False
+        shape = self._elements(axis.source)
         # a latent's own statement says how often it counts
         site = next(site for site in self.outputs.program.sites if site.name == axis.source)
-        of_latent = self.of(site).padded(len(latent.shape))
-        identity, strides = Affine.identity(latent.shape).strides, axis.index.strides
+        of_latent = self.of_elements(site).padded(len(shape))
+        identity, strides = Affine.identity(shape).strides, axis.index.strides
         along_latent = [d for d, size in enumerate(of_latent.compact) if size != 1]
         along = [d for d, size in enumerate(multiplicity.compact) if size != 1]
         if of_latent.content != multiplicity.content:
@@ -75,14 +90,15 @@ class Multiplicities:
         moves = [axis.index.offset, *(s for d, s in enumerate(strides) if d not in along)]
         if not along_latent:
             return True
-        period = math.prod(latent.shape[along_latent[0] :])
+        period = math.prod(shape[along_latent[0] :])
         return not any(move % period for move in moves)
 
-    def _latent(self, axis: Axis) -> Latent | None:
-        """Return the latent whose elements an axis reads one by one."""
-        if not isinstance(axis.source, str):
-            return None
-        return self.outputs.program.latents[axis.source]
+    def _elements(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a latent's elements."""
+        program = self.outputs.program
+        if name in program.gaussians:
+            return program.gaussians[name].elements
+        return program.latents[name].shape
 
     def _at_least_floor(self, multiplicity):
         multiplicity = jnp.asarray(multiplicity, jnp.result_type(float))

@@ -13,6 +13,7 @@ from emjax.families.family import Prior, prior_of
 from emjax.program.latents import UnboundedLatent
 from emjax.program.records import Site, family_for
 from emjax.program.trace import Program
+from emjax.tables.affine_values import AffineValue
 from emjax.tables.lifting import lift
 from emjax.tables.named import Named, full
 
@@ -62,6 +63,12 @@ class Outputs:
     values: Sequence[Any]
     depends: Sequence[frozenset[str]]
     is_unconstrained: bool = False
+
+    @property
+    def at_zero(self) -> Outputs:
+        """The outputs where all Gaussian latents are zero."""
+        values = [v.constant if isinstance(v, AffineValue) else v for v in self.values]
+        return replace(self, values=values)
 
     def read_by(self, site: Site) -> list[int]:
         """Return the outputs that a site's distribution consists of.
@@ -161,8 +168,8 @@ def present_sites(outputs: Outputs) -> list[Site]:
 def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str, ...]]:
     """Return the sites that matter, those that are predicted, and the names of the unused.
 
-    Predicted are discrete latents that no observation depends on, which sum to one; unused are
-    such continuous ones, which integrate to one.
+    Predicted are latents that no observation depends on, which sum or integrate to one; unused are
+    such continuous ones that are not integrated, which do so, too.
     """
     program, present = outputs.program, present_sites(outputs)
     read: dict[str, set[str]] = {}
@@ -182,7 +189,8 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     read_by_others = set().union(*(read[site.name] for site in sites))
     for name in sorted(set(unbounded) & read_by_others):
         raise ValueError(unbounded[name].message)
-    predicted = [site for site in sites if site.is_latent and site.name not in needed]
+    is_drawn = {site.name for site in sites if site.is_latent or site.is_integrated}
+    predicted = [site for site in sites if site.name in is_drawn - needed]
     return [site for site in sites if site not in predicted], predicted, tuple(sorted(unused))
 
 

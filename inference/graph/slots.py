@@ -41,8 +41,8 @@ class Slots:
     def stored_term(self, term: Term) -> Term:
         """Return the term with slots in place of its traced arrays."""
         # its latents' axes are no named value of their own
-        axes = _axes_with(self._slot, term.latent_axes)
-        return replace(_term_with(self.stored, term), latent_axes=axes)
+        axes, reads = (_axes_with(self._slot, each) for each in (term.latent_axes, term.reads))
+        return replace(_term_with(self.stored, term), latent_axes=axes, reads=reads)
 
     def _slot(self, array):
         # what is known is no slot, nor is what is computed in every step
@@ -65,8 +65,9 @@ def filled_axes(axes: Sequence[Axis], arrays: Sequence) -> tuple[Axis, ...]:
 
 def filled_term(term: Term, arrays: Sequence) -> Term:
     """Return the term with arrays in place of its slots."""
-    axes = filled_axes(term.latent_axes, arrays)
-    return replace(_term_with(lambda value: filled(value, arrays), term), latent_axes=axes)
+    axes, reads = (filled_axes(each, arrays) for each in (term.latent_axes, term.reads))
+    filled_values = _term_with(lambda value: filled(value, arrays), term)
+    return replace(filled_values, latent_axes=axes, reads=reads)
 
 
 def term_naturals(term: Term, arrays: Sequence, instead: Features | None = None) -> list[Named]:

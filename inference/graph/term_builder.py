@@ -29,7 +29,14 @@ from emjax.graph.recipes import (
     summed,
     summed_dims,
 )
+from emjax.graph.residuals import (
+    Residual,
+    interaction_family,
+    interaction_statistics,
+    residual_of,
+)
 from emjax.graph.site_input import (
+    Data,
     SiteInput,
     data_of,
     data_read,
@@ -46,13 +53,15 @@ from emjax.tables.named import Axis, Named, constant, union, varying_dims, witho
 class TermBuilder:
     """Builds the terms of a program from its named outputs.
 
+    - `affine`, `outputs`: the outputs, and what they are where all Gaussian latents are zero.
     - `multiplicities`: of its sites, each at least `floor`.
     - `slots`: in place of all traced arrays.
     - `checks`: what must not be true of the data, as far as terms were built.
     """
 
     def __init__(self, outputs: Outputs, floor: Any):
-        self.outputs, self.multiplicities = outputs, Multiplicities(outputs, floor)
+        self.affine, self.outputs = outputs, outputs.at_zero
+        self.multiplicities = Multiplicities(self.outputs, floor)
         self.slots = Slots()
         self.checks: list[Check] = []
 
@@ -62,22 +71,27 @@ class TermBuilder:
             if math.prod(check.bad.shape):  # `numpyro.factor` has no elements
                 self.checks.append(replace(check, bad=self.slots.stored(check.bad)))
 
-    def term(self, site: Site) -> Term:
-        """Return a site's term, with slots in place of arrays."""
+    def terms(self, site: Site) -> list[Term]:
+        """Return a site's terms, with slots in place of arrays.
+
+        That of a normal that reads Gaussian latents is followed by its interaction with them.
+        """
         read = self.site_input(site)
-        rank, elements, weight = read.rank, read.elements, read.weight
+        residual = residual_of(self.affine, site, read.elements)
         data = data_of(read)
+        terms = [self.term(read, data)]
+        if residual is not None:
+            terms.append(self.interaction(read, data, residual))
+        return [self.slots.stored_term(term) for term in terms]
+
+    def term(self, read: SiteInput, data: Data) -> Term:
+        """Return a site's term, where all Gaussian latents are zero."""
+        site, rank, elements, weight = read.site, read.rank, read.elements, read.weight
         naturals = natural_tables(read.family, read.arguments, data.origin, data.value, elements)
         given = [value for value, _ in read.given.values()]
         # a lookup's value is read already: it is part of the tables
         values = [*naturals, *read.masks, *given, *([] if read.is_lookup else [data.value])]
-        # the latents count for a site that counts as often as they do
-        without_multiplicity = self.multiplicities.is_that_of_latents(
-            weight.multiplicity, _latent_axes(values, rank)
-        )
-        weight_of_one = weight
-        if without_multiplicity:
-            weight_of_one = replace(weight, multiplicity=constant(np.ones((1,) * rank)))
+        weight_of_one = self.weight_of_one(weight, _latent_axes(values, rank))
         recipe = statistics_of(read, data, weight_of_one)
         formed = recipe.formed(elements)
         is_constant = read.possible is None and not any(
@@ -86,12 +100,15 @@ class TermBuilder:
         # what no latent has to do with is theirs neither to count
         base_weight = weight if is_constant else weight_of_one
         base = base_weight.applied(data.base, elements, self.masked_density(site))
+        # a Gaussian latent integrates to one: log h is part of that
+        if site.is_integrated:
+            base = constant(np.zeros((1,) * rank))
         touched = [*naturals, *(statistic.value for statistic in formed), base]
         # masks and given arguments may read latents that the natural parameters do not
         latent_axes = _latent_axes(touched, rank)
         kept = varying_dims(latent_axes, rank)
         summed_over = [d for d in range(rank) if is_constant or d not in kept]
-        term = Term(
+        return Term(
             site=site,
             family=read.family,
             elements=elements,
@@ -104,11 +121,49 @@ class TermBuilder:
             naturals=tuple(map(_of_shape, naturals)),
             kept=kept,
             prior_arguments=self.outputs.prior_arguments(site),
-            without_multiplicity=without_multiplicity,
+            without_multiplicity=weight_of_one is not weight,
             gate=self.gate(site, rank),
             counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
         )
-        return self.slots.stored_term(term)
+
+    def interaction(self, read: SiteInput, data: Data, residual: Residual) -> Term:
+        """Return a normal's interaction with Gaussian latents."""
+        site, rank, elements = read.site, read.rank, read.elements
+        count, has_data = len(residual.reads), site.is_observed
+        family = interaction_family(read.family, read.event, count, has_data)
+        arguments = {**read.arguments, **residual.arguments}
+        naturals = natural_tables(family, arguments, data.origin, data.value, elements)
+        values = [*naturals, *read.masks]
+        axes = (*_latent_axes(values, rank), *residual.reads)
+        weight_of_one = self.weight_of_one(read.weight, axes)
+        recipe = statistics_of(read, data, weight_of_one)
+        recipe = interaction_statistics(recipe, count, has_data)
+        formed = recipe.formed(elements)
+        latent_axes = _latent_axes([*naturals, *(each.value for each in formed)], rank)
+        kept = varying_dims((*latent_axes, *residual.reads), rank)
+        return Term(
+            site=site,
+            family=family,
+            elements=elements,
+            arguments=arguments,
+            statistics=self.reduced(read, recipe, formed, naturals, kept),
+            base=constant(np.zeros((1,) * rank)),
+            origin=data.origin,
+            value=data.value,
+            latent_axes=latent_axes,
+            naturals=tuple(map(_of_shape, naturals)),
+            kept=kept,
+            prior_arguments={},
+            without_multiplicity=weight_of_one is not read.weight,
+            reads=residual.reads,
+        )
+
+    def weight_of_one(self, weight: Weight, axes: Sequence[Axis]) -> Weight:
+        """Return the weight of an element that counts once, where its latents count for it."""
+        if self.multiplicities.is_that_of_latents(weight.multiplicity, axes):
+            ones = constant(np.ones((1,) * len(weight.multiplicity.shape)))
+            return replace(weight, multiplicity=ones)
+        return weight
 
     def site_input(self, site: Site) -> SiteInput:
         """Return what a site's term reads, checked."""

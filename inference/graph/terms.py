@@ -15,7 +15,7 @@ from emjax.numerics.guards import as_float, bounded_below
 from emjax.program.records import Site
 from emjax.tables.lifting import lift_events
 from emjax.tables.lookup import Lookup, look_up
-from emjax.tables.named import Axis, Named, constant, spread
+from emjax.tables.named import Axis, Coordinates, Named, constant, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class Term:
     - `prior_arguments`: the arguments of a prior that may be conjugate.
     - `without_multiplicity`: its multiplicity is that of its latents, and theirs to count; its own
       tables and statistics are those of elements that count once.
+    - `reads`: of the interaction of a normal with Gaussian latents, which element of which of them
+      each of its elements reads; its natural parameters are those of `graph/residuals.py`.
     - `gate`: where a component of a `Select` is chosen, if latents choose it.
     - `counted`: of an observed density, where the data count, as masks of their rank; what latents
       choose aside.
@@ -54,6 +56,7 @@ class Term:
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
     without_multiplicity: bool
+    reads: tuple[Coordinates, ...] = ()
     gate: Named | None = None
     counted: tuple[Named, ...] = ()
 

@@ -65,7 +65,7 @@ class SiteOutputs(eqx.Module):
 class Site:
     """One term of the complete-data log-likelihood.
 
-    - `kind`: "observed", "latent" or "prior".
+    - `kind`: "observed", "latent", "integrated" (a Gaussian latent) or "prior".
     - `distribution`: the class of its distribution.
     - `elements`: the shape of its independent elements: batch axes and those that `to_event`
       declared.
@@ -95,6 +95,10 @@ class Site:
     @property
     def is_latent(self) -> bool:
         return self.kind == "latent"
+
+    @property
+    def is_integrated(self) -> bool:
+        return self.kind == "integrated"
 
     @property
     def is_prior(self) -> bool:

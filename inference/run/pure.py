@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emjax.e_step.e_step import log_partition_of
+from emjax.e_step.gaussian_marginals import gaussian_modes, gaussian_posterior
 from emjax.e_step.marginals import pairwise_posterior, posterior, posterior_means
 from emjax.families.jacobians import allowed, inside
 from emjax.graph.build import factor_graph
@@ -306,13 +307,15 @@ class PureProgram:
 
     def posterior(
         self, params: Mapping, constants: Sequence, temperature: Any = None
-    ) -> dict[str, Array]:
+    ) -> dict[str, Any]:
         """Return p(latent | data) of every latent: its shape, then its support.
 
-        `temperature`: None for that of the E-step.
+        Of a Gaussian one, its mean and its covariance. `temperature`: None for that of the E-step.
         """
         temperature = self.loop.temperature if temperature is None else temperature
-        return posterior(self.graph, self.graph.arrays(params, constants), temperature)
+        arrays = self.graph.arrays(params, constants)
+        moments = gaussian_posterior(self.graph, arrays)
+        return {**posterior(self.graph, arrays, temperature), **moments}
 
     def posterior_and_means(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
         """Return the posterior of every latent, and the means of what no observation depends on."""
@@ -321,10 +324,14 @@ class PureProgram:
         return {**self.posterior(params, constants), **means}
 
     def modes(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
-        """Return the most probable joint assignment of all latents, each of its site's shape."""
-        values = {}
+        """Return the most probable joint assignment of all latents, each of its site's shape.
+
+        Gaussian ones are integrated out of that, and have their mean given it.
+        """
+        arrays = self.graph.arrays(params, constants)
+        values = gaussian_modes(self.graph, arrays)
         # at temperature zero all probability is at the mode
-        for name, is_mode in self.posterior(params, constants, 0.0).items():
+        for name, is_mode in posterior(self.graph, arrays, 0.0).items():
             support = jnp.asarray(self.graph.latents[name].support)
             values[name] = support[jnp.argmax(is_mode, -1)]
         return values

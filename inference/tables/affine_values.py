@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from emjax.tables.lifting import lift
-from emjax.tables.named import Coordinates, Named
+from emjax.tables.named import Axis, Coordinates, Named, union
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,12 @@ class AffineValue:
 
     constant: Named
     coefficients: tuple[Named, ...]
+
+    @property
+    def latent_axes(self) -> tuple[Axis, ...]:
+        """The axes of all latents that it reads, discrete ones and Gaussian ones."""
+        axes = union([self.constant, *self.coefficients])
+        return tuple(axis for axis in axes if axis.is_latent)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,0 +1,114 @@
+"""Posterior moments of Gaussian latents: derivatives of log Z by pieces that are zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import jax.numpy as jnp
+from jax import Array
+
+from emjax.e_step.fallback import value_and_gradient
+from emjax.e_step.instance import Instance, instance_of
+from emjax.e_step.interactions import pieces_of
+from emjax.e_step.marginals import with_arrays
+from emjax.e_step.term_factors import log_z
+from emjax.elimination.alignment import laid_out
+from emjax.elimination.factors import Cells, Factor
+from emjax.graph.factor_graph import FactorGraph
+from emjax.program.latents import GaussianLatent
+from emjax.tables.indices import Affine
+from emjax.tables.named import Axis, Coordinates
+
+
+def gaussian_posterior(graph: FactorGraph, arrays: Sequence) -> dict[str, dict[str, Array]]:
+    """Return {"mean", "covariance"} of every Gaussian latent, given the data.
+
+    Where discrete latents choose among its distributions, they are those given each value of these:
+    the mean is over (its elements…, values of these…, the shape of an element), the covariance over
+    (…, the shape of an element twice); NaN given what is impossible.
+    """
+    instance = instance_of(graph, arrays, predicted=True)
+    blanks = {name: _blanks(instance, name) for name in instance.gaussian_variables}
+    if not blanks:
+        return {}
+
+    def function(arrays, fast):
+        more = []
+        for name, factors in blanks.items():
+            for factor, array in zip(factors, arrays[name], strict=True):
+                more.append(replace(factor, cells=Cells(array)))
+        return log_z(instance, instance.tables, 1.0, more, fast)
+
+    zeros = {name: [factor.array for factor in each] for name, each in blanks.items()}
+    _, moments = value_and_gradient(function, zeros)
+    return {name: _moments(instance.gaussians[name], *each) for name, each in moments.items()}
+
+
+def gaussian_modes(graph: FactorGraph, arrays: Sequence) -> dict[str, Array]:
+    """Return the means of Gaussian latents, in their shapes, given the most probable others."""
+    instance = instance_of(graph, arrays, predicted=True)
+    blanks = {}
+    for name, variable in instance.gaussian_variables.items():
+        own = Coordinates(name, variable.size, Affine.identity(variable.shape))
+        zeros = jnp.zeros((*variable.shape, variable.size), jnp.result_type(float))
+        blanks[name] = Factor((own,), variable.shape, Cells(zeros))
+    if not blanks:
+        return {}
+
+    def function(arrays, fast):
+        return log_z(instance, instance.tables, 0.0, with_arrays(blanks, arrays), fast)
+
+    zeros = {name: factor.array for name, factor in blanks.items()}
+    _, means = value_and_gradient(function, zeros)
+    return {name: in_shape(graph.gaussians[name], mean) for name, mean in means.items()}
+
+
+def in_shape(latent: GaussianLatent, values: Array) -> Array:
+    """Return values (elements…, coordinates) in the shape of a latent's statement."""
+    order = (*latent.element_axes, *latent.coordinate_axes)
+    values = values.reshape([latent.shape[d] for d in order])
+    return values.transpose([order.index(d) for d in range(len(order))])
+
+
+def _blanks(instance: Instance, name: str) -> tuple[Factor, Factor, Factor]:
+    """Return factors that are zero: on what a latent meets, on its elements, on pairs of them."""
+    variable = instance.gaussian_variables[name]
+    own = Coordinates(name, variable.size, Affine.identity(variable.shape))
+    axes = tuple(_chosen_by(instance, name).values())
+    lead = (*variable.shape, *(axis.size for axis in axes))
+    factors = []
+    for reads in ((), (own,), (own, own)):
+        zeros = jnp.zeros((*lead, *(axis.size for axis in reads)), jnp.result_type(float))
+        factors.append(Factor((*axes, *reads), variable.shape, Cells(zeros)))
+    return tuple(factors)
+
+
+def _chosen_by(instance: Instance, name: str) -> Mapping[tuple, Axis]:
+    """Return the axes of the discrete latents that each element of a Gaussian one meets."""
+    variable, met = instance.gaussian_variables[name], {}
+    for term, naturals in zip(instance.terms, instance.naturals, strict=True):
+        if all(axis.source != name for axis in term.reads):
+            continue
+        for piece in pieces_of(term, naturals):
+            laid = None
+            if len(piece.axes_of(name)) == 1:
+                laid = laid_out(piece, variable, instance.variables)
+            for axis in () if laid is None else laid.axes:
+                if not isinstance(axis, Coordinates):
+                    met[axis.key] = axis
+    return met
+
+
+def _moments(latent: GaussianLatent, weight: Array, first: Array, second: Array) -> dict:
+    """Return the mean and the covariance of an element, from its moments times how often it counts.
+
+    All have the elements first, then the values of discrete latents, then coordinates.
+    """
+    shape = tuple(latent.shape[d] for d in latent.coordinate_axes)
+    mean = first / weight[..., None]
+    covariance = second / weight[..., None, None] - mean[..., :, None] * mean[..., None, :]
+    return {
+        "mean": mean.reshape(*weight.shape, *shape),
+        "covariance": covariance.reshape(*weight.shape, *shape, *shape),
+    }

@@ -1,0 +1,203 @@
+"""Interactions with Gaussian latents as factors: pieces, and what the latents are drawn from.
+
+An observed site's interaction is a sum of *pieces*, factors that are linear in the coordinates of
+one element of a Gaussian latent, or bilinear in those of two. A latent's own site says what it is
+drawn from, by its mean and its scale: its precision would be infinite where the variance is zero.
+Elimination differentiates log Z by natural parameters all the same, around where they are: their
+*handles* are zero, and have their derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from emjax.e_step.instance import Instance
+from emjax.elimination.factors import Cells, Factor
+from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.integrated import integrated
+from emjax.graph.terms import Term
+from emjax.numerics.axes import contracted
+from emjax.program.latents import GaussianLatent
+from emjax.tables.named import Axis, Coordinates, Named, without_rows
+
+
+def without_gaussians(instance: Instance, more: Sequence[Factor] = ()) -> list[Factor]:
+    """Return the factors on discrete latents that interactions leave, all Gaussians integrated out.
+
+    `more`: pieces beside those of the terms.
+    """
+    pieces, conditionals = [*more], []
+    for term, naturals in zip(instance.terms, instance.naturals, strict=True):
+        if not term.reads:
+            continue
+        if term.site.is_integrated:
+            latent = instance.gaussians[term.site.name]
+            conditionals.append(conditional_of(term, latent))
+        pieces += pieces_of(term, handled(term, naturals))
+    return integrated(pieces, conditionals, instance.variables, instance.chains)
+
+
+def reads_coordinates(factor: Factor) -> bool:
+    """Whether a factor is a piece: one that is linear in a Gaussian latent."""
+    return any(isinstance(axis, Coordinates) for axis in factor.axes)
+
+
+def handled(term: Term, naturals: Sequence[Named]) -> Sequence[Named]:
+    """Return the tables of a term, of a Gaussian latent's own site their handles."""
+    if not term.site.is_integrated:
+        return naturals
+    # what a latent is drawn from integrates to one: only the derivative is the term's
+    return [replace(table, array=handle(jnp.asarray(table.array))) for table in naturals]
+
+
+@jax.custom_jvp
+def handle(table: Array) -> Array:
+    """Return zeros, with the derivative of the table."""
+    return jnp.zeros_like(table)
+
+
+@handle.defjvp
+def _handle_jvp(primals, tangents):
+    (table,), (along,) = primals, tangents
+    return handle(table), along
+
+
+def pieces_of(term: Term, naturals: Sequence[Named]) -> list[Factor]:
+    """Return the pieces Σ_i ⟨η_i, t_i⟩ f that the interaction of a site consists of."""
+    formed = term.statistics.formed(term.elements)
+    count = len(term.reads)
+    singles, pairs = [(i,) for i in range(count)], []
+    for i in range(count):
+        pairs += [(i, j) for j in range(i, count)]
+    of_data = singles if term.site.is_observed else []
+    pieces = []
+    for which, table, statistic in zip([*of_data, *singles, *pairs], naturals, formed, strict=True):
+        pieces.append(_piece(term, [term.reads[i] for i in which], table, statistic.value))
+    return pieces
+
+
+def _piece(term: Term, reads: Sequence[Coordinates], table: Named, statistic: Named) -> Factor:
+    """Return ⟨η, t⟩ over all elements that neither a latent nor a Gaussian one distinguishes."""
+    rank = len(term.elements)
+    table, statistic = without_rows(table), without_rows(statistic)
+    events = [("event", d) for d in range(len(statistic.shape) - rank)]
+    ends = [("coordinate", i) for i in range(len(reads))]
+    labels = [*(axis.fitted(rank).key for axis in table.axes), *range(rank), *events, *ends]
+    # a normal of one number has no axis of its event
+    labels = labels[: table.array.ndim - len(ends)] + ends
+    of_statistic = [*(axis.fitted(rank).key for axis in statistic.axes), *range(rank), *events]
+    axes = [axis for axis in term.latent_axes if axis.key in {*labels, *of_statistic}]
+    order = [*term.kept, *(axis.key for axis in axes), *ends]
+    arrays = [jnp.asarray(table.array), jnp.asarray(statistic.array)]
+    total = contracted(arrays, [labels, of_statistic], order)
+    varying = {*order}
+    for array, its_labels in zip(arrays, (labels, of_statistic), strict=True):
+        varying |= {label for label, n in zip(its_labels, array.shape, strict=True) if n != 1}
+    # along elements where nothing varies, the product counts as often as there are
+    times = math.prod(statistic.shape[d] for d in range(rank) if d not in varying)
+    placed = tuple(axis.placed(term.kept) for axis in (*axes, *reads))
+    shape = tuple(term.elements[d] for d in term.kept)
+    total = total if times == 1 else times * total
+    return Factor(placed, shape, Cells(total), term.without_multiplicity)
+
+
+# ── what a Gaussian latent is drawn from ──────────────────────────────────────────────────────────
+
+
+def conditional_of(term: Term, latent: GaussianLatent) -> Conditional:
+    """Return what a Gaussian latent is drawn from at the elements of one of its sites.
+
+    `term`: the interaction of that site with the latent itself, and with others.
+    """
+    laid = _Laid(term, latent)
+    (matrix,) = (name for name in term.family.arguments if name not in ("loc", *laid.names))
+    (own,) = (axis for axis in term.reads if axis.source == latent.name)
+    own = laid.placed(own)
+    coefficients = []
+    for name, axis in zip(laid.names, term.reads, strict=True):
+        if axis.source != latent.name:
+            coefficients.append(laid.factor(term.arguments[name], (own, laid.placed(axis))))
+    mean = laid.factor(term.arguments["loc"], (own,))
+    return Conditional(own, mean, laid.scale(matrix, own), coefficients)
+
+
+class _Laid:
+    """The arguments of a latent's own site, laid out over its elements and their coordinates."""
+
+    def __init__(self, term: Term, latent: GaussianLatent):
+        self.term, self.latent = term, latent
+        self.rank = len(term.elements)
+        self.names = [name for name in term.arguments if name.startswith("coefficients")]
+        self.along = [d for d in latent.coordinate_axes if d < self.rank]
+        self.shape = tuple(term.elements[d] for d in latent.element_axes)
+
+    def placed(self, axis: Axis) -> Axis:
+        """Return an axis over the elements of the latent, and not their coordinates."""
+        return axis.fitted(self.rank).placed(self.latent.element_axes)
+
+    def array(self, named: Named) -> tuple[Array, tuple[Axis, ...]]:
+        """Return (elements…, discrete latents…, coordinates in elements…, event…), and the axes."""
+        named = without_rows(named)
+        lead, rank = len(named.axes), self.rank
+        # derivatives are those of the natural parameters
+        own = jax.lax.stop_gradient(jnp.asarray(named.array))
+        shape = list(named.array.shape)
+        for d in self.along:
+            shape[lead + d] = self.term.elements[d]
+        array = jnp.broadcast_to(own, shape)
+        order = [lead + d for d in self.latent.element_axes] + list(range(lead))
+        order += [lead + d for d in self.along] + list(range(lead + rank, array.ndim))
+        return array.transpose(order), tuple(map(self.placed, named.axes))
+
+    def factor(self, named: Named, reads: Sequence[Coordinates]) -> Factor:
+        """Return the factor of a table with coordinates of the latent, then of another one."""
+        array, axes = self.array(named)
+        lead = len(self.shape) + len(axes)
+        tail = [axis.size for axis in reads]
+        return Factor((*axes, *reads), self.shape, Cells(array.reshape(*array.shape[:lead], *tail)))
+
+    def scale(self, name: str, own: Coordinates) -> Factor:
+        """Return the square root of the covariance of an element, a matrix for each."""
+        array, axes = self.array(self.term.arguments[name])
+        lead = len(self.shape) + len(axes)
+        size = self.latent.size
+        if name == "scale":
+            flat = array.reshape(*array.shape[:lead], size)
+            return self._root(flat[..., None] * jnp.eye(size, dtype=flat.dtype), axes, own)
+        root = ROOTS[name](array)
+        # of several events side by side, the covariance is block diagonal
+        events = root.reshape(*root.shape[:lead], -1, *root.shape[-2:])
+        blocks = events[..., :, :, None, :] * jnp.eye(events.shape[-3])[:, None, :, None]
+        return self._root(blocks.reshape(*root.shape[:lead], size, size), axes, own)
+
+    def _root(self, array: Array, axes: tuple[Axis, ...], own: Coordinates) -> Factor:
+        return Factor((*axes, own), self.shape, Cells(array))
+
+
+def _root_of_covariance(covariance: Array) -> Array:
+    """Return L of Σ = L Lᵀ, of a singular Σ, too."""
+    factor = jnp.linalg.cholesky(covariance)
+    values, vectors = jnp.linalg.eigh(covariance)
+    root = vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]
+    # the factor is exact where variances differ by many orders of magnitude
+    return jnp.where(jnp.isfinite(factor).all((-2, -1), keepdims=True), factor, root)
+
+
+def _root_of_precision(precision: Array) -> Array:
+    """Return L of P⁻¹ = L Lᵀ."""
+    factor = jnp.linalg.cholesky(precision)
+    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
+    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True).mT
+
+
+ROOTS = {
+    "covariance_matrix": _root_of_covariance,
+    "precision_matrix": _root_of_precision,
+    "scale_tril": lambda factor: factor,
+}
