@@ -21,6 +21,7 @@ from emjax.e_step.instance import Instance
 from emjax.elimination.factors import Cells, Factor
 from emjax.elimination.gaussian.conditional import Conditional
 from emjax.elimination.gaussian.integrated import integrated
+from emjax.graph.residuals import Product
 from emjax.graph.terms import Term
 from emjax.numerics.axes import contracted
 from emjax.program.latents import GaussianLatent
@@ -71,36 +72,36 @@ def _handle_jvp(primals, tangents):
 def pieces_of(term: Term, naturals: Sequence[Named]) -> list[Factor]:
     """Return the pieces Σ_i ⟨η_i, t_i⟩ f that the interaction of a site consists of."""
     formed = term.statistics.formed(term.elements)
-    count = len(term.reads)
-    singles, pairs = [(i,) for i in range(count)], []
-    for i in range(count):
-        pairs += [(i, j) for j in range(i, count)]
-    of_data = singles if term.site.is_observed else []
     pieces = []
-    for which, table, statistic in zip([*of_data, *singles, *pairs], naturals, formed, strict=True):
-        pieces.append(_piece(term, [term.reads[i] for i in which], table, statistic.value))
+    for product, table, statistic in zip(term.products, naturals, formed, strict=True):
+        pieces.append(_piece(term, product, table, statistic.value))
     return pieces
 
 
-def _piece(term: Term, reads: Sequence[Coordinates], table: Named, statistic: Named) -> Factor:
+def _piece(term: Term, product: Product, table: Named, statistic: Named) -> Factor:
     """Return ⟨η, t⟩ over all elements that neither a latent nor a Gaussian one distinguishes."""
     rank = len(term.elements)
     table, statistic = without_rows(table), without_rows(statistic)
-    events = [("event", d) for d in range(len(statistic.shape) - rank)]
-    ends = [("coordinate", i) for i in range(len(reads))]
-    labels = [*(axis.fitted(rank).key for axis in table.axes), *range(rank), *events, *ends]
-    # a normal of one number has no axis of its event
-    labels = labels[: table.array.ndim - len(ends)] + ends
-    of_statistic = [*(axis.fitted(rank).key for axis in statistic.axes), *range(rank), *events]
-    axes = [axis for axis in term.latent_axes if axis.key in {*labels, *of_statistic}]
+    ends = [("coordinate", place) for place in range(len(product.reads))]
+    is_known = [i in product.known for i in product.reads]
+    of_table = [end for end, known in zip(ends, is_known, strict=True) if not known]
+    of_statistic = [end for end, known in zip(ends, is_known, strict=True) if known]
+    num_events = len(statistic.shape) - rank - len(of_statistic)
+    events = [("event", d) for d in range(num_events)]
+    of_event = events if product.has_data else []
+    labels = [*(axis.fitted(rank).key for axis in table.axes), *range(rank), *of_event, *of_table]
+    keys = [axis.fitted(rank).key for axis in statistic.axes]
+    labels_of_statistic = [*keys, *range(rank), *events, *of_statistic]
+    axes = [axis for axis in term.latent_axes if axis.key in {*labels, *keys}]
     order = [*term.kept, *(axis.key for axis in axes), *ends]
     arrays = [jnp.asarray(table.array), jnp.asarray(statistic.array)]
-    total = contracted(arrays, [labels, of_statistic], order)
-    varying = {*order}
-    for array, its_labels in zip(arrays, (labels, of_statistic), strict=True):
+    varying: set = {*order}
+    for array, its_labels in zip(arrays, (labels, labels_of_statistic), strict=True):
         varying |= {label for label, n in zip(its_labels, array.shape, strict=True) if n != 1}
     # along elements where nothing varies, the product counts as often as there are
     times = math.prod(statistic.shape[d] for d in range(rank) if d not in varying)
+    total = contracted(arrays, [labels, labels_of_statistic], order)
+    reads = [term.reads[i] for i in product.reads]
     placed = tuple(axis.placed(term.kept) for axis in (*axes, *reads))
     shape = tuple(term.elements[d] for d in term.kept)
     total = total if times == 1 else times * total

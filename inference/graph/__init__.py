@@ -2,7 +2,7 @@
 
 In: a `Program`. Out: a `FactorGraph` whose arrays are slots; `prepare` fills those of data,
 `arrays` those of parameters. Read first: `terms`, `factor_graph`, then `build`. Each file imports
-only those before it: outputs, recipes, residuals, data_statistics, symbols, wiring, terms, slots,
-lookups, meeting_axes, shared_axes, factor_graph, multiplicity, site_input, checks, term_builder,
-build.
+only those before it: outputs, recipes, residuals, data_statistics, symbols, wiring, terms,
+by_element, slots, lookups, meeting_axes, shared_axes, factor_graph, multiplicity, site_input,
+known_coefficients, checks, term_builder, build.
 """

@@ -14,6 +14,7 @@ from jax.interpreters import partial_eval as pe
 
 from emjax.graph.checks import index_checks
 from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.known_coefficients import known_coefficients
 from emjax.graph.outputs import Outputs, needed_outputs, present_sites, relevant_sites
 from emjax.graph.symbols import jointly_integrated, propagate_program
 from emjax.graph.term_builder import TermBuilder
@@ -36,7 +37,10 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
     jointly: dict[str, MixedElements] = {}
     while True:
         try:
-            return _factor_graph(program, jointly, is_unconstrained)
+            graph = _factor_graph(program, jointly, is_unconstrained)
+            # coefficients that are data belong to statistics: which are is seen in the graph
+            known = known_coefficients(graph)
+            return _factor_graph(program, jointly, is_unconstrained, known) if known else graph
         # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
             if error.latent in program.gaussians:
@@ -49,9 +53,15 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
 
 
 def _factor_graph(
-    program: Program, jointly: Mapping[str, MixedElements], is_unconstrained: bool
+    program: Program,
+    jointly: Mapping[str, MixedElements],
+    is_unconstrained: bool,
+    known: Collection[tuple[str, int]] = (),
 ) -> FactorGraph:
-    """Return the factor graph with the elements of some latents enumerated `jointly`."""
+    """Return the factor graph with the elements of some latents enumerated `jointly`.
+
+    `known`: see `TermBuilder`.
+    """
     fields: dict[str, Any] = {}
     depends = depends_on_parameters(program)
     needed = needed_outputs(program, depends)
@@ -68,7 +78,8 @@ def _factor_graph(
         values, reached = propagate_program(program, jaxpr, jointly, [*consts, *inputs])
         remaining = iter(values)
         outputs = [next(remaining) if is_read else None for is_read in is_needed]
-        builder = TermBuilder(Outputs(program, outputs, depends, is_unconstrained), floor)
+        named = Outputs(program, outputs, depends, is_unconstrained)
+        builder = TermBuilder(named, floor, known)
         fields.update(_fields(builder, reached))
         means = _means_of_unused(builder.outputs, fields["unused"], jointly, [*consts, *inputs])
         fields["means"] = {

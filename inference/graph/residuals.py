@@ -10,7 +10,7 @@ The first part is the term that the site would be without Gaussian latents, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+from emjax.families.conjugate import COEFFICIENTS
 from emjax.families.family import Family
 from emjax.graph.outputs import Outputs
-from emjax.graph.recipes import StatisticsRecipe
+from emjax.graph.recipes import Statistic, StatisticsRecipe
 from emjax.program.records import Site
 from emjax.tables.affine_values import AffineValue, coordinates_of
-from emjax.tables.lifting import lift
+from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Coordinates, MixedElements, Named
 
 NORMALS = (dist.Normal, dist.MultivariateNormal)
@@ -39,11 +40,6 @@ class Residual:
 
     coefficients: tuple[Named, ...]
     reads: tuple[Coordinates, ...]
-
-    @property
-    def arguments(self) -> dict[str, Named]:
-        """The coefficients by the names that a family has for them."""
-        return {_name(i): table for i, table in enumerate(self.coefficients)}
 
 
 def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residual | None:
@@ -110,7 +106,8 @@ def _misuse(outputs: Outputs, site: Site, affine: set[int]) -> str:
 # ── the family of an interaction ──────────────────────────────────────────────────────────────────
 
 
-def _name(number: int) -> str:
+def coefficients_name(number: int) -> str:
+    """Return what a family calls the coefficients of f_l."""
     return f"coefficients {number}"
 
 
@@ -119,18 +116,33 @@ class Product(NamedTuple):
 
     - `reads`: the numbers of the one or two f_l that it is linear in.
     - `has_data`: whether it is linear in x, too.
+    - `known`: of these, the numbers of those whose coefficients are data: they belong to the
+      statistics, those of the others to the natural parameters.
     """
 
     reads: tuple[int, ...]
     has_data: bool = False
+    known: tuple[int, ...] = ()
+
+    @property
+    def estimated(self) -> tuple[int, ...]:
+        """The numbers of the f_l whose coefficients are part of the natural parameters."""
+        return tuple(i for i in self.reads if i not in self.known)
 
 
-def products_of(count: int, has_data: bool) -> tuple[Product, ...]:
-    """Return the products x f_l, f_l and f_l f_m of `count` elements; `has_data`: there is an x."""
+def products_of(count: int, has_data: bool, known: Collection[int] = ()) -> tuple[Product, ...]:
+    """Return the products x f_l, f_l and f_l f_m of `count` elements.
+
+    `has_data`: there is an x; `known`: the numbers of those whose coefficients are data.
+    """
     singles = [(i,) for i in range(count)]
     pairs = [(i, j) for i in range(count) for j in range(i, count)]
-    of_data = [Product(reads, True) for reads in singles] if has_data else []
-    return (*of_data, *map(Product, [*singles, *pairs]))
+    products = [(reads, True) for reads in singles] if has_data else []
+    products += [(reads, False) for reads in (*singles, *pairs)]
+    return tuple(
+        Product(reads, of_data, tuple(i for i in reads if i in known))
+        for reads, of_data in products
+    )
 
 
 def interaction_family(family: Family, event: int, products: Sequence[Product]) -> Family:
@@ -139,33 +151,25 @@ def interaction_family(family: Family, event: int, products: Sequence[Product]) 
     `event`: the number of its event axes.
     """
     (matrix,) = (name for name in family.arguments if name != "loc")
-    names = [_name(i) for i in sorted({i for product in products for i in product.reads})]
+    numbers = sorted({i for product in products for i in product.estimated})
+    table = _table_of_vector if event else _table_of_number
 
-    def naturals(loc, **features):
-        location, precision = loc[0], features[matrix][1]
-        rows = {name: _only(features[name]) for name in names}
-        # a normal of one number is one of a vector of length one
-        if not event:
-            location, precision = location[..., None], precision[..., None, None]
-            rows = {name: row[..., None, :] for name, row in rows.items()}
-        tables = []
-        for (first, *second), has_data in products:
-            row = rows[_name(first)]
-            weighted = jnp.matmul(precision, row, precision="highest")
-            if has_data:
-                tables.append(-weighted if event else -weighted[..., 0, :])
-            elif not second:
-                tables.append((weighted * location[..., None]).sum(-2))
-            else:
-                other = rows[_name(second[0])]
-                square = jnp.matmul(weighted.mT, other, precision="highest")
-                tables.append(-0.5 * square if second == [first] else -square)
-        return tuple(tables)
+    has_location = any(len(each.reads) == 1 and not each.has_data for each in products)
 
-    events = [len(reads) + (event if has_data else 0) for reads, has_data in products]
+    def naturals(**features):
+        rows = {i: features[coefficients_name(i)][0] for i in numbers}
+        location = features["loc"][0] if has_location else None
+        return tuple(table(each, location, features[matrix][1], rows) for each in products)
+
+    events = [len(each.estimated) + (event if each.has_data else 0) for each in products]
     return replace(
         family,
-        arguments={**family.arguments, **dict.fromkeys(names, COEFFICIENTS)},
+        arguments={
+            **({"loc": family.arguments["loc"]} if has_location else {}),
+            matrix: family.arguments[matrix],
+            **{coefficients_name(i): COEFFICIENTS for i in numbers},
+        },
+        centered=family.centered if has_location else None,
         naturals=naturals,
         event_dims=tuple(events),
         squares=(),
@@ -173,21 +177,61 @@ def interaction_family(family: Family, event: int, products: Sequence[Product]) 
     )
 
 
-def _only(features: Any) -> Any:
-    """Return the first of the features of coefficients, which are the coefficients themselves."""
-    return features[0] if isinstance(features, tuple) else features
+def _table_of_vector(product: Product, location, precision, rows: Mapping[int, Any]):
+    """Return −P R_l, R_lᵀP a, −R_lᵀP R_m or half of it: the natural parameter of a product."""
+    first, *second = product.reads
+    weighted = jnp.matmul(precision, rows[first], precision="highest")
+    if product.has_data:
+        return -weighted
+    if not second:
+        return (weighted * location[..., None]).sum(-2)
+    square = jnp.matmul(weighted.mT, rows[second[0]], precision="highest")
+    return -0.5 * square if second == [first] else -square
+
+
+def _table_of_number(product: Product, location, precision, rows: Mapping[int, Any]):
+    """Return the same of a normal of one number, without the coefficients that are known."""
+    is_linear = len(product.reads) == 1
+    table = precision * location if is_linear and not product.has_data else -precision
+    if not is_linear and product.reads[0] == product.reads[1]:
+        table = 0.5 * table
+    for depth, i in enumerate(product.estimated):
+        row = rows[i].reshape(*rows[i].shape[:-1], *(1,) * depth, rows[i].shape[-1])
+        table = table[..., None] * row
+    return table
 
 
 def interaction_statistics(
-    recipe: StatisticsRecipe, products: Sequence[Product]
+    recipe: StatisticsRecipe, products: Sequence[Product], known: Mapping[int, Named]
 ) -> StatisticsRecipe:
-    """Return what of the data goes with products of an interaction: x, or one.
+    """Return what of the data goes with products of an interaction: x or one, times coefficients.
 
-    `recipe`: that of the site's own statistics, x, x² and 1.
+    - `recipe`: that of the site's own statistics, x, x² and 1.
+    - `known`: the coefficients that are data, by their numbers.
     """
+    inputs = {**recipe.inputs, **{coefficients_name(i): table for i, table in known.items()}}
 
     def function(inputs, elements):
         x, *_, one = recipe.function(inputs, elements)
-        return [x if product.has_data else one for product in products]
+        statistics = []
+        for product in products:
+            value = (x if product.has_data else one).value
+            for i in product.known:
+                value = _times(value, inputs[coefficients_name(i)], elements)
+            statistics.append(Statistic(value))
+        return statistics
 
-    return replace(recipe, function=function)
+    return StatisticsRecipe(inputs, function)
+
+
+def _times(value: Named, row: Named, elements: tuple[int, ...]) -> Named:
+    """Return the outer product of values (elements…, event…) and rows (elements…, coordinates)."""
+    rank = len(elements)
+    event = len(value.shape) - rank
+
+    def outer(array, row):
+        lead = row.shape[:-1]
+        return (array[..., None] * row.reshape(*lead, *(1,) * event, row.shape[-1]),)
+
+    (product,) = lift_events(outer, [(value, event), (row, 1)], rank, (event + 1,))
+    return product

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from emjax.families.family import lacks_coordinates
+from emjax.graph.by_element import addable, by_element
 from emjax.graph.checks import (
     check_elements,
     check_plates,
@@ -30,9 +31,12 @@ from emjax.graph.recipes import (
     summed_dims,
 )
 from emjax.graph.residuals import (
+    Product,
     Residual,
+    coefficients_name,
     interaction_family,
     interaction_statistics,
+    products_of,
     residual_of,
 )
 from emjax.graph.site_input import (
@@ -55,14 +59,15 @@ class TermBuilder:
 
     - `affine`, `outputs`: the outputs, and what they are where all Gaussian latents are zero.
     - `multiplicities`: of its sites, each at least `floor`.
+    - `known`: (site, number) of the coefficients of Gaussian latents that are data.
     - `slots`: in place of all traced arrays.
     - `checks`: what must not be true of the data, as far as terms were built.
     """
 
-    def __init__(self, outputs: Outputs, floor: Any):
+    def __init__(self, outputs: Outputs, floor: Any, known: Collection[tuple[str, int]] = ()):
         self.affine, self.outputs = outputs, outputs.at_zero
         self.multiplicities = Multiplicities(self.outputs, floor)
-        self.slots = Slots()
+        self.slots, self.known = Slots(), known
         self.checks: list[Check] = []
 
     def record(self, checks: Sequence[Check]) -> None:
@@ -81,7 +86,7 @@ class TermBuilder:
         data = data_of(read)
         terms = [self.term(read, data)]
         if residual is not None:
-            terms.append(self.interaction(read, data, residual))
+            terms += self.interactions(read, data, residual)
         return [self.slots.stored_term(term) for term in terms]
 
     def term(self, read: SiteInput, data: Data) -> Term:
@@ -126,18 +131,41 @@ class TermBuilder:
             counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
         )
 
-    def interaction(self, read: SiteInput, data: Data, residual: Residual) -> Term:
-        """Return a normal's interaction with Gaussian latents."""
+    def interactions(self, read: SiteInput, data: Data, residual: Residual) -> list[Term]:
+        """Return a normal's interaction with Gaussian latents.
+
+        It is two terms where some of its products can be summed, once, by the element that rows of
+        data read.
+        """
+        known = [i for i in range(len(residual.reads)) if (read.site.name, i) in self.known]
+        products = products_of(len(residual.reads), read.site.is_observed, known)
+        whole = self.interaction(read, data, residual, products)
+        summed = addable(whole)
+        if not summed:
+            return [whole]
+        (axis,) = residual.reads
+        shape = self.affine.program.gaussians[str(axis.source)].elements
+        terms = [by_element(self.interaction(read, data, residual, summed), shape)]
+        if rest := [product for product in products if product not in summed]:
+            terms.append(self.interaction(read, data, residual, rest))
+        return terms
+
+    def interaction(
+        self, read: SiteInput, data: Data, residual: Residual, products: Sequence[Product]
+    ) -> Term:
+        """Return products of a normal's interaction with Gaussian latents."""
         site, rank, elements = read.site, read.rank, read.elements
-        count, has_data = len(residual.reads), site.is_observed
-        family = interaction_family(read.family, read.event, count, has_data)
-        arguments = {**read.arguments, **residual.arguments}
-        naturals = natural_tables(family, arguments, data.origin, data.value, elements)
-        values = [*naturals, *read.masks]
-        axes = (*_latent_axes(values, rank), *residual.reads)
+        known = {i for product in products for i in product.known}
+        tables = dict(enumerate(residual.coefficients))
+        family = interaction_family(read.family, read.event, products)
+        given = {coefficients_name(i): table for i, table in tables.items()} | read.arguments
+        arguments = {name: given[name] for name in family.arguments}
+        origin = data.origin if family.centered else None
+        naturals = natural_tables(family, arguments, origin, data.value, elements)
+        axes = (*_latent_axes([*naturals, *read.masks], rank), *residual.reads)
         weight_of_one = self.weight_of_one(read.weight, axes)
         recipe = statistics_of(read, data, weight_of_one)
-        recipe = interaction_statistics(recipe, count, has_data)
+        recipe = interaction_statistics(recipe, products, {i: tables[i] for i in sorted(known)})
         formed = recipe.formed(elements)
         latent_axes = _latent_axes([*naturals, *(each.value for each in formed)], rank)
         kept = varying_dims((*latent_axes, *residual.reads), rank)
@@ -148,7 +176,7 @@ class TermBuilder:
             arguments=arguments,
             statistics=self.reduced(read, recipe, formed, naturals, kept),
             base=constant(np.zeros((1,) * rank)),
-            origin=data.origin,
+            origin=origin,
             value=data.value,
             latent_axes=latent_axes,
             naturals=tuple(map(_of_shape, naturals)),
@@ -156,6 +184,7 @@ class TermBuilder:
             prior_arguments={},
             without_multiplicity=weight_of_one is not read.weight,
             reads=residual.reads,
+            products=tuple(products),
         )
 
     def weight_of_one(self, weight: Weight, axes: Sequence[Axis]) -> Weight:

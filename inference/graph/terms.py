@@ -11,6 +11,7 @@ import numpy as np
 
 from emjax.families.family import Family
 from emjax.graph.recipes import StatisticsRecipe
+from emjax.graph.residuals import Product
 from emjax.numerics.guards import as_float, bounded_below
 from emjax.program.records import Site
 from emjax.tables.lifting import lift_events
@@ -37,7 +38,8 @@ class Term:
     - `without_multiplicity`: its multiplicity is that of its latents, and theirs to count; its own
       tables and statistics are those of elements that count once.
     - `reads`: of the interaction of a normal with Gaussian latents, which element of which of them
-      each of its elements reads; its natural parameters are those of `graph/residuals.py`.
+      each of its elements reads.
+    - `products`: what each of its natural parameters goes with, of data and of `reads`.
     - `gate`: where a component of a `Select` is chosen, if latents choose it.
     - `counted`: of an observed density, where the data count, as masks of their rank; what latents
       choose aside.
@@ -57,6 +59,7 @@ class Term:
     prior_arguments: Mapping[str, Named]
     without_multiplicity: bool
     reads: tuple[Coordinates, ...] = ()
+    products: tuple[Product, ...] = ()
     gate: Named | None = None
     counted: tuple[Named, ...] = ()
 
