@@ -160,7 +160,7 @@ def _fields(builder: TermBuilder, reached: Mapping[Var, Sequence[Reach]]) -> dic
     builder.record(index_checks(outputs, sites, reached))
     terms = tuple(term for site in relevant for term in builder.terms(site))
     predicted_terms = tuple(term for site in predicted for term in builder.terms(site))
-    drawn = {site.name: site for site in sites if site.is_latent or site.is_integrated}
+    drawn = {site.name: site for site in sites if site.is_drawn}
     program = outputs.program
     latents = {name: latent for name, latent in program.latents.items() if name in drawn}
     gaussians = {name: latent for name, latent in program.gaussians.items() if name in drawn}

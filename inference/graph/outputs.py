@@ -158,7 +158,7 @@ def present_sites(outputs: Outputs) -> list[Site]:
     present = []
     for site in outputs.program.sites:
         constants = {number: outputs.constant_mask(number) for number in site.outputs.masks}
-        if False in constants.values() and not site.is_latent:
+        if False in constants.values() and not site.is_drawn:
             continue
         masks = [number for number, is_open in constants.items() if is_open is not True]
         present.append(replace(site, outputs=replace(site.outputs, masks=masks)))
@@ -189,7 +189,7 @@ def relevant_sites(outputs: Outputs) -> tuple[list[Site], list[Site], tuple[str,
     read_by_others = set().union(*(read[site.name] for site in sites))
     for name in sorted(set(unbounded) & read_by_others):
         raise ValueError(unbounded[name].message)
-    is_drawn = {site.name for site in sites if site.is_latent or site.is_integrated}
+    is_drawn = {site.name for site in sites if site.is_drawn}
     predicted = [site for site in sites if site.name in is_drawn - needed]
     return [site for site in sites if site not in predicted], predicted, tuple(sorted(unused))
 

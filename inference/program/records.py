@@ -101,6 +101,11 @@ class Site:
         return self.kind == "integrated"
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether it is a latent's, to sum out or to integrate out."""
+        return self.is_latent or self.is_integrated
+
+    @property
     def is_prior(self) -> bool:
         return self.kind == "prior"
 

@@ -113,8 +113,10 @@ class Tracer(SiteMessenger):
     def _kind(self, msg: dict[str, Any]) -> str:
         if msg["is_observed"]:
             return "observed"
-        if msg["name"] in self.latents or msg["name"] in self.gaussians:
+        if msg["name"] in self.latents:
             return "latent"
+        if msg["name"] in self.gaussians:
+            return "integrated"
         # what a handler has given a value to is observed
         return "prior" if msg["name"] in self.params else "observed"
 
