@@ -118,12 +118,13 @@ def conditional_of(term: Term, latent: GaussianLatent) -> Conditional:
     """
     laid = _Laid(term, latent)
     (matrix,) = (name for name in term.family.arguments if name not in ("loc", *laid.names))
-    (own,) = (axis for axis in term.reads if axis.source == latent.name)
-    own = laid.placed(own)
+    # the first is what the site draws, and may be read at earlier steps, too
+    own, *others = map(laid.placed, term.reads)
     coefficients = []
-    for name, axis in zip(laid.names, term.reads, strict=True):
-        if axis.source != latent.name:
-            coefficients.append(laid.factor(term.arguments[name], (own, laid.placed(axis))))
+    for name, axis in zip(laid.names[1:], others, strict=True):
+        # f is drawn about what the residual subtracts from it
+        table = term.arguments[name]
+        coefficients.append(laid.factor(replace(table, array=-table.array), (own, axis)))
     mean = laid.factor(term.arguments["loc"], (own,))
     return Conditional(own, mean, laid.scale(matrix, own), coefficients)
 

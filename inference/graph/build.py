@@ -22,6 +22,7 @@ from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
 from emjax.numerics.jaxprs import split_jaxpr
 from emjax.program.records import Site
 from emjax.program.trace import Program, depends_on_parameters
+from emjax.tables.affine_values import AffineValue
 from emjax.tables.named import MixedElements, Named, constant, without_rows
 from emjax.tables.reach import Reach
 
@@ -133,6 +134,9 @@ def _means_of_unused(
     for number, value in zip(sorted(numbers), values, strict=True):
         site = numbers[number]
         shape = site.elements + site.event
+        # its mean would be a mean of means
+        if isinstance(value, AffineValue):
+            continue
         mean = replace(without_rows(value.padded(len(shape))), shape=shape)
         means.setdefault(site.name, []).append(mean)
     return means

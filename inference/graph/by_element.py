@@ -26,7 +26,8 @@ def addable(term: Term) -> list[Product]:
     None do where rows are elements already, or several latents meet; and those do not of which the
     natural parameter differs among rows.
     """
-    if len(term.reads) > 1 or term.latent_axes or not isinstance(term.reads[0].index, Dense):
+    indices = [axis.index for axis in term.reads]
+    if len(indices) > 1 or term.latent_axes or not isinstance(indices[0], Dense):
         return []
     rank = len(term.elements)
     products = []

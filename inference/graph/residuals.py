@@ -25,7 +25,7 @@ from emjax.graph.recipes import Statistic, StatisticsRecipe
 from emjax.program.records import Site
 from emjax.tables.affine_values import AffineValue, coordinates_of
 from emjax.tables.lifting import lift, lift_events
-from emjax.tables.named import Coordinates, MixedElements, Named
+from emjax.tables.named import Axis, MixedElements, Named
 
 NORMALS = (dist.Normal, dist.MultivariateNormal)
 
@@ -35,11 +35,12 @@ class Residual:
     """How a normal site reads Gaussian latents: r = x − a + Σ_l R_l f_l.
 
     - `coefficients`: the R_l, over (elements…, event…, coordinates of f_l).
-    - `reads`: the f_l: which element of which latent each element of the site reads.
+    - `reads`: the f_l: which element of which latent each element of the site reads. Of a latent's
+      own site, the first is what it draws.
     """
 
     coefficients: tuple[Named, ...]
-    reads: tuple[Coordinates, ...]
+    reads: tuple[Axis, ...]
 
 
 def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residual | None:
@@ -50,13 +51,13 @@ def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residu
     affine = {n for n in outputs.of(site) if isinstance(outputs.values[n], AffineValue)}
     if not affine:
         return None
-    location = site.outputs.args.get("loc")
-    may_be = {site.outputs.value, location}
+    may_be = {site.outputs.value, site.outputs.args.get("loc", site.outputs.value)}
     is_normal = site.distribution in NORMALS
     if not is_normal or site.outputs.gate is not None or affine - may_be:
         raise ValueError(_misuse(outputs, site, affine))
+    location = site.outputs.args["loc"]
     rank, event = len(elements), len(site.event)
-    found: dict[Any, tuple[Named, Coordinates]] = {}
+    found: dict[Any, tuple[Named, Axis]] = {}
     for number, sign in ((site.outputs.value, 1.0), (location, -1.0)):
         value = outputs.values[number]
         for part in value.coefficients if isinstance(value, AffineValue) else ():
@@ -70,7 +71,7 @@ def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residu
     return Residual(tables, tuple(axis for _, axis in found.values()))
 
 
-def _over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named, Coordinates]:
+def _over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named, Axis]:
     """Return coefficients with the coordinates as their last axis, and which element is read."""
     axis = coordinates_of(part)
     if any(axis.varies[rank:]):

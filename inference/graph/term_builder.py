@@ -158,7 +158,8 @@ class TermBuilder:
         known = {i for product in products for i in product.known}
         tables = dict(enumerate(residual.coefficients))
         family = interaction_family(read.family, read.event, products)
-        given = {coefficients_name(i): table for i, table in tables.items()} | read.arguments
+        given = {coefficients_name(i): table for i, table in tables.items()}
+        given |= dict(read.arguments)
         arguments = {name: given[name] for name in family.arguments}
         origin = data.origin if family.centered else None
         naturals = natural_tables(family, arguments, origin, data.value, elements)

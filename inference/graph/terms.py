@@ -16,7 +16,7 @@ from emjax.numerics.guards import as_float, bounded_below
 from emjax.program.records import Site
 from emjax.tables.lifting import lift_events
 from emjax.tables.lookup import Lookup, look_up
-from emjax.tables.named import Axis, Coordinates, Named, constant, spread
+from emjax.tables.named import Axis, Named, constant, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Term:
     kept: tuple[int, ...]
     prior_arguments: Mapping[str, Named]
     without_multiplicity: bool
-    reads: tuple[Coordinates, ...] = ()
+    reads: tuple[Axis, ...] = ()
     products: tuple[Product, ...] = ()
     gate: Named | None = None
     counted: tuple[Named, ...] = ()
