@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from emjax.elimination.factors import Variable
+from emjax.elimination.gaussian.integrated import integrals
 from emjax.tables.indices import Affine
 from tests.elimination.quadratic_pieces import (
     assert_is_joint_normal,
@@ -55,6 +56,14 @@ def test_crossed_effects_are_the_joint_normal():
         drawn(elements["u"], (7,), coefficients=[(b, numbers(1, 1, 1))]),
     ]
     assert_is_joint_normal(pieces, [], conditionals, variables)
+    found = integrals(pieces, conditionals, variables)
+    assert [tuple(integral) for integral in found] == [
+        (("u",), "element by element", 7, 1),
+        (("a",), "element by element", 3, 2),
+        (("c",), "as one vector", 1, 2),
+        (("b",), "as one vector", 1, 2),
+        (("mean",), "element by element", 1, 1),
+    ]
 
 
 def test_elements_that_are_drawn_from_one_another_are_the_joint_normal():

@@ -3,13 +3,18 @@
 What a latent is drawn from is a part of its form once all that is drawn from it is gone: so the
 others go first. Then it is integrated out element by element, if each of its elements determines
 the elements of all other latents that it meets. Where none can be, those that are coupled in time
-are integrated out as one state.
+are integrated out as one state; where there are none, all elements of a latent, or of some, become
+the coordinates of one vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from emjax.elimination.factors import Factor, Variable, settled
 from emjax.elimination.gaussian.chains import chain_integrated
@@ -19,11 +24,27 @@ from emjax.elimination.gaussian.quadratic_form import QuadraticForm, quadratic_f
 from emjax.elimination.gaussian.whitened import integrated_out
 
 
+class Integral(NamedTuple):
+    """How latents are integrated out together.
+
+    - `names`: the latents.
+    - `form`: "element by element", "in time", or "as one vector".
+    - `count`: how many integrals that are.
+    - `size`: over how many coordinates each is; in time, those of one step.
+    """
+
+    names: tuple
+    form: str
+    count: int
+    size: int
+
+
 def integrated(
     pieces: Sequence[Factor],
     conditionals: Sequence[Conditional],
     variables: Mapping[Any, Variable],
     chains: str = "sequential",
+    seen: Callable[[Integral], Any] = lambda integral: None,
 ) -> list[Factor]:
     """Return factors on the discrete latents alone: all Gaussian ones are integrated out.
 
@@ -33,31 +54,56 @@ def integrated(
     - `variables`: all latents, discrete ones, too. The size of a Gaussian one is its number of
       coordinates.
     - `chains`: how latents that are coupled in time are integrated out (see `EM`).
+    - `seen`: is told of each integral, in order.
 
-    The gradient with respect to a piece is E[f_i 1{z}] or E[f_i g_j 1{z}].
+    The gradient with respect to a piece is E[f_i 1{z}] or E[f_i g_j 1{z}]. Errors: `ValueError`
+    where an element meets several elements of a discrete latent, `MemoryError` where a vector of
+    coupled elements would not fit.
     """
     factors = [settled(piece) for piece in pieces]
     conditionals, remaining = list(conditionals), dict(variables)
+    members: dict = {}
     while conditionals:
         form = _innermost(factors, conditionals, remaining)
-        chain = None
+        chain = None if form else chain_integrated(factors, conditionals, remaining, chains)
         if form is not None:
-            gone, messages = (form.variable.name,), integrated_out(form)
-        else:
-            chain = chain_integrated(factors, conditionals, remaining, chains)
-            if chain is None:
-                whole = coupled_as_whole(factors, conditionals, remaining)
-                factors = [settled(whole.piece(factor, remaining)) for factor in factors]
-                conditionals = whole.conditionals(conditionals, remaining)
-                rest = {name: v for name, v in remaining.items() if name not in whole.members}
-                remaining = rest | {whole.name: whole.variable}
-                continue
+            name = form.variable.name
+            gone, messages = (name,), integrated_out(form)
+            how = "as one vector" if name in members else "element by element"
+            names = members.get(name, gone)
+            seen(Integral(names, how, form.variable.count, form.variable.size))
+        elif chain is not None:
             gone, messages = chain
+            states = [remaining[name] for name in gone]
+            count = math.prod(states[0].shape[1:])
+            seen(Integral(gone, "in time", count, sum(state.size for state in states)))
+        else:
+            whole = coupled_as_whole(factors, conditionals, remaining)
+            members[whole.name] = tuple(whole.members)
+            factors = [settled(whole.piece(factor, remaining)) for factor in factors]
+            conditionals = whole.conditionals(conditionals, remaining)
+            remaining |= {whole.name: whole.variable}
+            continue
         factors = [factor for factor in factors if not factor.reads_any(gone)]
         factors += [settled(message) for message in messages]
         conditionals = [c for c in conditionals if c.own.source not in gone]
-        remaining = {name: v for name, v in remaining.items() if name not in gone}
     return factors
+
+
+def integrals(
+    pieces: Sequence[Factor],
+    conditionals: Sequence[Conditional],
+    variables: Mapping[Any, Variable],
+) -> list[Integral]:
+    """Return how Gaussian latents are integrated out, in order; nothing is computed."""
+    found: list[Integral] = []
+
+    def total():
+        factors = integrated(pieces, conditionals, variables, seen=found.append)
+        return sum((factor.array.sum() for factor in factors), jnp.zeros(()))
+
+    jax.eval_shape(total)
+    return found
 
 
 def _innermost(
@@ -65,7 +111,8 @@ def _innermost(
 ) -> QuadraticForm | None:
     """Return the form of a latent that can be integrated out, the latest with the most elements."""
     variables = [remaining[name] for name in last_drawn(conditionals)]
-    for variable in sorted(variables, key=lambda v: (v.count, v.order), reverse=True):
+    variables.sort(key=lambda v: (-v.count, -v.order, v.name))
+    for variable in variables:
         name = variable.name
         form = quadratic_form(
             name,
@@ -73,9 +120,10 @@ def _innermost(
             [conditional for conditional in conditionals if conditional.own.source == name],
             remaining,
         )
-        met = (
-            [] if form is None else [remaining[axis.source] for axis in form.others + form.parents]
-        )
-        if form is not None and not any(variable.encloses(other) for other in met):
+        if form is None:
+            continue
+        met = [remaining[axis.source] for axis in (*form.others, *form.parents)]
+        # what counts several times within each time that this one counts goes first
+        if not any(variable.encloses(other) for other in met):
             return form
     return None
