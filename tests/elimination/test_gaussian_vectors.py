@@ -12,7 +12,6 @@ from tests.elimination.quadratic_pieces import (
     drawn,
     factor,
     latent,
-    log_z_of,
     numbers,
     precisions,
 )
@@ -108,4 +107,4 @@ def test_labels_of_crossed_effects_are_refused():
         "b": Variable("b", 1, (2,), order=2),
     }
     with pytest.raises(ValueError, match="several elements of the discrete latent 'kind'"):
-        log_z_of([piece.array for piece in pieces], pieces, [], own, variables)
+        integrals(pieces, own, variables)
