@@ -12,9 +12,8 @@ from emjax.program.latents import layers_of
 INTEGRATED = (dist.Normal, dist.MultivariateNormal)
 # what else is normal, or nearly so, and how it is written
 WRITTEN = {
-    "LowRankMultivariateNormal": "dist.MultivariateNormal(loc, covariance_matrix=...)",
-    "GaussianRandomWalk": "dist.Normal(previous, scale) within a `scan`",
-    "LogNormal": "dist.Normal(loc, scale), and take its exponential where it is no location",
+    "LowRankMultivariateNormal": "as dist.MultivariateNormal(loc, covariance_matrix=...)",
+    "GaussianRandomWalk": "as dist.Normal(previous, scale) within a `scan`",
 }
 
 
@@ -44,11 +43,11 @@ def check_integrated(msg: Mapping[str, Any]) -> None:
         )
     if not can_be_integrated(fn):
         kind = type(layers_of(fn).core).__name__
-        normal = WRITTEN.get(kind, "dist.Normal(...)")
+        normal = WRITTEN.get(kind, "as dist.Normal(...)")
         raise ValueError(
             f"Site '{name}' is {kind}, which has no exact integral: integrate= takes Normal and "
             f"MultivariateNormal. {remove}, and it is a parameter that is estimated by MAP, or "
-            f"write numpyro.sample('{name}', {normal})."
+            f"write it {normal}."
         )
 
 

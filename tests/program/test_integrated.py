@@ -1,0 +1,162 @@
+"""`EM(integrate={…})`: which sites are integrated out, and what is said of others and of uses that
+have no exact integral.
+"""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.contrib.control_flow import scan
+from numpyro.infer import init_to_median
+
+from emjax import EM
+from emjax.program.trace import initial_values, trace
+from tests.programs import X, mixture
+
+
+STANDARD = dist.Normal(0, 1)
+
+
+def reading(location, law=STANDARD, size=4):
+    """Return a program that observes x at a location that reads b and c."""
+
+    def program(x):
+        scale = numpyro.param("scale", 1.0)
+        with numpyro.plate("groups", size):
+            b = numpyro.sample("b", law)
+        with numpyro.plate("rows", len(x)):
+            c = numpyro.sample("c", dist.Normal(0.0, 1.0))
+            numpyro.sample("x", dist.Normal(location(b, c), scale), obs=x)
+
+    return program
+
+
+def own(b, c):
+    return b
+
+
+def accumulating(x):
+    def step(level, x):
+        level = level + numpyro.sample("change", dist.Normal(0, 1))
+        numpyro.sample("x", dist.Normal(level, 1), obs=x)
+        return level, None
+
+    scan(step, 0.0, x)
+
+
+def summed_over_time(x):
+    def step(level, _):
+        level = numpyro.sample("level", dist.Normal(level, 1))
+        return level, level
+
+    _, levels = scan(step, 0.0, None, length=len(x))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("x", dist.Normal(jnp.cumsum(levels), 1), obs=x)
+
+
+WRONG_SITES = {
+    "no site": (reading(own), {"b", "a"}, "'a', which is no site. The program has: 'b', 'c', "),
+    "observed": (reading(own), {"x"}, "Site 'x' has a value.*Remove 'x'"),
+    "discrete": (mixture, {"z"}, "Site 'z' is discrete"),
+    "a parameter": (reading(own), {"scale"}, "'scale' is a numpyro.param"),
+    "StudentT": (reading(own, dist.StudentT(3.0)), {"b"}, "'b' is StudentT.*MAP, or.*dist.Normal"),
+    "a walk": (reading(own, dist.GaussianRandomWalk(1.0, 2)), {"b"}, "within a `scan`"),
+    "within to_event": (
+        reading(lambda b, c: b[:, 0], dist.Laplace(0, 1).expand([2]).to_event(1)),
+        {"b"},
+        "'b' is Laplace",
+    ),
+    "accumulated": (accumulating, {"change"}, "accumulates Gaussian latent 'change'.*previous"),
+}
+WRONG_USES = {
+    "exp": (lambda b, c: jnp.exp(b), "latent 'b' enters at `.*exp.b.*by 'exp'.*MAP"),
+    "a product": (lambda b, c: b * c, "latents 'b' and 'c' enter at.*by 'mul'"),
+    "a square": (lambda b, c: b**2, "by 'integer_pow'"),
+    "a comparison": (lambda b, c: jnp.where(b > 0, c, 1.0), "'b' enters at.*by 'gt'"),
+    "an index": (lambda b, c: c[b.astype(int)], "by 'convert_element_type'"),
+    "a quotient": (lambda b, c: 1 / b, "by 'div'"),
+    "a call": (lambda b, c: jax.nn.relu(b), "by 'max'"),
+    "a branch": (lambda b, c: jax.lax.cond(b[0] > 0, lambda: b, lambda: c), "by 'gt'"),
+    "a matrix": (lambda b, c: jnp.linalg.solve(jnp.diag(b), jnp.ones(4)), "latent 'b' enters"),
+    "a long loop": (
+        lambda b, c: jax.lax.fori_loop(0, 70, lambda _, v: 0.5 * v + 1, b),
+        "by 'scan of 70 steps'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_SITES)
+def test_site_that_cannot_be_integrated_out_is_an_error(name):
+    program, integrate, message = WRONG_SITES[name]
+    with pytest.raises(ValueError, match=message):
+        EM(program, integrate=integrate).plan(X)
+
+
+@pytest.mark.parametrize("name", WRONG_USES)
+def test_use_that_is_not_affine_is_an_error_with_the_line(name):
+    location, message = WRONG_USES[name]
+    with pytest.raises(ValueError, match=message):
+        EM(reading(location), integrate={"b", "c"}).plan(X)
+
+
+def test_steps_that_are_mixed_are_an_error():
+    with pytest.raises(
+        ValueError, match=r"mixes the steps of Gaussian latent 'level' at.*'cumsum'"
+    ):
+        EM(summed_over_time, integrate={"level"}).plan(X)
+
+
+def test_more_coordinates_than_can_be_integrated_out_are_an_error():
+    mixed = reading(lambda b, c: b.mean(), size=4001)
+    with pytest.raises(MemoryError, match=r"'b' at.*by 'reduce_sum', so that 4001 coordinates"):
+        EM(mixed, integrate={"b"}).plan(X)
+    law = dist.Normal(0, 1).expand([4001]).to_event(1)
+    with pytest.raises(MemoryError, match="element of Gaussian latent 'b' has 4001 coordinates"):
+        EM(reading(lambda b, c: b[:, 0], law), integrate={"b"}).plan(X)
+
+
+@pytest.mark.parametrize("names", ["b", 3, {1}])
+def test_what_is_no_set_of_names_is_an_error(names):
+    with pytest.raises(ValueError, match=r"integrate must be a set.*integrate={'[bf]'}"):
+        EM(reading(own), integrate=names)
+
+
+def test_integrated_sites_are_shown_kept_and_told_apart():
+    em = EM(mixture, integrate={"b"})
+    assert repr(em) == "EM(mixture, integrate={'b'})"
+    assert pickle.loads(pickle.dumps(em)).settings.integrate == {"b"}
+    assert em.settings.structure != EM(mixture).settings.structure
+    assert em.settings.structure == EM(mixture, integrate=["b"]).settings.structure
+
+
+def test_integrated_sites_are_latents_and_no_parameters():
+    mask = np.array([True, True, False])
+
+    def program(y):
+        start = numpyro.sample("start", dist.MultivariateNormal(jnp.zeros(2), jnp.eye(2)))
+        other = numpyro.sample("other", dist.Normal(0, 1))
+        with numpyro.plate("groups", 3):
+            law = dist.Normal(other, 1).expand([3, 2]).to_event(1).mask(mask)
+            b = numpyro.sample("b", law)
+
+        def step(state, y):
+            with numpyro.plate("series", 2):
+                state = numpyro.sample("state", dist.Normal(0.5 * state, 1.0))
+                numpyro.sample("y", dist.Normal(state + b[0, 0], 1), obs=y)
+            return state, None
+
+        scan(step, start, y)
+
+    y, integrate = np.ones((5, 2)), {"start", "b", "state"}
+    start = initial_values(program, init_to_median, (y,), {}, integrate=integrate)
+    assert set(start.parameters) == {"other"}
+    traced = trace(program, start.parameters, (y,), {}, integrate=integrate)
+    assert traced.latents == {}
+    described = {name: (g.elements, g.size) for name, g in traced.gaussians.items()}
+    assert described == {"start": ((), 2), "b": ((3,), 2), "state": ((5, 2), 1)}
+    assert traced.gaussians["state"].is_series
+    assert {site.kind for site in traced.sites if site.name in integrate} == {"latent"}
