@@ -17,7 +17,6 @@ from emjax import EM
 from emjax.program.trace import initial_values, trace
 from tests.programs import X, mixture
 
-
 STANDARD = dist.Normal(0, 1)
 
 
