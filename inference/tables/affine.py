@@ -8,8 +8,8 @@ integral.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,63 +31,70 @@ from emjax.tables.lifting import lift
 from emjax.tables.named import Coordinates, Named, full, spread, union, without_rows
 
 
-class NotAffine(Exception):
-    """The program is not affine in Gaussian latents.
+class Misused(Exception):
+    """A primitive is not linear in an operand that is affine in Gaussian latents.
 
-    - `latents`: which ones.
+    - `axes`: over the coordinates of these.
+    """
+
+    def __init__(self, values: Sequence[Any], primitive: str):
+        self.axes, self.primitive = coordinate_axes(values), primitive
+        super().__init__(primitive)
+
+
+@dataclass(frozen=True, eq=False)
+class NotAffine:
+    """A value of the program that is no affine function of the Gaussian latents that it reads.
+
+    - `axes`: over the coordinates of these.
     - `primitive`: what is no affine function of them.
     - `line`: where the program does so, "" if that is unknown.
     """
 
-    def __init__(self, latents: Sequence[str], primitive: str):
-        self.latents, self.primitive, self.line = latents, primitive, ""
-        super().__init__(primitive)
+    axes: tuple[Coordinates, ...]
+    primitive: str
+    line: str = ""
+    is_static: ClassVar[bool] = False
 
-    def sentence(self) -> str:
-        """Return what is wrong, and what to write instead."""
-        names = " and ".join(f"'{name}'" for name in self.latents)
-        latents = f"Gaussian latent{'s' if len(self.latents) > 1 else ''} {names}"
-        where = f"at {self.line} by" if self.line else "in"
-        return (
-            f"{latents} enter{'' if len(self.latents) > 1 else 's'} {where} '{self.primitive}', "
-            "which is not affine, so that there is no exact integral. "
-            f"{what_is_affine(self.latents)}"
-        )
+    @property
+    def latent_axes(self) -> tuple[Coordinates, ...]:
+        return self.axes
 
-
-def what_is_affine(latents: Sequence[str]) -> str:
-    """Return what a program may do with Gaussian latents, and what to write in place of others."""
-    name = latents[0]
-    return (
-        "Latents of integrate={...} may be added, moved, indexed, and multiplied by anything that "
-        "is free of them, in the location of a Normal or MultivariateNormal site: mean + x @ "
-        f"{name}. Write it so, or leave '{name}' out of EM(..., integrate=...): it is then a "
-        "parameter, which is estimated by MAP."
-    )
+    @property
+    def how(self) -> str:
+        """How the latents are read, in words."""
+        return f"by '{self.primitive}'" + (f" at {self.line}" if self.line else "")
 
 
-def latents_of(values: Sequence[Any]) -> list[str]:
-    """Return the names of the Gaussian latents that values read, each once."""
-    names: dict[str, None] = {}
+def coordinate_axes(values: Sequence[Any]) -> tuple[Coordinates, ...]:
+    """Return the axes over the coordinates of the Gaussian latents that values read."""
+    axes = []
     for value in values:
         if isinstance(value, AffineValue):
-            names.update(dict.fromkeys(value.latents))
-    return list(names)
+            axes += [coordinates_of(part) for part in value.coefficients]
+        elif isinstance(value, NotAffine):
+            axes += value.axes
+    return tuple(axes)
+
+
+def gaussians_of(value: Any) -> list[str]:
+    """Return the names of the Gaussian latents that a value reads, each once."""
+    return list(dict.fromkeys(str(axis.source) for axis in coordinate_axes([value])))
 
 
 def is_affine(value: Any) -> bool:
-    """Whether a value reads Gaussian latents."""
+    """Whether a value reads Gaussian latents, and is affine in them."""
     return isinstance(value, AffineValue)
 
 
 def affine_outputs(eqn: Equation, values: Sequence[Any], outputs: Callable) -> list:
     """Return the values of the outputs of an equation, some of whose operands are affine.
 
-    `outputs(eqn, values)`: those of an equation without such operands. Errors: `NotAffine`.
+    `outputs(eqn, values)`: those of an equation without such operands. Errors: `Misused`.
     """
     linear = _linear_operands(eqn, values)
     if any(is_affine(value) and number not in linear for number, value in enumerate(values)):
-        raise NotAffine(latents_of(values), eqn.primitive.name)
+        raise Misused(values, eqn.primitive.name)
     outvars = eqn.outvars
 
     def results(operands: list) -> list[Named]:

@@ -34,12 +34,6 @@ class AffineValue:
     def shape(self) -> tuple[int, ...]:
         return self.constant.shape
 
-    @property
-    def latents(self) -> list[str]:
-        """The names of the latents that it reads, each once."""
-        sources = [str(coordinates_of(part).source) for part in self.coefficients]
-        return list(dict.fromkeys(sources))
-
 
 def coordinates_of(coefficients: Named) -> Coordinates:
     """Return the axis of coefficients that runs over a Gaussian latent's coordinates."""

@@ -20,7 +20,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from emjax.numerics.jaxprs import inlined, interpreted, line_of
 from emjax.numerics.primitives import Equation, Kind, traits
-from emjax.tables.affine import NotAffine, affine_outputs, is_affine, latents_of
+from emjax.tables.affine import Misused, NotAffine, affine_outputs, is_affine
 from emjax.tables.affine_values import AffineValue, by_latent, linearly
 from emjax.tables.evaluation import evaluated
 from emjax.tables.joined import Joined, carried_out, stack
@@ -33,7 +33,7 @@ from emjax.tables.placing import placed
 from emjax.tables.reach import Reach, reach
 from emjax.tables.windows import dynamic_slice, slices
 
-Value: TypeAlias = Named | AffineValue
+Value: TypeAlias = Named | AffineValue | NotAffine
 # Steps of the longest loop that is written out: each is equations of its own to trace and compile.
 LONGEST_WRITTEN_OUT = 64
 
@@ -48,14 +48,11 @@ def propagate(
     - The second result is keyed by the variables that the lookups define.
 
     Equal expressions are computed once. Raises `MixedElements` where a table over single latent
-    elements cannot hold a value. Errors: `ValueError` where the program is not affine in a Gaussian
-    latent.
+    elements cannot hold a value. An output is `NotAffine` where it is no affine function of the
+    Gaussian latents that it reads.
     """
     interpreter = _Interpreter(estimated)
-    try:
-        return interpreter.run(jaxpr, inputs), interpreter.reached
-    except NotAffine as error:
-        raise ValueError(error.sentence()) from None
+    return interpreter.run(jaxpr, inputs), interpreter.reached
 
 
 class _Interpreter:
@@ -89,12 +86,18 @@ class _Interpreter:
 
     def equation(self, eqn: Equation, values: list) -> list:
         """Return the named values of the outputs of an equation; equal ones are computed once."""
+        misused = [value for value in values if isinstance(value, NotAffine)]
+        if misused and traits(eqn).kind is not Kind.DERIVES:
+            return [misused[0]] * len(eqn.outvars)
+        # of an equation within what is called, JAX knows only where that was called first
         try:
-            return self.computed(eqn, values)
-        except (MixedElements, NotAffine) as error:
-            # of an equation within what is called, JAX knows only where that was called first
+            outputs = self.computed(eqn, values)
+        except MixedElements as error:
             error.line = line_of(eqn) or error.line
             raise
+        except Misused as error:
+            return [NotAffine(error.axes, error.primitive, line_of(eqn))] * len(eqn.outvars)
+        return outputs if misused else [_at_line(value, eqn) for value in outputs]
 
     def computed(self, eqn: Equation, values: list) -> list:
         kind = traits(eqn).kind
@@ -178,7 +181,7 @@ class _Interpreter:
         """
         # a table over a latent's values would go through the call once for each of them
         arguments = [carried_out(value) for value in values]
-        if any(is_affine(value) or value.latent_axes for value in arguments):
+        if any(value.latent_axes for value in arguments):
             return self.call(eqn.params["call_jaxpr"], values)
         return mixed_all(eqn, arguments)
 
@@ -190,7 +193,7 @@ class _Interpreter:
         """Return the results of the branch that an index chooses."""
         index, *arguments = values
         if is_affine(index):
-            raise NotAffine(latents_of([index]), eqn.primitive.name)
+            raise Misused([index], eqn.primitive.name)
         branches = eqn.params["branches"]
         if index.is_static and not index.axes:
             chosen = min(max(int(index.array), 0), len(branches) - 1)
@@ -206,7 +209,7 @@ class _Interpreter:
         length = int(eqn.params["length"])
         if not any(map(_reads_elements, values)) or length > LONGEST_WRITTEN_OUT:
             if any(map(is_affine, values)):
-                raise NotAffine(latents_of(values), f"{eqn.primitive.name} of {length} steps")
+                raise Misused(values, f"{eqn.primitive.name} of {length} steps")
             return mixed_all(eqn, values)
         num_consts, num_carry = eqn.params["num_consts"], eqn.params["num_carry"]
         consts, rest = values[:num_consts], values[num_consts:]
@@ -236,7 +239,7 @@ class _Interpreter:
         right = [carried_out(value) for value in values[-len(eqn.outvars) :]]
         of_matrix = [*of_matvec, *of_solve]
         if any(map(is_affine, of_matrix)):
-            raise NotAffine(latents_of(of_matrix), eqn.primitive.name)
+            raise Misused(of_matrix, eqn.primitive.name)
         solution = self.call(jaxprs.solve, [*of_solve, *right])
         for _ in range(2):
             product = self.call(jaxprs.matvec, [*of_matvec, *solution])
@@ -255,20 +258,32 @@ def _reads_elements(value: Any) -> bool:
     return is_affine(value) or has_elements(value)
 
 
+def _at_line(value: Any, eqn: Equation) -> Any:
+    """Return a value; if it is no affine one, as what an equation of the program makes."""
+    is_misused = isinstance(value, NotAffine)
+    return replace(value, line=line_of(eqn) or value.line) if is_misused else value
+
+
+def _linearly(function: Callable, values: Sequence[Value], slots: Any = None) -> Value:
+    """Return the one result of a function that is linear in all values jointly."""
+    misused = [value for value in values if isinstance(value, NotAffine)]
+    return misused[0] if misused else linearly(function, values, slots)[0]
+
+
 def _entry(value: Value, i: int) -> Value:
-    return linearly(lambda values: [entry(values[0], 0, i)], [value])[0]
+    return _linearly(lambda values: [entry(values[0], 0, i)], [value])
 
 
 def _stacked(values: Sequence[Value]) -> Value:
     """Return values side by side along a new axis, which is the first."""
-    return linearly(lambda values: [carried_out(stack(values, 0))], values, by_latent(values))[0]
+    return _linearly(lambda values: [carried_out(stack(values, 0))], values, by_latent(values))
 
 
 def _pairwise(function: Callable, first: list, second: list) -> list:
     """Return a linear function of two, of each pair of values."""
     results = []
     for pair in zip(first, second, strict=True):
-        results += linearly(lambda pair: [lift(function, pair, pair[0].shape)], pair)
+        results.append(_linearly(lambda pair: [lift(function, pair, pair[0].shape)], pair))
     return results
 
 
@@ -282,7 +297,7 @@ def _chosen(index: Named, cases: Sequence[Value]) -> Value:
     def chosen(cases):
         return [lift(select, [index.padded(len(shape)), *cases], shape)]
 
-    return linearly(chosen, cases)[0]
+    return _linearly(chosen, cases)
 
 
 def _empty(var: Any) -> Named:
