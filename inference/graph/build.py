@@ -14,6 +14,7 @@ from jax.interpreters import partial_eval as pe
 
 from emjax.graph.checks import index_checks
 from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.gaussian_uses import check_gaussian_uses
 from emjax.graph.known_coefficients import known_coefficients
 from emjax.graph.outputs import Outputs, needed_outputs, present_sites, relevant_sites
 from emjax.graph.symbols import jointly_integrated, propagate_program
@@ -132,6 +133,9 @@ def _means_of_unused(
         return {}
     means: dict[str, list[Named]] = {}
     for number, value in zip(sorted(numbers), values, strict=True):
+        # its mean is that of a Gaussian latent, which only the posterior knows
+        if not isinstance(value, Named):
+            continue
         site = numbers[number]
         shape = site.elements + site.event
         # its mean would be a mean of means
@@ -161,6 +165,7 @@ def _fields(builder: TermBuilder, reached: Mapping[Var, Sequence[Reach]]) -> dic
     outputs = builder.affine
     relevant, predicted, unused = relevant_sites(outputs)
     sites = [*relevant, *predicted]
+    check_gaussian_uses(outputs, sites)
     builder.record(index_checks(outputs, sites, reached))
     terms = tuple(term for site in relevant for term in builder.terms(site))
     predicted_terms = tuple(term for site in predicted for term in builder.terms(site))

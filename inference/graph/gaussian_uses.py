@@ -48,8 +48,7 @@ def _misuse(outputs: Outputs, site: Site, number: int) -> str:
         return f"and is {site.distribution.__name__}"
     if number == numbers.value or number == numbers.args.get("loc"):
         if isinstance(value, NotAffine):
-            where = f" at {value.line}" if value.line else ""
-            return f"by '{value.primitive}', which is not affine,{where}"
+            return f"{value.how}, which is not affine"
         return "" if numbers.gate is None else "and is a component of a Select"
     names = {where: f"in its {name}" for name, where in numbers.args.items()}
     names |= dict.fromkeys(numbers.masks, "in its mask")

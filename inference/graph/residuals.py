@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 
 from emjax.families.conjugate import COEFFICIENTS
 from emjax.families.family import Family
@@ -25,9 +24,7 @@ from emjax.graph.recipes import Statistic, StatisticsRecipe
 from emjax.program.records import Site
 from emjax.tables.affine_values import AffineValue, coordinates_of
 from emjax.tables.lifting import lift, lift_events
-from emjax.tables.named import Axis, MixedElements, Named
-
-NORMALS = (dist.Normal, dist.MultivariateNormal)
+from emjax.tables.named import Axis, Named, mixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,17 +41,9 @@ class Residual:
 
 
 def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residual | None:
-    """Return how a site reads Gaussian latents, None if it does not.
-
-    Errors: `ValueError` for a site that is no normal whose value or location does.
-    """
-    affine = {n for n in outputs.of(site) if isinstance(outputs.values[n], AffineValue)}
-    if not affine:
+    """Return how a site reads Gaussian latents, None if it does not."""
+    if not any(isinstance(outputs.values[number], AffineValue) for number in outputs.of(site)):
         return None
-    may_be = {site.outputs.value, site.outputs.args.get("loc", site.outputs.value)}
-    is_normal = site.distribution in NORMALS
-    if not is_normal or site.outputs.gate is not None or affine - may_be:
-        raise ValueError(_misuse(outputs, site, affine))
     location = site.outputs.args["loc"]
     rank, event = len(elements), len(site.event)
     found: dict[Any, tuple[Named, Axis]] = {}
@@ -75,7 +64,7 @@ def _over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named
     """Return coefficients with the coordinates as their last axis, and which element is read."""
     axis = coordinates_of(part)
     if any(axis.varies[rank:]):
-        raise MixedElements(axis.source, site.name)
+        raise mixed(axis, part, site.name, range(rank, len(part.shape)))
     place = part.axes.index(axis)
     array = jnp.moveaxis(sign * jnp.asarray(part.array), place, -1)
     shape = (*part.shape, axis.size)
@@ -88,20 +77,6 @@ def _full(table: Named, rank: int) -> Named:
     lead = len(table.axes) + rank
     shape = (*table.array.shape[:lead], *table.shape[rank:])
     return replace(table, array=jnp.broadcast_to(table.array, shape))
-
-
-def _misuse(outputs: Outputs, site: Site, affine: set[int]) -> str:
-    first = outputs.values[min(affine)]
-    name = coordinates_of(first.coefficients[0]).source
-    kind = site.distribution.__name__
-    arguments = [key for key, number in site.outputs.args.items() if number in affine]
-    where = f"the {arguments[0]} of {kind}" if arguments else kind
-    return (
-        f"Site '{site.name}': {where} depends on '{name}', which integrate={{'{name}'}} asks to "
-        "integrate out. That is exact only where it enters the location of a Normal or "
-        f"MultivariateNormal, and affinely. Leave '{name}' out of integrate: it is then a MAP "
-        "parameter."
-    )
 
 
 # ── the family of an interaction ──────────────────────────────────────────────────────────────────

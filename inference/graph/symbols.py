@@ -18,7 +18,7 @@ from emjax.program.trace import Program
 from emjax.tables.affine_values import AffineValue, affine_value, zero
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Coordinates, MixedElements, Named
-from emjax.tables.propagate import propagate
+from emjax.tables.propagate import Value, propagate
 from emjax.tables.reach import Reach
 
 # entries of the largest table over all elements of a latent jointly
@@ -50,7 +50,7 @@ def propagate_program(
     jaxpr: Jaxpr,
     jointly: Mapping[str, MixedElements],
     inputs: Sequence[Named],
-) -> tuple[list[Named | AffineValue], dict[Var, list[Reach]]]:
+) -> tuple[list[Value], dict[Var, list[Reach]]]:
     """Return the named value of every output of a program's jaxpr, and where its lookups reach.
 
     - `jaxpr`: the program's, or what is left of it.

@@ -289,12 +289,12 @@ def _pairwise(function: Callable, first: list, second: list) -> list:
 
 def _chosen(index: Named, cases: Sequence[Value]) -> Value:
     """Return the case that an index, a number, chooses."""
-    shape = cases[0].shape
 
     def select(index, *cases):
         return jax.lax.select_n(jnp.asarray(index, jnp.int32), *map(jnp.asarray, cases))
 
     def chosen(cases):
+        shape = cases[0].shape
         return [lift(select, [index.padded(len(shape)), *cases], shape)]
 
     return _linearly(chosen, cases)

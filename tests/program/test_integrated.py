@@ -14,6 +14,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.infer import init_to_median
 
 from emjax import EM
+from emjax.distributions import Select
 from emjax.program.trace import initial_values, trace
 from tests.programs import X, mixture
 
@@ -71,19 +72,40 @@ WRONG_SITES = {
     ),
     "accumulated": (accumulating, {"change"}, "accumulates Gaussian latent 'change'.*previous"),
 }
-WRONG_USES = {
-    "exp": (lambda b, c: jnp.exp(b), "latent 'b' enters at `.*exp.b.*by 'exp'.*MAP"),
-    "a product": (lambda b, c: b * c, "latents 'b' and 'c' enter at.*by 'mul'"),
+# (location, what is said of it)
+WRONG_LOCATIONS = {
+    "exp": (lambda b, c: jnp.exp(b), "'x' reads Gaussian latent 'b' by 'exp' at .*exp.b.*MAP"),
+    "a product": (lambda b, c: b * c, "latents 'b' and 'c' by 'mul' at"),
     "a square": (lambda b, c: b**2, "by 'integer_pow'"),
-    "a comparison": (lambda b, c: jnp.where(b > 0, c, 1.0), "'b' enters at.*by 'gt'"),
+    "a comparison": (lambda b, c: jnp.where(b > 0, c, 1.0), "'b' by 'gt'"),
     "an index": (lambda b, c: c[b.astype(int)], "by 'convert_element_type'"),
     "a quotient": (lambda b, c: 1 / b, "by 'div'"),
-    "a call": (lambda b, c: jax.nn.relu(b), "by 'max'"),
+    "a call": (lambda b, c: jax.nn.relu(b), "by 'max' at .*relu"),
     "a branch": (lambda b, c: jax.lax.cond(b[0] > 0, lambda: b, lambda: c), "by 'gt'"),
-    "a matrix": (lambda b, c: jnp.linalg.solve(jnp.diag(b), jnp.ones(4)), "latent 'b' enters"),
+    "a matrix": (lambda b, c: jnp.linalg.solve(jnp.diag(b), jnp.ones(4)), "latent 'b' by"),
+    "a step of a loop": (
+        lambda b, c: jax.lax.scan(lambda v, _: (v * b, v), c, None, length=3)[1][2],
+        "by 'mul' at .*loop|by 'mul' at .*scan",
+    ),
     "a long loop": (
         lambda b, c: jax.lax.fori_loop(0, 70, lambda _, v: 0.5 * v + 1, b),
         "by 'scan of 70 steps'",
+    ),
+}
+# (distribution of x given b, what is said of it)
+WRONG_SITES_THAT_READ = {
+    "a scale": (lambda b: dist.Normal(0.0, b), "'x' reads Gaussian latent 'b' in its scale.*MAP"),
+    "a covariance": (
+        lambda b: dist.MultivariateNormal(jnp.zeros(4), b * jnp.eye(4)),
+        "in its covariance_matrix",
+    ),
+    "no normal": (lambda b: dist.Bernoulli(logits=b), "'b' and is BernoulliLogits"),
+    "StudentT": (lambda b: dist.StudentT(3.0, b), "'b' and is StudentT. Write it as dist.Normal"),
+    "LogNormal": (lambda b: dist.LogNormal(b, 1.0), "Observe its logarithm"),
+    "a mask": (lambda b: dist.Normal(0.0, 1.0).mask(b > 0), "in its mask"),
+    "Select": (
+        lambda b: Select(jnp.zeros(4, int), [dist.Normal(b, 1.0), dist.Normal(0.0, 1.0)]),
+        "'b' and is a component of a Select",
     ),
 }
 
@@ -95,11 +117,35 @@ def test_site_that_cannot_be_integrated_out_is_an_error(name):
         EM(program, integrate=integrate).plan(X)
 
 
-@pytest.mark.parametrize("name", WRONG_USES)
-def test_use_that_is_not_affine_is_an_error_with_the_line(name):
-    location, message = WRONG_USES[name]
+@pytest.mark.parametrize("name", WRONG_LOCATIONS)
+def test_location_that_is_not_affine_is_an_error_with_the_line(name):
+    location, message = WRONG_LOCATIONS[name]
     with pytest.raises(ValueError, match=message):
         EM(reading(location), integrate={"b", "c"}).plan(X)
+
+
+@pytest.mark.parametrize("name", WRONG_SITES_THAT_READ)
+def test_site_that_reads_a_gaussian_latent_otherwise_is_an_error(name):
+    law, message = WRONG_SITES_THAT_READ[name]
+
+    def program(x):
+        with numpyro.plate("rows", 4):
+            b = numpyro.sample("b", dist.Normal(0, 1))
+        numpyro.sample("x", law(b), obs=x)
+
+    with pytest.raises(ValueError, match=message):
+        EM(program, integrate={"b"}).plan(X)
+
+
+def test_parameter_whose_prior_reads_a_gaussian_latent_is_an_error():
+    def program(x):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        theta = numpyro.sample("theta", dist.Normal(b, 1))
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("x", dist.Normal(theta, 1), obs=x)
+
+    with pytest.raises(ValueError, match=r"Site 'theta' reads.*'b'.*integrate it out, too"):
+        EM(program, integrate={"b"}).plan(X)
 
 
 def test_steps_that_are_mixed_are_an_error():
@@ -158,4 +204,4 @@ def test_integrated_sites_are_latents_and_no_parameters():
     described = {name: (g.elements, g.size) for name, g in traced.gaussians.items()}
     assert described == {"start": ((), 2), "b": ((3,), 2), "state": ((5, 2), 1)}
     assert traced.gaussians["state"].is_series
-    assert {site.kind for site in traced.sites if site.name in integrate} == {"latent"}
+    assert all(site.is_integrated for site in traced.sites if site.name in integrate)
