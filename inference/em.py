@@ -214,7 +214,7 @@ class EM:
         assert isinstance(found, Fit)
         return found
 
-    def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array]:
+    def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return p(latent | data, params) for every latent: its shape, then its support.
 
         Under a hard E-step these are indicators of the most probable joint assignment. A continuous

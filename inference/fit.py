@@ -85,7 +85,7 @@ class Fit(EMResult):
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
-    def posterior(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+    def posterior(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return p(latent | data) for every latent: its shape, its support; see `EM.posterior`."""
         return self.on(*args, **kwargs).posterior(self)
 

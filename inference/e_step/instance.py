@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from emjax.elimination.factors import Variable
+from emjax.graph.condensed import Condensed
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_term
 from emjax.graph.terms import Term, naturals_of
@@ -70,10 +71,13 @@ def instance_of(
 ) -> Instance:
     """Return the instance at the parameters and data that a graph's arrays were computed at.
 
-    `which`: a filter on terms; `predicted`: with the latents that no observation depends on;
+    `which`: a filter on terms; `predicted`: with the latents that no observation depends on, and
+    with all of their elements, where few can stand for many;
     `tables`: the natural-parameter tables of all terms, plain arrays, if they are at hand.
     """
     terms = [*graph.terms, *graph.predicted] if predicted else list(graph.terms)
+    alike = Condensed() if predicted else graph.condensed
+    terms = [alike.terms.get(i, term) for i, term in enumerate(terms)]
     if which is not None:
         terms = [term for term in terms if which(term)]
     # what no observation depends on sums to one, and only its own posterior reads it
@@ -83,8 +87,12 @@ def instance_of(
         if name in left_out:
             continue
         if name in graph.gaussians:
-            size, shape = latent.size, latent.elements
-            gaussians[name] = _variable(graph, name, order, arrays, size, shape)
+            size, shape = latent.size, alike.shapes.get(name, latent.elements)
+            variable = _variable(graph, name, order, arrays, size, shape)
+            if name in alike.counts:
+                count = jnp.full((1,) * len(shape), alike.counts[name])
+                variable = replace(variable, multiplicity=count, multiplicity_key=name)
+            gaussians[name] = variable
         else:
             size, shape = latent.support.shape[0], latent.shape
             latents[name] = _variable(graph, name, order, arrays, size, shape)

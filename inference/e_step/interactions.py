@@ -25,6 +25,7 @@ from emjax.graph.residuals import Product
 from emjax.graph.terms import Term
 from emjax.numerics.axes import contracted
 from emjax.program.latents import GaussianLatent
+from emjax.tables.lifting import lift
 from emjax.tables.named import Axis, Coordinates, Named, without_rows
 
 
@@ -125,7 +126,13 @@ def conditional_of(term: Term, latent: GaussianLatent) -> Conditional:
         # f is drawn about what the residual subtracts from it
         table = term.arguments[name]
         coefficients.append(laid.factor(replace(table, array=-table.array), (own, axis)))
-    mean = laid.factor(term.arguments["loc"], (own,))
+    loc = term.arguments["loc"]
+    if term.ones is not None:
+        rank = len(term.elements)
+        loc = lift(
+            lambda a, b: a * b, [loc, term.ones.with_event(len(loc.shape) - rank)], loc.shape
+        )
+    mean = laid.factor(loc, (own,))
     return Conditional(own, mean, laid.scale(matrix, own), coefficients)
 
 

@@ -3,6 +3,6 @@
 In: a `Program`. Out: a `FactorGraph` whose arrays are slots; `prepare` fills those of data,
 `arrays` those of parameters. Read first: `terms`, `factor_graph`, then `build`. Each file imports
 only those before it: outputs, recipes, residuals, data_statistics, symbols, wiring, terms,
-by_element, slots, lookups, meeting_axes, shared_axes, factor_graph, multiplicity, site_input,
-known_coefficients, checks, gaussian_uses, term_builder, build.
+by_element, condensed, slots, lookups, meeting_axes, shared_axes, factor_graph, multiplicity,
+site_input, known_coefficients, checks, gaussian_uses, term_builder, build.
 """

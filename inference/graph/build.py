@@ -13,6 +13,7 @@ from jax.extend.core import Var
 from jax.interpreters import partial_eval as pe
 
 from emjax.graph.checks import index_checks
+from emjax.graph.condensed import condensed
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.gaussian_uses import check_gaussian_uses
 from emjax.graph.known_coefficients import known_coefficients
@@ -167,8 +168,8 @@ def _fields(builder: TermBuilder, reached: Mapping[Var, Sequence[Reach]]) -> dic
     sites = [*relevant, *predicted]
     check_gaussian_uses(outputs, sites)
     builder.record(index_checks(outputs, sites, reached))
-    terms = tuple(term for site in relevant for term in builder.terms(site))
-    predicted_terms = tuple(term for site in predicted for term in builder.terms(site))
+    terms = [term for site in relevant for term in builder.terms(site)]
+    predicted_terms = [term for site in predicted for term in builder.terms(site)]
     drawn = {site.name: site for site in sites if site.is_drawn}
     program = outputs.program
     latents = {name: latent for name, latent in program.latents.items() if name in drawn}
@@ -176,14 +177,16 @@ def _fields(builder: TermBuilder, reached: Mapping[Var, Sequence[Reach]]) -> dic
     multiplicities = {}
     for name, site in drawn.items():
         if name in latents or name in gaussians:
-            value = builder.multiplicities.of_elements(site)
-            multiplicities[name] = builder.slots.stored(value)
+            multiplicities[name] = builder.multiplicities.of_elements(site)
+    stored, stored_term = builder.slots.stored, builder.slots.stored_term
+    alike = condensed(terms, gaussians, multiplicities)
     return {
-        "terms": terms,
-        "predicted": predicted_terms,
+        "terms": tuple(map(stored_term, terms)),
+        "predicted": tuple(map(stored_term, predicted_terms)),
+        "condensed": replace(alike, terms={i: stored_term(t) for i, t in alike.terms.items()}),
         "latents": latents,
         "gaussians": gaussians,
-        "multiplicities": multiplicities,
+        "multiplicities": {name: stored(value) for name, value in multiplicities.items()},
         "checks": tuple(builder.checks),
         "unused": unused,
     }

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
+from emjax.graph.condensed import Condensed
 from emjax.graph.meeting_axes import SharedAxes
 from emjax.graph.shared_axes import shared_axes
 from emjax.graph.slots import term_naturals
@@ -53,6 +54,7 @@ class FactorGraph:
     - `predicted`: the terms of discrete latents that no observation depends on: they sum to one,
       and only their posterior reads them.
     - `latents`, `gaussians`: those to sum out, and those to integrate out.
+    - `condensed`: few rows in place of many, which serve log Z and its derivatives.
     - `multiplicities`: how often the elements of each latent count.
     - `checks`: what must not be true of the data.
     - `unused`: the names of the continuous latents that no observation depends on.
@@ -66,6 +68,7 @@ class FactorGraph:
 
     terms: tuple[Term, ...]
     predicted: tuple[Term, ...]
+    condensed: Condensed
     latents: Mapping[str, Latent]
     gaussians: Mapping[str, GaussianLatent]
     multiplicities: Mapping[str, Named]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.residuals import coefficients_name
 from emjax.graph.slots import Slot
-from emjax.tables.named import Named
+from emjax.tables.named import Axis, Named
 
 
 def known_coefficients(graph: FactorGraph) -> set[tuple[str, int]]:
@@ -14,16 +14,20 @@ def known_coefficients(graph: FactorGraph) -> set[tuple[str, int]]:
     for term in graph.terms:
         if not term.reads or not term.site.is_observed or term.site.event:
             continue
-        for number in range(len(term.reads)):
+        for number, axis in enumerate(term.reads):
             table = term.arguments.get(coefficients_name(number))
-            if table is not None and _is_of_rows(table) and not _is_estimated(graph, table):
+            if table is None or not _is_of_rows(table, axis):
+                continue
+            if not _is_estimated(graph, table):
                 found.add((term.site.name, number))
     return found
 
 
-def _is_of_rows(table: Named) -> bool:
-    """Whether a table has one row for each of many elements, whatever the latents are."""
-    return not table.latent_axes and any(size != 1 for size in table.compact[:-1])
+def _is_of_rows(table: Named, axis: Axis) -> bool:
+    """Whether a table differs among rows that read different elements of a Gaussian latent."""
+    # one row of coefficients for all elements is no more than a natural parameter
+    pairs = zip(table.compact, axis.varies, strict=False)
+    return not table.latent_axes and any(varies and size != 1 for size, varies in pairs)
 
 
 def _is_estimated(graph: FactorGraph, table: Named) -> bool:

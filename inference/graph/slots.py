@@ -104,6 +104,7 @@ def _term_with(function: Callable[[Named], Named], term: Term) -> Term:
         origin=None if term.origin is None else function(term.origin),
         value=function(term.value),
         prior_arguments=each(term.prior_arguments),
+        ones=None if term.ones is None else function(term.ones),
         gate=None if term.gate is None else function(term.gate),
         counted=tuple(map(function, term.counted)),
     )

@@ -77,7 +77,7 @@ class TermBuilder:
                 self.checks.append(replace(check, bad=self.slots.stored(check.bad)))
 
     def terms(self, site: Site) -> list[Term]:
-        """Return a site's terms, with slots in place of arrays.
+        """Return a site's terms.
 
         That of a normal that reads Gaussian latents is followed by its interaction with them.
         """
@@ -87,7 +87,7 @@ class TermBuilder:
         terms = [self.term(read, data)]
         if residual is not None:
             terms += self.interactions(read, data, residual)
-        return [self.slots.stored_term(term) for term in terms]
+        return terms
 
     def term(self, read: SiteInput, data: Data) -> Term:
         """Return a site's term, where all Gaussian latents are zero."""

@@ -39,6 +39,7 @@ class Term:
       tables and statistics are those of elements that count once.
     - `reads`: of the interaction of a normal with Gaussian latents, which element of which of them
       each of its elements reads.
+    - `ones`: of a latent's interaction with itself over condensed rows, what one is in each.
     - `products`: what each of its natural parameters goes with, of data and of `reads`.
     - `gate`: where a component of a `Select` is chosen, if latents choose it.
     - `counted`: of an observed density, where the data count, as masks of their rank; what latents
@@ -60,6 +61,7 @@ class Term:
     without_multiplicity: bool
     reads: tuple[Axis, ...] = ()
     products: tuple[Product, ...] = ()
+    ones: Named | None = None
     gate: Named | None = None
     counted: tuple[Named, ...] = ()
 

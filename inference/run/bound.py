@@ -189,7 +189,7 @@ class Bound(ProgramOnData):
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
-    def posterior(self, params: Params) -> dict[str, Array]:
+    def posterior(self, params: Params) -> dict[str, Any]:
         """Return p(latent | data, params) for every latent; see `EM.posterior`."""
         return self.of_latents(PureProgram.posterior_and_means, params)
 
@@ -201,7 +201,7 @@ class Bound(ProgramOnData):
         """Return the most probable joint assignment of all latents; see `EM.decode`."""
         return self.of_latents(PureProgram.modes, params)
 
-    def of_latents(self, question: Callable, params: Params) -> dict[str, Array]:
+    def of_latents(self, question: Callable, params: Params) -> dict[str, Any]:
         """Return what is asked of latents: values of their shapes, and more axes.
 
         `question`: as in `asked`.

@@ -317,7 +317,7 @@ class PureProgram:
         moments = gaussian_posterior(self.graph, arrays)
         return {**posterior(self.graph, arrays, temperature), **moments}
 
-    def posterior_and_means(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
+    def posterior_and_means(self, params: Mapping, constants: Sequence) -> dict[str, Any]:
         """Return the posterior of every latent, and the means of what no observation depends on."""
         arrays = self.graph.arrays(params, constants)
         means = posterior_means(self.graph, arrays, self.loop.temperature)
