@@ -329,5 +329,6 @@ def _at_length(bucket: Bucket, model, args, kwargs, layout: Layout) -> AtLength 
     if not padding(program, bucket.program, len(weights)).is_sound:
         return None
     latents = {name: latent.shape for name, latent in program.latents.items()}
+    latents |= {name: latent.elements for name, latent in program.gaussians.items()}
     elements = {site.name: site.elements for site in program.sites}
     return AtLength(latents, elements)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -190,19 +191,24 @@ class PaddedRunner:
             raise ValueError("rows that were added may be why")
         return jax.device_put(answer)
 
-    def of_latents(self, answer: Mapping[str, Array], num_lead: int = 0) -> dict[str, Array]:
+    def of_latents(self, answer: Mapping[str, Any], num_lead: int = 0) -> dict[str, Any]:
         """Return values (elements of a latent …, more …) without those of rows that were added.
 
         `num_lead`: how many axes come before the elements.
         """
-        values = {}
-        for name, value in answer.items():
+
+        def without_added(name: str, value: Any) -> Any:
             # what is no latent has no rows (`program.padding`)
             shape = self.latents.get(name, np.shape(value)[num_lead:])
             # NumPy, which compiles nothing for each length
             rows = (*[slice(None)] * num_lead, *map(slice, shape))
-            values[name] = jax.device_put(np.asarray(value)[rows])
-        return values
+            return jax.device_put(np.asarray(value)[rows])
+
+        return {
+            # of a Gaussian latent there are several arrays
+            name: jax.tree.map(partial(without_added, name), value)
+            for name, value in answer.items()
+        }
 
 
 def one_blas_thread() -> threadpool_limits:
