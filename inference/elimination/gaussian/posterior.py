@@ -84,7 +84,7 @@ def _derivative(primals: Sequence[Array], tangents: Sequence[Any]) -> tuple[Post
         moved[2] -= between(covariance, along, kept)
         moved[3] += between(kept.mT, along, kept)
     if not isinstance(along_scale, SymbolicZero):
-        along = _squared(scale, along_scale)
+        along = squared(scale, along_scale)
         along = along + along.mT
         moved[0] += product(left, "ij", along, "ij", "")
         moved[1] += between(kept, along, kept.mT)
@@ -123,7 +123,7 @@ def _blocks_times(blocks: Array, matrix: Array, axes: str) -> Array:
     return result.reshape(*result.shape[:-3], rows, columns)
 
 
-def _squared(scale: Array, along: Array) -> Array:
+def squared(scale: Array, along: Array) -> Array:
     """Return dL Lᵀ of blocks, as a matrix (…, q, q)."""
     *lead, size, _ = scale.shape
     identity = jnp.eye(size, dtype=scale.dtype).reshape((1,) * len(lead) + (size, size))

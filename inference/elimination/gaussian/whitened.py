@@ -1,23 +1,32 @@
 """A Gaussian latent integrated out of a quadratic form, whitened.
 
-With f = μ + L ε, where μ = m + Σ_k R_k g_k and ε ~ N(0, I), the exponent h̄ᵀf − ½ fᵀJf, where
-h̄ = h + Σ_k C_k g_k, is quadratic in ε, and with the matrices of `posterior`
+With f = μ + L ε, where μ = Σ_s r_s g_s and ε ~ N(0, I), the exponent h̄ᵀf − ½ fᵀJf, where
+h̄ = Σ_s c_s g_s, is quadratic in ε, and so its integral is in the *sources* g: the parents, and 1,
+of which r is the mean m and c is h. With the matrices of `posterior`,
 
-    log ∫ = −½ log |M| + ½ h̄ᵀV h̄ + h̄ᵀE μ − ½ μᵀJ̃ μ,
+    log ∫ = ½ Σ_st g_sᵀ Q_st g_t − ½ log |M|,    Q_st = c_sᵀ a_t + r_sᵀ p_t,
+    a_s = V c_s + E r_s,    p_s = Eᵀ c_s − J̃ r_s.
 
-which is quadratic in the parents g.
+Given the sources, f has the mean Σ_s a_s g_s and the covariance V. The derivative
+
+    dQ_st = dc_sᵀ a_t + dr_sᵀ p_t + a_sᵀ dc_t + p_sᵀ dr_t − a_sᵀ dJ a_t + p_sᵀ dS p_t
+
+is written out, since its reverse makes the moments of f of those of the sources, and nothing else:
+E[f] = Σ_s a_s E[g_s], E[f fᵀ] = V + Σ_st a_s E[g_s g_tᵀ] a_tᵀ. Source: ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
 
 from emjax.elimination.factors import Cells, Factor
-from emjax.elimination.gaussian.posterior import Posterior, posterior, product
+from emjax.elimination.gaussian.posterior import Posterior, posterior, product, squared
 from emjax.elimination.gaussian.quadratic_form import QuadraticForm
 from emjax.tables.named import Axis
 
@@ -32,64 +41,109 @@ def integrated_out(form: QuadraticForm) -> list[Factor]:
         # nothing has observed it
         size = form.variable.size
         precision = jnp.zeros((1,) * form.num_lead + (size, size), form.scale.dtype)
-    known = posterior(precision, form.scale)
-    # what is constant is a source without coordinates
-    sources = [_Source((), form.linear, form.mean, ())]
-    for k, parent in enumerate(form.parents):
-        cross, coefficients = form.cross.get(k), form.coefficients.get(k)
-        sources.append(_Source((f"g{k}",), cross, coefficients, (parent,)))
-    factors = [_message(form, -known.log_determinant / 2, ())]
-    for number, right in enumerate(sources):
-        images = _images(known, right)
-        for left in sources[: number + 1]:
-            array = _paired(left, right, images)
-            if array is not None:
-                # every pair of different ones is there twice
-                array = array / 2 if left is right else array
-                factors.append(_message(form, array, left.parents + right.parents))
+    # what is constant is a source of one coordinate
+    sources = [_Source(_as_column(form.linear), _as_column(form.mean))]
+    for k in range(len(form.parents)):
+        sources.append(_Source(form.cross.get(k), form.coefficients.get(k)))
+    log_determinant, pairs = _integral(precision, form.scale, sources)
+    factors = [_message(form, -log_determinant / 2, ())]
+    for (s, t), array in pairs.items():
+        met = [form.parents[k - 1] for k in (s, t) if k > 0]
+        # every pair of different ones is there twice
+        factors.append(_message(form, array / 2 if s == t else array, met))
     return factors
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """What is constant, or a parent, as a part of h̄ and μ.
+class _Source(NamedTuple):
+    """What one source contributes to h̄ and μ, each (…, q, its coordinates). None: zero."""
 
-    - `coordinates`: the label of the axis over the parent's coordinates, if there is one.
-    - `linear`: h or C_k, (…, q, coordinates of the parent). None: zero.
-    - `mean`: m or R_k, likewise.
-    - `parents`: itself.
-    """
-
-    coordinates: tuple[str, ...]
     linear: Any
     mean: Any
-    parents: tuple[Axis, ...]
 
 
-def _images(known: Posterior, source: _Source) -> tuple[Any, Any]:
-    """Return V h̄ + E μ and Eᵀh̄ − J̃ μ, of the parts of h̄ and μ that are one source's."""
-    axes, out = ("j", *source.coordinates), ("i", *source.coordinates)
-    mean = _plus(
-        product(known.covariance, "ij", source.linear, axes, out),
-        product(known.kept, "ij", source.mean, axes, out),
+def _as_column(vector: Any) -> Any:
+    return None if vector is None else vector[..., None]
+
+
+def _images(known: Posterior, source: _Source) -> _Source:
+    """Return a_s and p_s."""
+    linear, mean = source
+    return _Source(
+        _plus(
+            product(known.covariance, "ij", linear, "jk", "ik"),
+            product(known.kept, "ij", mean, "jk", "ik"),
+        ),
+        _plus(
+            product(known.kept, "ji", linear, "jk", "ik"),
+            product(-known.precision_left, "ij", mean, "jk", "ik"),
+        ),
     )
-    information = _plus(
-        product(known.kept, "ji", source.linear, axes, out),
-        product(-known.precision_left, "ij", source.mean, axes, out),
-    )
-    return mean, information
 
 
-def _paired(left: _Source, right: _Source, images: tuple[Any, Any]) -> Any:
-    """Return what two sources contribute together, given the images of the second."""
-    mean, information = images
-    # one source is paired with itself along two axes
-    again = tuple(f"{label} again" for label in right.coordinates)
-    axes, out = ("i", *left.coordinates), (*left.coordinates, *again)
-    return _plus(
-        product(left.linear, axes, mean, ("i", *again), out),
-        product(left.mean, axes, information, ("i", *again), out),
+def _inner(a: Any, b: Any) -> Any:
+    """Return aᵀb, (…, columns, columns)."""
+    return product(a, "ij", b, "ik", "jk")
+
+
+@jax.custom_jvp
+def _integral(precision: Array, scale: Array, sources: list[_Source]) -> tuple[Array, dict]:
+    """Return log |M|, and Q_st for all s ≤ t that are not zero."""
+    known = posterior(precision, scale)
+    pairs = {}
+    for t, right in enumerate(sources):
+        images = _images(known, right)
+        for s, left in enumerate(sources[: t + 1]):
+            pair = _plus(_inner(left.linear, images.linear), _inner(left.mean, images.mean))
+            if pair is not None:
+                pairs[s, t] = pair
+    return known.log_determinant, pairs
+
+
+def _derivative(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    """Return the integral and its derivative."""
+    precision, scale, sources = primals
+    found = _integral(precision, scale, sources)
+    known = posterior(precision, scale)
+    images = [_images(known, source) for source in sources]
+    along = _or_none(tangents[0])
+    along_scale = _or_none(tangents[1])
+    along_covariance = None
+    if along_scale is not None:
+        one_half = squared(scale, along_scale)
+        along_covariance = one_half + one_half.mT
+    moved = [_Source(*(_or_none(part) for part in source)) for source in tangents[2]]
+    determinant = _plus(
+        product(known.covariance, "ij", along, "ij", ""),
+        product(known.precision_left, "ij", along_covariance, "ij", ""),
     )
+    pairs = {}
+    for s, t in found[1]:
+        a, b = images[s], images[t]
+        change = _plus(_inner(moved[s].linear, b.linear), _inner(moved[s].mean, b.mean))
+        if s == t:
+            change = None if change is None else change + change.mT
+        else:
+            change = _plus(change, _inner(a.linear, moved[t].linear))
+            change = _plus(change, _inner(a.mean, moved[t].mean))
+        if along is not None:
+            change = _plus(change, -_inner(a.linear, product(along, "ij", b.linear, "jk", "ik")))
+        if along_covariance is not None:
+            change = _plus(
+                change, _inner(a.mean, product(along_covariance, "ij", b.mean, "jk", "ik"))
+            )
+        pairs[s, t] = _filled(change, found[1][s, t])
+    return found, (_filled(determinant, found[0]), pairs)
+
+
+_integral.defjvp(_derivative, symbolic_zeros=True)
+
+
+def _or_none(tangent: Any) -> Any:
+    return None if isinstance(tangent, SymbolicZero) else tangent
+
+
+def _filled(tangent: Any, primal: Array) -> Array:
+    return jnp.zeros_like(primal) if tangent is None else jnp.broadcast_to(tangent, primal.shape)
 
 
 def _plus(a: Any, b: Any) -> Any:
