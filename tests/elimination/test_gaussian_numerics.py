@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from emjax.elimination.factors import Variable
-from emjax.elimination.gaussian.posterior import posterior
 from emjax.tables.indices import Affine
 from tests.elimination.quadratic_pieces import coordinates, drawn, factor, log_z_of
 
@@ -52,30 +51,76 @@ def _log_z_of_groups(arrays, inner, outer):
     return log_z_of(arrays, pieces, [], conditionals, variables)
 
 
-def _by_definition(precision, scale):
-    """Return a posterior of two blocks of two, in as many words."""
-    blocks = jax.vmap(jax.scipy.linalg.block_diag)(scale[:, :2], scale[:, 2:])
-    covariance = blocks @ blocks.mT
-    matrix = jnp.eye(4) + blocks.mT @ precision @ blocks
-    kept = jnp.linalg.inv(jnp.eye(4) + covariance @ precision)
-    return jnp.linalg.slogdet(matrix)[1], kept @ covariance, kept, precision @ kept
+def _log_z_of_crossed(arrays):
+    """f_i ~ N(m + R g, L Lᵀ) for i < 3, crossed with b_j for j < 2, in six rows."""
+    f_of, b_of = [0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 1, 1]
+    f, b = coordinates("f", 2, f_of), coordinates("b", 1, b_of)
+    own, own_b = (coordinates(axis.source, axis.size, range(n)) for axis, n in ((f, 3), (b, 2)))
+    g = coordinates("g", 1, Affine(0, (0,)))
+    pieces = [
+        factor([f], (6,), arrays["linear"]),
+        factor([f, f], (6,), arrays["square"]),
+        factor([f, b], (6,), arrays["cross"]),
+    ]
+    drawn_from_g = [(g, arrays["coefficients"][None])]
+    conditionals = [
+        drawn(coordinates("g", 1, Affine(0, ())), (), scale=arrays["scale of g"]),
+        drawn(own, (3,), (), arrays["mean"][None], arrays["scale"][None], drawn_from_g),
+        drawn(own_b, (2,), scale=arrays["scale of b"]),
+    ]
+    variables = {
+        "g": Variable("g", 1, ()),
+        "f": Variable("f", 2, (3,), order=1),
+        "b": Variable("b", 1, (2,), order=2),
+    }
+    inputs = [piece.array for piece in pieces]
+    return log_z_of(inputs, pieces, [], conditionals, variables)
 
 
-def test_derivatives_of_a_posterior_are_those_of_its_definition():
-    """Of second order, too, of blocks that vary and a precision that does not."""
-    root, along, *blocks = np.random.default_rng(0).normal(size=(5, 4, 4))
-    scale = jnp.asarray(blocks[0].reshape(2, 4, 2))
-    weights = np.random.default_rng(1).normal(size=(2, 4, 4))
-    primals = jnp.asarray([root @ root.T]), scale
-    tangents = jnp.asarray([along + along.T]), jnp.asarray(blocks[1].reshape(2, 4, 2))
+def _log_z_of_crossed_by_definition(arrays):
+    """The same as one vector of the f and b, the density of which is written down."""
+    among, ones = jnp.eye(3), jnp.ones((3, 3))
+    through = arrays["coefficients"] @ arrays["scale of g"]
+    own = arrays["scale"] @ arrays["scale"].T
+    covariance = jax.scipy.linalg.block_diag(
+        jnp.kron(ones, through @ through.T) + jnp.kron(among, own),
+        jnp.diag(arrays["scale of b"].ravel() ** 2),
+    )
+    mean = jnp.concatenate([jnp.tile(arrays["mean"], 3), jnp.zeros(2)])
+    linear = jnp.concatenate([arrays["linear"].reshape(2, 6).sum(0), jnp.zeros(2)])
+    cross = arrays["cross"].reshape(2, 6).T
+    square = arrays["square"].reshape(2, 3, 2, 2).sum(0)
+    blocks = -square - square.mT
+    precision = jax.scipy.linalg.block_diag(*blocks, jnp.zeros((2, 2)))
+    precision = precision.at[:6, 6:].set(-cross).at[6:, :6].set(-cross.T)
+    matrix = jnp.eye(8) + precision @ covariance
+    rest = linear - precision @ mean
+    total = linear @ mean + rest @ mean + rest @ covariance @ jnp.linalg.solve(matrix, rest)
+    return (total - jnp.linalg.slogdet(matrix)[1]) / 2
+
+
+def test_derivatives_of_second_order_are_those_of_the_definition():
+    """Of pieces, and of means, scales and coefficients."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "linear": (6, 2),
+        "square": (6, 2, 2),
+        "cross": (6, 2, 1),
+        "coefficients": (2, 1),
+        "mean": (2,),
+        "scale": (2, 2),
+        "scale of g": (1, 1),
+        "scale of b": (2, 1, 1),
+    }
+    primals, tangents = ({n: rng.normal(size=shape) for n, shape in shapes.items()} for _ in "pt")
+    for array in (primals, tangents):
+        array["square"] = -array["square"] @ array["square"].swapaxes(-1, -2)
+        array["cross"] *= 0.1
 
     @functools.partial(jax.jit, static_argnums=0)
     def derivatives(function):
-        def total(precision, scale):
-            determinant, *matrices = function((precision + precision.mT) / 2, scale)
-            return jnp.sin(determinant).sum() + sum((weights * m).sum() for m in matrices)
+        return jax.jvp(jax.value_and_grad(function), (primals,), (tangents,))
 
-        return jax.jvp(jax.value_and_grad(total, (0, 1)), primals, tangents)
-
-    found, expected = derivatives(posterior), derivatives(_by_definition)
+    found = derivatives(_log_z_of_crossed)
+    expected = derivatives(_log_z_of_crossed_by_definition)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-8), found, expected)
