@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import GatherScatterMode
 
-from emjax.numerics.arrays import broadcast, concatenated, evaluate, take
+from emjax.numerics.arrays import take
 from emjax.numerics.primitives import Equation
 from emjax.tables.indices import Affine, Dense, Index, affine, composed, index_of
 from emjax.tables.joined import Joined, carried_out
@@ -23,7 +23,6 @@ from emjax.tables.named import (
     Axis,
     Named,
     mixed,
-    spread,
     table_and_labels,
     union,
     without_rows,
@@ -143,30 +142,6 @@ def look_up(
     is_same = not picks and table.size == operand.array.size and labels == in_order
     content = operand.content if is_same else None
     return Named(take(table, labels, picks, out), shape, axes, content)
-
-
-def select_rows(predicate: Named, cases: Sequence[Named], shape: tuple[int, ...]) -> Named | None:
-    """Return where(predicate, …) as rows of a table, one for each case, which the predicate picks.
-
-    None where a case is no smaller than the result.
-    """
-    varying = [d for d, size in enumerate(predicate.compact) if size != 1]
-    # rows are picked by data: a predicate that latents decide, or that is the same everywhere,
-    # picks none
-    if predicate.latent_axes or not varying:
-        return None
-    if not any(case.latent_axes for case in cases):
-        return None
-    # rows would then be as many as positions, and every case a copy of its own
-    if any(case.compact[d] != 1 for case in cases for d in varying):
-        return None
-    predicate, axes = without_rows(predicate), union(cases)
-    tables = [spread(case, axes) for case in cases]
-    common = np.broadcast_shapes(*(table.shape for table in tables))
-    table = concatenated([broadcast(table, common)[None] for table in tables], 0)
-    index = evaluate(lambda p: jnp.asarray(p, jnp.int32), predicate.array)
-    rows = Axis(None, len(cases), Dense(index, (predicate.content,)))
-    return Named(table, shape, (rows, *axes))
 
 
 def _as_rows(piece: Named, size: int) -> Named:

@@ -22,10 +22,11 @@ from emjax.numerics.jaxprs import inlined, interpreted, line_of
 from emjax.numerics.primitives import Equation, Kind, traits
 from emjax.tables.affine import Misused, NotAffine, affine_outputs, is_affine
 from emjax.tables.affine_values import AffineValue, by_latent, linearly
+from emjax.tables.choices import select_rows
 from emjax.tables.evaluation import evaluated
 from emjax.tables.joined import Joined, carried_out, stack
 from emjax.tables.lifting import lift
-from emjax.tables.lookup import as_lookup, index_columns, look_up, select_rows
+from emjax.tables.lookup import as_lookup, index_columns, look_up
 from emjax.tables.mixing import dot_general, mapped, reduction
 from emjax.tables.moves import entry, move, split
 from emjax.tables.named import MixedElements, Named, constant, has_elements

@@ -96,3 +96,17 @@ def test_a_choice_that_moves_with_a_parameter_is_no_row():
     params = {"cut": jnp.array(0.2), "loc": PARAMS["loc"]}
     expected = joint_table(program, params, y).log_likelihood
     np.testing.assert_allclose(EM(program).log_likelihood(params, y), expected, rtol=1e-12)
+
+
+def test_a_choice_within_a_choice_by_the_same_data_is_brute_force():
+    def program(y, flags):
+        loc = numpyro.param("loc", PARAMS["loc"])
+        with numpyro.plate("rows", len(y)):
+            z = numpyro.sample("z", dist.Categorical(PARAMS["start"]))
+            inner = jnp.where(flags > 0, loc[z], 0.3)
+            location = jnp.where(flags > 0, 2 * inner, inner - loc[z])
+            numpyro.sample("y", dist.Normal(location, 1.0), obs=y)
+
+    data, params = series(5), {"loc": PARAMS["loc"]}
+    expected = joint_table(program, params, *data).log_likelihood
+    np.testing.assert_allclose(EM(program).log_likelihood(params, *data), expected, rtol=1e-12)
