@@ -273,11 +273,14 @@ def log_z(tables, pieces, conditionals, variables, chains="sequential"):
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_chain_is_the_joint_normal(chain):
+@pytest.mark.parametrize("chains", ["sequential", "checkpointed", "parallel"])
+def test_chain_is_the_joint_normal(chain, chains):
     case = chain()
     exact = JointNormal(*case)
     tables = [piece.array for piece in case[0]]
-    value, gradient = jax.jit(jax.value_and_grad(lambda tables: log_z(tables, *case)))(tables)
+    value, gradient = jax.jit(jax.value_and_grad(lambda tables: log_z(tables, *case, chains)))(
+        tables
+    )
     np.testing.assert_allclose(value, exact.log_partition, rtol=1e-12)
     for ours, theirs in zip(gradient, exact.gradient(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)

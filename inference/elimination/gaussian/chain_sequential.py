@@ -1,26 +1,54 @@
-"""Steps of a Gaussian chain integrated out one after the other, the latest first."""
+"""Steps of a Gaussian chain one after the other: the latest first, then the moments of states."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
+from jax import Array
 
 from emjax.elimination.flags import merged, split
-from emjax.elimination.gaussian.chain_steps import Message, Steps, no_message, step_integrated
+from emjax.elimination.gaussian.chain_states import Moments, after_step
+from emjax.elimination.gaussian.chain_steps import Message, Posterior, Steps, step_integrated
 
 
-def integrated_in_sequence(steps: Steps, length: int, outside: int) -> Message:
-    """Return the message on the state before some steps, if nothing comes after them.
+class Integrated(NamedTuple):
+    """Steps integrated out.
 
-    - `steps`: of (time, batch, *discrete, …).
-    - `outside`: the number of coordinates of a state that do not vary in time.
+    - `before`: the message on the state before all of them.
+    - `linear`, `quadratic`: those on the state after each, h (time, …, s) and J (time, …, s, s).
+    - `drawn`: what each draws given the state before it and all data, (time, …).
     """
+
+    before: Message
+    linear: Array
+    quadratic: Array
+    drawn: Posterior
+
+
+def messages_in_sequence(after: Message, steps: Steps, length: int, outside: int) -> Integrated:
+    """Return steps (time, …) integrated out; `after` is the message on the state after them."""
     moves = [array.shape[0] != 1 for array in steps]
     moving, constant = split(list(steps), moves)
     constant = [array[0] for array in constant]
 
     def body(message, now):
-        return step_integrated(message, Steps(*merged(now, constant, moves)), outside)[0], None
+        step = Steps(*merged(now, constant, moves))
+        before, drawn = step_integrated(message, step, outside)
+        return before, (message.linear, message.quadratic, drawn)
 
-    start = no_message(Steps(*(array[0] for array in steps)))
-    last, _ = jax.lax.scan(body, start, moving, length=length, reverse=True)
-    return last
+    before, of_steps = jax.lax.scan(body, after, moving, length=length, reverse=True)
+    return Integrated(before, *of_steps)
+
+
+def moments_in_sequence(
+    before: Moments, drawn: Posterior, length: int, outside: int
+) -> tuple[Moments, Array, Array]:
+    """Return the moments of the state after some steps, and of those before each, (time, …)."""
+
+    def body(moments, now):
+        after = after_step(moments, now, outside)
+        return after, (moments.first, moments.second)
+
+    after, (first, second) = jax.lax.scan(body, before, drawn, length=length)
+    return after, first, second

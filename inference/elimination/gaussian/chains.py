@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.elimination.gaussian.chain_groups import groups_in_time
 from emjax.elimination.gaussian.chain_layout import GaussianChain, chain_of
-from emjax.elimination.gaussian.chain_sequential import integrated_in_sequence
-from emjax.elimination.gaussian.chain_steps import Message, no_message, step_integrated
+from emjax.elimination.gaussian.chain_parallel import messages_in_parallel, moments_in_parallel
+from emjax.elimination.gaussian.chain_passes import (
+    Passes,
+    integrated_in_stretches,
+    integrated_steps,
+)
+from emjax.elimination.gaussian.chain_sequential import messages_in_sequence, moments_in_sequence
+from emjax.elimination.gaussian.chain_steps import Message, Steps, no_message, step_integrated
 from emjax.elimination.gaussian.conditional import Conditional
 from emjax.tables.named import Axis
+
+IN_SEQUENCE = Passes(messages_in_sequence, moments_in_sequence)
+IN_PARALLEL = Passes(messages_in_parallel, moments_in_parallel)
 
 
 class ChainIntegrated(NamedTuple):
@@ -57,7 +66,10 @@ def _message(chain: GaussianChain, chains: str) -> Message:
     if chain.regular is None:
         message = no_message(chain.first[-1])
     else:
-        message = integrated_in_sequence(chain.regular, chain.length, chain.num_outside)
+        passes = IN_PARALLEL if chains == "parallel" else IN_SEQUENCE
+        through = integrated_in_stretches if chains == "checkpointed" else integrated_steps
+        after = no_message(Steps(*(array[0] for array in chain.regular)))
+        message = through(passes, chain.length, chain.num_outside, after, chain.regular)
     for step in reversed(chain.first):
         message, _ = step_integrated(message, step, chain.num_outside)
     return message
