@@ -75,9 +75,11 @@ def _derivatives(steps: Steps, integrated: Integrated, before: Moments, outside:
     linear = with_drawn(before.first, first, outside)
     # sums over time go first: tables that do not vary in time get blocks, not steps, put together
     lead = steps.quadratic.shape[:-2]
-    blocks = (before.second, cross, second)
-    blocks = (summed_to(block, (*lead, *block.shape[-2:])) for block in blocks)
-    quadratic = with_both(*blocks, outside)
+
+    def over_time(block):
+        return summed_to(block, (*lead, *block.shape[-2:]))
+
+    quadratic = with_both(over_time(before.second), over_time(cross), over_time(second), outside)
 
     def message(mean, coefficients, scale):
         drawn_from = steps._replace(mean=mean, coefficients=coefficients, scale=scale)
