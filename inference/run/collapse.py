@@ -50,12 +50,15 @@ class Watched:
     - `argument`: the scale; "" where it is the density itself.
     - `entries`: the number of the parameter entry that each cell of the scale is (−1: none), over
       all parameters; None where it is computed.
+    - `is_integrated`: whether it is of data that depend on Gaussian latents. What these explain
+      without rest may have a scale of zero, and the likelihood a maximum there.
     """
 
     term: int
     parameters: tuple[str, ...]
     argument: str = ""
     entries: np.ndarray | None = None
+    is_integrated: bool = False
 
 
 def watched(graph: FactorGraph, held: Sequence[str]) -> list[Watched]:
@@ -64,8 +67,10 @@ def watched(graph: FactorGraph, held: Sequence[str]) -> list[Watched]:
     `held`: the parameters that are not estimated.
     """
     view, watches = WiringView(graph), []
+    integrated = {term.site.name for term in graph.terms if term.reads}
     for number, term in enumerate(graph.terms):
-        if not term.site.is_observed or term.site.is_discrete:
+        # an interaction with Gaussian latents is beside the density that it belongs to
+        if not term.site.is_observed or term.site.is_discrete or term.reads:
             continue
         scales = {}
         for name, table in term.arguments.items():
@@ -77,7 +82,8 @@ def watched(graph: FactorGraph, held: Sequence[str]) -> list[Watched]:
             free = tuple(sorted(wire.parameters - set(held)))
             if free:
                 entries = None if wire.entries is None else _first(wire.entries, conjugacy)
-                watches.append(Watched(number, free, name, entries))
+                is_integrated = term.site.name in integrated
+                watches.append(Watched(number, free, name, entries, is_integrated))
         read = set().union(*(view.wire(table).parameters for table in term.arguments.values()))
         # what statistics take beside the data is not at hand
         is_known = term.family is None or not (term.family.given or term.family.squares)

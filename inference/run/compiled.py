@@ -117,7 +117,8 @@ class CompiledProgram:
         for number, watch in enumerate(self.watch.watched):
             of_watch = {zeros: [to[number] for to in both] for zeros, both in found.items()}
             term = self.graph.terms[watch.term]
-            falls.append(None if watch.argument else fall_of(term, of_watch))
+            has_fall = watch.is_integrated or not watch.argument
+            falls.append(fall_of(term, of_watch) if has_fall else None)
         return falls
 
     def violations(self, data, floor: float = 0.0):

@@ -71,6 +71,8 @@ class DegeneracyWatch:
                 continue
             if is_constant.any():
                 found.append(endings.constant(self._site(watch), is_constant))
+            elif watch.is_integrated and not falls()[number].is_collapse:
+                continue  # an estimate on the boundary (`vanishing`)
             elif watch.argument:
                 found += self._of_scale(watch, sharp)
             else:

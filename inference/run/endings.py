@@ -12,6 +12,8 @@ from emjax.run.findings import Finding, plain
 # the remedy of a collapsed scale, and of the infinite objective that it may end in
 FLOOR = "state a floor (constraints.greater_than(...))"
 UNBOUNDED_PRIOR = "unbounded prior"
+# of an estimate on the boundary
+CRAWLS = "EM crawls there: EM(model, acceleration='anderson') comes nearer in fewer steps."
 # the remedy of a prior which is infinite at a bound
 IN_COORDINATES = 'EM(model, map="unconstrained")'
 # the remedy of an optimum that is not the best
@@ -75,6 +77,12 @@ def why_it_stopped(status: str, found: Sequence[Finding]) -> str:
     if status == "OBJECTIVE_DECREASED" and has_collapsed:
         return (
             "the objective decreased by more than rounding, for something has collapsed, and with "
+            "it the objective loses its digits: params are those before the decrease"
+        )
+    has_vanished = any(finding.kind == "variance of zero" for finding in found)
+    if status == "OBJECTIVE_DECREASED" and has_vanished:
+        return (
+            "the objective decreased by more than rounding, for a variance goes to zero, and with "
             "it the objective loses its digits: params are those before the decrease"
         )
     return WHY_IT_STOPPED[status]
@@ -267,6 +275,73 @@ def on_bound(parameter: str, has_reached: np.ndarray, bound: np.ndarray) -> Find
         "it, the objective may be higher.",
         "If that bound is not meant, widen the constraint.",
     )
+
+
+def no_variance(
+    parameter: str,
+    where: Sequence[tuple[int, ...]],
+    sites: Sequence[str],
+    latents: Sequence[str],
+    gain: float,
+    is_matrix: bool = False,
+) -> Finding:
+    """Return that a variance of Gaussian latents goes to zero.
+
+    `where`: which entries of the parameter; `gain`: by how many nats the objective is higher where
+    the standard deviation is a tenth; `is_matrix`: whether it is that in some direction.
+    """
+    names, entries = ", ".join(f"'{site}'" for site in sites), _entries(where)
+    goes = f"{'a covariance' if is_matrix else 'a variance'} of {names}, goes to zero"
+    means = f"the data vary no more than they would without {names}"
+    remedy = f"Leave {names} out"
+    if is_matrix:
+        goes += " in one direction"
+        means = f"one coordinate of {names} follows from the others"
+        remedy = f"Use fewer coordinates of {names}"
+    return Finding(
+        "variance of zero",
+        parameter,
+        entries.strip(),
+        f"'{parameter}'{entries}, {goes}: at a tenth of it the objective is {gain:.2g} nats "
+        "higher. The likelihood is bounded there: it is an estimate on the boundary, and "
+        f"{means}.",
+        f"{remedy}, or state a prior that keeps away from zero. {CRAWLS}",
+    )
+
+
+def no_noise(
+    parameter: str,
+    where: Sequence[tuple[int, ...]],
+    sites: Sequence[str],
+    latents: Sequence[str],
+    gain: float,
+    is_matrix: bool = False,
+) -> Finding:
+    """Return that the noise of data under Gaussian latents goes to zero: a Heywood case.
+
+    `where`, `gain`, `is_matrix`: as in `no_variance`.
+    """
+    names, entries = ", ".join(f"'{site}'" for site in sites), _entries(where)
+    explained = ", ".join(f"'{latent}'" for latent in latents)
+    direction = " in one direction" if is_matrix else ""
+    return Finding(
+        "variance of zero",
+        parameter,
+        entries.strip(),
+        f"'{parameter}'{entries}, noise of {names}, goes to zero{direction}: at a tenth of it the "
+        f"objective is {gain:.2g} nats higher. The likelihood is bounded there: {explained} "
+        "explains these data without rest (a Heywood case).",
+        f"Use fewer coordinates of {explained}, or {FLOOR}, or a prior. {CRAWLS}",
+    )
+
+
+def _entries(where: Sequence[tuple[int, ...]]) -> str:
+    """Return the indices of entries behind a parameter's name, the first of them."""
+    if not where or not where[0]:
+        return ""
+    more = f", … ({len(where)} in all)" if len(where) > SHOWN else ""
+    listed = ", ".join("[" + ", ".join(map(str, index)) + "]" for index in where[:SHOWN])
+    return listed + more
 
 
 def _indices(where: np.ndarray) -> str:

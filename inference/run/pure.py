@@ -245,10 +245,15 @@ class PureProgram:
         return End(at, likelihood, last, self.watch.sharpness(last, start, constants))
 
     def moved_densities(self, params, data: Sequence, moved: Sequence) -> list:
-        """Return densities where the data are moved (`resolution`), None in place of scales."""
+        """Return densities where the data are moved (`resolution`), None in place of scales.
+
+        A scale of data that depend on Gaussian latents has a density, too.
+        """
         constants, after = self.graph.prepare(data), self.graph.prepare(moved)
         return [
-            None if watch.argument else moved_densities(self.graph, watch, params, constants, after)
+            moved_densities(self.graph, watch, params, constants, after)
+            if watch.is_integrated or not watch.argument
+            else None
             for watch in self.watch.watched
         ]
 
@@ -304,6 +309,10 @@ class PureProgram:
         return log_partition_of(
             self.graph, arrays, lambda term: not term.site.is_prior, temperature
         )
+
+    def objective(self, params: Mapping, constants: Sequence) -> Float[Array, ""]:
+        """Return log p(x | params) + log p(params) in nats."""
+        return log_partition_of(self.graph, self.graph.arrays(params, constants))
 
     def posterior(
         self, params: Mapping, constants: Sequence, temperature: Any = None

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from emjax.e_step.e_step import log_partition_of
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled_term
 from emjax.graph.terms import Term
@@ -80,8 +81,14 @@ def moved_densities(
     """Return each element's log-density, and what it is where the data are moved; traced.
 
     Under the value of its latents that suits it best: (log-density, number of that value,
-    log-density at moved data), each (elements or 1 …). `moved`: what depends on moved data.
+    log-density at moved data), each (elements or 1 …). `moved`: what depends on moved data. Where
+    Gaussian latents are integrated out, it is the density of all data, at no element.
     """
+    if watch.is_integrated:
+        before, after = (
+            log_partition_of(graph, graph.arrays(params, each)) for each in (constants, moved)
+        )
+        return before, jnp.zeros((), int), after
     densities = []
     # moved data may be of density one, as what a mask leaves out is
     for each, density in ((constants, dense_log_density), (moved, log_density)):

@@ -21,6 +21,7 @@ from emjax.run.resolution import moves_of
 from emjax.run.settings import Settings
 from emjax.run.state import LoopState, Status, has_settled
 from emjax.run.unbounded import unbounded_priors
+from emjax.run.vanishing import vanished
 from emjax.starts.strategies import START_STRATEGIES
 
 
@@ -38,7 +39,13 @@ def shortcomings(
     fallen = collapsed(compiled, data, moves_of(data), end.at.reported, sharpness)
     found = watch.findings(start.params, end.at.reported, end.last, fallen)
     found = [finding for finding in found if finding.site not in explained]
-    found += validation.unobserved(graph)
+    # what an estimate on the boundary means is said once
+    at_zero = []
+    if not fallen:
+        at_zero = vanished(compiled, data, start.params, end.at.reported, sharpness)
+    on_bounds = {finding.site for finding in at_zero}
+    found = [f for f in found if f.kind != "at the boundary" or f.site not in on_bounds]
+    found += [*at_zero, *validation.unobserved(graph)]
     if has_settled(int(at.status)):
 
         def inspected(params):

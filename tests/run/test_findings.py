@@ -353,6 +353,36 @@ SAID = [
         "may be higher. If that bound is not meant, widen the constraint.",
     ),
     (
+        "no_variance",
+        ("tau", [(0,), (2,)], ("b",), ("b",), 0.0123),
+        ("variance of zero", "tau", "[0], [2]"),
+        "'tau'[0], [2], a variance of 'b', goes to zero: at a tenth of it the objective is 0.012 "
+        "nats higher. The likelihood is bounded there: it is an estimate on the boundary, and the "
+        "data vary no more than they would without 'b'. Leave 'b' out, or state a prior that keeps "
+        "away from zero. EM crawls there: EM(model, acceleration='anderson') comes nearer in fewer "
+        "steps.",
+    ),
+    (
+        "no_variance",
+        ("sigma", [()], ("b",), ("b",), 0.0123, True),
+        ("variance of zero", "sigma", ""),
+        "'sigma', a covariance of 'b', goes to zero in one direction: at a tenth of it the "
+        "objective is 0.012 nats higher. The likelihood is bounded there: it is an estimate on the "
+        "boundary, and one coordinate of 'b' follows from the others. Use fewer coordinates of "
+        "'b', or state a prior that keeps away from zero. EM crawls there: "
+        "EM(model, acceleration='anderson') comes nearer in fewer steps.",
+    ),
+    (
+        "no_noise",
+        ("noise", [()], ("x",), ("factor",), 0.0123),
+        ("variance of zero", "noise", ""),
+        "'noise', noise of 'x', goes to zero: at a tenth of it the objective is 0.012 nats higher. "
+        "The likelihood is bounded there: 'factor' explains these data without rest (a Heywood "
+        "case). Use fewer coordinates of 'factor', or state a floor "
+        "(constraints.greater_than(...)), or a prior. EM crawls there: "
+        "EM(model, acceleration='anderson') comes nearer in fewer steps.",
+    ),
+    (
         "degenerate",
         ([endings.not_a_number("loc"), endings.not_a_number("scale")],),
         ("degenerate", "", ""),
@@ -617,6 +647,11 @@ def test_why_a_run_stopped_is_said_word_for_word():
     collapsed = [endings.collapsed("scale", "[1]", "component 1 of 'z'", 1e-9, "x")]
     assert endings.why_it_stopped("OBJECTIVE_DECREASED", collapsed) == (
         "the objective decreased by more than rounding, for something has collapsed, and with it "
+        "the objective loses its digits: params are those before the decrease"
+    )
+    vanished = [endings.no_noise("noise", [()], ("x",), ("factor",), 0.01)]
+    assert endings.why_it_stopped("OBJECTIVE_DECREASED", vanished) == (
+        "the objective decreased by more than rounding, for a variance goes to zero, and with it "
         "the objective loses its digits: params are those before the decrease"
     )
     assert endings.why_it_stopped("MAX_STEPS", collapsed) == WHY_IT_STOPPED["MAX_STEPS"]
