@@ -1,9 +1,12 @@
 """Gaussian latents whose elements meet several of one another, integrated out as vectors."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from emjax.elimination.factors import Variable
+from emjax.elimination.gaussian import refusals
 from emjax.elimination.gaussian.integrated import integrals
 from emjax.tables.indices import Affine
 from tests.elimination.quadratic_pieces import (
@@ -12,9 +15,11 @@ from tests.elimination.quadratic_pieces import (
     drawn,
     factor,
     latent,
+    log_z_of,
     numbers,
     precisions,
 )
+from tests.oracles.joint_normal import joint_normal
 
 
 def rows_of(latents, count):
@@ -108,3 +113,52 @@ def test_labels_of_crossed_effects_are_refused():
     }
     with pytest.raises(ValueError, match="several elements of the discrete latent 'kind'"):
         integrals(pieces, own, variables)
+
+
+def test_vectors_that_do_not_fit_are_an_error_that_names_them(monkeypatch):
+    monkeypatch.setattr(refusals, "available_memory", lambda: 1e4)
+    count, width = 40, 8
+    a, b = coordinates("a", 1, np.arange(count)), coordinates("b", 1, np.arange(count) % width)
+    pieces = rows_of([a, b], count) + rows_of([b, coordinates("a", 1, [0] * count)], count)
+    own = [drawn(coordinates(n, 1, range(k)), (k,)) for n, k in (("a", count), ("b", width))]
+    variables = {"a": Variable("a", 1, (count,)), "b": Variable("b", 1, (width,), order=1)}
+    with pytest.raises(MemoryError, match=r"latents 'b', 'a' are crossed: .* need .* GiB"):
+        integrals(pieces, own, variables)
+
+
+def test_coupled_elements_that_count_differently_are_refused():
+    a, b = coordinates("a", 1, [0, 1, 1]), coordinates("b", 1, [0, 0, 1])
+    own = [drawn(coordinates(name, 1, Affine.identity((2,))), (2,)) for name in "ab"]
+    counted = {"multiplicity": np.array([2.0, 3.0]), "multiplicity_key": ("key",)}
+    variables = {name: Variable(name, 1, (2,), **counted) for name in "ab"}
+    with pytest.raises(ValueError, match=r"'a' are coupled .* do not count equally often"):
+        integrals(rows_of([a, b], 3), own, variables)
+
+
+def test_crossed_effects_of_which_one_counts_several_times_are_as_many():
+    """Each b_j counts twice, given all a."""
+    a, b = coordinates("a", 1, [0, 1, 2] * 2), coordinates("b", 1, [0, 0, 0, 1, 1, 1])
+    own = coordinates("a", 1, range(3)), coordinates("b", 1, range(2))
+    pieces = rows_of([a, b], 6)
+    conditionals = [drawn(own[0], (3,)), drawn(own[1], (2,))]
+    variables = {"a": Variable("a", 1, (3,)), "b": Variable("b", 1, (2,), order=1)}
+    several = Variable(
+        "b", 1, (2,), jnp.asarray([2.0]), ("twice",), frozenset({"columns"}), order=1
+    )
+    arrays = [2 * piece.array for piece in pieces]
+    counted = variables | {"b": several}
+    found = jax.jit(lambda arrays: log_z_of(arrays, pieces, [], conditionals, counted))(arrays)
+    columns = [np.concatenate([axis.index.dense((6,)), axis.index.dense((6,))]) for axis in (a, b)]
+    columns[1] = columns[1] + np.repeat([0, 2], 6)
+    copies = {"a": coordinates("a", 1, columns[0]), "b": coordinates("b", 1, columns[1])}
+    twice = [
+        factor([copies[axis.source] for axis in piece.axes], (12,), _twice(piece.array))
+        for piece in pieces
+    ]
+    conditionals[1] = drawn(coordinates("b", 1, range(4)), (4,), scale=conditionals[1].scale.array)
+    truth = joint_normal(twice, [], conditionals, variables | {"b": Variable("b", 1, (4,))})
+    np.testing.assert_allclose(found, truth.log_z, rtol=1e-10)
+
+
+def _twice(array):
+    return jnp.concatenate([array, array]) if array.shape[0] > 1 else array

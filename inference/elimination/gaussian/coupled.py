@@ -10,8 +10,9 @@ from emjax.elimination.gaussian.conditional import Conditional
 from emjax.elimination.gaussian.refusals import (
     check_labels,
     check_memory_of,
-    check_multiplicity,
+    count_equally,
     determines,
+    refuse_multiplicity,
 )
 from emjax.elimination.gaussian.whole import Whole
 from emjax.tables.named import Coordinates
@@ -22,7 +23,8 @@ def coupled_as_whole(
 ) -> Whole:
     """Return the smallest latents such that another can be integrated out once they are a vector.
 
-    Errors: `ValueError` where an element meets several elements of a discrete latent.
+    Errors: `ValueError` where an element meets several elements of a discrete latent, or where
+    coupled elements do not count equally often; `MemoryError` for a vector that would not fit.
     """
     names = list(dict.fromkeys(conditional.own.source for conditional in conditionals))
     factors = {name: _touching(name, pieces, conditionals) for name in names}
@@ -35,14 +37,17 @@ def coupled_as_whole(
         if not (is_vector and not _is_mixed(name, conditionals)):
             groups.append(group)
     groups.sort(key=lambda group: sum(remaining[n].count * remaining[n].size for n in group))
-    chosen = groups[0]
-    for group in groups:
+    # a latent that counts several times within another is no part of a vector with others
+    equal = [group for group in groups if count_equally([remaining[name] for name in group])]
+    if not equal:
+        refuse_multiplicity(groups[0])
+    chosen = equal[0]
+    for group in equal:
         after = last_drawn(conditionals) - set(group)
         if any(_is_ready(name, factors[name], remaining, group) for name in after):
             chosen = group
             break
     members = {member: remaining[member] for member in chosen}
-    check_multiplicity(list(members.values()))
     whole = Whole("' and '".join(chosen), members)
     _check_memory(whole, pieces, remaining)
     return whole
@@ -119,7 +124,11 @@ def _is_ready(
         if len({axis.key for axis in own}) > 1:
             return False
         for axis in factor.axes:
-            if axis.source == name or axis.source in vector:
+            if axis.source == name:
+                continue
+            if variable.encloses(remaining[axis.source]):
+                return False
+            if axis.source in vector:
                 continue
             if not determines(own[0], axis, factor.shape, variable, remaining):
                 return False

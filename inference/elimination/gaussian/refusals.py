@@ -62,13 +62,17 @@ def _sentence(name: Any, label: Any) -> str:
     )
 
 
-def check_multiplicity(members: Sequence[Variable]) -> None:
-    """Raise `ValueError` unless the elements of all these latents count equally often."""
+def count_equally(members: Sequence[Variable]) -> bool:
+    """Whether all elements of some latents count equally often."""
     first = members[0]
-    is_equal = all(member.multiplicity_key == first.multiplicity_key for member in members)
-    if is_equal and (first.multiplicity is None or first.multiplicity.size == 1):
-        return
-    names = ", ".join(f"'{member.name}'" for member in members)
+    if any(member.multiplicity_key != first.multiplicity_key for member in members):
+        return False
+    return first.multiplicity is None or first.multiplicity.size == 1
+
+
+def refuse_multiplicity(members: Sequence) -> NoReturn:
+    """Raise the error of coupled latents whose elements do not count equally often."""
+    names = ", ".join(f"'{name}'" for name in members)
     raise ValueError(
         f"Elements of the Gaussian latents {names} are coupled with one another, and do not count "
         "equally often: log Z is no integral of one Gaussian then. Use `handlers.scale`, a "

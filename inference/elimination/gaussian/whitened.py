@@ -17,7 +17,10 @@ E[f] = Σ_s a_s E[g_s], E[f fᵀ] = V + Σ_st a_s E[g_s g_tᵀ] a_tᵀ. Source: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +31,8 @@ from jax.custom_derivatives import SymbolicZero
 from emjax.elimination.factors import Cells, Factor
 from emjax.elimination.gaussian.posterior import Posterior, posterior, product, squared
 from emjax.elimination.gaussian.quadratic_form import QuadraticForm
-from emjax.tables.named import Axis
+from emjax.numerics.axes import contracted
+from emjax.tables.named import Axis, varying_dims
 
 
 def integrated_out(form: QuadraticForm) -> list[Factor]:
@@ -45,13 +49,57 @@ def integrated_out(form: QuadraticForm) -> list[Factor]:
     sources = [_Source(_as_column(form.linear), _as_column(form.mean))]
     for k in range(len(form.parents)):
         sources.append(_Source(form.cross.get(k), form.coefficients.get(k)))
-    log_determinant, pairs = _integral(precision, form.scale, sources)
-    factors = [_message(form, -log_determinant / 2, ())]
+    elements = _Elements.of(form)
+    log_determinant, pairs = _integral(elements, precision, form.scale, sources)
+    factors = [_message(form, -log_determinant / 2, (), ())]
     for (s, t), array in pairs.items():
         met = [form.parents[k - 1] for k in (s, t) if k > 0]
         # every pair of different ones is there twice
-        factors.append(_message(form, array / 2 if s == t else array, met))
+        array = array / 2 if s == t else array
+        factors.append(_message(form, array, met, elements.gone(s, t)))
     return factors
+
+
+@dataclass(frozen=True)
+class _Elements:
+    """Along which axes of a latent's elements nothing tells them apart that two sources meet.
+
+    What they contribute together is summed there: a vector that all elements meet has one matrix,
+    not one for each of them.
+
+    - `shape`: of the elements.
+    - `varying`: along which of their axes each source, or a discrete latent, varies.
+    """
+
+    shape: tuple[int, ...]
+    varying: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(form: QuadraticForm) -> _Elements:
+        """Return those of a form."""
+        shape = form.variable.shape
+        # each counts as often as its multiplicity says, which comes later
+        if form.variable.multiplicity is not None:
+            return _Elements(shape, (tuple(range(len(shape))),) * (1 + len(form.parents)))
+        labels = varying_dims(form.others, len(shape))
+        parents = [varying_dims((*form.others, parent), len(shape)) for parent in form.parents]
+        return _Elements(shape, (labels, *parents))
+
+    def gone(self, s: int, t: int) -> tuple[int, ...]:
+        """Return the axes along which what two sources contribute is summed."""
+        varying = self.varying[s] + self.varying[t]
+        return tuple(d for d, size in enumerate(self.shape) if size > 1 and d not in varying)
+
+    def inner(self, a: Any, b: Any, s: int, t: int) -> Any:
+        """Return aᵀb of what two sources contribute, (…, columns, columns), summed where it is."""
+        if a is None or b is None:
+            return None
+        lead, gone = range(a.ndim - 2), self.gone(s, t)
+        labels = [[*lead, "i", "j"], [*lead, "i", "k"]]
+        total = contracted([a, b], labels, [*(d for d in lead if d not in gone), "j", "k"])
+        # where neither varies, it is the same so many times
+        same = [self.shape[d] for d in gone if a.shape[d] == b.shape[d] == 1]
+        return total * math.prod(same) if same else total
 
 
 class _Source(NamedTuple):
@@ -80,57 +128,54 @@ def _images(known: Posterior, source: _Source) -> _Source:
     )
 
 
-def _inner(a: Any, b: Any) -> Any:
-    """Return aᵀb, (…, columns, columns)."""
-    return product(a, "ij", b, "ik", "jk")
-
-
-@jax.custom_jvp
-def _integral(precision: Array, scale: Array, sources: list[_Source]) -> tuple[Array, dict]:
-    """Return log |M|, and Q_st for all s ≤ t that are not zero."""
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _integral(
+    elements: _Elements, precision: Array, scale: Array, sources: list[_Source]
+) -> tuple[Array, dict]:
+    """Return log |M|, (…), and Q_st, summed over some elements, for all s ≤ t if not zero."""
     known = posterior(precision, scale)
     pairs = {}
     for t, right in enumerate(sources):
         images = _images(known, right)
         for s, left in enumerate(sources[: t + 1]):
-            pair = _plus(_inner(left.linear, images.linear), _inner(left.mean, images.mean))
+            pair = _plus(
+                elements.inner(left.linear, images.linear, s, t),
+                elements.inner(left.mean, images.mean, s, t),
+            )
             if pair is not None:
                 pairs[s, t] = pair
     return known.log_determinant, pairs
 
 
-def _derivative(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+def _derivative(elements: _Elements, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     """Return the integral and its derivative."""
     precision, scale, sources = primals
-    found = _integral(precision, scale, sources)
+    found = _integral(elements, precision, scale, sources)
     known = posterior(precision, scale)
     images = [_images(known, source) for source in sources]
-    along = _or_none(tangents[0])
-    along_scale = _or_none(tangents[1])
-    along_covariance = None
-    if along_scale is not None:
-        one_half = squared(scale, along_scale)
-        along_covariance = one_half + one_half.mT
-    moved = [_Source(*(_or_none(part) for part in source)) for source in tangents[2]]
+    along, along_covariance = _or_none(tangents[0]), None
+    if not isinstance(tangents[1], SymbolicZero):
+        along_covariance = squared(scale, tangents[1])
+        along_covariance = along_covariance + along_covariance.mT
     determinant = _plus(
         product(known.covariance, "ij", along, "ij", ""),
         product(known.precision_left, "ij", along_covariance, "ij", ""),
     )
+    moved = [_Source(*map(_or_none, source)) for source in tangents[2]]
     pairs = {}
     for s, t in found[1]:
+        inner = partial(elements.inner, s=s, t=t)
         a, b = images[s], images[t]
-        change = _plus(_inner(moved[s].linear, b.linear), _inner(moved[s].mean, b.mean))
+        change = _plus(inner(moved[s].linear, b.linear), inner(moved[s].mean, b.mean))
         if s == t:
             change = None if change is None else change + change.mT
         else:
-            change = _plus(change, _inner(a.linear, moved[t].linear))
-            change = _plus(change, _inner(a.mean, moved[t].mean))
+            change = _plus(change, inner(a.linear, moved[t].linear))
+            change = _plus(change, inner(a.mean, moved[t].mean))
         if along is not None:
-            change = _plus(change, -_inner(a.linear, product(along, "ij", b.linear, "jk", "ik")))
-        if along_covariance is not None:
-            change = _plus(
-                change, _inner(a.mean, product(along_covariance, "ij", b.mean, "jk", "ik"))
-            )
+            change = _plus(change, inner(a.linear, product(-along, "ij", b.linear, "jk", "ik")))
+        through = product(along_covariance, "ij", b.mean, "jk", "ik")
+        change = _plus(change, inner(a.mean, through))
         pairs[s, t] = _filled(change, found[1][s, t])
     return found, (_filled(determinant, found[0]), pairs)
 
@@ -153,11 +198,17 @@ def _plus(a: Any, b: Any) -> Any:
     return a + b
 
 
-def _message(form: QuadraticForm, array: Any, parents: Sequence[Axis]) -> Factor:
-    """Return an array (…, coordinates of some parents) as a factor on what it varies with."""
-    variable, rank = form.variable, len(form.variable.shape)
-    axes, shape = [], list(array.shape[:rank])
-    for axis, size in zip(form.others, array.shape[rank:], strict=False):
+def _message(
+    form: QuadraticForm, array: Any, parents: Sequence[Axis], gone: Sequence[int]
+) -> Factor:
+    """Return an array (…, coordinates of some parents) as a factor on what it varies with.
+
+    `gone`: the axes of the elements along which it is summed already.
+    """
+    variable = form.variable
+    kept = [d for d in range(len(variable.shape)) if d not in gone]
+    axes, shape = [], list(array.shape[: len(kept)])
+    for axis, size in zip(form.others, array.shape[len(kept) :], strict=False):
         # what is the same for all values of a latent tells nothing of it
         if size > 1:
             axes.append(axis)
@@ -165,5 +216,6 @@ def _message(form: QuadraticForm, array: Any, parents: Sequence[Axis]) -> Factor
     array = array.reshape(shape + [axis.size for axis in parents])
     if variable.multiplicity is not None:
         multiplicity = variable.multiplicity
-        array = multiplicity.reshape(multiplicity.shape + (1,) * (array.ndim - rank)) * array
-    return Factor((*axes, *parents), variable.shape, Cells(array))
+        array = array * multiplicity.reshape(multiplicity.shape + (1,) * (array.ndim - len(kept)))
+    axes = tuple(axis.placed(kept) for axis in (*axes, *parents))
+    return Factor(axes, tuple(variable.shape[d] for d in kept), Cells(array))
