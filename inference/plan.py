@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emjax.e_step.interactions import integrals_of
 from emjax.naming.axes import program_axes
 from emjax.run.bound import Bound
 from emjax.run.columns import Column, Table, lines_of
@@ -31,11 +32,14 @@ class GaussianPlan:
     - `name`: its site.
     - `shape`: that of its elements.
     - `size`: how many coordinates each element has.
+    - `how`: "element by element", "in time" or "as one vector" of so many coordinates in all, with
+      the names of those that it is integrated out with.
     """
 
     name: str
     shape: tuple[int, ...]
     size: int
+    how: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ class Plan(Table):
             lines.append(f"  {latent.name}: {elements} of {latent.num_values} values")
         for latent in self.integrated:
             coordinates = "1 coordinate" if latent.size == 1 else f"{latent.size} coordinates"
-            lines.append(f"  {latent.name}: {_elements(latent.shape)} of {coordinates}")
+            lines.append(
+                f"  {latent.name}: {_elements(latent.shape)} of {coordinates}, {latent.how}"
+            )
         if not self.latents and not self.integrated:
             lines.append("  no latent")
         lines.append("M-step, in this order:")
@@ -138,9 +144,6 @@ def plan(bound: Bound) -> Plan:
     latents = []
     for name, latent in graph.latents.items():
         latents.append(LatentPlan(name, latent.shape, latent.support.shape[0]))
-    integrated = []
-    for name, latent in graph.program.gaussians.items():
-        integrated.append(GaussianPlan(name, latent.elements, latent.size))
     parameters = []
     # a prior that a constant masks is none
     priors = {*graph.unused, *(term.site.name for term in graph.terms if term.site.is_prior)}
@@ -152,4 +155,23 @@ def plan(bound: Bound) -> Plan:
             one = ParameterPlan(name, shape, is_prior, maximizer.method, reason, names)
             parameters.append(one)
     temperature = bound.compiler.settings.temperature
-    return Plan(tuple(latents), tuple(parameters), temperature, tuple(integrated))
+    integrated = _integrated(bound) if graph.gaussians else ()
+    return Plan(tuple(latents), tuple(parameters), temperature, integrated)
+
+
+def _integrated(bound: Bound) -> tuple[GaussianPlan, ...]:
+    """Return how each Gaussian latent is integrated out."""
+    graph = bound.compiled.graph
+    how: dict[str, str] = {}
+    for integral in integrals_of(graph, bound.data):
+        for name in integral.names:
+            how[name] = integral.form
+            if integral.form == "as one vector":
+                how[name] += f" of {integral.size} coordinates"
+            others = [f"'{other}'" for other in integral.names if other != name]
+            if others:
+                how[name] += f", with {', '.join(others)}"
+    plans = []
+    for name, latent in graph.gaussians.items():
+        plans.append(GaussianPlan(name, latent.elements, latent.size, how[name]))
+    return tuple(plans)

@@ -3,10 +3,12 @@ and why.
 """
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
+from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 
 from emjax import EM
@@ -318,3 +320,29 @@ def test_each_reason_is_said_once():
         "  slope   Newton  as 'offset'",
     ]
     assert plan.parameters[2].reason == plan.parameters[0].reason
+
+
+def test_plan_says_how_gaussian_latents_are_integrated_out():
+    def program(x, row, column):
+        def step(level, _):
+            level = numpyro.sample("level", dist.Normal(level, 1.0))
+            return level, level
+
+        _, level = scan(step, 0.0, None, length=len(x))
+        with numpyro.plate("rows", 4):
+            a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([4, 2]).to_event(1))
+        with numpyro.plate("columns", 6):
+            b = numpyro.sample("b", dist.Normal(0.0, 2.0))
+        with numpyro.plate("observations", len(x)):
+            numpyro.sample("x", dist.Normal(a[row, 0] + b[column], 1.0), obs=x)
+            numpyro.sample("y", dist.Normal(level, 1.0), obs=x)
+
+    x, row = jnp.arange(12.0), np.arange(12) % 4
+    plan = EM(program, integrate={"a", "b", "level"}).plan(x, row, np.arange(12) // 2)
+    assert str(plan).splitlines()[:4] == [
+        "E-step (soft): exact integrals over",
+        "  level: 12 of 1 coordinate, in time",
+        "  a: 4 of 2 coordinates, element by element",
+        "  b: 6 of 1 coordinate, as one vector of 6 coordinates",
+    ]
+    assert [(latent.shape, latent.size) for latent in plan.integrated][1] == ((4,), 2)

@@ -10,17 +10,19 @@ Elimination differentiates log Z by natural parameters all the same, around wher
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from emjax.e_step.instance import Instance
+from emjax.e_step.instance import Instance, instance_of
 from emjax.elimination.factors import Cells, Factor
 from emjax.elimination.gaussian.conditional import Conditional
-from emjax.elimination.gaussian.integrated import integrated
+from emjax.elimination.gaussian.integrated import Integral, integrated
+from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.residuals import Product
 from emjax.graph.terms import Term
 from emjax.numerics.axes import contracted
@@ -29,10 +31,14 @@ from emjax.tables.lifting import lift
 from emjax.tables.named import Axis, Coordinates, Named, without_rows
 
 
-def without_gaussians(instance: Instance, more: Sequence[Factor] = ()) -> list[Factor]:
+def without_gaussians(
+    instance: Instance,
+    more: Sequence[Factor] = (),
+    seen: Callable[[Integral], Any] = lambda integral: None,
+) -> list[Factor]:
     """Return the factors on discrete latents that interactions leave, all Gaussians integrated out.
 
-    `more`: pieces beside those of the terms.
+    `more`: pieces beside those of the terms; `seen`: is told of each integral.
     """
     pieces, conditionals = [*more], []
     for term, naturals in zip(instance.terms, instance.naturals, strict=True):
@@ -42,7 +48,22 @@ def without_gaussians(instance: Instance, more: Sequence[Factor] = ()) -> list[F
             latent = instance.gaussians[term.site.name]
             conditionals.append(conditional_of(term, latent))
         pieces += pieces_of(term, handled(term, naturals))
-    return integrated(pieces, conditionals, instance.variables, instance.chains)
+    return integrated(pieces, conditionals, instance.variables, instance.chains, seen)
+
+
+def integrals_of(graph: FactorGraph, data: Sequence) -> list[Integral]:
+    """Return how the Gaussian latents of a program are integrated out; nothing is computed."""
+    found: list[Integral] = []
+
+    def messages(params, data):
+        arrays = graph.arrays(params, graph.prepare(data))
+        # with all of their elements, where few can stand for many
+        instance = instance_of(graph, arrays, predicted=True)
+        return [factor.array for factor in without_gaussians(instance, seen=found.append)]
+
+    params = {name: jax.ShapeDtypeStruct(p.shape, p.dtype) for name, p in graph.parameters.items()}
+    jax.eval_shape(messages, params, list(data))
+    return found
 
 
 def reads_coordinates(factor: Factor) -> bool:
