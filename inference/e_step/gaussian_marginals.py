@@ -97,7 +97,13 @@ def _chosen_by(instance: Instance, name: str) -> Mapping[tuple, Axis]:
             for axis in () if laid is None else laid.axes:
                 if not isinstance(axis, Coordinates):
                     met[axis.key] = axis
-    return met
+    # an index that is laid out from some of the elements, those of moves, says nothing of others
+    whole = {axis.source for axis in met.values() if isinstance(axis.index, Affine)}
+    return {
+        key: axis
+        for key, axis in met.items()
+        if axis.source not in whole or isinstance(axis.index, Affine)
+    }
 
 
 def _moments(latent: GaussianLatent, weight: Array, first: Array, second: Array) -> dict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from emjax.graph.wiring import (
 from emjax.m_step.wiring_view import WiringView
 from emjax.numerics.jaxprs import inlined, interpreted, pruned, rearranged
 from emjax.numerics.primitives import Equation, Kind, traits
-from emjax.tables.named import Named, spread, union
+from emjax.tables.indices import Dense
+from emjax.tables.named import Axis, Named, spread, union
 
 
 def coupled_entries(view: WiringView, names: Sequence[str], terms: Sequence[int]) -> np.ndarray:
@@ -95,7 +97,8 @@ class _Entries:
         for table, shape in self.view.arguments(term):
             if isinstance(table.array, Slot) and table.array.number in self.in_slots:
                 entries = self.in_slots[table.array.number]
-                tables.append(Named(entries, table.shape, table.axes))
+                axes = tuple(_without_array(axis) for axis in table.axes)
+                tables.append(Named(entries, table.shape, axes))
                 if term.site.is_prior:
                     assert shape is not None  # of a slot that is a location
                     rank = len(self.view.graph.parameters[name].shape) - shape.event_dim
@@ -185,3 +188,12 @@ def _once(entries: np.ndarray) -> np.ndarray:
     """Return cells without those that are copies along an axis, which is then of length 1."""
     strides = zip(entries.strides, entries.shape, strict=True)
     return entries[tuple(slice(1) if not step and n > 1 else slice(None) for step, n in strides)]
+
+
+def _without_array(axis: Axis) -> Axis:
+    """Return an axis that is the same to its key and its shape, all that entries ask of it."""
+    if not isinstance(axis.index, Dense):
+        return axis
+    # what is in its place may be a slot, which cannot be moved
+    index = axis.index.with_arrays(lambda array: np.broadcast_to(np.int32(0), array.shape))
+    return replace(axis, index=index)

@@ -162,7 +162,7 @@ def joint_table(
     if not jax.config.jax_enable_x64:
         raise ValueError("the oracle needs float64: jax.config.update('jax_enable_x64', True)")
     latents = latent_sites(model, params, *args, **kwargs)
-    index = _assignments(latents)
+    index = joint_assignments(latents)
     values = {name: latent.support[index[name]] for name, latent in latents.items()}
 
     def at(assignment):
@@ -191,8 +191,8 @@ def latent_sites(model: Callable, params: dict, *args, **kwargs) -> dict[str, La
 
     def supports_and_scales():
         found = {}
-        first = handlers.substitute(model, substitute_fn=_first_of_support)
-        for name, site in _trace(first, params, *args, **kwargs).items():
+        first = handlers.substitute(model, substitute_fn=first_of_support)
+        for name, site in trace_of(first, params, *args, **kwargs).items():
             if site["type"] != "sample" or site["is_observed"] or name in params:
                 continue
             law = site["fn"]
@@ -219,12 +219,12 @@ def complete_log_likelihood(model: Callable, params: dict, latents: dict, *args,
     latents z.
     """
     likelihood, prior = jnp.zeros(()), jnp.zeros(())
-    for name, site in _trace(model, {**params, **latents}, *args, **kwargs).items():
+    for name, site in trace_of(model, {**params, **latents}, *args, **kwargs).items():
         if site["type"] != "sample":
             continue
         scale = 1.0 if site["scale"] is None else site["scale"]
         if name in latents:
-            likelihood += jnp.sum(_latent_log_prob(site["fn"], site["value"]))
+            likelihood += jnp.sum(latent_log_prob(site["fn"], site["value"]))
         elif site["is_observed"]:
             likelihood += jnp.sum(scale * site["fn"].log_prob(site["value"]))
         else:
@@ -249,7 +249,7 @@ def expected_log_likelihood(model: Callable, params: dict, table: JointTable, *a
     )
 
 
-def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
+def joint_assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
     choices = [
         range(len(latent.support))
         for latent in latents.values()
@@ -266,14 +266,14 @@ def _assignments(latents: dict[str, Latent]) -> dict[str, np.ndarray]:
     return index
 
 
-def _trace(model, values, *args, **kwargs):
+def trace_of(model, values, *args, **kwargs):
     values = jax.tree.map(jnp.asarray, values)
     run = Unrolled(handlers.seed(handlers.substitute(model, data=values), jax.random.key(0)))
     with numpyro.validation_enabled(False):  # it costs as much as the program
         return handlers.trace(run).get_trace(*args, **kwargs)
 
 
-def _first_of_support(site):
+def first_of_support(site):
     if (
         site["type"] == "sample"
         and not site["is_observed"]
@@ -291,19 +291,19 @@ def _element_law(law):
     return law
 
 
-def _latent_log_prob(law, value):
+def latent_log_prob(law, value):
     """log p(value) of each batch element, a masked one uniform over its support."""
     if isinstance(law, ExpandedDistribution):
-        return _latent_log_prob(law.base_dist, value)
+        return latent_log_prob(law.base_dist, value)
     if isinstance(law, Independent):
-        inner = _latent_log_prob(law.base_dist, value)
+        inner = latent_log_prob(law.base_dist, value)
         return jnp.sum(inner, axis=tuple(range(-law.reinterpreted_batch_ndims, 0)))
     if isinstance(law, MaskedDistribution):
         support = _element_law(law).enumerate_support(expand=False)
         uniform = -math.prod(law.event_shape) * math.log(len(support))
-        return jnp.where(law._mask, _latent_log_prob(law.base_dist, value), uniform)
+        return jnp.where(law._mask, latent_log_prob(law.base_dist, value), uniform)
     if isinstance(law, Steps):
-        return jnp.stack([_latent_log_prob(step, value[t]) for t, step in enumerate(law.laws)])
+        return jnp.stack([latent_log_prob(step, value[t]) for t, step in enumerate(law.laws)])
     return law.log_prob(value)
 
 
