@@ -4,5 +4,6 @@ In: a `Program`. Out: a `FactorGraph` whose arrays are slots; `prepare` fills th
 `arrays` those of parameters. Read first: `terms`, `factor_graph`, then `build`. Each file imports
 only those before it: outputs, recipes, residuals, data_statistics, symbols, wiring, terms,
 by_element, condensed, slots, lookups, meeting_axes, shared_axes, factor_graph, multiplicity,
-site_input, known_coefficients, checks, gaussian_uses, term_builder, build.
+site_input, known_coefficients, regressions, checks, gaussian_uses, term_builder,
+interaction_builder, build.
 """

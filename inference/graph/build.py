@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ from emjax.graph.checks import index_checks
 from emjax.graph.condensed import condensed
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.gaussian_uses import check_gaussian_uses
+from emjax.graph.interaction_builder import InteractionBuilder
 from emjax.graph.known_coefficients import known_coefficients
 from emjax.graph.outputs import Outputs, needed_outputs, present_sites, relevant_sites
+from emjax.graph.regressions import location_views, regressions_of
 from emjax.graph.symbols import jointly_integrated, propagate_program
 from emjax.graph.term_builder import TermBuilder
 from emjax.numerics.arrays import LARGEST_KNOWN_CONSTANT
@@ -42,8 +45,11 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
         try:
             graph = _factor_graph(program, jointly, is_unconstrained)
             # coefficients that are data belong to statistics: which are is seen in the graph
-            known = known_coefficients(graph)
-            return _factor_graph(program, jointly, is_unconstrained, known) if known else graph
+            known, regressions = known_coefficients(graph), regressions_of(graph)
+            if known or regressions:
+                args = program, jointly, is_unconstrained, known, regressions
+                return _factor_graph(*args)
+            return graph
         # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
             if error.latent in program.gaussians:
@@ -60,10 +66,12 @@ def _factor_graph(
     jointly: Mapping[str, MixedElements],
     is_unconstrained: bool,
     known: Collection[tuple[str, int]] = (),
+    regressions: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> FactorGraph:
     """Return the factor graph with the elements of some latents enumerated `jointly`.
 
-    `known`: see `TermBuilder`.
+    `known`: see `InteractionBuilder`; `regressions`: {site: parameters that its rows are added up
+    for}.
     """
     fields: dict[str, Any] = {}
     depends = depends_on_parameters(program)
@@ -82,7 +90,8 @@ def _factor_graph(
         remaining = iter(values)
         outputs = [next(remaining) if is_read else None for is_read in is_needed]
         named = Outputs(program, outputs, depends, is_unconstrained)
-        builder = TermBuilder(named, floor, known)
+        views = location_views(program, jointly, [*consts, *inputs], regressions)
+        builder = InteractionBuilder(named, floor, known, views)
         fields.update(_fields(builder, reached))
         means = _means_of_unused(builder.outputs, fields["unused"], jointly, [*consts, *inputs])
         fields["means"] = {

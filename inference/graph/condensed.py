@@ -35,9 +35,9 @@ class Condensed:
     - `counts`: {latent: how many rows each of its elements stands for}.
     """
 
-    terms: Mapping[int, Term] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    counts: Mapping[str, float] = field(default_factory=dict)
+    terms: dict[int, Term] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
 
 
 def condensed(
@@ -46,7 +46,7 @@ def condensed(
     multiplicities: Mapping[str, Named],
 ) -> Condensed:
     """Return what stands for the rows of Gaussian latents that enter by second moments alone."""
-    found = Condensed({}, {}, {})
+    found = Condensed()
     for name, latent in gaussians.items():
         read = [i for i, term in enumerate(terms) if any(a.source == name for a in term.reads)]
         counts_once = multiplicities[name].is_static and (multiplicities[name].array == 1).all()

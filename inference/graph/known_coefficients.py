@@ -18,7 +18,7 @@ def known_coefficients(graph: FactorGraph) -> set[tuple[str, int]]:
             table = term.arguments.get(coefficients_name(number))
             if table is None or not _is_of_rows(table, axis):
                 continue
-            if not _is_estimated(graph, table):
+            if not is_estimated(graph, table):
                 found.add((term.site.name, number))
     return found
 
@@ -30,6 +30,6 @@ def _is_of_rows(table: Named, axis: Axis) -> bool:
     return not table.latent_axes and any(varies and size != 1 for size, varies in pairs)
 
 
-def _is_estimated(graph: FactorGraph, table: Named) -> bool:
+def is_estimated(graph: FactorGraph, table: Named) -> bool:
     """Whether a table depends on parameters."""
     return isinstance(table.array, Slot) and bool(graph.wires[table.array.number].parameters)

@@ -50,7 +50,7 @@ def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residu
     for number, sign in ((site.outputs.value, 1.0), (location, -1.0)):
         value = outputs.values[number]
         for part in value.coefficients if isinstance(value, AffineValue) else ():
-            table, axis = _over_events(part.padded(rank + event), sign, rank, site)
+            table, axis = over_events(part.padded(rank + event), sign, rank, site)
             if axis.key in found:
                 before = found[axis.key][0]
                 shape = np.broadcast_shapes(before.shape, table.shape)
@@ -60,7 +60,7 @@ def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residu
     return Residual(tables, tuple(axis for _, axis in found.values()))
 
 
-def _over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named, Axis]:
+def over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named, Axis]:
     """Return coefficients with the coordinates as their last axis, and which element is read."""
     axis = coordinates_of(part)
     if any(axis.varies[rank:]):

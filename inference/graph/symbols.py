@@ -49,7 +49,7 @@ def propagate_program(
     program: Program,
     jaxpr: Jaxpr,
     jointly: Mapping[str, MixedElements],
-    inputs: Sequence[Named],
+    inputs: Sequence[Value],
 ) -> tuple[list[Value], dict[Var, list[Reach]]]:
     """Return the named value of every output of a program's jaxpr, and where its lookups reach.
 

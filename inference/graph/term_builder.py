@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from emjax.families.family import lacks_coordinates
-from emjax.graph.by_element import addable, by_element
 from emjax.graph.checks import (
     check_elements,
     check_plates,
@@ -30,15 +28,6 @@ from emjax.graph.recipes import (
     summed,
     summed_dims,
 )
-from emjax.graph.residuals import (
-    Product,
-    Residual,
-    coefficients_name,
-    interaction_family,
-    interaction_statistics,
-    products_of,
-    residual_of,
-)
 from emjax.graph.site_input import (
     Data,
     SiteInput,
@@ -49,7 +38,7 @@ from emjax.graph.site_input import (
     statistics_of,
 )
 from emjax.graph.slots import Slots
-from emjax.graph.terms import Term, natural_tables
+from emjax.graph.terms import Term, natural_tables, of_shape
 from emjax.program.records import Site, family_for
 from emjax.tables.named import Axis, Named, constant, union, varying_dims, without_rows
 
@@ -59,15 +48,14 @@ class TermBuilder:
 
     - `affine`, `outputs`: the outputs, and what they are where all Gaussian latents are zero.
     - `multiplicities`: of its sites, each at least `floor`.
-    - `known`: (site, number) of the coefficients of Gaussian latents that are data.
     - `slots`: in place of all traced arrays.
     - `checks`: what must not be true of the data, as far as terms were built.
     """
 
-    def __init__(self, outputs: Outputs, floor: Any, known: Collection[tuple[str, int]] = ()):
+    def __init__(self, outputs: Outputs, floor: Any):
         self.affine, self.outputs = outputs, outputs.at_zero
         self.multiplicities = Multiplicities(self.outputs, floor)
-        self.slots, self.known = Slots(), known
+        self.slots = Slots()
         self.checks: list[Check] = []
 
     def record(self, checks: Sequence[Check]) -> None:
@@ -77,17 +65,9 @@ class TermBuilder:
                 self.checks.append(replace(check, bad=self.slots.stored(check.bad)))
 
     def terms(self, site: Site) -> list[Term]:
-        """Return a site's terms.
-
-        That of a normal that reads Gaussian latents is followed by its interaction with them.
-        """
+        """Return a site's terms, where all Gaussian latents are zero: there is one."""
         read = self.site_input(site)
-        residual = residual_of(self.affine, site, read.elements)
-        data = data_of(read)
-        terms = [self.term(read, data)]
-        if residual is not None:
-            terms += self.interactions(read, data, residual)
-        return terms
+        return [self.term(read, data_of(read))]
 
     def term(self, read: SiteInput, data: Data) -> Term:
         """Return a site's term, where all Gaussian latents are zero."""
@@ -96,7 +76,7 @@ class TermBuilder:
         given = [value for value, _ in read.given.values()]
         # a lookup's value is read already: it is part of the tables
         values = [*naturals, *read.masks, *given, *([] if read.is_lookup else [data.value])]
-        weight_of_one = self.weight_of_one(weight, _latent_axes(values, rank))
+        weight_of_one = self.weight_of_one(weight, latent_axes_of(values, rank))
         recipe = statistics_of(read, data, weight_of_one)
         formed = recipe.formed(elements)
         is_constant = read.possible is None and not any(
@@ -110,7 +90,7 @@ class TermBuilder:
             base = constant(np.zeros((1,) * rank))
         touched = [*naturals, *(statistic.value for statistic in formed), base]
         # masks and given arguments may read latents that the natural parameters do not
-        latent_axes = _latent_axes(touched, rank)
+        latent_axes = latent_axes_of(touched, rank)
         kept = varying_dims(latent_axes, rank)
         summed_over = [d for d in range(rank) if is_constant or d not in kept]
         return Term(
@@ -123,69 +103,12 @@ class TermBuilder:
             origin=data.origin,
             value=data.value,
             latent_axes=latent_axes,
-            naturals=tuple(map(_of_shape, naturals)),
+            naturals=tuple(map(of_shape, naturals)),
             kept=kept,
             prior_arguments=self.outputs.prior_arguments(site),
             without_multiplicity=weight_of_one is not weight,
             gate=self.gate(site, rank),
             counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
-        )
-
-    def interactions(self, read: SiteInput, data: Data, residual: Residual) -> list[Term]:
-        """Return a normal's interaction with Gaussian latents.
-
-        It is two terms where some of its products can be summed, once, by the element that rows of
-        data read.
-        """
-        known = [i for i in range(len(residual.reads)) if (read.site.name, i) in self.known]
-        products = products_of(len(residual.reads), read.site.is_observed, known)
-        whole = self.interaction(read, data, residual, products)
-        summed = addable(whole)
-        if not summed:
-            return [whole]
-        (axis,) = residual.reads
-        shape = self.affine.program.gaussians[str(axis.source)].elements
-        terms = [by_element(self.interaction(read, data, residual, summed), shape)]
-        if rest := [product for product in products if product not in summed]:
-            terms.append(self.interaction(read, data, residual, rest))
-        return terms
-
-    def interaction(
-        self, read: SiteInput, data: Data, residual: Residual, products: Sequence[Product]
-    ) -> Term:
-        """Return products of a normal's interaction with Gaussian latents."""
-        site, rank, elements = read.site, read.rank, read.elements
-        known = {i for product in products for i in product.known}
-        tables = dict(enumerate(residual.coefficients))
-        family = interaction_family(read.family, read.event, products)
-        given = {coefficients_name(i): table for i, table in tables.items()}
-        given |= dict(read.arguments)
-        arguments = {name: given[name] for name in family.arguments}
-        origin = data.origin if family.centered else None
-        naturals = natural_tables(family, arguments, origin, data.value, elements)
-        axes = (*_latent_axes([*naturals, *read.masks], rank), *residual.reads)
-        weight_of_one = self.weight_of_one(read.weight, axes)
-        recipe = statistics_of(read, data, weight_of_one)
-        recipe = interaction_statistics(recipe, products, {i: tables[i] for i in sorted(known)})
-        formed = recipe.formed(elements)
-        latent_axes = _latent_axes([*naturals, *(each.value for each in formed)], rank)
-        kept = varying_dims((*latent_axes, *residual.reads), rank)
-        return Term(
-            site=site,
-            family=family,
-            elements=elements,
-            arguments=arguments,
-            statistics=self.reduced(read, recipe, formed, naturals, kept),
-            base=constant(np.zeros((1,) * rank)),
-            origin=origin,
-            value=data.value,
-            latent_axes=latent_axes,
-            naturals=tuple(map(_of_shape, naturals)),
-            kept=kept,
-            prior_arguments={},
-            without_multiplicity=weight_of_one is not read.weight,
-            reads=residual.reads,
-            products=tuple(products),
         )
 
     def weight_of_one(self, weight: Weight, axes: Sequence[Axis]) -> Weight:
@@ -290,13 +213,7 @@ class TermBuilder:
         return (read.is_incomplete or is_larger) and is_cheap(recipe, read.elements)
 
 
-def _of_shape(table: Named) -> Named:
-    """Return a table without its numbers."""
-    array = jax.ShapeDtypeStruct(table.array.shape, table.array.dtype)
-    return replace(table, array=array, root=None)
-
-
-def _latent_axes(values: Sequence[Named], rank: int) -> tuple[Axis, ...]:
+def latent_axes_of(values: Sequence[Named], rank: int) -> tuple[Axis, ...]:
     """Return the axes of the latents that values read, over `rank` axes of elements: each once."""
     axes = [axis.fitted(rank) for axis in union(values) if axis.is_latent]
     return tuple({axis.key: axis for axis in axes}.values())

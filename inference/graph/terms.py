@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -155,3 +156,9 @@ def read_at(table: Named, value: Named, elements: tuple[int, ...]) -> Named:
     # products of statistics and tables take rows and latents apart
     axes = read.row_axes + read.latent_axes
     return Named(spread(read, axes), read.shape, axes)
+
+
+def of_shape(table: Named) -> Named:
+    """Return a table without its numbers."""
+    array = jax.ShapeDtypeStruct(table.array.shape, table.array.dtype)
+    return replace(table, array=array, root=None)

@@ -1,5 +1,6 @@
 """Rows that are condensed, or added up by element, once, against the dense marginal normal."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,3 +94,40 @@ def test_coefficients_that_are_data_are_added_up_by_group():
     covariance = design @ of_groups @ design.T + 0.64 * np.eye(size)
     expected = multivariate_normal(x @ params["beta"], covariance).logpdf(y)
     np.testing.assert_allclose(bound.log_likelihood(params), expected, rtol=1e-12)
+
+
+def test_rows_of_a_mixed_model_are_added_up_by_group():
+    size, num_groups = 1000, 300
+    group, x = RNG.integers(0, num_groups, size), RNG.normal(size=(size, 2)) + [1e5, 0]
+    z, y = np.stack([np.ones(size), x[:, 1]], 1), RNG.normal(size=size) + 1e5
+    em = EM(slopes, integrate={"b"}, max_steps=1)
+    bound = em.on(y, x, z, group, num_groups)
+    observed = [term for term in bound.compiled.graph.terms if term.site.is_observed]
+    sizes = [term.statistics.formed(term.elements)[0].value.array.shape for term in observed]
+    assert sizes == [(1,), (num_groups, 2)]
+    params = {
+        "beta": jnp.array([0.9, 0.4]),
+        "sigma": jnp.asarray(0.8),
+        "covariance": jnp.array([[1.0, 0.2], [0.2, 0.5]]),
+    }
+    expected, means, spreads = 0.0, np.zeros((num_groups, 2)), np.zeros((num_groups, 2, 2))
+    for number in range(num_groups):
+        rows = group == number
+        covariance = z[rows] @ params["covariance"] @ z[rows].T + 0.64 * np.eye(rows.sum())
+        residual = y[rows] - x[rows] @ params["beta"]
+        gain = np.asarray(params["covariance"]) @ z[rows].T @ np.linalg.inv(covariance)
+        means[number] = gain @ residual
+        spreads[number] = params["covariance"] - gain @ z[rows] @ params["covariance"]
+        if rows.any():
+            expected += multivariate_normal(np.zeros(rows.sum()), covariance).logpdf(residual)
+    np.testing.assert_allclose(bound.log_likelihood(params), expected, rtol=1e-10)
+    state = em.init(jax.random.key(0), y, x, z, group, num_groups)
+    after = em.update(eqx.tree_at(lambda s: s.params, state, params), y, x, z, group, num_groups)[
+        0
+    ].params
+    left = y - (z * means[group]).sum(1)
+    beta = np.linalg.lstsq(x, left)[0]
+    np.testing.assert_allclose(after["beta"], beta, rtol=1e-9)
+    spread = np.einsum("ni,nij,nj->n", z, spreads[group], z)
+    sigma = np.sqrt(((left - x @ beta) ** 2 + spread).mean())
+    np.testing.assert_allclose(after["sigma"], sigma, rtol=1e-9)
