@@ -68,8 +68,9 @@ class JointDraws:
         """Return {latent: (draw, *its shape)} of draws `first`, …"""
         graph, keys = pure.graph, numbered_keys(key, first, self.size)
         values = {}
-        for name, places in joint_draws(graph, graph.arrays(params, constants), keys).items():
-            values[name] = jnp.asarray(graph.latents[name].support)[places]
+        for name, drawn in joint_draws(graph, graph.arrays(params, constants), keys).items():
+            latent = graph.latents.get(name)
+            values[name] = drawn if latent is None else jnp.asarray(latent.support)[drawn]
         return values
 
 
@@ -89,6 +90,7 @@ def num_entries(graph: FactorGraph) -> int:
     """Return how many entries the tables have that each draw has for itself."""
     latents = graph.latents.values()
     entries = sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
+    entries += sum(math.prod(g.elements) * g.size**2 for g in graph.gaussians.values())
     for term in (*graph.terms, *graph.predicted):
         sizes = [axis.size for axis in term.latent_axes]
         # of a chain, step by step, only the tables of one step are there at once

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -135,7 +136,7 @@ def _specification(rows: Rows) -> Callable:
 def _answer(bound: Bound, params: Params, rows: Rows, question: str) -> Callable:
     """Return the function of arrays, with any number of rows, that is the answer; pure."""
     block = _block(bound, rows)
-    axes = _row_axes(bound, rows)
+    axes = _row_axes(bound, rows, question)
     of_block = _of_block(block, bound.checked(params), rows, question)
     leaves = [leaf for leaf in jax.tree.leaves(bound.arguments) if is_array(leaf)]
     in_axes = [0 if rows.are_in(leaf) else None for leaf in leaves]
@@ -158,7 +159,12 @@ def _answer(bound: Bound, params: Params, rows: Rows, question: str) -> Callable
         found = of_blocks(*map(blocks, arrays, in_axes))
         if question == "log_likelihood":
             return _joined(found, 0, number)
-        return {name: _joined(value, axes[name], number) for name, value in found.items()}
+        answers = {}
+        for name, value in found.items():
+            # a Gaussian latent has a mean and a covariance
+            join = partial(_joined, axis=axes[name], number=number)
+            answers[name] = jax.tree.map(join, value)
+        return answers
 
     answer.__name__ = question
     return answer
@@ -227,8 +233,8 @@ def _of_single(answer: Callable) -> Callable:
 # ── whether rows are independent ──────────────────────────────────────────────────────────────────
 
 
-def _row_axes(bound: Bound, rows: Rows) -> dict[str, int]:
-    """Return along which axis of each latent the rows lie.
+def _row_axes(bound: Bound, rows: Rows, question: str) -> dict[str, int]:
+    """Return along which axis of each latent's answer the rows lie.
 
     Errors: `ValueError` where what is computed for a row depends on others, or on their number, and
     for a latent that rows share.
@@ -241,8 +247,10 @@ def _row_axes(bound: Bound, rows: Rows) -> dict[str, int]:
             f"({reason})."
         )
     axes = {}
-    for name in bound.compiled.graph.latents:
-        shapes = zip(program.latents[name].shape, other.latents[name].shape, strict=True)
+    gaussians = program.gaussians
+    for name in (*bound.compiled.graph.latents, *gaussians):
+        one, another = (each.gaussians.get(name) or each.latents[name] for each in (program, other))
+        shapes = zip(one.shape, another.shape, strict=True)
         with_rows = [axis for axis, (size, of_other) in enumerate(shapes) if size != of_other]
         if not with_rows:
             raise ValueError(
@@ -250,6 +258,9 @@ def _row_axes(bound: Bound, rows: Rows) -> dict[str, int]:
                 "shared, and what is known of it depends on all rows."
             )
         axes[name] = with_rows[0]
+        if name in gaussians and question == "posterior":
+            # moments have the elements first
+            axes[name] = gaussians[name].element_axes.index(with_rows[0])
     return axes
 
 

@@ -28,7 +28,7 @@ from emjax.run.state import Status
 # be memory for nothing but a check.
 LARGEST_TRACED = 2**24
 # what an estimate is an estimate of: another one is not what was saved
-OF_THE_ESTIMATE = ("e_step", "map", "fixed")
+OF_THE_ESTIMATE = ("e_step", "map", "fixed", "integrate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,9 @@ class Saved:
         """Raise `ValueError` for settings under which the estimate is one of something else."""
         for name in OF_THE_ESTIMATE:
             saved, given = self.content["settings"].get(name), getattr(settings, name)
-            given = sorted(given) if name == "fixed" else given
+            if name in ("fixed", "integrate"):
+                # a file of an earlier version names no integrals
+                saved, given = saved or [], sorted(given)
             if saved != given:
                 raise ValueError(
                     f"The fit was made with {name}={saved!r}, and this EM has {name}={given!r}: "

@@ -72,7 +72,7 @@ def _split_settings(settings: Settings) -> tuple[dict[str, Any], dict[str, str]]
     others: dict[str, str] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if field.name == "fixed":
+        if field.name in ("fixed", "integrate"):
             value = sorted(value)
         elif field.name == "annealing":
             value = np.asarray(value, float)

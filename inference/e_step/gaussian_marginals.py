@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from emjax.e_step.fallback import value_and_gradient
 from emjax.e_step.instance import Instance, instance_of
@@ -45,23 +46,34 @@ def gaussian_posterior(graph: FactorGraph, arrays: Sequence) -> dict[str, dict[s
     return {name: _moments(instance.gaussians[name], *each) for name, each in moments.items()}
 
 
-def gaussian_modes(graph: FactorGraph, arrays: Sequence) -> dict[str, Array]:
-    """Return the means of Gaussian latents, in their shapes, given the most probable others."""
+def gaussian_means(
+    graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0
+) -> dict[str, Array]:
+    """Return E[f | x, θ] of Gaussian latents, in their shapes.
+
+    At temperature 0, given the most probable values of the discrete ones.
+    """
     instance = instance_of(graph, arrays, predicted=True)
+    blanks = blank_coordinates(instance)
+    if not blanks:
+        return {}
+
+    def function(arrays, fast):
+        return log_z(instance, instance.tables, temperature, with_arrays(blanks, arrays), fast)
+
+    zeros = {name: factor.array for name, factor in blanks.items()}
+    _, means = value_and_gradient(function, zeros)
+    return {name: in_shape(graph.gaussians[name], mean) for name, mean in means.items()}
+
+
+def blank_coordinates(instance: Instance) -> dict[str, Factor]:
+    """Return a piece of every Gaussian latent that is zero, linear in its elements."""
     blanks = {}
     for name, variable in instance.gaussian_variables.items():
         own = Coordinates(name, variable.size, Affine.identity(variable.shape))
         zeros = jnp.zeros((*variable.shape, variable.size), jnp.result_type(float))
         blanks[name] = Factor((own,), variable.shape, Cells(zeros))
-    if not blanks:
-        return {}
-
-    def function(arrays, fast):
-        return log_z(instance, instance.tables, 0.0, with_arrays(blanks, arrays), fast)
-
-    zeros = {name: factor.array for name, factor in blanks.items()}
-    _, means = value_and_gradient(function, zeros)
-    return {name: in_shape(graph.gaussians[name], mean) for name, mean in means.items()}
+    return blanks
 
 
 def in_shape(latent: GaussianLatent, values: Array) -> Array:

@@ -146,7 +146,7 @@ class ProgramOnData:
             return None
         compiled, data, at_length, _, refuse = self._padded
         runner = Runner(compiled, data, self.compiler.settings, at_length.elements)
-        return PaddedRunner(runner, at_length.latents, refuse)
+        return PaddedRunner(runner, at_length.latents, at_length.gaussians, refuse)
 
     # ── in which precision ────────────────────────────────────────────────────────────────────────
 

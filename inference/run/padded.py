@@ -121,9 +121,14 @@ class Layout:
 
 
 class AtLength(NamedTuple):
-    """What is a program's own at one length of its data: the shapes of latents and of sites."""
+    """What is a program's own at one length of its data: the shapes of latents and of sites.
+
+    - `gaussians`: the shapes of the elements of those that are integrated out, whose values are of
+      the shapes in `latents`.
+    """
 
     latents: Mapping[str, tuple[int, ...]]
+    gaussians: Mapping[str, tuple[int, ...]]
     elements: Mapping[str, tuple[int, ...]]
 
 
@@ -328,7 +333,8 @@ def _at_length(bucket: Bucket, model, args, kwargs, layout: Layout) -> AtLength 
     program = trace(layout.program(model), parameters, arguments, kwargs, integrate=integrate)
     if not padding(program, bucket.program, len(weights)).is_sound:
         return None
-    latents = {name: latent.shape for name, latent in program.latents.items()}
-    latents |= {name: latent.elements for name, latent in program.gaussians.items()}
+    everyone = {**program.latents, **program.gaussians}
+    latents = {name: latent.shape for name, latent in everyone.items()}
+    gaussians = {name: latent.elements for name, latent in program.gaussians.items()}
     elements = {site.name: site.elements for site in program.sites}
-    return AtLength(latents, elements)
+    return AtLength(latents, gaussians, elements)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emjax.e_step.e_step import log_partition_of
-from emjax.e_step.gaussian_marginals import gaussian_modes, gaussian_posterior
+from emjax.e_step.gaussian_marginals import gaussian_means, gaussian_posterior
 from emjax.e_step.marginals import pairwise_posterior, posterior, posterior_means
 from emjax.families.jacobians import allowed, inside
 from emjax.graph.build import factor_graph
@@ -338,12 +338,16 @@ class PureProgram:
         Gaussian ones are integrated out of that, and have their mean given it.
         """
         arrays = self.graph.arrays(params, constants)
-        values = gaussian_modes(self.graph, arrays)
+        values = gaussian_means(self.graph, arrays, 0.0)
         # at temperature zero all probability is at the mode
         for name, is_mode in posterior(self.graph, arrays, 0.0).items():
             support = jnp.asarray(self.graph.latents[name].support)
             values[name] = support[jnp.argmax(is_mode, -1)]
         return values
+
+    def gaussian_means(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
+        """Return the mean of each Gaussian latent given the data, of its site's shape."""
+        return gaussian_means(self.graph, self.graph.arrays(params, constants))
 
     def pairwise_posterior(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data) of every latent within a `scan`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -174,11 +173,13 @@ class PaddedRunner:
 
     - `runner`: the padded program on padded data.
     - `latents`: {latent: its own shape}.
+    - `gaussians`: {Gaussian latent: the shape of its elements}.
     - `refuse`: called with nothing where the program may not be padded after all.
     """
 
     runner: Runner
     latents: Mapping[str, tuple[int, ...]]
+    gaussians: Mapping[str, tuple[int, ...]]
     refuse: Callable[[], None]
 
     def asked(self, question: Callable, params: Params, floor: float, *more: Any) -> Any:
@@ -196,19 +197,23 @@ class PaddedRunner:
 
         `num_lead`: how many axes come before the elements.
         """
-
-        def without_added(name: str, value: Any) -> Any:
-            # what is no latent has no rows (`program.padding`)
-            shape = self.latents.get(name, np.shape(value)[num_lead:])
+        values: dict[str, Any] = {}
+        for name, value in answer.items():
+            if isinstance(value, Mapping):
+                # the moments of a Gaussian latent, element by element
+                rows = _rows(self.gaussians[name], num_lead)
+            else:
+                # what is no latent has no rows (`program.padding`)
+                rows = _rows(self.latents.get(name, np.shape(value)[num_lead:]), num_lead)
             # NumPy, which compiles nothing for each length
-            rows = (*[slice(None)] * num_lead, *map(slice, shape))
-            return jax.device_put(np.asarray(value)[rows])
+            cut = jax.tree.map(lambda array, rows=rows: np.asarray(array)[rows], value)
+            values[name] = jax.device_put(cut)
+        return values
 
-        return {
-            # of a Gaussian latent there are several arrays
-            name: jax.tree.map(partial(without_added, name), value)
-            for name, value in answer.items()
-        }
+
+def _rows(shape: tuple[int, ...], num_lead: int) -> tuple[slice, ...]:
+    """Return what reads as many rows as a shape has, behind some axes."""
+    return (*[slice(None)] * num_lead, *map(slice, shape))
 
 
 def one_blas_thread() -> threadpool_limits:

@@ -216,6 +216,7 @@ class Settings:
             )
 
     def _check_combinations(self) -> None:
+        self._check_integrals()
         if self.stop == "aitken" and self.accelerator is not None:
             raise ValueError(
                 f"stop='aitken' extrapolates the gains of plain EM, which those of "
@@ -226,6 +227,17 @@ class Settings:
             raise ValueError(
                 f"{setting} is for a soft E-step: a hard or tempered one does not climb the "
                 "likelihood. Use e_step='soft'."
+            )
+
+    def _check_integrals(self) -> None:
+        is_annealed = bool(np.size(self.annealing))
+        if self.integrate and (self.temperature != 1 or is_annealed):
+            setting = "annealing" if self.temperature == 1 else f"e_step={self.e_step!r}"
+            names = ", ".join(map(repr, sorted(self.integrate)))
+            raise ValueError(
+                f"{setting} raises posteriors to a power, which is defined of sums over discrete "
+                f"latents; integrate={{{names}}} asks for integrals. Use e_step='soft' without "
+                "annealing, or leave these sites out of integrate: they are then MAP parameters."
             )
 
 
