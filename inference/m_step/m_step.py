@@ -42,7 +42,7 @@ def maximizers(
     `ValueError` for a name that is no parameter, or is both.
     """
     _check_names(graph, overrides, fixed)
-    request = Request(WiringView(graph), overrides, fixed)
+    request = Request(WiringView(graph, fixed), overrides, fixed)
     served: list[Maximizer] = []
     left = dict.fromkeys(graph.names, "")
     for kind in KINDS:

@@ -5,6 +5,7 @@ one.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +36,13 @@ class Use:
 
 
 class WiringView:
-    """The wiring of a factor graph, seen from its parameters."""
+    """The wiring of a factor graph, seen from its parameters.
 
-    def __init__(self, graph: FactorGraph):
-        self.graph = graph
+    `fixed`: those that are not estimated.
+    """
+
+    def __init__(self, graph: FactorGraph, fixed: Collection[str] = ()):
+        self.graph, self.fixed = graph, frozenset(fixed)
         self.wires = graph.wires
         self.offsets = graph.offsets()
 
@@ -109,6 +113,9 @@ class WiringView:
         """Return how a term uses a parameter, or None and why that is no lookup of a shape."""
         site, kind = term.site.name, term.site.distribution.__name__
         if term.family is None:
+            for table, shape in self.arguments(term):
+                if self.reads(table, name) and shape is not None:
+                    return None, f"it enters the {shape.name} of '{site}', which is estimated"
             return None, (
                 f"{kind} at '{site}' is not an exponential family that emjax knows with these "
                 "arguments"
@@ -145,7 +152,7 @@ class WiringView:
         for other, table in term.arguments.items():
             shape = term.family.arguments[other]
             is_other = other != argument and shape is not None and shape.is_quadratic
-            if is_other and self.wire(table).parameters:
+            if is_other and self.wire(table).parameters - self.fixed:
                 together.add(shape.name)
         if len(together) > 1:
             names = " and ".join(sorted(together, reverse=True))
