@@ -70,6 +70,41 @@ def test_crossed_effects_are_the_joint_normal():
     ]
 
 
+ELEMENTS_IN_SCHOOLS = [("a", 1, (2, 3)), ("b", 2, (2, 2))]
+
+
+def test_effects_that_are_crossed_in_every_school_are_the_joint_normal():
+    """Of two schools, each with a kind, so that there are as many vectors."""
+    kind, each = latent("kind", 2, Affine(0, (1, 0, 0))), latent("kind", 2, Affine.identity((2,)))
+    a, b = coordinates("a", 1, Affine(0, (3, 1, 0))), coordinates("b", 2, Affine(0, (1, 0, 2)))
+    own_a, own_b = (coordinates(n, k, Affine.identity(s)) for n, k, s in ELEMENTS_IN_SCHOOLS)
+    c, c_of_a = coordinates("c", 1, Affine(0, (1,))), coordinates("c", 1, Affine(0, (1, 0)))
+    shape = (2, 3, 2)
+    pieces = [
+        factor([kind, a], shape, numbers(*shape, 2, 1)),
+        factor([a, b], shape, 0.1 * numbers(*shape, 1, 2)),
+        factor([b, b], shape, precisions(1, 1, 1, 2, 2)),
+        factor([coordinates("b", 2, Affine(0, (1, 2)))], (2, 2), numbers(2, 2, 2)),
+        factor([c], (2,), numbers(2, 1)),
+    ]
+    conditionals = [
+        drawn(c, (2,)),
+        drawn(own_a, (2, 3), [], coefficients=[(c_of_a, numbers(1, 1, 1, 1))]),
+        drawn(own_b, (2, 2), [latent("kind", 2, Affine(0, (0, 1)))], numbers(1, 1, 2, 2)),
+    ]
+    variables = {
+        "kind": Variable("kind", 2, (2,)),
+        "c": Variable("c", 1, (2,), order=1),
+        "a": Variable("a", 1, (2, 3), order=2),
+        # the axes of its elements are in another order
+        "b": Variable("b", 2, (2, 2), order=3),
+    }
+    factors = [factor([each], (2,), numbers(2, 2))]
+    assert_is_joint_normal(pieces, factors, conditionals, variables)
+    found = integrals(pieces, conditionals, variables)
+    assert tuple(found[1]) == (("a",), "as one vector", 2, 3)
+
+
 def test_elements_that_are_drawn_from_one_another_are_the_joint_normal():
     """Two latents in a loop, where no order of the latents is one of their elements."""
     z, f_first = latent("z", 2, Affine(0, (0,))), coordinates("f", 2, Affine(0, (0,)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from emjax.elimination.factors import Factor, Variable
 from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.grid import Grid, shared_grid
 from emjax.elimination.gaussian.refusals import (
     check_labels,
     check_memory_of,
@@ -30,15 +33,19 @@ def coupled_as_whole(
     factors = {name: _touching(name, pieces, conditionals) for name in names}
     for name in names:
         check_labels(name, factors[name], remaining)
+    grids = _grids(names, factors, remaining)
     groups = []
     for name in names:
-        group = _with_parents(name, conditionals, remaining)
-        is_vector = len(group) == 1 and remaining[name].count == 1
+        group = _with_parents(name, conditionals, remaining, grids[name])
+        is_vector = len(group) == 1 and grids[name].count_of(remaining[name]) == 1
         if not (is_vector and not _is_mixed(name, conditionals)):
             groups.append(group)
     groups.sort(key=lambda group: sum(remaining[n].count * remaining[n].size for n in group))
     # a latent that counts several times within another is no part of a vector with others
-    equal = [group for group in groups if count_equally([remaining[name] for name in group])]
+    equal = []
+    for group in groups:
+        if count_equally([remaining[name] for name in group], grids[group[0]]):
+            equal.append(group)
     if not equal:
         refuse_multiplicity(groups[0])
     chosen = equal[0]
@@ -48,16 +55,35 @@ def coupled_as_whole(
             chosen = group
             break
     members = {member: remaining[member] for member in chosen}
-    whole = Whole("' and '".join(chosen), members)
+    whole = Whole("' and '".join(chosen), members, grids[chosen[0]])
     _check_memory(whole, pieces, remaining)
     return whole
+
+
+def _grids(
+    names: Sequence, factors: Mapping[Any, Sequence[Factor]], remaining: Mapping[Any, Variable]
+) -> dict[Any, Grid]:
+    """Return the axes that each latent shares with all that it is coupled with."""
+    several = [name for name in names if remaining[name].count > 1]
+    grids = {name: Grid((), {}) for name in names}
+    while several:
+        coupled = [several.pop(0)]
+        # those that some factor reads along with one, and those with these
+        for name in coupled:
+            for factor in factors[name]:
+                more = [other for other in several if factor.axes_of(other)]
+                coupled += more
+                several = [other for other in several if other not in more]
+        read = [factor for name in coupled for factor in factors[name]]
+        grids |= dict.fromkeys(coupled, shared_grid(coupled, read, remaining))
+    return grids
 
 
 def _check_memory(
     whole: Whole, pieces: Sequence[Factor], remaining: Mapping[Any, Variable]
 ) -> None:
     """Raise `MemoryError` if what meets a vector, or its own matrix, is too large."""
-    names, rows = list(whole.members), whole.size
+    names, rows = list(whole.members), math.prod(whole.grid.shape) * whole.size
     for piece in pieces:
         if piece.reads_any(whole.members):
             others = {axis.source for axis in piece.axes if isinstance(axis, Coordinates)}
@@ -78,16 +104,21 @@ def _touching(
 
 
 def _with_parents(
-    name: Any, conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
+    name: Any,
+    conditionals: Sequence[Conditional],
+    remaining: Mapping[Any, Variable],
+    grid: Grid,
 ) -> list:
     """Return a latent with those of which its elements are drawn from several elements."""
     group = [name]
     while True:
         more: list = []
         for conditional in conditionals:
-            if conditional.own.source in group:
-                for coefficients in conditional.coefficients:
-                    more += [axis.source for axis in _parents(coefficients) if any(axis.varies)]
+            if conditional.own.source not in group:
+                continue
+            for axis in itertools.chain(*map(_parents, conditional.coefficients)):
+                if any(axis.varies) and grid.count_of(remaining[axis.source]) > 1:
+                    more.append(axis.source)
         more = [parent for parent in dict.fromkeys(more) if parent not in group]
         if not more:
             return group

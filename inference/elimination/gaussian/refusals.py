@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from emjax.elimination.alignment import laid_out
 from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.elimination.gaussian.grid import Grid
 from emjax.tables.lifting import ALIVE_AT_ONCE, available_memory
 from emjax.tables.named import Axis, Coordinates
 
 
-def refuse_label(name: Any, factor: Factor, remaining: Mapping[Any, Variable]) -> NoReturn:
+def refuse_label(name: Any, factor: Factor) -> NoReturn:
     """Raise the error of a vector of all elements of a latent that meets several labels."""
     labels = [axis.source for axis in factor.axes if not isinstance(axis, Coordinates)]
     raise ValueError(_sentence(name, labels[0]))
@@ -62,12 +63,14 @@ def _sentence(name: Any, label: Any) -> str:
     )
 
 
-def count_equally(members: Sequence[Variable]) -> bool:
-    """Whether all elements of some latents count equally often."""
+def count_equally(members: Sequence[Variable], grid: Grid) -> bool:
+    """Whether all elements of some latents that meet one another count equally often."""
     first = members[0]
     if any(member.multiplicity_key != first.multiplicity_key for member in members):
         return False
-    return first.multiplicity is None or first.multiplicity.size == 1
+    if first.multiplicity is None:
+        return True
+    return all(first.multiplicity.shape[d] == 1 for d in grid.inner_of(first))
 
 
 def refuse_multiplicity(members: Sequence) -> NoReturn:

@@ -11,6 +11,7 @@ from jax import Array
 
 from emjax.elimination.alignment import laid_out
 from emjax.elimination.factors import Cells, Factor, Variable
+from emjax.elimination.gaussian.grid import Grid
 from emjax.elimination.gaussian.refusals import refuse_label
 from emjax.numerics.arrays import broadcast
 from emjax.tables.indices import Index, index_of
@@ -21,11 +22,11 @@ _TOGETHER = "elements"
 
 
 class Stacked(NamedTuple):
-    """A factor over all elements of latents that it reads.
+    """A factor over all elements, in a cell of a grid, of latents that it reads.
 
-    - `array`: (elements of the target…, values of `others`…, coordinates of the target, coordinates
-      of all elements of a latent, the same of a second, anything else).
-    - `others`: what else it reads, given an element of the target.
+    - `array`: (elements…, values of `others`…, coordinates of the target, coordinates of all
+      elements of a latent, the same of a second, anything else).
+    - `others`: what else it reads at each element.
     """
 
     array: Array
@@ -36,41 +37,51 @@ def stacked(
     factor: Factor,
     reads: Sequence[Axis],
     remaining: Mapping[Any, Variable],
+    grid: Grid,
     target: Axis | None = None,
 ) -> Stacked:
     """Return a factor over all elements of the latents that it reads along one axis or two.
 
-    - `target`: the axis along which it reads another latent, of which the result has the elements;
-      without it, it has one element.
+    - `target`: the axis along which it reads another latent, whose elements are those of the
+      result; without it, they are the cells of the grid.
 
     Axes of the array that are none of these stay last.
     """
     along = [*reads] if target is None else [target, *reads]
     variables = [remaining[axis.source] for axis in along]
-    lead = () if target is None else variables[0].shape
-    shape = sum((variable.shape for variable in variables), ())
-    laid = _laid_out(factor, along, shape, remaining)
+    # of the first latent all elements, of others those in the same cell of the grid
+    shape = variables[0].shape
+    for variable in variables[1:]:
+        shape += tuple(variable.shape[d] for d in grid.inner_of(variable))
+    laid = _laid_out(factor, along, shape, remaining, grid)
     if laid is None:
-        refuse_label(reads[0].source, factor, remaining)
-    # elements of what is stacked are all there, those of the target only where they differ
-    array = laid.array
-    full = array.shape[: len(lead)] + shape[len(lead) :] + array.shape[len(shape) :]
-    counts = [remaining[axis.source].count for axis in reads]
-    array = broadcast(array, full).reshape(
-        *array.shape[: len(lead)], *counts, *array.shape[len(shape) :]
-    )
+        refuse_label(reads[0].source, factor)
+    num_first = len(variables[0].shape)
+    lead = grid.kept_of(variables[0]) if target is None else tuple(range(num_first))
+    inner = [d for d in range(len(shape)) if d not in lead]
     others = laid.axes[1:]
-    for axis in others:
-        if any(axis.varies[len(lead) :]):
-            refuse_label(reads[0].source, factor, remaining)
-    others = tuple(axis.placed(range(len(lead))) for axis in others)
-    first = len(lead) + len(counts)
-    array = array.reshape(array.shape[:first] + array.shape[first + 1 :])
+    if any(axis.varies[d] for axis in others for d in inner):
+        refuse_label(reads[0].source, factor)
+    counts = [grid.count_of(remaining[axis.source]) for axis in reads]
+    # elements that are stacked are all there, the others only where they differ
+    full = list(laid.array.shape)
+    for d in inner:
+        full[d] = shape[d]
+    array = broadcast(laid.array, full)
+    array = jnp.transpose(array, [*lead, *inner, *range(len(shape), array.ndim)])
+    # behind the elements is the axis of what numbers them
+    values = array.shape[len(shape) + 1 :]
+    array = array.reshape(*array.shape[: len(lead)], *counts, *values)
+    others = tuple(axis.placed(lead) for axis in others)
     return Stacked(_interleaved(array, len(lead), len(others), len(reads), target), others)
 
 
 def _laid_out(
-    factor: Factor, along: Sequence[Axis], shape: tuple[int, ...], remaining: Mapping[Any, Variable]
+    factor: Factor,
+    along: Sequence[Axis],
+    shape: tuple[int, ...],
+    remaining: Mapping[Any, Variable],
+    grid: Grid,
 ) -> Factor | None:
     """Return a factor over the elements of several latents together.
 
@@ -82,22 +93,23 @@ def _laid_out(
     named = [rank + i for i, key in enumerate(keys) if key not in {axis.key for axis in along}]
     more = [d for d in range(rank, factor.array.ndim) if d not in read and d not in named]
     array = jnp.expand_dims(jnp.transpose(factor.array, [*range(rank), *named, *read, *more]), rank)
-    together = Axis(_TOGETHER, 1, _number(along, factor.shape, remaining))
+    together = Axis(_TOGETHER, 1, _number(along, factor.shape, remaining, grid))
     axes = (together, *(factor.axes[d - rank] for d in named))
     variable = Variable(_TOGETHER, 1, shape)
     return laid_out(Factor(axes, factor.shape, Cells(array)), variable, remaining)
 
 
 def _number(
-    along: Sequence[Axis], shape: tuple[int, ...], remaining: Mapping[Any, Variable]
+    along: Sequence[Axis], shape: tuple[int, ...], remaining: Mapping[Any, Variable], grid: Grid
 ) -> Index:
     """Return the number of the elements of several latents together, at each element."""
     if len(along) == 1:
         return along[0].index
-    number: Any = 0
-    for axis in along:
-        element = broadcast(axis.index.dense(shape), shape)
-        number = number * remaining[axis.source].count + element
+    number: Any = broadcast(along[0].index.dense(shape), shape)
+    for axis in along[1:]:
+        variable = remaining[axis.source]
+        place = broadcast(grid.place(axis, shape, variable), shape)
+        number = number * grid.count_of(variable) + place
     return index_of(number)
 
 

@@ -2,7 +2,8 @@
 
 Two latents that are crossed, y ~ a[i] + b[j], meet each other at several elements; the vector of
 all b is one element, which every a[i] meets. Then a is integrated out element by element, which is
-the Schur complement on b, and b by one Cholesky factorization.
+the Schur complement on b, and b by one Cholesky factorization. Where they share axes along which
+they are not coupled, there is a vector for each cell of that grid.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from jax import Array
 
 from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.elimination.gaussian.conditional import Conditional
+from emjax.elimination.gaussian.grid import Grid
 from emjax.elimination.gaussian.stacked import stacked
+from emjax.numerics.arrays import in_order
 from emjax.numerics.axes import arranged
 from emjax.numerics.matrices import EXACT
 from emjax.tables.indices import Affine
@@ -32,34 +35,45 @@ class Whole:
 
     - `name`: what it is called.
     - `members`: the latents.
+    - `grid`: the axes along which they are not coupled.
     """
 
     name: Any
     members: Mapping[Any, Variable]
+    grid: Grid
 
     @property
     def size(self) -> int:
         """The number of its coordinates."""
-        return sum(member.count * member.size for member in self.members.values())
+        return sum(self._sizes.values())
+
+    @property
+    def _sizes(self) -> dict:
+        """The number of coordinates of each member."""
+        members = self.members.values()
+        return {member.name: self.grid.count_of(member) * member.size for member in members}
 
     @property
     def variable(self) -> Variable:
-        """The vector as a latent of one element."""
+        """The vector as a latent, whose elements are the cells of the grid."""
         members = list(self.members.values())
         multiplicity = members[0].multiplicity
+        if multiplicity is not None:
+            multiplicity = in_order(multiplicity, self.grid.kept_of(members[0]))
         return Variable(
             self.name,
             self.size,
-            (),
-            None if multiplicity is None else multiplicity.reshape(()),
+            self.grid.shape,
+            multiplicity,
             members[0].multiplicity_key,
             frozenset.intersection(*(member.plates for member in members)),
             max(member.order for member in members),
         )
 
-    def axis(self, rank: int = 0) -> Coordinates:
-        """Return the axis over its coordinates, of a factor with so many axes of elements."""
-        return Coordinates(self.name, self.size, Affine(0, (0,) * rank))
+    @property
+    def axis(self) -> Coordinates:
+        """The axis over its coordinates, of a factor whose elements are the cells of the grid."""
+        return Coordinates(self.name, self.size, Affine.identity(self.grid.shape))
 
     # ── pieces ────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,14 +84,14 @@ class Whole:
             return piece
         for axis in piece.axes:
             is_outside = isinstance(axis, Coordinates) and axis.source not in self.members
-            if is_outside and remaining[axis.source].count > 1:
+            if is_outside and self.grid.count_of(remaining[axis.source]) > 1:
                 return self._beside(piece, axis, remaining)
         if len(mine) == 1:
             return self._linear(piece, remaining)
         if mine[0].key == mine[1].key:
             return self._blocks(piece, remaining)
         square = self._between(piece, mine, remaining)
-        return square.mapped(lambda array: (array + array.mT) / 2, square.axes, ())
+        return square.mapped(lambda array: (array + array.mT) / 2, square.axes, square.shape)
 
     def _axes_of(self, factor: Factor) -> list[Axis]:
         return [axis for axis in factor.axes if axis.source in self.members]
@@ -88,9 +102,9 @@ class Whole:
         Its array may have one axis more than names, the last.
         """
         (own,) = self._axes_of(factor)
-        array, others = stacked(factor, [own], remaining)
-        array = self._padded(array, own, len(others))
-        return factor.mapped(lambda _: array, (*others, self.axis()), ())
+        array, others = stacked(factor, [own], remaining, self.grid)
+        array = self._padded(array, own, len(self.grid.shape) + len(others))
+        return factor.mapped(lambda _: array, (*others, self.axis), self.grid.shape)
 
     def _blocks(self, factor: Factor, remaining: Mapping[Any, Variable]) -> Factor:
         """Return a factor that is quadratic in each element of a member: blocks of a matrix.
@@ -98,34 +112,34 @@ class Whole:
         The second axis over coordinates may have no name, and then is the last.
         """
         own = self._axes_of(factor)[0]
-        array, others = stacked(factor, [own], remaining)
-        array = _block_diagonal(array, remaining[own.source].count)
+        array, others = stacked(factor, [own], remaining, self.grid)
+        array = _block_diagonal(array, self.grid.count_of(remaining[own.source]))
         array = self._padded(self._padded(array, own, -2), own, -1)
-        return factor.mapped(lambda _: array, (*others, self.axis(), self.axis()), ())
+        return factor.mapped(lambda _: array, (*others, self.axis, self.axis), self.grid.shape)
 
     def _between(
         self, factor: Factor, mine: Sequence[Axis], remaining: Mapping[Any, Variable]
     ) -> Factor:
         """Return a factor that is linear in two elements of members: a matrix, in this order."""
-        array, others = stacked(factor, mine, remaining)
+        array, others = stacked(factor, mine, remaining, self.grid)
         array = self._padded(self._padded(array, mine[0], -2), mine[1], -1)
-        return factor.mapped(lambda _: array, (*others, self.axis(), self.axis()), ())
+        return factor.mapped(lambda _: array, (*others, self.axis, self.axis), self.grid.shape)
 
     def _beside(self, factor: Factor, outside: Axis, remaining: Mapping[Any, Variable]) -> Factor:
         """Return a factor that is linear in a member and in another latent, over its elements."""
         (own,) = self._axes_of(factor)
-        array, others = stacked(factor, [own], remaining, outside)
+        array, others = stacked(factor, [own], remaining, self.grid, outside)
         array = self._padded(array, own, -1)
-        shape = remaining[outside.source].shape
-        outside = replace(outside, index=Affine.identity(shape))
-        return factor.mapped(lambda _: array, (*others, outside, self.axis(len(shape))), shape)
+        variable = remaining[outside.source]
+        outside = replace(outside, index=Affine.identity(variable.shape))
+        vector = replace(self.axis, index=self.grid.cell_of_elements(variable))
+        return factor.mapped(lambda _: array, (*others, outside, vector), variable.shape)
 
     def _padded(self, array: Array, member: Axis, dim: int) -> Array:
         """Return an array whose axis `dim` is that of a member with the vector's in its place."""
-        sizes = {name: one.count * one.size for name, one in self.members.items()}
-        place = list(sizes).index(member.source)
-        before = list(sizes.values())[:place]
-        after = list(sizes.values())[place + 1 :]
+        place = list(self._sizes).index(member.source)
+        before = list(self._sizes.values())[:place]
+        after = list(self._sizes.values())[place + 1 :]
         if not before and not after:
             return array
         widths = [(0, 0)] * array.ndim
@@ -165,19 +179,20 @@ class Whole:
         axes = _labels_of([*means, *scales, *mixing, *itertools.chain(*by_parent.values())])
         total = functools.partial(self._total, axes)
         through = _Through(total(mixing, ["own", "more"]) if mixing else None)
+        scale = through.matrix(total(scales, ["own", "more"]))
+        coefficients = []
+        for factors in by_parent.values():
+            array = through.matrix(total(factors, ["own", "parent"]))
+            coefficients.append(self._factor(array, (*axes, self.axis, self._parent(factors[0]))))
         return Conditional(
-            self.axis(),
-            Factor((*axes, self.axis()), (), Cells(through.vector(total(means, ["own"])))),
-            Factor((*axes, self.axis()), (), Cells(through.matrix(total(scales, ["own", "more"])))),
-            [
-                Factor(
-                    (*axes, self.axis(), self._parent(factors[0])),
-                    (),
-                    Cells(through.matrix(total(factors, ["own", "parent"]))),
-                )
-                for factors in by_parent.values()
-            ],
+            self.axis,
+            self._factor(through.vector(total(means, ["own"])), (*axes, self.axis)),
+            self._factor(scale, (*axes, self.axis)),
+            coefficients,
         )
+
+    def _factor(self, array: Array, axes: tuple[Axis, ...]) -> Factor:
+        return Factor(axes, self.grid.shape, Cells(array))
 
     def _parent(self, factor: Factor) -> Axis:
         """Return the axis over the coordinates of another Gaussian latent."""
@@ -189,7 +204,7 @@ class Whole:
         return parent
 
     def _total(self, axes: Sequence[Axis], factors: Sequence[Factor], last: Sequence[str]) -> Array:
-        """Return the sum of factors of one element: (values of `axes`…, the `last` axes)."""
+        """Return the sum of factors on the grid: (cells…, values of `axes`…, the `last` axes)."""
         order = [*(axis.key for axis in axes), *last]
         arrays = []
         for factor in factors:
@@ -201,8 +216,8 @@ class Whole:
                     labels.append("parent" if isinstance(axis, Coordinates) else axis.key)
             array = jnp.asarray(factor.array)
             # an axis without a name is the last
-            labels += ["more"] * (array.ndim - len(labels))
-            arrays.append(arranged(array, labels, order))
+            labels += ["more"] * (array.ndim - len(factor.shape) - len(labels))
+            arrays.append(arranged(array, labels, order, len(factor.shape)))
         return sum(arrays[1:], arrays[0])
 
     def _given(self, conditional: Conditional, remaining: Mapping[Any, Variable]) -> Conditional:
@@ -217,14 +232,16 @@ class Whole:
         """Return coefficients (…, own, member) as those of the vector, zero at other elements."""
         *axes, parent = coefficients.axes
         shape, array = coefficients.shape, jnp.asarray(coefficients.array)
-        count = remaining[parent.source].count
-        is_read = jnp.asarray(parent.index.dense(shape))[..., None] == np.arange(count)
-        is_read = is_read.reshape(*is_read.shape[:-1], *(1,) * len(axes), count, 1)
+        variable = remaining[parent.source]
+        count = self.grid.count_of(variable)
+        place = jnp.asarray(self.grid.place(parent, shape, variable))
+        is_read = place[..., None] == np.arange(count)
+        is_read = is_read.reshape(*place.shape, *(1,) * len(axes), count, 1)
         array = jnp.where(is_read, array[..., None, :], 0)
         array = array.reshape(*array.shape[:-2], count * parent.size)
         array = self._padded(array, parent, -1)
-        axes = (*axes, self.axis(len(shape)))
-        return coefficients.mapped(lambda _: array, axes, shape)
+        vector = replace(self.axis, index=self.grid.cell(parent, shape, variable))
+        return coefficients.mapped(lambda _: array, (*axes, vector), shape)
 
 
 class _Through:
