@@ -103,10 +103,12 @@ def coordinates(
     maximizers: Sequence[Maximizer],
     params: Mapping[str, Any] | None = None,
     entries: Mapping[str, Entries] | None = None,
+    zeros: Mapping[str, np.ndarray] | None = None,
 ) -> Coordinates:
     """Return the free coordinates at known parameters; None: where nothing is on the boundary.
 
-    `entries`: what those of the parameters are called; None: their numbers.
+    `entries`: what those of the parameters are called; None: their numbers. `zeros`: entries that
+    are on the boundary though they are not near, by parameter.
 
     An entry of a parameter with bounds has the coordinate that NumPyro's bijection gives it (its
     logarithm, its log-odds), other parameters have those of their bijection; an entry of a simplex
@@ -122,7 +124,8 @@ def coordinates(
         if name not in free:
             continue
         if params is not None:
-            on_boundary[name] = np.asarray(_on_boundary(parameter, np.asarray(params[name])))
+            near = np.asarray(_on_boundary(parameter, np.asarray(params[name])))
+            on_boundary[name] = np.asarray(near | (zeros or {}).get(name, False))
         chart_of = simplex_chart if is_simplex(parameter.constraint) else bijection_chart
         named = None if entries is None else entries[name]
         charts[name] = chart_of(parameter, on_boundary[name], named)

@@ -17,6 +17,7 @@ from emjax.naming.entries import Entries, entries_of
 from emjax.run import validation, verdicts
 from emjax.run.annotations import Params
 from emjax.run.bound import Bound
+from emjax.run.vanishing import at_zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,10 @@ class Estimate:
         Data are checked where something is asked of them.
         """
         params, compiled = bound.checked(result), bound.compiled
-        chart = coordinates(compiled.graph, compiled.maximizers, params, entries_of(bound))
+        # a variance that goes to zero is on the boundary, which EM nears for ever
+        zeros = at_zero(compiled, bound.data, params)
+        names = entries_of(bound)
+        chart = coordinates(compiled.graph, compiled.maximizers, params, names, zeros)
         return cls(bound, params, chart)
 
     def check_finite(self, hessian: np.ndarray, gradient: np.ndarray) -> None:

@@ -116,37 +116,74 @@ def vanished(
     what `compiled.watch` watches.
     """
     scales = variances(compiled.graph, compiled.maximizers)
-    asked = []
+    ratios = {}
     for scale in scales:
-        ratios = _beside_others(scale, scales, before, after)
+        beside = _beside_others(scale, scales, before, after)
         if not scale.is_of_latent:
-            ratios = np.minimum(ratios, _beside_data(compiled, scale, ratios, sharpness))
-        asked += [(part, scale, index) for index, part in np.ndenumerate(ratios) if part <= SMALL]
-    if not asked:
-        return []
-    objective = compiled.function("objective", lambda: _objective_of(compiled))
-    here = float(objective(after, data))
-    # of what is nearly zero, densities have lost half of their digits
-    rounding = np.sqrt(np.finfo(np.float64).eps)
-    tolerance = max(compiled.pure.numbers.tol, rounding) * (1 + abs(here))
-    gains: dict[str, dict[tuple[int, ...], float]] = {}
-    for _, scale, index in sorted(asked, key=lambda entry: entry[0])[:MOST_ASKED]:
-        value = np.asarray(after[scale.name])
-        moved = {**after, scale.name: scale.nearer(value, index)}
-        gain = float(objective(moved, data)) - here
-        # where it gains more, nothing holds it: it has collapsed, which is said elsewhere
-        if -tolerance <= gain < 1:
-            gains.setdefault(scale.name, {})[index] = gain
-    found = []
+            beside = np.minimum(beside, _beside_data(compiled, scale, beside, sharpness))
+        ratios[scale.name] = beside
+    gains, found = _gains(compiled, data, after, scales, ratios), []
     for scale in scales:
-        if scale.name in gains:
-            where, gain = list(gains[scale.name]), max(gains[scale.name].values())
+        if of_entries := gains[scale.name]:
+            gain = max(*of_entries.values(), 0.0)
             say = endings.no_variance if scale.is_of_latent else endings.no_noise
             is_matrix = scale.conjugacy.event_dim > 0
             found.append(
-                say(scale.name, where, scale.sites, scale.latents, max(gain, 0), is_matrix)
+                say(scale.name, list(of_entries), scale.sites, scale.latents, gain, is_matrix)
             )
     return found
+
+
+def at_zero(
+    compiled: CompiledProgram, data: Sequence, params: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return which entries of parameters are standard deviations that go to zero, by parameter.
+
+    Of an estimate, which is on the boundary there. A matrix has no such entries.
+    """
+    scales = [
+        s for s in variances(compiled.graph, compiled.maximizers) if not s.conjugacy.event_dim
+    ]
+    ratios = {scale.name: _beside_others(scale, scales, params, params) for scale in scales}
+    where = {}
+    for name, gains in _gains(compiled, data, params, scales, ratios).items():
+        where[name] = np.zeros(ratios[name].shape, bool)
+        for index in gains:
+            where[name][index] = True
+    return where
+
+
+def _gains(
+    compiled: CompiledProgram,
+    data: Sequence,
+    params: Mapping[str, Any],
+    scales: Sequence[Variance],
+    ratios: Mapping[str, np.ndarray],
+) -> dict[str, dict[tuple[int, ...], float]]:
+    """Return the entries of scales that go to zero, and how much higher the objective is nearer.
+
+    `ratios`: how large each entry is; those are asked about that are small.
+    """
+    asked = []
+    for scale in scales:
+        for index, ratio in np.ndenumerate(ratios[scale.name]):
+            asked += [(ratio, scale, index)] if ratio <= SMALL else []
+    gains: dict[str, dict[tuple[int, ...], float]] = {scale.name: {} for scale in scales}
+    if not asked:
+        return gains
+    objective = compiled.function("objective", lambda: _objective_of(compiled))
+    here = np.asarray(objective(params, data))
+    # of what is nearly zero, densities have lost half of their digits
+    part = max(compiled.pure.numbers.tol, np.sqrt(np.finfo(here.dtype).eps))
+    tolerance = float(part * (1 + abs(here)))
+    for _, scale, index in sorted(asked, key=lambda entry: entry[0])[:MOST_ASKED]:
+        value = np.asarray(params[scale.name])
+        moved = {**params, scale.name: scale.nearer(value, index)}
+        gain = float(objective(moved, data) - here)
+        # where it gains more, nothing holds it: it has collapsed, which is said elsewhere
+        if -tolerance <= gain < 1:
+            gains[scale.name][index] = gain
+    return gains
 
 
 def _beside_others(

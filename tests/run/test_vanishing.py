@@ -9,6 +9,7 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM, Status
+from emjax.certificates.estimate import Estimate
 from emjax.families.conjugate import COVARIANCE, PRECISION, SCALE_TRIL
 from emjax.run.vanishing import Variance
 
@@ -49,9 +50,8 @@ def factors(x):
 @pytest.mark.parametrize(("part", "is_zero"), [(0.9, True), (-1.0, False)])
 def test_a_variance_component_that_goes_to_zero_is_on_the_boundary(part, is_zero):
     y = jnp.asarray(NOISE - part * MEANS[GROUP])
-    result = EM(intercepts, integrate={"intercept"}, acceleration="anderson").run(
-        jax.random.key(0), y
-    )
+    em = EM(intercepts, integrate={"intercept"}, acceleration="anderson")
+    result = em.run(jax.random.key(0), y)
     assert result.status == Status.CONVERGED
     assert kinds_of(result) == (["variance of zero"] if is_zero else [])
     if is_zero:
@@ -59,6 +59,10 @@ def test_a_variance_component_that_goes_to_zero_is_on_the_boundary(part, is_zero
         assert "a variance of 'intercept'" in str(result.findings[0])
         without = -ROWS / 2 * (np.log(2 * np.pi * np.mean(y**2)) + 1)
         assert abs(result.log_likelihood - without) < 1e-3
+    # certificates and standard errors are about what is free
+    free = Estimate.of(em.on(y), result.params).chart
+    assert free.names == (("log within",) if is_zero else ("log between", "log within"))
+    assert free.on_boundary["between"] == is_zero
 
 
 @pytest.mark.parametrize(("with_first", "is_heywood"), [(0.8, True), (0.6, False)])
