@@ -156,4 +156,8 @@ def _of_no_observation(pure: PureProgram, params: Mapping, constants: Sequence) 
     for name in latents:
         support = jnp.asarray(pure.graph.latents[name].support)
         values[name] = support[jnp.argmax(marginals[name], -1)]
+    lacking = [name for name in pure.graph.unused if name.endswith(BESIDE) and name not in values]
+    if lacking and pure.graph.gaussians:
+        names = ", ".join(f"'{name.removesuffix(BESIDE)}'" for name in lacking)
+        raise ValueError(f"{names} is not affine in the latents that are integrated out.")
     return values

@@ -18,7 +18,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled
 from emjax.numerics.guards import as_float
 from emjax.tables.indices import Affine
-from emjax.tables.named import Axis, Named, full
+from emjax.tables.named import Axis, Coordinates, Named, full
 
 
 def posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:
@@ -33,19 +33,23 @@ def posterior_means(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike
 
     With m(z) its mean given the latents, ∂ log Z / ∂ w of a factor w · m(z), at w = 0.
     """
-    means = {name: [filled(part, arrays) for part in parts] for name, parts in graph.means.items()}
-    parts = [part for each in means.values() for part in each]
-    read = [part for part in parts if part.axes]
+    sums = []
+    for stretches in graph.means.values():
+        for mean in stretches:
+            sums += [filled(part, arrays) for part in mean]
+    read = [part for part in sums if part.axes]
     expected = iter(_expected(instance_of(graph, arrays, predicted=True), read, temperature))
+    # along no axis there is nothing to expect
+    each = iter([next(expected) if part.axes else as_float(full(part)) for part in sums])
     found = {}
-    for name, each in means.items():
-        over_time = [next(expected) if part.axes else as_float(full(part)) for part in each]
+    for name, stretches in graph.means.items():
+        over_time = [sum(next(each) for _ in mean) for mean in stretches]
         found[name] = over_time[0] if len(over_time) == 1 else jnp.concatenate(over_time)
     return found
 
 
 def _expected(instance: Instance, values: Sequence[Named], temperature: ArrayLike) -> list:
-    """Return the expectations of values that latents choose, each of its shape."""
+    """Return what is expected of values that latents choose, or that are linear in them."""
     if not values:
         return []
 
@@ -59,7 +63,9 @@ def _expected(instance: Instance, values: Sequence[Named], temperature: ArrayLik
             # a Cauchy has no mean, and 0 · NaN is no zero
             table = jnp.where(jnp.isfinite(table), table, 0)
             of_value, of_one = (each[(..., *[None] * first)] for each in weight)
-            cells = of_value * table + of_one
+            cells = of_value * table
+            if not _is_linear(value):
+                cells = cells + of_one
             more.append(Factor(axes, value.shape, Cells(cells)))
         return log_z(instance, instance.tables, temperature, more, fast)
 
@@ -69,8 +75,14 @@ def _expected(instance: Instance, values: Sequence[Named], temperature: ArrayLik
     for value, (total, count) in zip(values, sums, strict=True):
         exists = jnp.isfinite(value.array).all(tuple(range(len(value.axes))))
         # an element counts as often as its multiplicity says, an expectation once
-        expected.append(jnp.where(exists, total / count, jnp.nan))
+        mean = total if _is_linear(value) else total / count
+        expected.append(jnp.where(exists, mean, jnp.nan))
     return expected
+
+
+def _is_linear(value: Named) -> bool:
+    """Whether a value is linear in a Gaussian latent."""
+    return any(isinstance(axis, Coordinates) for axis in value.axes)
 
 
 def pairwise_posterior(graph: FactorGraph, arrays: Sequence, temperature: ArrayLike = 1.0) -> dict:

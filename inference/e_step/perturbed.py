@@ -88,6 +88,23 @@ def perturbed(
     return replace(instance, terms=tuple(terms)), pieces
 
 
+def at_draws(instance: Instance, key: Array) -> Instance:
+    """Return the instance whose Gaussian latents are known: draws of what they are drawn from."""
+    terms = []
+    for number, term in enumerate(instance.terms):
+        if term.reads and term.site.is_integrated:
+            term = _moved(term, jax.random.fold_in(key, number))
+            name = _spread_of(term)
+            table = jnp.zeros_like(term.arguments[name].array)
+            if name == "precision_matrix":
+                # there is no infinity to invert
+                table = table + jnp.eye(table.shape[-1]) / jnp.finfo(table.dtype).tiny ** 0.5
+            spread = replace(term.arguments[name], array=table)
+            term = replace(term, arguments={**term.arguments, name: spread})
+        terms.append(term)
+    return replace(instance, terms=tuple(terms))
+
+
 def _is_quadratic(piece: Factor) -> bool:
     return sum(isinstance(axis, Coordinates) for axis in piece.axes) == 2
 
@@ -149,22 +166,27 @@ def _root_of_total(
 def _moved(term: Term, key: Array) -> Term:
     """Return a Gaussian latent's own site with m + L ε in place of m."""
     rank, event = len(term.elements), len(term.site.event)
-    (matrix,) = (name for name in term.family.arguments if name in ("scale", *ROOTS))
-    location, spread = term.arguments["loc"], term.arguments[matrix]
+    name = _spread_of(term)
+    location, spread = term.arguments["loc"], term.arguments[name]
     shape = (*term.elements, *term.site.event)
     noise = Named(jax.random.normal(key, shape, jnp.result_type(float)), shape)
-    if matrix == "scale":
+    if name == "scale":
         moved = lift(lambda m, scale, e: m + scale * e, [location, spread, noise], shape)
     else:
         pairs = [(location, event), (spread, event + 1), (noise, event)]
 
         def function(m, matrix, e):
-            root = ROOTS[matrix_name](matrix)
+            root = ROOTS[name](matrix)
             return (m + jnp.matmul(root, e[..., None], precision="highest")[..., 0],)
 
-        matrix_name = matrix
         (moved,) = lift_events(function, pairs, rank, (event,))
     return replace(term, arguments={**term.arguments, "loc": moved})
+
+
+def _spread_of(term: Term) -> str:
+    """Return the argument that is the scale of a Gaussian latent, or its covariance."""
+    (name,) = (name for name in term.family.arguments if name in ("scale", *ROOTS))
+    return name
 
 
 def _check_multiplicities(term: Term, instance: Instance) -> None:

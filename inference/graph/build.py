@@ -94,9 +94,7 @@ def _factor_graph(
         builder = InteractionBuilder(named, floor, known, views)
         fields.update(_fields(builder, reached))
         means = _means_of_unused(builder.outputs, fields["unused"], jointly, [*consts, *inputs])
-        fields["means"] = {
-            name: [builder.slots.stored(mean) for mean in parts] for name, parts in means.items()
-        }
+        fields["means"] = {name: _stored(builder, parts) for name, parts in means.items()}
         return builder.slots.arrays
 
     inputs = [var.aval for var in program.jaxpr.jaxpr.invars]
@@ -121,11 +119,12 @@ def _means_of_unused(
     unused: Collection[str],
     jointly: Mapping[str, MixedElements],
     inputs: Sequence[Named],
-) -> dict[str, list[Named]]:
+) -> dict[str, list[list[Named]]]:
     """Return the means of the continuous latents that no observation depends on.
 
-    Of a site of a scan, one for each stretch of it. `inputs`: the constants of the program, its
-    parameters and data.
+    Of a site of a scan, one for each stretch of it. Each is a sum: what is free of Gaussian latents
+    comes first, and then a table linear in each of those that it reads. `inputs`: the constants of
+    the program, its parameters and data.
     """
     sites = [site for site in present_sites(outputs) if site.name in unused]
     # one that depends on another of them has no mean but a mean of means; a component of a `Select`
@@ -141,19 +140,23 @@ def _means_of_unused(
         values, _ = propagate_program(outputs.program, jaxpr, jointly, inputs)
     except (MixedElements, MemoryError):
         return {}
-    means: dict[str, list[Named]] = {}
+    means: dict[str, list[list[Named]]] = {}
     for number, value in zip(sorted(numbers), values, strict=True):
-        # its mean is that of a Gaussian latent, which only the posterior knows
-        if not isinstance(value, Named):
+        # of what is neither linear in a Gaussian latent nor free of it, no mean is known
+        if not isinstance(value, Named | AffineValue):
             continue
+        is_affine = isinstance(value, AffineValue)
+        parts = [value.constant, *value.coefficients] if is_affine else [value]
         site = numbers[number]
         shape = site.elements + site.event
-        # its mean would be a mean of means
-        if isinstance(value, AffineValue):
-            continue
-        mean = replace(without_rows(value.padded(len(shape))), shape=shape)
+        mean = [replace(without_rows(part.padded(len(shape))), shape=shape) for part in parts]
         means.setdefault(site.name, []).append(mean)
     return means
+
+
+def _stored(builder: TermBuilder, means: Sequence[Sequence[Named]]) -> list[list[Named]]:
+    """Return sums with slots in place of arrays."""
+    return [list(map(builder.slots.stored, mean)) for mean in means]
 
 
 def _has_mean(outputs: Outputs, site: Site, unused: Collection[str]) -> bool:

@@ -59,6 +59,7 @@ class FactorGraph:
     - `checks`: what must not be true of the data.
     - `unused`: the names of the continuous latents that no observation depends on.
     - `means`: of those, over (elements, event); of a site of a scan, one for each stretch of it.
+      Each is a sum, of which all but the first are linear in a Gaussian latent.
     - `full_jaxpr`: (parameters, floor, data) → slots. Its halves are `once_jaxpr`, (floor, data) →
       constants, and `step_jaxpr`, (parameters, constants) → slots.
     - `program`: what it is the graph of.
@@ -75,7 +76,7 @@ class FactorGraph:
     parameters: Mapping[str, Parameter]
     checks: tuple[Check, ...]
     unused: tuple[str, ...]
-    means: Mapping[str, Sequence[Named]]
+    means: Mapping[str, Sequence[Sequence[Named]]]
     full_jaxpr: ClosedJaxpr
     once_jaxpr: ClosedJaxpr
     step_jaxpr: ClosedJaxpr

@@ -31,7 +31,7 @@ def by_least_squares(
     """Return least squares for all parameters in which Q is quadratic, and what is left."""
     view, parameters = request.view, request.graph.parameters
     smooth, _ = smooth_in_tables(request, left)
-    is_linear = {name: _is_linear(view, name) for name in smooth}
+    is_linear = {name: is_linear_in(view, name) for name in smooth}
     names = sorted(set(filter(is_linear.get, smooth)) - _with_newton(view, smooth, is_linear))
     if not names:
         return [], left
@@ -75,7 +75,7 @@ def _least_squares(
     return Maximizer(names, "least squares", tuple(reasons.values()), update, turn=Turn.LOCATION)
 
 
-def _is_linear(view: WiringView, name: str) -> bool:
+def is_linear_in(view: WiringView, name: str) -> bool:
     """Whether a parameter is unbounded, and enters locations and coefficients alone, affinely."""
     limits = limits_of(view.graph.parameters[name].constraint)
     if limits is None or not limits.is_unbounded:

@@ -165,7 +165,8 @@ class PureProgram:
             drawn = various_start(*args, number, SEEDS_OF_SHORT_RUNS)
         elif is_several and settings.init is None and (name is None or varies(name, self.graph)):
             # a program that draws its own start has starts that differ, if none is better
-            if not self.graph.latents or (self.is_random and not varies(None, self.graph)):
+            has_latents = self.graph.latents or self.graph.gaussians
+            if not has_latents or (self.is_random and not varies(None, self.graph)):
                 return own
             drawn = various_start(*args, jnp.maximum(number - (name is None), 0))
         elif name is None:

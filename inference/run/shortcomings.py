@@ -76,7 +76,7 @@ def identical_starts(
     """
     # clusters that were drawn may be the same each time, which speaks for them
     is_drawn = settings.init in START_STRATEGIES and settings.init != "splitting"
-    if is_drawn and graph.latents and not are_given:
+    if is_drawn and (graph.latents or graph.gaussians) and not are_given:
         return []
     starts = jax.device_get(dict(starts))
     if not all((value == value[:1]).all() for value in starts.values()):

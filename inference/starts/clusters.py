@@ -67,7 +67,7 @@ def maximum_of_clusters(
     served = _served(name, graph)
     if not served:
         return dict(params)
-    instance = indifferent_instance(graph, params, constants)
+    instance = indifferent_instance(graph, params, constants, rng_key)
     arrays = graph.arrays(params, constants)
     chosen = {axis.source for of in served for term in of.looked_up for axis in term.axes}
     others = [latent for name, latent in instance.latents.items() if name not in chosen]

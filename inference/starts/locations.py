@@ -22,6 +22,7 @@ import numpy as np
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 from emjax.graph.wiring import NONE
+from emjax.m_step.least_squares import is_linear_in
 from emjax.m_step.wiring_view import WiringView
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Named, constant, spread, union
@@ -168,7 +169,9 @@ def _entries_set(view: WiringView, table: Named) -> tuple[np.ndarray, str]:
     is_set = np.zeros(wire.entries.shape, bool)
     for name in sorted(wire.parameters):
         uses, why = view.uses(name)
-        if uses is None or not uses[0].conjugacy.is_location:
+        # beside coefficients of Gaussian latents, it is set together with these
+        is_beside = uses is None and view.graph.gaussians and is_linear_in(view, name)
+        if not is_beside and (uses is None or not uses[0].conjugacy.is_location):
             reason = why
             continue
         start = view.offsets[name]

@@ -17,6 +17,7 @@ from jax import Array
 
 from emjax.e_step.e_step import statistics_with
 from emjax.e_step.instance import Instance, instance_of
+from emjax.e_step.perturbed import at_draws
 from emjax.elimination.factors import Factor
 from emjax.families.family import Family, lacks_coordinates
 from emjax.graph.factor_graph import FactorGraph
@@ -25,16 +26,22 @@ from emjax.m_step.maximizer import Maximizer
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
 from emjax.tables.named import Named
 
+# what is folded into a key for the values of Gaussian latents
+GAUSSIAN = 2**32 - 2
+
 
 def indifferent_instance(
-    graph: FactorGraph, params: Mapping[str, Any], constants: Sequence
+    graph: FactorGraph, params: Mapping[str, Any], constants: Sequence, rng_key: Array
 ) -> Instance:
     """Return the program at which every posterior is q: what it allows is equally probable.
 
     What the program excludes at these parameters (a probability of zero, a value outside a
     support) stays impossible. Coordinates that are missing are expected at these parameters.
+    Gaussian latents are known, drawn from what the program says of them before any data: at their
+    means, zero as a rule, coefficients of zero are the maximum, and EM stays there.
     """
-    return _indifferent(instance_of(graph, graph.arrays(params, constants)))
+    instance = instance_of(graph, graph.arrays(params, constants))
+    return _indifferent(at_draws(instance, jax.random.fold_in(rng_key, GAUSSIAN)))
 
 
 def maximum_under(

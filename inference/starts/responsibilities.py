@@ -33,7 +33,7 @@ def random_responsibilities(
     for each latent. Where N is large, the components all start near the mean of the data. Takes
     memory for N × K. Source: McLachlan & Peel (2000), section 2.12.2.
     """
-    instance = indifferent_instance(graph, params, constants)
+    instance = indifferent_instance(graph, params, constants, rng_key)
     factors = random_factors(rng_key, instance.latents.values())
     return maximum_under(instance, factors, maximizers, params, constants)
 

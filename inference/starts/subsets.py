@@ -80,7 +80,7 @@ def random_subsets(
     elements, Forgy (1965) and McLachlan & Peel (2000), section 2.12.2; the draw,
     Efraimidis & Spirakis (2006).
     """
-    instance = indifferent_instance(graph, params, constants)
+    instance = indifferent_instance(graph, params, constants, rng_key)
     series = {name for name in instance.latents if graph.latents[name].is_series}
     # of one value a latent is none, and there is nothing to draw
     if not instance.latents:

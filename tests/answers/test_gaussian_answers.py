@@ -7,6 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
+from numpyro.handlers import block
 
 import emjax
 from emjax import EM
@@ -61,3 +62,34 @@ def test_a_saved_fit_integrates_what_it_integrated(fit, tmp_path):
 def test_powers_of_posteriors_are_refused_beside_integrals(setting):
     with pytest.raises(ValueError, match=r"raises posteriors to a power, .* integrate={'factor'}"):
         EM(mixture_of_factor_analyzers, integrate={"factor"}, **setting)
+
+
+def masked_mixture(x, is_known):
+    with numpyro.plate("samples", len(x)):
+        component = numpyro.sample("component", dist.Categorical(jnp.array([0.3, 0.7])))
+        factor = numpyro.sample("factor", dist.Normal(0, 1))
+        loc = jnp.array([-1.0, 1.0])[component] + jnp.array([0.5, 2.0])[component] * factor
+        numpyro.deterministic("loc", loc)
+        numpyro.deterministic("square", factor**2)
+        numpyro.sample("x", dist.Normal(loc, 0.4).mask(is_known), obs=x)
+
+
+def test_what_is_computed_and_missing_is_expected_over_both_kinds_of_latents():
+    x, is_known = np.array([0.3, -1.5, 2.0, 9.0]), np.array([True, True, True, False])
+    fit = EM(block(masked_mixture, hide=["square"]), integrate={"factor"}).run(KEY, x, is_known)
+    loc, loadings = np.array([-1.0, 1.0]), np.array([0.5, 2.0])
+    variance = loadings**2 + 0.16
+    residual = x[:, None] - loc
+    weights = np.array([0.3, 0.7]) * np.exp(-(residual**2) / 2 / variance) / np.sqrt(variance)
+    weights = weights / weights.sum(-1, keepdims=True)
+    expected = (weights * (loc + loadings**2 / variance * residual)).sum(-1)
+    expected[3] = 0.3 * -1 + 0.7
+    np.testing.assert_allclose(fit.deterministic()["loc"], expected, rtol=1e-10)
+    imputed = np.where(is_known, x, expected)
+    np.testing.assert_allclose(fit.impute()["x"], imputed, rtol=1e-10)
+
+
+def test_what_is_not_affine_in_a_gaussian_latent_has_no_expectation():
+    fit = EM(masked_mixture, integrate={"factor"}).run(KEY, X[:4, 0], np.ones(4, bool))
+    with pytest.raises(ValueError, match=r"'square' is not affine .* fit.sample_posterior"):
+        fit.deterministic()
