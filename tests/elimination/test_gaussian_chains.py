@@ -284,3 +284,39 @@ def test_chain_is_the_joint_normal(chain, chains):
     np.testing.assert_allclose(value, exact.log_partition, rtol=1e-12)
     for ours, theirs in zip(gradient, exact.gradient(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def with_intercepts():
+    """A chain of each series, read along with an intercept of it and with one of all series."""
+    number, T, B = Numbers(4), 4, (2,)
+    one = np.ones((1, 1, 1, 1))
+    at, before, start = reads("f", 1, B, 1), reads("f", 1, B), reads("f", 1, B, time=False)
+    own, everywhere = Coordinates("b", 2, Affine(0, (1,))), Coordinates("a", 1, Affine(0, ()))
+    b, a = Coordinates("b", 2, Affine(0, (0, 1))), Coordinates("a", 1, Affine(0, (0, 0)))
+    pieces = [
+        factor((T, 2), [before], number(T, 2, 1)),
+        factor((T, 2), [before, before], -one),
+        factor((T, 2), [b, before], number(T, 1, 2, 1, scale=0.3)),
+        factor((T, 2), [before, a], number(T, 2, 1, 1, scale=0.3)),
+        factor((T, 2), [b, b], number.negative(T, 1, 2, 2)),
+        factor((T, 2), [a, b], number(1, 1, 1, 2, scale=0.1)),
+        factor((T, 2), [a], number(T, 2, 1)),
+    ]
+    conditionals = [
+        Conditional(own, *normal((2,), own, number(1, 2), np.eye(2)[None])),
+        Conditional(everywhere, *normal((), everywhere, number(1), np.eye(1))),
+        Conditional(start, *normal((1, 2), start, number(1, 1, 1), one)),
+        Conditional(
+            at,
+            *normal((T - 1, 2), at, number(1, 1, 1), one),
+            [
+                factor((T - 1, 2), [at, before], 0.5 * one),
+                factor((T - 1, 2), [at, b], number(T - 1, 1, 1, 2)),
+            ],
+        ),
+    ]
+    sizes = {"f": (1, (T, 2)), "b": (2, (2,)), "a": (1, ())}
+    return pieces, conditionals, {name: Variable(name, *size) for name, size in sizes.items()}
+
+
+CHAINS.append(with_intercepts)

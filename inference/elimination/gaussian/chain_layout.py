@@ -174,9 +174,13 @@ class _Layout:
 
     def _steps(self, start: int, stop: int) -> Steps | None:
         """Return the steps start … stop − 1, of which each is drawn from one conditional."""
-        lead = (1,) * (2 + len(self.discrete))
-        linear: Any = jnp.zeros((*lead, self.width))
-        square: Any = jnp.zeros((*lead, self.width, self.width))
+        drawn = self._drawn_at(start, stop)
+        if drawn is None:
+            return None
+        # nothing is known of steps that are masked
+        nothing = jnp.zeros((1,) * (3 + len(self.discrete)), drawn[0].dtype)
+        linear = padded(nothing, [(0, self.width - 1)])
+        square = padded(nothing[..., None], [(0, self.width - 1)] * 2)
         for operand in self.operands:
             if operand.stop <= start or stop <= operand.start:
                 continue
@@ -186,8 +190,7 @@ class _Layout:
                 linear = linear + padded(array, widths)
             else:
                 square = square + padded(array, widths)
-        drawn = self._drawn_at(start, stop)
-        return None if drawn is None else Steps(linear, -(square + square.mT), *drawn)
+        return Steps(linear, -(square + square.mT), *drawn)
 
     def _drawn_at(self, start: int, stop: int) -> tuple[Array, Array, Array] | None:
         """Return m, R and L of all latents that are drawn at some steps, as one."""
@@ -208,10 +211,9 @@ class _Layout:
                 array, labels = self._arranged(operand.between(start, stop))
                 array = array if labels[-1] == label else array.mT
                 rows.append(padded(array, [around, self._around(label)]))
-        lead = (1,) * (2 + len(self.discrete))
-        size = self.here.stop - self.here.start
-        gain = sum(rows, jnp.zeros((*lead, size, self.width)))
         mean, scale = sum(means[1:], means[0]), sum(scales[1:], scales[0])
+        nothing = padded(jnp.zeros_like(scale[..., :1]), [(0, self.width - 1)])
+        gain = sum(rows, nothing[:1, :1])
         return _solved_for_f(mean, gain, scale, self.here, len(self.names))
 
     def _around(self, label: Label) -> tuple[int, int]:

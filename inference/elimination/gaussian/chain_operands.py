@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from emjax.elimination.alignment import laid_out
 from emjax.elimination.chains.in_time import operand_in_time
 from emjax.elimination.chains.operands import Label, Operand
 from emjax.elimination.factors import Cells, Factor, Variable, divisor_of
@@ -38,9 +39,31 @@ def operand_of(
     check_no_switching(factor, names, variables)
     in_time = operand_in_time(factor, names, variables)
     if in_time is None:
+        in_order = _in_order(factor, names, variables)
+        in_time = None if in_order is None else operand_in_time(in_order, names, variables)
+    if in_time is None:
         return None
     others |= {axis.key: axis for axis in in_time[1]}
     return in_time[0]
+
+
+def _in_order(factor: Factor, names: tuple, variables: Mapping[Any, Variable]) -> Factor | None:
+    """Return a quadratic form in elements read in any order, added up by the element."""
+    inside = [i for i, axis in enumerate(factor.axes) if axis.source in names]
+    if len(inside) != 2 or len({factor.axes[i].key for i in inside}) != 1:
+        return None
+    rank, second = len(factor.shape), inside[1]
+    # one axis says which element it is; the other goes to the end meanwhile, without a name
+    once = factor.mapped(
+        lambda array: jnp.moveaxis(array, rank + second, -1),
+        tuple(axis for i, axis in enumerate(factor.axes) if i != second),
+        factor.shape,
+    )
+    variable = variables[factor.axes[second].source]
+    laid = laid_out(once, variable, variables)
+    if laid is None:
+        return None
+    return replace(laid, axes=(*laid.axes, *laid.axes_of(variable.name)))
 
 
 def drawn_in_time(

@@ -83,7 +83,7 @@ def _derivatives(steps: Steps, integrated: Integrated, before: Moments, outside:
 
     def message(mean, coefficients, scale):
         drawn_from = steps._replace(mean=mean, coefficients=coefficients, scale=scale)
-        zero = jnp.zeros((1,) * before.weight.ndim)
+        zero = jnp.zeros((1,) * before.weight.ndim, before.weight.dtype)
         behind = Message(zero, integrated.linear, integrated.quadratic)
         return step_integrated(behind, drawn_from, outside)[0]
 
