@@ -1,6 +1,7 @@
 """Gaussian latents coupled in time, against the joint normal by brute force."""
 
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from emjax.elimination.gaussian.conditional import Conditional
 from emjax.elimination.gaussian.integrated import integrated
 from emjax.elimination.log_partition import log_partition
 from emjax.elimination.reductions import Tempered
-from emjax.tables.indices import Affine
+from emjax.tables.indices import Affine, Dense
 from emjax.tables.named import Axis, Coordinates
 
 # ── the oracle ────────────────────────────────────────────────────────────────────────────────────
@@ -140,9 +141,10 @@ class Numbers:
         return -0.5 * root @ np.swapaxes(root, -1, -2)
 
 
-def vector_chain():
+def vector_chain(series=(0, 1)):
     """A state of two coordinates, one of which has no noise, some steps of it masked."""
-    number, T, B = Numbers(0), 5, (2,)
+    number, T, B = Numbers(0), 5, (len(series),)
+    shape, series = (T - 1, *B), list(series)
     at, before = reads("f", 2, B, 1), reads("f", 2, B)
     quadratic = number.negative(T, 2, 2, 2)
     quadratic[2], quadratic[4, 1] = 0, 0
@@ -150,19 +152,20 @@ def vector_chain():
     linear[2], linear[4, 1] = 0, 0
     everywhere = reads("f", 2, B)
     pieces = [
-        factor((T, 2), [everywhere], linear),
-        factor((T, 2), [everywhere, everywhere], quadratic),
-        factor((T - 1, 2), [at, before], number(1, 1, 2, 2, scale=0.1)),
-        factor((T - 1, 2), [before, before], number.negative(1, 1, 2, 2)),
+        factor((T, *B), [everywhere], linear[:, series]),
+        factor((T, *B), [everywhere, everywhere], quadratic[:, series]),
+        factor(shape, [at, before], number(1, 2, 2, 2, scale=0.1)[:, series]),
+        factor(shape, [before, before], number.negative(1, 2, 2, 2)[:, series]),
     ]
     scale = np.array([[0.7, 0], [0.4, 0]])
     start = reads("f", 2, B, time=False)
+    mean = number(1, 2, 2)[:, series]
     conditionals = [
-        Conditional(start, *normal((1, 2), start, number(1, 2, 2), np.eye(2)[None, None])),
+        Conditional(start, *normal((1, *B), start, mean, np.eye(2)[None, None])),
         Conditional(
             at,
-            *normal((T - 1, 2), at, number(1, 1, 2), scale[None, None]),
-            [factor((T - 1, 2), [at, before], number(1, 1, 2, 2, scale=0.5))],
+            *normal(shape, at, number(1, 1, 2), scale[None, None]),
+            [factor(shape, [at, before], number(1, 1, 2, 2, scale=0.5))],
         ),
     ]
     return pieces, conditionals, {"f": Variable("f", 2, (T, *B))}
@@ -204,7 +207,7 @@ def second_order():
 
 
 def level_and_slope():
-    """Two latents, of which one reads the other at its own step, and another seen in time."""
+    """Two latents, of which one reads the other at its own step, and is observed in any order."""
     number, T = Numbers(2), 4
     one = np.ones((1, 1, 1))
     conditionals, pieces = [], []
@@ -228,10 +231,11 @@ def level_and_slope():
             [factor(steps, [slope, reads("slope", 1, ())], 0.9 * one)],
         ),
     ]
-    axis = reads("level", 1, ())
+    # observed in no order, one step twice
+    axis = Coordinates("level", 1, Dense.of(np.array([3, 0, 2, 0, 1])))
     pieces = [
-        factor((T,), [axis], number(T, 1)),
-        factor((T,), [axis, axis], -one),
+        factor((5,), [axis], number(5, 1)),
+        factor((5,), [axis, axis], -(number(5, 1, 1) ** 2)),
         factor(steps, [slope, level], number(1, 1, 1, scale=0.1)),
     ]
     variables = {"level": Variable("level", 1, (T,)), "slope": Variable("slope", 1, (T,))}
@@ -261,7 +265,46 @@ def clustered():
     return pieces, conditionals, {"f": Variable("f", 1, (T, 3)), "z": Variable("z", 2, (3,))}
 
 
-CHAINS = [vector_chain, second_order, level_and_slope, clustered]
+def with_intercepts():
+    """A chain of each series, read along with an intercept of it and with one of all series."""
+    number, T, B = Numbers(4), 4, (2,)
+    one = np.ones((1, 1, 1, 1))
+    at, before, start = reads("f", 1, B, 1), reads("f", 1, B), reads("f", 1, B, time=False)
+    own, everywhere = Coordinates("b", 2, Affine(0, (1,))), Coordinates("a", 1, Affine(0, ()))
+    origin = Coordinates("origin", 1, Affine(0, (1,)))
+    before_start = Coordinates("origin", 1, Affine(0, (0, 1)))
+    b, a = Coordinates("b", 2, Affine(0, (0, 1))), Coordinates("a", 1, Affine(0, (0, 0)))
+    pieces = [
+        factor((T, 2), [before], number(T, 2, 1)),
+        factor((T, 2), [before, before], -one),
+        factor((T, 2), [b, before], number(T, 1, 2, 1, scale=0.3)),
+        factor((T, 2), [before, a], number(T, 2, 1, 1, scale=0.3)),
+        factor((T, 2), [b, b], number.negative(T, 1, 2, 2)),
+        factor((T, 2), [a, b], number(1, 1, 1, 2, scale=0.1)),
+        factor((T, 2), [a], number(T, 2, 1)),
+        factor((1, 2), [start, before_start], number(1, 2, 1, 1, scale=0.1)),
+        factor((2,), [origin, origin], 0 * one[0]),
+    ]
+    conditionals = [
+        Conditional(own, *normal((2,), own, number(1, 2), np.eye(2)[None])),
+        Conditional(everywhere, *normal((), everywhere, number(1), np.eye(1))),
+        Conditional(origin, *normal((2,), origin, number(2, 1), one[0])),
+        Conditional(
+            start,
+            *normal((1, 2), start, number(1, 1, 1), one),
+            [factor((1, 2), [start, before_start], number(1, 1, 1, 1))],
+        ),
+        Conditional(
+            at,
+            *normal((T - 1, 2), at, number(1, 1, 1), one),
+            [
+                factor((T - 1, 2), [at, before], 0.5 * one),
+                factor((T - 1, 2), [at, b], number(T - 1, 1, 1, 2)),
+            ],
+        ),
+    ]
+    sizes = {"f": (1, (T, 2)), "b": (2, (2,)), "a": (1, ()), "origin": (1, (2,))}
+    return pieces, conditionals, {name: Variable(name, *size) for name, size in sizes.items()}
 
 
 def log_z(tables, pieces, conditionals, variables, chains="sequential"):
@@ -272,8 +315,12 @@ def log_z(tables, pieces, conditionals, variables, chains="sequential"):
     return log_partition(factors, discrete, TableAlgebra(Tempered()))
 
 
-@pytest.mark.parametrize("chain", CHAINS)
-@pytest.mark.parametrize("chains", ["sequential", "checkpointed", "parallel"])
+IN_SEQUENCE = [vector_chain, second_order, level_and_slope, clustered, with_intercepts]
+CASES = [(chain, "sequential") for chain in IN_SEQUENCE]
+CASES += [(vector_chain, "checkpointed"), (vector_chain, "parallel"), (with_intercepts, "parallel")]
+
+
+@pytest.mark.parametrize(("chain", "chains"), CASES)
 def test_chain_is_the_joint_normal(chain, chains):
     case = chain()
     exact = JointNormal(*case)
@@ -286,37 +333,140 @@ def test_chain_is_the_joint_normal(chain, chains):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def with_intercepts():
-    """A chain of each series, read along with an intercept of it and with one of all series."""
-    number, T, B = Numbers(4), 4, (2,)
-    one = np.ones((1, 1, 1, 1))
-    at, before, start = reads("f", 1, B, 1), reads("f", 1, B), reads("f", 1, B, time=False)
-    own, everywhere = Coordinates("b", 2, Affine(0, (1,))), Coordinates("a", 1, Affine(0, ()))
-    b, a = Coordinates("b", 2, Affine(0, (0, 1))), Coordinates("a", 1, Affine(0, (0, 0)))
+def test_series_with_a_multiplicity_counts_as_often():
+    pieces, conditionals, variables = vector_chain((0, 1))
+    multiplicity = jnp.array([[3.0, 1.0]])
+    variables = {"f": replace(variables["f"], multiplicity=multiplicity)}
+    totals = []
+    for piece in pieces:
+        times = multiplicity.reshape((1, 2) + (1,) * len(piece.axes))
+        totals.append(piece.array * times)
+    value = jax.jit(lambda totals: log_z(totals, pieces, conditionals, variables))(totals)
+    exact = JointNormal(*vector_chain((0, 0, 0, 1))).log_partition
+    np.testing.assert_allclose(value, exact, rtol=1e-12)
+
+
+def test_derivatives_of_a_chain_are_differences():
+    """By all that it is made of, and of second order, too."""
+    y = np.array([0.3, 1.0, -0.5])
+    pieces, conditionals, variables = local_level(y, 0.5, 2.0, 0.7)
+    pieces.append(factor((2,), [reads("f", 1, (), 1), reads("f", 1, ())], np.full((1, 1, 1), 0.1)))
+    start = [[piece.array for piece in pieces]]
+    start += [[c.mean.array, c.scale.array, *_arrays(c.coefficients)] for c in conditionals]
+    number = Numbers(5)
+    along = jax.tree.map(lambda array: jnp.asarray(number(*array.shape)), start)
+
+    def of(arrays):
+        own = [replaced(c, *values) for c, values in zip(conditionals, arrays[1:], strict=True)]
+        return arrays[0], pieces, own, variables
+
+    def moved(step):
+        return jax.tree.map(lambda array, direction: array + step * direction, start, along)
+
+    def exact(step):
+        tables, _, own, _ = of(moved(step))
+        filled = [factor(p.shape, p.axes, t) for p, t in zip(pieces, tables, strict=True)]
+        return JointNormal(filled, own, variables).log_partition
+
+    gradient = jax.grad(lambda arrays: log_z(*of(arrays)))
+    first, second = jax.jit(lambda arrays: jax.jvp(gradient, (arrays,), (along,)))(start)
+    slope = sum(map(jnp.vdot, jax.tree.leaves(first), jax.tree.leaves(along)))
+    np.testing.assert_allclose(slope, (exact(1e-5) - exact(-1e-5)) / 2e-5, rtol=1e-7)
+    curvature = sum(map(jnp.vdot, jax.tree.leaves(second), jax.tree.leaves(along)))
+    difference = (exact(1e-3) + exact(-1e-3) - 2 * exact(0)) / 1e-6
+    np.testing.assert_allclose(curvature, difference, rtol=1e-4)
+
+
+def _arrays(factors):
+    return [factor.array for factor in factors]
+
+
+def replaced(conditional, mean, scale, *coefficients):
+    """Return a conditional of other arrays."""
+    factors = [conditional.mean, conditional.scale, *conditional.coefficients]
+    arrays = [mean, scale, *coefficients]
+    mean, scale, *rest = [replace(f, cells=Cells(a)) for f, a in zip(factors, arrays, strict=True)]
+    return Conditional(conditional.own, mean, scale, rest)
+
+
+def local_level(y, variance, first_variance, noise):
+    """A level that is observed at every step."""
+    T, one = len(y), np.ones((1, 1, 1), y.dtype)
+    at, before, start = reads("f", 1, (), 1), reads("f", 1, ()), reads("f", 1, (), time=False)
     pieces = [
-        factor((T, 2), [before], number(T, 2, 1)),
-        factor((T, 2), [before, before], -one),
-        factor((T, 2), [b, before], number(T, 1, 2, 1, scale=0.3)),
-        factor((T, 2), [before, a], number(T, 2, 1, 1, scale=0.3)),
-        factor((T, 2), [b, b], number.negative(T, 1, 2, 2)),
-        factor((T, 2), [a, b], number(1, 1, 1, 2, scale=0.1)),
-        factor((T, 2), [a], number(T, 2, 1)),
+        factor((T,), [before], y[:, None] / noise),
+        factor((T,), [before, before], -one / (2 * noise)),
     ]
+    none = np.zeros((1, 1), y.dtype)
     conditionals = [
-        Conditional(own, *normal((2,), own, number(1, 2), np.eye(2)[None])),
-        Conditional(everywhere, *normal((), everywhere, number(1), np.eye(1))),
-        Conditional(start, *normal((1, 2), start, number(1, 1, 1), one)),
+        Conditional(start, *normal((1,), start, none, np.sqrt(first_variance) * one)),
         Conditional(
             at,
-            *normal((T - 1, 2), at, number(1, 1, 1), one),
-            [
-                factor((T - 1, 2), [at, before], 0.5 * one),
-                factor((T - 1, 2), [at, b], number(T - 1, 1, 1, 2)),
-            ],
+            *normal((T - 1,), at, none, np.sqrt(variance) * one),
+            [factor((T - 1,), [at, before], one)],
         ),
     ]
-    sizes = {"f": (1, (T, 2)), "b": (2, (2,)), "a": (1, ())}
-    return pieces, conditionals, {name: Variable(name, *size) for name, size in sizes.items()}
+    return pieces, conditionals, {"f": Variable("f", 1, (T,))}
 
 
-CHAINS.append(with_intercepts)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_level_that_does_not_move_is_the_mean(dtype, tolerance):
+    """A process variance of 0, under a start of variance 10¹⁰."""
+    y = np.array([1.0, 2.0, 4.0, -1.0], dtype)
+    case = local_level(y, dtype(0), dtype(1e10), dtype(1))
+    tables = [piece.array for piece in case[0]]
+    value, gradient = jax.jit(jax.value_and_grad(lambda tables: log_z(tables, *case)))(tables)
+    assert gradient[0].dtype == dtype
+    np.testing.assert_allclose(gradient[0], np.full((4, 1), 6 / (4 + 1e-10)), rtol=tolerance)
+    # log ∫ N(f; 0, S) exp(f Σ y − 2 f²) df
+    exact = 6.0**2 / (2 * (4 + 1e-10)) - np.log(1 + 4e10) / 2
+    np.testing.assert_allclose(value, exact, rtol=tolerance)
+
+
+def test_chain_is_what_dynamax_finds():
+    """Numbers of dynamax 1.0.3, `lgssm_smoother`, which adds 10⁻⁹ to variances."""
+    time = np.arange(8.0)
+    y = np.stack([np.sin(time), np.cos(2 * time)], 1)
+    emission, noise = np.array([[1.0, 0.5], [0.0, 1.0]]), np.array([0.3, 0.6])
+    seen = emission.T / noise
+    at, before, start = reads("f", 2, (), 1), reads("f", 2, ()), reads("f", 2, (), time=False)
+    pieces = [
+        factor((8,), [before], y @ seen.T),
+        factor((8,), [before, before], -seen[None] @ emission / 2),
+        # E[f fᵀ] at each step
+        factor((8,), [before, before], np.zeros((8, 2, 2))),
+    ]
+    first_scale = np.sqrt(2) * np.eye(2)[None]
+    scale = np.linalg.cholesky([[0.5, 0.2], [0.2, 0.4]])[None]
+    transition = np.array([[[0.9, 0.2], [-0.1, 0.8]]])
+    conditionals = [
+        Conditional(start, *normal((1,), start, np.array([[0.5, -0.5]]), first_scale)),
+        Conditional(
+            at,
+            *normal((7,), at, np.zeros((1, 2)), scale),
+            [factor((7,), [at, before], transition)],
+        ),
+    ]
+    case = pieces, conditionals, {"f": Variable("f", 2, (8,))}
+    tables = [piece.array for piece in pieces]
+    value, gradient = jax.jit(jax.value_and_grad(lambda tables: log_z(tables, *case)))(tables)
+    constant = -(y**2 / noise).sum() / 2 - 4 * np.log(2 * np.pi * noise).sum()
+    np.testing.assert_allclose(value + constant, -20.99587404902613, rtol=1e-8)
+    np.testing.assert_allclose(gradient[0][3], [0.151830651848, 0.099455374565], rtol=1e-7)
+    expected = [[0.174135825607, -0.040840035349], [-0.040840035349, 0.200030907366]]
+    covariance = gradient[2][3] - np.outer(gradient[0][3], gradient[0][3])
+    np.testing.assert_allclose(
+        covariance,
+        [[0.174135825607, -0.040840035349], [-0.040840035349, 0.200030907366]],
+        rtol=1e-7,
+    )
+
+
+def test_switching_chain_is_an_error_that_names_both():
+    z = Axis("z", 2, Affine(0, (1,)))
+    axis = reads("f", 1, ())
+    pieces, conditionals, variables = second_order()
+    pieces = [*pieces, factor((6,), [z, axis], np.zeros((1, 2, 1)))]
+    variables |= {"z": Variable("z", 2, (6,))}
+    with pytest.raises(ValueError, match="'z' varies in time along with the Gaussian latent 'f'"):
+        integrated(pieces, conditionals, variables)

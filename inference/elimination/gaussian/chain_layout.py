@@ -8,8 +8,9 @@ of the state. From some step on, every step is made alike; those before it stand
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,8 +37,9 @@ class GaussianChain:
 
     - `names`: the latents that it consists of, in the order in which a step draws them.
     - `discrete`, `outside`: other latents that it meets, none of which varies in time.
+    - `num_late`: how many of `outside`, the first ones, regular steps read.
     - `batch`: the shape of the elements of one step.
-    - `first`: the steps before the regular ones, in order, without an axis for time.
+    - `first`: the steps before the regular ones, in order, each (1, batch, …).
     - `regular`: all others; None: there are none.
     - `length`: how many these are.
     """
@@ -45,15 +47,21 @@ class GaussianChain:
     names: tuple
     discrete: tuple[Axis, ...]
     outside: tuple[Coordinates, ...]
+    num_late: int
     batch: tuple[int, ...]
     first: tuple[Steps, ...]
     regular: Steps | None
     length: int
 
     @property
-    def num_outside(self) -> int:
+    def size_outside(self) -> int:
         """How many coordinates of a state do not vary in time."""
         return sum(axis.size for axis in self.outside)
+
+    @property
+    def size_late(self) -> int:
+        """How many of these regular steps read."""
+        return sum(axis.size for axis in self.outside[: self.num_late])
 
 
 def chain_of(
@@ -95,9 +103,9 @@ def chain_of(
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Where each label is in w = (g, f, earlier steps), and everything that is laid out in it.
+    """Everything that is laid out in w = (g, f, earlier steps).
 
-    - `slots`: the first coordinate and the size of each label.
+    - `outside`: what g consists of.
     - `order`: how many earlier steps there are.
     """
 
@@ -107,7 +115,6 @@ class _Layout:
     drawn: Sequence[Drawn]
     discrete: tuple[Axis, ...]
     outside: tuple[Coordinates, ...]
-    slots: Mapping[Label, tuple[int, int]]
     order: int
 
     @staticmethod
@@ -125,15 +132,19 @@ class _Layout:
         lags = [operand.lag for operand in operands]
         for of_latent in drawn:
             lags += [operand.lag for operand, _ in of_latent.coefficients]
-        order = max(lags)
-        sizes = {Label(axis.key, None): axis.size for axis in outside}
-        for lag in range(order + 1):
-            sizes |= {Label(name, lag): variables[name].size for name in names}
+        return _Layout(names, variables, operands, drawn, discrete, outside, max(lags))
+
+    @functools.cached_property
+    def slots(self) -> dict[Label, tuple[int, int]]:
+        """The first coordinate in w, and the size, of each label."""
+        sizes = {Label(axis.key, None): axis.size for axis in self.outside}
+        for lag in range(self.order + 1):
+            sizes |= {Label(name, lag): self.variables[name].size for name in self.names}
         slots, start = {}, 0
         for label, size in sizes.items():
             slots[label] = start, size
             start += size
-        return _Layout(names, variables, operands, drawn, discrete, outside, slots, order)
+        return slots
 
     @property
     def width(self) -> int:
@@ -157,20 +168,33 @@ class _Layout:
                 return None
             regular = max(regular, min(operand.start for operand in last))
         regular = min(regular, length)
-        first = [self._steps(time, time + 1) for time in range(regular)]
-        after = self._steps(regular, length) if regular < length else None
+        # what the first steps alone read, such as a state before them, is no part of the others
+        inside, late = [], []
+        for axis in self.outside:
+            (late if self._is_read(Label(axis.key, None), regular) else inside).append(axis)
+        whole = replace(self, outside=(*late, *inside))
+        first = [whole._steps(time, time + 1) for time in range(regular)]
+        after = None
+        if regular < length:
+            after = replace(self, outside=tuple(late))._steps(regular, length)
         if None in first or (after is None and regular < length):
             return None
-        first = [Steps(*(array[0] for array in step)) for step in first]
         return GaussianChain(
             self.names,
             self.discrete,
-            self.outside,
+            whole.outside,
+            len(late),
             shape[1:],
             tuple(first),
             after,
             length - regular,
         )
+
+    def _is_read(self, label: Label, start: int) -> bool:
+        """Whether some step from `start` on reads a latent outside of the chain."""
+        coefficients = [operand for d in self.drawn for operand, _ in d.coefficients]
+        read = [operand for operand in [*self.operands, *coefficients] if operand.stop > start]
+        return any(label in operand.labels for operand in read)
 
     def _steps(self, start: int, stop: int) -> Steps | None:
         """Return the steps start … stop − 1, of which each is drawn from one conditional."""

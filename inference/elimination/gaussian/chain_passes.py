@@ -56,15 +56,17 @@ def _before(passes: Passes, length: int, outside: int, after: Message, steps: St
 
 def _forward(passes: Passes, length: int, outside: int, after: Message, steps: Steps):
     integrated = passes.messages(after, steps, length, outside)
-    return integrated.before, (steps, integrated)
+    return integrated.before, (after, steps, integrated)
 
 
 def _backward(passes: Passes, length: int, outside: int, saved, cotangents: Message):
-    steps, integrated = saved
+    after, steps, integrated = saved
     second = -(cotangents.quadratic + cotangents.quadratic.mT)
     before = Moments(cotangents.constant, cotangents.linear, second)
     last, first, second = passes.moments(before, integrated.drawn, length, outside)
     of_after = Message(last.weight, last.first, -last.second / 2)
+    # a message may vary less than what comes before it
+    of_after = jax.tree.map(lambda array, own: summed_to(array, own.shape), of_after, after)
     in_time = Moments(before.weight[None], first, second)
     return of_after, _derivatives(steps, integrated, in_time, outside)
 

@@ -41,6 +41,24 @@ def messages_in_sequence(after: Message, steps: Steps, length: int, outside: int
     return Integrated(before, *of_steps)
 
 
+def message_of_one(after: Message, steps: Steps, length: int, outside: int) -> Integrated:
+    """Return a single step (1, …) integrated out, without a loop."""
+    del length
+    step = Steps(*(array[0] for array in steps))
+    before, drawn = step_integrated(after, step, outside)
+    of_step = after.linear, after.quadratic, drawn
+    return Integrated(before, *jax.tree.map(lambda array: array[None], of_step))
+
+
+def moments_of_one(
+    before: Moments, drawn: Posterior, length: int, outside: int
+) -> tuple[Moments, Array, Array]:
+    """Return the moments of the state after a single step, and of that before it, (1, …)."""
+    del length
+    after = after_step(before, jax.tree.map(lambda array: array[0], drawn), outside)
+    return after, before.first[None], before.second[None]
+
+
 def moments_in_sequence(
     before: Moments, drawn: Posterior, length: int, outside: int
 ) -> tuple[Moments, Array, Array]:

@@ -146,3 +146,15 @@ def padded(array: Array, widths: list[tuple[int, int]]) -> Array:
     if not any(map(any, widths)):
         return array
     return jnp.pad(array, [(0, 0)] * (array.ndim - len(widths)) + widths)
+
+
+def with_unread(message: Message, start: int, stop: int) -> Message:
+    """Return a message as one on a state that has coordinates start … stop − 1, too."""
+    if start == stop:
+        return message
+    states = message.linear.shape[-1]
+    place = np.insert(np.eye(states), [start] * (stop - start), 0, axis=0)
+    place = jnp.asarray(place, message.linear.dtype)
+    place = place.reshape((1,) * (message.quadratic.ndim - 2) + place.shape)
+    quadratic = product(product(place, message.quadratic), place.mT)
+    return Message(message.constant, applied(place, message.linear), quadratic)

@@ -14,12 +14,18 @@ from emjax.elimination.gaussian.chain_passes import (
     integrated_in_stretches,
     integrated_steps,
 )
-from emjax.elimination.gaussian.chain_sequential import messages_in_sequence, moments_in_sequence
-from emjax.elimination.gaussian.chain_steps import Message, Steps, no_message, step_integrated
+from emjax.elimination.gaussian.chain_sequential import (
+    message_of_one,
+    messages_in_sequence,
+    moments_in_sequence,
+    moments_of_one,
+)
+from emjax.elimination.gaussian.chain_steps import Message, Steps, no_message, with_unread
 from emjax.elimination.gaussian.conditional import Conditional
 from emjax.tables.named import Axis
 
 IN_SEQUENCE = Passes(messages_in_sequence, moments_in_sequence)
+ALONE = Passes(message_of_one, moments_of_one)
 IN_PARALLEL = Passes(messages_in_parallel, moments_in_parallel)
 
 
@@ -64,14 +70,15 @@ def chain_integrated(
 def _message(chain: GaussianChain, chains: str) -> Message:
     """Return the message of a chain on what does not vary in time."""
     if chain.regular is None:
-        message = no_message(chain.first[-1])
+        message = no_message(Steps(*(array[0] for array in chain.first[-1])))
     else:
         passes = IN_PARALLEL if chains == "parallel" else IN_SEQUENCE
         through = integrated_in_stretches if chains == "checkpointed" else integrated_steps
         after = no_message(Steps(*(array[0] for array in chain.regular)))
-        message = through(passes, chain.length, chain.num_outside, after, chain.regular)
+        message = through(passes, chain.length, chain.size_late, after, chain.regular)
+        message = with_unread(message, chain.size_late, chain.size_outside)
     for step in reversed(chain.first):
-        message, _ = step_integrated(message, step, chain.num_outside)
+        message = integrated_steps(ALONE, 1, chain.size_outside, message, step)
     return message
 
 
