@@ -127,7 +127,7 @@ LINEAR = {
     "sums by group": ("u", lambda u: jax.ops.segment_sum(u, GROUP, 3)),
     "differences": ("u", lambda u: jnp.diff(u) + np.eye(6, 7) @ u),
     "rows of a joint latent": ("b", lambda b: (b - b.mean(0))[GROUP, 0]),
-    "factors mixed by data": ("f", lambda f: f[GROUP] @ W.T),
+    "factors mixed by data": ("f", lambda f, x: f[jnp.argsort(x[:, 0])] @ W.T),
     "read at a cluster": ("zb", lambda z, b: b[z, 0]),
     "convolved": ("u", lambda u: jnp.convolve(u, jnp.array([1.0, 2.0, 0.5]), mode="same")),
     "one for all": ("gu", lambda g, u: g * jnp.arange(7.0) + u),
@@ -140,7 +140,7 @@ LINEAR = {
 @pytest.mark.parametrize("name", LINEAR)
 def test_affine_value_is_that_of_the_program(name):
     latents, function = LINEAR[name]
-    data = [X] if name == "of data" else []
+    data = [X] if "data" in name else []
     value, gaussians = propagated(function, latents, *data)
     assert isinstance(value, AffineValue)
     keys = [coordinates_of(part).key for part in value.coefficients]
@@ -149,3 +149,35 @@ def test_affine_value_is_that_of_the_program(name):
     # one of them goes through single precision
     tolerance = 1e-6 if name == "in another precision" else 1e-12
     np.testing.assert_allclose(at_values(value, gaussians), expected, rtol=tolerance)
+
+
+# each of two values (7, 2), linear in both
+STEPS = [
+    lambda v, w: v * X - w,
+    lambda v, w: v @ MATRIX,
+    lambda v, w: w[np.array([3, 0, 0, 6, 2, 1, 5])] + v,
+    lambda v, w: jnp.where(X > 0.2, v, w),
+    lambda v, w: jnp.concatenate([v[:3], w[3:]]),
+    lambda v, w: v.at[:, 0].set(w[:, 1]),
+    lambda v, w: v.at[np.array([5, 1])].add(w[:2]),
+    lambda v, w: jnp.cumsum(v, axis=1) + w[:1],
+    lambda v, w: v.reshape(2, 7).T,
+    lambda v, w: jnp.pad(v[1:], ((0, 1), (0, 0))) + X,
+    lambda v, w: jax.lax.dynamic_update_slice(v, w[:2], (4, 0)),
+    lambda v, w: jnp.where((X > 0).all(1)[:, None], jnp.stack([v[:, 1], w[:, 0]], 1), 0.5),
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_steps_in_any_order_are_affine(seed):
+    chosen = np.random.default_rng(seed).integers(len(STEPS), size=6)
+
+    def function(b, u, f):
+        values = [b[GROUP], jnp.stack([u, 2 * u], 1), f]
+        for number in chosen:
+            values.append(STEPS[number](values[-1], values[number % 3]))
+        return values[-1] + values[-2]
+
+    value, gaussians = propagated(function, "buf")
+    expected = function(*(jnp.asarray(VALUES[name]) for name in "buf"))
+    np.testing.assert_allclose(at_values(value, gaussians), expected, rtol=1e-12, atol=1e-12)
