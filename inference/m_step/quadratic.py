@@ -111,7 +111,9 @@ def _pseudo_inverse(matrix: Array) -> Array:
     if matrix.size * size < LITTLE:
         return units * by_eigenvectors()
     # entries that nothing depends on: ones in place of zeros
-    factor = jax.lax.linalg.cholesky(scaled + jnp.eye(size) * ~is_bent[..., None])
+    factor = jax.lax.linalg.cholesky(
+        scaled + jnp.eye(size, dtype=matrix.dtype) * ~is_bent[..., None]
+    )
     pivots = factor.reshape(*factor.shape[:-2], size * size)[..., :: size + 1]
     # false of what is no number
     is_regular = (pivots**2 > least).all()

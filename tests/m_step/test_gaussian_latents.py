@@ -15,13 +15,11 @@ from emjax import EM
 from emjax.e_step.e_step import e_step
 from emjax.m_step.objective import expected_log_likelihood
 
-ROWS, COLUMNS, GROUPS = 24, 4, 6
+ROWS, COLUMNS = 24, 4
 NUMBERS = np.random.default_rng(8)
 X = jnp.asarray(NUMBERS.normal(size=(ROWS, 1)) + NUMBERS.normal(size=(ROWS, COLUMNS)))
-GROUP = np.repeat(np.arange(GROUPS), ROWS // GROUPS)
-TIMES = jnp.asarray(NUMBERS.normal(size=ROWS))
 LOWER = np.tril_indices(COLUMNS, 0, 2)
-POSITIVE, DEFINITE = constraints.positive, constraints.positive_definite
+POSITIVE = constraints.positive
 
 
 def triangular_factors(x):
@@ -37,18 +35,6 @@ def triangular_factors(x):
         factor = numpyro.sample("factor", dist.Normal(0, 1).expand([2]).to_event(1))
         location = mean[z] + (loadings[z] * factor[:, None]).sum(-1)
         numpyro.sample("x", dist.Normal(location, noise[z]).to_event(1), obs=x)
-
-
-def random_slopes(x):
-    covariance = numpyro.param("covariance", jnp.eye(2), constraint=DEFINITE)
-    mean = numpyro.param("mean", jnp.zeros(2))
-    slope = numpyro.param("slope", jnp.array(0.3))
-    noise = numpyro.param("noise", 1.0, constraint=POSITIVE)
-    with numpyro.plate("groups", GROUPS):
-        b = numpyro.sample("b", dist.MultivariateNormal(mean, covariance))
-    with numpyro.plate("rows", ROWS):
-        location = b[GROUP, 0] + b[GROUP, 1] * TIMES + slope * TIMES**2
-        numpyro.sample("x", dist.Normal(location, noise), obs=x[:, 0])
 
 
 def state_space(x):
@@ -70,11 +56,10 @@ def state_space(x):
     scan(step, state, x[:, :2])
 
 
-FACTORS, SLOPES, STATES = {"factor"}, {"b"}, {"state", "states"}
+FACTORS, STATES = {"factor"}, {"state", "states"}
 CASES = [
     (triangular_factors, FACTORS, (), {"free", "mean"}, {"noise"}),
     (triangular_factors, FACTORS, ("free",), set(), {"mean", "noise"}),
-    (random_slopes, SLOPES, (), {"slope"}, {"covariance", "mean", "noise"}),
     (state_space, STATES, (), {"free", "shift"}, {"first", "moves", "noise"}),
 ]
 
