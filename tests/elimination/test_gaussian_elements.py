@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from emjax.elimination.factors import Variable
-from emjax.elimination.gaussian.integrated import integrals
+from emjax.elimination.gaussian.integrated import integrals, integrated
 from emjax.tables.indices import Affine
 from tests.elimination.quadratic_pieces import (
     assert_is_joint_normal,
@@ -83,6 +83,15 @@ def test_steps_that_are_drawn_apart_are_the_joint_normal():
     transition = factor([latent("z", 2, Affine(0, (1,))), z_later], (2,), numbers(1, 2, 2))
     factors = [factor([z], (3,), numbers(3, 2)), transition]
     assert_is_joint_normal(pieces, factors, conditionals, variables)
+    # a step meets one element of z, its own
+    read = []
+
+    def messages():
+        for message in integrated(pieces, conditionals, variables):
+            read.append([axis.source for axis in message.axes])
+
+    jax.eval_shape(messages)
+    assert [sources for sources in read if sources] == [["z"]] * 2
 
 
 @pytest.mark.parametrize("is_total", [True, False])

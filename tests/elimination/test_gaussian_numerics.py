@@ -16,7 +16,7 @@ ROTATION = np.array([[0.6, -0.8], [0.8, 0.6]])
 
 @pytest.mark.parametrize(("is_double", "rtol"), [(True, 1e-8), (False, 1e-4)])
 def test_groups_of_any_variance_are_right(is_double, rtol):
-    """f_i ~ N(g, inner² I), g ~ N(0, outer² I), in coordinates in which J is diagonal."""
+    """f_i ~ N(shift + g, inner² I), g ~ N(0, outer² I), in coordinates in which J is diagonal."""
     linear = np.array([[1.0, -2.0], [0.5, 3.0], [2.0, 0.0]])
     variances = np.array([0.25, 1.0])
     with jax.enable_x64(is_double):
@@ -25,27 +25,33 @@ def test_groups_of_any_variance_are_right(is_double, rtol):
             jnp.asarray(linear @ ROTATION.T),
             jnp.asarray(-ROTATION @ np.diag(1 / variances) @ ROTATION.T / 2)[None],
         ]
-        for inner, outer in [(0.0, 1.0), (1e-8, 1.0), (1.0, 0.0), (1e5, 1e5), (1e-5, 1e5)]:
-            log_z, gradients = function(arrays, inner, outer)
+        # inner, outer, shift
+        cases = [(0, 1, 0), (1e-8, 1, 0), (1, 0, 0), (1e5, 1e5, 1e4), (1e-5, 1e5, 0)]
+        for inner, outer, shift in np.asarray(cases, float):
+            log_z, gradients = function(arrays, inner, outer, shift)
             # each coordinate by itself: what f_i tells of g is of precision `left`
             left = 1 / (variances + inner**2)
-            told = (linear * variances * left).sum(0)
+            told = ((linear * variances - shift) * left).sum(0)
             total = 1 + outer**2 * 3 * left
             kept = inner**2 * variances * left
-            expected = (outer**2 * told**2 / total - np.log(total)).sum() / 2
-            expected += ((kept * linear**2).sum() - 3 * np.log(1 + inner**2 / variances).sum()) / 2
-            np.testing.assert_allclose(log_z, expected, rtol=rtol)
-            mean = variances * left * outer**2 * told / total + kept * linear
+            expected = outer**2 * told**2 / total - np.log(total)
+            expected += (kept * linear**2 - np.log(1 + inner**2 / variances)).sum(0)
+            expected += (left * shift * (2 * variances * linear - shift)).sum(0)
+            np.testing.assert_allclose(log_z, expected.sum() / 2, rtol=rtol)
+            mean = variances * left * (shift + outer**2 * told / total) + kept * linear
             np.testing.assert_allclose(gradients[0] @ ROTATION, mean, rtol=rtol, atol=rtol)
 
 
-def _log_z_of_groups(arrays, inner, outer):
+def _log_z_of_groups(arrays, inner, outer, shift):
     f, g = coordinates("f", 2, Affine.identity((3,))), coordinates("g", 2, Affine(0, (0,)))
     pieces = [factor([f], (3,), arrays[0]), factor([f, f], (3,), arrays[1])]
-    identity = jnp.eye(2)
+    # all of it in the coordinates of J
+    rotation, identity = jnp.asarray(ROTATION), jnp.eye(2)
+    mean = shift * rotation.sum(1)[None]
+    through = [(g, rotation[None])]
     conditionals = [
         drawn(coordinates("g", 2, Affine(0, ())), (), scale=outer * identity),
-        drawn(f, (3,), scale=inner * identity[None], coefficients=[(g, identity[None])]),
+        drawn(f, (3,), mean=mean, scale=inner * identity[None], coefficients=through),
     ]
     variables = {"g": Variable("g", 2, ()), "f": Variable("f", 2, (3,), order=1)}
     return log_z_of(arrays, pieces, [], conditionals, variables)
