@@ -45,6 +45,7 @@ class GaussianProgram:
     - `arrays`: the data.
     - `integrate`: the Gaussian latents.
     - `labels`: the discrete latents.
+    - `constraints`: the kind of each parameter: "real", "positive", "simplex", ….
     - `vectors`: the Gaussian latents whose elements have two coordinates.
     - `reads`: for a Gaussian latent and a label, the index that takes elements of the label to
       those of the latent, as text; None where the label is one for all.
@@ -58,6 +59,7 @@ class GaussianProgram:
     arrays: dict[str, np.ndarray]
     integrate: tuple[str, ...]
     labels: tuple[str, ...]
+    constraints: dict[str, str]
     vectors: frozenset[str]
     reads: dict[tuple[str, str], str | None]
     plate_of: dict[str, str]
@@ -112,6 +114,7 @@ class Builder:
 
     choices: Choices
     params: dict[str, np.ndarray] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     declared: list[str] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     data: dict[str, np.ndarray] = field(default_factory=dict)
@@ -126,7 +129,7 @@ class Builder:
             self.constants[name] = value
             return name
         name = f"p{len(self.params)}"
-        self.params[name] = value
+        self.params[name], self.kinds[name] = value, kind
         if kind in PRIORS and choices.chance(0.15):
             prior = PRIORS[kind].format(size=shape[-1] if shape else 1)
             batch = shape[: len(shape) - EVENT_NDIM.get(kind, 0)]
@@ -169,6 +172,7 @@ class Builder:
             self.data,
             tuple(integrate),
             tuple(labels),
+            self.kinds,
             frozenset(vectors),
             reads,
             self.plate_of,
