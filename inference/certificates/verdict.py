@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emjax.certificates.bases import Bases, bases_at
 from emjax.certificates.coordinates import Coordinates
 from emjax.certificates.curvature import (
     STATIONARY,
@@ -58,19 +59,26 @@ class Directions(NamedTuple):
     """Some directions, of curvature `values` if coordinates are measured in `unit`.
 
     - `vectors`: in these units, (coordinate, direction), orthonormal.
+    - `frame`: the directions that these coordinates are of others, (coordinate, …); None: they are
+      the coordinates themselves.
     """
 
     values: np.ndarray
     vectors: np.ndarray
     unit: np.ndarray
+    frame: np.ndarray | None = None
 
     def only(self, which: Any) -> Directions:
         """Return those directions."""
-        return Directions(self.values[which], self.vectors[:, which], self.unit)
+        return self._replace(values=self.values[which], vectors=self.vectors[:, which])
 
     def steps(self) -> np.ndarray:
         """Return a step of one unit along each, in the coordinates: (direction, coordinate)."""
-        return (self.unit[:, None] * self.vectors).T
+        return self.framed(self.unit[:, None] * self.vectors).T
+
+    def framed(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors (coordinate of the frame, …) in the coordinates."""
+        return vectors if self.frame is None else self.frame @ vectors
 
 
 class Judged(NamedTuple):
@@ -101,17 +109,20 @@ class Curvature(NamedTuple):
     rounding: float
 
     @classmethod
-    def of(cls, estimate: Estimate, at: Derivatives) -> Curvature:
-        """Return the curvature at a place."""
+    def of(cls, estimate: Estimate, at: Derivatives, frame: np.ndarray) -> Curvature:
+        """Return the curvature at a place, in some directions, orthonormal: (coordinate, …)."""
         gradient, second = np.asarray(at.gradient, float), at.second
         hessian = np.asarray(second.hessian, float)
         estimate.check_finite(hessian, gradient)
-        unit = units(np.diag(second.hessian_of_q))
+        hessian, gradient = frame.T @ hessian @ frame, frame.T @ gradient
+        of_q = frame.T @ np.asarray(second.hessian_of_q, float) @ frame
+        unit = units(np.diag(of_q))
         # by what a matrix of second derivatives is not symmetric, it is not right
         asymmetry = np.abs(scaled(hessian - hessian.T, unit)).sum(1).max(initial=0.0)
         rounding = max(smallest_resolved(at.gradient.dtype), float(asymmetry))
         values, vectors = np.linalg.eigh(scaled((hessian + hessian.T) / 2, unit))
-        return cls(Directions(values, vectors, unit), vectors.T @ (unit * gradient), rounding)
+        directions = Directions(values, vectors, unit, frame)
+        return cls(directions, vectors.T @ (unit * gradient), rounding)
 
     @property
     def is_downward(self) -> bool:
@@ -144,14 +155,18 @@ class Curvature(NamedTuple):
 
 def from_matrices(estimate: Estimate, at: Derivatives) -> Verdict:
     """Return the verdict from all second derivatives at an estimate."""
-    chart, here = estimate.chart, Curvature.of(estimate, at)
+    chart, bases = estimate.chart, bases_at(estimate)
+    frame = bases.complement
+    here = Curvature.of(estimate, at, frame)
     judged = Judged(here.directions.only([]), None, [])
     if here.distance <= STATIONARY:
         judged = _judged_near(estimate, here)
-    rate = spectral_radius(np.asarray(at.second.derivative_of_em, float))
+    # a step of EM leaves a basis as it is: what comes nearer the maximum is the rest
+    of_em = np.asarray(at.second.derivative_of_em, float)
+    rate = spectral_radius(frame.T @ of_em @ frame)
     hessian = np.asarray(at.second.hessian, float)
     return Verdict(
-        _finding(chart, judged, here.distance, here.is_downward),
+        _finding(chart, judged, here.distance, here.is_downward, bases=bases),
         here.distance,
         rate,
         np.linalg.eigvalsh((hessian + hessian.T) / 2),
@@ -172,7 +187,7 @@ def _judged_near(estimate: Estimate, here: Curvature) -> Judged:
             break
         way = way + curvature.newton_step()
         moved = replace(estimate, params=estimate.function("moved", _moved)(way))
-        curvature = Curvature.of(moved, derivatives_at(moved))
+        curvature = Curvature.of(moved, derivatives_at(moved), here.directions.frame)
     doubtful = curvature.directions.only(curvature.directions.values > -curvature.doubt)
     return _judged(Line(estimate, way), doubtful, curvature.rounding)
 
@@ -244,9 +259,14 @@ def _gain(around: Neighborhood):
 
 
 def _finding(
-    chart: Coordinates, judged: Judged, distance: float, is_downward: bool, is_dense: bool = True
+    chart: Coordinates,
+    judged: Judged,
+    distance: float,
+    is_downward: bool,
+    is_dense: bool = True,
+    bases: Bases | None = None,
 ) -> Finding:
-    """Return the verdict, and what it rests on."""
+    """Return the verdict, and what it rests on. `bases`: what nothing else is said of."""
     if distance > STATIONARY:
         if is_downward:
             return verdicts.before_maximum(distance)
@@ -261,12 +281,16 @@ def _finding(
     if not is_dense:
         downward = "no direction of increase was found"
     num_on_boundary = sum(int(where.sum()) for where in chart.on_boundary.values())
-    return verdicts.local_maximum(downward, num_on_boundary)
+    without = ""
+    if bases is not None and bases.count:
+        without = str(verdicts.without_basis(bases.latents, bases.count))
+    return verdicts.local_maximum(downward, num_on_boundary, without)
 
 
 def _undetermined(chart: Coordinates, judged: Judged) -> dict[str, tuple[str, ...]]:
     """Return {parameter: its coordinates that flat directions move}."""
-    part = (judged.doubtful.only(judged.flat).vectors ** 2).sum(1)
+    flat = judged.doubtful.only(judged.flat)
+    part = (flat.framed(flat.vectors) ** 2).sum(1)
     undetermined, start = {}, 0
     for name, each in chart.charts.items():
         takes_part = part[start : start + len(each.names)] >= LEAST_PART

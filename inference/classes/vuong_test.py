@@ -168,7 +168,7 @@ def weights_of(
     scores, inverses = [], []
     for estimate in (larger, smaller):
         scores.append(scores_of(independent(estimate.bound, plate, rows), estimate))
-        inverses.append(inverse_at(estimate)[0])
+        inverses.append(inverse_at(estimate).matrix)
     size = len(inverses[0])
     both = np.concatenate(scores)
     middle = np.zeros((len(both), len(both)))

@@ -133,12 +133,13 @@ def _piece(term: Term, product: Product, table: Named, statistic: Named) -> Fact
 # ── what a Gaussian latent is drawn from ──────────────────────────────────────────────────────────
 
 
-def conditional_of(term: Term, latent: GaussianLatent) -> Conditional:
+def conditional_of(term: Term, latent: GaussianLatent, is_held: bool = True) -> Conditional:
     """Return what a Gaussian latent is drawn from at the elements of one of its sites.
 
-    `term`: the interaction of that site with the latent itself, and with others.
+    - `term`: the interaction of that site with the latent itself, and with others.
+    - `is_held`: whether it has no derivatives, since those of log Z are by natural parameters.
     """
-    laid = _Laid(term, latent)
+    laid = _Laid(term, latent, is_held)
     (matrix,) = (name for name in term.family.arguments if name not in ("loc", *laid.names))
     # the first is what the site draws, and may be read at earlier steps, too
     own, *others = map(laid.placed, term.reads)
@@ -160,8 +161,8 @@ def conditional_of(term: Term, latent: GaussianLatent) -> Conditional:
 class _Laid:
     """The arguments of a latent's own site, laid out over its elements and their coordinates."""
 
-    def __init__(self, term: Term, latent: GaussianLatent):
-        self.term, self.latent = term, latent
+    def __init__(self, term: Term, latent: GaussianLatent, is_held: bool = True):
+        self.term, self.latent, self.is_held = term, latent, is_held
         self.rank = len(term.elements)
         self.names = [name for name in term.arguments if name.startswith("coefficients")]
         self.along = [d for d in latent.coordinate_axes if d < self.rank]
@@ -175,8 +176,8 @@ class _Laid:
         """Return (elements…, discrete latents…, coordinates in elements…, event…), and the axes."""
         named = without_rows(named)
         lead, rank = len(named.axes), self.rank
-        # derivatives are those of the natural parameters
-        own = jax.lax.stop_gradient(jnp.asarray(named.array))
+        own = jnp.asarray(named.array)
+        own = jax.lax.stop_gradient(own) if self.is_held else own
         shape = list(named.array.shape)
         for d in self.along:
             shape[lead + d] = self.term.elements[d]

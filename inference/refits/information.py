@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from emjax.answers.reweighted import Reweighted
+from emjax.certificates.bases import SMALLEST, Bases, bases_at
 from emjax.certificates.curvature import described, scaled, smallest_resolved, units
 from emjax.certificates.derivatives import slopes_along
 from emjax.certificates.differences import by_differences
@@ -18,6 +19,7 @@ from emjax.certificates.tangent_space import TangentSpace
 from emjax.refits.scores import independent, scores_of
 from emjax.refits.standard_errors import StandardErrors, record_of
 from emjax.refits.survey_design import SurveyDesign
+from emjax.run.verdicts import without_basis
 
 # Coordinates up to which the information is formed: 3,000 are 69 MB, and 3,000 gradients of the
 # objective.
@@ -28,44 +30,44 @@ FARTHEST = 1.0
 
 def from_information(estimate: Estimate) -> StandardErrors:
     """Return standard errors from the inverse of the observed information."""
-    covariance, distance, space = inverse_at(estimate)
+    inverse = inverse_at(estimate)
     what = "standard errors from the observed information"
     if estimate.graph.has_priors:
         what = "standard deviations of Laplace's approximation of the posterior"
-    return _from_covariance(estimate, "information", what, covariance, distance, space)
+    return _from_covariance(estimate, "information", what, inverse.matrix, inverse)
 
 
 def from_sandwich(
     estimate: Estimate, plate: str | None, rows: Mapping[str, Any] | None
 ) -> StandardErrors:
     """Return standard errors from the inverse information, the scores' spread between two of it."""
-    inverse, distance, space = inverse_at(estimate)
+    inverse = inverse_at(estimate)
     weighted = independent(estimate.bound, plate, rows)
     scores = scores_of(weighted, estimate)
-    of_scores = np.cov(scores, bias=True).reshape(inverse.shape)
+    of_scores = np.cov(scores, bias=True).reshape(inverse.matrix.shape)
     # the mean of the scores is zero at a maximum: their sum of squares is n times their covariance
-    covariance = inverse @ of_scores @ inverse * scores.shape[1]
+    covariance = inverse.matrix @ of_scores @ inverse.matrix * scores.shape[1]
     what = (
         "standard errors from the sandwich of the observed information and the scores of the "
         f"elements of {weighted.units}"
     )
-    return _from_covariance(estimate, "sandwich", what, covariance, distance, space)
+    return _from_covariance(estimate, "sandwich", what, covariance, inverse)
 
 
 def from_linearization(
     estimate: Estimate, weighted: Reweighted, design: SurveyDesign
 ) -> StandardErrors:
     """Return standard errors of a survey's sample: the scores' spread as they were drawn."""
-    inverse, distance, space = inverse_at(estimate)
+    inverse = inverse_at(estimate)
     scores = scores_of(weighted, estimate)
-    covariance = inverse @ design.variance_of_total(scores) @ inverse
+    covariance = inverse.matrix @ design.variance_of_total(scores) @ inverse.matrix
     what = (
         "standard errors of the sample's design, by linearization: scores of the elements of "
         f"{weighted.units}; {design}"
     )
     degrees = float(design.degrees_of_freedom)
     return _from_covariance(
-        estimate, "linearization", what, covariance, distance, space, degrees_of_freedom=degrees
+        estimate, "linearization", what, covariance, inverse, degrees_of_freedom=degrees
     )
 
 
@@ -74,24 +76,51 @@ def _from_covariance(
     method: str,
     what: str,
     covariance: np.ndarray,
-    distance: float,
-    space: TangentSpace,
+    inverse: Inverse,
     **more: Any,
 ) -> StandardErrors:
     """Return standard errors from a covariance of unconstrained coordinates."""
+    space, bases = inverse.space, inverse.bases
+    errors, turned = _delta(space, estimate.graph.names, covariance), {}
+    directions = space.directions(estimate.params)
+    if bases.count:
+        what += f"; {without_basis(bases.latents, bases.count)}"
+        for name, along in directions.items():
+            moved = np.tensordot(bases.directions.T, along, 1)
+            turned[name] = np.abs(moved).max(0) > SMALLEST * np.abs(along).max(0, initial=1)
+            errors[name] = np.where(turned[name], np.nan, errors[name])
     return record_of(
         estimate,
         method=method,
-        standard_error=_delta(space, estimate.graph.names, covariance),
+        standard_error=errors,
         covariance=covariance,
-        distance=distance,
+        distance=inverse.distance,
         what=what,
+        turned=turned,
+        directions=directions,
+        bases=bases.directions,
         **more,
     )
 
 
-def inverse_at(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
-    """Return the inverse information, the distance to the maximum, and the directions there."""
+class Inverse(NamedTuple):
+    """The inverse of the observed information.
+
+    - `matrix`: of unconstrained coordinates; along changes of a basis there is none, and it is
+      that of what is orthogonal to these, which serves all that they leave as it is.
+    - `distance`: to the maximum, in standard errors.
+    - `space`: the directions of the coordinates.
+    - `bases`: along which the likelihood is flat, since Gaussian latents change their basis.
+    """
+
+    matrix: np.ndarray
+    distance: float
+    space: TangentSpace
+    bases: Bases
+
+
+def inverse_at(estimate: Estimate) -> Inverse:
+    """Return the inverse information at an estimate. Errors: see `inverse_information`."""
     # before the matrix is formed, which may be large
     _check_smooth(estimate)
     space = TangentSpace.of(estimate)
@@ -101,25 +130,28 @@ def inverse_at(estimate: Estimate) -> tuple[np.ndarray, float, TangentSpace]:
     gradient = space.gradient(slopes.first)
     if np.isfinite(gradient).all() and not np.isfinite(hessian).all():
         hessian = by_differences(estimate).hessian
-    inverse, distance = inverse_information(estimate, (hessian + hessian.T) / 2, gradient)
-    return inverse, distance, space
+    hessian, bases = (hessian + hessian.T) / 2, bases_at(estimate)
+    inverse, distance = inverse_information(estimate, hessian, gradient, bases)
+    return Inverse(inverse, distance, space, bases)
 
 
 def inverse_information(
-    estimate: Estimate, hessian: np.ndarray, gradient: np.ndarray
+    estimate: Estimate, hessian: np.ndarray, gradient: np.ndarray, bases: Bases
 ) -> tuple[np.ndarray, float]:
-    """Return (−∇²)⁻¹ and the distance to the maximum in standard errors.
+    """Return (−∇²)⁻¹ and the distance to the maximum in standard errors, but for `bases`.
 
     Errors: `ValueError` where a derivative is not finite, where −∇² is not positive definite, or
     where the maximum is far.
     """
     information, gradient = -np.asarray(hessian, float), np.asarray(gradient, float)
     estimate.check_finite(information, gradient)
+    free = bases.complement
+    information, gradient = free.T @ information @ free, free.T @ gradient
     # in units of its own diagonal, so that definiteness depends on no unit of measurement
     unit = units(np.diag(information))
     values, vectors = np.linalg.eigh(scaled(information, unit))
     if len(values) and values[0] < smallest_resolved(np.asarray(hessian).dtype):
-        _raise_indefinite(estimate, unit * vectors[:, 0], float(values[0]))
+        _raise_indefinite(estimate, free @ (unit * vectors[:, 0]), float(values[0]))
     half = (unit[:, None] * vectors) / np.sqrt(values)
     distance = float(np.linalg.norm(half.T @ gradient))
     if distance > FARTHEST:
@@ -128,6 +160,7 @@ def inverse_information(
             "Run EM to convergence: em.run(key, ..., init_params=params), "
             "with a smaller tol or a larger max_steps."
         )
+    half = free @ half
     return half @ half.T, distance
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from emjax.answers.reweighted import Reweighted, plate_of, plates_of, reweighted, units_in
+from emjax.certificates.bases import bases_at
 from emjax.certificates.coordinates import num_free_parameters as num_free
+from emjax.certificates.estimate import Estimate
 from emjax.em import EM, asked_of
 from emjax.fit import Fit, of_a_fit
 from emjax.refits.sample_counts import SampleCounts, has_sampling_weights
@@ -202,7 +204,8 @@ def criteria(
 
     Priors do not enter: the criteria are those of log p(x | θ). A parameter counts as many numbers
     as its constraint leaves free (K − 1 of a simplex, D (D + 1) / 2 of a covariance), once, however
-    often it is looked up; one that stays where it is counts none.
+    often it is looked up; one that stays where it is counts none, nor does a basis of Gaussian
+    latents that the likelihood does not depend on: of q factors, q (q − 1) / 2 rotations.
 
     `plate`: the plate whose elements are the n samples, those of which anything is observed;
     default: the only outermost one. `num_samples`, `num_free_parameters`: n and p in place of what
@@ -237,6 +240,8 @@ def criteria(
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
+        if compiled.graph.gaussians:
+            p -= bases_at(Estimate.of(bound, params)).count
     temperature = float(compiled.pure.settings.temperature)
     is_pseudo = has_sampling_weights(bound)
     return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature, is_pseudo)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 from numpyro.distributions import constraints
 
+from emjax.certificates.bases import SMALLEST
 from emjax.certificates.charts import POSITIVE_DEFINITE
 from emjax.certificates.estimate import Estimate
 from emjax.families.limits import entry_constraint, entry_limits, limits_of
@@ -56,6 +59,10 @@ class StandardErrors(eqx.Module, Table):
       Student's t. Infinite otherwise.
     - `tested`: the parameters whose entries are compared with 0: real numbers without bounds,
       estimated by maximum likelihood.
+    - `turned`: {site: which entries a change of the basis of Gaussian latents moves}; they have no
+      standard error, and what is made of them may have (`of_function`).
+    - `directions`: {site: its derivative by each coordinate, (coordinate, …)}.
+    - `bases`: along which coordinates a basis changes, (coordinate, direction).
     - `entries`: {site: what its entries are called}.
     - `level`: that of the intervals in print and in a data frame.
     """
@@ -77,6 +84,9 @@ class StandardErrors(eqx.Module, Table):
     held: tuple[str, ...] = eqx.field(static=True, default=())
     degrees_of_freedom: float = float("inf")
     tested: tuple[str, ...] = eqx.field(static=True, default=())
+    turned: dict[str, Any] = eqx.field(default_factory=dict)
+    directions: dict[str, Any] = eqx.field(default_factory=dict)
+    bases: Any = None
     entries: Mapping[str, Entries] = eqx.field(static=True, default_factory=dict)
     level: float = eqx.field(static=True, default=0.95)
 
@@ -123,6 +133,38 @@ class StandardErrors(eqx.Module, Table):
             intervals[name] = interval_within(value, error, *self.limits[name], z)
         return intervals
 
+    def of_function(
+        self, function: Callable[[Mapping[str, Any]], Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a function of the parameters is, an array, and its standard errors.
+
+        By the delta method. Of factors that may be rotated, loadings have no standard errors, and
+        the covariance that they make has: `of_function(lambda p: p["loadings"] @ p["loadings"].T)`.
+        An entry that a change of basis moves has none, NaN. Errors: `ValueError` for standard
+        errors that are not from second derivatives.
+        """
+        if not self.directions:
+            raise ValueError(
+                "Functions of parameters have standard errors from second derivatives: "
+                "method='information' or 'sandwich'. Of refits, compute the function of each of "
+                "`draws`."
+            )
+        along = {name: jnp.asarray(rows) for name, rows in self.directions.items()}
+        here = {name: jnp.asarray(value) for name, value in self.params.items()}
+        moving = {name: here[name] for name in along}
+
+        def change(rows):
+            tangent = {n: row.astype(moving[n].dtype) for n, row in rows.items()}
+            return jax.jvp(lambda there: function({**here, **there}), (moving,), (tangent,))
+
+        values, slopes = map(np.asarray, jax.vmap(change)(along))
+        variance = (slopes * np.tensordot(self.covariance, slopes, 1)).sum(0)
+        error = np.sqrt(variance)
+        if self.bases is not None and np.size(self.bases):
+            moved = np.abs(np.tensordot(np.transpose(self.bases), slopes, 1)).max(0)
+            error = np.where(moved > SMALLEST * np.abs(slopes).max(0), np.nan, error)
+        return values[0], error
+
     def _quantiles(self, name: str, level: float) -> tuple[np.ndarray, np.ndarray]:
         assert self.draws is not None
         # of an entry on the boundary, the quantiles would be those of a constant
@@ -165,14 +207,17 @@ class StandardErrors(eqx.Module, Table):
         for name, each in self.entries.items():
             errors = each.listed(self.standard_error[name])
             is_boundary = each.listed(self.on_boundary[name])
-            for at_boundary, error in zip(is_boundary, errors, strict=True):
-                notes.append(self._note(name, at_boundary, error))
+            turned = each.listed(self.turned.get(name, np.zeros(np.shape(self.params[name]), bool)))
+            for at_boundary, is_turned, error in zip(is_boundary, turned, errors, strict=True):
+                notes.append(self._note(name, at_boundary, is_turned, error))
         return notes
 
-    def _note(self, name: str, is_boundary: Any, error: Any) -> str:
+    def _note(self, name: str, is_boundary: Any, is_turned: Any, error: Any) -> str:
         """Return why an entry has no standard error, in words."""
         if is_boundary:
             return "on the boundary"
+        if is_turned:
+            return "depends on the basis"
         # before what is NaN for want of movement: what is held does not move, either
         if name in self.held:
             return "held"

@@ -55,13 +55,25 @@ def ridge(direction: str, parameters: Sequence[str], num_directions: int) -> Fin
     return _verdict("ridge", sentence, remedy, direction)
 
 
-def local_maximum(downward: str, num_on_boundary: int) -> Finding:
-    """Return that nothing is wrong. `downward`: what is known of the second derivatives."""
+def without_basis(latents: Sequence[str], num_directions: int) -> Finding:
+    """Return that Gaussian latents have no basis of their own, in so many directions."""
+    names = ", ".join(f"'{name}'" for name in latents)
+    which = "a direction" if num_directions == 1 else f"{num_directions} directions"
+    sentence = f"a change of the basis of {names}, a rotation say, leaves {which} open"
+    return Finding("no basis", latents[0], "", sentence, "")
+
+
+def local_maximum(downward: str, num_on_boundary: int, without: str = "") -> Finding:
+    """Return that nothing is wrong.
+
+    `downward`: what is known of the second derivatives; `without`: of which directions nothing is,
+    in words, from `without_basis`.
+    """
     sentence = f"the gradient is zero and {downward}"
     if num_on_boundary:
         entries = "entry" if num_on_boundary == 1 else "entries"
         sentence += f", in what is free: {num_on_boundary} {entries} on the boundary"
-    return _verdict("local maximum", sentence)
+    return _verdict("local maximum", f"{sentence}; {without}" if without else sentence)
 
 
 def no_derivative(parameter: str, coordinate: str, how: str) -> Finding:

@@ -467,6 +467,24 @@ SAID = [
         "the gradient is zero and curves downward, in what is free: 2 entries on the boundary",
     ),
     (
+        "local_maximum",
+        ("curves downward", 0, "a rotation leaves a direction open"),
+        ("local maximum", "", ""),
+        "the gradient is zero and curves downward; a rotation leaves a direction open",
+    ),
+    (
+        "without_basis",
+        (["factor"], 1),
+        ("no basis", "factor", ""),
+        "a change of the basis of 'factor', a rotation say, leaves a direction open",
+    ),
+    (
+        "without_basis",
+        (["state", "factor"], 5),
+        ("no basis", "state", ""),
+        "a change of the basis of 'state', 'factor', a rotation say, leaves 5 directions open",
+    ),
+    (
         "not_maximum_likelihood",
         ("hard",),
         ("not maximum likelihood", "", "hard"),
