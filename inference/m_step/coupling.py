@@ -127,8 +127,8 @@ class _Entries:
             return free_of_parameters(eqn, inputs)
         results = moved_entries(eqn, inputs)
         if results is None:
-            shape = tuple(eqn.outvars[0].aval.shape)
-            results = [np.broadcast_to(self._mixed(eqn, inputs), shape)] * len(eqn.outvars)
+            mixed = self._mixed(eqn, inputs)
+            results = [np.broadcast_to(mixed, tuple(var.aval.shape)) for var in eqn.outvars]
         return [Wire(parameters, entries) for entries in results]
 
     def _mixed(self, eqn: Equation, inputs: list[Wire]) -> np.ndarray:
