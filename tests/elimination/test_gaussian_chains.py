@@ -172,3 +172,10 @@ def test_switching_chain_is_an_error_that_names_both():
     variables |= {"z": Variable("z", 2, (6,))}
     with pytest.raises(ValueError, match="'z' varies in time along with the Gaussian latent 'f'"):
         integrated(pieces, conditionals, variables)
+
+
+def test_multiplicity_that_varies_in_time_is_an_error():
+    pieces, conditionals, variables = vector_chain()
+    variables = {"f": replace(variables["f"], multiplicity=jnp.ones((5, 2)))}
+    with pytest.raises(ValueError, match="'f' is in a scan, and its multiplicity varies in time"):
+        integrated(pieces, conditionals, variables)
