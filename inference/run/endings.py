@@ -234,6 +234,19 @@ def at_saddle(pairs: Mapping[str, tuple[Any, Any]], gain: float, num_steps: int)
     )
 
 
+def no_effect(latent: str, coordinates: Sequence[int]) -> Finding:
+    """Return that no data depend on some coordinates of a Gaussian latent, and EM leaves it so."""
+    numbers = ", ".join(map(str, coordinates))
+    return Finding(
+        "saddle",
+        latent,
+        numbers,
+        f"all coefficients of '{latent}' are zero (coordinate {numbers}), and EM never leaves "
+        "these: nothing is known of it, so that the next coefficients are zero, too.",
+        "Start elsewhere: EM(model, init='responsibilities').",
+    )
+
+
 def better_start(gain: float, num_steps: int) -> Finding:
     """Return that another start leads higher. `gain`: by how many nats, after so many steps."""
     return Finding(

@@ -6,13 +6,14 @@ is soon above its end. Both take steps of the run that is compiled already (`rer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from emjax.e_step.occupancy import counts_at_hand, nearest_values
 from emjax.families.limits import entry_constraint, is_simplex, limits_of
+from emjax.graph.factor_graph import FactorGraph
 from emjax.run import endings
 from emjax.run.findings import Finding
 from emjax.run.loop import ROUNDING_OF_A_SUM
@@ -57,6 +58,8 @@ def second_look(
     """
     # data that are no arguments are constants of what is compiled: there is nothing to vary
     has_ended = has_settled(result.status) and rerun.rows > 1
+    if has_ended and (unread := _without_effect(rerun.compiled.graph, at.tables)):
+        return [endings.no_effect(*each) for each in unread.items()]
     if not has_ended or not _is_plain(settings) or not _has_choice(rerun):
         return []
     found = _saddle(rerun, settings, result, at)
@@ -74,6 +77,30 @@ def _is_plain(settings: Settings) -> bool:
 
 def _has_choice(rerun: Rerun) -> bool:
     return any(latent.support.shape[0] > 1 for latent in rerun.compiled.graph.latents.values())
+
+
+def _without_effect(graph: FactorGraph, tables: Sequence) -> dict[str, tuple[int, ...]]:
+    """Return {Gaussian latent: its coordinates of which all coefficients are zero}.
+
+    Nothing is known of such a coordinate but what it is drawn from, of mean zero as a rule: so that
+    the next coefficients are zero, too. `tables`: natural parameters; None where they are large.
+    """
+    has_effect: dict[str, Any] = {}
+    for term, naturals in zip(graph.terms, tables, strict=True):
+        if not term.site.is_observed or not term.reads:
+            continue
+        if naturals is None:
+            return {}
+        for product, table in zip(term.products, naturals, strict=True):
+            if len(product.reads) != 1 or not product.has_data:
+                continue
+            name, table = str(term.reads[product.reads[0]].source), np.asarray(table)
+            # coefficients that are data are no table
+            is_read = (table != 0).reshape(-1, table.shape[-1]).any(0) if table.ndim else True
+            is_read = True if product.known else is_read
+            has_effect[name] = has_effect.get(name, False) | is_read
+    unread = {name: np.nonzero(~np.atleast_1d(is_read))[0] for name, is_read in has_effect.items()}
+    return {name: tuple(map(int, where)) for name, where in unread.items() if len(where)}
 
 
 # ── saddles ───────────────────────────────────────────────────────────────────────────────────────

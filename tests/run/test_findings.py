@@ -324,6 +324,14 @@ SAID = [
         "steps. Start elsewhere: EM(model, num_restarts=10).",
     ),
     (
+        "no_effect",
+        ("factor", (0, 1)),
+        ("saddle", "factor", "0, 1"),
+        "all coefficients of 'factor' are zero (coordinate 0, 1), and EM never leaves these: "
+        "nothing is known of it, so that the next coefficients are zero, too. Start elsewhere: "
+        "EM(model, init='responsibilities').",
+    ),
+    (
         "better_start",
         (12.345, 20),
         ("better start", "", ""),

@@ -60,3 +60,11 @@ def test_k_means_sets_locations_beside_loadings():
     means = np.stack([X[IS_SECOND].mean(0), X[~IS_SECOND].mean(0)])
     assert abs(loc[np.argsort(-loc[:, 0])] - means).max() < 2
     assert (abs(np.asarray(state.params["loadings"])) > 1e-3).any()
+
+
+def test_coefficients_of_zero_are_a_finding():
+    em = EM(factor_analysis, integrate={"factor"}, max_steps=100)
+    (finding,) = em.run(KEY, X).findings
+    assert (finding.kind, finding.site) == ("saddle", "factor")
+    elsewhere = em.run(KEY, X, init_params={"loadings": np.ones(3)})
+    assert not any(finding.kind == "saddle" for finding in elsewhere.findings)
