@@ -45,11 +45,13 @@ def by_element(term: Term, shape: tuple[int, ...]) -> Term:
     All its products add up.
     """
     (axis,), rank = term.reads, len(term.elements)
-    index = jnp.broadcast_to(axis.index.dense(term.elements), term.elements).reshape(-1)
+    own = axis.index.dense(term.elements)
 
     def summed(value: Named) -> Named:
-        event = value.shape[rank:]
-        rows = jnp.broadcast_to(value.array, (*term.elements, *event)).reshape(-1, *event)
+        # along axes where one element is read, rows may have been added up: they are one row then
+        elements, event = value.shape[:rank], value.shape[rank:]
+        index = jnp.broadcast_to(own, elements).reshape(-1)
+        rows = jnp.broadcast_to(value.array, value.shape).reshape(-1, *event)
         total = jnp.zeros((math.prod(shape), *event), rows.dtype).at[index].add(rows)
         return Named(total.reshape(*shape, *event), (*shape, *event))
 
