@@ -47,7 +47,11 @@ def nothing_is_compiled(monkeypatch):
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("seed", range(NUM_PROGRAMS))
+FOUND = (45, 102) if NUM_PROGRAMS < 100 else ()
+"""Programs that were refused once, and need not have been."""
+
+
+@pytest.mark.parametrize("seed", (*range(NUM_PROGRAMS), *FOUND))
 def test_random_program_is_the_normal_of_everything(seed):
     program = program_of(seed)
     copies, origin = copied(program)
@@ -85,17 +89,16 @@ def assert_moments(found, name, program, joint, origin):
     if "lengths" in program.arrays and name == "f":
         # beyond the end of its sequence a state goes on, for the oracle it is Normal(0, I)
         exists = np.arange(len(mean))[:, None] < program.arrays["lengths"]
-    for labels in itertools.permutations(program.labels, num_labels):
+    for labels in itertools.combinations(program.labels, num_labels):
         index = [
             (label, program.label_index(name, label, joint.latents[label].shape))
             for label in labels
         ]
         expected = joint.element_moments(name, name in program.vectors, index)
-        if expected[0].shape == mean.shape and close(mean[exists], expected[0][exists]):
-            covariances = covariance[exists], expected[1][exists]
-            np.testing.assert_allclose(*covariances, **TOLERANCE, err_msg=str(program))
+        is_mean = mean.shape == expected[0].shape and close(mean[exists], expected[0][exists])
+        if is_mean and close(covariance[exists], expected[1][exists]):
             return
-    raise AssertionError(f"{name} has other means:\n{program}")
+    raise AssertionError(f"{name} has other moments:\n{program}")
 
 
 def close(actual, expected) -> bool:

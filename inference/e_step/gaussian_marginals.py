@@ -111,11 +111,10 @@ def _chosen_by(instance: Instance, name: str) -> Mapping[tuple, Axis]:
                     met[axis.key] = axis
     # an index that is laid out from some of the elements, those of moves, says nothing of others
     whole = {axis.source for axis in met.values() if isinstance(axis.index, Affine)}
-    return {
-        key: axis
-        for key, axis in met.items()
-        if axis.source not in whole or isinstance(axis.index, Affine)
-    }
+    kept = [a for a in met.values() if a.source not in whole or isinstance(a.index, Affine)]
+    # in the order of the program
+    order = list(instance.variables)
+    return {axis.key: axis for axis in sorted(kept, key=lambda axis: order.index(axis.source))}
 
 
 def _moments(latent: GaussianLatent, weight: Array, first: Array, second: Array) -> dict:

@@ -80,7 +80,9 @@ def _keeps_content(name: str, params: Any, old: Sequence[int], new: Sequence[int
     if name == "transpose":
         order = [d for d in params["permutation"] if old[d] != 1]
         return order == sorted(order)
-    return name != "rev" and [n for n in old if n != 1] == [n for n in new if n != 1]
+    if name == "rev":
+        return all(old[d] == 1 for d in params["dimensions"])
+    return [n for n in old if n != 1] == [n for n in new if n != 1]
 
 
 def _broadcast_array(array, lead, shape, new_shape, params):
