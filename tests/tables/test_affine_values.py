@@ -100,6 +100,7 @@ LINEAR = {
     "random slopes": ("b", lambda b: (X * b[GROUP]).sum(-1)),
     "random slopes by einsum": ("b", lambda b: jnp.einsum("nk,nk->n", X, b[GROUP])),
     "factors": ("b", lambda b: 0.5 + b @ W.T),
+    "factors in reverse": ("b", lambda b: b[:, ::-1] @ W.T),
     "factors, by jnp.dot": ("b", lambda b: jnp.dot(W, b.T).T),
     "factors in a plate": ("f", lambda f: f @ W.T),
     "a product and a sum": ("b", lambda b: (W * b[:, None]).sum(-1)),
@@ -149,6 +150,13 @@ def test_affine_value_is_that_of_the_program(name):
     # one of them goes through single precision
     tolerance = 1e-6 if name == "in another precision" else 1e-12
     np.testing.assert_allclose(at_values(value, gaussians), expected, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["factors in a plate", "factors mixed by data"])
+def test_only_axes_that_are_mixed_number_coordinates(name):
+    latents, function = LINEAR[name]
+    _, gaussians = propagated(function, latents, *([X] if "data" in name else []))
+    assert gaussians["f"].joint == (1,)
 
 
 # each of two values (7, 2), linear in both
