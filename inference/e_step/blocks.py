@@ -61,42 +61,48 @@ class Blocks:
         """The terms that are not cut."""
         instance = self.instance
         numbers = [i for i in range(len(instance.terms)) if i not in self.axes]
-        cut_names = {axis.source for i in self.axes for axis in instance.terms[i].latent_axes}
+        cut_names = {axis.source for i in self.axes for axis in instance.terms[i].all_axes}
+
+        def left(variables: Mapping[str, Variable]) -> dict[str, Variable]:
+            return {name: v for name, v in variables.items() if name not in cut_names}
+
         return replace(
             instance,
             terms=tuple(instance.terms[i] for i in numbers),
             naturals=tuple(instance.naturals[i] for i in numbers),
-            latents={name: v for name, v in instance.latents.items() if name not in cut_names},
+            latents=left(instance.latents),
+            gaussian_variables=left(instance.gaussian_variables),
         )
 
     def part(self, start: Any, rows: int) -> Instance:
         """Return the instance on `rows` positions of the plate from `start`."""
         terms, naturals = [], []
-        latents: dict = {}
+        cut_names: set[str] = set()
         for i, axis in self.axes.items():
             term = self.instance.terms[i]
             terms.append(cut_term(term, axis, start, rows))
             naturals.append([cut(table, axis, start, rows) for table in self.instance.naturals[i]])
-            for read in term.latent_axes:
-                name = str(read.source)
-                latents[name] = self.instance.latents[name]
-        latents = {name: cut_latent(latent, start, rows) for name, latent in latents.items()}
+            cut_names.update(str(read.source) for read in term.all_axes)
+
+        def cut_of(variables: Mapping[str, Variable]) -> dict[str, Variable]:
+            names = [name for name in variables if name in cut_names]
+            return {name: cut_latent(variables[name], start, rows) for name in names}
+
         # the constant belongs to no block: it is in `rest`
         return replace(
             self.instance,
             terms=tuple(terms),
             naturals=tuple(naturals),
-            latents=latents,
+            latents=cut_of(self.instance.latents),
+            gaussian_variables=cut_of(self.instance.gaussian_variables),
             constant=0.0,
         )
 
 
 def blocks_of(instance: Instance) -> Blocks | None:
     """Return how to cut an instance; None where nothing is gained, or its terms run apart."""
-    if instance.gaussians:
-        return None
     bytes_per_block = BLOCK_BYTES.get(jax.default_backend(), BLOCK_BYTES_ELSEWHERE)
-    sizes = {latent.shape[0] for latent in instance.latents.values() if latent.shape}
+    sizes = {latent.shape[0] for latent in instance.variables.values() if latent.shape}
     # along the longest plate that can be cut, where there is most to gain
     for size in sorted(sizes, reverse=True):
         axes = _axes_along(instance, size)
@@ -130,20 +136,21 @@ def _axes_along(instance: Instance, size: int) -> dict[int, int]:
 
     By number of the term, for the terms that read these latents; {} if one of them has none.
     """
-    along = {name for name, v in instance.latents.items() if v.shape and v.shape[0] == size}
+    variables = instance.variables
+    along = {name for name, v in variables.items() if v.shape and v.shape[0] == size}
     axes = {}
     for i, term in enumerate(instance.terms):
-        sources = {axis.source for axis in term.latent_axes}
+        sources = {axis.source for axis in term.all_axes}
         if not sources & along:
             continue
         # a term that couples them with other latents would be in several blocks
         if not sources <= along:
             return {}
-        axis = _axis_along(term, instance.latents, size)
+        axis = _axis_along(term, variables, size)
         if axis is None or not can_be_cut(term, instance.naturals[i], axis):
             return {}
         axes[i] = axis
-    multiplicities = [instance.latents[name].multiplicity for name in along]
+    multiplicities = [variables[name].multiplicity for name in along]
     if any(m is not None and m.shape[0] not in (1, size) for m in multiplicities):
         return {}
     return axes
@@ -155,7 +162,7 @@ def _axis_along(term: Term, latents: Mapping[str, Variable], size: int) -> int |
     And at no other row; None if there is none.
     """
     dims = set()
-    for axis in term.latent_axes:
+    for axis in term.all_axes:
         index = axis.index
         if not isinstance(axis.source, str) or not isinstance(index, Affine) or index.offset:
             return None
@@ -195,6 +202,9 @@ def _bytes_per_row(term: Term, axis: int) -> int:
     columns = sum(math.prod(s.shape) // size for s in formed if s.size >= size)
     kept = [n for d, n in enumerate(term.elements) if d in term.kept and d != axis]
     entries = math.prod(kept) * math.prod(a.size for a in term.latent_axes)
+    # vectors and matrices of the coordinates of Gaussian latents
+    coordinates = sum(a.size for a in term.reads)
+    entries *= 1 + coordinates + coordinates**2
     numbers_per_entry = JOINT_TABLES
     if lacks_coordinates(term.family):
         numbers_per_entry += MATRICES * term.site.event[-1] ** 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,9 @@ from emjax.tables.named import Axis, Named
 def can_be_cut(term: Term, naturals: Sequence[Named], axis: int) -> bool:
     """Whether everything that varies along an axis is an array or an index that can be sliced."""
     size = term.elements[axis]
-    values = (*term.statistics.inputs.values(), term.base, term.value, *naturals)
+    values = [*term.statistics.inputs.values(), term.base, term.value, *naturals]
+    # of a Gaussian latent, what it is drawn from is read, too
+    values += term.arguments.values() if term.site.is_integrated else ()
     for value in values:
         if axis >= len(value.shape):
             continue
@@ -51,9 +53,16 @@ def cut_term(term: Term, axis: int, start: Any, rows: int) -> Term:
         term,
         elements=tuple(elements),
         statistics=replace(term.statistics, inputs=inputs),
+        arguments=_cut_arguments(term, axis, start, rows),
         base=cut(term.base, axis, start, rows),
         value=cut(term.value, axis, start, rows),
     )
+
+
+def _cut_arguments(term: Term, axis: int, start: Any, rows: int) -> Mapping[str, Named]:
+    if not term.site.is_integrated:
+        return term.arguments
+    return {name: cut(table, axis, start, rows) for name, table in term.arguments.items()}
 
 
 def cut(value: Named, axis: int, start: Any, rows: int) -> Named:

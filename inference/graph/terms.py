@@ -67,6 +67,11 @@ class Term:
     counted: tuple[Named, ...] = ()
 
     @property
+    def all_axes(self) -> tuple[Axis, ...]:
+        """The axes of all latents that it touches, Gaussian ones included."""
+        return (*self.latent_axes, *self.reads)
+
+    @property
     def natural_axes(self) -> tuple[tuple[Axis, ...], ...]:
         """The named axes of each η_i."""
         return tuple(table.axes for table in self.naturals)
