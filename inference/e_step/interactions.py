@@ -26,6 +26,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.residuals import Product
 from emjax.graph.terms import Term
 from emjax.numerics.axes import contracted
+from emjax.numerics.matrices import semidefinite_root
 from emjax.program.latents import GaussianLatent
 from emjax.tables.lifting import lift
 from emjax.tables.named import Axis, Coordinates, Named, without_rows
@@ -211,15 +212,6 @@ class _Laid:
         return Factor((*axes, own), self.shape, Cells(array))
 
 
-def _root_of_covariance(covariance: Array) -> Array:
-    """Return L of Σ = L Lᵀ, of a singular Σ, too."""
-    factor = jnp.linalg.cholesky(covariance)
-    values, vectors = jnp.linalg.eigh(covariance)
-    root = vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]
-    # the factor is exact where variances differ by many orders of magnitude
-    return jnp.where(jnp.isfinite(factor).all((-2, -1), keepdims=True), factor, root)
-
-
 def _root_of_precision(precision: Array) -> Array:
     """Return L of P⁻¹ = L Lᵀ."""
     factor = jnp.linalg.cholesky(precision)
@@ -228,7 +220,7 @@ def _root_of_precision(precision: Array) -> Array:
 
 
 ROOTS = {
-    "covariance_matrix": _root_of_covariance,
+    "covariance_matrix": semidefinite_root,
     "precision_matrix": _root_of_precision,
     "scale_tril": lambda factor: factor,
 }

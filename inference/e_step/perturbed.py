@@ -20,6 +20,7 @@ from emjax.e_step.interactions import ROOTS, pieces_of
 from emjax.elimination.factors import Cells, Factor
 from emjax.graph.terms import Term
 from emjax.numerics.axes import arranged, contracted
+from emjax.numerics.matrices import semidefinite_root
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Axis, Coordinates, Named
 
@@ -129,8 +130,7 @@ def _noise(squares: Sequence[Factor], instance: Instance) -> Noise:
             blocks[one.key, other.key] = -array
             blocks[other.key, one.key] = -array.mT
     precision = _of_blocks(blocks, list(reads.values()))
-    values, vectors = jnp.linalg.eigh(precision)
-    root = vectors * jnp.sqrt(jnp.maximum(values, 0))[..., None, :]
+    root = semidefinite_root(precision)
     if not first.without_multiplicity:
         root = _root_of_total(root, next(iter(reads.values())), first.shape, instance)
     axes = tuple(discrete.values()), tuple(reads.values())

@@ -64,7 +64,8 @@ def quadratic_maximum(
     slope, columns = jnp.pad(slope, (0, 1)), jnp.pad(columns, ((0, 0), (0, 1)))
     end = start
     for batch in batches:
-        rows = columns[: batch.shape[1], batch]
+        # one batch after another: eigenvectors of several at once may wait for one another for ever
+        rows, end = jax.lax.optimization_barrier((columns[: batch.shape[1], batch], end))
         step = ascent_step(-jnp.moveaxis(rows, 0, -1), slope[batch])
         is_number = jnp.isfinite(step).all(-1, keepdims=True)
         end = end.at[batch].add(jnp.where(is_number, step, 0), mode="drop")

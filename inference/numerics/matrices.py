@@ -1,8 +1,13 @@
-"""Positive definite matrices (…, D, D): solutions, inverses, log-determinants, and derivatives.
+"""Matrices (…, D, D): solutions, inverses, roots, log-determinants, and derivatives.
 
-All of them are by Cholesky, as exact as LU, which XLA takes five times as long to compile. The
-derivatives are products with what is at hand: those of a factorization's own steps would be many
-more to compile.
+Those of positive definite ones are by Cholesky, as exact as LU, which XLA takes five times as long
+to compile. The derivatives are products with what is at hand: those of a factorization's own steps
+would be many more to compile.
+
+Of many matrices at once, JAX's LU, QR, eigenvectors and singular values wait, on a CPU, for threads
+of the pool that they run in: as many such calls side by side as there are threads never end
+(JAX 0.10, two cores). Cholesky factors and triangular solutions do not wait; what else is needed of
+many matrices is done here in plain arithmetic.
 """
 
 from __future__ import annotations
@@ -13,6 +18,8 @@ from jax import Array
 
 # of products of matrices: an accelerator's default drops half the digits of single precision
 EXACT = "highest"
+# loops of more turns than this are compiled as loops
+UNROLLED = 6
 
 
 def solved(matrix: Array, vector: Array) -> Array:
@@ -73,3 +80,57 @@ def _log_determinant_and_inverse_jvp(primals, tangents):
     along = (along + along.mT) / 2
     moved = (inverse * along).sum((-2, -1)), _inverse_moved(inverse, along)
     return (log_determinant, inverse), moved
+
+
+@jax.custom_jvp
+def inverse(matrix: Array) -> Array:
+    """Return A⁻¹ of any regular A: Gauss–Jordan elimination, the largest pivot of each column."""
+    size = matrix.shape[-1]
+    if size == 1:
+        return 1 / matrix
+    identity = jnp.broadcast_to(jnp.eye(size, dtype=matrix.dtype), matrix.shape)
+    rows = jnp.arange(size)
+
+    def eliminated(k, both):
+        column = both[..., :, k]
+        pivot = jnp.argmax(jnp.where(rows >= k, jnp.abs(column), -1), -1)[..., None]
+        # row k and that of the pivot change places
+        source = jnp.where(rows == k, pivot, jnp.where(rows == pivot, k, rows))
+        both = jnp.take_along_axis(both, source[..., None], -2)
+        own = both[..., k, :] / both[..., k, k][..., None]
+        factor = jnp.where(rows == k, 0, both[..., :, k])[..., None]
+        left = both - factor * own[..., None, :]
+        return jnp.where((rows == k)[:, None], own[..., None, :], left)
+
+    both = jnp.concatenate([matrix, identity], -1)
+    return jax.lax.fori_loop(0, size, eliminated, both, unroll=size <= UNROLLED)[..., size:]
+
+
+@inverse.defjvp
+def _inverse_jvp(primals, tangents):
+    (matrix,), (along,) = primals, tangents
+    inverted = inverse(matrix)
+    return inverted, _inverse_moved(inverted, along)
+
+
+def semidefinite_root(matrix: Array) -> Array:
+    """Return lower-triangular L of positive semidefinite L Lᵀ, a Cholesky factor if it is regular.
+
+    A pivot that is zero but for rounding has a column of zeros. It has no derivative.
+    """
+    size = matrix.shape[-1]
+    diagonal = matrix.reshape(*matrix.shape[:-2], size * size)[..., :: size + 1]
+    least = size * jnp.finfo(matrix.dtype).eps * diagonal
+    rows = jnp.arange(size)
+
+    def with_column(k, state):
+        left, root = state
+        pivot = left[..., k, k][..., None]
+        is_seen = pivot > least[..., k][..., None]
+        column = left[..., :, k] * jax.lax.rsqrt(jnp.where(is_seen, pivot, 1))
+        column = jnp.where(is_seen & (rows >= k), column, 0)
+        left = left - column[..., :, None] * column[..., None, :]
+        return left, root.at[..., :, k].set(column)
+
+    start = jax.lax.stop_gradient(matrix), jnp.zeros_like(matrix)
+    return jax.lax.fori_loop(0, size, with_column, start, unroll=size <= UNROLLED)[1]

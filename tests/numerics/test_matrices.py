@@ -1,11 +1,13 @@
-"""Inverses, solutions and log-determinants of positive definite matrices, and their derivatives."""
+"""Inverses, roots, solutions and log-determinants of matrices, and their derivatives."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
 
 from emjax import conjugate
+from emjax.numerics.matrices import inverse, semidefinite_root
 
 
 def positive_definite(rng, scale=1.0):
@@ -49,3 +51,27 @@ def test_a_precision_is_the_inverse_of_the_expected_covariance():
     coefficients = -counts / 2, -counts[:, None, None] / 2 * covariance
     found = conjugate.PRECISION.maximize(coefficients, jnp.zeros_like(covariance))
     np.testing.assert_allclose(found, np.linalg.inv(covariance), rtol=1e-10)
+
+
+def test_inverses_of_any_regular_matrices():
+    matrices = np.random.default_rng(3).normal(size=(2, 3, 9, 9))
+    # a pivot of zero
+    matrices[0, 0, 0, 0] = 0
+    np.testing.assert_allclose(inverse(jnp.asarray(matrices)), np.linalg.inv(matrices), rtol=1e-9)
+    small = jnp.asarray(matrices[0, :, :4, :4])
+    np.testing.assert_allclose(inverse(small), np.linalg.inv(small), rtol=1e-10)
+    along = jnp.asarray(matrices[1, :, :4, :4])
+    _, moved = jax.jvp(inverse, (small,), (along,))
+    expected = -np.linalg.inv(small) @ along @ np.linalg.inv(small)
+    np.testing.assert_allclose(moved, expected, rtol=1e-9)
+
+
+def test_roots_of_singular_covariances_and_of_those_of_many_magnitudes():
+    half = np.random.default_rng(4).normal(size=(3, 8, 2))
+    singular = half @ half.transpose(0, 2, 1)
+    singular[2, 3], singular[2, :, 3] = 0, 0
+    root = np.asarray(semidefinite_root(jnp.asarray(singular)))
+    np.testing.assert_allclose(root @ root.transpose(0, 2, 1), singular, atol=1e-13)
+    graded = np.array([[1e10, 1e3], [1e3, 1e-3]])
+    factor = semidefinite_root(jnp.asarray(graded))
+    np.testing.assert_allclose(factor, np.linalg.cholesky(graded), rtol=1e-12)

@@ -15,6 +15,7 @@ from jax import Array
 
 from emjax.elimination.gaussian.chain_steps import Message, Posterior, applied, padded, product
 from emjax.numerics.axes import contracted
+from emjax.numerics.matrices import inverse
 
 
 class Moments(NamedTuple):
@@ -58,7 +59,7 @@ def met(state: Posterior, after: Message) -> tuple[Message, Posterior]:
     """
     identity = jnp.eye(state.gain.shape[-1], dtype=state.gain.dtype)
     # D = (I + C J)⁻¹, not symmetric, of eigenvalues in (0, 1]
-    shrink = jnp.linalg.inv(identity + product(state.covariance, after.quadratic))
+    shrink = inverse(identity + product(state.covariance, after.quadratic))
     gain = product(shrink, state.gain)
     offset = applied(shrink, state.offset + applied(state.covariance, after.linear))
     covariance = product(shrink, state.covariance)

@@ -23,7 +23,7 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from emjax.numerics.axes import contracted
-from emjax.numerics.matrices import log_determinant
+from emjax.numerics.matrices import inverse, log_determinant
 
 
 class Posterior(NamedTuple):
@@ -55,7 +55,7 @@ def posterior(precision: Array, scale: Array) -> Posterior:
     root = _blocks_times(scale, half.mT, "ij").mT
     explained = product(root, "ij", precision, "jk", "ik")
     covariance = product(root, "ji", root, "jk", "ik")
-    kept = _inverse(identity + _blocks_times(scale, whitened, "ij"))
+    kept = inverse(identity + _blocks_times(scale, whitened, "ij"))
     noise = product(half, "ji", explained, "jk", "ik")
     left = product(kept, "ji", product(precision, "ij", kept, "jk", "ik"), "jk", "ik")
     left = left + product(noise, "ji", noise, "jk", "ik")
@@ -106,10 +106,6 @@ def _factorized(matrix: Array) -> tuple[Array, Array]:
     identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
     half = jax.lax.linalg.triangular_solve(cholesky, identity, left_side=True, lower=True)
     return cholesky, half
-
-
-def _inverse(matrix: Array) -> Array:
-    return 1 / matrix if matrix.shape[-1] == 1 else jnp.linalg.inv(matrix)
 
 
 def _blocks_times(blocks: Array, matrix: Array, axes: str) -> Array:

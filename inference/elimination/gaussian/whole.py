@@ -24,7 +24,7 @@ from emjax.elimination.gaussian.grid import Grid
 from emjax.elimination.gaussian.stacked import stacked
 from emjax.numerics.arrays import in_order
 from emjax.numerics.axes import arranged
-from emjax.numerics.matrices import EXACT
+from emjax.numerics.matrices import EXACT, inverse
 from emjax.tables.indices import Affine
 from emjax.tables.named import Axis, Coordinates
 
@@ -250,7 +250,7 @@ class _Through:
     def __init__(self, mixing: Array | None):
         self._inverse = None
         if mixing is not None:
-            self._inverse = jnp.linalg.inv(jnp.eye(mixing.shape[-1], dtype=mixing.dtype) - mixing)
+            self._inverse = inverse(jnp.eye(mixing.shape[-1], dtype=mixing.dtype) - mixing)
 
     def matrix(self, array: Array) -> Array:
         """Return it for columns, (…, coordinates, columns)."""
