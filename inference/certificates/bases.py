@@ -8,7 +8,7 @@ skew: of q factors there are q (q − 1) / 2 rotations. Source: Anderson & Rubin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,6 +92,18 @@ def bases_at(estimate: Estimate) -> Bases:
         return none
     by_basis, by_parameters = np.stack(columns, 1), np.concatenate(flat)
     return _null(by_basis, by_parameters, owners)
+
+
+def turned_at(bases: Bases, directions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return {parameter: which of its entries a change of basis moves}; none if there is no such.
+
+    `directions`: {parameter: its derivative by each coordinate, (coordinate, …)}.
+    """
+    turned = {}
+    for name, along in directions.items() if bases.count else ():
+        moved = np.abs(np.tensordot(bases.directions.T, along, 1)).max(0)
+        turned[name] = moved > SMALLEST * np.abs(along).max(0, initial=1)
+    return turned
 
 
 def _null(by_basis: np.ndarray, by_parameters: np.ndarray, owners: Sequence[str]) -> Bases:

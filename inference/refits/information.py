@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from emjax.answers.reweighted import Reweighted
-from emjax.certificates.bases import SMALLEST, Bases, bases_at
+from emjax.certificates.bases import Bases, bases_at, turned_at
 from emjax.certificates.curvature import described, scaled, smallest_resolved, units
 from emjax.certificates.derivatives import slopes_along
 from emjax.certificates.differences import by_differences
@@ -85,10 +85,9 @@ def _from_covariance(
     directions = space.directions(estimate.params)
     if bases.count:
         what += f"; {without_basis(bases.latents, bases.count)}"
-        for name, along in directions.items():
-            moved = np.tensordot(bases.directions.T, along, 1)
-            turned[name] = np.abs(moved).max(0) > SMALLEST * np.abs(along).max(0, initial=1)
-            errors[name] = np.where(turned[name], np.nan, errors[name])
+        turned = turned_at(bases, directions)
+        for name, is_turned in turned.items():
+            errors[name] = np.where(is_turned, np.nan, errors[name])
     return record_of(
         estimate,
         method=method,

@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array
 
 from emjax.answers.relabeling import Symmetry, with_labels_of_estimate
+from emjax.certificates.bases import bases_at, turned_at
 from emjax.certificates.estimate import Estimate
 from emjax.certificates.neighborhood import Neighborhood
+from emjax.certificates.tangent_space import TangentSpace
 from emjax.refits.bootstrap import Refits
 from emjax.refits.standard_errors import StandardErrors, record_of
 from emjax.refits.survey_design import SurveyDesign
@@ -99,6 +101,13 @@ def _from_spread(
         if ((error == 0) & ~is_known).any():
             unmoved.append(name)
         errors[name] = np.where(is_known | (error == 0), np.nan, error)
+    bases, turned = bases_at(estimate), {}
+    if bases.count:
+        # refits turn as they happen to, and their spread says nothing
+        turned = turned_at(bases, TangentSpace.of(estimate).directions(estimate.params))
+        for name, is_turned in turned.items():
+            errors[name] = np.where(is_turned, np.nan, errors[name])
+        what += f"; {verdicts.without_basis(bases.latents, bases.count)}"
     # where the program treats its values unequally, a latent's labels mean the same in each refit
     others = tuple(name for name in estimate.graph.latents if name not in latents)
     return record_of(
@@ -109,6 +118,7 @@ def _from_spread(
         what="; ".join([what, *map(str, _caveats(refitted, latents, others, unmoved))]),
         aligned=latents,
         not_aligned=others,
+        turned=turned,
     )
 
 

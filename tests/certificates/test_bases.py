@@ -86,6 +86,12 @@ def test_a_diagnosis_and_criteria_know_of_the_rotation(fit):
     assert emjax.criteria(fit).num_free_parameters == 10 + 5 + 5 - 1
 
 
+def test_refits_say_nothing_of_what_turns(fit):
+    errors = emjax.standard_errors(fit, method="bootstrap", num_draws=3, rng_key=KEY)
+    assert np.isnan(errors.standard_error["loadings"]).all()
+    assert (errors.standard_error["mean"] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("covariance", "count"), [(np.eye(2), 1), (np.diag([1.0, 2.0]), 1), (None, 4)]
 )
