@@ -1,4 +1,4 @@
-"""Exact expectation-maximization for NumPyro programs with discrete latent variables."""
+"""Exact expectation-maximization for NumPyro programs with discrete and Gaussian latents."""
 
 from emjax import conjugate, distributions
 from emjax.certificates.diagnosis import Diagnosis
