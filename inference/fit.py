@@ -93,7 +93,8 @@ class Fit(EMResult):
         """Return p(latent | data) as a pandas data frame: a row for each element.
 
         Rows are labeled as those of the data frame that was fitted, and there is a column for each
-        value: `frame.join(fit.posterior_frame())`. `latent`: which one, if there are several.
+        value, for a Gaussian latent one for the mean and the standard deviation of each coordinate:
+        `frame.join(fit.posterior_frame())`. `latent`: which one, if there are several.
         """
         return posterior_frame(self.on(*args, **kwargs), self, latent)
 

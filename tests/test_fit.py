@@ -69,7 +69,7 @@ def test_without_latents_there_is_no_posterior_to_show_or_to_relabel():
             numpyro.sample("x", dist.Normal(loc, 1.0), obs=x)
 
     fit = EM(normal).run(jax.random.key(0), np.array([0.1, 0.3]))
-    with pytest.raises(ValueError, match="has no discrete latent, so that there is no posterior"):
+    with pytest.raises(ValueError, match="has no latent, so that there is no posterior"):
         fit.posterior_frame()
     with pytest.raises(ValueError, match="no discrete latent, whose values could be relabeled"):
         fit.relabel("size")

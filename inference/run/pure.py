@@ -346,10 +346,6 @@ class PureProgram:
             values[name] = support[jnp.argmax(is_mode, -1)]
         return values
 
-    def gaussian_means(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
-        """Return the mean of each Gaussian latent given the data, of its site's shape."""
-        return gaussian_means(self.graph, self.graph.arrays(params, constants))
-
     def pairwise_posterior(self, params: Mapping, constants: Sequence) -> dict[str, Array]:
         """Return p(latent at t, latent at t + 1 | data) of every latent within a `scan`."""
         arrays = self.graph.arrays(params, constants)
