@@ -26,7 +26,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.residuals import Product
 from emjax.graph.terms import Term
 from emjax.numerics.axes import contracted
-from emjax.numerics.matrices import semidefinite_root
+from emjax.numerics.matrices import inverse_of_triangular, semidefinite_root
 from emjax.program.latents import GaussianLatent
 from emjax.tables.lifting import lift
 from emjax.tables.named import Axis, Coordinates, Named, without_rows
@@ -214,9 +214,7 @@ class _Laid:
 
 def _root_of_precision(precision: Array) -> Array:
     """Return L of P⁻¹ = L Lᵀ."""
-    factor = jnp.linalg.cholesky(precision)
-    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
-    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True).mT
+    return inverse_of_triangular(jnp.linalg.cholesky(precision)).mT
 
 
 ROOTS = {

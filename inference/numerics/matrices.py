@@ -44,12 +44,17 @@ def log_determinant(cholesky: Array) -> Array:
     return 2 * jnp.log(diagonal).sum(-1)
 
 
+def inverse_of_triangular(cholesky: Array) -> Array:
+    """Return L⁻¹ of lower-triangular L."""
+    identity = jnp.broadcast_to(jnp.eye(cholesky.shape[-1], dtype=cholesky.dtype), cholesky.shape)
+    return jax.lax.linalg.triangular_solve(cholesky, identity, left_side=True, lower=True)
+
+
 @jax.custom_jvp
 def inverse_from_cholesky(cholesky: Array) -> Array:
     """Return (L Lᵀ)⁻¹ for lower-triangular L."""
-    identity = jnp.broadcast_to(jnp.eye(cholesky.shape[-1], dtype=cholesky.dtype), cholesky.shape)
     # L is solved, not L Lᵀ, whose condition number is the square of its own
-    half = jax.lax.linalg.triangular_solve(cholesky, identity, left_side=True, lower=True)
+    half = inverse_of_triangular(cholesky)
     return jnp.matmul(half.mT, half, precision=EXACT)
 
 

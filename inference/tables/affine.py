@@ -18,12 +18,12 @@ from emjax.numerics.arrays import broadcast, transposed
 from emjax.numerics.primitives import Equation, Kind, Linear, traits
 from emjax.tables.affine_values import (
     AffineValue,
-    by_element,
-    by_latent,
     coordinates_of,
+    each_alone,
+    grouped_by_element,
+    grouped_by_latent,
     is_zero,
     linearly,
-    one_by_one,
     zero,
 )
 from emjax.tables.joined import carried_out
@@ -113,7 +113,7 @@ def affine_outputs(eqn: Equation, values: Sequence[Any], outputs: Callable) -> l
         return results(operands)
 
     taken = [carried_out(values[number]) for number in linear]
-    return linearly(all_results, taken, _slots(eqn, taken))
+    return linearly(all_results, taken, _groups(eqn, taken))
 
 
 def _linear_operands(eqn: Equation, values: Sequence[Any]) -> list[int]:
@@ -136,15 +136,15 @@ def _linear_operands(eqn: Equation, values: Sequence[Any]) -> list[int]:
     return without_others.get(linear, [])
 
 
-def _slots(eqn: Equation, values: Sequence[Any]) -> list[dict[int, Named]]:
+def _groups(eqn: Equation, values: Sequence[Any]) -> list[dict[int, Named]]:
     """Return which coefficients become one table in the result."""
     kind = traits(eqn).kind
     if kind is Kind.ELEMENTWISE or len(values) == 1:
-        return by_element(values)
+        return grouped_by_element(values)
     if kind in (Kind.JOINS, Kind.PLACES) and traits(eqn).copies:
-        return by_latent(values)
+        return grouped_by_latent(values)
     # where operands are of several shapes, indices of equal keys say different things
-    return one_by_one(values)
+    return each_alone(values)
 
 
 # ── what is known beforehand ──────────────────────────────────────────────────────────────────────

@@ -83,50 +83,50 @@ def constant_of(value: Any) -> Any:
 def linearly(
     function: Callable[[list], Sequence[Named]],
     values: Sequence[Any],
-    slots: Sequence[dict[int, Named]] | None = None,
+    groups: Sequence[dict[int, Named]] | None = None,
 ) -> list[Named | AffineValue]:
     """Return the results of a function of values that is linear in all of them jointly.
 
     - `function`: of named values, which returns some.
-    - `slots`: {number of a value: its coefficients}: those that become one table in the result;
+    - `groups`: {number of a value: its coefficients}: those that become one table in the result;
       by default those that are of the same elements.
     """
-    slots = by_element(values) if slots is None else slots
+    groups = grouped_by_element(values) if groups is None else groups
     constants = [constant_of(value) for value in values]
     results = list(function(constants))
     parts: list[list[Named]] = [[] for _ in results]
-    for slot in slots:
-        operands = [slot.get(number, zero_of(value)) for number, value in enumerate(constants)]
+    for group in groups:
+        operands = [group.get(number, zero_of(value)) for number, value in enumerate(constants)]
         for of_result, part in zip(parts, function(operands), strict=True):
             of_result.append(part)
     return [affine_value(*pair) for pair in zip(results, parts, strict=True)]
 
 
-def by_element(values: Sequence[Any]) -> list[dict[int, Named]]:
+def grouped_by_element(values: Sequence[Any]) -> list[dict[int, Named]]:
     """Return the coefficients of values, {number of a value: coefficients} for each element."""
-    slots: dict[tuple, dict[int, Named]] = {}
+    groups: dict[tuple, dict[int, Named]] = {}
     for number, value in enumerate(values):
         if isinstance(value, AffineValue):
             for part in value.coefficients:
-                slots.setdefault(coordinates_of(part).key, {})[number] = part
-    return list(slots.values())
+                groups.setdefault(coordinates_of(part).key, {})[number] = part
+    return list(groups.values())
 
 
-def one_by_one(values: Sequence[Any]) -> list[dict[int, Named]]:
+def each_alone(values: Sequence[Any]) -> list[dict[int, Named]]:
     """Return the coefficients of values, each by itself."""
-    slots = []
+    groups = []
     for number, value in enumerate(values):
         if isinstance(value, AffineValue):
-            slots += [{number: part} for part in value.coefficients]
-    return slots
+            groups += [{number: part} for part in value.coefficients]
+    return groups
 
 
-def by_latent(values: Sequence[Any]) -> list[dict[int, Named]]:
+def grouped_by_latent(values: Sequence[Any]) -> list[dict[int, Named]]:
     """Return the coefficients of values, the n-th of a latent with the n-th of each other value.
 
     So they become one table where values are put side by side, read at one index after another.
     """
-    slots: dict[tuple, dict[int, Named]] = {}
+    groups: dict[tuple, dict[int, Named]] = {}
     for number, value in enumerate(values):
         if not isinstance(value, AffineValue):
             continue
@@ -134,5 +134,5 @@ def by_latent(values: Sequence[Any]) -> list[dict[int, Named]]:
         for part in value.coefficients:
             axis = coordinates_of(part)
             count[axis.source] = nth = count.get(axis.source, -1) + 1
-            slots.setdefault((axis.source, axis.size, nth), {})[number] = part
-    return list(slots.values())
+            groups.setdefault((axis.source, axis.size, nth), {})[number] = part
+    return list(groups.values())

@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 from emjax.numerics.jaxprs import inlined, interpreted, line_of
 from emjax.numerics.primitives import Equation, Kind, traits
 from emjax.tables.affine import Misused, NotAffine, affine_outputs, is_affine
-from emjax.tables.affine_values import AffineValue, by_latent, linearly
+from emjax.tables.affine_values import AffineValue, grouped_by_latent, linearly
 from emjax.tables.choices import select_rows
 from emjax.tables.evaluation import evaluated
 from emjax.tables.joined import Joined, carried_out, stack
@@ -265,10 +265,10 @@ def _at_line(value: Any, eqn: Equation) -> Any:
     return replace(value, line=line_of(eqn) or value.line) if is_misused else value
 
 
-def _linearly(function: Callable, values: Sequence[Value], slots: Any = None) -> Value:
+def _linearly(function: Callable, values: Sequence[Value], groups: Any = None) -> Value:
     """Return the one result of a function that is linear in all values jointly."""
     misused = [value for value in values if isinstance(value, NotAffine)]
-    return misused[0] if misused else linearly(function, values, slots)[0]
+    return misused[0] if misused else linearly(function, values, groups)[0]
 
 
 def _entry(value: Value, i: int) -> Value:
@@ -277,7 +277,9 @@ def _entry(value: Value, i: int) -> Value:
 
 def _stacked(values: Sequence[Value]) -> Value:
     """Return values side by side along a new axis, which is the first."""
-    return _linearly(lambda values: [carried_out(stack(values, 0))], values, by_latent(values))
+    return _linearly(
+        lambda values: [carried_out(stack(values, 0))], values, grouped_by_latent(values)
+    )
 
 
 def _pairwise(function: Callable, first: list, second: list) -> list:

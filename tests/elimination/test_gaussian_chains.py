@@ -27,7 +27,7 @@ from tests.elimination.gaussian_chains import (
     vector_chain,
     with_intercepts,
 )
-from tests.oracles.joint_noise import JointNormal
+from tests.oracles.joint_normal import JointNormal
 
 
 def log_z(tables, pieces, conditionals, variables, chains="sequential"):

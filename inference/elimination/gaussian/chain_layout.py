@@ -19,9 +19,9 @@ from jax import Array
 from emjax.elimination.chains.operands import Label, Operand
 from emjax.elimination.factors import Factor, Variable
 from emjax.elimination.gaussian.chain_operands import (
-    Drawn,
+    ConditionalInTime,
+    conditional_in_time,
     counted_once,
-    drawn_in_time,
     in_order_of_drawing,
     operand_of,
 )
@@ -91,7 +91,7 @@ def chain_of(
             operands.append(operand_of(piece, names, variables, others))
     for conditional in conditionals:
         if conditional.own.source in names:
-            drawn.append(drawn_in_time(conditional, names, variables, others))
+            drawn.append(conditional_in_time(conditional, names, variables, others))
     if None in operands or None in drawn:
         return None
     operands = [counted_once(operand, variable) for operand in operands]
@@ -112,7 +112,7 @@ class _Layout:
     names: tuple
     variables: Mapping[Any, Variable]
     operands: Sequence[Operand]
-    drawn: Sequence[Drawn]
+    drawn: Sequence[ConditionalInTime]
     discrete: tuple[Axis, ...]
     outside: tuple[Coordinates, ...]
     order: int
@@ -121,7 +121,7 @@ class _Layout:
     def of(
         names: tuple,
         operands: Sequence[Operand],
-        drawn: Sequence[Drawn],
+        drawn: Sequence[ConditionalInTime],
         others: Mapping[Any, Axis],
         variables: Mapping[Any, Variable],
     ) -> _Layout:
@@ -135,21 +135,21 @@ class _Layout:
         return _Layout(names, variables, operands, drawn, discrete, outside, max(lags))
 
     @functools.cached_property
-    def slots(self) -> dict[Label, tuple[int, int]]:
+    def places(self) -> dict[Label, tuple[int, int]]:
         """The first coordinate in w, and the size, of each label."""
         sizes = {Label(axis.key, None): axis.size for axis in self.outside}
         for lag in range(self.order + 1):
             sizes |= {Label(name, lag): self.variables[name].size for name in self.names}
-        slots, start = {}, 0
+        places, start = {}, 0
         for label, size in sizes.items():
-            slots[label] = start, size
+            places[label] = start, size
             start += size
-        return slots
+        return places
 
     @property
     def width(self) -> int:
         """The number of coordinates of w."""
-        return sum(size for _, size in self.slots.values())
+        return sum(size for _, size in self.places.values())
 
     @property
     def here(self) -> slice:
@@ -224,7 +224,7 @@ class _Layout:
             covering = [d for d in of_name if d.mean.start <= start and stop <= d.mean.stop]
             if not covering:
                 return None
-            first, size = self.slots[Label(name, 0)]
+            first, size = self.places[Label(name, 0)]
             first -= self.here.start
             around = (first, self.here.stop - self.here.start - first - size)
             mean, _ = self._arranged(covering[0].mean.between(start, stop))
@@ -242,7 +242,7 @@ class _Layout:
 
     def _around(self, label: Label) -> tuple[int, int]:
         """Return how many coordinates of w are before and behind those of a label."""
-        start, size = self.slots[label]
+        start, size = self.places[label]
         return start, self.width - start - size
 
     def _arranged(self, operand: Operand, unnamed: int = 0) -> tuple[Array, list[Label]]:

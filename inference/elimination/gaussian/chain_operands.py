@@ -18,8 +18,8 @@ from emjax.tables.indices import Affine
 from emjax.tables.named import Coordinates
 
 
-class Drawn(NamedTuple):
-    """What a latent of the chain is drawn from, in time.
+class ConditionalInTime(NamedTuple):
+    """What a latent of the chain is drawn from, in time: a `Conditional` of operands.
 
     - `name`: the latent's.
     - `mean`, `scale`: as operands.
@@ -66,9 +66,9 @@ def _in_order(factor: Factor, names: tuple, variables: Mapping[Any, Variable]) -
     return replace(laid, axes=(*laid.axes, *laid.axes_of(variable.name)))
 
 
-def drawn_in_time(
+def conditional_in_time(
     conditional: Conditional, names: tuple, variables: Mapping[Any, Variable], others: dict
-) -> Drawn | None:
+) -> ConditionalInTime | None:
     """Return what a latent is drawn from, in time; None if it is not step by step."""
     if not isinstance(conditional.own.index, Affine):
         return None
@@ -91,7 +91,7 @@ def drawn_in_time(
     coefficients = [
         (operand, labels[0]) for operand, labels in zip(operands[2:], read[2:], strict=True)
     ]
-    return Drawn(conditional.own.source, operands[0], operands[1], tuple(coefficients))
+    return ConditionalInTime(conditional.own.source, operands[0], operands[1], tuple(coefficients))
 
 
 def counted_once(operand: Operand, variable: Variable) -> Operand:
@@ -103,7 +103,7 @@ def counted_once(operand: Operand, variable: Variable) -> Operand:
     return replace(operand, cells=Cells(array), without_multiplicity=True)
 
 
-def in_order_of_drawing(names: tuple, drawn: Sequence[Drawn]) -> tuple:
+def in_order_of_drawing(names: tuple, drawn: Sequence[ConditionalInTime]) -> tuple:
     """Return latents in an order in which each comes after those of its own step that it reads."""
     reads: dict = {name: set() for name in names}
     for of_latent in drawn:

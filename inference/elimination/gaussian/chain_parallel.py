@@ -31,8 +31,8 @@ from emjax.elimination.gaussian.chain_states import (
 )
 from emjax.elimination.gaussian.chain_steps import (
     Message,
-    Posterior,
     Steps,
+    Transition,
     no_message,
     step_integrated,
 )
@@ -55,7 +55,7 @@ def messages_in_parallel(after: Message, steps: Steps, length: int, outside: int
 
 
 def moments_in_parallel(
-    before: Moments, drawn: Posterior, length: int, outside: int
+    before: Moments, drawn: Transition, length: int, outside: int
 ) -> tuple[Moments, Array, Array]:
     """Return the moments of the state after some steps, and of those before each, (time, …)."""
     stretches, rows, rest = _cut(length)
@@ -93,7 +93,7 @@ def _cut(length: int) -> tuple[int, int, int]:
     return length // rows, rows, length % rows
 
 
-def _each_as_one(inside: Steps, rows: int, outside: int) -> tuple[Message, Posterior]:
+def _each_as_one(inside: Steps, rows: int, outside: int) -> tuple[Message, Transition]:
     """Return each stretch (stretch, …) with its steps integrated out, nothing coming after it."""
     last = _between(inside, rows - 1, rows)
     start = step_integrated(no_message(_first(last)), _first(last), outside)
@@ -109,7 +109,7 @@ def _each_as_one(inside: Steps, rows: int, outside: int) -> tuple[Message, Poste
     return stretch
 
 
-def _messages_at_ends(after: Message, each: tuple[Message, Posterior], stretches: int) -> Message:
+def _messages_at_ends(after: Message, each: tuple[Message, Transition], stretches: int) -> Message:
     """Return the messages on the states after each stretch, (stretch, …)."""
     # what comes after all steps is one more, at the end, of which no state is asked for
     own, state = each

@@ -9,7 +9,7 @@ from jax import Array
 
 from emjax.elimination.flags import merged, split
 from emjax.elimination.gaussian.chain_states import Moments, after_step
-from emjax.elimination.gaussian.chain_steps import Message, Posterior, Steps, step_integrated
+from emjax.elimination.gaussian.chain_steps import Message, Steps, Transition, step_integrated
 
 
 class Integrated(NamedTuple):
@@ -23,7 +23,7 @@ class Integrated(NamedTuple):
     before: Message
     linear: Array
     quadratic: Array
-    drawn: Posterior
+    drawn: Transition
 
 
 def messages_in_sequence(after: Message, steps: Steps, length: int, outside: int) -> Integrated:
@@ -51,7 +51,7 @@ def message_of_one(after: Message, steps: Steps, length: int, outside: int) -> I
 
 
 def moments_of_one(
-    before: Moments, drawn: Posterior, length: int, outside: int
+    before: Moments, drawn: Transition, length: int, outside: int
 ) -> tuple[Moments, Array, Array]:
     """Return the moments of the state after a single step, and of that before it, (1, …)."""
     del length
@@ -60,7 +60,7 @@ def moments_of_one(
 
 
 def moments_in_sequence(
-    before: Moments, drawn: Posterior, length: int, outside: int
+    before: Moments, drawn: Transition, length: int, outside: int
 ) -> tuple[Moments, Array, Array]:
     """Return the moments of the state after some steps, and of those before each, (time, …)."""
 

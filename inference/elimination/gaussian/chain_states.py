@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from emjax.elimination.gaussian.chain_steps import Message, Posterior, applied, padded, product
+from emjax.elimination.gaussian.chain_steps import Message, Transition, applied, padded, product
 from emjax.numerics.axes import contracted
 from emjax.numerics.matrices import inverse
 
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
     second: Array
 
 
-def of_state(drawn: Posterior, outside: int) -> Posterior:
+def of_state(drawn: Transition, outside: int) -> Transition:
     """Return the whole state after a step, given that before, of what the step draws."""
     size, states = drawn.gain.shape[-2:]
     rest = states - outside - size
@@ -40,18 +40,18 @@ def of_state(drawn: Posterior, outside: int) -> Posterior:
     around = (outside, rest)
     gain = padded(drawn.gain, [around, (0, 0)]) + kept.astype(drawn.gain.dtype)
     covariance = padded(drawn.covariance, [around, around])
-    return Posterior(padded(drawn.offset, [around]), gain, covariance)
+    return Transition(padded(drawn.offset, [around]), gain, covariance)
 
 
-def one_after_another(earlier: Posterior, later: Posterior) -> Posterior:
+def one_after_another(earlier: Transition, later: Transition) -> Transition:
     """Return the state after two stretches of steps, given that before them."""
     offset = applied(later.gain, earlier.offset) + later.offset
     covariance = product(product(later.gain, earlier.covariance), later.gain.mT)
     gain = product(later.gain, earlier.gain)
-    return Posterior(offset, gain, covariance + later.covariance)
+    return Transition(offset, gain, covariance + later.covariance)
 
 
-def met(state: Posterior, after: Message) -> tuple[Message, Posterior]:
+def met(state: Transition, after: Message) -> tuple[Message, Transition]:
     """Return the message on the state before some steps, and the state after them given that.
 
     - `state`: the state after them, given that before and their own data.
@@ -70,10 +70,10 @@ def met(state: Posterior, after: Message) -> tuple[Message, Posterior]:
     squared = product(product(covariance, after.quadratic), covariance.mT)
     covariance = product(covariance, shrink.mT) + squared
     message = Message(after.constant, applied(gain.mT, slope), quadratic)
-    return message, Posterior(offset, gain, covariance)
+    return message, Transition(offset, gain, covariance)
 
 
-def moved_on(before: Moments, drawn: Posterior) -> tuple[Array, Array, Array]:
+def moved_on(before: Moments, drawn: Transition) -> tuple[Array, Array, Array]:
     """Return ω E[f], ω E[f sᵀ] and ω E[f fᵀ] of what is drawn, of the moments of the state s."""
     lead = before.second.shape[:-2]
     weight = summed_to(before.weight, lead)[..., None, None]
@@ -83,13 +83,13 @@ def moved_on(before: Moments, drawn: Posterior) -> tuple[Array, Array, Array]:
     return first, cross, second + weight * drawn.covariance
 
 
-def after_steps(before: Moments, state: Posterior) -> Moments:
+def after_steps(before: Moments, state: Transition) -> Moments:
     """Return the moments of a state, of those before some steps and what these do."""
     first, _, second = moved_on(before, state)
     return Moments(before.weight, first, second)
 
 
-def after_step(before: Moments, drawn: Posterior, outside: int) -> Moments:
+def after_step(before: Moments, drawn: Transition, outside: int) -> Moments:
     """Return the moments of the state after a step, of those before and what the step draws."""
     first, cross, second = moved_on(before, drawn)
     states = before.first.shape[-1]

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from emjax.numerics.axes import contracted
-from emjax.numerics.matrices import log_determinant
+from emjax.numerics.matrices import inverse_of_triangular, log_determinant
 
 # Products of matrices of at most so many terms are written out, and become part of the operations
 # around them: a step of 4 × 4 takes a third of the time.
@@ -48,8 +48,10 @@ class Steps(NamedTuple):
     scale: Array
 
 
-class Posterior(NamedTuple):
+class Transition(NamedTuple):
     """What is drawn next, given the state s before it and data: f = b + F s + noise.
+
+    It is a state's where it is said so: of a stretch of steps, that after them.
 
     - `offset`, `gain`: b (…, f) and F (…, f, s).
     - `covariance`: of the noise, (…, f, f).
@@ -82,10 +84,10 @@ def applied(matrix: Array, vector: Array) -> Array:
     return contracted([matrix, vector], [[*lead, "i", "j"], [*lead, "j"]], [*lead, "i"])
 
 
-def step_integrated(after: Message, step: Steps, outside: int) -> tuple[Message, Posterior]:
+def step_integrated(after: Message, step: Steps, outside: int) -> tuple[Message, Transition]:
     """Return the message on the state before a step, and what the step draws given that state.
 
-    The posterior is that given all data that come with `after`, the message on the state after it.
+    The latter is given all data that come with `after`, too, the message on the state after it.
 
     - `step`: arrays (…, w) and so on: a step, or many side by side.
     - `outside`: the number of coordinates of g.
@@ -101,9 +103,7 @@ def step_integrated(after: Message, step: Steps, outside: int) -> tuple[Message,
     precision = product(product(step.scale.mT, quadratic[..., here, here]), step.scale)
     identity = jnp.eye(precision.shape[-1], dtype=precision.dtype)
     cholesky = jax.lax.linalg.cholesky(precision + identity, symmetrize_input=False)
-    inverse = jax.lax.linalg.triangular_solve(
-        cholesky, jnp.broadcast_to(identity, cholesky.shape), left_side=True, lower=True
-    )
+    inverse = inverse_of_triangular(cholesky)
     half = product(inverse, step.scale.mT)
     # ε given s is −C⁻ᵀ (`slope` s − `whitened`) + noise
     whitened = applied(half, linear[..., here])
@@ -117,7 +117,7 @@ def step_integrated(after: Message, step: Steps, outside: int) -> tuple[Message,
     constant = (constant + (whitened**2).sum(-1) - log_determinant(cholesky)) / 2
     message = Message(after.constant + constant, applied(of_all.mT, linear), before)
     offset = step.mean + applied(half.mT, whitened)
-    return message, Posterior(offset, gain, product(half.mT, half))
+    return message, Transition(offset, gain, product(half.mT, half))
 
 
 def _of_all(gain: Array, outside: int) -> Array:

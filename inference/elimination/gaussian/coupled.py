@@ -11,7 +11,7 @@ from emjax.elimination.factors import Factor, Variable
 from emjax.elimination.gaussian.conditional import Conditional
 from emjax.elimination.gaussian.grid import Grid, shared_grid
 from emjax.elimination.gaussian.refusals import (
-    check_labels,
+    check_discrete,
     check_memory_of,
     count_equally,
     determines,
@@ -32,7 +32,7 @@ def coupled_as_whole(
     names = list(dict.fromkeys(conditional.own.source for conditional in conditionals))
     factors = {name: _touching(name, pieces, conditionals) for name in names}
     for name in names:
-        check_labels(name, factors[name], remaining)
+        check_discrete(name, factors[name], remaining)
     grids = _grids(names, factors, remaining)
     groups = []
     for name in names:

@@ -13,9 +13,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from emjax.elimination.factors import Factor, Variable, settled
 from emjax.elimination.gaussian.chains import chain_integrated
 from emjax.elimination.gaussian.conditional import Conditional
@@ -90,22 +87,6 @@ def integrated(
     return factors
 
 
-def integrals(
-    pieces: Sequence[Factor],
-    conditionals: Sequence[Conditional],
-    variables: Mapping[Any, Variable],
-) -> list[Integral]:
-    """Return how Gaussian latents are integrated out, in order; nothing is computed."""
-    found: list[Integral] = []
-
-    def total():
-        factors = integrated(pieces, conditionals, variables, seen=found.append)
-        return sum((factor.array.sum() for factor in factors), jnp.zeros(()))
-
-    jax.eval_shape(total)
-    return found
-
-
 def _innermost(
     pieces: Sequence[Factor], conditionals: Sequence[Conditional], remaining: Mapping[Any, Variable]
 ) -> QuadraticForm | None:
@@ -122,7 +103,7 @@ def _innermost(
         )
         if form is None:
             continue
-        met = [remaining[axis.source] for axis in (*form.others, *form.parents)]
+        met = [remaining[axis.source] for axis in (*form.discrete, *form.parents)]
         # what counts several times within each time that this one counts goes first
         if not any(variable.encloses(other) for other in met):
             return form

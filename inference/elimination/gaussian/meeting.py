@@ -57,7 +57,7 @@ def _is_unknown(axis: Axis, covered: Covered) -> bool:
 
 
 @dataclass(eq=False)
-class _Slot:
+class _Met:
     """One element that is met: its number for each element, and where that is known."""
 
     number: np.ndarray
@@ -73,25 +73,25 @@ def _merged(group: Sequence[tuple[Axis, Covered]]) -> dict[Any, Axis]:
         before = reads.get(axis.key)
         where = covered.where if before is None else before[1] | covered.where
         reads[axis.key] = axis, where
-    slots: list[_Slot] = []
+    met_apart: list[_Met] = []
     for axis, where in reads.values():
         number = broadcast(axis.index.dense(where.shape), where.shape)
-        for slot in slots:
-            both = slot.covered & where
-            if (slot.number == number)[both].all():
-                slot.number = np.where(where, number, slot.number)
-                slot.covered = slot.covered | where
-                slot.keys.append(axis.key)
+        for met in met_apart:
+            both = met.covered & where
+            if (met.number == number)[both].all():
+                met.number = np.where(where, number, met.number)
+                met.covered = met.covered | where
+                met.keys.append(axis.key)
                 break
         else:
-            slots.append(_Slot(number, where, [axis.key]))
+            met_apart.append(_Met(number, where, [axis.key]))
     one = {}
-    for slot in slots:
-        for key in slot.keys:
+    for met in met_apart:
+        for key in met.keys:
             axis = reads[key][0]
-            one[key] = axis if len(slot.keys) == 1 else replace(axis, index=_index(slot))
+            one[key] = axis if len(met.keys) == 1 else replace(axis, index=_index(met))
     return one
 
 
-def _index(slot: _Slot) -> Index:
-    return index_of(slot.number.astype(np.int32))
+def _index(met: _Met) -> Index:
+    return index_of(met.number.astype(np.int32))

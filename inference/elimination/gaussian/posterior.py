@@ -23,7 +23,7 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from emjax.numerics.axes import contracted
-from emjax.numerics.matrices import inverse, log_determinant
+from emjax.numerics.matrices import inverse, inverse_of_triangular, log_determinant
 
 
 class Posterior(NamedTuple):
@@ -53,12 +53,12 @@ def posterior(precision: Array, scale: Array) -> Posterior:
     matrix = identity + _blocks_times(scale, whitened.mT, "ji")
     cholesky, half = _factorized(matrix)
     root = _blocks_times(scale, half.mT, "ij").mT
-    explained = product(root, "ij", precision, "jk", "ik")
-    covariance = product(root, "ji", root, "jk", "ik")
+    explained = contraction(root, "ij", precision, "jk", "ik")
+    covariance = contraction(root, "ji", root, "jk", "ik")
     kept = inverse(identity + _blocks_times(scale, whitened, "ij"))
-    noise = product(half, "ji", explained, "jk", "ik")
-    left = product(kept, "ji", product(precision, "ij", kept, "jk", "ik"), "jk", "ik")
-    left = left + product(noise, "ji", noise, "jk", "ik")
+    noise = contraction(half, "ji", explained, "jk", "ik")
+    left = contraction(kept, "ji", contraction(precision, "ij", kept, "jk", "ik"), "jk", "ik")
+    left = left + contraction(noise, "ji", noise, "jk", "ik")
     return Posterior(log_determinant(cholesky), covariance, kept, left)
 
 
@@ -74,19 +74,19 @@ def _derivative(primals: Sequence[Array], tangents: Sequence[Any]) -> tuple[Post
     moved = [jnp.zeros_like(part) for part in found]
 
     def between(a, middle, b):
-        return product(product(a, "ij", middle, "jk", "ik"), "ij", b, "jk", "ik")
+        return contraction(contraction(a, "ij", middle, "jk", "ik"), "ij", b, "jk", "ik")
 
     along, along_scale = tangents
     if not isinstance(along, SymbolicZero):
         along = (along + along.mT) / 2
-        moved[0] += product(covariance, "ij", along, "ij", "")
+        moved[0] += contraction(covariance, "ij", along, "ij", "")
         moved[1] -= between(covariance, along, covariance)
         moved[2] -= between(covariance, along, kept)
         moved[3] += between(kept.mT, along, kept)
     if not isinstance(along_scale, SymbolicZero):
         along = squared(scale, along_scale)
         along = along + along.mT
-        moved[0] += product(left, "ij", along, "ij", "")
+        moved[0] += contraction(left, "ij", along, "ij", "")
         moved[1] += between(kept, along, kept.mT)
         moved[2] -= between(kept, along, left)
         moved[3] -= between(left, along, left)
@@ -103,9 +103,7 @@ def _factorized(matrix: Array) -> tuple[Array, Array]:
         root = jnp.sqrt(matrix)
         return root, 1 / root
     cholesky = jax.lax.linalg.cholesky(matrix)
-    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
-    half = jax.lax.linalg.triangular_solve(cholesky, identity, left_side=True, lower=True)
-    return cholesky, half
+    return cholesky, inverse_of_triangular(cholesky)
 
 
 def _blocks_times(blocks: Array, matrix: Array, axes: str) -> Array:
@@ -115,7 +113,7 @@ def _blocks_times(blocks: Array, matrix: Array, axes: str) -> Array:
     count = size // width
     blocks = blocks.reshape(*lead, count, width, width)
     matrix = matrix.reshape(*matrix_lead, count, width, columns)
-    result = product(blocks, f"b{axes}", matrix, "bjk", "bik")
+    result = contraction(blocks, f"b{axes}", matrix, "bjk", "bik")
     return result.reshape(*result.shape[:-3], rows, columns)
 
 
@@ -126,7 +124,7 @@ def squared(scale: Array, along: Array) -> Array:
     return _blocks_times(along, _blocks_times(scale, identity, "ji"), "ij")
 
 
-def product(
+def contraction(
     a: Any, a_axes: Sequence[str], b: Any, b_axes: Sequence[str], out: Sequence[str]
 ) -> Any:
     """Return a contraction over the last axes, which have labels; those before them broadcast.

@@ -30,9 +30,9 @@ class QuadraticForm:
     """What the elements f of a latent contribute, given the others that they meet.
 
     The exponent is hᵀf − ½ fᵀJf + Σ_k fᵀC_k g_k, and f ~ N(m + Σ_k R_k g_k, L Lᵀ). All arrays
-    begin with the elements of f and the values of `others`, of length 1 where they do not vary.
+    begin with the elements of f and the values of `discrete`, of length 1 where they do not vary.
 
-    - `others`: the discrete latents that an element meets.
+    - `discrete`: the axes of the discrete latents that an element meets.
     - `parents`: the elements g_k of Gaussian latents that it meets.
     - `linear`: h, (…, q). None: zero.
     - `precision`: J, (…, q, q), symmetric. None: zero.
@@ -43,7 +43,7 @@ class QuadraticForm:
     """
 
     variable: Variable
-    others: tuple[Axis, ...]
+    discrete: tuple[Axis, ...]
     parents: tuple[Coordinates, ...]
     linear: Any
     precision: Any
@@ -54,8 +54,8 @@ class QuadraticForm:
 
     @property
     def num_lead(self) -> int:
-        """How many axes elements and values of `others` are."""
-        return len(self.variable.shape) + len(self.others)
+        """How many axes elements and values of `discrete` are."""
+        return len(self.variable.shape) + len(self.discrete)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +95,9 @@ def quadratic_form(
     axes: dict = {}
     for entry in entries:
         axes |= {axis.key: axis for axis in entry.factor.axes if axis.source != name}
-    others = tuple(axis for axis in axes.values() if not isinstance(axis, Coordinates))
+    discrete = tuple(axis for axis in axes.values() if not isinstance(axis, Coordinates))
     parents = tuple(axis for axis in axes.values() if isinstance(axis, Coordinates))
-    return _added_up(entries, variable, others, parents)
+    return _added_up(entries, variable, discrete, parents)
 
 
 def _tables(
@@ -177,12 +177,12 @@ def _met_together(entries: Sequence[_Entry]) -> list[_Entry]:
 def _added_up(
     entries: Sequence[_Entry],
     variable: Variable,
-    others: tuple[Axis, ...],
+    discrete: tuple[Axis, ...],
     parents: tuple[Coordinates, ...],
 ) -> QuadraticForm:
     """Return the form that entries of the same elements add up to."""
     rank = len(variable.shape)
-    values = [axis.key for axis in others]
+    values = [axis.key for axis in discrete]
     sums: dict = {}
     for entry in entries:
         kind, coordinates = _place(entry, parents)
@@ -198,7 +198,7 @@ def _added_up(
 
     return QuadraticForm(
         variable,
-        others,
+        discrete,
         parents,
         linear=sums.get(("linear", ())),
         # by both halves, so that derivatives are symmetric

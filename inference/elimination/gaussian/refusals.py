@@ -14,13 +14,13 @@ from emjax.tables.lifting import ALIVE_AT_ONCE, available_memory
 from emjax.tables.named import Axis, Coordinates
 
 
-def refuse_label(name: Any, factor: Factor) -> NoReturn:
+def refuse_discrete(name: Any, factor: Factor) -> NoReturn:
     """Raise the error of a vector of all elements of a latent that meets several labels."""
     labels = [axis.source for axis in factor.axes if not isinstance(axis, Coordinates)]
     raise ValueError(_sentence(name, labels[0]))
 
 
-def check_labels(name: Any, factors: Sequence[Factor], remaining: Mapping[Any, Variable]) -> None:
+def check_discrete(name: Any, factors: Sequence[Factor], remaining: Mapping[Any, Variable]) -> None:
     """Raise `ValueError` if an element of a Gaussian latent meets several of a discrete one.
 
     `factors`: its pieces, and what it is drawn from.

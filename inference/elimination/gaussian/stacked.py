@@ -12,7 +12,7 @@ from jax import Array
 from emjax.elimination.alignment import laid_out
 from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.elimination.gaussian.grid import Grid
-from emjax.elimination.gaussian.refusals import refuse_label
+from emjax.elimination.gaussian.refusals import refuse_discrete
 from emjax.numerics.arrays import broadcast
 from emjax.tables.indices import Index, index_of
 from emjax.tables.named import Axis
@@ -55,13 +55,13 @@ def stacked(
         shape += tuple(variable.shape[d] for d in grid.inner_of(variable))
     laid = _laid_out(factor, along, shape, remaining, grid)
     if laid is None:
-        refuse_label(reads[0].source, factor)
+        refuse_discrete(reads[0].source, factor)
     num_first = len(variables[0].shape)
     lead = grid.kept_of(variables[0]) if target is None else tuple(range(num_first))
     inner = [d for d in range(len(shape)) if d not in lead]
     others = laid.axes[1:]
     if any(axis.varies[d] for axis in others for d in inner):
-        refuse_label(reads[0].source, factor)
+        refuse_discrete(reads[0].source, factor)
     counts = [grid.count_of(remaining[axis.source]) for axis in reads]
     # elements that are stacked are all there, the others only where they differ
     full = list(laid.array.shape)

@@ -29,7 +29,7 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from emjax.elimination.factors import Cells, Factor
-from emjax.elimination.gaussian.posterior import Posterior, posterior, product, squared
+from emjax.elimination.gaussian.posterior import Posterior, contraction, posterior, squared
 from emjax.elimination.gaussian.quadratic_form import QuadraticForm
 from emjax.numerics.axes import contracted
 from emjax.tables.named import Axis, varying_dims
@@ -81,9 +81,9 @@ class _Elements:
         # each counts as often as its multiplicity says, which comes later
         if form.variable.multiplicity is not None:
             return _Elements(shape, (tuple(range(len(shape))),) * (1 + len(form.parents)))
-        labels = varying_dims(form.others, len(shape))
-        parents = [varying_dims((*form.others, parent), len(shape)) for parent in form.parents]
-        return _Elements(shape, (labels, *parents))
+        constant = varying_dims(form.discrete, len(shape))
+        parents = [varying_dims((*form.discrete, parent), len(shape)) for parent in form.parents]
+        return _Elements(shape, (constant, *parents))
 
     def gone(self, s: int, t: int) -> tuple[int, ...]:
         """Return the axes along which what two sources contribute is summed."""
@@ -118,12 +118,12 @@ def _images(known: Posterior, source: _Source) -> _Source:
     linear, mean = source
     return _Source(
         _plus(
-            product(known.covariance, "ij", linear, "jk", "ik"),
-            product(known.kept, "ij", mean, "jk", "ik"),
+            contraction(known.covariance, "ij", linear, "jk", "ik"),
+            contraction(known.kept, "ij", mean, "jk", "ik"),
         ),
         _plus(
-            product(known.kept, "ji", linear, "jk", "ik"),
-            product(-known.precision_left, "ij", mean, "jk", "ik"),
+            contraction(known.kept, "ji", linear, "jk", "ik"),
+            contraction(-known.precision_left, "ij", mean, "jk", "ik"),
         ),
     )
 
@@ -158,8 +158,8 @@ def _derivative(elements: _Elements, primals: tuple, tangents: tuple) -> tuple[t
         along_covariance = squared(scale, tangents[1])
         along_covariance = along_covariance + along_covariance.mT
     determinant = _plus(
-        product(known.covariance, "ij", along, "ij", ""),
-        product(known.precision_left, "ij", along_covariance, "ij", ""),
+        contraction(known.covariance, "ij", along, "ij", ""),
+        contraction(known.precision_left, "ij", along_covariance, "ij", ""),
     )
     moved = [_Source(*map(_or_none, source)) for source in tangents[2]]
     pairs = {}
@@ -173,8 +173,8 @@ def _derivative(elements: _Elements, primals: tuple, tangents: tuple) -> tuple[t
             change = _plus(change, inner(a.linear, moved[t].linear))
             change = _plus(change, inner(a.mean, moved[t].mean))
         if along is not None:
-            change = _plus(change, inner(a.linear, product(-along, "ij", b.linear, "jk", "ik")))
-        through = product(along_covariance, "ij", b.mean, "jk", "ik")
+            change = _plus(change, inner(a.linear, contraction(-along, "ij", b.linear, "jk", "ik")))
+        through = contraction(along_covariance, "ij", b.mean, "jk", "ik")
         change = _plus(change, inner(a.mean, through))
         pairs[s, t] = _filled(change, found[1][s, t])
     return found, (_filled(determinant, found[0]), pairs)
@@ -208,7 +208,7 @@ def _message(
     variable = form.variable
     kept = [d for d in range(len(variable.shape)) if d not in gone]
     axes, shape = [], list(array.shape[: len(kept)])
-    for axis, size in zip(form.others, array.shape[len(kept) :], strict=False):
+    for axis, size in zip(form.discrete, array.shape[len(kept) :], strict=False):
         # what is the same for all values of a latent tells nothing of it
         if size > 1:
             axes.append(axis)

@@ -176,7 +176,7 @@ class Whole:
         sizes = {member.size for member in self.members.values()}
         laid_out = self._linear if not mixing and len(sizes) == 1 else self._blocks
         scales = [laid_out(scale, remaining) for scale in scales]
-        axes = _labels_of([*means, *scales, *mixing, *itertools.chain(*by_parent.values())])
+        axes = _discrete_axes_of([*means, *scales, *mixing, *itertools.chain(*by_parent.values())])
         total = functools.partial(self._total, axes)
         through = _Through(total(mixing, ["own", "more"]) if mixing else None)
         scale = through.matrix(total(scales, ["own", "more"]))
@@ -261,7 +261,7 @@ class _Through:
         return self.matrix(array[..., None])[..., 0]
 
 
-def _labels_of(factors: Sequence[Factor]) -> tuple[Axis, ...]:
+def _discrete_axes_of(factors: Sequence[Factor]) -> tuple[Axis, ...]:
     """Return the axes of discrete latents that factors of one element read."""
     axes = {axis.key: axis for factor in factors for axis in factor.axes}
     return tuple(axis for axis in axes.values() if not isinstance(axis, Coordinates))
