@@ -6,7 +6,8 @@ import time
 
 from experiments.benchmarks import page
 from experiments.benchmarks.measure import ROOT, Effort, measure
-from experiments.benchmarks.rows import ROWS, TABLE, Row, named
+from experiments.benchmarks.row import Row
+from experiments.benchmarks.rows import ROWS, TABLE, named
 from experiments.benchmarks.screen import print_row
 
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -29,9 +29,17 @@ class LeftOut(Exception):
 
 
 MODULES = {
-    "emjax": ["with_emjax"],
+    "emjax": ["with_emjax", "with_emjax_linear"],
+    "emjax, parallel": ["with_emjax_linear"],
     "emjax, compressed": ["with_emjax"],
-    "hand-written JAX": ["by_hand_gaussian", "by_hand_discrete", "by_hand_chains"],
+    "hand-written JAX": [
+        "by_hand_gaussian",
+        "by_hand_discrete",
+        "by_hand_chains",
+        "by_hand_linear",
+        "by_hand_states",
+    ],
+    "hand-written JAX, by rows": ["by_hand_linear"],
     "hand-written JAX, distinct rows": ["by_hand_discrete"],
     "matrix products alone": ["by_hand_gaussian"],
     "NumPy": ["with_numpy"],
@@ -39,6 +47,8 @@ MODULES = {
     "NumPy, dense": ["with_numpy"],
     "SciPy": ["with_numpy"],
     "scikit-learn": ["with_mixture_libraries"],
+    "scikit-learn, lapack": ["with_linear_libraries"],
+    "scikit-learn, randomized": ["with_linear_libraries"],
     "gmmx": ["with_mixture_libraries"],
     "pomegranate": ["with_mixture_libraries", "with_chain_libraries"],
     "StepMix": ["with_discrete_libraries"],
@@ -46,7 +56,7 @@ MODULES = {
     "enstop": ["with_discrete_libraries"],
     "scikit-learn NMF": ["with_discrete_libraries"],
     "tomotopy": ["with_discrete_libraries"],
-    "dynamax": ["with_discrete_libraries", "with_chain_libraries"],
+    "dynamax": ["with_discrete_libraries", "with_chain_libraries", "with_linear_libraries"],
     "dynamax, fit_em": ["with_chain_libraries"],
     "hmmlearn, scaling": ["with_chain_libraries"],
     "hmmlearn, log": ["with_chain_libraries"],
@@ -60,6 +70,11 @@ DIFFERENT = {
     "scikit-learn NMF": (
         "Kullback-Leibler NMF by multiplicative updates: shares first, then words at the new shares"
     ),
+    "scikit-learn, lapack": (
+        "not EM: a step finds the best loadings for the noise, by a singular value decomposition "
+        "of all rows, and so takes fewer steps"
+    ),
+    "scikit-learn, randomized": "the same by a randomized decomposition, which is approximate",
     "tomotopy": (
         "latent Dirichlet allocation by collapsed Gibbs sampling; one step is one sweep, on one "
         "thread for each core"
@@ -108,10 +123,18 @@ CHAIN_REMARKS = {
     ),
 }
 
+# The same where latents are Gaussian.
+LINEAR_REMARKS = {
+    "dynamax": "one series, without biases; it adds 1e-9 to the diagonal of what it inverts",
+    "emjax, parallel": '`chains="parallel"`, which is made for accelerators',
+}
+
 
 def remark(implementation: str, model: str) -> str | None:
     """Return what a reader must know of an implementation of a model, if anything."""
-    return (CHAIN_REMARKS if model.startswith("hmm_") else REMARKS).get(implementation)
+    if model.startswith("hmm_"):
+        return CHAIN_REMARKS.get(implementation)
+    return (LINEAR_REMARKS if model.startswith("linear_") else REMARKS).get(implementation)
 
 
 def setup(implementation: str, model: str) -> Callable[[dict, dict, dict], Run]:

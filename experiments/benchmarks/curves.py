@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from experiments import canvas
 from experiments.benchmarks.measure import ROOT, Effort, measure
-from experiments.benchmarks.rows import F64, Row
+from experiments.benchmarks.row import F64, Row
 
 CENTER = {"num_samples": 30_000, "num_features": 8, "num_components": 8}
 AXES = {

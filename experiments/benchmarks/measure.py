@@ -18,11 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.benchmarks import data, data_linear, likelihood, likelihood_linear
 from experiments.benchmarks.contestant import DIFFERENT
-from experiments.benchmarks.data import GENERATORS, Problem
-from experiments.benchmarks.likelihood import LOG_LIKELIHOODS
-from experiments.benchmarks.rows import Row
+from experiments.benchmarks.row import Row
 
+LOG_LIKELIHOODS = likelihood.LOG_LIKELIHOODS | likelihood_linear.LOG_LIKELIHOODS
+GENERATORS = data.GENERATORS | data_linear.GENERATORS
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 1200  # seconds for an answer
 
@@ -135,7 +136,7 @@ def measure(row: Row, effort: Effort) -> list[Measurement]:
         return raced(row, problem, Path(directory), pairs, effort)
 
 
-def save(problem: Problem, directory: Path) -> None:
+def save(problem: data.Problem, directory: Path) -> None:
     """Write every array to KIND.NAME.npy."""
     for kind, arrays in problem._asdict().items():
         for name, values in arrays.items():
@@ -143,14 +144,13 @@ def save(problem: Problem, directory: Path) -> None:
 
 
 def raced(
-    row: Row, problem: Problem, directory: Path, pairs: list[tuple[str, str]], effort: Effort
+    row: Row, problem: data.Problem, directory: Path, pairs: list[tuple[str, str]], effort: Effort
 ) -> list[Measurement]:
     """Start every worker in turn, run rounds that alternate between them, collect."""
     start = {
         "model": row.model,
         "directory": str(directory),
         "sizes": row.sizes,
-        "steps": row.steps,
     }
     workers = {pair: Worker(*pair) for pair in pairs}
     first, results = {}, {}
@@ -158,7 +158,8 @@ def raced(
 
     def begin(pair: tuple[str, str]) -> None:
         with failing(pair, workers, results, effort.verbose):
-            workers[pair].ask("start", implementation=pair[0], precision=pair[1], **start)
+            own = {"implementation": pair[0], "precision": pair[1], "steps": row.steps_of(pair[0])}
+            workers[pair].ask("start", **own, **start)
             first[pair] = workers[pair].ask("first")
 
     try:
@@ -199,7 +200,7 @@ class failing:
 
 
 def collected(
-    row: Row, problem: Problem, pair: tuple, first: dict, seconds: list[float], end: dict
+    row: Row, problem: data.Problem, pair: tuple, first: dict, seconds: list[float], end: dict
 ) -> Measurement:
     """Return the measurement of one worker; its log-likelihood is ours, at its parameters."""
     implementation, precision = pair
@@ -207,8 +208,9 @@ def collected(
     with np.load(end["params"]) as params:
         if implementation not in DIFFERENT or set(params) == set(problem.start):
             value = LOG_LIKELIHOODS[row.model](dict(params), problem.data)
-    if end["num_steps"] != row.steps[1]:
-        odd = f"stopped after {end['num_steps']} of {row.steps[1]} steps"
+    wanted = row.steps_of(implementation)[1]
+    if end["num_steps"] != wanted:
+        odd = f"stopped after {end['num_steps']} of {wanted} steps"
     quartiles = tuple(float(q) for q in np.quantile(seconds, (0.25, 0.75)))
     return Measurement(
         implementation,

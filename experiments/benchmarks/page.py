@@ -8,7 +8,8 @@ import numpy as np
 
 from experiments.benchmarks import machine, screen, verdicts
 from experiments.benchmarks.measure import Measurement
-from experiments.benchmarks.rows import SERIES, Row, described
+from experiments.benchmarks.row import Row
+from experiments.benchmarks.rows import SERIES, described
 
 Results = list[tuple[Row, list[Measurement]]]
 FIGURE = "benchmarks.svg"

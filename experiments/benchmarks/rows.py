@@ -1,61 +1,7 @@
 """The rows of the table: models, sizes, who takes part, and how fast emjax must be."""
 
-from typing import NamedTuple
-
-FASTEST = "the fastest library"
-F64, F32, BOTH = ("float64",), ("float32",), ("float64", "float32")
-
-
-class Goal(NamedTuple):
-    """`subject` is to be at least `factor` times as fast as `peer`, in the same precision.
-
-    `FASTEST` is any library.
-    """
-
-    factor: float
-    peer: str
-    precision: str
-    subject: str = "emjax"
-
-
-class Limits(NamedTuple):
-    """What emjax may take at most: `memory` in GiB beyond the data, peak; `seconds` for a step."""
-
-    memory: float
-    seconds: float = float("inf")
-
-
-class Row(NamedTuple):
-    """One model at one size.
-
-    - `name`, `title`: on the command line, and in tables.
-    - `model`: its generator, and its key in every implementation.
-    - `sizes`: what the generator takes; `quick` replaces some of them.
-    - `steps`: the lengths of the two runs whose difference is timed.
-    - `contestants`: the precisions of each implementation.
-    - `goals`, `limits`: how fast emjax is to be, and what it may take at most.
-    """
-
-    name: str
-    title: str
-    model: str
-    sizes: dict
-    quick: dict
-    steps: tuple[int, int]
-    contestants: dict[str, tuple[str, ...]]
-    goals: tuple[Goal, ...]
-    limits: Limits | None = None
-
-
-def by_hand(
-    precisions: tuple[str, ...],
-    subject: str = "emjax",
-    peer: str = "hand-written JAX",
-    most: float = 1.1,
-) -> tuple[Goal, ...]:
-    """Return the goal of every row: at most `most` times the time of the hand-written code."""
-    return tuple(Goal(1 / most, peer, precision, subject) for precision in precisions)
-
+from experiments.benchmarks import rows_linear
+from experiments.benchmarks.row import BOTH, F32, F64, FASTEST, Goal, Limits, Row, by_hand
 
 OURS = {"emjax": BOTH, "hand-written JAX": BOTH}
 PRODUCTS = tuple(Goal(1 / 2.5, "matrix products alone", precision) for precision in BOTH)
@@ -245,7 +191,7 @@ LARGE = (
     ),
 )
 SERIES = tuple(row.name for row in LARGE if row.name.startswith("points"))
-ROWS = {row.name: row for row in (*TABLE, *LARGE)}
+ROWS = {row.name: row for row in (*TABLE, *LARGE, *rows_linear.TABLE)}
 
 
 def named(names: list[str]) -> list[Row]:
@@ -260,6 +206,12 @@ def named(names: list[str]) -> list[Row]:
 def described(sizes: dict) -> str:
     """Return the sizes in words."""
     match sizes:
+        case {"num_samples": n, "num_features": d, "num_factors": q}:
+            return f"{n:,} × {d}, q = {q}"
+        case {"num_rows": n, "num_groups": g, "num_fixed": p}:
+            return f"{n:,} rows, {g:,} groups, {p} fixed effects, 2 random ones"
+        case {"num_steps": t, "num_states": q, "num_features": d}:
+            return f"{t:,} steps × {d}, q = {q}"
         case {"num_samples": n, "num_features": 1, "num_components": k}:
             return f"{n:,}, K = {k}"
         case {"num_samples": n, "num_features": d, "num_components": k}:

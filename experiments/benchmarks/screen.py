@@ -4,7 +4,8 @@ from experiments import report
 from experiments.benchmarks import verdicts
 from experiments.benchmarks.contestant import DIFFERENT, remark
 from experiments.benchmarks.measure import Measurement
-from experiments.benchmarks.rows import Row, described
+from experiments.benchmarks.row import Row
+from experiments.benchmarks.rows import described
 
 COLUMNS = [
     "implementation",

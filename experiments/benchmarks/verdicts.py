@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.benchmarks.contestant import DIFFERENT
 from experiments.benchmarks.measure import Measurement
-from experiments.benchmarks.rows import FASTEST, Goal, Row
+from experiments.benchmarks.row import FASTEST, Goal, Row
 
 SHORT = {"float64": "f64", "float32": "f32"}
 AGREES = {"float64": 1e-6, "float32": 1e-4}  # relative differences of log-likelihoods

@@ -1,6 +1,8 @@
 """emjax: the plain NumPyro programs of `emjax.models`, run by `EM`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +24,10 @@ def counted_program(
         latent_class.program(answers, num_classes)
 
 
-def runner(program: Callable, start: dict, *args) -> Run:
-    """Return the run of EM with these arguments.
+def runner(
+    program: Callable, start: dict, *args, settings: Mapping[str, Any] = MappingProxyType({})
+) -> Run:
+    """Return the run of EM with these arguments, and `settings` beside those of every row.
 
     The loop is compiled once for each number of steps.
     """
@@ -32,7 +36,9 @@ def runner(program: Callable, start: dict, *args) -> Run:
     def run(num_steps: int) -> Fit:
         if num_steps not in compiled:
             # a row in float32 is in float32 to its end
-            compiled[num_steps] = EM(program, tol=0, max_steps=num_steps, precision="single")
+            compiled[num_steps] = EM(
+                program, tol=0, max_steps=num_steps, precision="single", **settings
+            )
         em = compiled[num_steps]
         result = em.run(jax.random.key(0), *args, init_params=start)
         return Fit(
