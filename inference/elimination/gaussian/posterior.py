@@ -102,8 +102,21 @@ def _factorized(matrix: Array) -> tuple[Array, Array]:
         # a number needs no call for each element
         root = jnp.sqrt(matrix)
         return root, 1 / root
+    if matrix.shape[-1] == 2:
+        # nor does an intercept with a slope
+        first = jnp.sqrt(matrix[..., 0, 0])
+        below = matrix[..., 1, 0] / first
+        second = jnp.sqrt(matrix[..., 1, 1] - below**2)
+        zero = jnp.zeros_like(first)
+        half = _two_by_two(1 / first, zero, -below / (first * second), 1 / second)
+        return _two_by_two(first, zero, below, second), half
     cholesky = jax.lax.linalg.cholesky(matrix)
     return cholesky, inverse_of_triangular(cholesky)
+
+
+def _two_by_two(*entries: Array) -> Array:
+    """Return matrices (…, 2, 2) of their entries, row after row."""
+    return jnp.stack(entries, axis=-1).reshape(*entries[0].shape, 2, 2)
 
 
 def _blocks_times(blocks: Array, matrix: Array, axes: str) -> Array:

@@ -133,7 +133,11 @@ def _integral(
     elements: _Elements, precision: Array, scale: Array, sources: list[_Source]
 ) -> tuple[Array, dict]:
     """Return log |M|, (…), and Q_st, summed over some elements, for all s ≤ t if not zero."""
-    known = posterior(precision, scale)
+    return _summed(elements, posterior(precision, scale), sources)
+
+
+def _summed(elements: _Elements, known: Posterior, sources: list[_Source]) -> tuple[Array, dict]:
+    """Return the integral, of what is known of each element."""
     pairs = {}
     for t, right in enumerate(sources):
         images = _images(known, right)
@@ -150,8 +154,9 @@ def _integral(
 def _derivative(elements: _Elements, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     """Return the integral and its derivative."""
     precision, scale, sources = primals
-    found = _integral(elements, precision, scale, sources)
+    # once: XLA does not see that two factorizations of one matrix are the same
     known = posterior(precision, scale)
+    found = _summed(elements, known, sources)
     images = [_images(known, source) for source in sources]
     along, along_covariance = _or_none(tangents[0]), None
     if not isinstance(tangents[1], SymbolicZero):
