@@ -65,7 +65,7 @@ def _factor_graph(
     program: Program,
     jointly: Mapping[str, MixedElements],
     is_unconstrained: bool,
-    known: Collection[tuple[str, int]] = (),
+    known: Collection[tuple[int, int]] = (),
     regressions: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> FactorGraph:
     """Return the factor graph with the elements of some latents enumerated `jointly`.

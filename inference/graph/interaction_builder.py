@@ -30,7 +30,7 @@ from emjax.tables.named import constant, varying_dims
 class InteractionBuilder(TermBuilder):
     """Builds the terms of a program some of whose normals read Gaussian latents.
 
-    - `known`: (site, number) of the coefficients of Gaussian latents that are data.
+    - `known`: which coefficients of Gaussian latents are data (see `known_coefficients`).
     - `views`: the locations, by site, whose parameters and coefficients are added up once.
     """
 
@@ -38,7 +38,7 @@ class InteractionBuilder(TermBuilder):
         self,
         outputs: Outputs,
         floor: Any,
-        known: Collection[tuple[str, int]] = (),
+        known: Collection[tuple[int, int]] = (),
         views: Mapping[str, LocationView] = MappingProxyType({}),
     ):
         super().__init__(outputs, floor)
@@ -64,7 +64,8 @@ class InteractionBuilder(TermBuilder):
         It is two terms where some of its products can be summed, once, by the element that rows of
         data read.
         """
-        known = [i for i in range(len(residual.reads)) if (read.site.name, i) in self.known]
+        value = read.site.outputs.value
+        known = [i for i in range(len(residual.reads)) if (value, i) in self.known]
         products = products_of(len(residual.reads), read.site.is_observed, known)
         whole = self.interaction(read, data, residual, products)
         summed = addable(whole)

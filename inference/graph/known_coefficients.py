@@ -8,9 +8,13 @@ from emjax.graph.slots import Slot
 from emjax.tables.named import Axis, Named
 
 
-def known_coefficients(graph: FactorGraph) -> set[tuple[str, int]]:
-    """Return (site, number) of the coefficients of observed numbers that are data, row by row."""
-    found: set[tuple[str, int]] = set()
+def known_coefficients(graph: FactorGraph) -> set[tuple[int, int]]:
+    """Return (site, number) of the coefficients of observed numbers that are data, row by row.
+
+    A site is told by the number of the output that is its value: several may have one name, those
+    of the first steps of a scan and of the others, and do not read the same.
+    """
+    found: set[tuple[int, int]] = set()
     for term in graph.terms:
         if not term.reads or not term.site.is_observed or term.site.event:
             continue
@@ -19,7 +23,7 @@ def known_coefficients(graph: FactorGraph) -> set[tuple[str, int]]:
             if table is None or not _is_of_rows(table, axis):
                 continue
             if not is_estimated(graph, table):
-                found.add((term.site.name, number))
+                found.add((term.site.outputs.value, number))
     return found
 
 

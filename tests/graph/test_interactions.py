@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro.contrib.control_flow import scan
 from numpyro.distributions import constraints
 from scipy.stats import multivariate_normal
 
@@ -131,3 +132,26 @@ def test_rows_of_a_mixed_model_are_added_up_by_group():
     spread = np.einsum("ni,nij,nj->n", z, spreads[group], z)
     sigma = np.sqrt(((left - x @ beta) ** 2 + spread).mean())
     np.testing.assert_allclose(after["sigma"], sigma, rtol=1e-9)
+
+
+def read_at_two_steps(x, y):
+    """The first step reads its own state alone; others read x times the one before it, too."""
+    w = numpyro.param("w", 1.0)
+
+    def step(before, now):
+        f = numpyro.sample("f", dist.Normal(0.9 * before, 1.0))
+        numpyro.sample("y", dist.Normal(now[0] * before + w * f, 0.5), obs=now[1])
+        return f, None
+
+    scan(step, jnp.zeros(()), (x, y))
+
+
+def test_coefficients_of_the_first_step_are_not_those_of_the_others():
+    """What is estimated at the first step is not among the data because it is so later."""
+    x, y = RNG.normal(size=(2, 5))
+    graph = EM(read_at_two_steps, integrate={"f"}).on(x, y).compiled.graph
+    estimated = []
+    for term in graph.terms:
+        if term.site.name == "y" and term.reads:
+            estimated.append({i for product in term.products for i in product.estimated})
+    assert estimated == [{0}, {1}]
