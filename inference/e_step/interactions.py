@@ -23,7 +23,7 @@ from emjax.elimination.factors import Cells, Factor
 from emjax.elimination.gaussian.conditional import Conditional
 from emjax.elimination.gaussian.integrated import Integral, integrated
 from emjax.graph.factor_graph import FactorGraph
-from emjax.graph.residuals import Product
+from emjax.graph.residuals import Product, is_coefficients, spread_argument
 from emjax.graph.terms import Term
 from emjax.numerics.axes import contracted
 from emjax.numerics.matrices import inverse_of_triangular, semidefinite_root
@@ -141,7 +141,6 @@ def conditional_of(term: Term, latent: GaussianLatent, is_held: bool = True) -> 
     - `is_held`: whether it has no derivatives, since those of log Z are by natural parameters.
     """
     laid = _Laid(term, latent, is_held)
-    (matrix,) = (name for name in term.family.arguments if name not in ("loc", *laid.names))
     # the first is what the site draws, and may be read at earlier steps, too
     own, *others = map(laid.placed, term.reads)
     coefficients = []
@@ -156,7 +155,7 @@ def conditional_of(term: Term, latent: GaussianLatent, is_held: bool = True) -> 
             lambda a, b: a * b, [loc, term.ones.with_event(len(loc.shape) - rank)], loc.shape
         )
     mean = laid.factor(loc, (own,))
-    return Conditional(own, mean, laid.scale(matrix, own), coefficients)
+    return Conditional(own, mean, laid.scale(spread_argument(term.family), own), coefficients)
 
 
 class _Laid:
@@ -165,7 +164,7 @@ class _Laid:
     def __init__(self, term: Term, latent: GaussianLatent, is_held: bool = True):
         self.term, self.latent, self.is_held = term, latent, is_held
         self.rank = len(term.elements)
-        self.names = [name for name in term.arguments if name.startswith("coefficients")]
+        self.names = [name for name in term.arguments if is_coefficients(name)]
         self.along = [d for d in latent.coordinate_axes if d < self.rank]
         self.shape = tuple(term.elements[d] for d in latent.element_axes)
 
@@ -201,15 +200,14 @@ class _Laid:
         size = self.latent.size
         if name == "scale":
             flat = array.reshape(*array.shape[:lead], size)
-            return self._root(flat[..., None] * jnp.eye(size, dtype=flat.dtype), axes, own)
-        root = ROOTS[name](array)
-        # of several events side by side, the covariance is block diagonal
-        events = root.reshape(*root.shape[:lead], -1, *root.shape[-2:])
-        blocks = events[..., :, :, None, :] * jnp.eye(events.shape[-3])[:, None, :, None]
-        return self._root(blocks.reshape(*root.shape[:lead], size, size), axes, own)
-
-    def _root(self, array: Array, axes: tuple[Axis, ...], own: Coordinates) -> Factor:
-        return Factor((*axes, own), self.shape, Cells(array))
+            root = flat[..., None] * jnp.eye(size, dtype=flat.dtype)
+        else:
+            root = ROOTS[name](array)
+            # of several events side by side, the covariance is block diagonal
+            events = root.reshape(*root.shape[:lead], -1, *root.shape[-2:])
+            blocks = events[..., :, :, None, :] * jnp.eye(events.shape[-3])[:, None, :, None]
+            root = blocks.reshape(*root.shape[:lead], size, size)
+        return Factor((*axes, own), self.shape, Cells(root))
 
 
 def _root_of_precision(precision: Array) -> Array:

@@ -18,6 +18,7 @@ from jax import Array
 from emjax.e_step.instance import Instance
 from emjax.e_step.interactions import ROOTS, pieces_of
 from emjax.elimination.factors import Cells, Factor
+from emjax.graph.residuals import spread_argument
 from emjax.graph.terms import Term
 from emjax.numerics.axes import arranged, contracted
 from emjax.numerics.matrices import semidefinite_root
@@ -95,7 +96,7 @@ def at_draws(instance: Instance, key: Array) -> Instance:
     for number, term in enumerate(instance.terms):
         if term.reads and term.site.is_integrated:
             term = _moved(term, jax.random.fold_in(key, number))
-            name = _spread_of(term)
+            name = spread_argument(term.family)
             table = jnp.zeros_like(term.arguments[name].array)
             if name == "precision_matrix":
                 # there is no infinity to invert
@@ -133,8 +134,13 @@ def _noise(squares: Sequence[Factor], instance: Instance) -> Noise:
     root = semidefinite_root(precision)
     if not first.without_multiplicity:
         root = _root_of_total(root, next(iter(reads.values())), first.shape, instance)
-    axes = tuple(discrete.values()), tuple(reads.values())
-    return Noise(root, *axes, first.shape, first.without_multiplicity)
+    return Noise(
+        root,
+        tuple(discrete.values()),
+        tuple(reads.values()),
+        first.shape,
+        first.without_multiplicity,
+    )
 
 
 def _of_blocks(blocks: Mapping, reads: Sequence[Coordinates]) -> Array:
@@ -166,7 +172,7 @@ def _root_of_total(
 def _moved(term: Term, key: Array) -> Term:
     """Return a Gaussian latent's own site with m + L ε in place of m."""
     rank, event = len(term.elements), len(term.site.event)
-    name = _spread_of(term)
+    name = spread_argument(term.family)
     location, spread = term.arguments["loc"], term.arguments[name]
     shape = (*term.elements, *term.site.event)
     noise = Named(jax.random.normal(key, shape, jnp.result_type(float)), shape)
@@ -181,12 +187,6 @@ def _moved(term: Term, key: Array) -> Term:
 
         (moved,) = lift_events(function, pairs, rank, (event,))
     return replace(term, arguments={**term.arguments, "loc": moved})
-
-
-def _spread_of(term: Term) -> str:
-    """Return the argument that is the scale of a Gaussian latent, or its covariance."""
-    (name,) = (name for name in term.family.arguments if name in ("scale", *ROOTS))
-    return name
 
 
 def _check_multiplicities(term: Term, instance: Instance) -> None:

@@ -27,7 +27,7 @@ from emjax.graph.data_statistics import masked_data
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.known_coefficients import is_estimated
 from emjax.graph.recipes import Statistic, precomputed
-from emjax.graph.residuals import Product, over_events
+from emjax.graph.residuals import Product, is_coefficients, over_events
 from emjax.graph.site_input import SiteInput
 from emjax.graph.slots import Slot
 from emjax.graph.symbols import propagate_program
@@ -67,7 +67,7 @@ def regressions_of(graph: FactorGraph) -> dict[str, tuple[str, ...]]:
 def _parameters(graph: FactorGraph, term: Term) -> tuple[str, ...]:
     """Return the parameters of a location that is affine in them, with a row for each of many data.
 
-    None where it is none, or its scale differs among rows.
+    There are none where it is not, or its scale differs among rows.
     """
     location, scale = term.arguments["loc"], term.arguments["scale"]
     rows = math.prod(location.compact)
@@ -89,7 +89,7 @@ def _adds_up(graph: FactorGraph, term: Term) -> bool:
         latent = graph.gaussians[str(axis.source)]
         if 2 * math.prod(latent.elements) > math.prod(term.site.elements):
             return False
-    tables = [t for name, t in term.arguments.items() if name.startswith("coefficients")]
+    tables = [t for name, t in term.arguments.items() if is_coefficients(name)]
     return not any(is_estimated(graph, table) for table in tables)
 
 

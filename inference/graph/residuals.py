@@ -82,9 +82,23 @@ def _full(table: Named, rank: int) -> Named:
 # ── the family of an interaction ──────────────────────────────────────────────────────────────────
 
 
+_COEFFICIENTS = "coefficients"
+
+
 def coefficients_name(number: int) -> str:
     """Return what a family calls the coefficients of f_l."""
-    return f"coefficients {number}"
+    return f"{_COEFFICIENTS} {number}"
+
+
+def is_coefficients(argument: str) -> bool:
+    """Whether an argument of a family is the coefficients of some f_l."""
+    return argument.startswith(_COEFFICIENTS)
+
+
+def spread_argument(family: Family) -> str:
+    """Return which argument of a normal, or of its interaction, is its scale or its covariance."""
+    (name,) = (name for name in family.arguments if name != "loc" and not is_coefficients(name))
+    return name
 
 
 class Product(NamedTuple):
@@ -126,7 +140,7 @@ def interaction_family(family: Family, event: int, products: Sequence[Product]) 
 
     `event`: the number of its event axes.
     """
-    (matrix,) = (name for name in family.arguments if name != "loc")
+    matrix = spread_argument(family)
     numbers = sorted({i for product in products for i in product.estimated})
     table = _table_of_vector if event else _table_of_number
 
