@@ -151,12 +151,6 @@ def _of_no_observation(pure: PureProgram, params: Mapping, constants: Sequence) 
     for name, mean in posterior_means(pure.graph, arrays).items():
         if name.endswith((BESIDE, UNOBSERVED)):
             values[name] = mean
-    for name in pure.graph.unused:
-        if pure.graph.gaussians and name.endswith(BESIDE) and name not in values:
-            raise ValueError(
-                f"'{name.removesuffix(BESIDE)}' is no affine function of elements of Gaussian "
-                "latents."
-            )
     latents = [name for name in pure.graph.latents if name.endswith((BESIDE, UNOBSERVED))]
     marginals = posterior(pure.graph, arrays) if latents else {}
     for name in latents:

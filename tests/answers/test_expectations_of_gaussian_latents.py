@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-import pytest
 
 from emjax import EM
 
@@ -53,11 +52,3 @@ def test_expectations_are_those_of_the_joint_normal():
         expected = np.where(observed, row, cells)
         np.testing.assert_allclose(completed[number], expected, rtol=1e-10)
         np.testing.assert_allclose(computed[number], of_row, rtol=1e-10)
-
-
-def test_what_is_not_affine_has_no_expectation():
-    fit = EM(program, integrate={"factor"}, max_steps=0).run(
-        jax.random.key(0), X, lambda z, factor: jnp.exp(factor[:, 0])
-    )
-    with pytest.raises(ValueError, match=r"'computed' is no affine function of.*sample_posterior"):
-        fit.deterministic()
