@@ -234,7 +234,11 @@ class EM:
         return self.on(*args, **kwargs).pairwise_posterior(params)
 
     def decode(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array]:
-        """Return the most probable joint assignment of all latents, each of its site's shape."""
+        """Return the most probable joint assignment of all latents, each of its site's shape.
+
+        Discrete latents are at their mode with the Gaussian ones integrated out, and these at their
+        mean given that mode.
+        """
         return self.on(*args, **kwargs).decode(params)
 
     def sample_posterior(
