@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -20,7 +21,7 @@ from emjax.graph.recipes import Statistic, precomputed
 from emjax.graph.terms import Term
 from emjax.program.latents import GaussianLatent
 from emjax.tables.indices import Affine
-from emjax.tables.named import Named
+from emjax.tables.named import Axis, Named
 
 # below this, a step is all overhead, and another form of the data is more to compile
 FEWEST_ROWS = 1000
@@ -48,7 +49,7 @@ def condensed(
     """Return what stands for the rows of Gaussian latents that enter by second moments alone."""
     found = Condensed()
     for name, latent in gaussians.items():
-        read = [i for i, term in enumerate(terms) if any(a.source == name for a in term.reads)]
+        read = [i for i, term in enumerate(terms) if name in map(_source, term.reads)]
         counts_once = multiplicities[name].is_static and (multiplicities[name].array == 1).all()
         size = math.prod(latent.elements)
         alike = len(latent.elements) == 1 and counts_once
@@ -69,6 +70,10 @@ def condensed(
             place += width
         found.shapes[name], found.counts[name] = (columns,), size / columns
     return found
+
+
+def _source(axis: Axis) -> Any:
+    return axis.source
 
 
 def _is_alike(term: Term, size: int) -> bool:

@@ -129,10 +129,10 @@ def products_of(count: int, has_data: bool, known: Collection[int] = ()) -> tupl
     pairs = [(i, j) for i in range(count) for j in range(i, count)]
     products = [(reads, True) for reads in singles] if has_data else []
     products += [(reads, False) for reads in (*singles, *pairs)]
-    return tuple(
-        Product(reads, of_data, tuple(i for i in reads if i in known))
-        for reads, of_data in products
-    )
+    found = []
+    for reads, of_data in products:
+        found.append(Product(reads, of_data, tuple(i for i in reads if i in known)))
+    return tuple(found)
 
 
 def interaction_family(family: Family, event: int, products: Sequence[Product]) -> Family:

@@ -90,7 +90,8 @@ def _laid_out(
     rank = len(factor.shape)
     keys = [axis.key for axis in factor.axes]
     read = [rank + keys.index(axis.key) for axis in along]
-    named = [rank + i for i, key in enumerate(keys) if key not in {axis.key for axis in along}]
+    keys_along = {axis.key for axis in along}
+    named = [rank + i for i, key in enumerate(keys) if key not in keys_along]
     more = [d for d in range(rank, factor.array.ndim) if d not in read and d not in named]
     array = jnp.expand_dims(jnp.transpose(factor.array, [*range(rank), *named, *read, *more]), rank)
     together = Axis(_TOGETHER, 1, _number(along, factor.shape, remaining, grid))
