@@ -10,6 +10,6 @@ with the end of a run is put together in `shortcomings`; what an error or a warn
 frames are made of `columns`. Each file imports only those before it: columns, described, findings,
 endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy, copies,
 polish, compilation, validation, precision, settings, state, loop, restarts, result, annotations,
-pure, compiled, rerun, row_clusters, unbounded, vanishing, shortcomings, second_look, padded,
-pickled, compiler, runner, runs, double_end, on_data, bound.
+pure, compiled, rerun, row_clusters, unbounded, vanishing, far_from_zero, shortcomings, second_look,
+padded, pickled, compiler, runner, runs, double_end, on_data, bound.
 """

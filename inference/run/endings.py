@@ -322,6 +322,20 @@ def no_variance(
     )
 
 
+def far_from_zero(latent: str, distance: float) -> Finding:
+    """Return that a Gaussian latent is far from zero. `distance`: in standard deviations."""
+    return Finding(
+        "digits lost",
+        latent,
+        "",
+        f"Gaussian latent '{latent}' is some {distance:.0e} standard deviations from zero, about "
+        "which its moments are taken: digits of the log-likelihood, of its variance and of the "
+        "estimates that follow from it are lost.",
+        f"Draw it about zero, and add its mean where it is read: numpyro.sample('{latent}', "
+        f"dist.Normal(0, scale)), then mean + {latent}; or measure the data from their mean.",
+    )
+
+
 def no_noise(
     parameter: str,
     where: Sequence[tuple[int, ...]],

@@ -15,6 +15,7 @@ from emjax.run import findings, validation
 from emjax.run.compiled import CompiledProgram
 from emjax.run.copies import copies_at_end
 from emjax.run.endings import not_maximized
+from emjax.run.far_from_zero import far_from_zero
 from emjax.run.findings import Finding
 from emjax.run.pure import End, Start
 from emjax.run.resolution import moves_of
@@ -53,6 +54,8 @@ def shortcomings(
 
         found += copies_at_end(graph, at.reported, at.tables, at.statistics, inspected)
         found += watch.without_elements(at.statistics, found)
+    if any(statistics is not None for statistics in at.statistics):
+        found += far_from_zero(graph, at.statistics)
     return [*unbounded, *found, *_not_maximized(compiled, at)]
 
 

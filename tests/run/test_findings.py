@@ -324,6 +324,16 @@ SAID = [
         "steps. Start elsewhere: EM(model, num_restarts=10).",
     ),
     (
+        "far_from_zero",
+        ("level", 2e6),
+        ("digits lost", "level", ""),
+        "Gaussian latent 'level' is some 2e+06 standard deviations from zero, about which its "
+        "moments are taken: digits of the log-likelihood, of its variance and of the estimates "
+        "that follow from it are lost. Draw it about zero, and add its mean where it is read: "
+        "numpyro.sample('level', dist.Normal(0, scale)), then mean + level; or measure the data "
+        "from their mean.",
+    ),
+    (
         "no_effect",
         ("factor", (0, 1)),
         ("saddle", "factor", "0, 1"),
