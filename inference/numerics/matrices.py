@@ -121,7 +121,7 @@ def _inverse_jvp(primals, tangents):
 def semidefinite_root(matrix: Array) -> Array:
     """Return lower-triangular L of positive semidefinite L Lᵀ, a Cholesky factor if it is regular.
 
-    A pivot that is zero but for rounding has a column of zeros. It has no derivative.
+    A pivot that is zero but for rounding has a column of zeros, and no derivative.
     """
     size = matrix.shape[-1]
     diagonal = matrix.reshape(*matrix.shape[:-2], size * size)[..., :: size + 1]
@@ -137,5 +137,5 @@ def semidefinite_root(matrix: Array) -> Array:
         left = left - column[..., :, None] * column[..., None, :]
         return left, root.at[..., :, k].set(column)
 
-    start = jax.lax.stop_gradient(matrix), jnp.zeros_like(matrix)
+    start = matrix, jnp.zeros_like(matrix)
     return jax.lax.fori_loop(0, size, with_column, start, unroll=size <= UNROLLED)[1]

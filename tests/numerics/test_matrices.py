@@ -72,6 +72,10 @@ def test_roots_of_singular_covariances_and_of_those_of_many_magnitudes():
     singular[2, 3], singular[2, :, 3] = 0, 0
     root = np.asarray(semidefinite_root(jnp.asarray(singular)))
     np.testing.assert_allclose(root @ root.transpose(0, 2, 1), singular, atol=1e-13)
+    regular = jnp.asarray(np.eye(3) + 0.1)
+    moved = jax.jvp(semidefinite_root, (regular,), (jnp.ones((3, 3)),))[1]
+    expected = jax.jvp(jnp.linalg.cholesky, (regular,), (jnp.ones((3, 3)),))[1]
+    np.testing.assert_allclose(moved, expected, atol=1e-12)
     graded = np.array([[1e10, 1e3], [1e3, 1e-3]])
     factor = semidefinite_root(jnp.asarray(graded))
     np.testing.assert_allclose(factor, np.linalg.cholesky(graded), rtol=1e-12)

@@ -36,7 +36,7 @@ def drawn(program, *args, params=None):
 
     def both(data):
         constants = compiled.graph.prepare(data)
-        instance = indifferent_instance(compiled.graph, own, constants)
+        instance = indifferent_instance(compiled.graph, own, constants, KEY)
         draw = START_STRATEGIES["subsets"]
         start = draw(compiled.graph, compiled.maximizers, KEY, own, constants)
         return start, _seeds_and_everybody(instance, series, KEY, SEEDS)
