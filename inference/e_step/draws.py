@@ -12,15 +12,12 @@ from jax import Array
 from emjax.e_step.gaussian_marginals import blank_coordinates, in_shape
 from emjax.e_step.instance import Instance, instance_of
 from emjax.e_step.marginals import blank_factors, with_arrays
-from emjax.e_step.perturbed import Noise, noises_of, perturbed
+from emjax.e_step.perturbed import GAUSSIAN, Noise, noises_of, perturbed
 from emjax.e_step.term_factors import log_z
 from emjax.elimination.factors import Cells, Factor
 from emjax.elimination.reductions import Drawn
 from emjax.graph.factor_graph import FactorGraph
 from emjax.numerics.guards import LOG_ZERO
-
-# what is folded into a key for the draws of Gaussian latents
-GAUSSIAN = 2**32 - 2
 
 
 def joint_draws(graph: FactorGraph, arrays: Sequence, keys: Array) -> dict[str, Array]:

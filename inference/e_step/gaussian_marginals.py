@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -29,21 +29,20 @@ def gaussian_posterior(graph: FactorGraph, arrays: Sequence) -> dict[str, dict[s
     the mean is over (its elements…, values of these…, the shape of an element), the covariance over
     (…, the shape of an element twice); NaN given what is impossible.
     """
-    instance = instance_of(graph, arrays, predicted=True)
-    blanks = {name: _blanks(instance, name) for name in instance.gaussian_variables}
-    if not blanks:
+    # nothing is traced for programs without any
+    if not graph.gaussians:
         return {}
-
-    def function(arrays, fast):
-        more = []
-        for name, factors in blanks.items():
-            for factor, array in zip(factors, arrays[name], strict=True):
-                more.append(replace(factor, cells=Cells(array)))
-        return log_z(instance, instance.tables, 1.0, more, fast)
-
-    zeros = {name: [factor.array for factor in each] for name, each in blanks.items()}
-    _, moments = value_and_gradient(function, zeros)
-    return {name: _moments(instance.gaussians[name], *each) for name, each in moments.items()}
+    instance = instance_of(graph, arrays, predicted=True)
+    blanks = {}
+    for name in instance.gaussian_variables:
+        for degree, factor in enumerate(_blanks(instance, name)):
+            blanks[name, degree] = factor
+    found = _derivatives(instance, blanks, 1.0)
+    posterior = {}
+    for name in instance.gaussian_variables:
+        weight, first, second = (found[name, degree] for degree in range(3))
+        posterior[name] = _moments(instance.gaussians[name], weight, first, second)
+    return posterior
 
 
 def gaussian_means(
@@ -53,17 +52,24 @@ def gaussian_means(
 
     At temperature 0, given the most probable values of the discrete ones.
     """
-    instance = instance_of(graph, arrays, predicted=True)
-    blanks = blank_coordinates(instance)
-    if not blanks:
+    # as above
+    if not graph.gaussians:
         return {}
+    instance = instance_of(graph, arrays, predicted=True)
+    means = _derivatives(instance, blank_coordinates(instance), temperature)
+    return {name: in_shape(graph.gaussians[name], mean) for name, mean in means.items()}
+
+
+def _derivatives(
+    instance: Instance, blanks: Mapping[Any, Factor], temperature: ArrayLike
+) -> dict[Any, Array]:
+    """Return the derivative of log Z by each of some factors that are zero."""
 
     def function(arrays, fast):
         return log_z(instance, instance.tables, temperature, with_arrays(blanks, arrays), fast)
 
     zeros = {name: factor.array for name, factor in blanks.items()}
-    _, means = value_and_gradient(function, zeros)
-    return {name: in_shape(graph.gaussians[name], mean) for name, mean in means.items()}
+    return value_and_gradient(function, zeros)[1]
 
 
 def blank_coordinates(instance: Instance) -> dict[str, Factor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -107,8 +108,8 @@ def blank_factors(instance: Instance) -> dict[str, Factor]:
     return factors
 
 
-def with_arrays(factors: Mapping[str, Factor], arrays: Mapping[str, Array]) -> list[Factor]:
-    """Return factors with other values, by name."""
+def with_arrays(factors: Mapping[Any, Factor], arrays: Mapping[Any, Array]) -> list[Factor]:
+    """Return factors with other values, by key."""
     return [replace(factor, cells=Cells(arrays[name])) for name, factor in factors.items()]
 
 

@@ -25,6 +25,9 @@ from emjax.numerics.matrices import semidefinite_root
 from emjax.tables.lifting import lift, lift_events
 from emjax.tables.named import Axis, Coordinates, Named
 
+# what is folded into a key for the values of Gaussian latents
+GAUSSIAN = 2**32 - 2
+
 
 @dataclass(frozen=True, eq=False)
 class Noise:

@@ -46,10 +46,9 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
             graph = _factor_graph(program, jointly, is_unconstrained)
             # coefficients that are data belong to statistics: which are is seen in the graph
             known, regressions = known_coefficients(graph), regressions_of(graph)
-            if known or regressions:
-                args = program, jointly, is_unconstrained, known, regressions
-                return _factor_graph(*args)
-            return graph
+            if not (known or regressions):
+                return graph
+            return _factor_graph(program, jointly, is_unconstrained, known, regressions)
         # enumerate jointly what the program mixes, one latent after another, and only those
         except MixedElements as error:
             if error.latent in program.gaussians:

@@ -23,6 +23,7 @@ from jax.interpreters import partial_eval as pe
 
 from emjax.families.conjugate import COEFFICIENTS
 from emjax.graph.by_element import by_element
+from emjax.graph.condensed import FEWEST_ROWS
 from emjax.graph.data_statistics import masked_data
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.known_coefficients import is_estimated
@@ -38,8 +39,6 @@ from emjax.tables.affine_values import AffineValue, zero
 from emjax.tables.indices import Affine
 from emjax.tables.named import Coordinates, MixedElements, Named, constant, without_rows
 
-# below this, rows cost a step nothing
-FEWEST_ROWS = 1000
 # of more, the table of all coefficients, a row for each of the data, would be much to hold
 MOST_COEFFICIENTS = 64
 

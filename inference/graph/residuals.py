@@ -24,7 +24,7 @@ from emjax.graph.recipes import Statistic, StatisticsRecipe
 from emjax.program.records import Site
 from emjax.tables.affine_values import AffineValue, coordinates_of
 from emjax.tables.lifting import lift, lift_events
-from emjax.tables.named import Axis, Named, mixed
+from emjax.tables.named import Axis, Named, full, mixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,11 @@ def residual_of(outputs: Outputs, site: Site, elements: Sequence[int]) -> Residu
                 shape = np.broadcast_shapes(before.shape, table.shape)
                 table = lift(lambda a, b: a + b, [before, table], shape)
             found[axis.key] = table, axis
-    tables = tuple(_full(table, rank) for table, _ in found.values())
-    return Residual(tables, tuple(axis for _, axis in found.values()))
+    tables = []
+    for table, _ in found.values():
+        events = range(rank, len(table.shape))
+        tables.append(replace(table, array=full(table, events)))
+    return Residual(tuple(tables), tuple(axis for _, axis in found.values()))
 
 
 def over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named, Axis]:
@@ -70,13 +73,6 @@ def over_events(part: Named, sign: float, rank: int, site: Site) -> tuple[Named,
     shape = (*part.shape, axis.size)
     axes = tuple(other.fitted(len(shape)) for other in part.axes if other is not axis)
     return Named(array, shape, axes), axis.fitted(rank)
-
-
-def _full(table: Named, rank: int) -> Named:
-    """Return a table with its event axes at their full length."""
-    lead = len(table.axes) + rank
-    shape = (*table.array.shape[:lead], *table.shape[rank:])
-    return replace(table, array=jnp.broadcast_to(table.array, shape))
 
 
 # ── the family of an interaction ──────────────────────────────────────────────────────────────────

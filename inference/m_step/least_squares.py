@@ -96,14 +96,14 @@ def _with_newton(
     They share terms, and are few enough for Newton's method to go to their joint maximum.
     """
     together = {name for name in smooth if not is_linear[name]}
-    readers = []
-    for term in view.graph.terms:
-        tables = term.arguments.values()
-        readers.append({name for name in smooth if any(view.reads(t, name) for t in tables)})
+    readers: dict[int, set[str]] = {}
+    for name in smooth:
+        for number in view.terms_of(name):
+            readers.setdefault(number, set()).add(name)
     before = None
     while before != together:
         before = set(together)
-        for names in readers:
+        for names in readers.values():
             together |= names if names & together else set()
     size = sum(math.prod(view.graph.parameters[name].shape) for name in together)
     return together if size <= LARGEST_NEWTON else set()

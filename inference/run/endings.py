@@ -303,7 +303,7 @@ def no_variance(
     `where`: which entries of the parameter; `gain`: by how many nats the objective is higher where
     the standard deviation is a tenth; `is_matrix`: whether it is that in some direction.
     """
-    names, entries = ", ".join(f"'{site}'" for site in sites), _entries(where)
+    names = ", ".join(f"'{site}'" for site in sites)
     goes = f"{'a covariance' if is_matrix else 'a variance'} of {names}, goes to zero"
     means = f"the data vary no more than they would without {names}"
     remedy = f"Leave {names} out"
@@ -311,15 +311,9 @@ def no_variance(
         goes += " in one direction"
         means = f"one coordinate of {names} follows from the others"
         remedy = f"Use fewer coordinates of {names}"
-    return Finding(
-        "variance of zero",
-        parameter,
-        entries.strip(),
-        f"'{parameter}'{entries}, {goes}: at a tenth of it the objective is {gain:.2g} nats "
-        "higher. The likelihood is bounded there: it is an estimate on the boundary, and "
-        f"{means}.",
-        f"{remedy}, or state a prior that keeps away from zero. {CRAWLS}",
-    )
+    means = f"it is an estimate on the boundary, and {means}"
+    remedy = f"{remedy}, or state a prior that keeps away from zero"
+    return _variance_of_zero(parameter, where, goes, gain, means, remedy)
 
 
 def far_from_zero(latent: str, distance: float) -> Finding:
@@ -348,17 +342,31 @@ def no_noise(
 
     `where`, `gain`, `is_matrix`: as in `no_variance`.
     """
-    names, entries = ", ".join(f"'{site}'" for site in sites), _entries(where)
+    names = ", ".join(f"'{site}'" for site in sites)
     explained = ", ".join(f"'{latent}'" for latent in latents)
-    direction = " in one direction" if is_matrix else ""
+    goes = f"noise of {names}, goes to zero{' in one direction' if is_matrix else ''}"
+    means = f"{explained} explains these data without rest (a Heywood case)"
+    remedy = f"Use fewer coordinates of {explained}, or {FLOOR}, or a prior"
+    return _variance_of_zero(parameter, where, goes, gain, means, remedy)
+
+
+def _variance_of_zero(
+    parameter: str,
+    where: Sequence[tuple[int, ...]],
+    goes: str,
+    gain: float,
+    means: str,
+    remedy: str,
+) -> Finding:
+    """Return that a variance goes to zero, where the likelihood is bounded; what that means."""
+    entries = _entries(where)
     return Finding(
         "variance of zero",
         parameter,
         entries.strip(),
-        f"'{parameter}'{entries}, noise of {names}, goes to zero{direction}: at a tenth of it the "
-        f"objective is {gain:.2g} nats higher. The likelihood is bounded there: {explained} "
-        "explains these data without rest (a Heywood case).",
-        f"Use fewer coordinates of {explained}, or {FLOOR}, or a prior. {CRAWLS}",
+        f"'{parameter}'{entries}, {goes}: at a tenth of it the objective is {gain:.2g} nats "
+        f"higher. The likelihood is bounded there: {means}.",
+        f"{remedy}. {CRAWLS}",
     )
 
 

@@ -54,8 +54,7 @@ def shortcomings(
 
         found += copies_at_end(graph, at.reported, at.tables, at.statistics, inspected)
         found += watch.without_elements(at.statistics, found)
-    if any(statistics is not None for statistics in at.statistics):
-        found += far_from_zero(graph, at.statistics)
+    found += far_from_zero(graph, at.statistics)
     return [*unbounded, *found, *_not_maximized(compiled, at)]
 
 

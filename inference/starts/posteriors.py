@@ -17,7 +17,7 @@ from jax import Array
 
 from emjax.e_step.e_step import statistics_with
 from emjax.e_step.instance import Instance, instance_of
-from emjax.e_step.perturbed import at_draws
+from emjax.e_step.perturbed import GAUSSIAN, at_draws
 from emjax.elimination.factors import Factor
 from emjax.families.family import Family, lacks_coordinates
 from emjax.graph.condensed import Condensed
@@ -26,9 +26,6 @@ from emjax.m_step.m_step import m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.numerics.guards import IMPOSSIBLE, INFINITE, LOG_ZERO
 from emjax.tables.named import Named
-
-# what is folded into a key for the values of Gaussian latents
-GAUSSIAN = 2**32 - 2
 
 
 def indifferent_instance(

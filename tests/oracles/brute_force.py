@@ -56,6 +56,18 @@ class Latent:
         return math.prod(self.shape)
 
 
+def marginals(
+    latents: dict[str, Latent], index: dict[str, np.ndarray], probability: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The probability of each value of each element, of those of joint assignments."""
+    found = {}
+    for name, latent in latents.items():
+        values = range(len(latent.support))
+        each = [np.tensordot(probability, index[name] == k, 1) for k in values]
+        found[name] = np.stack(each, -1)
+    return found
+
+
 @dataclass(frozen=True)
 class JointTable:
     """log p(x, z | params) in nats at every joint assignment z.
@@ -91,16 +103,7 @@ class JointTable:
     @property
     def posterior(self) -> dict[str, np.ndarray]:
         """p(z_site = k | x, params) for each element: (*shape, support size)."""
-        return {
-            name: np.stack(
-                [
-                    np.tensordot(self.probability, self.index[name] == k, 1)
-                    for k in range(len(latent.support))
-                ],
-                -1,
-            )
-            for name, latent in self.latents.items()
-        }
+        return marginals(self.latents, self.index, self.probability)
 
     def pairwise_posterior(self, name: str) -> np.ndarray:
         """p(z_t = i, z_{t+1} = j | x, params) of neighbors along a site's first axis: (T - 1,

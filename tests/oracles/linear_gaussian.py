@@ -32,6 +32,7 @@ from tests.oracles.brute_force import (
     joint_assignments,
     latent_log_prob,
     latent_sites,
+    marginals,
     trace_of,
 )
 from tests.oracles.by_numpy import evaluated
@@ -76,16 +77,7 @@ class GaussianJoint:
     @property
     def posterior(self) -> dict[str, np.ndarray]:
         """p(z_site = k | x, params) for each discrete element: (*shape, support size)."""
-        return {
-            name: np.stack(
-                [
-                    np.tensordot(self.probability, self.index[name] == k, 1)
-                    for k in range(len(latent.support))
-                ],
-                -1,
-            )
-            for name, latent in self.latents.items()
-        }
+        return marginals(self.latents, self.index, self.probability)
 
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """E[f | x] of a Gaussian latent, in its shape, and Cov[f | x] of all its coordinates."""
