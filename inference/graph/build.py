@@ -32,10 +32,13 @@ from emjax.tables.named import MixedElements, Named, constant, without_rows
 from emjax.tables.reach import Reach
 
 
-def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGraph:
+def factor_graph(
+    program: Program, is_unconstrained: bool = False, is_of_part: bool = False
+) -> FactorGraph:
     """Return the factor graph of a traced program.
 
-    `is_unconstrained`: whether densities of priors are those of unconstrained coordinates. Its
+    `is_unconstrained`: whether densities of priors are those of unconstrained coordinates;
+    `is_of_part`: whether its data are a part, whose statistics are to add up with others'. Its
     tables are over single elements of the latents wherever these suffice. Errors: `ValueError` for
     an unbounded latent or a missing plate, `MemoryError` for elements that the program mixes and
     that are too many to enumerate jointly, `IndexError` for a lookup that is out of range.
@@ -45,7 +48,9 @@ def factor_graph(program: Program, is_unconstrained: bool = False) -> FactorGrap
         try:
             graph = _factor_graph(program, jointly, is_unconstrained)
             # coefficients that are data belong to statistics: which are is seen in the graph
-            known, regressions = known_coefficients(graph), regressions_of(graph)
+            known = known_coefficients(graph)
+            # rows about least squares of their own are those of no other part
+            regressions = {} if is_of_part else regressions_of(graph)
             if not (known or regressions):
                 return graph
             return _factor_graph(program, jointly, is_unconstrained, known, regressions)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from emjax.families.family import Family
 from emjax.graph.recipes import Statistic
@@ -120,9 +121,17 @@ def mean_of(value: Named, location: Named, masks: Sequence[Named], rank: int) ->
         shape[d] = value.shape[d]
     weight = jnp.broadcast_to(weight, np.broadcast_shapes(tuple(shape), weight.shape))
     total = (value.array * weight).sum(dims, keepdims=True)
-    # of no data at all, or of infinite ones, the origin is 0
-    mean = total / jnp.maximum(weight.sum(dims, keepdims=True), 1)
-    return Named(or_number(jax.lax.is_finite(mean), mean, 0), value.shape)
+    return Named(mean_of_sums(total, weight.sum(dims, keepdims=True)), value.shape)
+
+
+@jax.jit
+def mean_of_sums(total: Array, count: Array) -> Array:
+    """Return a mean by what adds up over parts of the data; `summary` finds the calls.
+
+    Of no data at all, or of infinite ones, it is 0.
+    """
+    mean = total / jnp.maximum(count, 1)
+    return or_number(jax.lax.is_finite(mean), mean, 0)
 
 
 def sufficient(

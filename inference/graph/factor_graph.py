@@ -23,6 +23,7 @@ from emjax.graph.condensed import Condensed
 from emjax.graph.meeting_axes import SharedAxes
 from emjax.graph.shared_axes import shared_axes
 from emjax.graph.slots import term_naturals
+from emjax.graph.summary import Summarized, summarized
 from emjax.graph.terms import Term
 from emjax.graph.wiring import Wire, wires
 from emjax.numerics.jaxprs import inlined
@@ -95,13 +96,27 @@ class FactorGraph:
         """Whether the objective is more than the log-likelihood."""
         return any(term.site.is_prior for term in self.terms)
 
-    def prepare(self, data: Sequence, floor: Any = 0.0) -> list:
+    def prepare(self, data: Sequence, floor: Any = 0.0, sums: Sequence | None = None) -> list:
         """Return everything that depends on data alone.
 
-        `floor`: the least multiplicity that a row is given.
+        `floor`: the least multiplicity that a row is given; `sums`: of parts of the data, the
+        `summarized` of all of them, added up.
         """
+        jaxpr, more = self.once_jaxpr, ()
+        if sums is not None:
+            jaxpr, more = self.summary.constants, sums
         floor = jnp.asarray(floor, jnp.result_type(float))
-        return jax.core.eval_jaxpr(self.once_jaxpr.jaxpr, self.once_jaxpr.consts, floor, *data)
+        return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, floor, *data, *more)
+
+    @cached_property
+    def summary(self) -> Summarized:
+        """What parts of the data have to know of all of them."""
+        return summarized(self.once_jaxpr)
+
+    def summarized(self, data: Sequence) -> list[Array]:
+        """Return what parts of the data have to know of all of them: it adds up."""
+        jaxpr, floor = self.summary.sums, jnp.zeros((), jnp.result_type(float))
+        return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, floor, *data)
 
     def arrays(self, params: Mapping[str, Any], constants: Sequence) -> list:
         """Return the array of every slot."""

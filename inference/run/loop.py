@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from emjax.e_step.e_step import e_step
+from emjax.e_step.expected import Expected
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.gap import Gap
 from emjax.m_step.m_step import estimated, gaps, m_step
@@ -30,15 +31,22 @@ ROUNDING_OF_A_GAIN = 4
 ROUNDING_OF_A_SUM = 1000
 
 
+EStep = Callable[..., Expected]
+
+
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """EM steps on a factor graph, and the rule by which they stop."""
+    """EM steps on a factor graph, and the rule by which they stop.
+
+    `e_step`: (graph, arrays, temperature, tables) → what an E-step yields of all data.
+    """
 
     graph: FactorGraph
     maximizers: Sequence[Maximizer]
     settings: Settings
     numbers: Numbers
     accelerator: Accelerator | None
+    e_step: EStep = e_step
 
     @property
     def temperature(self) -> Any:
@@ -94,19 +102,28 @@ class Loop:
         """Return the state after one EM step, and the objective that entered it."""
         temperature = self.temperature if temperature is None else temperature
         arrays = self.graph.arrays(state.params, constants)
-        expected = e_step(self.graph, arrays, temperature)
-        return self._m_step(state, constants, expected.statistics), expected.log_partition
+        expected = self.e_step(self.graph, arrays, temperature, None)
+        return self.m_step(state, constants, expected.statistics), expected.log_partition
 
-    def _m_step(self, state: EMState, constants, statistics) -> EMState:
+    def m_step(self, state: EMState, constants: Sequence, statistics: Sequence) -> EMState:
+        """Return the state after an M-step at expected statistics."""
         return EMState(
             *m_step(self.maximizers, state.params, state.optimizer, constants, statistics)
         )
 
     def _iterate(self, at: LoopState, tables, constants, limit) -> LoopState:
-        """E-step; has it stopped? M-step; perhaps a leap."""
+        arrays = self.graph.arrays(at.current.params, constants)
+        expected = self.e_step(self.graph, arrays, self.temperature, tables)
+        return self.after(at, expected, tables, constants, limit)
+
+    def after(
+        self, at: LoopState, expected: Expected, tables: Sequence, constants: Sequence, limit: Any
+    ) -> LoopState:
+        """Return where the loop stands after an E-step at its current state.
+
+        Has it stopped? M-step; perhaps a leap. `tables`: the natural parameters at that state.
+        """
         state, step = at.current, at.step
-        arrays = self.graph.arrays(state.params, constants)
-        expected = e_step(self.graph, arrays, self.temperature, tables)
         previous = jnp.where(step > 0, at.objective[step - 1], -jnp.inf)
         # a leap that came down counts as a step that gained nothing: EM goes on from its own image
         missed = jnp.zeros((), bool)
@@ -116,7 +133,7 @@ class Loop:
         status = self._status(objective, at, limit, missed)
 
         def go_on():
-            after = self._m_step(state, constants, expected.statistics)
+            after = self.m_step(state, constants, expected.statistics)
             return after, state.params, at.gaps, (at.tables, at.statistics)
 
         def stay():
