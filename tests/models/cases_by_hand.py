@@ -19,6 +19,7 @@ from emjax.models import (
     latent_class,
     mixture_emission_hmm,
     motif,
+    record_linkage,
     topics,
 )
 
@@ -447,6 +448,49 @@ def latent_class_case(kind):
     )
 
 
+def record_linkage_case(with_frequencies):
+    """The first comparison lacks its second field, and nobody knows the value of the last one."""
+    rng = np.random.default_rng(19)
+    levels = {"name": np.array([2, 0, 2, 1, -1, 2]), "city": np.array([-1, 0, 1, 1, 0, 1])}
+    values, count = {"name": np.array([1, -1, 0, -1, -1, -1])}, np.array([1, 2, 1, 1, 1, 2])
+    num_records = np.array([6, 1, 3])
+    start = {"match_rate": np.array(0.3)}
+    fields = {"name": 3, "city": 2}
+    for field, num in fields.items():
+        start |= {f"{kind}_{field}": rng.dirichlet(np.ones(num)) for kind in "mu"}
+
+    def table(params):
+        log_joint = np.tile(log([1 - params["match_rate"], params["match_rate"]]), (6, 1))
+        share = num_records / 10
+        for row, field in itertools.product(range(6), fields):
+            level = levels[field][row]
+            if level >= 0:
+                log_joint[row] += log([params[f"{kind}_{field}"][level] for kind in "um"])
+        for row, value in enumerate(values["name"]):
+            if with_frequencies and value >= 0:
+                log_joint[row] += log([share[value] ** 2 / (share**2).sum(), share[value]])
+        return log_joint
+
+    args = (levels, fields, count)
+    program, step = record_linkage.program, record_linkage.hand_derived_step
+    if with_frequencies:
+        args = (levels, values, fields, {"name": num_records}, count)
+        program = record_linkage.frequency_program
+        step = record_linkage.frequency_hand_derived_step
+    return Case(
+        record_linkage,
+        program,
+        step,
+        args,
+        "match",
+        "name",
+        dict.fromkeys(start, "simplex") | {"match_rate": "interval"},
+        start,
+        table,
+        multiplicity=count,
+    )
+
+
 def grades_case():
     def table(params):
         return np.log([[0.5], [0.5 - params["theta"]], [params["theta"]]])
@@ -694,6 +738,8 @@ CASES = {
     "latent class": latent_class_case("dense"),
     "latent class, long form": latent_class_case("long"),
     "latent class, categorical": latent_class_case("categorical"),
+    "record linkage": record_linkage_case(with_frequencies=False),
+    "record linkage, term frequencies": record_linkage_case(with_frequencies=True),
     "motif, one occurrence": motif_case("one"),
     "motif, zero or one": motif_case("zero or one"),
     "grades": grades_case(),

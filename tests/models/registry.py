@@ -21,6 +21,7 @@ from emjax.models import (
     latent_class,
     mixture_emission_hmm,
     motif,
+    record_linkage,
     topics,
 )
 
@@ -323,6 +324,57 @@ def categorical_latent_class():
     )
 
 
+FIELDS = {"name": 3, "city": 2}
+
+
+def compared_records():
+    """Return levels, values and how many comparisons are like each: one lacks both fields, and of
+    one nobody knows how frequent its name is.
+    """
+    rng = np.random.default_rng(17)
+    levels = {name: rng.integers(-1, num, size=14) for name, num in FIELDS.items()}
+    values = np.where(levels["name"] == 2, rng.integers(4, size=14), -1)
+    values[np.argmax(values)] = -1
+    for level in (*levels.values(), values):
+        level[4] = -1
+    return levels, {"name": values}, rng.integers(1, 5, size=14)
+
+
+def both_of_each(columns):
+    return {name: np.concatenate([column, column]) for name, column in columns.items()}
+
+
+def record_linkage_model(with_frequencies):
+    levels, values, count = compared_records()
+    rng = np.random.default_rng(18)
+    start = {"match_rate": 0.3}
+    for name, num in FIELDS.items():
+        start |= {f"{kind}_{name}": rng.dirichlet(np.ones(num)) for kind in "mu"}
+    if not with_frequencies:
+        return Model(
+            record_linkage.program,
+            record_linkage.hand_derived_step,
+            (levels, FIELDS, count),
+            start,
+            {},
+            lambda levels, fields, count: (both_of_each(levels), fields, *both(count)),
+        )
+    return Model(
+        record_linkage.frequency_program,
+        record_linkage.frequency_hand_derived_step,
+        (levels, values, FIELDS, {"name": np.array([5, 1, 2, 8])}, count),
+        start,
+        {},
+        lambda levels, values, fields, frequencies, count: (
+            both_of_each(levels),
+            both_of_each(values),
+            fields,
+            frequencies,
+            *both(count),
+        ),
+    )
+
+
 LENGTHS = np.array([9, 6, 1, 8])
 
 
@@ -465,6 +517,8 @@ MODELS = {
     "latent class": dense_latent_class(),
     "latent class, long form": long_latent_class(),
     "latent class, categorical": categorical_latent_class(),
+    "record linkage": record_linkage_model(with_frequencies=False),
+    "record linkage, term frequencies": record_linkage_model(with_frequencies=True),
     "motif, one occurrence": oops(),
     "motif, zero or one": zoops(),
     "grades": Model(

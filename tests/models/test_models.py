@@ -27,6 +27,7 @@ from emjax.models import (
     latent_class,
     mixture_emission_hmm,
     motif,
+    record_linkage,
     topics,
 )
 from tests.models.registry import (
@@ -67,6 +68,7 @@ def test_every_program_is_listed():
         latent_class,
         mixture_emission_hmm,
         motif,
+        record_linkage,
         topics,
     )
     programs = {
@@ -159,6 +161,8 @@ CONSTRAINTS = {
     "background": constraints.simplex,
     "motif": constraints.simplex,
     "occurrence": constraints.unit_interval,
+    "match_rate": constraints.unit_interval,
+    **dict.fromkeys(("m_name", "u_name", "m_city", "u_city"), constraints.simplex),
 }
 
 
