@@ -34,7 +34,9 @@ from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
 from emjax.run.state import EMState
+from emjax.run.streamed import Streamed
 from emjax.run.validation import check_are_params
+from emjax.sources.part import Parts
 
 
 class EM:
@@ -183,14 +185,19 @@ class EM:
                 words.append(f"{name}={short(value)}")
         return f"EM({', '.join(words)})"
 
-    def on(self, *args: Any, **kwargs: Any) -> Bound:
+    def on(self, *args: Any, **kwargs: Any) -> Any:
         """Return the program bound to data, of which all that follows is asked.
+
+        A `Bound`, or a `Streamed` where the first argument is a `Stream`.
 
         `em.posterior(params, x)` is `em.on(x).posterior(params)`: for several questions of the same
         data, `on` saves writing them again. Data of the same shapes share what is compiled.
         """
+        made = partial(Fit.of, self)
+        if args and isinstance(args[0], Parts):
+            return Streamed(self._compiler, args[0], args[1:], kwargs, made)
         args, kwargs = in_precision((args, kwargs))
-        return Bound(self._compiler, args, kwargs, partial(Fit.of, self))
+        return Bound(self._compiler, args, kwargs, made)
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:
         """Return the state at the program's own start.

@@ -44,13 +44,16 @@ class Division:
         temperature: Any = 1.0,
         tables: Sequence | None = None,
         is_own: bool = True,
+        with_priors: bool = True,
     ) -> Expected:
-        """Return what the E-step yields of the part, or of what is shared.
+        """Return what the E-step yields of the part, or of what is shared, priors included or not.
 
         Zeros stand in place of the statistics of all other terms. `tables`: as in `e_step`.
         """
-        which = [own == is_own for own in self.is_own]
-        instance = self._instance(graph, arrays, temperature, tables, is_own)
+        which = []
+        for term, own in zip(graph.terms, self.is_own, strict=True):
+            which.append(own == is_own and (with_priors or not term.site.is_prior))
+        instance = self._instance(graph, arrays, temperature, tables, which, is_own)
         found = expected_of(instance, temperature)
         remaining = iter(found.statistics)
         statistics = []
@@ -60,16 +63,19 @@ class Division:
         return Expected(found.log_partition, statistics)
 
     def _instance(
-        self, graph: FactorGraph, arrays: Sequence, temperature: Any, tables, is_own: bool
+        self,
+        graph: FactorGraph,
+        arrays: Sequence,
+        temperature: Any,
+        tables: Sequence | None,
+        which: Sequence[bool],
+        is_own: bool,
     ) -> Instance:
+        """Return the instance of some terms and of the latents that belong to them."""
         if tables is not None:
-            pairs = zip(tables, self.is_own, strict=True)
-            tables = [of_term for of_term, own in pairs if own == is_own]
-        names = {
-            term.site.name
-            for term, own in zip(graph.terms, self.is_own, strict=True)
-            if own == is_own
-        }
+            tables = [of_term for of_term, asked in zip(tables, which, strict=True) if asked]
+        pairs = zip(graph.terms, which, strict=True)
+        names = {term.site.name for term, is_asked in pairs if is_asked}
         instance = instance_of(
             graph, arrays, lambda term: term.site.name in names, temperature, tables=tables
         )

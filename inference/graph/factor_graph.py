@@ -102,9 +102,13 @@ class FactorGraph:
         `floor`: the least multiplicity that a row is given; `sums`: of parts of the data, the
         `summarized` of all of them, added up.
         """
-        jaxpr, more = self.once_jaxpr, ()
+        jaxpr, more = self.once_jaxpr, []
         if sums is not None:
-            jaxpr, more = self.summary.constants, sums
+            jaxpr = self.summary.constants
+            # they may be of a program in single precision, and this one in double
+            own = jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - len(sums) :]
+            pairs = zip(sums, own, strict=True)
+            more = [jnp.asarray(each, var.aval.dtype) for each, var in pairs]
         floor = jnp.asarray(floor, jnp.result_type(float))
         return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, floor, *data, *more)
 

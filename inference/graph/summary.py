@@ -6,6 +6,7 @@ of a total and a count, which add up in turn: that is the summary of the data.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from jax.extend.core import ClosedJaxpr, Var
 from emjax.graph.data_statistics import mean_of_sums
 from emjax.numerics.jaxprs import output_dependencies, pruned, rearranged
 from emjax.numerics.primitives import Equation
+
+# of the calls whose arguments add up
+NAME = inspect.unwrap(mean_of_sums).__name__
 
 
 class Summarized(NamedTuple):
@@ -59,7 +63,7 @@ def summarized(once: ClosedJaxpr) -> Summarized:
     given: dict[Var, Var] = {}
     pairs: list[tuple[int, ...]] = []
     for eqn in jaxpr.eqns:
-        if eqn.params.get("name") == mean_of_sums.__name__:
+        if eqn.params.get("name") == NAME:
             inputs = []
             for var in eqn.invars:
                 inputs.append(given.setdefault(var, Var(var.aval)))

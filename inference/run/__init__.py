@@ -11,5 +11,6 @@ frames are made of `columns`. Each file imports only those before it: columns, d
 endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy, copies,
 polish, compilation, validation, precision, settings, state, loop, restarts, result, annotations,
 pure, compiled, rerun, row_clusters, unbounded, vanishing, far_from_zero, shortcomings, second_look,
-padded, pickled, compiler, runner, runs, double_end, on_data, bound.
+padded, pickled, compiler, runner, runs, double_end, on_data, bound, part_rows, part_program,
+first_look, stream_loop, stream_programs, stream_run, streamed.
 """

@@ -38,7 +38,10 @@ EStep = Callable[..., Expected]
 class Loop:
     """EM steps on a factor graph, and the rule by which they stop.
 
-    `e_step`: (graph, arrays, temperature, tables) → what an E-step yields of all data.
+    - `e_step`: (graph, arrays, temperature, tables) → what an E-step yields of all data.
+    - `resolution`: the ε of the sums that the objective is made of; None: its own.
+    - `since`: the first step whose objective is compared with those after it: before, it was
+      computed in another precision.
     """
 
     graph: FactorGraph
@@ -47,6 +50,8 @@ class Loop:
     numbers: Numbers
     accelerator: Accelerator | None
     e_step: EStep = e_step
+    resolution: float | None = None
+    since: Any = 0
 
     @property
     def temperature(self) -> Any:
@@ -124,7 +129,7 @@ class Loop:
         Has it stopped? M-step; perhaps a leap. `tables`: the natural parameters at that state.
         """
         state, step = at.current, at.step
-        previous = jnp.where(step > 0, at.objective[step - 1], -jnp.inf)
+        previous = jnp.where(step > self.since, at.objective[step - 1], -jnp.inf)
         # a leap that came down counts as a step that gained nothing: EM goes on from its own image
         missed = jnp.zeros((), bool)
         if at.leap is not None:
@@ -178,7 +183,7 @@ class Loop:
 
     def _status_with(self, gaps: Sequence[Gap], status, objective):
         """Return the status: a run has not converged where a maximizer leaves Q to gain."""
-        allowed = jnp.maximum(self.numbers.tol * _size(objective), _resolved(objective))
+        allowed = jnp.maximum(self.numbers.tol * _size(objective), self._resolved(objective))
         for gap in gaps:
             # true of NaN, too
             is_left = ~(gap.gain <= allowed) & has_settled(status)
@@ -188,18 +193,19 @@ class Loop:
     def _status(self, objective, at: LoopState, limit, missed):
         """Return why to stop at an objective that was just evaluated, or `RUNNING`."""
         step, history, numbers = at.step, at.objective, self.numbers
-        gain = recent = jnp.where(step > 0, objective - history[step - 1], jnp.inf)
+        number = step - self.since
+        gain = recent = jnp.where(number > 0, objective - history[step - 1], jnp.inf)
         if self.accelerator is not None:
             cycle = self.accelerator.cycle
-            recent = jnp.where(step >= cycle, objective - history[step - cycle], jnp.inf)
+            recent = jnp.where(number >= cycle, objective - history[step - cycle], jnp.inf)
         left = recent
         if self.settings.stop == "aitken":
             gain_before = history[step - 1] - history[step - 2]
-            left = jnp.where(step > 1, still_to_gain(gain, gain_before), jnp.inf)
-        allowed, resolved = numbers.tol * _size(objective), _resolved(objective)
+            left = jnp.where(number > 1, still_to_gain(gain, gain_before), jnp.inf)
+        allowed, resolved = numbers.tol * _size(objective), self._resolved(objective)
         has_settled = (left <= allowed) | (recent <= resolved)
         # in single precision gains that EM still makes are lost in rounding
-        is_single = objective.dtype != jnp.float64
+        is_single = objective.dtype != jnp.float64 or self.resolution is not None
         end = jnp.where(is_single & (allowed < resolved), Status.AT_RESOLUTION, Status.CONVERGED)
         status = jnp.where(step >= limit, Status.MAX_STEPS, RUNNING)
         # where a leap has come down, the expected statistics are of no place that EM stays at
@@ -207,6 +213,11 @@ class Loop:
         lost = ROUNDING_OF_A_SUM / ROUNDING_OF_A_GAIN * resolved
         status = jnp.where(gain < -lost, Status.OBJECTIVE_DECREASED, status)
         return jnp.where(jnp.isfinite(objective), status, Status.NOT_FINITE).astype(jnp.int32)
+
+    def _resolved(self, objective):
+        """Return the least gain that the precision tells from none."""
+        eps = jnp.finfo(objective.dtype).eps if self.resolution is None else self.resolution
+        return ROUNDING_OF_A_GAIN * eps * _size(objective)
 
     # ── acceleration ──────────────────────────────────────────────────────────────────────────────
 
@@ -253,11 +264,6 @@ def _where(condition, first, second):
 def _size(objective):
     """Return what gains are compared with."""
     return 1 + jnp.abs(objective)
-
-
-def _resolved(objective):
-    """Return the least gain that the precision tells from none."""
-    return ROUNDING_OF_A_GAIN * jnp.finfo(objective.dtype).eps * _size(objective)
 
 
 def still_to_gain(gain: Any, gain_before: Any) -> Any:

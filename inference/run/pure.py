@@ -88,9 +88,19 @@ class PureProgram:
     watch: DegeneracyWatch
 
     @classmethod
-    def of(cls, program: Program, settings: Settings, start: Callable, is_random: bool):
-        """Return a traced program under settings. `start`: (random key, data) → its own start."""
-        graph = factor_graph(program, settings.map == "unconstrained")
+    def of(
+        cls,
+        program: Program,
+        settings: Settings,
+        start: Callable,
+        is_random: bool,
+        is_of_part: bool = False,
+    ):
+        """Return a traced program under settings.
+
+        `start`: (random key, data) → its own start; `is_of_part`: see `factor_graph`.
+        """
+        graph = factor_graph(program, settings.map == "unconstrained", is_of_part)
         graph = replace(graph, chains=settings.chains)
         in_turn = maximizers(graph, settings.m_step or {}, settings.fixed)
         numbers = settings.numbers

@@ -86,13 +86,13 @@ def _run_side_by_side(runner: Runner, rng_key, given, number: int, num_steps: in
     # of one start that was asked for, nobody expects others
     if settings.num_restarts > 1:
         alike = identical_starts(compiled.graph, settings, starts, are_given=False)
-    return _best_of(runner, _restarts(runner, ends, sharpness), continued, alike)
+    return _best_of(runner, restarts_of(runner, ends, sharpness), continued, alike)
 
 
 def _run_in_turn(runner: Runner, rng_key, given, num_steps: int) -> EMResult:
     """Run all starts one after another, and the best of them once more, to its end."""
     are_given, settings = _are_all(given), runner.settings
-    keys = _split(rng_key, 1 if are_given else settings.num_restarts)
+    keys = split_key(rng_key, 1 if are_given else settings.num_restarts)
     runs = InTurn.of(runner, keys, range(len(keys)), given, num_steps)
     alike = identical_starts(runner.compiled.graph, settings, runs.starts, are_given)
     return _best_of(runner, runs.restarts, runs.continued, alike)
@@ -111,7 +111,7 @@ def _run_best_of_short(runner: Runner, rng_key, given) -> EMResult:
     if runner.settings.polish:
         number, num_steps = rounds[0][0], min(rounds[1][1], runner.settings.max_steps + 1)
         return replace(_run_side_by_side(runner, rng_key, given, number, num_steps), restarts=None)
-    keys = _split(rng_key, rounds[0][0])
+    keys = split_key(rng_key, rounds[0][0])
     numbers = list(range(len(keys)))
     for number, num_steps in rounds:
         numbers = numbers[:number]
@@ -149,13 +149,13 @@ class InTurn:
     @property
     def starts(self) -> dict[str, np.ndarray]:
         """Where they started: {site: (run, *shape)}."""
-        return _stacked([start.params for start, _ in self.ends])
+        return stacked([start.params for start, _ in self.ends])
 
     @cached_property
     def restarts(self) -> Restarts:
         """Where they stand."""
-        ends = _stacked([end for _, end in self.ends])
-        return _restarts(self.runner, ends.at, ends.sharpness)
+        ends = stacked([end for _, end in self.ends])
+        return restarts_of(self.runner, ends.at, ends.sharpness)
 
     def continued(self, place: int) -> EMResult:
         """Return the result of one of them, run to its end."""
@@ -170,7 +170,7 @@ class InTurn:
         return self.runner.result(start, end, key)
 
 
-def _stacked(trees: Sequence) -> Any:
+def stacked(trees: Sequence) -> Any:
     """Return trees of arrays as one, in the host's memory, with one more axis in front."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(list(trees)))
 
@@ -232,7 +232,7 @@ def _with_progress(runner: Runner, at: LoopState, constants, stop_at: int) -> Lo
     return at
 
 
-def _restarts(runner: Runner, ends: LoopState, sharpness) -> Restarts:
+def restarts_of(runner: Runner, ends: LoopState, sharpness) -> Restarts:
     """Return where several runs came to. `sharpness`: of their densities."""
     params = jax.device_put(dict(ends.reported))
     ends, sharpness = jax.device_get((ends, sharpness))
@@ -276,7 +276,7 @@ def _of_results(restarts: Restarts, results: Mapping[int, EMResult]) -> Restarts
     return Restarts(objective, status, num_steps, degenerate, jax.device_put(params))
 
 
-def _split(rng_key: Any, number: int) -> list:
+def split_key(rng_key: Any, number: int) -> list:
     """Return several keys. Taken from an array of keys, each would be compiled."""
     split = np.asarray(_split_bits(rng_key, number))
     return [jax.random.wrap_key_data(bits, impl=jax.random.key_impl(rng_key)) for bits in split]

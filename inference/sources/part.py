@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -17,3 +18,11 @@ class Part(NamedTuple):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = {}
     counts: Mapping[str, int] = {}
+
+
+class Parts(ABC):
+    """Data that come in parts, as often as they are asked for."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Part]:
+        """Yield the parts, the same ones each time."""

@@ -1,0 +1,90 @@
+"""A first pass over data in parts: every datum is checked, what all parts share is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from emjax.run import validation
+from emjax.run.compiler import Compiler
+from emjax.run.part_program import equal_in_all, part_program
+from emjax.run.part_rows import PartRows
+from emjax.sources.part import Part
+from emjax.sources.reservoir import Reservoir
+
+# rows that are kept of a stream, for a start to be made of
+ROWS_OF_RESERVOIR = 10_000
+SEED_OF_RESERVOIR = 0
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """What a first pass over a stream has seen.
+
+    - `rows`: how its parts become arguments of one shape.
+    - `sums`: what all parts share, added up in double precision.
+    - `first`: its first part; `reservoir`: rows of all parts.
+    - `num_rows`: how many rows it has, of each group; `num_parts`: how many parts.
+    - `num_reals`: how many real numbers.
+    """
+
+    rows: PartRows
+    sums: list[np.ndarray]
+    first: Part
+    reservoir: Part
+    num_rows: tuple[int, ...]
+    num_parts: int
+    num_reals: int
+
+
+def first_look(
+    compiler: Compiler, parts: Iterable[Part], args: tuple, kwargs: Mapping[str, Any]
+) -> FirstLook:
+    """Return what a first pass over a stream sees, which checks every datum.
+
+    Errors: `ValueError` for a datum that cannot be, which names its part and row, and for arguments
+    without rows that differ between parts.
+    """
+    program, first, sums = None, None, None
+    reservoir = Reservoir(ROWS_OF_RESERVOIR, SEED_OF_RESERVOIR)
+    num_rows: list[int] = []
+    number = num_reals = 0
+    for number, part in enumerate(parts, 1):
+        if program is None or first is None:
+            first = part
+            program = part_program(compiler.model, compiler.settings, part, args, kwargs)
+            num_rows = [0] * len(program.rows.room)
+        elif (wider := program.rows.widened(part)).room != program.rows.room:
+            program = part_program(compiler.model, compiler.settings, first, args, kwargs, wider)
+        if name := equal_in_all(first, part, program.rows):
+            raise ValueError(
+                f"Part {number} of the data has another argument{name} than the first, which has "
+                "no rows: what all parts share is a further argument, em.run(key, data, shared)."
+            )
+        counts = program.rows.counts(part)
+        found, violations = jax.device_get(program.looked_at(program.data(part)))
+        try:
+            validation.check_data(program.pure.graph, violations)
+        except ValueError as error:
+            before = ", ".join(map(str, num_rows))
+            raise ValueError(
+                f"Part {number} of the data, which begins at row {before} of all: {error}"
+            ) from error
+        found = [np.asarray(one, np.float64) for one in found]
+        sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
+        num_rows = [a + b for a, b in zip(num_rows, counts, strict=True)]
+        num_reals += _num_reals(part)
+        reservoir.add(part, [group is not None for group in program.rows.groups])
+    if program is None or first is None or sums is None:
+        raise ValueError("The stream yields no data.")
+    return FirstLook(program.rows, sums, first, reservoir.part, tuple(num_rows), number, num_reals)
+
+
+def _num_reals(part: Part) -> int:
+    leaves = jax.tree.leaves((part.args, dict(part.kwargs)))
+    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
+    return sum(leaf.size for leaf in arrays if np.issubdtype(leaf.dtype, np.floating))

@@ -1,0 +1,86 @@
+"""What is compiled for a stream, and what a first pass over it has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+from weakref import ref
+
+import jax
+import numpy as np
+
+from emjax.run.compiler import Compiler
+from emjax.run.first_look import FirstLook, first_look
+from emjax.run.part_program import PartProgram, part_program
+from emjax.run.part_rows import PartRows
+from emjax.run.precision import double_precision, in_precision, is_single
+from emjax.run.stream_loop import StreamLoop, doubled_part
+from emjax.sources.part import Part
+
+
+class StreamPrograms:
+    """What is compiled for a stream, and what a first pass over it has seen."""
+
+    def __init__(self, compiler: Compiler, stream: Any, more: tuple, kwargs: Mapping[str, Any]):
+        self.compiler, self.more, self.kwargs = compiler, more, kwargs
+        self.is_single = is_single()
+        # the key under which this is kept must not be kept by it
+        self._stream = ref(stream)
+
+    @property
+    def parts(self) -> Any:
+        return self._stream()
+
+    @cached_property
+    def look(self) -> FirstLook:
+        """What a first pass has seen."""
+        return first_look(self.compiler, self.parts, self.more, self.kwargs)
+
+    @cached_property
+    def of_parts(self) -> PartProgram:
+        """The program of the E-step, in JAX's precision."""
+        with jax.enable_x64(not self.is_single):
+            program = self._program(self.look.first, self.look.rows)
+        if program.own_tables:
+            raise ValueError(
+                f"Site {program.own_tables}: what it depends on differs from row to row, so that "
+                "an M-step needs all rows at once, and these are a stream. Fit it to data in "
+                "memory or on several devices (emjax.shard); equal rows may be one "
+                "(emjax.compress)."
+            )
+        return program
+
+    @cached_property
+    def whole(self) -> PartProgram:
+        """The program of the M-step and of the rule by which to stop, in double."""
+        if not self.is_single:
+            return self.of_parts
+        with double_precision():
+            return self._program(doubled_part(self.look.first), self.look.rows)
+
+    @cached_property
+    def rounded(self) -> PartProgram:
+        """The same, where the objective is a sum of single precision."""
+        return self.whole.with_resolution(float(np.finfo(np.float32).eps))
+
+    @cached_property
+    def of_reservoir(self) -> PartProgram:
+        """The program on the rows from which a start is made."""
+        return self._program(self.look.reservoir)
+
+    def _program(self, part: Part, rows: PartRows | None = None) -> PartProgram:
+        compiler = self.compiler
+        more, kwargs = in_precision((self.more, dict(self.kwargs)))
+        return part_program(compiler.model, compiler.settings, part, more, kwargs, rows)
+
+    @cached_property
+    def sums(self) -> list[np.ndarray]:
+        """What all parts share: means, the very same in either precision."""
+        dtype = np.float32 if self.is_single else np.float64
+        return self.of_parts.pure.graph.summary.means(self.look.sums, dtype)
+
+    def loop(self, in_single: bool) -> StreamLoop:
+        """Return the loop whose E-steps are in single precision, or in double."""
+        program, whole = (self.of_parts, self.rounded) if in_single else (self.whole, self.whole)
+        return StreamLoop(self.parts, program, whole, self.sums, self.look.first, in_single)

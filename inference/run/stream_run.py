@@ -1,0 +1,170 @@
+"""A run of EM over a stream: its starts are made in memory, its steps are passes over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from emjax.run import validation
+from emjax.run.double_end import in_single
+from emjax.run.precision import double_precision, from_single, is_single
+from emjax.run.pure import End, Start
+from emjax.run.restarts import Restarts
+from emjax.run.result import EMResult
+from emjax.run.runner import Runner
+from emjax.run.runs import restarts_of, run, split_key, stacked
+from emjax.run.settings import Settings
+from emjax.run.state import RUNNING, LoopState, Status
+from emjax.run.stream_loop import doubled_part
+from emjax.run.stream_programs import StreamPrograms
+
+
+@dataclass(frozen=True, eq=False)
+class StreamState:
+    """Where a run over a stream stands.
+
+    - `at`: where its loop does.
+    - `since`: the first step whose E-step was in the precision that it is in now.
+    - `in_single`: whether that is single precision.
+    """
+
+    at: LoopState
+    since: int
+    in_single: bool
+
+
+@dataclass(frozen=True, eq=False)
+class StreamRun:
+    """A run of EM over a stream.
+
+    - `programs`: what is compiled for it.
+    - `given`: the values of parameters that the user gives.
+    """
+
+    programs: StreamPrograms
+    rng_key: Any
+    given: Mapping[str, Any]
+
+    @property
+    def settings(self) -> Settings:
+        return self.programs.compiler.settings
+
+    def result(self) -> EMResult:
+        """Return what EM found."""
+        settings, restarts = self.settings, None
+        all_steps = num_steps = settings.max_steps + 1
+        starts = self._starts()
+        if len(starts) > 1:
+            num_steps = min(settings.short_steps or all_steps, all_steps)
+        runs = [self._advanced(self._started(start), num_steps) for start in starts]
+        best = 0
+        if settings.num_restarts > 1:
+            restarts = self._restarts(starts, [run.at for run in runs])
+            best = restarts.best
+        at = self._advanced(runs[best], all_steps).at
+        return replace(self._found(starts[best], at), restarts=restarts)
+
+    def _starts(self) -> list[dict[str, Any]]:
+        """Return the starts: of given values, or made in memory of rows of the stream."""
+        settings, program = self.settings, self.programs.of_reservoir
+        given = validation.checked_params(program.pure.graph, self.given, complete=False)
+        are_all = set(given) == set(program.pure.graph.parameters)
+        data, flags = program.data(self.programs.look.reservoir), program.compiled.given(given)
+        is_free = not given or (settings.init is not None and not are_all)
+        if program.pure.has_short_runs and is_free:
+            runner = Runner(program.compiled, data, settings)
+            return [run(runner, self.rng_key, given).params]
+        if settings.num_restarts == 1 or are_all:
+            return [program.first(self.rng_key, data, flags, 0)]
+        keys = split_key(self.rng_key, settings.num_restarts)
+        return [program.first(key, data, flags, number) for number, key in enumerate(keys)]
+
+    def _started(self, start: Mapping[str, Any]) -> StreamState:
+        whole = self.programs.whole
+        with double_precision():
+            return StreamState(whole.start(self._in_double(start)), 0, self.programs.is_single)
+
+    def _in_double(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        parameters = self.programs.whole.pure.graph.parameters
+        return from_single(parameters, jax.device_get(dict(params)))
+
+    def _advanced(self, state: StreamState, stop_at: int) -> StreamState:
+        """Return where a run stands after `stop_at` steps, or at its end."""
+        state = self._with_progress(state, stop_at)
+        ends_in_double = self.settings.ends_in_double(self.programs.look.num_reals)
+        if not (state.in_single and ends_in_double):
+            return state
+        if int(state.at.status) != Status.AT_RESOLUTION:
+            return state
+        at = replace(state.at, status=np.int32(RUNNING))
+        return self._with_progress(StreamState(at, int(at.step), False), stop_at)
+
+    def _with_progress(self, state: StreamState, stop_at: int) -> StreamState:
+        loop = self.programs.loop(state.in_single)
+        at, steps = state.at, loop.advance(state.at, stop_at, state.since)
+        if not self.settings.progress_bar:
+            for stands in steps:
+                at = stands
+            return replace(state, at=at)
+        # whoever shows no bar does not wait for the import
+        from tqdm.auto import tqdm
+
+        with tqdm(total=self.settings.max_steps, desc="EM", unit="step") as bar:
+            for at in steps:
+                step = int(at.step)
+                bar.update(step - bar.n)
+                bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
+        return replace(state, at=at)
+
+    # ── the result ────────────────────────────────────────────────────────────────────────────────
+
+    def _found(self, start: Mapping[str, Any], at: LoopState) -> EMResult:
+        """Return the result of a run that stands somewhere."""
+        programs = self.programs
+        with double_precision():
+            program = programs.whole
+            data = program.data(doubled_part(programs.look.first))
+            runner = Runner(program.compiled, data, self.settings)
+            params = self._in_double(start)
+            _, violations = program.looked_at(data)
+            compiled = program.compiled
+            inspection = compiled.inspection(params, compiled.prepare(data))
+            last = at.last_evaluated
+            sharpness = self._sharpness(last, params, data)
+            likelihood = self._log_likelihood(at)
+            end = End(at, likelihood, last, sharpness)
+            result = runner.result(Start(params, violations, inspection), end)
+        if is_single():
+            return in_single(result, program.pure.graph.parameters)
+        return result
+
+    def _sharpness(self, last, start, data) -> list:
+        return self.programs.whole.sharpness(last, start, data, self.programs.sums)
+
+    def _log_likelihood(self, at: LoopState) -> Any:
+        graph = self.programs.whole.pure.graph
+        # without priors the objective of a soft E-step is the log-likelihood
+        if self.settings.temperature == 1 and not graph.has_priors:
+            return at.objective[at.num_steps]
+        programs, total, is_first = self.programs, 0.0, True
+        for part in programs.parts:
+            data = programs.whole.data(doubled_part(part))
+            own, shared = programs.whole.likelihood(dict(at.reported), data, programs.sums)
+            total += float(own) + (float(shared) if is_first else 0.0)
+            is_first = False
+        return np.asarray(total)
+
+    def _restarts(self, starts: Sequence[Mapping], ends: Sequence[LoopState]) -> Restarts:
+        programs = self.programs
+        with double_precision():
+            data = programs.whole.data(doubled_part(programs.look.first))
+            runner = Runner(programs.whole.compiled, data, self.settings)
+            sharpness = []
+            for start, at in zip(starts, ends, strict=True):
+                there = self._in_double(start)
+                sharpness.append(self._sharpness(at.reported, there, data))
+            return restarts_of(runner, stacked(ends), stacked(sharpness))

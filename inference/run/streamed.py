@@ -1,0 +1,150 @@
+"""A program bound to a stream: `em.on(stream)`, which runs, and is asked part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from emjax.run import validation
+from emjax.run.annotations import InitParams, Params
+from emjax.run.bound import LEAST_MULTIPLICITY, Bound, checked_key
+from emjax.run.compiler import Compiler
+from emjax.run.described import program_in_words
+from emjax.run.first_look import FirstLook
+from emjax.run.part_program import PartProgram
+from emjax.run.precision import is_single
+from emjax.run.pure import PureProgram
+from emjax.run.result import EMResult, params_of
+from emjax.run.runner import one_blas_thread
+from emjax.run.settings import Settings
+from emjax.run.stream_programs import StreamPrograms
+from emjax.run.stream_run import StreamRun
+from emjax.run.validation import check_are_params
+
+# by stream, as long as that is kept by others
+KEPT: WeakKeyDictionary = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Streamed:
+    """A program bound to data that come in parts: what `EM.on(stream, *args)` returns.
+
+    - `compiler`: the program and its settings.
+    - `stream`: iterates the parts, as often as it is asked to.
+    - `more`, `kwargs`: further arguments of the program, the same for all parts.
+    - `made`: (this, a result) → what `run` returns; None: the result.
+    """
+
+    compiler: Compiler
+    stream: Any
+    more: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    made: Callable[[Any, EMResult], EMResult] | None = None
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments of `EM.on`."""
+        return (self.stream, *self.more)
+
+    def __repr__(self) -> str:
+        return f"Streamed{self.in_words}"
+
+    @property
+    def in_words(self) -> str:
+        """The program and what it is bound to, in brackets."""
+        model = self.compiler.model
+        return f"({', '.join([program_in_words(model), repr(self.stream)])})"
+
+    def __getattr__(self, name: str) -> Any:
+        # what is no question that adds up, or is answered part by part
+        if name.startswith("_") or not hasattr(Bound, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(
+            f"'{name}' is asked of data in memory, and these are a stream. Ask it of one part "
+            "after another: for part in stream: em.on(*part.args, **part.kwargs)."
+        )
+
+    # ── what is compiled ──────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _programs(self) -> StreamPrograms:
+        key = self.compiler, tuple(map(id, jax.tree.leaves((self.more, self.kwargs)))), is_single()
+        kept = KEPT.setdefault(self.stream, {})
+        if key not in kept:
+            kept[key] = StreamPrograms(self.compiler, self.stream, self.more, self.kwargs)
+        return kept[key]
+
+    @property
+    def look(self) -> FirstLook:
+        """What a first pass over the stream has seen; it is made once."""
+        return self._programs.look
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, rng_key: Any, *, init_params: InitParams = None) -> EMResult:
+        """Run EM to convergence; see `EM.run`."""
+        rng_key = checked_key(rng_key)
+        given = {} if init_params is None else params_of(init_params)
+        check_are_params(given)
+        _check_settings(self.compiler.settings)
+        with one_blas_thread():
+            result = StreamRun(self._programs, rng_key, given).result()
+        return result if self.made is None else self.made(self, result)
+
+    # ── what can be asked ─────────────────────────────────────────────────────────────────────────
+
+    def posterior(self, params: Params) -> Iterator[dict[str, Any]]:
+        """Yield p(latent | data, params) for every latent, part by part; see `EM.posterior`."""
+        return self.of_latents(PureProgram.posterior_and_means, params)
+
+    def decode(self, params: Params) -> Iterator[dict[str, Any]]:
+        """Yield the most probable joint assignment of all latents, part by part."""
+        return self.of_latents(PureProgram.modes, params)
+
+    def of_latents(self, question: Callable, params: Params) -> Iterator[dict[str, Any]]:
+        """Yield what is asked of latents, part by part; see `Bound.of_latents`."""
+        program = self._programs.of_parts
+        params = _checked(program, params)
+        for part in self.stream:
+            data = program.data(part)
+            answer, _ = program.compiled.asked(question, params, data, LEAST_MULTIPLICITY)
+            counts = program.rows.counts(part)
+            graph, found = program.pure.graph, {}
+            for name, value in answer.items():
+                latent = {**graph.latents, **graph.gaussians}.get(name)
+                rank = np.ndim(value) if latent is None else len(latent.shape)
+                found[name] = program.rows.cut(name, value, counts, rank)
+            yield found
+
+    def log_likelihood(self, params: Params) -> Float[np.ndarray, ""]:
+        """Return log p(data | params) in nats, summed over the data in double precision."""
+        return np.asarray(sum(self.log_likelihoods(params)))
+
+    def log_likelihoods(self, params: Params) -> Iterator[float]:
+        """Yield log p(part | params) in nats, part by part; what all share is of the first."""
+        program, sums = self._programs.of_parts, self._programs.sums
+        params = _checked(program, params)
+        is_first = True
+        for part in self.stream:
+            own, shared = program.likelihood(params, program.data(part), sums)
+            yield float(own) + (float(shared) if is_first else 0.0)
+            is_first = False
+
+
+def _check_settings(settings: Settings) -> None:
+    if settings.polish:
+        raise ValueError(
+            f"polish={settings.polish!r} climbs the objective of data in memory, and these are a "
+            "stream. Use acceleration='anderson', which takes few steps where EM is slow."
+        )
+
+
+def _checked(program: PartProgram, params: Params) -> dict[str, Any]:
+    check_are_params(params_of(params))
+    return validation.checked_params(program.pure.graph, params_of(params), complete=True)
