@@ -268,7 +268,8 @@ class EM:
 
         It prints as a table.
         """
-        return plan(self.on(*args, **kwargs))
+        bound = self.on(*args, **kwargs)
+        return plan(bound.of_first if isinstance(bound, Streamed) else bound)
 
     @in_double
     def diagnose(self, result: Params, *args: Any, **kwargs: Any) -> Diagnosis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from emjax.run import validation
 from emjax.run.annotations import InitParams, Params
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound, checked_key
+from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler
 from emjax.run.described import program_in_words
 from emjax.run.first_look import FirstLook
@@ -70,7 +72,34 @@ class Streamed:
             "after another: for part in stream: em.on(*part.args, **part.kwargs)."
         )
 
-    # ── what is compiled ──────────────────────────────────────────────────────────────────────────
+    # ── what does not depend on how many data there are ────────────────────────────────────────────
+
+    @cached_property
+    def of_first(self) -> Bound:
+        """The program bound to the first part of the stream alone."""
+        part = next(iter(self.stream), None)
+        if part is None:
+            raise ValueError("The stream yields no data.")
+        return Bound(self.compiler, (*part.args, *self.more), {**part.kwargs, **self.kwargs})
+
+    @property
+    def compiled(self) -> CompiledProgram:
+        """The program's compiled functions for arguments such as the first part's."""
+        return self.of_first.compiled
+
+    @property
+    def arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The arguments of the program for the first part."""
+        return self.of_first.arguments
+
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether the program looks at the values of its arguments in Python."""
+        return self.of_first.looks_at_values
+
+    def checked(self, params: Params, complete: bool = True) -> dict[str, Any]:
+        """Return a result's parameters, or parameters, checked to be the program's."""
+        return self.of_first.checked(params, complete)
 
     @property
     def _programs(self) -> StreamPrograms:
