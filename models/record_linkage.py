@@ -32,10 +32,11 @@ M-step: expected counts, normalized.
     u_fl = Σ_{n: γ_nf = l} c_n (1 − r_n) / Σ_{n: γ_nf ≥ 0} c_n (1 − r_n)                         (4)
 
 If u_f is not estimated here but known, from pairs of records drawn at random, it is held:
-`EM(program, fixed={"u_city"}).run(key, …, init_params={"u_city": u})`. If in particular u_f of exact agreement is
-Σ φ_f², two draws that happen to agree, the weight of agreement on v in (1) is log₂ m_fl / φ_fv,
-which is Splink's term-frequency adjustment. With any other u_f Splink's is that of no distribution
-(the chances of a level's values do not add up to the level's), and here (1) holds as it stands.
+`EM(program, fixed={"u_city"}).run(key, …, init_params={"u_city": u})`. If in particular u_f of
+exact agreement is Σ φ_f², two draws that happen to agree, the weight of agreement on v in (1) is
+log₂ m_fl / φ_fv, which is Splink's term-frequency adjustment. With any other u_f Splink's is that
+of no distribution (the chances of a level's values do not add up to the level's), and here (1)
+holds as it stands.
 
 Renaming matches as non-matches changes nothing but names: the start says that fields of a match
 mostly agree, and that few comparisons are matches.
