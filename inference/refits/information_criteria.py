@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from emjax.run.columns import Column, Table, lines_of
 from emjax.run.findings import Finding
 from emjax.run.precision import in_double
 from emjax.run.pure import PureProgram
+from emjax.run.streamed import Streamed
 
 # their formulas; all but the first ask what a sample is
 FORMULAS = {
@@ -76,8 +77,8 @@ class Criteria(eqx.Module, Table):
     49, for AWE, the approximate weight of evidence (Masyn, 2013, takes ℓ and half that price).
     """
 
-    log_likelihood: Float[Array, ""]
-    complete_log_likelihood: Float[Array, ""]
+    log_likelihood: Float[Array | np.ndarray, ""]
+    complete_log_likelihood: Float[Array | np.ndarray, ""]
     num_free_parameters: int
     num_samples: float
     plate: str
@@ -222,29 +223,57 @@ def criteria(
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a number of at least 0, not {value!r}.")
     bound = asked_of(em, params, args, kwargs)
-    plate_of_samples, counts, undefined = _samples(bound, plate)
-    n = math.nan if counts is None else float(counts.sum())
+    samples, n, undefined, soft, hard = _counted(bound, params, plate)
     if num_samples is not None:
-        plate_of_samples, n, undefined = "", float(num_samples), ""
+        samples, n, undefined = "", float(num_samples), ""
     # log n is not defined
     if not n:
         raise ValueError(
             "There are no samples, so that the criteria are not defined. Pass data, or "
             "num_samples=..."
         )
-    soft, hard = bound.asked(_log_likelihoods, params)
-    if counts is not None and (counts == 0).any():
-        hard = _complete(bound, params, plate, counts)
     compiled = bound.compiled
     # not before it is needed: a constraint may have no dimension that is known
     p = num_free_parameters
     if p is None:
         p = num_free(compiled.graph, compiled.maximizers)
         if compiled.graph.gaussians:
-            p -= bases_at(Estimate.of(bound, params)).count
+            of_some = bound.of_first if isinstance(bound, Streamed) else bound
+            p -= bases_at(Estimate.of(of_some, params)).count
     temperature = float(compiled.pure.settings.temperature)
     is_pseudo = has_sampling_weights(bound)
-    return Criteria(soft, hard, int(p), n, plate_of_samples, undefined, temperature, is_pseudo)
+    return Criteria(soft, hard, int(p), n, samples, undefined, temperature, is_pseudo)
+
+
+class _Counted(NamedTuple):
+    """What a program's data say at an estimate, as in `Criteria`."""
+
+    plate: str
+    num_samples: float
+    undefined: str
+    log_likelihood: Any
+    complete_log_likelihood: Any
+
+
+def _counted(bound: Bound | Streamed, params: Params, plate: str | None) -> _Counted:
+    """Return what the data say; of a stream, the sum over its parts."""
+    if isinstance(bound, Bound):
+        name, counts, undefined = _samples(bound, plate)
+        soft, hard = bound.asked(_log_likelihoods, params)
+        if counts is not None and (counts == 0).any():
+            hard = _complete(bound, params, plate, counts)
+        n = math.nan if counts is None else float(counts.sum())
+        return _Counted(name, n, undefined, soft, hard)
+    parts = [_counted(part, params, plate) for part in bound.bounds]
+    # what is observed outside of the parts counts once
+    again = (len(parts) - 1) * bound.shared_log_likelihood(params)
+    soft = sum(float(part.log_likelihood) for part in parts) - again
+    hard = sum(float(part.complete_log_likelihood) for part in parts) - again
+    return parts[0]._replace(
+        num_samples=sum(part.num_samples for part in parts),
+        log_likelihood=np.asarray(soft),
+        complete_log_likelihood=np.asarray(hard),
+    )
 
 
 def _samples(bound: Bound, plate: str | None) -> tuple[str, np.ndarray | None, str]:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from emjax.graph.factor_graph import FactorGraph
 from emjax.run import validation
 from emjax.run.annotations import InitParams, Params
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound, checked_key
@@ -31,6 +32,22 @@ from emjax.run.validation import check_are_params
 
 # by stream, as long as that is kept by others
 KEPT: WeakKeyDictionary = WeakKeyDictionary()
+
+
+class PartByPart(Iterator):
+    """An answer for one part of a stream after another, each computed when it is asked for."""
+
+    def __init__(self, answers: Iterator[dict[str, Any]]):
+        self._answers = answers
+
+    def __next__(self) -> dict[str, Any]:
+        return next(self._answers)
+
+    def __getitem__(self, name: Any) -> Any:
+        raise ValueError(
+            f"{name!r} is asked of a stream, which answers part by part: for answer in "
+            f"fit.posterior(): answer[{name!r}]."
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,11 +85,11 @@ class Streamed:
         if name.startswith("_") or not hasattr(Bound, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise AttributeError(
-            f"'{name}' is asked of data in memory, and these are a stream. Ask it of one part "
-            "after another: for part in stream: em.on(*part.args, **part.kwargs)."
+            "This is asked of data in memory, and these are a stream. Ask it of one part after "
+            "another: for part in stream: em.on(*part.args, **part.kwargs)."
         )
 
-    # ── what does not depend on how many data there are ────────────────────────────────────────────
+    # ── what does not depend on how many data there are ───────────────────────────────────────────
 
     @cached_property
     def of_first(self) -> Bound:
@@ -88,6 +105,11 @@ class Streamed:
         return self.of_first.compiled
 
     @property
+    def graph(self) -> FactorGraph:
+        """The factor graph of the program on the first part."""
+        return self.compiled.graph
+
+    @property
     def arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The arguments of the program for the first part."""
         return self.of_first.arguments
@@ -96,6 +118,10 @@ class Streamed:
     def looks_at_values(self) -> bool:
         """Whether the program looks at the values of its arguments in Python."""
         return self.of_first.looks_at_values
+
+    def in_its_precision(self, question: Callable[[Any], Any]) -> Any:
+        """Return the answer to a question program → answer; see `Bound.in_its_precision`."""
+        return question(self)
 
     def checked(self, params: Params, complete: bool = True) -> dict[str, Any]:
         """Return a result's parameters, or parameters, checked to be the program's."""
@@ -128,16 +154,19 @@ class Streamed:
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
-    def posterior(self, params: Params) -> Iterator[dict[str, Any]]:
-        """Yield p(latent | data, params) for every latent, part by part; see `EM.posterior`."""
+    def posterior(self, params: Params) -> PartByPart:
+        """Return p(latent | data, params) for every latent, part by part; see `EM.posterior`."""
         return self.of_latents(PureProgram.posterior_and_means, params)
 
-    def decode(self, params: Params) -> Iterator[dict[str, Any]]:
-        """Yield the most probable joint assignment of all latents, part by part."""
+    def decode(self, params: Params) -> PartByPart:
+        """Return the most probable joint assignment of all latents, part by part."""
         return self.of_latents(PureProgram.modes, params)
 
-    def of_latents(self, question: Callable, params: Params) -> Iterator[dict[str, Any]]:
-        """Yield what is asked of latents, part by part; see `Bound.of_latents`."""
+    def of_latents(self, question: Callable, params: Params) -> PartByPart:
+        """Return what is asked of latents, part by part; see `Bound.of_latents`."""
+        return PartByPart(self._of_latents(question, params))
+
+    def _of_latents(self, question: Callable, params: Params) -> Iterator[dict[str, Any]]:
         program = self._programs.of_parts
         params = _checked(program, params)
         for part in self.stream:
@@ -150,6 +179,26 @@ class Streamed:
                 rank = np.ndim(value) if latent is None else len(latent.shape)
                 found[name] = program.rows.cut(name, value, counts, rank)
             yield found
+
+    @property
+    def bounds(self) -> Iterator[Bound]:
+        """The program bound to one part after another, in memory: of its real elements alone."""
+        for part in self.stream:
+            args, kwargs = (*part.args, *self.more), {**part.kwargs, **self.kwargs}
+            if not part.counts:
+                yield Bound(self.compiler, args, kwargs)
+                continue
+            rows = self._programs.of_parts.rows
+            key = "parts", tuple(rows.plates)
+            compiler = self.compiler.variant(key, rows.program(self.compiler.model))
+            weights = rows.weights(rows.counts(part))
+            yield Bound(compiler, (*weights, *args), kwargs)
+
+    def shared_log_likelihood(self, params: Params) -> float:
+        """Return log p in nats of what is observed outside of the parts: all share it."""
+        program, sums = self._programs.of_parts, self._programs.sums
+        data = program.data(self.look.first)
+        return float(program.likelihood(_checked(program, params), data, sums)[1])
 
     def log_likelihood(self, params: Params) -> Float[np.ndarray, ""]:
         """Return log p(data | params) in nats, summed over the data in double precision."""
