@@ -130,15 +130,15 @@ class PartProgram:
         return self.compiled.function("first", lambda: first)(rng_key, data, given, number)
 
     def sharpness(
-        self, params: Mapping[str, Any], start: Mapping[str, Any], data: Sequence, sums: Sequence
+        self, params: Mapping[str, Any], start: Mapping[str, Any], data: Sequence
     ) -> list:
-        """Return how sharp densities are at parameters; see `End`."""
+        """Return how sharp densities are on this part alone; see `End`."""
         pure = self.pure
 
-        def sharpness(params, start, data, sums):
-            return pure.watch.sharpness(params, start, pure.graph.prepare(data, sums=sums))
+        def sharpness(params, start, data):
+            return pure.watch.sharpness(params, start, pure.graph.prepare(data))
 
-        return self.compiled.function("sharpness", lambda: sharpness)(params, start, data, sums)
+        return self.compiled.function("sharpness", lambda: sharpness)(params, start, data)
 
     def start(self, params: Mapping[str, Any]) -> LoopState:
         """Return where the loop stands before the first step."""

@@ -66,8 +66,14 @@ class StreamPrograms:
 
     @cached_property
     def of_reservoir(self) -> PartProgram:
-        """The program on the rows from which a start is made."""
-        return self._program(self.look.reservoir)
+        """The program on rows that stand for all, in double: small work is done in that."""
+        with double_precision():
+            return self._program(self.reservoir)
+
+    @cached_property
+    def reservoir(self) -> Part:
+        """Rows that stand for all, in double."""
+        return doubled_part(self.look.reservoir)
 
     def _program(self, part: Part, rows: PartRows | None = None) -> PartProgram:
         compiler = self.compiler

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from emjax.run import validation
 from emjax.run.double_end import in_single
-from emjax.run.precision import double_precision, from_single, is_single
+from emjax.run.precision import double_precision, from_single
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult
@@ -70,27 +69,33 @@ class StreamRun:
 
     def _starts(self) -> list[dict[str, Any]]:
         """Return the starts: of given values, or made in memory of rows of the stream."""
-        settings, program = self.settings, self.programs.of_reservoir
-        given = validation.checked_params(program.pure.graph, self.given, complete=False)
-        are_all = set(given) == set(program.pure.graph.parameters)
-        data, flags = program.data(self.programs.look.reservoir), program.compiled.given(given)
-        is_free = not given or (settings.init is not None and not are_all)
-        if program.pure.has_short_runs and is_free:
-            runner = Runner(program.compiled, data, settings)
-            return [run(runner, self.rng_key, given).params]
-        if settings.num_restarts == 1 or are_all:
-            return [program.first(self.rng_key, data, flags, 0)]
-        keys = split_key(self.rng_key, settings.num_restarts)
-        return [program.first(key, data, flags, number) for number, key in enumerate(keys)]
+        settings, programs = self.settings, self.programs
+        program = programs.of_reservoir
+        with double_precision():
+            parameters = program.pure.graph.parameters
+            given = validation.checked_params(
+                program.pure.graph, from_single(parameters, self.given), complete=False
+            )
+            are_all = set(given) == set(parameters)
+            data, flags = program.data(programs.reservoir), program.compiled.given(given)
+            is_free = not given or (settings.init is not None and not are_all)
+            if program.pure.has_short_runs and is_free:
+                return [run(self._runner, self.rng_key, given).params]
+            if settings.num_restarts == 1 or are_all:
+                return [program.first(self.rng_key, data, flags, 0)]
+            keys = split_key(self.rng_key, settings.num_restarts)
+            return [program.first(key, data, flags, number) for number, key in enumerate(keys)]
+
+    @property
+    def _runner(self) -> Runner:
+        """The program on rows of the stream that stand for all; in double."""
+        program = self.programs.of_reservoir
+        return Runner(program.compiled, program.data(self.programs.reservoir), self.settings)
 
     def _started(self, start: Mapping[str, Any]) -> StreamState:
         whole = self.programs.whole
         with double_precision():
-            return StreamState(whole.start(self._in_double(start)), 0, self.programs.is_single)
-
-    def _in_double(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        parameters = self.programs.whole.pure.graph.parameters
-        return from_single(parameters, jax.device_get(dict(params)))
+            return StreamState(whole.start(start), 0, self.programs.is_single)
 
     def _advanced(self, state: StreamState, stop_at: int) -> StreamState:
         """Return where a run stands after `stop_at` steps, or at its end."""
@@ -124,26 +129,18 @@ class StreamRun:
 
     def _found(self, start: Mapping[str, Any], at: LoopState) -> EMResult:
         """Return the result of a run that stands somewhere."""
-        programs = self.programs
         with double_precision():
-            program = programs.whole
-            data = program.data(doubled_part(programs.look.first))
-            runner = Runner(program.compiled, data, self.settings)
-            params = self._in_double(start)
-            _, violations = program.looked_at(data)
-            compiled = program.compiled
-            inspection = compiled.inspection(params, compiled.prepare(data))
-            last = at.last_evaluated
-            sharpness = self._sharpness(last, params, data)
-            likelihood = self._log_likelihood(at)
-            end = End(at, likelihood, last, sharpness)
-            result = runner.result(Start(params, violations, inspection), end)
-        if is_single():
-            return in_single(result, program.pure.graph.parameters)
+            runner, last = self._runner, at.last_evaluated
+            compiled = runner.compiled
+            # all data were found to be good
+            violations = compiled.violations(runner.data)
+            inspection = compiled.inspection(start, compiled.prepare(runner.data))
+            sharpness = self.programs.of_reservoir.sharpness(last, start, runner.data)
+            end = End(at, self._log_likelihood(at), last, sharpness)
+            result = runner.result(Start(dict(start), violations, inspection), end)
+        if self.programs.is_single:
+            return in_single(result, runner.compiled.graph.parameters)
         return result
-
-    def _sharpness(self, last, start, data) -> list:
-        return self.programs.whole.sharpness(last, start, data, self.programs.sums)
 
     def _log_likelihood(self, at: LoopState) -> Any:
         graph = self.programs.whole.pure.graph
@@ -159,12 +156,9 @@ class StreamRun:
         return np.asarray(total)
 
     def _restarts(self, starts: Sequence[Mapping], ends: Sequence[LoopState]) -> Restarts:
-        programs = self.programs
         with double_precision():
-            data = programs.whole.data(doubled_part(programs.look.first))
-            runner = Runner(programs.whole.compiled, data, self.settings)
-            sharpness = []
+            runner, sharpness = self._runner, []
             for start, at in zip(starts, ends, strict=True):
-                there = self._in_double(start)
-                sharpness.append(self._sharpness(at.reported, there, data))
+                found = self.programs.of_reservoir.sharpness(at.reported, start, runner.data)
+                sharpness.append(found)
             return restarts_of(runner, stacked(ends), stacked(sharpness))
