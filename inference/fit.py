@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
@@ -13,7 +14,6 @@ import numpy as np
 from jax.export import Exported
 from jaxtyping import Array, Float
 
-from emjax.answers.archive import write
 from emjax.answers.draws import sample_posterior
 from emjax.answers.exported import exported
 from emjax.answers.forward import sample
@@ -26,6 +26,7 @@ from emjax.certificates.diagnosis import Diagnosis
 from emjax.naming.data_labels import check_labels
 from emjax.plan import Plan
 from emjax.run.annotations import Path, Whole
+from emjax.run.archive import FIT
 from emjax.run.bound import Bound
 from emjax.run.described import program_in_words
 from emjax.run.result import EMResult
@@ -207,7 +208,9 @@ class Fit(EMResult):
         constraints by which the program is recognized, versions, and shapes of the data; with
         `data=True` also the data, if they are arrays, data frames, numbers and words.
         """
-        write(path, content_of(self.em.model, self.em.settings, self.bound, self, data))
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"fit.save takes the file: fit.save('fit.emjax'), not {path!r}.")
+        FIT.write(path, content_of(self.em.model, self.em.settings, self.bound, self, data))
 
     def export(
         self,

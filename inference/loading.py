@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import fields
 
-from emjax.answers.archive import read
 from emjax.answers.restored import Saved
 from emjax.em import EM
 from emjax.fit import Fit
 from emjax.graph.factor_graph import FactorGraph
 from emjax.run.annotations import Path, Program
+from emjax.run.archive import FIT
 from emjax.run.bound import Bound
 from emjax.run.settings import Settings
 
@@ -35,7 +35,7 @@ def load(path: Path, program: Program | EM) -> Fit:
     """
     if not isinstance(path, str | os.PathLike):
         raise ValueError("emjax.load takes the file first: emjax.load('fit.emjax', program).")
-    saved = Saved(read(path))
+    saved = Saved(FIT.read(path))
     if isinstance(program, EM):
         em = program
         saved.check_settings(em.settings)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.answers.archive import NotPlain
+from emjax.run.archive import NotPlain
 from emjax.answers.plain_frames import frame_of, is_plain_frame
 from emjax.answers.recognized import described, differences
 from emjax.answers.saved import OTHER, SPECIFICATION

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from emjax.answers.archive import NotPlain, encoded, is_plain_array
 from emjax.answers.plain_frames import is_of_pandas, plain_frame
 from emjax.answers.recognized import described
+from emjax.run.archive import NotPlain, encoded, is_plain_array
 from emjax.run.bound import Bound
 from emjax.run.result import EMResult
 from emjax.run.settings import Settings

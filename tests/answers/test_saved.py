@@ -18,7 +18,6 @@ from numpyro.distributions import constraints
 
 import emjax
 from emjax import EM, Finding, Gap
-from emjax.answers.archive import read, write
 from emjax.answers.plain_frames import frame_of, plain_frame
 from emjax.run.compiler import KEPT
 
@@ -116,8 +115,8 @@ def test_frames_come_back_whatever_their_columns_are_called(tmp_path, names):
     }[names]
     index = pandas.Index([3, 5], name="day")
     frame = pandas.DataFrame(X[:4].reshape(2, 2), index=index, columns=columns)
-    write(tmp_path / "frame", {"frame": plain_frame(frame)})
-    pandas.testing.assert_frame_equal(frame_of(read(tmp_path / "frame")["frame"]), frame)
+    FIT.write(tmp_path / "frame", {"frame": plain_frame(frame)})
+    pandas.testing.assert_frame_equal(frame_of(FIT.read(tmp_path / "frame")["frame"]), frame)
 
 
 def test_a_program_that_takes_no_arrays_needs_none_when_it_is_loaded(tmp_path):
