@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.run.archive import NotPlain
 from emjax.answers.plain_frames import frame_of, is_plain_frame
 from emjax.answers.recognized import described, differences
 from emjax.answers.saved import OTHER, SPECIFICATION
 from emjax.graph.factor_graph import FactorGraph
 from emjax.m_step.gap import Gap
+from emjax.run.archive import NotPlain
 from emjax.run.double_end import in_single
 from emjax.run.findings import Finding
 from emjax.run.precision import double_precision, is_single

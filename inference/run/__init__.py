@@ -7,10 +7,11 @@ Read first: `state` and `loop`, then `pure` and `bound`. How it is compiled, in 
 `compiler` (all that is kept of a program), `runner` (a compiled program on data). What is wrong
 with the end of a run is put together in `shortcomings`; what an error or a warning says is in
 `findings` (data, starts), `endings` (of runs) and `verdicts`. Tables that print and become data
-frames are made of `columns`. Each file imports only those before it: columns, described, findings,
-endings, verdicts, acceleration, batches, boundary, collapse, resolution, degeneracy, copies,
-polish, compilation, validation, precision, settings, state, loop, restarts, result, annotations,
-pure, compiled, rerun, row_clusters, unbounded, vanishing, far_from_zero, shortcomings, second_look,
-padded, pickled, compiler, runner, runs, double_end, on_data, bound, part_rows, part_program,
-first_look, stream_loop, stream_programs, stream_run, streamed.
+frames are made of `columns`. Where a run stands is kept by `checkpoints`. Each file imports only
+those before it: columns, described, findings, endings, verdicts, acceleration, batches, boundary,
+collapse, resolution, degeneracy, copies, polish, compilation, validation, precision, settings,
+state, loop, restarts, result, annotations, archive, checkpoints, interrupts, pure, compiled, rerun,
+row_clusters, unbounded, vanishing, far_from_zero, shortcomings, second_look, padded, pickled,
+compiler, runner, runs, double_end, on_data, bound, part_rows, part_program, first_look,
+stream_loop, stream_programs, stream_run, streamed.
 """

@@ -59,7 +59,8 @@ class Kind(NamedTuple):
                     # of no date
                     archive.writestr(zipfile.ZipInfo(self.words), words)
                     for number, array in enumerate(arrays):
-                        with archive.open(_npy(number), "w", force_zip64=True) as npy:
+                        entry = zipfile.ZipInfo(_name(number))
+                        with archive.open(entry, "w", force_zip64=True) as npy:
                             np.lib.format.write_array(npy, array, allow_pickle=False)
                 # a name that is on the disk before what it names would be of an empty file
                 file.flush()
@@ -118,8 +119,8 @@ def is_plain_array(value: Any) -> bool:
     return is_array(value) and is_numeric(value) and getattr(value.dtype, "kind", "V") in NUMERIC
 
 
-def _npy(number: int) -> zipfile.ZipInfo:
-    return zipfile.ZipInfo(f"arrays/{number}.npy")
+def _name(number: int) -> str:
+    return f"arrays/{number}.npy"
 
 
 def encoded(value: Any, arrays: list[np.ndarray]) -> Any:
@@ -156,6 +157,6 @@ def decoded(value: Any, archive: zipfile.ZipFile) -> Any:
     if list(value) == [FLOAT]:
         return float(value[FLOAT])
     if list(value) == [ARRAY] and isinstance(value[ARRAY], int):
-        npy = io.BytesIO(archive.read(_npy(value[ARRAY])))
+        npy = io.BytesIO(archive.read(_name(value[ARRAY])))
         return np.lib.format.read_array(npy, allow_pickle=False)
     return {name: decoded(part, archive) for name, part in value.items()}

@@ -69,7 +69,7 @@ class Checkpoint:
         try:
             remove_unfinished(path)
             if os.path.exists(path):
-                content = CHECKPOINT.read(path)
+                content = _content(path)
                 _check_is_same(path, content, identity)
                 checkpoint.places = content["places"]
             # a folder that does not exist is to be known now, not in an hour
@@ -189,8 +189,7 @@ def _checked(path: Any, every: Any) -> int | timedelta:
     """Return how often to save. Errors: `ValueError` for what is no path, no steps and no time."""
     if path is not None and not isinstance(path, str | os.PathLike):
         raise ValueError(
-            "checkpoint takes the file: em.run(..., checkpoint='run.checkpoint'), not "
-            f"{path!r}."
+            f"checkpoint takes the file: em.run(..., checkpoint='run.checkpoint'), not {path!r}."
         )
     if every is None:
         return EVERY
@@ -207,6 +206,16 @@ def _checked(path: Any, every: Any) -> int | timedelta:
         "every must be a number of steps, every=100, or a time, "
         f"every=datetime.timedelta(minutes=1), not {every!r}."
     )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return CHECKPOINT.read(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} If nobody needs it, delete it, and the run starts anew; else pass another "
+            "path, em.run(..., checkpoint='run.checkpoint')."
+        ) from error
 
 
 def _check_is_same(
