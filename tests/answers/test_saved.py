@@ -19,6 +19,7 @@ from numpyro.distributions import constraints
 import emjax
 from emjax import EM, Finding, Gap
 from emjax.answers.plain_frames import frame_of, plain_frame
+from emjax.run.archive import FIT
 from emjax.run.compiler import KEPT
 
 KEY = jax.random.key(0)
