@@ -58,7 +58,7 @@ def expected_of(
         expected = _over_blocks(blocks, temperature, plain)
     else:
         expected = _at_once(instance, temperature, plain, is_often)
-    return Expected(_with_infinities(expected.log_partition), expected.statistics)
+    return Expected(with_infinities(expected.log_partition), expected.statistics)
 
 
 def log_partition_of(
@@ -72,11 +72,11 @@ def log_partition_of(
     instance = instance_of(graph, arrays, which, temperature, tables=tables)
     blocks = blocks_of(instance)
     if blocks is None:
-        return _with_infinities(log_z(instance, instance.tables, temperature))
+        return with_infinities(log_z(instance, instance.tables, temperature))
     rest = Expected(log_z(blocks.rest, blocks.rest.tables, temperature), [])
     of_block = _log_z_of_block(temperature, None)
     expected, _ = summed(blocks, of_block, rest, with_statistics=False)
-    return _with_infinities(expected.log_partition)
+    return with_infinities(expected.log_partition)
 
 
 def statistics_with(instance: Instance, factors: Sequence[Factor]) -> list:
@@ -124,7 +124,7 @@ def _log_z_of_block(temperature: ArrayLike, fast: FastForms | None) -> Callable:
     return function
 
 
-def _with_infinities(log_partition) -> Array:
+def with_infinities(log_partition) -> Array:
     """Return log Z with ±∞ in place of what contains the logarithm of a zero."""
     is_infinite = log_partition > -IMPOSSIBLE
     return jnp.where(

@@ -2,25 +2,39 @@
 
 A part is the program on some elements of its outermost plates. What is within these belongs to it;
 all else (priors, what is observed of no element) is shared by all parts.
+
+A latent outside of the plates that a site within them reads *bridges* parts: log Z of one part is a
+function of its value, and these functions add up. Their sum is one more factor of what is shared,
+and the expected statistics of all parts are those at each of its values, weighed by its posterior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.extend.core import Literal
 
-from emjax.e_step.e_step import expected_of
+from emjax.e_step.e_step import expected_of, with_infinities
 from emjax.e_step.expected import Expected
+from emjax.e_step.fallback import value_and_gradient
 from emjax.e_step.instance import Instance, instance_of
-from emjax.elimination.factors import Variable
+from emjax.e_step.term_factors import log_z
+from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
+from emjax.numerics.guards import LOG_ZERO
 from emjax.numerics.jaxprs import dependencies, inlined
+from emjax.tables.indices import Affine
+from emjax.tables.named import Axis
+
+# joint values of latents that bridge parts: at each of them, the E-step of each part is taken
+MOST_VALUES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +45,13 @@ class Division:
     - `is_in_rows`: by term and table, whether the part has a table of its own. Its statistics do
       not add up with those of other parts.
     - `latents`: the names of those that do, Gaussian ones included.
+    - `bridges`: {latent that bridges parts: how many values it has}.
     """
 
     is_own: tuple[bool, ...]
     is_in_rows: tuple[tuple[bool, ...], ...]
     latents: frozenset[str]
+    bridges: Mapping[str, int]
 
     def expected(
         self,
@@ -43,22 +59,75 @@ class Division:
         arrays: Sequence,
         temperature: Any = 1.0,
         tables: Sequence | None = None,
-        is_own: bool = True,
+    ) -> Expected:
+        """Return what the E-step yields of the part, which adds up over parts.
+
+        Where latents bridge parts, one more axis in front of each array is over their joint values.
+        Zeros stand in place of the statistics of what is shared. `tables`: as in `e_step`.
+        """
+        instance = self._instance(graph, arrays, temperature, tables, self.is_own, True)
+        if not self.bridges:
+            return self._of_all_terms(graph, expected_of(instance, temperature), self.is_own)
+
+        def at_value(log_indicator):
+            factor = self._factor(log_indicator)
+            return _with_factor(instance, factor, temperature)[0]
+
+        size = math.prod(self.bridges.values())
+        indicators = jnp.where(jnp.eye(size, dtype=bool), 0.0, LOG_ZERO)
+        found = jax.lax.map(at_value, indicators)
+        return self._of_all_terms(graph, found, self.is_own, (size,))
+
+    def completed(
+        self,
+        graph: FactorGraph,
+        arrays: Sequence,
+        own: Expected,
+        temperature: Any = 1.0,
         with_priors: bool = True,
     ) -> Expected:
-        """Return what the E-step yields of the part, or of what is shared, priors included or not.
+        """Return what the E-step yields of all data, `own` being the sum over parts.
 
-        Zeros stand in place of the statistics of all other terms. `tables`: as in `e_step`.
+        `with_priors`: whether they take part.
         """
         which = []
-        for term, own in zip(graph.terms, self.is_own, strict=True):
-            which.append(own == is_own and (with_priors or not term.site.is_prior))
-        instance = self._instance(graph, arrays, temperature, tables, which, is_own)
-        found = expected_of(instance, temperature)
+        for term, is_own in zip(graph.terms, self.is_own, strict=True):
+            which.append(not is_own and (with_priors or not term.site.is_prior))
+        instance = self._instance(graph, arrays, temperature, None, which, False)
+        if not self.bridges:
+            shared = expected_of(instance, temperature)
+            return own + self._of_all_terms(graph, shared, which)
+        factor = self._factor(own.log_partition)
+        shared, weights = _with_factor(instance, factor, temperature)
+        statistics = jax.tree.map(
+            lambda at_values: jnp.tensordot(weights.ravel(), at_values, 1), own.statistics
+        )
+        of_terms = self._of_all_terms(graph, shared, which)
+        # log Z of the parts is in that of what is shared, as its factor
+        return Expected(jnp.zeros(()), statistics) + of_terms
+
+    def nothing(self, graph: FactorGraph) -> Expected:
+        """Return what no part yields."""
+        none = Expected(jnp.zeros(()), [])
+        return self._of_all_terms(graph, none, [False] * len(graph.terms))
+
+    def _factor(self, log_densities: Array) -> Factor:
+        """Return the factor of the latents that bridge parts, by their joint values."""
+        axes = tuple(Axis(name, size, Affine(0, ())) for name, size in self.bridges.items())
+        return Factor(axes, (), Cells(log_densities.reshape(tuple(self.bridges.values()))))
+
+    def _of_all_terms(
+        self,
+        graph: FactorGraph,
+        found: Expected,
+        which: Sequence[bool],
+        lead: tuple[int, ...] = (),
+    ) -> Expected:
+        """Return what some terms yield, with zeros in place of the statistics of all others."""
         remaining = iter(found.statistics)
         statistics = []
         for term, is_asked in zip(graph.terms, which, strict=True):
-            zeros = [jnp.zeros(table.array.shape, table.array.dtype) for table in term.naturals]
+            zeros = [jnp.zeros((*lead, *t.array.shape), t.array.dtype) for t in term.naturals]
             statistics.append(next(remaining) if is_asked else zeros)
         return Expected(found.log_partition, statistics)
 
@@ -81,13 +150,32 @@ class Division:
         )
 
         def asked(variables) -> dict[str, Variable]:
-            return {n: v for n, v in variables.items() if (n in self.latents) == is_own}
+            bridges = self.bridges if is_own else ()
+            return {
+                name: variable
+                for name, variable in variables.items()
+                if (name in self.latents) == is_own or name in bridges
+            }
 
         return replace(
             instance,
             latents=asked(instance.latents),
             gaussian_variables=asked(instance.gaussian_variables),
         )
+
+
+def _with_factor(instance: Instance, factor: Factor, temperature: Any) -> tuple[Expected, Array]:
+    """Return what an instance yields beside one more factor, and the posterior of its latents."""
+
+    def function(argument, fast):
+        tables, array = argument
+        more = [replace(factor, cells=Cells(array))]
+        return log_z(instance, tables, temperature, more, fast)
+
+    argument = instance.tables, factor.array
+    # under `map` both branches of a fast form would be computed
+    value, (statistics, posterior) = value_and_gradient(function, argument, plain=True)
+    return Expected(with_infinities(value), statistics), posterior
 
 
 def division_of(
@@ -98,31 +186,43 @@ def division_of(
     - `plates`: the names of those that a part has some elements of.
     - `is_of_part`: which arrays of the data are the part's own.
 
-    Errors: `ValueError` for a latent outside of these plates that a site within them reads.
+    Errors: `ValueError` for a latent within these plates that a site outside of them reads, and
+    for several elements of latents outside that one within reads.
     """
     within = set(plates)
     is_own = tuple(bool(within & set(term.site.plates)) for term in graph.terms)
     everyone = {**graph.latents, **graph.gaussians}
     latents = frozenset(name for name, each in everyone.items() if within & set(each.plates))
+    bridges: dict[str, int] = {}
     for term, own in zip(graph.terms, is_own, strict=True):
-        _check_latents(term, own, latents, sorted(within))
-    return Division(is_own, _in_rows(graph, is_own, is_of_part), latents)
-
-
-def _check_latents(
-    term: Term, is_own: bool, latents: Collection[str], plates: Sequence[str]
-) -> None:
-    for axis in term.all_axes:
-        name = str(axis.source)
-        if (name in latents) == is_own:
-            continue
-        where = " and ".join(map(repr, plates))
+        for axis in term.all_axes:
+            name = str(axis.source)
+            if (name in latents) == own:
+                continue
+            if not own or name in graph.gaussians or math.prod(everyone[name].shape) > 1:
+                raise ValueError(_coupled(term, name, own, sorted(within)))
+            bridges[name] = axis.size
+    if math.prod(bridges.values()) > MOST_VALUES:
+        listed = ", ".join(f"'{name}' ({size})" for name, size in bridges.items())
         raise ValueError(
-            f"Site '{term.site.name}' is {'within' if is_own else 'outside of'} {where}, latent "
-            f"'{name}' is {'not' if is_own else 'within'}: so it depends on all of the data at "
-            "once, which come in parts here. Run it on data in memory, "
-            + (f"or put '{name}' into the plate." if is_own else f"or put it into {where}.")
+            f"All data depend on {listed}: their {math.prod(bridges.values())} joint values are "
+            f"too many to go through for each part of the data ({MOST_VALUES} at most). Run it on "
+            "data in memory."
         )
+    return Division(is_own, _in_rows(graph, is_own, is_of_part), latents, bridges)
+
+
+def _coupled(term: Term, latent: str, is_own: bool, plates: Sequence[str]) -> str:
+    """Return what is wrong with a latent that depends on all data at once."""
+    where = " and ".join(map(repr, plates))
+    remedy = f"put it into {where}"
+    if is_own:
+        remedy = f"put '{latent}' into the plate, rows beside their elements (emjax.Stream.by_key)"
+    return (
+        f"Site '{term.site.name}' is {'within' if is_own else 'outside of'} {where}, latent "
+        f"'{latent}' is {'not' if is_own else 'within'}: so it depends on all of the data at once, "
+        f"which come in parts here. Run it on data in memory, or {remedy}."
+    )
 
 
 def _in_rows(

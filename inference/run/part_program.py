@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from emjax.e_step.expected import Expected
@@ -94,31 +95,40 @@ class PartProgram:
 
         return self.compiled.function("of part", lambda: expected)(params, tables, data, sums)
 
-    def likelihood(
-        self, params: Mapping[str, Any], data: Sequence, sums: Sequence
-    ) -> tuple[Any, Any]:
-        """Return log p of a part, and of what parts share beside priors, in nats."""
+    def log_likelihood(self, params: Mapping[str, Any], data: Sequence, sums: Sequence) -> Expected:
+        """Return log p of a part in nats, as something that adds up over parts (`completed`)."""
         graph, division = self.pure.graph, self.division
 
-        def likelihood(params, data, sums):
+        def log_likelihood(params, data, sums):
             arrays = graph.arrays(params, graph.prepare(data, sums=sums))
             own = division.expected(graph, arrays)
-            shared = division.expected(graph, arrays, is_own=False, with_priors=False)
-            return own.log_partition, shared.log_partition
+            return replace(own, statistics=jax.tree.map(jnp.zeros_like, own.statistics))
 
-        return self.compiled.function("likelihood", lambda: likelihood)(params, data, sums)
+        return self.compiled.function("log p", lambda: log_likelihood)(params, data, sums)
 
     # ── of all parts ──────────────────────────────────────────────────────────────────────────────
 
-    def shared(self, params: Mapping[str, Any], data: Sequence, sums: Sequence) -> Expected:
-        """Return what the E-step yields of what parts share. `data`: of any part."""
-        graph, division, temperature = self.pure.graph, self.division, self.loop.temperature
+    def completed(
+        self,
+        params: Mapping[str, Any],
+        own: Expected,
+        data: Sequence,
+        sums: Sequence,
+        is_likelihood: bool = False,
+    ) -> Expected:
+        """Return what the E-step yields of all data; `own`: of all parts, added up.
 
-        def shared(params, data, sums):
+        `data`: of any part; `is_likelihood`: at temperature one, without priors.
+        """
+        graph, division = self.pure.graph, self.division
+        temperature = 1.0 if is_likelihood else self.loop.temperature
+
+        def completed(params, own, data, sums):
             arrays = graph.arrays(params, graph.prepare(data, sums=sums))
-            return division.expected(graph, arrays, temperature, is_own=False)
+            return division.completed(graph, arrays, own, temperature, not is_likelihood)
 
-        return self.compiled.function("shared", lambda: shared)(params, data, sums)
+        key = "completed", is_likelihood
+        return self.compiled.function(key, lambda: completed)(params, own, data, sums)
 
     def first(self, rng_key: Any, data: Sequence, given: Mapping, number: int) -> dict[str, Any]:
         """Return where a run starts on this part alone, which is start `number` of several."""

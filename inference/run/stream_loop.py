@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from emjax.e_step.expected import Expected
 from emjax.run.part_program import PartProgram
-from emjax.run.precision import double_precision, doubled
+from emjax.run.precision import double_precision, doubled, from_single
 from emjax.run.state import LoopState
 from emjax.sources.part import Part
 
@@ -46,28 +46,56 @@ class StreamLoop:
     def step(self, at: LoopState, since: int = 0) -> LoopState:
         """Return where the loop stands after one more step."""
         params = at.current.params
-        total = self.expected(params)
+        own = self.expected(params)
         with double_precision():
-            data = self.whole.data(doubled_part(self.any_part))
-            shared = jax.device_get(self.whole.shared(params, data, self.sums))
-            expected = jax.device_put(total + shared)
+            data = self.data_of_any
+            expected = self.whole.completed(params, jax.device_put(own), data, self.sums)
             tables = self.whole.tables(params, data, self.sums)
             return self.whole.after(at, expected, tables, data, self.sums, since)
 
+    @property
+    def data_of_any(self) -> list[Any]:
+        """The arrays of some part, in double."""
+        return self.whole.data(doubled_part(self.any_part))
+
     def expected(self, params: Mapping[str, Any]) -> Expected:
         """Return what the E-step yields of all parts, added up in double on the host."""
+        tables: list = []
+
+        def of_part(params, data, sums):
+            if not tables:
+                tables.append(self.program.tables(params, data, sums))
+            return self.program.expected(params, tables[0], data, sums)
+
+        return self._summed(of_part, params)
+
+    def log_likelihood(self, params: Mapping[str, Any]) -> float:
+        """Return log p of all data in nats."""
+        own = self._summed(self.program.log_likelihood, params)
+        return self._likelihood_with(params, own)
+
+    def shared_log_likelihood(self, params: Mapping[str, Any]) -> float:
+        """Return log p in nats of what parts share."""
+        return self._likelihood_with(params, self.whole.division.nothing(self.whole.pure.graph))
+
+    def _likelihood_with(self, params: Mapping[str, Any], own: Expected) -> float:
+        """Return log p in nats of all data, of whose parts `own` is the sum."""
+        parameters = self.whole.pure.graph.parameters
+        with double_precision():
+            params, own = from_single(parameters, jax.device_get(params)), jax.device_put(own)
+            found = self.whole.completed(params, own, self.data_of_any, self.sums, True)
+            return float(found.log_partition)
+
+    def _summed(self, of_part: Callable, params: Mapping[str, Any]) -> Expected:
+        """Return the sum over parts of `of_part(params, data, sums)`."""
         with jax.enable_x64(not self.is_single):
-            program, total, pending = self.program, None, None
+            total, pending = None, None
             dtype = np.float32 if self.is_single else np.float64
             params = {name: np.asarray(value, dtype) for name, value in params.items()}
             sums = [one.astype(dtype) for one in self.sums]
-            tables = None
             for part in self.parts:
-                data = program.data(part)
-                if tables is None:
-                    tables = program.tables(params, data, sums)
                 # while one part is computed, the one before is added up
-                ahead = program.expected(params, tables, data, sums)
+                ahead = of_part(params, self.program.data(part), sums)
                 total, pending = _added(total, pending), ahead
             return _added(total, pending)
 

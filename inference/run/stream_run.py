@@ -18,7 +18,6 @@ from emjax.run.runner import Runner
 from emjax.run.runs import restarts_of, run, split_key, stacked
 from emjax.run.settings import Settings
 from emjax.run.state import RUNNING, LoopState, Status
-from emjax.run.stream_loop import doubled_part
 from emjax.run.stream_programs import StreamPrograms
 
 
@@ -147,13 +146,7 @@ class StreamRun:
         # without priors the objective of a soft E-step is the log-likelihood
         if self.settings.temperature == 1 and not graph.has_priors:
             return at.objective[at.num_steps]
-        programs, total, is_first = self.programs, 0.0, True
-        for part in programs.parts:
-            data = programs.whole.data(doubled_part(part))
-            own, shared = programs.whole.likelihood(dict(at.reported), data, programs.sums)
-            total += float(own) + (float(shared) if is_first else 0.0)
-            is_first = False
-        return np.asarray(total)
+        return np.asarray(self.programs.loop(False).log_likelihood(dict(at.reported)))
 
     def _restarts(self, starts: Sequence[Mapping], ends: Sequence[LoopState]) -> Restarts:
         with double_precision():

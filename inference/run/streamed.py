@@ -168,6 +168,7 @@ class Streamed:
 
     def _of_latents(self, question: Callable, params: Params) -> Iterator[dict[str, Any]]:
         program = self._programs.of_parts
+        self._check_apart()
         params = _checked(program, params)
         for part in self.stream:
             data = program.data(part)
@@ -180,9 +181,19 @@ class Streamed:
                 found[name] = program.rows.cut(name, value, counts, rank)
             yield found
 
+    def _check_apart(self) -> None:
+        """Raise `ValueError` where what is asked of one part depends on all others."""
+        if bridges := self._programs.of_parts.division.bridges:
+            names = ", ".join(map(repr, bridges))
+            raise ValueError(
+                f"All data depend on {names}, so that no part of a stream can be asked apart from "
+                "the others. The fit and log p are exact; ask the rest of data in memory."
+            )
+
     @property
     def bounds(self) -> Iterator[Bound]:
         """The program bound to one part after another, in memory: of its real elements alone."""
+        self._check_apart()
         for part in self.stream:
             args, kwargs = (*part.args, *self.more), {**part.kwargs, **self.kwargs}
             if not part.counts:
@@ -196,23 +207,15 @@ class Streamed:
 
     def shared_log_likelihood(self, params: Params) -> float:
         """Return log p in nats of what is observed outside of the parts: all share it."""
-        program, sums = self._programs.of_parts, self._programs.sums
-        data = program.data(self.look.first)
-        return float(program.likelihood(_checked(program, params), data, sums)[1])
+        programs = self._programs
+        params = _checked(programs.of_parts, params)
+        return programs.loop(programs.is_single).shared_log_likelihood(params)
 
     def log_likelihood(self, params: Params) -> Float[np.ndarray, ""]:
         """Return log p(data | params) in nats, summed over the data in double precision."""
-        return np.asarray(sum(self.log_likelihoods(params)))
-
-    def log_likelihoods(self, params: Params) -> Iterator[float]:
-        """Yield log p(part | params) in nats, part by part; what all share is of the first."""
-        program, sums = self._programs.of_parts, self._programs.sums
-        params = _checked(program, params)
-        is_first = True
-        for part in self.stream:
-            own, shared = program.likelihood(params, program.data(part), sums)
-            yield float(own) + (float(shared) if is_first else 0.0)
-            is_first = False
+        programs = self._programs
+        params = _checked(programs.of_parts, params)
+        return np.asarray(programs.loop(programs.is_single).log_likelihood(params))
 
 
 def _check_settings(settings: Settings) -> None:
