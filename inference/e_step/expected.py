@@ -14,12 +14,13 @@ from jaxtyping import Float
 class Expected(eqx.Module):
     """What one E-step yields of some data. Of several parts of the data, it adds up.
 
-    - `log_partition`: log Z in nats, every latent summed out.
+    - `log_partition`: log Z in nats, every latent summed out. (Of a part, at each value of latents
+      that bridge parts, as the statistics then are; see `parts`.)
     - `statistics`: ∂ log Z / ∂ η, the expected sufficient statistics: arrays of the shapes of the
       natural-parameter tables.
     """
 
-    log_partition: Float[Array, ""]
+    log_partition: Float[Array, "*value"]
     statistics: Any
 
     def __add__(self, other: Expected) -> Expected:
