@@ -9,7 +9,7 @@ from pathlib import Path
 EXPERIMENTS = (
     "coins", "annotators", "restarts", "segmentation", "gaussian_mixture", "acceleration", "topics",
     "motif", "hidden_markov", "semi_supervised", "model_choice", "class_number", "grades", "starts",
-    "marginalized", "factors", "river", "schools",
+    "marginalized", "factors", "river", "schools", "linkage",
 )  # fmt: skip
 
 
