@@ -11,8 +11,7 @@ import numpy as np
 
 from emjax.run import validation
 from emjax.run.compiler import Compiler
-from emjax.run.part_program import equal_in_all, part_program
-from emjax.run.part_rows import PartRows
+from emjax.run.part_program import PartProgram, equal_in_all, part_program
 from emjax.sources.part import Part
 from emjax.sources.reservoir import Reservoir
 
@@ -25,14 +24,14 @@ SEED_OF_RESERVOIR = 0
 class FirstLook:
     """What a first pass over a stream has seen.
 
-    - `rows`: how its parts become arguments of one shape.
+    - `program`: traced for its parts, in JAX's precision.
     - `sums`: what all parts share, added up in double precision.
     - `first`: its first part; `reservoir`: rows of all parts.
     - `num_rows`: how many rows it has, of each group; `num_parts`: how many parts.
     - `num_reals`: how many real numbers.
     """
 
-    rows: PartRows
+    program: PartProgram
     sums: list[np.ndarray]
     first: Part
     reservoir: Part
@@ -81,7 +80,7 @@ def first_look(
         reservoir.add(part, [group is not None for group in program.rows.groups])
     if program is None or first is None or sums is None:
         raise ValueError("The stream yields no data.")
-    return FirstLook(program.rows, sums, first, reservoir.part, tuple(num_rows), number, num_reals)
+    return FirstLook(program, sums, first, reservoir.part, tuple(num_rows), number, num_reals)
 
 
 def _num_reals(part: Part) -> int:

@@ -35,13 +35,13 @@ class StreamPrograms:
     @cached_property
     def look(self) -> FirstLook:
         """What a first pass has seen."""
-        return first_look(self.compiler, self.parts, self.more, self.kwargs)
+        with jax.enable_x64(not self.is_single):
+            return first_look(self.compiler, self.parts, self.more, self.kwargs)
 
     @cached_property
     def of_parts(self) -> PartProgram:
         """The program of the E-step, in JAX's precision."""
-        with jax.enable_x64(not self.is_single):
-            program = self._program(self.look.first, self.look.rows)
+        program = self.look.program
         if program.own_tables:
             raise ValueError(
                 f"Site {program.own_tables}: what it depends on differs from row to row, so that "
@@ -57,7 +57,7 @@ class StreamPrograms:
         if not self.is_single:
             return self.of_parts
         with double_precision():
-            return self._program(doubled_part(self.look.first), self.look.rows)
+            return self._program(doubled_part(self.look.first), self.of_parts.rows)
 
     @cached_property
     def rounded(self) -> PartProgram:
