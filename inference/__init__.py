@@ -33,6 +33,8 @@ from emjax.run.findings import Finding
 from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
 from emjax.run.state import EMState, Status
+from emjax.sources.part import Part
+from emjax.sources.stream import Stream
 
 __all__ = [
     "EM",
@@ -55,11 +57,13 @@ __all__ = [
     "Fit",
     "Gap",
     "Optimum",
+    "Part",
     "Plan",
     "Prior",
     "Restarts",
     "StandardErrors",
     "Status",
+    "Stream",
     "Summary",
     "ThreeStep",
     "VuongLoMendellRubin",
