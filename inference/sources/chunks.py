@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from emjax.program.array_like import is_array, is_array_like, no_numbers, with_arrays
+from emjax.program.array_like import is_array, no_numbers, with_arrays
 from emjax.sources.part import Part
 
 
@@ -151,45 +151,3 @@ def _wider(dtype: str, other: str) -> str:
         return str(np.promote_types(dtype, other))
     except TypeError:
         return other
-
-
-# ── restartable ───────────────────────────────────────────────────────────────────────────────────
-
-
-def restarted(chunks: Any) -> Callable[[], Iterator[Any]]:
-    """Return a function that returns an iterator over chunks, from the first, each time.
-
-    `chunks`: such a function, or what can be iterated as often as wanted. Errors: `ValueError` for
-    what cannot.
-    """
-    if isinstance(chunks, np.ndarray | jax.Array | Mapping) or is_array_like(chunks):
-        kind = type(chunks).__name__
-        raise ValueError(
-            f"emjax.Stream takes chunks, and this is one {kind}. Let it be cut into chunks, "
-            "emjax.Stream.of(x); or pass a list of chunks, emjax.Stream([chunk])."
-        )
-    if callable(chunks) and not hasattr(chunks, "__iter__"):
-        return lambda: _iterator_of(chunks)
-    if hasattr(chunks, "__next__"):
-        kind = type(chunks).__name__
-        raise ValueError(
-            f"A {kind} can be read once, and EM reads its data at every step. Pass a function that "
-            "returns a new one each time: emjax.Stream(lambda: chunks(path)), where chunks is the "
-            f"function that made this {kind}; or a list of chunks, if they fit in memory."
-        )
-    if not hasattr(chunks, "__iter__"):
-        raise ValueError(
-            "emjax.Stream takes chunks: something to be iterated as often as wanted, or a function "
-            f"that returns an iterator; not {type(chunks).__name__}."
-        )
-    return lambda: iter(chunks)
-
-
-def _iterator_of(function: Callable) -> Iterator[Any]:
-    found: Any = function()
-    if not hasattr(found, "__iter__"):
-        raise ValueError(
-            "emjax.Stream takes a function that returns an iterator over chunks, and this one "
-            f"returned a {type(found).__name__}. Write yield where it says return."
-        )
-    return iter(found)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from emjax.sources.chunks import Form, has_rows, length_of, named_leaves, part_of, restarted
+from emjax.sources.chunks import Form, has_rows, length_of, named_leaves, part_of
+from emjax.sources.parquet import Columns, scanned
 from emjax.sources.part import Part, Parts
+from emjax.sources.read_ahead import read_ahead
 from emjax.sources.rechunked import rechunked
+from emjax.sources.restarts import numbered, restarted
 
 # Numbers in a chunk that is cut out of an array: they fit a cache, and take longer than a call.
 NUMBERS_IN_A_CHUNK = 2**20
@@ -25,9 +29,11 @@ class Stream(Parts):
       program's outermost plate. Data frames and tensors are arrays, so that a torch `DataLoader`
       or a loader of grain is a stream as it is.
     - `rows`: chunks of as many rows are made of them, however long they are; None: as they are.
+    - `read_ahead`: how many chunks a thread has ready, copies, while one is computed with.
 
     A chunk should take longer than a call does, which some 100,000 numbers do. All are padded to
-    the longest, with rows that count nothing.
+    the longest, with rows that count nothing. A dataset of Hugging Face is read in batches of
+    `rows`.
 
     **Errors:** `ValueError` for chunks that can be read only once, that differ in their types or
     columns, that have no rows; and where they are fewer or more when they are read again.
@@ -43,11 +49,13 @@ class Stream(Parts):
     ```
     """
 
-    def __init__(self, chunks: Any, *, rows: int | None = None):
+    def __init__(self, chunks: Any, *, rows: int | None = None, read_ahead: int = 1):
         if rows is not None and (not isinstance(rows, int) or rows < 1):
             raise ValueError(f"A chunk has rows=1 or more, not {rows!r}.")
-        self._restart = restarted(chunks)
-        self._rows = rows
+        if not isinstance(read_ahead, int) or read_ahead < 0:
+            raise ValueError(f"A thread reads read_ahead=0 or more chunks, not {read_ahead!r}.")
+        self._restart = restarted(chunks, rows)
+        self._rows, self._read_ahead = rows, read_ahead
         # how many chunks and rows there are, once all were read
         self._numbers: tuple[int, int] | None = None
         self._name = f"Stream({type(chunks).__name__})"
@@ -75,7 +83,40 @@ class Stream(Parts):
             for start in range(0, lengths[0], rows):
                 yield tuple(array[start : start + rows] for array in arrays)
 
-        return cls(chunks)
+        # views need no thread: what is on a disk is read when they are
+        return cls(chunks, read_ahead=0)
+
+    @classmethod
+    def parquet(
+        cls,
+        source: Any,
+        columns: Columns = None,
+        *,
+        rows: int | None = None,
+        dtype: Any = None,
+        read_ahead: int = 1,
+    ) -> Stream:
+        """Return a stream of columns of Parquet files, or of any dataset of pyarrow's.
+
+        - `source`: a path, a folder, several paths, or a `pyarrow.dataset.Dataset`, filtered, say.
+        - `columns`: names of columns, side by side: the first argument, (row, column); one name: an
+          array (row,); {argument: such}: named arguments of the program; None: all columns.
+        - `rows`: of each chunk, whatever the file's row groups; None: 2²⁰ numbers or so.
+        - `dtype`: of all arrays; None: what the columns are of. What is missing is NaN.
+
+        Errors: `ImportError` without pyarrow; `ValueError` for a file that is not Parquet or was
+        cut short, for columns that are not there or hold no numbers, and for whole numbers of which
+        some are missing, unless `dtype=float`.
+
+        ```python
+        import emjax, pyarrow as pa, pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"height": [1.8, 1.6], "weight": [80.0, None]}), "people.parquet")
+        stream = emjax.Stream.parquet("people.parquet", ["height", "weight"])
+        ```
+        """
+        chunks = scanned(source, columns, rows, NUMBERS_IN_A_CHUNK, dtype)
+        return cls(chunks, read_ahead=read_ahead)
 
     def __repr__(self) -> str:
         if self._numbers is None:
@@ -108,6 +149,13 @@ class Stream(Parts):
 
     def _parts(self) -> Iterator[tuple[Part, int]]:
         """Yield the parts, and how many rows each has."""
+        if self._read_ahead == 0:
+            yield from self._made()
+            return
+        # a loader may fill its arrays again once it is asked for the next
+        yield from read_ahead(lambda: map(_copied, self._made()), self._read_ahead)
+
+    def _made(self) -> Iterator[tuple[Part, int]]:
         if self._rows is None:
             yield from self._chunks()
             return
@@ -117,16 +165,16 @@ class Stream(Parts):
     def _chunks(self) -> Iterator[tuple[Part, int]]:
         """Yield the chunks as they are, and how many rows each has."""
         form = None
-        for number, chunk in enumerate(self._restart()):
+        for number, chunk in enumerate(numbered(self._restart)):
             part = part_of(chunk, number)
             form = Form.of(part) if form is None else form
             form.check(part, number)
-            is_whole = isinstance(chunk, Part) and self._rows is None
-            if part.counts and not is_whole:
+            if part.counts and self._rows is not None:
                 raise ValueError(
                     f"Chunk {number} of the stream counts the elements of plates, so that its rows "
                     "belong together: leave out rows=, and cut it where it is made."
                 )
+            is_whole = isinstance(chunk, Part) and self._rows is None
             num_rows = _num_rows(part) if is_whole else length_of(part, number)
             if num_rows == 0 and self._rows is None:
                 raise ValueError(
@@ -134,6 +182,16 @@ class Stream(Parts):
                     "stream do so: emjax.Stream(chunks, rows=100_000) makes chunks of as many rows."
                 )
             yield part, num_rows
+
+
+def _copied(numbered: tuple[Part, int]) -> tuple[Part, int]:
+    part, num_rows = numbered
+
+    def copy(leaf):
+        return np.array(leaf) if has_rows(leaf) else leaf
+
+    args, kwargs = jax.tree.map(copy, (part.args, dict(part.kwargs)))
+    return Part(args, kwargs, part.counts), num_rows
 
 
 def _num_rows(part: Part) -> int:
