@@ -40,17 +40,20 @@ class Padding(NamedTuple):
         return self.reason is None
 
 
-def padding(program: Program, padded: Program, num_weights: int = 1) -> Padding:
+def padding(
+    program: Program, padded: Program, num_weights: int = 1, are_in_front: bool = True
+) -> Padding:
     """Return whether a program may run on the rows of `padded`, as many as it has counting.
 
     - `program`, `padded`: one program within `weighted`, traced at its own length and at another.
     - `num_weights`: how many weights there are, one for each call of `weighted`; they are the first
       of the data. Each is a group of rows, of a length of its own.
+    - `are_in_front`: whether the rows of all data are to lie along the first axis.
 
     Source: ours.
     """
     try:
-        _check_padding(program, padded, num_weights)
+        _check_padding(program, padded, num_weights, are_in_front)
     except RowsMeet as error:
         return Padding(str(error))
     return Padding(None)
@@ -72,7 +75,7 @@ def start_reads_rows(start: ClosedJaxpr, padded: ClosedJaxpr, lengths: Mapping[i
     return False
 
 
-def _check_padding(program: Program, padded: Program, num_weights: int) -> None:
+def _check_padding(program: Program, padded: Program, num_weights: int, are_in_front: bool) -> None:
     """Raise `RowsMeet` for a program that may not be padded."""
     require(program.names == padded.names, "the parameters differ")
     require(program.num_data == padded.num_data, "the numbers of arrays differ")
@@ -87,7 +90,8 @@ def _check_padding(program: Program, padded: Program, num_weights: int) -> None:
         comparison = Comparison(rows, lengths)
         axes = [comparison.axis(*pair) for pair in pairs]
         require(all(axis is None for axis in axes[:first]), "a parameter has rows")
-        require(all(axis in (None, 0) for axis in axes[first:]), "rows are not in front")
+        if are_in_front:
+            require(all(axis in (None, 0) for axis in axes[first:]), "rows are not in front")
         weights = range(first, first + num_weights)
         vanishes = [number in weights and axes[number] == 0 for number in range(len(pairs))]
         outputs = comparison.outputs(program.jaxpr, padded.jaxpr, vanishes)

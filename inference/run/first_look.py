@@ -77,7 +77,8 @@ def first_look(
         sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
         num_rows = [a + b for a, b in zip(num_rows, counts, strict=True)]
         num_reals += _num_reals(part)
-        reservoir.add(part, [group is not None for group in program.rows.groups])
+        pairs = zip(program.rows.groups, program.rows.along, strict=True)
+        reservoir.add(part, [None if group is None else axis for group, axis in pairs])
     if program is None or first is None or sums is None:
         raise ValueError("The stream yields no data.")
     return FirstLook(program, sums, first, reservoir.part, tuple(num_rows), number, num_reals)

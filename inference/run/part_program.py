@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -18,7 +18,8 @@ from emjax.program.explanations import failures_explained, looked_at
 from emjax.program.failures import LOOKS_AT_VALUES
 from emjax.program.handlers.plates import PlateRecorder, Plates
 from emjax.program.padding import padding
-from emjax.program.trace import initial_values, trace
+from emjax.program.records import Parameter
+from emjax.program.trace import Program, initial_values, trace
 from emjax.run import validation
 from emjax.run.compiled import CompiledProgram
 from emjax.run.loop import Loop
@@ -217,11 +218,11 @@ def part_program(
             {**part.kwargs, **kwargs},
             integrate=settings.integrate,
         )
-        rows = PartRows.of(seen, part) if rows is None else rows
-        program = _traced(model, own.parameters, settings, rows, part, args, kwargs)
+        found = [PartRows.of(seen, part), PartRows.of(seen, part, True)] if rows is None else [rows]
+        trace_of = partial(_traced, model, own.parameters, settings)
+        program, rows = _sum_over_rows(trace_of, found, part, args, kwargs)
     except LOOKS_AT_VALUES as error:
         raise ValueError(looked_at(error)) from error
-    _check_is_sum(model, own.parameters, settings, rows, part, args, kwargs, program)
 
     def own_start(rng_key, data):
         return own.start(rng_key, data[len(rows.plates) :])
@@ -263,7 +264,16 @@ def _is_of_part(
     return tuple(bool(flag) for flag in _arrays(weights, own, *is_no))
 
 
-def _traced(model, parameters, settings: Settings, rows: PartRows, part: Part, args, kwargs):
+def _traced(
+    model: Callable,
+    parameters: Mapping[str, Parameter],
+    settings: Settings,
+    rows: PartRows,
+    part: Part,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+) -> Program:
+    """Return a program traced for a part, padded to the room that `rows` have."""
     part = rows.padded(part)
     weights = rows.weights(rows.room)
     return trace(
@@ -275,22 +285,40 @@ def _traced(model, parameters, settings: Settings, rows: PartRows, part: Part, a
     )
 
 
-def _check_is_sum(model, parameters, settings, rows: PartRows, part: Part, args, kwargs, program):
-    """Raise `ValueError` for a program that is no sum over the rows of its parts."""
-    with_rows = {group for group in rows.groups if group is not None}
-    room = tuple(n + (group in with_rows) for group, n in enumerate(rows.room))
-    longer = replace(rows, room=room)
-    # a plate whose size is a number, and no array's, stays as long as it is
-    other = _traced(model, parameters, settings, longer, part, args, kwargs)
-    found = padding(program, other, len(rows.plates))
-    if not found.is_sound:
-        plates = " and ".join(map(repr, rows.plates))
-        raise ValueError(
-            f"The data come in parts, and the program is no sum over the elements of {plates}: "
-            f"{found.reason}. What it computes for a row may depend on that row, on parameters and "
-            "on arguments without rows; pass what depends on all rows, such as their mean, as a "
-            "further argument: em.run(key, data, mean)."
-        )
+def _sum_over_rows(
+    traced: Callable[..., Program],
+    candidates: Sequence[PartRows],
+    part: Part,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+) -> tuple[Program, PartRows]:
+    """Return a program traced for a part, and the first of several rows that it is a sum over.
+
+    `traced(rows, part, args, kwargs)`: the trace. Errors: `ValueError` where it is none of any.
+    """
+    reasons = []
+    for rows in candidates:
+        program = traced(rows, part, args, kwargs)
+        with_rows = {group for group in rows.groups if group is not None}
+        # a plate whose size is a number, and no array's, stays as long as it is
+        room = tuple(n + (group in with_rows) for group, n in enumerate(rows.room))
+        try:
+            longer = traced(replace(rows, room=room), part, args, kwargs)
+        # a program that checks its arguments finds that they do not fit one another
+        except (TypeError, ValueError) as error:
+            reasons.append(str(error))
+            continue
+        found = padding(program, longer, len(rows.plates), are_in_front=False)
+        if found.is_sound:
+            return program, rows
+        reasons.append(found.reason)
+    plates = " and ".join(map(repr, candidates[0].plates))
+    raise ValueError(
+        f"The data come in parts, and the program is no sum over the elements of {plates}: "
+        f"{reasons[0]}. What it computes for a row may depend on that row, on parameters and on "
+        "arguments without rows; pass what depends on all rows, such as their mean, as a further "
+        "argument: em.run(key, data, mean)."
+    )
 
 
 def equal_in_all(first: Part, part: Part, rows: PartRows) -> str | None:

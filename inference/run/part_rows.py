@@ -23,22 +23,26 @@ class PartRows:
       one group are counted together.
     - `groups`: of each leaf of the part's arguments the number of its group; None: it has no rows,
       and is the same in all parts.
+    - `along`: of each leaf the axis that its rows lie along.
     - `room`: how many rows there are of each group, after padding.
     - `axes`: {sample site: {axis of its value, counted from the right: the number of its group}}.
     """
 
     plates: Mapping[str, int]
     groups: tuple[int | None, ...]
+    along: tuple[int, ...]
     room: tuple[int, ...]
     axes: Mapping[str, Mapping[int, int]]
 
     @classmethod
-    def of(cls, seen: Plates, part: Part) -> PartRows:
+    def of(cls, seen: Plates, part: Part, are_last: bool = False) -> PartRows:
         """Return the rows of a part. `seen`: the plates of the program on it.
 
+        `are_last`: whether rows lie along the last axis that is as long as a plate, not the first.
         Errors: `ValueError` where no plate is as long as an array of the part.
         """
-        lengths = [_length(leaf) for leaf in leaves_of(part)]
+        shapes = [_shape(leaf) for leaf in leaves_of(part)]
+        lengths = [shape[0] for shape in shapes if shape]
         names = _plates_of(seen.plates, part, lengths)
         sizes = [seen.plates[name].size for name in names]
         room = tuple(dict.fromkeys(sizes))
@@ -48,11 +52,16 @@ class PartRows:
             plates = {name: number for number, name in enumerate(names)}
         else:
             plates = {name: room.index(size) for name, size in zip(names, sizes, strict=True)}
-        groups = tuple(room.index(length) if length in room else None for length in lengths)
+        groups, along = [], []
+        for shape in shapes:
+            fitting = [axis for axis, length in enumerate(shape) if length in room]
+            axis = fitting[-1 if are_last else 0] if fitting else 0
+            groups.append(room.index(shape[axis]) if fitting else None)
+            along.append(axis)
         axes: dict[str, dict[int, int]] = {}
         for site, of_site in seen.axes.items():
             axes[site] = {axis: plates[name] for axis, name in of_site.items() if name in plates}
-        return cls(plates, groups, room, axes)
+        return cls(plates, tuple(groups), tuple(along), room, axes)
 
     def program(self, model: Callable) -> Callable:
         """Return the program (a plate's weights …, *args, **kwargs)."""
@@ -65,9 +74,9 @@ class PartRows:
         if part.counts:
             return [int(part.counts[name]) for name in self.plates]
         found = list(self.room)
-        for group, leaf in zip(self.groups, leaves_of(part), strict=True):
+        for group, axis, leaf in zip(self.groups, self.along, leaves_of(part), strict=True):
             if group is not None:
-                found[group] = len(leaf)
+                found[group] = leaf.shape[axis]
         return found
 
     def widened(self, part: Part) -> PartRows:
@@ -89,8 +98,9 @@ class PartRows:
         """Return a part with as many rows as there is room for: those added are its first."""
         leaves, tree = jax.tree.flatten((part.args, dict(part.kwargs)))
         filled = []
-        for group, leaf in zip(self.groups, leaves, strict=True):
-            filled.append(leaf if group is None else _of_length(leaf, self.room[group]))
+        for group, axis, leaf in zip(self.groups, self.along, leaves, strict=True):
+            has_rows = group is not None
+            filled.append(_of_length(leaf, axis, self.room[group]) if has_rows else leaf)
         args, kwargs = jax.tree.unflatten(tree, filled)
         return Part(args, kwargs, part.counts)
 
@@ -110,11 +120,11 @@ def leaves_of(part: Part) -> list[Any]:
     return jax.tree.leaves((part.args, dict(part.kwargs)))
 
 
-def _length(leaf: Any) -> int | None:
-    return leaf.shape[0] if isinstance(leaf, np.ndarray | jax.Array) and leaf.ndim else None
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return leaf.shape if isinstance(leaf, np.ndarray | jax.Array) else ()
 
 
-def _plates_of(plates: Mapping[str, Plate], part: Part, lengths: Sequence[int | None]) -> list[str]:
+def _plates_of(plates: Mapping[str, Plate], part: Part, lengths: Sequence[int]) -> list[str]:
     """Return the names of the plates that a part has some elements of."""
     if part.counts:
         missing = [name for name in part.counts if name not in plates]
@@ -130,17 +140,18 @@ def _plates_of(plates: Mapping[str, Plate], part: Part, lengths: Sequence[int | 
         listed = ", ".join(f"'{plate.name}' ({plate.size})" for plate in plates.values())
         raise ValueError(
             "The data come in parts, so that the program needs an outermost plate of as many "
-            f"elements as a part has rows ({', '.join(map(str, filter(None, lengths)))}). Its "
+            f"elements as a part has rows ({', '.join(map(str, lengths))}). Its "
             f"plates (and sizes) are: {listed or 'none'}. Write with numpyro.plate('rows', "
             "len(x)): ..., and take its size from the data."
         )
     return [plate.name for plate in outermost]
 
 
-def _of_length(leaf: Any, length: int) -> np.ndarray:
-    """Return rows, cut or filled up with copies of the first."""
-    rows = np.asarray(leaf)[:length]
-    if len(rows) == length:
+def _of_length(leaf: Any, axis: int, length: int) -> np.ndarray:
+    """Return rows along an axis, cut or filled up with copies of the first."""
+    rows = np.asarray(leaf)
+    number = rows.shape[axis]
+    if number == length:
         return rows
-    copies = np.broadcast_to(rows[:1], (length - len(rows), *rows.shape[1:]))
-    return np.concatenate([rows, copies])
+    where = np.arange(length)
+    return rows.take(np.where(where < number, where, 0), axis)

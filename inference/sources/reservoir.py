@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -22,34 +22,38 @@ class Reservoir:
         self._part: Part | None = None
         self._seen = 0
 
-    def add(self, part: Part, has_rows: Any) -> None:
-        """Take rows of a part into the sample. `has_rows`: for each leaf, whether it has rows."""
-        leaves, tree = jax.tree.flatten((part.args, dict(part.kwargs)))
+    def add(self, part: Part, along: Sequence[int | None]) -> None:
+        """Take rows of a part into the sample.
+
+        `along`: for each leaf, the axis that its rows lie along; None: it has none.
+        """
         if part.counts:
             self._part = part if self._part is None else self._part
             return
-        length = next(len(leaf) for leaf, has in zip(leaves, has_rows, strict=True) if has)
-        kept = [] if self._part is None else jax.tree.leaves((self._part.args, self._part.kwargs))
-        room = max(self._size - self._seen, 0)
-        after = []
+        leaves, tree = jax.tree.flatten((part.args, dict(part.kwargs)))
+        pairs = zip(leaves, along, strict=True)
+        length = next(leaf.shape[axis] for leaf, axis in pairs if axis is not None)
         # of the rows beyond the room, row i of all takes a place that is uniform on 0 … i
         number = self._seen + np.arange(length)
         place = np.where(number < self._size, number, self._rng.integers(0, number + 1))
-        is_taken = place < self._size
-        for leaf_number, (leaf, has) in enumerate(zip(leaves, has_rows, strict=True)):
-            if not has:
+        is_late = (number >= self._size) & (place < self._size)
+        kept = [None] * len(leaves)
+        if self._part is not None:
+            kept = jax.tree.leaves((self._part.args, self._part.kwargs))
+        after = []
+        for before, leaf, axis in zip(kept, leaves, along, strict=True):
+            if axis is None:
                 after.append(leaf)
                 continue
-            first = np.asarray(leaf[:room])
-            rows = first if not kept else np.concatenate([kept[leaf_number], first])
-            late = is_taken & (number >= self._size)
-            if late.any():
-                rows = np.array(rows)
-                rows[place[late]] = np.asarray(leaf)[late]
+            leaf = np.asarray(leaf)
+            rows = leaf.take(np.flatnonzero(number < self._size), axis)
+            rows = rows if before is None else np.concatenate([before, rows], axis)
+            if is_late.any():
+                # a view with the rows in front
+                np.moveaxis(rows, axis, 0)[place[is_late]] = np.moveaxis(leaf, axis, 0)[is_late]
             after.append(rows)
         self._seen += length
-        args, kwargs = jax.tree.unflatten(tree, after)
-        self._part = Part(args, kwargs)
+        self._part = Part(*jax.tree.unflatten(tree, after))
 
     @property
     def part(self) -> Part:
