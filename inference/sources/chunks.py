@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from emjax.program.array_like import is_array, no_numbers, with_arrays
+from emjax.program.array_like import is_array, is_array_like, no_numbers, with_arrays
 from emjax.sources.part import Part
 
 
-def part_of(chunk: Any, number: int) -> Part:
+def part_of(chunk: Any, number: int, key: int | str | None = None) -> Part:
     """Return a chunk as a part: its arrays are the program's arguments, in memory.
 
     An array is the first argument; what a tuple or a list holds are positional arguments, what a
     dictionary holds are named ones; data frames, series and tensors are arrays. `number`: the
-    chunk's, for errors. Errors: `ValueError` for what is no array of numbers.
+    chunk's, for errors; `key`: an argument that may be strings, too. Errors: `ValueError` for what
+    is no array of numbers.
     """
     if isinstance(chunk, Part):
         part = chunk
@@ -30,19 +31,27 @@ def part_of(chunk: Any, number: int) -> Part:
     args, kwargs = with_arrays((part.args, dict(part.kwargs)))
     for name, leaf in named_leaves(Part(args, kwargs)).items():
         what = f"Chunk {number} of the stream: argument {name}"
-        if not is_number(leaf) and (reason := no_numbers(what, leaf, "chunk")):
+        if (
+            not is_shared(leaf)
+            and name != repr(key)
+            and (reason := no_numbers(what, leaf, "chunk"))
+        ):
             raise ValueError(reason)
     args, kwargs = jax.tree.map(_on_host, (args, dict(kwargs)))
     return Part(args, kwargs, part.counts)
 
 
-def is_number(leaf: Any) -> bool:
-    """Whether a leaf is a number, a truth value or a string: the same in all chunks."""
+def is_shared(leaf: Any) -> bool:
+    """Whether a leaf is a number, a truth value or a string, the same in all chunks."""
     return isinstance(leaf, bool | int | float | str)
 
 
 def _on_host(leaf: Any) -> Any:
-    return np.asarray(leaf) if is_array(leaf) else leaf
+    if not is_array(leaf) and not is_array_like(leaf):
+        return leaf
+    array = np.asarray(leaf)
+    # strings, which only a key may be
+    return array.astype(str) if array.dtype.kind in "OT" else array
 
 
 def named_leaves(part: Part) -> dict[str, Any]:
@@ -121,7 +130,9 @@ class Form(NamedTuple):
 def _described(leaf: Any) -> Any:
     if not is_array(leaf):
         return type(leaf).__name__, leaf
-    return str(leaf.dtype), tuple(leaf.shape[1:]) if has_rows(leaf) else None
+    # strings are as long as the longest of a chunk
+    dtype = "str" if leaf.dtype.kind == "U" else str(leaf.dtype)
+    return dtype, tuple(leaf.shape[1:]) if has_rows(leaf) else None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ def restarted(chunks: Any, rows: int | None = None) -> Callable[[], Iterator[Any
             "emjax.Stream takes chunks: something to be iterated as often as wanted, or a function "
             f"that returns an iterator; not {type(chunks).__name__}."
         )
-    return lambda: iter(chunks)
+    return chunks.__iter__
 
 
 def _iterator_of(function: Any) -> Iterator[Any]:

@@ -9,15 +9,14 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
+from emjax.sources.buckets import Buckets
+from emjax.sources.by_key import NUMBERS_IN_A_PART, ByKey, ItemPart, item_parts
 from emjax.sources.chunks import Form, has_rows, length_of, named_leaves, part_of
 from emjax.sources.parquet import Columns, scanned
 from emjax.sources.part import Part, Parts
 from emjax.sources.read_ahead import read_ahead
 from emjax.sources.rechunked import rechunked
 from emjax.sources.restarts import numbered, restarted
-
-# Numbers in a chunk that is cut out of an array: they fit a cache, and take longer than a call.
-NUMBERS_IN_A_CHUNK = 2**20
 
 
 class Stream(Parts):
@@ -59,6 +58,8 @@ class Stream(Parts):
         # how many chunks and rows there are, once all were read
         self._numbers: tuple[int, int] | None = None
         self._name = f"Stream({type(chunks).__name__})"
+        self._by: ByKey | None = None
+        self._buckets: Buckets | None = None
 
     @classmethod
     def of(cls, *arrays: Shaped[Any, "row ..."], rows: int | None = None) -> Stream:
@@ -77,7 +78,7 @@ class Stream(Parts):
         if len(set(lengths)) != 1:
             raise ValueError(f"Stream.of takes arrays of one length, not of {lengths or 'none'}.")
         numbers_in_row = sum(int(np.prod(np.shape(array)[1:])) for array in arrays)
-        rows = rows or max(NUMBERS_IN_A_CHUNK // max(numbers_in_row, 1), 1)
+        rows = rows or max(NUMBERS_IN_A_PART // max(numbers_in_row, 1), 1)
 
         def chunks():
             for start in range(0, lengths[0], rows):
@@ -115,8 +116,64 @@ class Stream(Parts):
         stream = emjax.Stream.parquet("people.parquet", ["height", "weight"])
         ```
         """
-        chunks = scanned(source, columns, rows, NUMBERS_IN_A_CHUNK, dtype)
+        chunks = scanned(source, columns, rows, NUMBERS_IN_A_PART, dtype)
         return cls(chunks, read_ahead=read_ahead)
+
+    @classmethod
+    def by_key(
+        cls,
+        chunks: Any,
+        *,
+        key: int | str,
+        items: str,
+        rows: str,
+        num_items: str = "num_items",
+        most_items: int | None = None,
+        most_rows: int | None = None,
+        sort: bool = False,
+        read_ahead: int = 1,
+    ) -> Stream:
+        """Return a stream of rows that belong to items, all rows of an item in one chunk.
+
+        Chunks are cut anew, so that the latents of items stay local; keys, integers or strings,
+        become numbers of the chunk's items, 0 … m − 1.
+
+        - `chunks`: as of `Stream`, or a `Stream`. Rows come sorted by key.
+        - `key`: the argument that says of which item a row is: its place in a tuple, or its name in
+          a dictionary.
+        - `items`, `rows`: the names of the program's plates of items and of rows.
+        - `num_items`: what the program calls the number of items; in place of it, a tuple has it as
+          its last argument. It is the same in every chunk: those beyond its own count nothing.
+        - `most_items`, `most_rows`: of a chunk; None: 2²⁰ numbers, and as many items as they have.
+        - `sort`: whether rows come in any order: they are partitioned, once, into temporary files.
+
+        `keys` says which items those of a chunk are. Errors: `ValueError` for a key that comes
+        after a larger one, unless sorted here, and for an item with more than `most_rows`.
+
+        ```python
+        import emjax, numpy as np
+
+        item, rating = np.array([3, 3, 5, 5, 5, 8]), np.array([0, 1, 1, 1, 0, 1])
+        chunks = [(item[:4], rating[:4]), (item[4:], rating[4:])]
+        stream = emjax.Stream.by_key(chunks, key=0, items="items", rows="ratings")
+        (keys,) = stream.keys  # [3, 5, 8]
+        ```
+        """
+        stream = cls(chunks, read_ahead=read_ahead)
+        stream._by = ByKey(key, items, rows, num_items, most_items, most_rows, not sort)
+        stream._buckets = Buckets(stream._by) if sort else None
+        return stream
+
+    @property
+    def keys(self) -> Iterator[np.ndarray]:
+        """The keys of the items of one chunk after another, of a stream that is cut by key."""
+        if self._by is None:
+            raise ValueError(
+                "Only of a stream that is cut by key are there keys: emjax.Stream.by_key(chunks, "
+                "key='item', items='items', rows='rows')."
+            )
+        for part in self._item_parts(self._by):
+            yield part.keys
 
     def __repr__(self) -> str:
         if self._numbers is None:
@@ -156,20 +213,28 @@ class Stream(Parts):
         yield from read_ahead(lambda: map(_copied, self._made()), self._read_ahead)
 
     def _made(self) -> Iterator[tuple[Part, int]]:
+        if self._by is not None:
+            for part, num_rows, _ in self._item_parts(self._by):
+                yield part, num_rows
+            return
         if self._rows is None:
             yield from self._chunks()
             return
         for part in rechunked(self._chunks(), self._rows):
             yield part, _num_rows(part)
 
+    def _item_parts(self, by: ByKey) -> Iterator[ItemPart]:
+        chunks = self._chunks()
+        yield from item_parts(self._buckets.parts(chunks) if self._buckets else chunks, by)
+
     def _chunks(self) -> Iterator[tuple[Part, int]]:
         """Yield the chunks as they are, and how many rows each has."""
         form = None
         for number, chunk in enumerate(numbered(self._restart)):
-            part = part_of(chunk, number)
+            part = part_of(chunk, number, None if self._by is None else self._by.key)
             form = Form.of(part) if form is None else form
             form.check(part, number)
-            if part.counts and self._rows is not None:
+            if part.counts and (self._rows or self._by):
                 raise ValueError(
                     f"Chunk {number} of the stream counts the elements of plates, so that its rows "
                     "belong together: leave out rows=, and cut it where it is made."

@@ -78,7 +78,7 @@ def test_an_error_of_the_iterator_names_its_chunk(read_ahead):
     stream = emjax.Stream(chunks, read_ahead=read_ahead)
     parts = iter(stream)
     assert len(next(parts).args[0]) == len(next(parts).args[0]) == 20
-    with pytest.raises(OSError, match="(?s)the disk is gone.*Chunk 2 of the stream"):
+    with pytest.raises(OSError, match=r"(?s)the disk is gone.*Chunk 2 of the stream"):
         next(parts)
     assert has_no_thread()
 
