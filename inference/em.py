@@ -24,12 +24,14 @@ from emjax.run.annotations import (
     Params,
     Program,
     Real,
+    StepSize,
     Strategy,
     Whole,
 )
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
 from emjax.run.described import program_in_words, short
+from emjax.run.in_batches import InBatches
 from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
@@ -106,6 +108,13 @@ class EM:
       from none no more. Parameters are single again then, the objective stays double. "single": all
       of it is, and a run may stop `AT_RESOLUTION`. None: "double" on a CPU for data of up to 2²⁷
       numbers, else "single".
+    - `batch_size`: how many rows (elements of the outermost plate) a minibatch has. A run then
+      begins with online EM: passes over the data in a random order, with an M-step after each batch
+      at running averages of expected statistics, until a pass gains no more than their noise; EM on
+      all data goes on from there, and says where the objective is (`result.online`). Worth it where
+      rows are many: some 1,000 × the parameters.
+    - `step_size`: γ of these averages, a number or an optax schedule (of the number of batches);
+      None: such that the average remembers 10 rows for each parameter.
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot
@@ -138,6 +147,8 @@ class EM:
         map: str = "constrained",
         precision: str | None = None,
         progress_bar: bool = False,
+        batch_size: Whole | None = None,
+        step_size: StepSize = None,
     ):
         if not callable(model):
             raise ValueError(
@@ -163,6 +174,8 @@ class EM:
             map=map,
             precision=precision,
             progress_bar=progress_bar,
+            batch_size=batch_size,
+            step_size=step_size,
         )
         self._compiler = Compiler(model, self.settings)
 
@@ -197,7 +210,8 @@ class EM:
         if args and isinstance(args[0], Parts):
             return Streamed(self._compiler, args[0], args[1:], kwargs, made)
         args, kwargs = in_precision((args, kwargs))
-        return Bound(self._compiler, args, kwargs, made)
+        kind = Bound if self.settings.batch_size is None else InBatches
+        return kind(self._compiler, args, kwargs, made)
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:
         """Return the state at the program's own start.

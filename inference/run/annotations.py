@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     Acceleration = str | Accelerator | None
     Path = str | PathLike[str]
     Real = float
+    StepSize = float | Callable[..., Any] | None
     Whole = int
 else:
     Program = Names = Strategy = OwnMaximizers = Any
     Params = ParamsOrNone = Draws = Result = ResultOrNone = Any
-    InitParams = Acceleration = Path = Real = Whole = Any
+    InitParams = Acceleration = StepSize = Path = Real = Whole = Any

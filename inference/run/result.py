@@ -35,6 +35,8 @@ class EMResult(eqx.Module):
       the maximum of Q it was left where EM's own gains are within tol (`Gap`); of several that are
       maximized together, all of them.
     - `restarts`: where each start came to (`Restarts`); None if there was one.
+    - `online`: what was done with minibatches, before the first step on all data (`Online`); None
+      without `batch_size`.
     """
 
     params: dict[str, Array]
@@ -45,6 +47,7 @@ class EMResult(eqx.Module):
     findings: tuple[Finding, ...] = eqx.field(static=True, default=())
     gaps: dict[str, Gap] = eqx.field(default_factory=dict)
     restarts: Restarts | None = None
+    online: Any = eqx.field(static=True, default=None)
 
     @property
     def warnings(self) -> tuple[str, ...]:

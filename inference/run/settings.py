@@ -73,12 +73,15 @@ class Settings:
     map: str
     precision: str | None
     progress_bar: bool
+    batch_size: Any = None
+    step_size: Any = None
 
     def __post_init__(self):
         self._check_numbers()
         self._check_names()
         self._check_choices()
         self._check_annealing()
+        self._check_batches()
         # last: it reads settings that the checks before have found valid
         self._check_combinations()
 
@@ -213,6 +216,22 @@ class Settings:
             raise ValueError(
                 f"annealing must be a list of positive temperatures, one for each step, such as "
                 f"np.geomspace(2, 1, 50), not {self.annealing!r}."
+            )
+
+    def _check_batches(self) -> None:
+        size, step = self.batch_size, self.step_size
+        if size is not None and not (is_whole_number(size) and size >= 1):
+            raise ValueError(f"batch_size must be a whole number of at least 1, not {size!r}.")
+        if step is None:
+            return
+        if size is None:
+            raise ValueError(
+                f"step_size={step!r} is that of minibatches: say how large they are, batch_size=..."
+            )
+        if not callable(step) and not (_is_number(step) and 0 < step <= 1):
+            raise ValueError(
+                "step_size must be a number of more than 0 and at most 1, or an optax schedule, "
+                f"such as optax.polynomial_schedule(1.0, 0.01, 0.6, 1000), not {step!r}."
             )
 
     def _check_combinations(self) -> None:

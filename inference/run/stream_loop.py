@@ -23,8 +23,9 @@ class StreamLoop:
     - `parts`: iterates its parts, as often as it is asked to.
     - `program`: of the E-step, in JAX's precision or in double; `whole`: of all else, in double.
     - `sums`: what all parts share, for either.
-    - `any_part`: one of them, from which shapes are taken.
+    - `any_part`: one of them, as `whole` takes it: shapes are taken from it.
     - `is_single`: whether E-steps are in single precision.
+    - `doubles`: whether they are in double, of a program that is in single precision.
     """
 
     parts: Iterable[Part]
@@ -33,6 +34,7 @@ class StreamLoop:
     sums: list[np.ndarray]
     any_part: Part
     is_single: bool
+    doubles: bool
 
     def advance(self, at: LoopState, stop_at: int, since: int = 0) -> Iterator[LoopState]:
         """Yield where the loop stands after each step, until it stops or has taken `stop_at`.
@@ -55,8 +57,8 @@ class StreamLoop:
 
     @property
     def data_of_any(self) -> list[Any]:
-        """The arrays of some part, in double."""
-        return self.whole.data(doubled_part(self.any_part))
+        """The arrays of some part, as `whole` takes them."""
+        return self.whole.data(self.any_part)
 
     def expected(self, params: Mapping[str, Any]) -> Expected:
         """Return what the E-step yields of all parts, added up in double on the host."""
@@ -94,6 +96,7 @@ class StreamLoop:
             params = {name: np.asarray(value, dtype) for name, value in params.items()}
             sums = [one.astype(dtype) for one in self.sums]
             for part in self.parts:
+                part = doubled_part(part) if self.doubles else part
                 # while one part is computed, the one before is added up
                 ahead = of_part(params, self.program.data(part), sums)
                 total, pending = _added(total, pending), ahead

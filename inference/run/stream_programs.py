@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 from weakref import ref
@@ -25,6 +26,7 @@ class StreamPrograms:
     def __init__(self, compiler: Compiler, stream: Any, more: tuple, kwargs: Mapping[str, Any]):
         self.compiler, self.more, self.kwargs = compiler, more, kwargs
         self.is_single = is_single()
+        self._of_batches: dict[int, PartProgram] = {}
         # the key under which this is kept must not be kept by it
         self._stream = ref(stream)
 
@@ -45,9 +47,9 @@ class StreamPrograms:
         if program.own_tables:
             raise ValueError(
                 f"Site {program.own_tables}: what it depends on differs from row to row, so that "
-                "an M-step needs all rows at once, and these are a stream. Fit it to data in "
-                "memory or on several devices (emjax.shard); equal rows may be one "
-                "(emjax.compress)."
+                "an M-step needs all rows at once, and these come in parts. Fit it to data in "
+                "memory or on several devices (emjax.shard), without batch_size; equal rows may "
+                "be one (emjax.compress)."
             )
         return program
 
@@ -57,12 +59,25 @@ class StreamPrograms:
         if not self.is_single:
             return self.of_parts
         with double_precision():
-            return self._program(doubled_part(self.look.first), self.of_parts.rows)
+            return self._program(self._first, self.of_parts.rows)
+
+    @property
+    def _first(self) -> Part:
+        """The first part as `whole` takes it."""
+        return doubled_part(self.look.first) if self.is_single else self.look.first
 
     @cached_property
     def rounded(self) -> PartProgram:
         """The same, where the objective is a sum of single precision."""
         return self.whole.with_resolution(float(np.finfo(np.float32).eps))
+
+    def of_batches(self, batch: Part, size: int) -> PartProgram:
+        """Return the program on batches of a size, in JAX's precision."""
+        if size not in self._of_batches:
+            rows = self.of_parts.rows
+            room = rows.room if batch.counts else (size,) * len(rows.room)
+            self._of_batches[size] = self._program(batch, replace(rows, room=room))
+        return self._of_batches[size]
 
     @cached_property
     def of_reservoir(self) -> PartProgram:
@@ -89,4 +104,5 @@ class StreamPrograms:
     def loop(self, in_single: bool) -> StreamLoop:
         """Return the loop whose E-steps are in single precision, or in double."""
         program, whole = (self.of_parts, self.rounded) if in_single else (self.whole, self.whole)
-        return StreamLoop(self.parts, program, whole, self.sums, self.look.first, in_single)
+        doubles = self.is_single and not in_single
+        return StreamLoop(self.parts, program, whole, self.sums, self._first, in_single, doubles)

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from emjax.run import validation
 from emjax.run.double_end import in_single
+from emjax.run.online import Online, OnlineRun
 from emjax.run.precision import double_precision, from_single
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
@@ -55,18 +58,35 @@ class StreamRun:
         """Return what EM found."""
         settings, restarts = self.settings, None
         all_steps = num_steps = settings.max_steps + 1
-        starts = self._starts()
+        starts, online = self.after_batches(self.starts())
         if len(starts) > 1:
             num_steps = min(settings.short_steps or all_steps, all_steps)
         runs = [self._advanced(self._started(start), num_steps) for start in starts]
         best = 0
-        if settings.num_restarts > 1:
+        if len(starts) > 1:
             restarts = self._restarts(starts, [run.at for run in runs])
             best = restarts.best
         at = self._advanced(runs[best], all_steps).at
-        return replace(self._found(starts[best], at), restarts=restarts)
+        return replace(self._found(starts[best], at), restarts=restarts, online=online)
 
-    def _starts(self) -> list[dict[str, Any]]:
+    def after_batches(
+        self, starts: Sequence[Mapping[str, Any]]
+    ) -> tuple[Sequence[Mapping[str, Any]], Online | None]:
+        """Return the starts of EM on all data, and what was done with minibatches.
+
+        Of several starts it is where the one that minibatches lead highest comes to.
+        """
+        if self.settings.batch_size is None:
+            return starts, None
+        seed = int(np.asarray(jax.random.key_data(self.rng_key)).ravel()[-1])
+        found = [OnlineRun(self.programs, seed).run(start) for start in starts]
+        best = max(found, key=lambda each: each[1].height)
+        parameters = self.programs.whole.pure.graph.parameters
+        with double_precision():
+            start = jax.device_put(from_single(parameters, jax.device_get(best[0])))
+        return [start], best[1]
+
+    def starts(self) -> list[dict[str, Any]]:
         """Return the starts: of given values, or made in memory of rows of the stream."""
         settings, programs = self.settings, self.programs
         program = programs.of_reservoir
@@ -146,7 +166,7 @@ class StreamRun:
         # without priors the objective of a soft E-step is the log-likelihood
         if self.settings.temperature == 1 and not graph.has_priors:
             return at.objective[at.num_steps]
-        return np.asarray(self.programs.loop(False).log_likelihood(dict(at.reported)))
+        return jnp.asarray(self.programs.loop(False).log_likelihood(dict(at.reported)))
 
     def _restarts(self, starts: Sequence[Mapping], ends: Sequence[LoopState]) -> Restarts:
         with double_precision():
