@@ -30,6 +30,7 @@ from emjax.run.archive import FIT
 from emjax.run.bound import Bound
 from emjax.run.described import program_in_words
 from emjax.run.result import EMResult
+from emjax.run.streamed import Streamed
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -52,15 +53,15 @@ class Fit(EMResult):
     """
 
     em: Any = eqx.field(static=True, default=None)
-    bound: Bound | None = eqx.field(static=True, default=None)
+    bound: Bound | Streamed | None = eqx.field(static=True, default=None)
 
     @classmethod
-    def of(cls, em: Any, bound: Bound | None, result: EMResult) -> Fit:
+    def of(cls, em: Any, bound: Bound | Streamed | None, result: EMResult) -> Fit:
         """Return a result as a fit of an EM to data."""
         found = {field.name: getattr(result, field.name) for field in fields(EMResult)}
         return cls(**found, em=em, bound=bound)
 
-    def on(self, *args: Any, **kwargs: Any) -> Bound:
+    def on(self, *args: Any, **kwargs: Any) -> Any:
         """Return the program bound to data: those that were fitted, if none are given.
 
         Errors: `ValueError` for data frames whose columns, or categories, are not those that were
