@@ -51,18 +51,8 @@ def test_thresholds_accept_what_weighs_as_much():
     np.testing.assert_allclose(found.recall, [9 / 20, 15 / 20, 1])
 
 
-<<<<<<< HEAD
 def test_records_are_linked_from_a_file(tmp_path, capsys):
     linkage.link(tmp_path, 20_000)
     printed = capsys.readouterr().out
-=======
-def test_records_are_linked_from_a_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(simulation, "CHUNK", 9_000)
-    linkage.link(tmp_path, 20_000, all_checks=True)
-    printed = " ".join(capsys.readouterr().out.split())
-    of_probability, of_likelihood = re.findall(r"(\S+) (?:of any probability|nats)", printed)
-    assert float(of_probability) < 1e-10 and float(of_likelihood) < 1e-8
-    assert "they agree" in printed
->>>>>>> 27b1ff2 (A fit to a stream keeps it: the annotation says so)
     assert "20,000 comparisons of 6 fields" in printed and "(converged)" in printed
     assert len(list(tmp_path.glob("*.png"))) == 3
