@@ -24,13 +24,16 @@ from experiments.linkage.simulation import NUM_LEVELS
 
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
-    link(output, 200_000 if quick else 10_000_000, step_by_step=not quick)
+    link(output, 200_000 if quick else 10_000_000, all_checks=not quick)
     kinds = {febrl.LEVELS: "levels", febrl.SURNAMES: "and frequencies of surnames"}
     tables.print_febrl({febrl.LEVELS: "levels"} if quick else kinds)
 
 
-def link(output: Path, num_comparisons: int, step_by_step: bool = False) -> None:
-    """Simulate comparisons and link them, from a file that is there for the while."""
+def link(output: Path, num_comparisons: int, all_checks: bool = False) -> None:
+    """Simulate comparisons and link them, from a file that is there for the while.
+
+    `all_checks`: hold EM on patterns against EM on all comparisons, and against the update by hand.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "comparisons.parquet"
         linked = fits.linked(path, num_comparisons)
@@ -39,10 +42,12 @@ def link(output: Path, num_comparisons: int, step_by_step: bool = False) -> None
         tables.print_weights(linked.fit)
         tables.print_accepted(linked.fit, truth)
         tables.print_splink(linked, path)
+        if all_checks:
+            tables.print_streamed(linked.fit, path)
     figures.draw_match_weights(output / "match_weights.png", linked.fit)
     figures.draw_waterfall(output / "waterfall.png", linked.fit)
     figures.draw_accepted(output / "precision_and_recall.png", linked.fit, truth)
-    if step_by_step:
+    if all_checks:
         report.heading("Generic EM against the update derived by hand (models/record_linkage.py)")
         levels, count, _ = linked.patterns
         step = record_linkage.hand_derived_step

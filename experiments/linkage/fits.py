@@ -69,6 +69,12 @@ def linked(path: Path, num_comparisons: int) -> Linked:
     return Linked(Patterns(levels, count), fit, seconds)
 
 
+def streamed(path: Path) -> Fit:
+    """Return the fit to the comparisons of a file as they are, read at every step."""
+    stream = simulation.read(path, tuple(FIELDS))
+    return linkage_em().run(jax.random.key(0), stream, NUM_LEVELS)
+
+
 def with_truth(path: Path) -> Patterns:
     """Return the patterns of a file, and how many comparisons of each are matches."""
     (columns,), count, _ = compress(simulation.read(path, (*FIELDS, "match")))

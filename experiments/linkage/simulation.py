@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from emjax import Stream
+
 Columns = dict[str, np.ndarray]
 CHUNK = 1_000_000  # comparisons that are in memory at once
 MATCH_RATE = 0.004
@@ -86,8 +88,12 @@ def write(path: Path, num_comparisons: int, seed: int = 0) -> None:
             writer.write_table(pa.table(columns, schema))
 
 
-def read(path: Path, names: tuple[str, ...]) -> Iterator[Columns]:
-    """Yield chunks of the columns of these names."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(CHUNK, columns=list(names)):
-            yield {name: batch.column(name).to_numpy() for name in names}
+def read(path: Path, names: tuple[str, ...]) -> Stream:
+    """Return the columns of these names, as one argument, chunk by chunk."""
+
+    def chunks() -> Iterator[tuple[Columns]]:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(CHUNK, columns=list(names)):
+                yield ({name: batch.column(name).to_numpy() for name in names},)
+
+    return Stream(chunks)

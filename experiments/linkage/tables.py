@@ -7,7 +7,7 @@ import numpy as np
 from emjax import Fit
 from emjax.models import record_linkage
 from experiments import report
-from experiments.linkage import febrl, with_splink
+from experiments.linkage import febrl, fits, with_splink
 from experiments.linkage.fits import (
     Linked,
     Patterns,
@@ -15,6 +15,7 @@ from experiments.linkage.fits import (
     after,
     expected_matches,
     start_of,
+    timed,
 )
 from experiments.linkage.simulation import FIELDS, true_params
 
@@ -107,6 +108,22 @@ def print_splink(linked: Linked, path: Path) -> None:
         caption="""Splink stops when no probability changes by 1e-4 or more. Largest difference: of
             any probability, from emjax after as many steps.""",
     )
+
+
+def print_streamed(fit: Fit, path: Path) -> None:
+    """Print how far EM on patterns is from EM on all comparisons."""
+    report.heading("EM on the comparisons as they are, read from the file at every step")
+    seconds: dict[str, float] = {}
+    with timed(seconds, "EM"):
+        streamed = fits.streamed(path)
+    difference = max(
+        np.abs(np.asarray(value) - streamed.params[name]).max()
+        for name, value in fit.params.items()
+    )
+    report.remark(f"""{streamed.num_steps} steps in {seconds["EM"]:.1f} seconds
+        ({report.outcome(streamed)}); largest difference from EM on patterns: {difference:.0e} of
+        any probability, {abs(float(streamed.log_likelihood - fit.log_likelihood)):.0e} nats of the
+        log-likelihood.""")
 
 
 def print_febrl(kinds: dict[str, str]) -> None:

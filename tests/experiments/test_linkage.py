@@ -1,5 +1,7 @@
 """Record linkage: what the experiment prints and draws, and that Splink finds the same."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def test_patterns_of_a_file_are_those_of_all_its_comparisons(tmp_path, monkeypat
     monkeypatch.setattr(simulation, "CHUNK", 3_000)
     path = tmp_path / "comparisons.parquet"
     simulation.write(path, 10_000)
-    chunks = list(simulation.read(path, (*LEVELS, "match")))
+    chunks = [part.args[0] for part in simulation.read(path, (*LEVELS, "match"))]
     assert [len(chunk["match"]) for chunk in chunks] == [3_000, 3_000, 3_000, 1_000]
     whole = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     match = whole.pop("match")
@@ -51,8 +53,12 @@ def test_thresholds_accept_what_weighs_as_much():
     np.testing.assert_allclose(found.recall, [9 / 20, 15 / 20, 1])
 
 
-def test_records_are_linked_from_a_file(tmp_path, capsys):
-    linkage.link(tmp_path, 20_000)
+def test_records_are_linked_from_a_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(simulation, "CHUNK", 9_000)
+    linkage.link(tmp_path, 20_000, all_checks=True)
     printed = capsys.readouterr().out
+    of_probability, of_likelihood = re.findall(r"(\S+) (?:of any probability|nats)", printed)
+    assert float(of_probability) < 1e-10 and float(of_likelihood) < 1e-8
+    assert "they agree" in printed
     assert "20,000 comparisons of 6 fields" in printed and "(converged)" in printed
     assert len(list(tmp_path.glob("*.png"))) == 3
