@@ -56,7 +56,7 @@ def test_thresholds_accept_what_weighs_as_much():
 def test_records_are_linked_from_a_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(simulation, "CHUNK", 9_000)
     linkage.link(tmp_path, 20_000, all_checks=True)
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     of_probability, of_likelihood = re.findall(r"(\S+) (?:of any probability|nats)", printed)
     assert float(of_probability) < 1e-10 and float(of_likelihood) < 1e-8
     assert "they agree" in printed
