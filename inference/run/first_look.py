@@ -52,7 +52,7 @@ def first_look(
     reservoir = Reservoir(ROWS_OF_RESERVOIR, SEED_OF_RESERVOIR)
     num_rows: list[int] = []
     number = num_reals = 0
-    for number, part in enumerate(parts, 1):
+    for number, part in enumerate(parts):
         if program is None or first is None:
             first = part
             program = part_program(compiler.model, compiler.settings, part, args, kwargs)
@@ -61,7 +61,7 @@ def first_look(
             program = part_program(compiler.model, compiler.settings, first, args, kwargs, wider)
         if name := equal_in_all(first, part, program.rows):
             raise ValueError(
-                f"Part {number} of the data has another argument{name} than the first, which has "
+                f"Chunk {number} of the stream has another argument{name} than the first, which has "
                 "no rows: what all parts share is a further argument, em.run(key, data, shared)."
             )
         counts = program.rows.counts(part)
@@ -71,7 +71,7 @@ def first_look(
         except ValueError as error:
             before = ", ".join(map(str, num_rows))
             raise ValueError(
-                f"Part {number} of the data, which begins at row {before} of all: {error}"
+                f"Chunk {number} of the stream, which begins at row {before} of all: {error}"
             ) from error
         found = [np.asarray(one, np.float64) for one in found]
         sums = found if sums is None else [a + b for a, b in zip(sums, found, strict=True)]
@@ -81,7 +81,7 @@ def first_look(
         reservoir.add(part, [None if group is None else axis for group, axis in pairs])
     if program is None or first is None or sums is None:
         raise ValueError("The stream yields no data.")
-    return FirstLook(program, sums, first, reservoir.part, tuple(num_rows), number, num_reals)
+    return FirstLook(program, sums, first, reservoir.part, tuple(num_rows), number + 1, num_reals)
 
 
 def _num_reals(part: Part) -> int:

@@ -66,8 +66,11 @@ def _dataset(source: Any) -> Any:
         ) from error
     is_list = isinstance(source, list | tuple)
     paths = [str(path) for path in source] if is_list else str(source)
+    # else all row groups to come are read ahead, and kept until they are asked for
+    options = dataset.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    format = dataset.ParquetFileFormat(default_fragment_scan_options=options)
     try:
-        return dataset.dataset(paths, format="parquet")
+        return dataset.dataset(paths, format=format)
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"{source} cannot be read as Parquet: {error} A file whose writing was cut short has "
