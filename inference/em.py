@@ -36,7 +36,7 @@ from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
 from emjax.run.state import EMState
-from emjax.run.streamed import Streamed
+from emjax.run.streamed import PartByPart, Streamed
 from emjax.run.validation import check_are_params
 from emjax.sources.part import Parts
 
@@ -237,7 +237,7 @@ class EM:
         assert isinstance(found, Fit)
         return found
 
-    def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Any] | PartByPart:
         """Return p(latent | data, params) for every latent: its shape, then its support.
 
         Under a hard E-step these are indicators of the most probable joint assignment. A continuous
@@ -254,7 +254,7 @@ class EM:
         """
         return self.on(*args, **kwargs).pairwise_posterior(params)
 
-    def decode(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array]:
+    def decode(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Array] | PartByPart:
         """Return the most probable joint assignment of all latents, each of its site's shape.
 
         Discrete latents are at their mode with the Gaussian ones integrated out, and these at their
@@ -273,7 +273,9 @@ class EM:
         """
         return sample_posterior(self.on(*args, **kwargs), params, rng_key, num_samples)
 
-    def log_likelihood(self, params: Params, *args: Any, **kwargs: Any) -> Float[Array, ""]:
+    def log_likelihood(
+        self, params: Params, *args: Any, **kwargs: Any
+    ) -> Float[Array, ""] | Float[np.ndarray, ""]:
         """Return log p(data | params) in nats, summed over the data, every latent summed out."""
         return self.on(*args, **kwargs).log_likelihood(params)
 

@@ -30,7 +30,7 @@ from emjax.run.archive import FIT
 from emjax.run.bound import Bound
 from emjax.run.described import program_in_words
 from emjax.run.result import EMResult
-from emjax.run.streamed import Streamed
+from emjax.run.streamed import PartByPart, Streamed
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -69,7 +69,8 @@ class Fit(EMResult):
         """
         if args or kwargs:
             bound = self.em.on(*args, **kwargs)
-            if self.bound is not None:
+            # chunks of a stream are arrays, without names
+            if isinstance(self.bound, Bound) and isinstance(bound, Bound):
                 check_labels(self.bound, bound)
             return bound
         if self.bound is None:
@@ -87,7 +88,7 @@ class Fit(EMResult):
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
-    def posterior(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def posterior(self, *args: Any, **kwargs: Any) -> dict[str, Any] | PartByPart:
         """Return p(latent | data) for every latent: its shape, its support; see `EM.posterior`."""
         return self.on(*args, **kwargs).posterior(self)
 
@@ -104,7 +105,7 @@ class Fit(EMResult):
         """Return p(latent at t, latent at t + 1 | data); see `EM.pairwise_posterior`."""
         return self.on(*args, **kwargs).pairwise_posterior(self)
 
-    def decode(self, *args: Any, **kwargs: Any) -> dict[str, Array]:
+    def decode(self, *args: Any, **kwargs: Any) -> dict[str, Array] | PartByPart:
         """Return the most probable joint assignment of all latents, each of its site's shape."""
         return self.on(*args, **kwargs).decode(self)
 
@@ -157,7 +158,9 @@ class Fit(EMResult):
         """
         return deterministic(self.on(*args, **kwargs), self)
 
-    def log_likelihood_of(self, *args: Any, **kwargs: Any) -> Float[Array, ""]:
+    def log_likelihood_of(
+        self, *args: Any, **kwargs: Any
+    ) -> Float[Array, ""] | Float[np.ndarray, ""]:
         """Return log p(data | params) in nats, of other data than `log_likelihood` is of."""
         return self.on(*args, **kwargs).log_likelihood(self)
 

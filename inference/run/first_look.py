@@ -61,8 +61,8 @@ def first_look(
             program = part_program(compiler.model, compiler.settings, first, args, kwargs, wider)
         if name := equal_in_all(first, part, program.rows):
             raise ValueError(
-                f"Chunk {number} of the stream has another argument{name} than the first, which has "
-                "no rows: what all parts share is a further argument, em.run(key, data, shared)."
+                f"Chunk {number} of the stream has another argument{name} than the first, which "
+                "has no rows: what all share is a further argument, em.run(key, stream, shared)."
             )
         counts = program.rows.counts(part)
         found, violations = jax.device_get(program.looked_at(program.data(part)))
