@@ -3,7 +3,8 @@
 A Gaussian mixture in single precision, from a memory map and from a Parquet file, of which each
 step reads all, beside the same steps on fewer rows in memory. Each is a process of its own, which
 says how many seconds a step takes and how much memory it holds beyond what other processes could
-take from it (VmRSS − RssFile: the page cache is not counted).
+take from it (VmRSS − RssFile: the page cache is not counted). Seconds
+of all cores tell where other work on the machine spoils those on the wall.
 """
 
 import argparse
@@ -108,7 +109,7 @@ def with_peak(work: Callable[[], Any]) -> tuple[Any, int]:
 
 
 def measured(options: argparse.Namespace) -> dict[str, float]:
-    """Return seconds for each step and 10⁶ rows, and bytes, of one source."""
+    """Return, of a source, seconds a step; for 10⁶ rows on the wall and of all cores; bytes."""
     data = source_of(options.source, Path(options.folder), options)
     shape = options.components, options.features
     rng = np.random.default_rng(1)
@@ -118,25 +119,30 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
         "scale": np.ones(shape, np.float32),
     }
 
-    def seconds(num_steps: int) -> float:
+    def seconds(num_steps: int) -> np.ndarray:
         em = emjax.EM(gaussian_mixture.program, tol=0, max_steps=num_steps, precision="single")
-        begin = end = 0.0
+        begin = end = np.zeros(2)
         # the first compiles
         for _ in range(2):
-            begin = time.perf_counter()
+            begin = clocks()
             more = options.components, options.covariance
             fit = em.run(jax.random.key(0), data, *more, init_params=start)
             assert fit.num_steps == num_steps
-            end = time.perf_counter()
+            end = clocks()
         return end - begin
 
     def work():
         few, more = seconds(1), seconds(1 + options.steps)
         return (more - few) / options.steps
 
-    found, peak = with_peak(work)
+    (wall, cores), peak = with_peak(work)
     rows = options.in_memory if options.source == "memory" else options.rows
-    return {"step": found, "million": found * 1e6 / rows, "bytes": peak}
+    return {"step": wall, "million": wall * 1e6 / rows, "cores": cores * 1e6 / rows, "bytes": peak}
+
+
+def clocks() -> np.ndarray:
+    """Return seconds on the wall, and those of all cores, which others' work hardly changes."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -151,19 +157,19 @@ def main(argv: list[str] | None = None) -> None:
             write(folder, options.rows, options.features, options.components)
         given = [*(sys.argv[1:] if argv is None else argv), "--folder", str(folder)]
         print(processor())
-        print(f"{'':12} {'s a step':>9} {'s / 10⁶':>9} {'× memory':>9} {'GiB held':>9}")
-        in_memory = None
+        print(f"{'':12} {'s a step':>9} {'s / 10⁶':>9} {'cores':>9} {'× memory':>14} {'GiB':>6}")
+        first = None
         for source in options.only:
             command = [sys.executable, "-m", "experiments.benchmarks.streams", *given]
             output = subprocess.run(
-                [*command, "--source", source], check=True, capture_output=True, text=True
+                [*command, "--source", source], check=True, stdout=subprocess.PIPE, text=True
             )
             found = json.loads(output.stdout.splitlines()[-1])
-            in_memory = in_memory or found["million"]
-            ratio = found["million"] / in_memory
+            first = first or found
+            ratios = [found[name] / first[name] for name in ("million", "cores")]
             print(
-                f"{source:12} {found['step']:9.3f} {found['million']:9.4f} {ratio:9.2f} "
-                f"{found['bytes'] / 2**30:9.2f}",
+                f"{source:12} {found['step']:9.3f} {found['million']:9.4f} {found['cores']:9.4f} "
+                f"{ratios[0]:6.2f}, {ratios[1]:6.2f} {found['bytes'] / 2**30:6.2f}",
                 flush=True,
             )
 
