@@ -34,6 +34,7 @@ from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
 from emjax.run.state import EMState, Status
 from emjax.sources.part import Part
+from emjax.sources.shard import Shards, shard
 from emjax.sources.stream import Stream
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Plan",
     "Prior",
     "Restarts",
+    "Shards",
     "StandardErrors",
     "Status",
     "Stream",
@@ -82,6 +84,7 @@ __all__ = [
     "marginalized",
     "pointwise_log_likelihood",
     "register",
+    "shard",
     "standard_errors",
     "summary",
     "three_step",

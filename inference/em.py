@@ -35,10 +35,12 @@ from emjax.run.in_batches import InBatches
 from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
+from emjax.run.sharded import OnDevices, Sharded
 from emjax.run.state import EMState
 from emjax.run.streamed import PartByPart, Streamed
 from emjax.run.validation import check_are_params
 from emjax.sources.part import Parts
+from emjax.sources.shard import Shards, shards_of
 
 
 class EM:
@@ -208,9 +210,14 @@ class EM:
         """
         made = partial(Fit.of, self)
         if args and isinstance(args[0], Parts):
-            return Streamed(self._compiler, args[0], args[1:], kwargs, made)
+            of_parts = Sharded if isinstance(args[0], Shards) else Streamed
+            return of_parts(self._compiler, args[0], args[1:], kwargs, made)
         args, kwargs = in_precision((args, kwargs))
-        kind = Bound if self.settings.batch_size is None else InBatches
+        kind = Bound
+        if self.settings.batch_size is not None:
+            kind = InBatches
+        elif shards_of(args, kwargs) is not None:
+            kind = OnDevices
         return kind(self._compiler, args, kwargs, made)
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:

@@ -48,8 +48,7 @@ class StreamPrograms:
             raise ValueError(
                 f"Site {program.own_tables}: what it depends on differs from row to row, so that "
                 "an M-step needs all rows at once, and these come in parts. Fit it to data in "
-                "memory or on several devices (emjax.shard), without batch_size; equal rows may "
-                "be one (emjax.compress)."
+                "memory, without batch_size; equal rows may be one (emjax.compress)."
             )
         return program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import jax
@@ -65,6 +65,10 @@ class Streamed:
     more: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     made: Callable[[Any, EMResult], EMResult] | None = None
+
+    # what is compiled, and a run of it
+    programs_of: ClassVar[type[StreamPrograms]] = StreamPrograms
+    run_of: ClassVar[type[StreamRun]] = StreamRun
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -132,7 +136,7 @@ class Streamed:
         key = self.compiler, tuple(map(id, jax.tree.leaves((self.more, self.kwargs)))), is_single()
         kept = KEPT.setdefault(self.stream, {})
         if key not in kept:
-            kept[key] = StreamPrograms(self.compiler, self.stream, self.more, self.kwargs)
+            kept[key] = self.programs_of(self.compiler, self.stream, self.more, self.kwargs)
         return kept[key]
 
     @property
@@ -149,7 +153,7 @@ class Streamed:
         check_are_params(given)
         _check_settings(self.compiler.settings)
         with one_blas_thread():
-            result = StreamRun(self._programs, rng_key, given).result()
+            result = self.run_of(self._programs, rng_key, given).result()
         return result if self.made is None else self.made(self, result)
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────

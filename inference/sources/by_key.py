@@ -88,14 +88,14 @@ def item_parts(parts: Iterable[tuple[Part, int]], by: ByKey) -> Iterator[ItemPar
         for first, stop in _cuts(leaves[0], by, room, is_end=False):
             taken, start = _rows(leaves, first, stop), stop
             room = room or _room(taken[0], by, is_all=False)
-            yield _made(taken, tree, room, by)
+            yield made(taken, tree, room, by)
         waiting, num_waiting = [_rows(leaves, start, num_waiting)], num_waiting - start
     if num_waiting:
         leaves = _joined(waiting)
         for first, stop in _cuts(leaves[0], by, room, is_end=True):
             taken = _rows(leaves, first, stop)
             room = room or _room(taken[0], by, is_all=stop == num_waiting)
-            yield _made(taken, tree, room, by)
+            yield made(taken, tree, room, by)
 
 
 def _rows_of(part: Part) -> int:
@@ -113,7 +113,7 @@ class Room(NamedTuple):
 
 def _room(keys: np.ndarray, by: ByKey, is_all: bool) -> Room:
     """Return the room that parts have. `keys`: of the first one; `is_all`: there is no other."""
-    found = len(_starts(keys))
+    found = len(starts_of(keys))
     # an eighth more: that later rows belong to more items shall not leave parts half empty
     items = by.most_items or (found if is_all else found + found // 8 + 1)
     rows = len(keys) if is_all else by.most_rows
@@ -121,7 +121,7 @@ def _room(keys: np.ndarray, by: ByKey, is_all: bool) -> Room:
     return Room(items, rows + (rows == items))
 
 
-def _starts(keys: np.ndarray) -> np.ndarray:
+def starts_of(keys: np.ndarray) -> np.ndarray:
     """Return the first row of each item."""
     return np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
 
@@ -133,7 +133,7 @@ def _cuts(
 
     `is_end`: the last item is whole, and the last part need not be full.
     """
-    bounds = np.append(_starts(keys), len(keys))
+    bounds = np.append(starts_of(keys), len(keys))
     num_whole = len(bounds) - 1 if is_end else len(bounds) - 2
     most_items = by.most_items or (room.items if room else len(keys))
     first = 0
@@ -156,9 +156,9 @@ def _cuts(
         first = stop
 
 
-def _made(leaves: Leaves, tree: Any, room: Room, by: ByKey) -> ItemPart:
+def made(leaves: Leaves, tree: Any, room: Room, by: ByKey) -> ItemPart:
     """Return a part of rows: their keys are numbers of items from 0, and all is padded."""
-    starts = _starts(leaves[0])
+    starts = starts_of(leaves[0])
     num_rows, num_items = len(leaves[0]), len(starts)
     keys = leaves[0][starts]
     number = np.zeros(num_rows, np.int32)

@@ -1,0 +1,217 @@
+"""EM on several devices: the whole loop on each, of its own part of the data, one sum a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from emjax.e_step.expected import Expected
+from emjax.run.bound import Bound
+from emjax.run.part_program import PartProgram
+from emjax.run.precision import double_precision, from_single
+from emjax.run.result import EMResult
+from emjax.run.state import LoopState
+from emjax.run.stream_loop import doubled_part
+from emjax.run.stream_programs import StreamPrograms
+from emjax.run.stream_run import StreamRun, StreamState
+from emjax.run.streamed import Streamed
+from emjax.sources.shard import Shards, most_of_processes, shards_of
+
+AXIS = "shard"
+
+
+@dataclass(frozen=True, eq=False)
+class ShardedLoop:
+    """EM steps on several devices.
+
+    - `program`: on the part of one device; `sums`: what all parts share.
+    - `shards`: the parts of this process, and all devices.
+    - `doubles`: whether parts of single precision are taken in double.
+    """
+
+    program: PartProgram
+    sums: list[np.ndarray]
+    shards: Shards
+    doubles: bool
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """All devices, in a row."""
+        return Mesh(np.asarray(self.shards.devices), (AXIS,))
+
+    @cached_property
+    def data(self) -> list[Any]:
+        """The arrays of all parts, (device, …), each on its device."""
+        local = [d for d in self.shards.devices if d.process_index == jax.process_index()]
+        by_part = []
+        for part, device in zip(self.shards, local, strict=True):
+            arrays = self.program.data(doubled_part(part) if self.doubles else part)
+            by_part.append([jax.device_put(array[None], device) for array in arrays])
+        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        number = len(self.shards.devices)
+        data = []
+        for pieces in zip(*by_part, strict=True):
+            shape = (number, *pieces[0].shape[1:])
+            data.append(jax.make_array_from_single_device_arrays(shape, sharding, list(pieces)))
+        return data
+
+    def advance(self, at: LoopState, stop_at: int, since: int) -> LoopState:
+        """Return where the loop stands after `stop_at` steps, or at its end; on the host."""
+        key = "sharded", tuple(device.id for device in self.shards.devices)
+        function = self.program.compiled.function(key, lambda: self.function)
+        return jax.device_get(function(at, self.data, self.sums, stop_at, since))
+
+    @property
+    def function(self) -> Any:
+        """(where the loop stands, data, sums, stop_at, since) → where it stands then."""
+        program = self.program
+        graph, division = program.pure.graph, program.division
+
+        def e_step(graph, arrays, temperature, tables) -> Expected:
+            own = division.expected(graph, arrays, temperature, tables)
+            # one vector: so it is one sum over devices
+            vector, rebuilt = ravel_pytree(own)
+            own = rebuilt(jax.lax.psum(vector, AXIS))
+            return division.completed(graph, arrays, own, temperature)
+
+        def of_device(at, data, sums, stop_at, since):
+            loop = replace(program.loop, e_step=e_step, since=since)
+            constants = graph.prepare([array[0] for array in data], sums=sums)
+            return loop.advance(at, constants, stop_at)
+
+        everywhere, cut = PartitionSpec(), PartitionSpec(AXIS)
+        specs = (everywhere, cut, everywhere, everywhere, everywhere)
+        return jax.shard_map(
+            of_device, mesh=self.mesh, in_specs=specs, out_specs=everywhere, check_vma=False
+        )
+
+
+class ShardedPrograms(StreamPrograms):
+    """What is compiled for shards, and what a first look at them has seen."""
+
+    @cached_property
+    def of_parts(self) -> PartProgram:
+        """The program of the E-step, of as much room as any part of any process needs."""
+        program = super().of_parts
+        room = tuple(map(most_of_processes, program.rows.room))
+        if room == program.rows.room:
+            return program
+        with jax.enable_x64(not self.is_single):
+            return self._program(self.look.first, replace(program.rows, room=room))
+
+    @property
+    def sums(self) -> list[np.ndarray]:
+        """What the parts of all processes share."""
+        dtype = np.float32 if self.is_single else np.float64
+        found = [_over_processes(each) for each in self.look.sums]
+        return self.of_parts.pure.graph.summary.means(found, dtype)
+
+    def sharded_loop(self, in_single: bool) -> ShardedLoop:
+        """Return the loop whose E-steps are in single precision, or in double."""
+        program = self.of_parts if in_single else self.whole
+        return ShardedLoop(program, self.sums, self.parts, self.is_single and not in_single)
+
+
+class ShardedRun(StreamRun):
+    """A run of EM on several devices."""
+
+    def _with_progress(self, state: StreamState, stop_at: int) -> StreamState:
+        programs: Any = self.programs
+        loop = programs.sharded_loop(state.in_single)
+        if not state.in_single:
+            with double_precision():
+                return replace(state, at=loop.advance(state.at, stop_at, state.since))
+        # in single precision the loop is a program of its own; what it is at is in double elsewhere
+        with jax.enable_x64(False):
+            start = programs.of_parts.start(_singled(state.at.current.params))
+            at = loop.advance(start, stop_at, 0)
+        with double_precision():
+            return replace(state, at=self._doubled(at))
+
+    def _doubled(self, at: LoopState) -> LoopState:
+        """Return where a loop in single precision stands, as one in double does."""
+        whole = self.programs.whole
+        found = whole.start(from_single(whole.pure.graph.parameters, dict(at.reported)))
+        history = np.zeros(found.objective.shape)
+        history[: len(at.objective)] = at.objective
+        status = np.int32(at.status)
+        return replace(found, objective=history, step=np.int32(at.step), status=status)
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Return the starts, the same in all processes."""
+        found = super().starts()
+        if jax.process_count() == 1:
+            return found
+        with double_precision():
+            return [multihost_utils.broadcast_one_to_all(start) for start in found]
+
+
+def _singled(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value, np.float32) for name, value in params.items()}
+
+
+def _over_processes(array: Any) -> np.ndarray:
+    """Return the sum of an array over all processes."""
+    if jax.process_count() == 1:
+        return array
+    return np.sum(multihost_utils.process_allgather(array), 0)
+
+
+class Sharded(Streamed):
+    """A program bound to shards: what `EM.on(emjax.shard(x))` returns.
+
+    It answers as of data in memory: those of this process, in their order.
+    """
+
+    programs_of = ShardedPrograms
+    run_of = ShardedRun
+
+    def check_is_sum(self) -> None:
+        """Raise `ValueError` for a program that is no sum over rows, and for data that are bad."""
+        assert self._programs.of_parts
+
+    def posterior(self, params: Any) -> dict[str, Any]:
+        """Return p(latent | data, params) for every latent; see `EM.posterior`."""
+        return self._joined(super().posterior(params))
+
+    def decode(self, params: Any) -> dict[str, Any]:
+        """Return the most probable joint assignment of all latents."""
+        return self._joined(super().decode(params))
+
+    def _joined(self, answers: Any) -> dict[str, Any]:
+        """Return the answers of all parts, one after another."""
+        parts, program = list(answers), self._programs.of_parts
+        graph, joined = program.pure.graph, {}
+        for name, value in parts[0].items():
+            latent = {**graph.latents, **graph.gaussians}.get(name)
+            rank = np.ndim(value) if latent is None else len(latent.shape)
+            # an element is in one plate of those that are cut
+            along = [rank + axis for axis in program.rows.axes.get(name, {})]
+            values = [part[name] for part in parts]
+            if along:
+                at = partial(np.concatenate, axis=along[0])
+                joined[name] = jax.tree.map(lambda *arrays, at=at: at(arrays), *values)
+            else:
+                joined[name] = value
+        return joined
+
+
+class OnDevices(Bound):
+    """A program bound to arrays that lie on several devices: runs are partitioned as they are."""
+
+    def _run_in_its_precision(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
+        sharded = Sharded(self.compiler, shards_of(*self._as_arrays), (), {})
+        try:
+            sharded.check_is_sum()
+        # JAX partitions what is none, as it sees fit
+        except ValueError:
+            return super()._run_in_its_precision(rng_key, given)
+        return sharded.run(rng_key, init_params=given or None)
