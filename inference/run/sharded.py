@@ -19,7 +19,7 @@ from emjax.run.part_program import PartProgram
 from emjax.run.precision import double_precision, from_single
 from emjax.run.result import EMResult
 from emjax.run.state import LoopState
-from emjax.run.stream_loop import doubled_part
+from emjax.run.stream_loop import StreamLoop, doubled_part
 from emjax.run.stream_programs import StreamPrograms
 from emjax.run.stream_run import StreamRun, StreamState
 from emjax.run.streamed import Streamed
@@ -113,6 +113,10 @@ class ShardedPrograms(StreamPrograms):
         dtype = np.float32 if self.is_single else np.float64
         found = [_over_processes(each) for each in self.look.sums]
         return self.of_parts.pure.graph.summary.means(found, dtype)
+
+    def loop(self, in_single: bool) -> StreamLoop:
+        """Return the loop over the parts of this process, one after another."""
+        return replace(super().loop(in_single), over_all=_over_processes)
 
     def sharded_loop(self, in_single: bool) -> ShardedLoop:
         """Return the loop whose E-steps are in single precision, or in double."""

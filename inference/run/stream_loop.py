@@ -26,6 +26,7 @@ class StreamLoop:
     - `any_part`: one of them, as `whole` takes it: shapes are taken from it.
     - `is_single`: whether E-steps are in single precision.
     - `doubles`: whether they are in double, of a program that is in single precision.
+    - `over_all`: from a sum over these parts to that over those of all processes.
     """
 
     parts: Iterable[Part]
@@ -35,6 +36,7 @@ class StreamLoop:
     any_part: Part
     is_single: bool
     doubles: bool
+    over_all: Callable[[Any], Any] = np.asarray
 
     def advance(self, at: LoopState, stop_at: int, since: int = 0) -> Iterator[LoopState]:
         """Yield where the loop stands after each step, until it stops or has taken `stop_at`.
@@ -100,7 +102,7 @@ class StreamLoop:
                 # while one part is computed, the one before is added up
                 ahead = of_part(params, self.program.data(part), sums)
                 total, pending = _added(total, pending), ahead
-            return _added(total, pending)
+            return jax.tree.map(self.over_all, _added(total, pending))
 
 
 def _added(total: Expected | None, more: Expected | None) -> Any:
