@@ -116,7 +116,7 @@ class EM:
       all data goes on from there, and says where the objective is (`result.online`). Worth it where
       rows are many: some 1,000 × the parameters.
     - `step_size`: γ of these averages, a number or an optax schedule (of the number of batches);
-      None: such that the average remembers 10 rows for each parameter.
+      None: such that the average remembers 40 rows for each parameter.
     - `progress_bar`: whether to show the objective and the steps while running.
 
     **Errors:** each names the site and the fix. `ValueError` for a program or data that EM cannot

@@ -28,12 +28,15 @@ from emjax.run.stream_programs import StreamPrograms
 from emjax.sources.batches import batches
 
 # Rows that the running average remembers, in units of the number of parameters: the estimate is
-# then as good as that from so many rows, some hundredths of a nat from the optimum for each.
-ROWS_FOR_EACH_PARAMETER = 10
+# then as good as that from so many rows, some thousandths of a nat from the optimum for each. From
+# a quarter of them, components of a mixture collapse on the few rows that each has.
+ROWS_FOR_EACH_PARAMETER = 40
 # It remembers at most such a part of the data, and at least two batches.
 LARGEST_WINDOW, LARGEST_STEP = 1 / 4, 0.5
 # a pass gains less than the noise of the estimate sooner, as a rule
 MOST_PASSES = 12
+# where a component collapsed nevertheless, all begins again with a longer memory
+SLOWER = (1, 4, 16)
 
 
 class Online(NamedTuple):
@@ -42,11 +45,14 @@ class Online(NamedTuple):
     - `batch_size`, `step_size`: of the batches, and γ of the last one.
     - `log_likelihood`: for each pass over the data, the sum over its batches of log p in nats at
       the estimate that each batch found.
+    - `num_failed`: how often it began again with a quarter of the step size, since a
+      log-likelihood was not finite: where a component collapsed on the rows of few batches.
     """
 
     batch_size: int
     step_size: float
     log_likelihood: tuple[float, ...]
+    num_failed: int = 0
 
     @property
     def height(self) -> float:
@@ -168,14 +174,31 @@ class OnlineRun:
             return self._run(start)
 
     def _run(self, start: Mapping[str, Any]) -> tuple[dict[str, Any], Online]:
-        rng, size = np.random.default_rng(self.seed), self._batch_size
+        size = self._batch_size
         first, _ = next(self._batches(size, np.random.default_rng(0)))
         program = self.programs.of_batches(first, size)
         _check_apart(program)
         steps, data = OnlineSteps(program, self.programs.sums), program.data(first)
         dtype = jnp.result_type(float)
         at = steps.start({name: np.asarray(v, dtype) for name, v in start.items()}, data)
-        schedule, count, gamma = self._schedule(program, size), 0, 1.0
+        schedule = self._schedule(program, size)
+        # a schedule of the user's is kept to
+        slower = SLOWER if self.settings.step_size is None else SLOWER[:1]
+        for num_failed, factor in enumerate(slower):
+            found = self._passes(steps, at, lambda count, factor=factor: schedule(count) / factor)
+            if found is not None:
+                params, gamma, history = found
+                return params, Online(size, gamma, history, num_failed)
+        return dict(at.state.params), Online(size, schedule(0) / slower[-1], (), len(slower))
+
+    def _passes(
+        self, steps: OnlineSteps, at: Running, schedule: Callable[[int], float]
+    ) -> tuple[dict[str, Any], float, tuple[float, ...]] | None:
+        """Return the estimate, the last step size and the log-likelihood of each pass.
+
+        None: one was not finite.
+        """
+        rng, size, count, gamma = np.random.default_rng(self.seed), self._batch_size, 0, 1.0
         # so many batches are gathered before the first M-step as the average is to remember
         num_gathered = int(np.ceil(1 / max(schedule(0), 1e-12)))
         params, history = dict(at.state.params), []
@@ -183,22 +206,23 @@ class OnlineRun:
             at = replace(
                 at, total=jax.tree.map(jnp.zeros_like, at.own), log_likelihood=jnp.zeros(())
             )
-            number = 0
+            number, data = 0, []
             for batch, length in self._batches(size, rng):
                 is_gathered = count < num_gathered
-                gamma = 1 / (count + 1) if is_gathered else float(schedule(count)) * length / size
+                gamma = 1 / (count + 1) if is_gathered else schedule(count) * length / size
                 moves = count + 1 >= num_gathered
-                data = program.data(batch)
+                data = steps.program.data(batch)
                 at = steps.step(at, data, gamma, self._num_rows / length, moves)
                 count, number = count + 1, number + 1
             likelihood = float(at.log_likelihood)
             if not np.isfinite(likelihood):
-                break
+                return None
             history.append(likelihood)
             params = steps.averaged(at, data, number)
-            if len(history) > 1 and history[-1] - history[-2] < self._noise(program, size, gamma):
+            noise = self._noise(steps.program, size, gamma)
+            if len(history) > 1 and history[-1] - history[-2] < noise:
                 break
-        return dict(params), Online(size, float(gamma), tuple(history))
+        return dict(params), float(gamma), tuple(history)
 
     @property
     def _num_rows(self) -> int:

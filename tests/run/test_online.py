@@ -10,6 +10,7 @@ import pytest
 from numpyro.distributions import constraints
 
 from emjax import EM, Stream
+from emjax.run import online
 from emjax.run.online import OnlineSteps
 from emjax.run.stream_programs import StreamPrograms
 from emjax.sources.batches import InMemory, batches
@@ -141,3 +142,24 @@ def test_a_latent_on_which_all_data_depend_is_an_error():
 
     with pytest.raises(ValueError, match="All data depend on 'coin'"):
         EM(coupled, batch_size=10).run(jax.random.key(0), data(30))
+
+
+def test_a_component_that_collapses_on_few_batches_begins_again_with_a_longer_memory(monkeypatch):
+    """At a step size of a half a component is as narrow as the rows of two batches are near."""
+
+    def two_scales(x):
+        loc = numpyro.param("loc", jnp.array([-1.0, 2.0]))
+        scale = numpyro.param("scale", jnp.full(2, 1.5), constraint=constraints.positive)
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Bernoulli(0.05))
+            numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x)
+
+    monkeypatch.setattr(online, "ROWS_FOR_EACH_PARAMETER", 1)
+    x = np.random.default_rng(1).normal(0, 1, 600)
+    x[:30] += 6
+    start = {"loc": np.array([-1.0, 6.0]), "scale": np.full(2, 1.5)}
+    plain = EM(two_scales).run(jax.random.key(0), x, init_params=start)
+    result = EM(two_scales, batch_size=2).run(jax.random.key(0), x, init_params=start)
+    assert result.online.num_failed > 0 and result.online.num_passes > 0
+    assert result.online.step_size == 0.5 / 4**result.online.num_failed
+    np.testing.assert_allclose(result.objective[-1], plain.objective[-1], rtol=1e-8)
