@@ -10,6 +10,7 @@ EXPERIMENTS = (
     "coins", "annotators", "restarts", "segmentation", "gaussian_mixture", "acceleration", "topics",
     "motif", "hidden_markov", "semi_supervised", "model_choice", "class_number", "grades", "starts",
     "marginalized", "factors", "river", "schools", "linkage",
+    "online",
 )  # fmt: skip
 
 
