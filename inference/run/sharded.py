@@ -64,10 +64,11 @@ class ShardedLoop:
         return data
 
     def advance(self, at: LoopState, stop_at: int, since: int) -> LoopState:
-        """Return where the loop stands after `stop_at` steps, or at its end; on the host."""
+        """Return where the loop stands after `stop_at` steps, or at its end."""
         key = "sharded", tuple(device.id for device in self.shards.devices)
         function = self.program.compiled.function(key, lambda: self.function)
-        return jax.device_get(function(at, self.data, self.sums, stop_at, since))
+        # all devices have the same: one copy is enough
+        return jax.device_put(jax.device_get(function(at, self.data, self.sums, stop_at, since)))
 
     @property
     def function(self) -> Any:
