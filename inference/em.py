@@ -18,10 +18,12 @@ from emjax.plan import Plan, plan
 from emjax.program.array_like import with_article
 from emjax.run.annotations import (
     Acceleration,
+    Every,
     InitParams,
     Names,
     OwnMaximizers,
     Params,
+    Path,
     Program,
     Real,
     StepSize,
@@ -233,14 +235,34 @@ class EM:
         """
         return self.on(*args, **kwargs).update(state)
 
-    def run(self, rng_key: Any, *args: Any, init_params: InitParams = None, **kwargs: Any) -> Fit:
+    def run(
+        self,
+        rng_key: Any,
+        *args: Any,
+        init_params: InitParams = None,
+        checkpoint: Path | None = None,
+        every: Every = None,
+        **kwargs: Any,
+    ) -> Fit:
         """Run EM to convergence and return a `Fit`: what was found, which can be asked.
 
         `args`, `kwargs`: the model's own. `init_params`: {site: constrained start} for some or all
-        parameters; the others start from the program's values. Errors: `ValueError` for data or a
-        start that the program excludes (for all starts, of several).
+        parameters; the others start from the program's values.
+
+        `checkpoint`: a file that keeps where the run stands. Whatever ends it, `kill -9` and a
+        failing machine included, the same call goes on from there, to the same bits; once the run
+        has ended, it returns the result at once. `every`: so many steps, or a
+        `datetime.timedelta`; a minute if nothing else is said. Delete the file to start anew.
+
+        Ctrl-C ends a run that takes longer than some seconds, or is shown or kept, where it stands:
+        the result so far is returned, its status is INTERRUPTED. A second Ctrl-C raises.
+
+        Errors: `ValueError` for data or a start that the program excludes (for all starts, of
+        several), and for a checkpoint of another program, data, settings, key or versions, or a
+        damaged one; `OSError` where no checkpoint can be written.
         """
-        found = self.on(*args, **kwargs).run(rng_key, init_params=init_params)
+        bound = self.on(*args, **kwargs)
+        found = bound.run(rng_key, init_params=init_params, checkpoint=checkpoint, every=every)
         assert isinstance(found, Fit)
         return found
 

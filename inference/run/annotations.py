@@ -7,6 +7,7 @@ own errors, which name the fix.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import timedelta
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     InitParams = Mapping[str, Any] | None
     Acceleration = str | Accelerator | None
     Path = str | PathLike[str]
+    Every = int | timedelta | None
     Real = float
     StepSize = float | Callable[..., Any] | None
     Whole = int
 else:
     Program = Names = Strategy = OwnMaximizers = Any
     Params = ParamsOrNone = Draws = Result = ResultOrNone = Any
-    InitParams = Acceleration = StepSize = Path = Real = Whole = Any
+    InitParams = Acceleration = StepSize = Path = Every = Real = Whole = Any

@@ -18,10 +18,11 @@ from emjax.program.arguments import (
     signature,
     split_arguments,
 )
-from emjax.run.annotations import InitParams, Params
+from emjax.run.annotations import Every, InitParams, Params, Path
 from emjax.run.compilation import is_outermost, is_traced
 from emjax.run.double_end import DoubleEnd, in_single
 from emjax.run.on_data import ProgramOnData
+from emjax.run.pauses import Pauses, paused
 from emjax.run.precision import (
     double_precision,
     host_number,
@@ -29,6 +30,7 @@ from emjax.run.precision import (
 )
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
+from emjax.run.run_identity import run_identity
 from emjax.run.runner import PaddedRunner
 from emjax.run.runs import run
 from emjax.run.state import EMState
@@ -132,7 +134,14 @@ class Bound(ProgramOnData):
             )
         return self.compiled.update(state, self.data)
 
-    def run(self, rng_key: Any, *, init_params: InitParams = None) -> EMResult:
+    def run(
+        self,
+        rng_key: Any,
+        *,
+        init_params: InitParams = None,
+        checkpoint: Path | None = None,
+        every: Every = None,
+    ) -> EMResult:
         """Run EM to convergence; see `EM.run`."""
         rng_key = checked_key(rng_key)
         if is_traced((rng_key, self._as_arrays, init_params)) or not is_outermost():
@@ -140,21 +149,30 @@ class Bound(ProgramOnData):
         # what is no dictionary may have no truth value either
         given = {} if init_params is None else init_params
         check_are_params(given)
-        result = self._run_in_its_precision(rng_key, dict(given))
+
+        def identity():
+            data = named_arguments(self.compiler.model, *self._as_arrays)
+            return run_identity(self.compiler, rng_key, given, data)
+
+        with paused(checkpoint, every, identity) as pauses:
+            result = pauses.noted(self._run_in_its_precision(rng_key, dict(given), pauses))
         return result if self.made is None else self.made(self, result)
 
-    def _run_in_its_precision(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
+    def _run_in_its_precision(
+        self, rng_key: Any, given: dict[str, Any], pauses: Pauses
+    ) -> EMResult:
         if self.is_done_in_double:
             with double_precision():
                 doubled = self._doubled
-                result = doubled._run(rng_key, given)
+                result = doubled._run(rng_key, given, pauses)
                 traced = doubled._padded or doubled
                 return in_single(result, traced.compiled.graph.parameters)
         if self._ends_in_double:
-            return self._run_at_own_length(rng_key, given, DoubleEnd(self._doubled_runner))
-        return self._run(rng_key, given)
+            ended = DoubleEnd(self._doubled_runner)
+            return self._run_at_own_length(rng_key, given, pauses, ended)
+        return self._run(rng_key, given, pauses)
 
-    def _run(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
+    def _run(self, rng_key: Any, given: dict[str, Any], pauses: Pauses) -> EMResult:
         """Run EM in the precision that JAX has."""
         padded, own = self._padded_runner, None
         if self._padded is not None:
@@ -165,22 +183,27 @@ class Bound(ProgramOnData):
             elif not start.is_padded:
                 padded = None
         if padded is None:
-            return self._run_at_own_length(rng_key, given)
+            return self._run_at_own_length(rng_key, given, pauses)
         try:
-            return run(padded.runner, rng_key, given, own)
+            return run(replace(padded.runner, pauses=pauses), rng_key, given, own)
         # at its own length the program says what is wrong, and where
         except ValueError:
-            result = self._run_at_own_length(rng_key, given)
+            result = self._run_at_own_length(rng_key, given, pauses)
         # nothing is: rows that were added are
         padded.refuse()
         return result
 
     def _run_at_own_length(
-        self, rng_key: Any, init_params: InitParams, ended: Callable | None = None
+        self,
+        rng_key: Any,
+        init_params: InitParams,
+        pauses: Pauses,
+        ended: Callable | None = None,
     ) -> EMResult:
         """Run EM on data that are not padded. `ended`: see `Runner`."""
         try:
-            return run(replace(self._runner, ended=ended), rng_key, init_params)
+            runner = replace(self._runner, ended=ended, pauses=pauses)
+            return run(runner, rng_key, init_params)
         except BadArgument as error:
             culprit = first_nan(named_arguments(self.compiler.model, *self._as_arrays))
             if not culprit:

@@ -17,6 +17,8 @@ import numpy as np
 from emjax.numerics.guards import is_key
 from emjax.run.annotations import Path
 from emjax.run.archive import CHECKPOINT, remove_unfinished
+from emjax.run.endings import checkpoint_not_written
+from emjax.run.findings import Finding
 from emjax.run.settings import is_whole_number
 
 # What is lost at most where nothing else is asked for; saving takes milliseconds.
@@ -41,7 +43,7 @@ class Checkpoint:
     every: int | timedelta
     identity: Mapping[str, Mapping[str, str]]
     places: list[dict[str, Any]] = field(default_factory=list)
-    failure: str | None = None
+    failure: Finding | None = None
     _num_loops: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
 
@@ -86,13 +88,10 @@ class Checkpoint:
     def loop(self, label: str = "") -> Place:
         """Return the place of the next loop of the run.
 
-        `label`: what tells it from others, such as its shapes; what is saved of another one is not
+        `label`: what tells it from others, beside its shapes; what is saved of another one is not
         gone on with.
         """
         number, self._num_loops = self._num_loops, self._num_loops + 1
-        # in the same process a run may leave out a loop that has failed before
-        while number < len(self.places) and self.places[number]["label"] != label:
-            del self.places[number]
         return Place(self, number, label)
 
     def end(self) -> None:
@@ -108,9 +107,10 @@ class Checkpoint:
         try:
             self._write(has_ended)
         except OSError as error:
-            if self.failure is None:
-                warnings.warn(self._failed(error), RuntimeWarning, stacklevel=2)
-            self.failure = self._failed(error)
+            is_first = self.failure is None
+            self.failure = checkpoint_not_written(os.fspath(self.path), str(error.strerror))
+            if is_first:
+                warnings.warn(str(self.failure), RuntimeWarning, stacklevel=2)
         else:
             self.failure = None
 
@@ -119,13 +119,6 @@ class Checkpoint:
         if jax.process_index() == 0:
             content = {"identity": self.identity, "has_ended": has_ended, "places": self.places}
             CHECKPOINT.write(self.path, content)
-
-    def _failed(self, error: OSError) -> str:
-        assert self.path is not None
-        return (
-            f"The checkpoint '{os.fspath(self.path)}' could not be written ({error.strerror}): "
-            "the file is as it was before, and the run goes on."
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +135,14 @@ class Place:
         `template`: a tree of arrays and numbers, of the same structure, shapes and types. What is
         on a device in it is put there.
         """
-        places = self.checkpoint.places
+        leaves, tree = jax.tree.flatten(template)
+        places, expected = self.checkpoint.places, self._described(leaves)
+        # in the same process a run may leave out a loop that has failed before
+        while self.number < len(places) and places[self.number]["of"] != expected:
+            del places[self.number]
         if self.number >= len(places):
             return None
-        leaves, tree = jax.tree.flatten(template)
         saved = places[self.number]["leaves"]
-        if list(map(_specification, leaves)) != places[self.number]["specifications"]:
-            return None
         restored = [_restored(leaf, array) for leaf, array in zip(leaves, saved, strict=True)]
         return jax.tree.unflatten(tree, restored)
 
@@ -160,13 +154,12 @@ class Place:
         if self.checkpoint.path is None:
             return
         leaves = jax.tree.leaves(state)
-        place = {
-            "label": self.label,
-            "specifications": list(map(_specification, leaves)),
-            "leaves": list(map(_plain, leaves)),
-        }
+        place = {"of": self._described(leaves), "leaves": list(map(_plain, leaves))}
         self.checkpoint.places[self.number :] = [place]
         self.checkpoint._try_to_write()
+
+    def _described(self, leaves: list) -> list[str]:
+        return [self.label, *map(_specification, leaves)]
 
     def is_due(self, step: int) -> bool:
         """Whether the loop is to be saved after so many steps."""
@@ -177,7 +170,7 @@ class Place:
             return time.monotonic() - self.checkpoint._saved_at >= every.total_seconds()
         return step % every == 0
 
-    def next_stop(self, step: int) -> float:
+    def next_stop(self, step: int) -> int | float:
         """Return the next step after this one at which the loop may be due; infinite: at any."""
         every = self.checkpoint.every
         if self.checkpoint.path is None or isinstance(every, timedelta):
@@ -198,9 +191,10 @@ def _checked(path: Any, every: Any) -> int | timedelta:
             f"every={every!r} says how often a checkpoint is saved, and there is none: "
             "em.run(..., checkpoint='run.checkpoint', every=100)."
         )
-    if isinstance(every, timedelta) and every > timedelta(0):
+    is_time = isinstance(every, timedelta)
+    if is_time and every > timedelta(0):
         return every
-    if is_whole_number(every) and every > 0:
+    if not is_time and is_whole_number(every) and every > 0:
         return int(every)
     raise ValueError(
         "every must be a number of steps, every=100, or a time, "
@@ -237,7 +231,7 @@ def _check_is_same(
 
 
 # a digest, of which nobody reads more
-LONGEST_WORD = 40
+LONGEST_WORD = 30
 
 
 def _changed(what: str, name: str, before: str | None, now: str | None) -> str:

@@ -71,9 +71,9 @@ class CompiledProgram:
         """Return `PureProgram.update`."""
         return self._of_numbers("update", state, data)
 
-    def start(self, rng_key, data, given):
+    def start(self, rng_key, data, given, number: int = 0):
         """Return `PureProgram.start`."""
-        return self._of_numbers("start", rng_key, data, given)
+        return self._of_numbers("start", rng_key, data, given, number)
 
     def advance(self, at, constants, stop_at):
         """Return `PureProgram.advance`."""
@@ -82,6 +82,12 @@ class CompiledProgram:
     def end(self, at, constants, start):
         """Return `PureProgram.end`."""
         return self._of_numbers("end", at, constants, start)
+
+    def unpolished_end(self, at, constants, start):
+        """Return `PureProgram.unpolished_end`."""
+        # without a polish, `end` is that
+        name = "unpolished_end" if self.pure.settings.polish else "end"
+        return self._of_numbers(name, at, constants, start)
 
     def run(self, rng_key, data, given, number: int = 0, stop_at: int | None = None):
         """Return `PureProgram.run`."""

@@ -23,6 +23,8 @@ from emjax.run.runner import Runner
 from emjax.run.settings import Numbers
 from emjax.run.state import Status, has_failed
 
+# why a run in single precision is not gone on with
+NOTHING_LEFT = (Status.CONVERGED, Status.MAX_STEPS, Status.INTERRUPTED)
 # steps before the objective is looked at in double, which takes as long as a few: at first, and at
 # most
 FEW_STEPS, MANY_STEPS = 32, 128
@@ -46,10 +48,11 @@ class DoubleEnd:
         As it is, if it had converged, or was cut off, or if there is no double precision. The rest:
         see `Runner.found`.
         """
-        if int(end.at.status) not in (Status.CONVERGED, Status.MAX_STEPS):
+        if int(end.at.status) not in NOTHING_LEFT:
             with double_precision():
                 double = self.in_double()
                 if double is not None:
+                    double = replace(double, pauses=single.pauses)
                     result = _ended(single, double, start, end, is_own_start)
                     return in_single(result, double.compiled.graph.parameters)
         return single.found(start, end, rng_key, is_own_start)
@@ -60,7 +63,7 @@ def _ended(single: Runner, double: Runner, start: Start, end: End, is_own_start:
     params, history = _bulk(single, double, end)
     numbers = _numbers(double)
     numbers = replace(numbers, max_steps=numbers.max_steps - len(history))
-    end = _run(double, numbers, params)
+    end = _run(double, numbers, params, is_whole=True)
     objective = np.concatenate([history, jax.device_get(end.at.objective)])
     objective = jax.device_put(objective)
     at = replace(end.at, objective=objective, step=end.at.step + len(history))
@@ -91,7 +94,10 @@ def _bulk(single: Runner, double: Runner, end: End) -> tuple[dict[str, Any], np.
     numbers = _numbers(single)
     tol = max(numbers.tol, np.finfo(np.float64).eps)
     steps, height = FEW_STEPS, _height(double, params)
+    interrupt = single.pauses.interrupt
     while (steps := min(steps, numbers.max_steps - len(history))) > 0:
+        if interrupt.is_wanted:
+            break
         blind = replace(numbers, may_settle=False, max_steps=steps)
         with jax.enable_x64(False):
             further = jax.device_get(_run(single, blind, params).at)
@@ -119,12 +125,17 @@ def _numbers(runner: Runner) -> Numbers:
     return replace(runner.compiled.pure.numbers, annealing=np.zeros(0))
 
 
-def _run(runner: Runner, numbers: Numbers, params: Mapping[str, Any]) -> End:
-    """Return the end of a run from given parameters, under other numbers among the settings."""
+def _run(
+    runner: Runner, numbers: Numbers, params: Mapping[str, Any], is_whole: bool = False
+) -> End:
+    """Return the end of a run from given parameters, under other numbers among the settings.
+
+    `is_whole`: see `Pieces.run`.
+    """
     if not is_single():
         params = from_single(runner.compiled.graph.parameters, params)
     given = runner.compiled.given(params)
-    return runner.compiled.at(numbers).run(_key(), runner.data, given)[1]
+    return runner.pieces.at(numbers).run(_key(), given, is_whole=is_whole)[1]
 
 
 def _key() -> Any:

@@ -28,6 +28,9 @@ WHY_IT_STOPPED = {
     "or enable float64 (jax.config.update('jax_enable_x64', True))",
     "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
     "result.params",
+    "INTERRUPTED": "interrupted before convergence: go on from where it stands, em.run(..., "
+    "init_params=result.params); with em.run(..., checkpoint='run.checkpoint'), the same call goes "
+    "on as if nothing had happened",
     "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "
     "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)) if it is off, or "
     "check a maximizer given in m_step",
@@ -402,4 +405,16 @@ def unbounded_prior(
         f"'{parameter}' has no finite mode: the density of its {plain(family)} prior is infinite "
         f"at the bound to which EM goes{f' at {where}' if where else ''}.",
         f"Take the mode in unconstrained coordinates, {IN_COORDINATES}, or {bounded}.",
+    )
+
+
+def checkpoint_not_written(path: str, reason: str) -> Finding:
+    """Return that where a run stands could not be kept. `reason`: the system's word."""
+    return Finding(
+        "not saved",
+        path,
+        "",
+        f"The checkpoint '{path}' could not be written when it was last due ({reason}): the file "
+        "is as it was before, and the run has gone on.",
+        "Make room there, or pass another path: em.run(..., checkpoint='run.checkpoint').",
     )

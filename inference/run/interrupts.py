@@ -9,12 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 
 @dataclass(eq=False)
 class Interrupt:
-    """Whether a run is to end where it stands."""
+    """Whether a run is to end where it stands.
+
+    - `is_of_use`: whether it has come to where it can; until then, Ctrl-C raises as it always does.
+    """
 
     is_wanted: bool = False
+    is_of_use: bool = False
 
 
 @contextmanager
@@ -26,15 +32,18 @@ def interruptible() -> Iterator[Interrupt]:
     """
     interrupt = Interrupt()
     is_main = threading.current_thread() is threading.main_thread()
+    # of several processes all are to stop, or none
+    is_main &= jax.process_count() == 1
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield interrupt
         return
 
-    def once(number: int, frame: Any) -> None:
+    def first(number: int, frame: Any) -> None:
+        if interrupt.is_wanted or not interrupt.is_of_use:
+            signal.default_int_handler(number, frame)
         interrupt.is_wanted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, once)
+    signal.signal(signal.SIGINT, first)
     try:
         yield interrupt
     finally:

@@ -247,6 +247,10 @@ class PureProgram:
         """Return the end of a run from a start: polished, if that was asked for."""
         if self.settings.polish:
             at = self._polished(at, constants, self.settings.polish)
+        return self.unpolished_end(at, constants, start)
+
+    def unpolished_end(self, at: LoopState, constants: Sequence, start: Mapping) -> End:
+        """Return the end of a run from a start, as it stands."""
         # without priors the objective of a soft E-step is the log-likelihood
         if self.settings.temperature == 1 and not self.graph.has_priors:
             likelihood = at.objective[at.num_steps]

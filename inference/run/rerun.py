@@ -16,6 +16,7 @@ import numpy as np
 
 from emjax.numerics.guards import is_key
 from emjax.run.compiled import CompiledProgram
+from emjax.run.pieces import Pieces
 from emjax.run.pure import End
 
 
@@ -36,14 +37,23 @@ class Reached(NamedTuple):
 class Rerun:
     """A compiled run that is called again.
 
-    - `compiled`: whose run it is; `data`: the arrays that it takes; `rng_key`: as of the first run.
+    - `pieces`: its run; `rng_key`: as of the first one.
     - `num_rows`: {how many rows the data have: how many of these count}, where they were padded.
     """
 
-    compiled: CompiledProgram
-    data: Sequence[Any]
+    pieces: Pieces
     rng_key: Any
     num_rows: Mapping[int, int]
+
+    @property
+    def compiled(self) -> CompiledProgram:
+        """Whose run it is."""
+        return self.pieces.compiled
+
+    @property
+    def data(self) -> Sequence[Any]:
+        """The arrays that it takes."""
+        return self.pieces.data
 
     @cached_property
     def arrays(self) -> list[Any]:
@@ -68,9 +78,8 @@ class Rerun:
     ) -> Reached:
         """Return where so many steps lead; fewer, where these may settle before."""
         numbers = replace(self.compiled.pure.numbers, may_settle=may_settle)
-        compiled = self.compiled.at(numbers)
-        data, given = self.data if data is None else data, compiled.given(params)
-        _, end = compiled.run(self.rng_key, data, given, 0, number)
+        pieces = replace(self.pieces, data=self.data if data is None else data).at(numbers)
+        _, end = pieces.run(self.rng_key, self.compiled.given(params), 0, number)
         at = end.at
         # where a leap was proposed, EM's own step is at its side
         state = at.current if at.leap is None else at.leap.image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from emjax.run.annotations import Params
 from emjax.run.compilation import is_traced
 from emjax.run.compiled import CompiledProgram
 from emjax.run.endings import UNBOUNDED_PRIOR
+from emjax.run.pieces import Pauses, Pieces
 from emjax.run.precision import from_single, is_single
 from emjax.run.pure import End, Start
 from emjax.run.rerun import Rerun
@@ -36,6 +37,7 @@ class Runner:
       padded.
     - `ended`: (this, and what `found` takes) → the result of a run that is gone on with elsewhere;
       None: it has ended here.
+    - `pauses`: what happens between pieces of its runs.
     """
 
     compiled: CompiledProgram
@@ -43,6 +45,12 @@ class Runner:
     settings: Settings
     elements: Mapping[str, tuple[int, ...]] | None = None
     ended: Callable[..., EMResult] | None = None
+    pauses: Pauses = field(default_factory=Pauses)
+
+    @property
+    def pieces(self) -> Pieces:
+        """Its runs, in pieces where that is needed."""
+        return Pieces(self.compiled, self.data, self.pauses)
 
     def check_data(self, floor: float = 0.0) -> None:
         """Raise `ValueError` for data that cannot be.
@@ -131,9 +139,10 @@ class Runner:
             tuple(found),
             gaps_of(compiled, at),
         )
-        if rng_key is None:
+        if rng_key is None or self.pauses.interrupt.is_wanted:
             return result
-        rerun = Rerun(compiled, self.data, rng_key, self._num_rows())
+        pieces = Pieces(compiled, self.data, self.pauses.without_checkpoint)
+        rerun = Rerun(pieces, rng_key, self._num_rows())
         seen = second_look(rerun, self.settings, result, at, is_own_start)
         return replace(result, findings=(*result.findings, *seen))
 

@@ -23,8 +23,6 @@ from emjax.run.runner import Runner, is_degenerate, one_blas_thread
 from emjax.run.shortcomings import collapsed, identical_starts
 from emjax.run.state import RUNNING, LoopState, Status
 
-# how many steps are taken between two looks at the progress bar
-CHUNK = 20
 # Short runs from which one goes on: by the most values of all elements of latents, how many of them
 # take how many steps, round by round, those of the rounds before among them. Optima that hardly
 # differ do so late, and where a step is cheap many are taken.
@@ -52,11 +50,10 @@ def run(
         is_free = not some or (settings.init is not None and not _are_all(given))
         if compiled.pure.has_short_runs and is_free:
             return _run_best_of_short(runner, rng_key, given)
-        if not settings.progress_bar:
-            start, end = compiled.run(rng_key, runner.data, given)
-            return runner.result(start, end, rng_key, is_own_start=not init_params)
-        start, constants = compiled.start(rng_key, runner.data, given)
-        return runner.result(start, _shown(runner, start, constants))
+        start, end = runner.pieces.run(rng_key, given, is_whole=True)
+        # nothing is compiled beside a run that a bar shows
+        again = None if settings.progress_bar else rng_key
+        return runner.result(start, end, again, is_own_start=not init_params)
 
 
 def _run_several(runner: Runner, rng_key, given) -> EMResult:
@@ -68,7 +65,8 @@ def _run_several(runner: Runner, rng_key, given) -> EMResult:
     if _are_all(given):
         return _run_in_turn(runner, rng_key, given, all_steps)
     # a polish belongs to the end of the best run alone
-    if not settings.polish and are_few(compiled.graph, settings.num_restarts):
+    is_few = not settings.polish and are_few(compiled.graph, settings.num_restarts)
+    if is_few or runner.pieces.are_needed:
         return _run_in_turn(runner, rng_key, given, num_steps)
     return _run_side_by_side(runner, rng_key, given, settings.num_restarts, num_steps)
 
@@ -108,12 +106,14 @@ def _run_best_of_short(runner: Runner, rng_key, given) -> EMResult:
     num_values = sum(math.prod(latent.shape) * len(latent.support) for latent in latents)
     rounds = next(rounds for most, rounds in ROUNDS if num_values <= most)
     # a polish belongs to the end of the best run alone: all take as many steps, and that goes on
-    if runner.settings.polish:
+    if runner.settings.polish and not runner.pieces.are_needed:
         number, num_steps = rounds[0][0], min(rounds[1][1], runner.settings.max_steps + 1)
         return replace(_run_side_by_side(runner, rng_key, given, number, num_steps), restarts=None)
     keys = split_key(rng_key, rounds[0][0])
     numbers = list(range(len(keys)))
     for number, num_steps in rounds:
+        if runner.pauses.interrupt.is_wanted:
+            break
         numbers = numbers[:number]
         runs = InTurn.of(runner, keys, numbers, given, num_steps)
         numbers = [numbers[place] for place in runs.restarts.ranked]
@@ -142,8 +142,10 @@ class InTurn:
         """Return the first `num_steps` steps of these runs."""
         ends = []
         for number in numbers:
-            key = keys[number]
-            ends.append(runner.compiled.run(key, runner.data, given, number, num_steps))
+            # one at least, since there is to be a result
+            if ends and runner.pauses.interrupt.is_wanted:
+                break
+            ends.append(runner.pieces.run(keys[number], given, number, num_steps))
         return cls(runner, keys, numbers, given, ends)
 
     @property
@@ -161,12 +163,13 @@ class InTurn:
         """Return the result of one of them, run to its end."""
         number, (start, end) = self.numbers[place], self.ends[place]
         key = self.keys[number]
-        compiled, data = self.runner.compiled, self.runner.data
-        # a few steps are taken again: a function that goes on would have to be compiled
-        if self.restarts.status[place] == RUNNING and self.runner.settings.progress_bar:
-            end = _shown(self.runner, start, compiled.prepare(data))
-        elif self.restarts.status[place] == RUNNING:
-            start, end = compiled.run(key, data, self.given, number)
+        pieces, settings = self.runner.pieces, self.runner.settings
+        is_running = self.restarts.status[place] == RUNNING
+        if pieces.are_needed and (is_running or settings.polish):
+            end = pieces.continued(start, end)
+        elif is_running:
+            # a few steps are taken again: a function that goes on would have to be compiled
+            start, end = pieces.run(key, self.given, number, is_whole=True)
         return self.runner.result(start, end, key)
 
 
@@ -204,32 +207,8 @@ def _with_progress_of(runner: Runner, ends: LoopState, number: int) -> LoopState
     """Return where several runs stand after one of them has gone on to its end."""
     constants = runner.compiled.prepare(runner.data)
     at = jax.tree.map(lambda leaf: leaf[number], ends)
-    at = _with_progress(runner, at, constants, runner.settings.max_steps + 1)
+    at = runner.pieces.advance(at, constants, runner.settings.max_steps + 1)
     return jax.tree.map(lambda all_runs, one: all_runs.at[number].set(one), ends, at)
-
-
-def _shown(runner: Runner, start: Start, constants) -> End:
-    """Return the end of a run from a start; a bar shows it."""
-    compiled = runner.compiled
-    at = compiled.pure.loop.start(start.params)
-    # where the data are bad, one step is enough for the checks
-    is_bad = any(int(count) for count, _ in start.violations)
-    at = _with_progress(runner, at, constants, 1 if is_bad else runner.settings.max_steps + 1)
-    return compiled.end(at, constants, start.params)
-
-
-def _with_progress(runner: Runner, at: LoopState, constants, stop_at: int) -> LoopState:
-    """Return where the loop stands after `stop_at` steps, or at its end; a bar shows it."""
-    # whoever shows no bar does not wait for the import
-    from tqdm.auto import tqdm
-
-    with tqdm(total=runner.settings.max_steps, desc="EM", unit="step") as bar:
-        while int(at.status) < 0 and int(at.step) < stop_at:
-            at = runner.compiled.advance(at, constants, min(int(at.step) + CHUNK, stop_at))
-            step = int(at.step)
-            bar.update(step - bar.n)
-            bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
-    return at
 
 
 def restarts_of(runner: Runner, ends: LoopState, sharpness) -> Restarts:

@@ -23,6 +23,7 @@ class Status(IntEnum):
     NOT_MAXIMIZED = 4
     COLLAPSED = 5
     AT_RESOLUTION = 6
+    INTERRUPTED = 7
 
     @property
     def message(self) -> str:
@@ -36,7 +37,7 @@ class Status(IntEnum):
 # the status of a run that has not stopped
 RUNNING = -1
 # of runs that stopped at parameters that count, though at no maximum
-NOT_CONVERGED = (Status.MAX_STEPS, Status.NOT_MAXIMIZED)
+NOT_CONVERGED = (Status.MAX_STEPS, Status.NOT_MAXIMIZED, Status.INTERRUPTED)
 
 
 def has_settled(status: Any) -> Any:

@@ -629,6 +629,14 @@ SAID = [
         "its optimum there is a poor one, and their likelihood ratios are too small. Try more "
         "starts: num_starts=20.",
     ),
+    (
+        "checkpoint_not_written",
+        ("run.checkpoint", "No space left on device"),
+        ("not saved", "run.checkpoint", ""),
+        "The checkpoint 'run.checkpoint' could not be written when it was last due (No space left "
+        "on device): the file is as it was before, and the run has gone on. Make room there, or "
+        "pass another path: em.run(..., checkpoint='run.checkpoint').",
+    ),
 ]
 
 WHY_IT_STOPPED = {
@@ -638,6 +646,9 @@ WHY_IT_STOPPED = {
     "or enable float64 (jax.config.update('jax_enable_x64', True))",
     "MAX_STEPS": "stopped at max_steps before convergence: raise max_steps, or start from "
     "result.params",
+    "INTERRUPTED": "interrupted before convergence: go on from where it stands, em.run(..., "
+    "init_params=result.params); with em.run(..., checkpoint='run.checkpoint'), the same call goes "
+    "on as if nothing had happened",
     "OBJECTIVE_DECREASED": "the objective decreased by more than rounding: params are those before "
     "the decrease; enable float64 (jax.config.update('jax_enable_x64', True)) if it is off, or "
     "check a maximizer given in m_step",

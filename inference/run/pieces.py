@@ -1,0 +1,155 @@
+"""A run in pieces: between two of them it is saved, it is shown, and it may be interrupted.
+
+Where pieces end does not change the bits of a run: each goes on from all that the run is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+
+from emjax.run.batches import num_cells
+from emjax.run.compiled import CompiledProgram
+from emjax.run.pauses import Pauses
+from emjax.run.precision import num_reals
+from emjax.run.pure import End, Start
+from emjax.run.settings import Numbers
+from emjax.run.state import LoopState, Status
+
+# how many steps are taken between two looks at the progress bar
+CHUNK = 20
+# Numbers times values of the latents that a piece works on: a second or so. A run that may take
+# some times as many is in pieces, so that it can be interrupted.
+PIECE, MANY_PIECES = 2**27, 4
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Runs of a compiled program, in pieces where that is needed.
+
+    - `compiled`: its functions; `data`: the arrays that it takes.
+    - `pauses`: what happens between pieces.
+    """
+
+    compiled: CompiledProgram
+    data: Sequence[Any]
+    pauses: Pauses
+
+    def at(self, numbers: Numbers) -> Pieces:
+        """Return the runs under other numbers among the settings."""
+        return replace(self, compiled=self.compiled.at(numbers))
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether the run is kept in a file, or so long that it may be interrupted."""
+        if self.pauses.are_asked_for:
+            return True
+        return self._work * self.compiled.pure.settings.max_steps > MANY_PIECES * PIECE
+
+    @property
+    def _work(self) -> int:
+        """Numbers times values that a step works on."""
+        graph = self.compiled.graph
+        most = max((len(latent.support) for latent in graph.latents.values()), default=1)
+        return num_cells(graph) + num_reals(list(self.data)) * most
+
+    @property
+    def _all_steps(self) -> int:
+        # the step that says that there are no more
+        return int(self.compiled.pure.numbers.max_steps) + 1
+
+    def run(
+        self,
+        rng_key: Any,
+        given: Mapping[str, Any],
+        number: int = 0,
+        stop_at: int | None = None,
+        is_whole: bool = False,
+    ) -> tuple[Start, End]:
+        """Return what `PureProgram.run` does.
+
+        `is_whole`: whether this is the run whose end is asked for: then a bar shows it, if one is
+        to be shown, and it is polished, if it is to be.
+        """
+        compiled, data = self.compiled, self.data
+        if not self.are_needed and not (is_whole and compiled.pure.settings.progress_bar):
+            return compiled.run(rng_key, data, given, number, stop_at)
+        start, constants = compiled.start(rng_key, data, given, number)
+        at = compiled.pure.loop.start(start.params)
+        # where the data are bad, one step is enough for the checks
+        is_bad = any(int(count) for count, _ in start.violations)
+        stop_at = self._all_steps if stop_at is None else stop_at
+        return start, self._end(start, at, constants, 1 if is_bad else stop_at, is_whole)
+
+    def continued(self, start: Start, end: End) -> End:
+        """Return the end of a run that stands somewhere: the one that is asked for."""
+        constants = self.compiled.prepare(self.data)
+        return self._end(start, end.at, constants, self._all_steps, True)
+
+    def _end(self, start: Start, at: LoopState, constants, stop_at: int, is_whole: bool) -> End:
+        at = self.advance(at, constants, stop_at, is_whole)
+        is_polished = is_whole and int(at.status) != Status.INTERRUPTED
+        end = self.compiled.end if is_polished else self.compiled.unpolished_end
+        return end(at, constants, start.params)
+
+    def advance(
+        self, at: LoopState, constants: Sequence, stop_at: int, is_shown: bool = True
+    ) -> LoopState:
+        """Return where the loop stands after `stop_at` steps, at its end, or interrupted."""
+        interrupt = self.pauses.interrupt
+        place = self.pauses.place(f"to step {stop_at}")
+        saved = place.saved(at)
+        at = at if saved is None else saved
+        interrupt.is_of_use = True
+        with self._bar(is_shown) as show:
+            step = int(at.step)
+            while int(at.status) < 0 and step < stop_at:
+                # what was interrupted before it began has no objective yet
+                if interrupt.is_wanted and step > 0:
+                    place.save(at)
+                    return self._interrupted(at, constants)
+                piece = min(step + self._size(is_shown), place.next_stop(step), stop_at)
+                at = self.compiled.advance(at, constants, int(piece))
+                step = int(at.step)
+                has_ended = int(at.status) >= 0 or step >= stop_at
+                if has_ended or place.is_due(step):
+                    place.save(at)
+                show(at)
+        return at
+
+    def _size(self, is_shown: bool) -> int:
+        """Return how many steps a piece has; it depends on the work, not on a clock."""
+        size = max(1, PIECE // max(1, self._work))
+        return min(size, CHUNK) if is_shown and self.compiled.pure.settings.progress_bar else size
+
+    def _interrupted(self, at: LoopState, constants: Sequence) -> LoopState:
+        """Return where the loop stands, with the objective there, as if this were all steps."""
+        step = int(at.step)
+        numbers = replace(self.compiled.pure.numbers, max_steps=step)
+        at = self.compiled.at(numbers).advance(at, constants, step + 1)
+        if int(at.status) != Status.MAX_STEPS:
+            return at
+        return replace(at, status=jnp.full_like(at.status, Status.INTERRUPTED))
+
+    @contextmanager
+    def _bar(self, is_shown: bool) -> Iterator:
+        """Yield what shows where the loop stands."""
+        settings = self.compiled.pure.settings
+        if not (is_shown and settings.progress_bar):
+            yield lambda at: None
+            return
+        # whoever shows no bar does not wait for the import
+        from tqdm.auto import tqdm
+
+        with tqdm(total=settings.max_steps, desc="EM", unit="step") as bar:
+
+            def show(at: LoopState) -> None:
+                step = int(at.step)
+                bar.update(step - bar.n)
+                bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
+
+            yield show
