@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from emjax.numerics.guards import is_key
 from emjax.program.identity import Unidentified, identity
@@ -35,7 +36,7 @@ def fingerprint(value: Any) -> str:
 def fingerprint_of_array(array: Any) -> str:
     """Return type, shape and a digest of an array's numbers.
 
-    Of one that is distributed over processes, of the shards that are here.
+    Of one that is distributed over processes, all of these are to ask.
     """
     kind = f"{array.dtype}{list(array.shape)}"
     if is_key(array):
@@ -51,7 +52,16 @@ def fingerprint_of_array(array: Any) -> str:
         for first in range(0, len(shard), ROWS_AT_A_TIME):
             rows = np.ascontiguousarray(shard[first : first + ROWS_AT_A_TIME])
             digest.update(rows.reshape(-1).view(np.uint8))
-    return f"{kind} {digest.hexdigest()[:LENGTH]}"
+    word = digest.hexdigest()[:LENGTH]
+    return f"{kind} {over_processes(word) if is_partly_here else word}"
+
+
+def over_processes(word: str) -> str:
+    """Return a digest of those that all processes have."""
+    if jax.process_count() == 1:
+        return word
+    words = multihost_utils.process_allgather(np.frombuffer(bytes.fromhex(word), np.uint8))
+    return hashlib.sha256(np.asarray(words).tobytes()).hexdigest()[:LENGTH]
 
 
 def fingerprints(named: Mapping[str, Any]) -> dict[str, str]:

@@ -69,7 +69,8 @@ class Checkpoint:
         if path is None:
             return checkpoint
         try:
-            remove_unfinished(path)
+            if jax.process_index() == 0:
+                remove_unfinished(path)
             if os.path.exists(path):
                 content = _content(path)
                 _check_is_same(path, content, identity)
@@ -138,9 +139,9 @@ class Place:
         leaves, tree = jax.tree.flatten(template)
         places, expected = self.checkpoint.places, self._described(leaves)
         # in the same process a run may leave out a loop that has failed before
-        while self.number < len(places) and places[self.number]["of"] != expected:
+        while self.number < len(places) and places[self.number]["of"] not in (expected, []):
             del places[self.number]
-        if self.number >= len(places):
+        if self.number >= len(places) or not places[self.number]["of"]:
             return None
         saved = places[self.number]["leaves"]
         restored = [_restored(leaf, array) for leaf, array in zip(leaves, saved, strict=True)]
@@ -155,7 +156,11 @@ class Place:
             return
         leaves = jax.tree.leaves(state)
         place = {"of": self._described(leaves), "leaves": list(map(_plain, leaves))}
-        self.checkpoint.places[self.number :] = [place]
+        places = self.checkpoint.places
+        # of loops that took no step nothing was saved
+        while len(places) < self.number:
+            places.append({"of": [], "leaves": []})
+        places[self.number :] = [place]
         self.checkpoint._try_to_write()
 
     def _described(self, leaves: list) -> list[str]:

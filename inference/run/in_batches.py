@@ -7,6 +7,7 @@ from typing import Any
 
 from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
+from emjax.run.pauses import Pauses
 from emjax.run.precision import is_single, to_single
 from emjax.run.result import EMResult
 from emjax.run.stream_programs import StreamPrograms
@@ -18,15 +19,18 @@ from emjax.sources.part import Part
 class InBatches(Bound):
     """A program bound to data in memory: runs begin with online EM, and go on from there."""
 
-    def _run_in_its_precision(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
+    def _run_in_its_precision(
+        self, rng_key: Any, given: dict[str, Any], pauses: Pauses
+    ) -> EMResult:
         args, kwargs = self._as_arrays
         source = InMemory(Part(args, kwargs))
         programs = StreamPrograms(self.compiler, source, (), {})
-        run = StreamRun(programs, rng_key, given)
+        run = StreamRun(programs, rng_key, given, pauses)
         (start,), online = run.after_batches(run.starts())
         if is_single():
             start = to_single(programs.of_parts.pure.graph.parameters, start)
         # of several starts, minibatches have chosen
         settings = replace(self.compiler.settings, num_restarts=1)
         bound = Bound(Compiler(self.compiler.model, settings), self.args, self.kwargs)
-        return replace(bound.run(rng_key, init_params=start), online=online)
+        result = bound._run_in_its_precision(rng_key, dict(start), pauses)
+        return replace(result, online=online)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,27 @@ class Interrupt:
 
     is_wanted: bool = False
     is_of_use: bool = False
+
+
+class Interrupted(Exception):
+    """A pass over data was broken off."""
+
+
+@dataclass(frozen=True, eq=False)
+class UntilInterrupted:
+    """Items that can be iterated again and again, until a run is interrupted.
+
+    Errors: `Interrupted`.
+    """
+
+    items: Iterable
+    interrupt: Interrupt
+
+    def __iter__(self) -> Iterator:
+        for item in self.items:
+            if self.interrupt.is_wanted:
+                raise Interrupted
+            yield item
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import numpy as np
 
 from emjax.e_step.expected import Expected
 from emjax.run.part_program import PartProgram
+from emjax.run.pauses import Pauses
 from emjax.run.settings import Settings
 from emjax.run.state import EMState
 from emjax.run.stream_programs import StreamPrograms
@@ -82,6 +83,28 @@ class Running(eqx.Module):
     own: Expected
     total: Expected
     log_likelihood: Any
+
+
+class Passes(NamedTuple):
+    """Where online EM stands between two passes over the data.
+
+    - `at`: its state; `params`: the estimate, averaged over the last pass.
+    - `log_likelihood`: in nats, of each pass so far; zero beyond.
+    - `number`: how many passes there were; `count`: how many batches.
+    - `gamma`: the step size of the last one.
+    """
+
+    at: Running
+    params: dict[str, Any]
+    log_likelihood: np.ndarray
+    number: int
+    count: int
+    gamma: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all passes were."""
+        return bool(np.isfinite(self.log_likelihood).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +182,12 @@ class OnlineRun:
 
     - `programs`: what is compiled for these.
     - `seed`: of the order in which rows are batched.
+    - `pauses`: what happens between passes.
     """
 
     programs: StreamPrograms
     seed: int
+    pauses: Pauses
 
     @property
     def settings(self) -> Settings:
@@ -187,42 +212,60 @@ class OnlineRun:
         for num_failed, factor in enumerate(slower):
             found = self._passes(steps, at, lambda count, factor=factor: schedule(count) / factor)
             if found is not None:
-                params, gamma, history = found
-                return params, Online(size, gamma, history, num_failed)
+                history = tuple(found.log_likelihood[: found.number].tolist())
+                return dict(found.params), Online(size, found.gamma, history, num_failed)
         return dict(at.state.params), Online(size, schedule(0) / slower[-1], (), len(slower))
 
     def _passes(
         self, steps: OnlineSteps, at: Running, schedule: Callable[[int], float]
-    ) -> tuple[dict[str, Any], float, tuple[float, ...]] | None:
-        """Return the estimate, the last step size and the log-likelihood of each pass.
+    ) -> Passes | None:
+        """Return where it stands after the last pass; None: one was not finite."""
+        stands = Passes(at, dict(at.state.params), np.zeros(MOST_PASSES), 0, 0, 1.0)
+        place = self.pauses.place("minibatches")
+        saved = place.saved(stands)
+        stands = stands if saved is None else saved
+        while not self._has_ended(stands, steps.program):
+            after = self._after_pass(stands, steps, schedule)
+            if after is None:
+                break
+            stands, self.pauses.interrupt.is_of_use = after, True
+            if place.is_due(stands.number) or self._has_ended(stands, steps.program):
+                place.save(stands)
+        return stands if stands.is_finite else None
 
-        None: one was not finite.
-        """
-        rng, size, count, gamma = np.random.default_rng(self.seed), self._batch_size, 0, 1.0
+    def _has_ended(self, stands: Passes, program: PartProgram) -> bool:
+        """Whether the last pass was not finite, or has gained less than the noise of batches."""
+        if not stands.is_finite or stands.number >= MOST_PASSES:
+            return True
+        if stands.number < 2:
+            return False
+        gain = stands.log_likelihood[stands.number - 1] - stands.log_likelihood[stands.number - 2]
+        return bool(gain < self._noise(program, self._batch_size, stands.gamma))
+
+    def _after_pass(
+        self, stands: Passes, steps: OnlineSteps, schedule: Callable[[int], float]
+    ) -> Passes | None:
+        """Return where it stands after one more pass; None where that is interrupted."""
+        size, count, gamma = self._batch_size, stands.count, stands.gamma
         # so many batches are gathered before the first M-step as the average is to remember
         num_gathered = int(np.ceil(1 / max(schedule(0), 1e-12)))
-        params, history = dict(at.state.params), []
-        for _ in range(MOST_PASSES):
-            at = replace(
-                at, total=jax.tree.map(jnp.zeros_like, at.own), log_likelihood=jnp.zeros(())
-            )
-            number, data = 0, []
-            for batch, length in self._batches(size, rng):
-                is_gathered = count < num_gathered
-                gamma = 1 / (count + 1) if is_gathered else schedule(count) * length / size
-                moves = count + 1 >= num_gathered
-                data = steps.program.data(batch)
-                at = steps.step(at, data, gamma, self._num_rows / length, moves)
-                count, number = count + 1, number + 1
-            likelihood = float(at.log_likelihood)
-            if not np.isfinite(likelihood):
+        at, number, data = stands.at, 0, []
+        at = replace(at, total=jax.tree.map(jnp.zeros_like, at.own), log_likelihood=jnp.zeros(()))
+        # an order for each pass, so that a run goes on from the end of any
+        rng = np.random.default_rng((self.seed, stands.number))
+        for batch, length in self._batches(size, rng):
+            if self.pauses.interrupt.is_wanted and stands.number > 0:
                 return None
-            history.append(likelihood)
-            params = steps.averaged(at, data, number)
-            noise = self._noise(steps.program, size, gamma)
-            if len(history) > 1 and history[-1] - history[-2] < noise:
-                break
-        return dict(params), float(gamma), tuple(history)
+            is_gathered = count < num_gathered
+            gamma = 1 / (count + 1) if is_gathered else schedule(count) * length / size
+            moves = count + 1 >= num_gathered
+            data = steps.program.data(batch)
+            at = steps.step(at, data, gamma, self._num_rows / length, moves)
+            count, number = count + 1, number + 1
+        history = stands.log_likelihood.copy()
+        history[stands.number] = float(at.log_likelihood)
+        params = steps.averaged(at, data, number)
+        return Passes(at, params, history, stands.number + 1, count, float(gamma))
 
     @property
     def _num_rows(self) -> int:

@@ -5,7 +5,7 @@ Where pieces end does not change the bits of a run: each goes on from all that t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from emjax.run.compiled import CompiledProgram
 from emjax.run.pauses import Pauses
 from emjax.run.precision import num_reals
 from emjax.run.pure import End, Start
-from emjax.run.settings import Numbers
+from emjax.run.settings import Numbers, Settings
 from emjax.run.state import LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
@@ -105,7 +105,8 @@ class Pieces:
         saved = place.saved(at)
         at = at if saved is None else saved
         interrupt.is_of_use = True
-        with self._bar(is_shown) as show:
+        is_shown = is_shown and self.compiled.pure.settings.progress_bar
+        with progress_bar(self.compiled.pure.settings, is_shown) as show:
             step = int(at.step)
             while int(at.status) < 0 and step < stop_at:
                 # what was interrupted before it began has no objective yet
@@ -115,8 +116,7 @@ class Pieces:
                 piece = min(step + self._size(is_shown), place.next_stop(step), stop_at)
                 at = self.compiled.advance(at, constants, int(piece))
                 step = int(at.step)
-                has_ended = int(at.status) >= 0 or step >= stop_at
-                if has_ended or place.is_due(step):
+                if has_ended(at, stop_at) or place.is_due(step):
                     place.save(at)
                 show(at)
         return at
@@ -124,7 +124,7 @@ class Pieces:
     def _size(self, is_shown: bool) -> int:
         """Return how many steps a piece has; it depends on the work, not on a clock."""
         size = max(1, PIECE // max(1, self._work))
-        return min(size, CHUNK) if is_shown and self.compiled.pure.settings.progress_bar else size
+        return min(size, CHUNK) if is_shown else size
 
     def _interrupted(self, at: LoopState, constants: Sequence) -> LoopState:
         """Return where the loop stands, with the objective there, as if this were all steps."""
@@ -135,21 +135,26 @@ class Pieces:
             return at
         return replace(at, status=jnp.full_like(at.status, Status.INTERRUPTED))
 
-    @contextmanager
-    def _bar(self, is_shown: bool) -> Iterator:
-        """Yield what shows where the loop stands."""
-        settings = self.compiled.pure.settings
-        if not (is_shown and settings.progress_bar):
-            yield lambda at: None
-            return
-        # whoever shows no bar does not wait for the import
-        from tqdm.auto import tqdm
 
-        with tqdm(total=settings.max_steps, desc="EM", unit="step") as bar:
+def has_ended(at: LoopState, stop_at: int) -> bool:
+    """Whether a loop has stopped, or has taken so many steps."""
+    return int(at.status) >= 0 or int(at.step) >= stop_at
 
-            def show(at: LoopState) -> None:
-                step = int(at.step)
-                bar.update(step - bar.n)
-                bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
 
-            yield show
+@contextmanager
+def progress_bar(settings: Settings, is_shown: bool) -> Iterator[Callable[[LoopState], None]]:
+    """Yield what shows where a loop stands."""
+    if not is_shown:
+        yield lambda at: None
+        return
+    # whoever shows no bar does not wait for the import
+    from tqdm.auto import tqdm
+
+    with tqdm(total=settings.max_steps, desc="EM", unit="step") as bar:
+
+        def show(at: LoopState) -> None:
+            step = int(at.step)
+            bar.update(step - bar.n)
+            bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
+
+        yield show

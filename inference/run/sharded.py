@@ -14,14 +14,17 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from emjax.e_step.expected import Expected
+from emjax.program.fingerprint import over_processes
 from emjax.run.bound import Bound
 from emjax.run.part_program import PartProgram
+from emjax.run.pauses import Pauses
+from emjax.run.pieces import CHUNK, PIECE, has_ended, progress_bar
 from emjax.run.precision import double_precision, from_single
 from emjax.run.result import EMResult
 from emjax.run.state import LoopState
 from emjax.run.stream_loop import StreamLoop, doubled_part
 from emjax.run.stream_programs import StreamPrograms
-from emjax.run.stream_run import StreamRun, StreamState
+from emjax.run.stream_run import StreamRun, StreamState, interrupted
 from emjax.run.streamed import Streamed
 from emjax.sources.shard import Shards, most_of_processes, shards_of
 
@@ -108,6 +111,11 @@ class ShardedPrograms(StreamPrograms):
         with jax.enable_x64(not self.is_single):
             return self._program(self.look.first, replace(program.rows, room=room))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data of all processes."""
+        return over_processes(super().fingerprint)
+
     @property
     def sums(self) -> list[np.ndarray]:
         """What the parts of all processes share."""
@@ -133,13 +141,42 @@ class ShardedRun(StreamRun):
         loop = programs.sharded_loop(state.in_single)
         if not state.in_single:
             with double_precision():
-                return replace(state, at=loop.advance(state.at, stop_at, state.since))
+                return replace(state, at=self._in_pieces(loop, state.at, stop_at, state.since))
         # in single precision the loop is a program of its own; what it is at is in double elsewhere
         with jax.enable_x64(False):
             start = programs.of_parts.start(_singled(state.at.current.params))
-            at = loop.advance(start, stop_at, 0)
+            at = self._in_pieces(loop, start, stop_at, 0)
         with double_precision():
             return replace(state, at=self._doubled(at))
+
+    def _in_pieces(self, loop: ShardedLoop, at: LoopState, stop_at: int, since: int) -> LoopState:
+        """Return where the loop stands after `stop_at` steps, at its end, or interrupted."""
+        interrupt = self.pauses.interrupt
+        place = self.pauses.place(f"to step {stop_at} from {since}")
+        saved = place.saved(at)
+        at = at if saved is None else saved
+        interrupt.is_of_use = True
+        with progress_bar(self.settings, self.settings.progress_bar) as show:
+            while not has_ended(at, stop_at):
+                step = int(at.step)
+                if interrupt.is_wanted and step > 0:
+                    place.save(at)
+                    return interrupted(at)
+                piece = min(step + self._size, place.next_stop(step), stop_at)
+                at = loop.advance(at, int(piece), since)
+                if has_ended(at, stop_at) or place.is_due(int(at.step)):
+                    place.save(at)
+                show(at)
+        return at
+
+    @property
+    def _size(self) -> int:
+        """How many steps a piece has: the same for all processes."""
+        if jax.process_count() > 1 or self.settings.progress_bar:
+            return CHUNK
+        latents = self.programs.whole.pure.graph.latents.values()
+        most = max((len(latent.support) for latent in latents), default=1)
+        return max(1, PIECE // max(1, self.programs.look.num_reals * most))
 
     def _doubled(self, at: LoopState) -> LoopState:
         """Return where a loop in single precision stands, as one in double does."""
@@ -212,11 +249,13 @@ class Sharded(Streamed):
 class OnDevices(Bound):
     """A program bound to arrays that lie on several devices: runs are partitioned as they are."""
 
-    def _run_in_its_precision(self, rng_key: Any, given: dict[str, Any]) -> EMResult:
+    def _run_in_its_precision(
+        self, rng_key: Any, given: dict[str, Any], pauses: Pauses
+    ) -> EMResult:
         sharded = Sharded(self.compiler, shards_of(*self._as_arrays), (), {})
         try:
             sharded.check_is_sum()
         # JAX partitions what is none, as it sees fit
         except ValueError:
-            return super()._run_in_its_precision(rng_key, given)
-        return sharded.run(rng_key, init_params=given or None)
+            return super()._run_in_its_precision(rng_key, given, pauses)
+        return sharded.ran(rng_key, given, pauses)

@@ -11,6 +11,7 @@ from weakref import ref
 import jax
 import numpy as np
 
+from emjax.program.fingerprint import fingerprint, fingerprints
 from emjax.run.compiler import Compiler
 from emjax.run.first_look import FirstLook, first_look
 from emjax.run.part_program import PartProgram, part_program
@@ -39,6 +40,16 @@ class StreamPrograms:
         """What a first pass has seen."""
         with jax.enable_x64(not self.is_single):
             return first_look(self.compiler, self.parts, self.more, self.kwargs)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data, for which they are read once more."""
+        # first, so that what is wrong with them is said as it always is
+        numbers, words = self.look.num_rows, []
+        for part in self.parts:
+            leaves = jax.tree.leaves((part.args, dict(part.kwargs)))
+            words.append([fingerprints({str(n): leaf}) for n, leaf in enumerate(leaves)])
+        return fingerprint((numbers, words))
 
     @cached_property
     def of_parts(self) -> PartProgram:

@@ -12,7 +12,10 @@ import numpy as np
 
 from emjax.run import validation
 from emjax.run.double_end import in_single
+from emjax.run.interrupts import Interrupted, UntilInterrupted
 from emjax.run.online import Online, OnlineRun
+from emjax.run.pauses import Pauses
+from emjax.run.pieces import has_ended, progress_bar
 from emjax.run.precision import double_precision, from_single
 from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
@@ -44,11 +47,13 @@ class StreamRun:
 
     - `programs`: what is compiled for it.
     - `given`: the values of parameters that the user gives.
+    - `pauses`: what happens between its steps.
     """
 
     programs: StreamPrograms
     rng_key: Any
     given: Mapping[str, Any]
+    pauses: Pauses
 
     @property
     def settings(self) -> Settings:
@@ -61,10 +66,15 @@ class StreamRun:
         starts, online = self.after_batches(self.starts())
         if len(starts) > 1:
             num_steps = min(settings.short_steps or all_steps, all_steps)
-        runs = [self._advanced(self._started(start), num_steps) for start in starts]
+        runs: list[StreamState] = []
+        for start in starts:
+            # one at least, since there is to be a result
+            if runs and self.pauses.interrupt.is_wanted:
+                break
+            runs.append(self._advanced(self._started(start), num_steps))
         best = 0
         if len(starts) > 1:
-            restarts = self._restarts(starts, [run.at for run in runs])
+            restarts = self._restarts(starts[: len(runs)], [run.at for run in runs])
             best = restarts.best
         at = self._advanced(runs[best], all_steps).at
         return replace(self._found(starts[best], at), restarts=restarts, online=online)
@@ -79,7 +89,7 @@ class StreamRun:
         if self.settings.batch_size is None:
             return starts, None
         seed = int(np.asarray(jax.random.key_data(self.rng_key)).ravel()[-1])
-        found = [OnlineRun(self.programs, seed).run(start) for start in starts]
+        found = [OnlineRun(self.programs, seed, self.pauses).run(start) for start in starts]
         best = max(found, key=lambda each: each[1].height)
         parameters = self.programs.whole.pure.graph.parameters
         with double_precision():
@@ -128,20 +138,27 @@ class StreamRun:
         return self._with_progress(StreamState(at, int(at.step), False), stop_at)
 
     def _with_progress(self, state: StreamState, stop_at: int) -> StreamState:
-        loop = self.programs.loop(state.in_single)
-        at, steps = state.at, loop.advance(state.at, stop_at, state.since)
-        if not self.settings.progress_bar:
-            for stands in steps:
-                at = stands
-            return replace(state, at=at)
-        # whoever shows no bar does not wait for the import
-        from tqdm.auto import tqdm
-
-        with tqdm(total=self.settings.max_steps, desc="EM", unit="step") as bar:
-            for at in steps:
-                step = int(at.step)
-                bar.update(step - bar.n)
-                bar.set_postfix_str(f"objective {float(at.objective[max(step - 1, 0)]):.6g}")
+        """Return where a run stands after `stop_at` steps, at its end, or interrupted."""
+        interrupt, at = self.pauses.interrupt, state.at
+        place = self.pauses.place(f"to step {stop_at} from {state.since}")
+        with double_precision():
+            saved = place.saved(at)
+        at = at if saved is None else saved
+        # the first step is not broken off: it says what the objective is at the start
+        first = self.programs.loop(state.in_single)
+        further = replace(first, parts=UntilInterrupted(first.parts, interrupt))
+        interrupt.is_of_use = True
+        with progress_bar(self.settings, self.settings.progress_bar) as show:
+            while int(at.status) < 0 and int(at.step) < stop_at:
+                loop = further if int(at.step) > 0 else first
+                try:
+                    at = loop.step(at, state.since)
+                except Interrupted:
+                    place.save(at)
+                    return replace(state, at=interrupted(at))
+                if has_ended(at, stop_at) or place.is_due(int(at.step)):
+                    place.save(at)
+                show(at)
         return replace(state, at=at)
 
     # ── the result ────────────────────────────────────────────────────────────────────────────────
@@ -175,3 +192,8 @@ class StreamRun:
                 found = self.programs.of_reservoir.sharpness(at.reported, start, runner.data)
                 sharpness.append(found)
             return restarts_of(runner, stacked(ends), stacked(sharpness))
+
+
+def interrupted(at: LoopState) -> LoopState:
+    """Return where a loop stands that is to end at the parameters of the last objective."""
+    return replace(at, step=np.int32(int(at.step) - 1), status=np.int32(Status.INTERRUPTED))

@@ -14,16 +14,18 @@ from jaxtyping import Float
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.run import validation
-from emjax.run.annotations import InitParams, Params
+from emjax.run.annotations import Every, InitParams, Params, Path
 from emjax.run.bound import LEAST_MULTIPLICITY, Bound, checked_key
 from emjax.run.compiled import CompiledProgram
 from emjax.run.compiler import Compiler
 from emjax.run.described import program_in_words
 from emjax.run.first_look import FirstLook
 from emjax.run.part_program import PartProgram
+from emjax.run.pauses import Pauses, paused
 from emjax.run.precision import is_single
 from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
+from emjax.run.run_identity import run_identity
 from emjax.run.runner import one_blas_thread
 from emjax.run.settings import Settings
 from emjax.run.stream_programs import StreamPrograms
@@ -146,15 +148,32 @@ class Streamed:
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────────
 
-    def run(self, rng_key: Any, *, init_params: InitParams = None) -> EMResult:
+    def run(
+        self,
+        rng_key: Any,
+        *,
+        init_params: InitParams = None,
+        checkpoint: Path | None = None,
+        every: Every = None,
+    ) -> EMResult:
         """Run EM to convergence; see `EM.run`."""
         rng_key = checked_key(rng_key)
         given = {} if init_params is None else params_of(init_params)
         check_are_params(given)
+
+        def identity():
+            more = {"stream": self._programs.fingerprint, "more": self.more, **self.kwargs}
+            return run_identity(self.compiler, rng_key, given, more)
+
+        with paused(checkpoint, every, identity) as pauses:
+            result = pauses.noted(self.ran(rng_key, given, pauses))
+        return result if self.made is None else self.made(self, result)
+
+    def ran(self, rng_key: Any, given: Mapping[str, Any], pauses: Pauses) -> EMResult:
+        """Return the result of a run from checked values; `pauses`: what happens in between."""
         _check_settings(self.compiler.settings)
         with one_blas_thread():
-            result = self.run_of(self._programs, rng_key, given).result()
-        return result if self.made is None else self.made(self, result)
+            return self.run_of(self._programs, rng_key, given, pauses).result()
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
