@@ -37,7 +37,7 @@ class UntilInterrupted:
     items: Iterable
     interrupt: Interrupt
 
-    def __iter__(self) -> Iterator:
+    def __iter__(self) -> Iterator[Any]:
         for item in self.items:
             if self.interrupt.is_wanted:
                 raise Interrupted
