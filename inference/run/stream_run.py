@@ -196,4 +196,5 @@ class StreamRun:
 
 def interrupted(at: LoopState) -> LoopState:
     """Return where a loop stands that is to end at the parameters of the last objective."""
-    return replace(at, step=np.int32(int(at.step) - 1), status=np.int32(Status.INTERRUPTED))
+    status = jnp.full_like(at.status, Status.INTERRUPTED)
+    return replace(at, step=jnp.asarray(at.step - 1), status=status)

@@ -17,7 +17,7 @@ import optax
 import pytest
 from numpyro.distributions import constraints
 
-from emjax import EM, Status
+from emjax import EM, Status, Stream
 from emjax.run import pieces
 from emjax.run.archive import CHECKPOINT, Kind
 from emjax.run.compiled import CompiledProgram
@@ -73,21 +73,47 @@ def kill():
     raise Killed
 
 
+def killed_again_and_again(em, data, path, monkeypatch, num_saves=2):
+    """Return the result of a run, and how often it was killed: after so many saves each time."""
+    for kills in range(100):
+        with monkeypatch.context() as patch:
+            killed_at(num_saves, patch, kill)
+            try:
+                return em.run(KEY, data, checkpoint=path, every=4), kills
+            except Killed:
+                pass
+    raise AssertionError("it does not go on from where it was")
+
+
 @pytest.mark.parametrize("em", [ACCELERATED, WITH_OPTAX], ids=["accelerated starts", "optax"])
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bits(em, tmp_path, monkeypatch):
     whole = em.run(KEY, X, checkpoint=tmp_path / "whole", every=1000)
-    kills, result = 0, None
-    while result is None:
-        with monkeypatch.context() as patch:
-            killed_at(2, patch, kill)
-            try:
-                result = em.run(KEY, X, checkpoint=tmp_path / "killed", every=4)
-            except Killed:
-                kills += 1
+    path = tmp_path / "killed"
+    result, kills = killed_again_and_again(em, X, path, monkeypatch)
     assert kills > 3
     assert_same_bits(result, whole)
     monkeypatch.setattr(CompiledProgram, "advance", None)
-    assert_same_bits(em.run(KEY, X, checkpoint=tmp_path / "killed"), whole)
+    assert_same_bits(em.run(KEY, X, checkpoint=path), whole)
+
+
+ONLINE = EM(clusters, batch_size=20, max_steps=20)
+
+
+def chunks():
+    return iter([X[::2], X[1::2]])
+
+
+def test_minibatches_and_passes_over_a_stream_that_is_killed_end_in_the_same_bits(
+    tmp_path, monkeypatch
+):
+    whole = ONLINE.run(KEY, Stream(chunks), checkpoint=tmp_path / "whole", every=1000)
+    path = tmp_path / "killed"
+    result, kills = killed_again_and_again(ONLINE, Stream(chunks), path, monkeypatch, 1)
+    assert kills > 3 and result.online == whole.online
+    assert_same_bits(result, whole)
+    others = Stream(lambda: iter([X[::2], X[1::2] + 1e-9]))
+    with pytest.raises(ValueError, match="the data 'stream' has changed"):
+        ONLINE.run(KEY, others, checkpoint=path)
 
 
 def run_until_killed(path):
@@ -251,3 +277,23 @@ def test_ctrl_c_pressed_twice_raises(ctrl_c, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         PLAIN.run(KEY, X)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_pass_over_a_stream_is_broken_off(tmp_path, ctrl_c, monkeypatch):
+    passes = []
+
+    def pressed():
+        for number, rows in enumerate(chunks()):
+            # the first are looks at the data
+            if len(passes) == 8 and number == 1:
+                signal.raise_signal(signal.SIGINT)
+            yield rows
+        passes.append(None)
+
+    em = EM(clusters, max_steps=20)
+    result = em.run(KEY, Stream(pressed, read_ahead=0), checkpoint=tmp_path / "run", every=1000)
+    assert result.status == Status.INTERRUPTED and 0 < result.num_steps < 8
+    here = float(em.log_likelihood(result, X))
+    np.testing.assert_allclose([result.objective[-1], result.log_likelihood], here, rtol=1e-12)
+    result = em.run(KEY, Stream(chunks), checkpoint=tmp_path / "run")
+    assert_same_bits(result, em.run(KEY, Stream(chunks), checkpoint=tmp_path / "whole"))
