@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from emjax.e_step.expected import Expected
 from emjax.program.fingerprint import over_processes
 from emjax.run.bound import Bound
+from emjax.run.first_look import FirstLook
 from emjax.run.part_program import PartProgram
 from emjax.run.pauses import Pauses
 from emjax.run.pieces import CHUNK, PIECE, has_ended, progress_bar
@@ -26,7 +27,7 @@ from emjax.run.stream_loop import StreamLoop, doubled_part
 from emjax.run.stream_programs import StreamPrograms
 from emjax.run.stream_run import StreamRun, StreamState, interrupted
 from emjax.run.streamed import Streamed
-from emjax.sources.shard import Shards, most_of_processes, shards_of
+from emjax.sources.shard import Shards, cut_axis, most_of_processes, shards_of
 
 AXIS = "shard"
 
@@ -102,6 +103,21 @@ class ShardedPrograms(StreamPrograms):
     """What is compiled for shards, and what a first look at them has seen."""
 
     @cached_property
+    def look(self) -> FirstLook:
+        """What a first pass has seen; what one process refuses, all do."""
+        error, found = None, None
+        try:
+            found = self.first_look()
+        except ValueError as raised:
+            error = raised
+        if most_of_processes(int(error is not None)) and error is None:
+            raise ValueError("The data of another process are bad: its error says how.")
+        if error is not None:
+            raise error
+        assert found is not None
+        return found
+
+    @cached_property
     def of_parts(self) -> PartProgram:
         """The program of the E-step, of as much room as any part of any process needs."""
         program = super().of_parts
@@ -143,11 +159,11 @@ class ShardedRun(StreamRun):
             with double_precision():
                 return replace(state, at=self._in_pieces(loop, state.at, stop_at, state.since))
         # in single precision the loop is a program of its own; what it is at is in double elsewhere
+        start = _cast(state.at, np.float32)
         with jax.enable_x64(False):
-            start = programs.of_parts.start(_singled(state.at.current.params))
-            at = self._in_pieces(loop, start, stop_at, 0)
+            at = _cast(self._in_pieces(loop, jax.device_put(start), stop_at, 0), np.float64)
         with double_precision():
-            return replace(state, at=self._doubled(at))
+            return replace(state, at=jax.device_put(self._restored(at)))
 
     def _in_pieces(self, loop: ShardedLoop, at: LoopState, stop_at: int, since: int) -> LoopState:
         """Return where the loop stands after `stop_at` steps, at its end, or interrupted."""
@@ -178,14 +194,12 @@ class ShardedRun(StreamRun):
         most = max((len(latent.support) for latent in latents), default=1)
         return max(1, PIECE // max(1, self.programs.look.num_reals * most))
 
-    def _doubled(self, at: LoopState) -> LoopState:
-        """Return where a loop in single precision stands, as one in double does."""
-        whole = self.programs.whole
-        found = whole.start(from_single(whole.pure.graph.parameters, dict(at.reported)))
-        history = np.zeros(found.objective.shape)
-        history[: len(at.objective)] = at.objective
-        status = np.int32(at.status)
-        return replace(found, objective=history, step=np.int32(at.step), status=status)
+    def _restored(self, at: LoopState) -> LoopState:
+        """Return where a loop stands with parameters that are what single precision stands for."""
+        parameters = self.programs.whole.pure.graph.parameters
+        current = replace(at.current, params=from_single(parameters, _singled(at.current.params)))
+        reported = from_single(parameters, _singled(at.reported))
+        return replace(at, current=current, reported=reported)
 
     def starts(self) -> list[dict[str, Any]]:
         """Return the starts, the same in all processes."""
@@ -194,6 +208,15 @@ class ShardedRun(StreamRun):
             return found
         with double_precision():
             return [multihost_utils.broadcast_one_to_all(start) for start in found]
+
+
+def _cast(at: LoopState, dtype: Any) -> LoopState:
+    """Return where a loop stands with real numbers of another precision, on the host."""
+
+    def cast(leaf):
+        return leaf.astype(dtype) if np.issubdtype(leaf.dtype, np.floating) else leaf
+
+    return jax.tree.map(cast, jax.device_get(at))
 
 
 def _singled(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,9 +239,17 @@ class Sharded(Streamed):
     programs_of = ShardedPrograms
     run_of = ShardedRun
 
-    def check_is_sum(self) -> None:
-        """Raise `ValueError` for a program that is no sum over rows, and for data that are bad."""
-        assert self._programs.of_parts
+    def is_cut_along_rows(self, args: tuple, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether arrays that lie on several devices are cut along the rows of a sum."""
+        try:
+            rows = self._programs.of_parts.rows
+        except ValueError:
+            return False
+        leaves = jax.tree.leaves((args, dict(kwargs)))
+        for leaf, group, axis in zip(leaves, rows.groups, rows.along, strict=True):
+            if cut_axis(leaf) not in (None, axis if group is not None else None):
+                return False
+        return True
 
     def posterior(self, params: Any) -> dict[str, Any]:
         """Return p(latent | data, params) for every latent; see `EM.posterior`."""
@@ -252,10 +283,9 @@ class OnDevices(Bound):
     def _run_in_its_precision(
         self, rng_key: Any, given: dict[str, Any], pauses: Pauses
     ) -> EMResult:
+        settings = self.compiler.settings
         sharded = Sharded(self.compiler, shards_of(*self._as_arrays), (), {})
-        try:
-            sharded.check_is_sum()
-        # JAX partitions what is none, as it sees fit
-        except ValueError:
+        # JAX partitions as it sees fit what is no sum over rows, or is cut along something else
+        if settings.polish or not sharded.is_cut_along_rows(*self._as_arrays):
             return super()._run_in_its_precision(rng_key, given, pauses)
         return sharded.ran(rng_key, given, pauses)

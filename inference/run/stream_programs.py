@@ -38,6 +38,10 @@ class StreamPrograms:
     @cached_property
     def look(self) -> FirstLook:
         """What a first pass has seen."""
+        return self.first_look()
+
+    def first_look(self) -> FirstLook:
+        """Return what a first pass sees."""
         with jax.enable_x64(not self.is_single):
             return first_look(self.compiler, self.parts, self.more, self.kwargs)
 

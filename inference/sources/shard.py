@@ -29,7 +29,9 @@ class Shards(Parts):
     def __init__(
         self, parts: Sequence[Part], devices: Sequence[Any], keys: np.ndarray | None = None
     ):
-        self.parts, self.devices, self.keys = list(parts), list(devices), keys
+        self.parts: list[Part] = list(parts)
+        self.devices: list[Any] = list(devices)
+        self.keys: np.ndarray | None = keys
 
     def __iter__(self) -> Iterator[Part]:
         return iter(self.parts)
@@ -51,7 +53,8 @@ def shard(
 
     Each device has as many rows as any other, of which the last may count nothing. A step ends with
     one sum over devices, of expected statistics. Where several processes run
-    (`jax.distributed.initialize`), each passes its own rows, and all run the same program.
+    (`jax.distributed.initialize`), each passes its own rows, and all run the same program. Starts
+    are made of up to 10,000 rows, or are those of `init_params`.
 
     - `arrays`, `named`: the program's arguments that have rows, one for each element of its
       outermost plate; what has none is a further argument: em.run(key, shards, shared).
@@ -128,7 +131,7 @@ def shards_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shards | None:
     That is so where a `NamedSharding` cuts some of them along one axis.
     """
     leaves, tree = jax.tree.flatten((args, kwargs))
-    cut = [leaf for leaf in leaves if _is_cut(leaf)]
+    cut = [leaf for leaf in leaves if cut_axis(leaf) is not None]
     if not cut:
         return None
     devices = list(cut[0].sharding.mesh.devices.flat)
@@ -148,11 +151,15 @@ def shards_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Shards | None:
     return Shards(parts, devices)
 
 
-def _is_cut(leaf: Any) -> bool:
-    """Whether an array lies on several devices, another piece of it on each of a mesh."""
+def cut_axis(leaf: Any) -> int | None:
+    """Return the axis along which an array is cut, another piece on each of a row of devices.
+
+    None where it is not, or along several.
+    """
     if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) < 2:
-        return False
+        return None
     sharding = leaf.sharding
     if not isinstance(sharding, jax.sharding.NamedSharding) or len(sharding.mesh.axis_names) != 1:
-        return False
-    return not sharding.is_fully_replicated
+        return None
+    cut = [axis for axis, name in enumerate(sharding.spec) if name is not None]
+    return cut[0] if len(cut) == 1 else None

@@ -37,7 +37,7 @@ def test_runs_on_two_and_four_devices_are_those_on_one():
     devices is a quarter.
     """
     found = printed(started(num_devices=4))
-    assert len(found["runs"]) == 6
+    assert len(found["runs"]) == 7
     for run in found["runs"].values():
         assert max(run["params"] + run.get("posterior", [])) < 1e-10
         assert len(set(run.get("status", ["same"]))) == 1
