@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -156,7 +157,10 @@ def cut_axis(leaf: Any) -> int | None:
 
     None where it is not, or along several.
     """
-    if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) < 2:
+    # of what is traced, nobody knows where it lies
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return None
+    if len(leaf.sharding.device_set) < 2:
         return None
     sharding = leaf.sharding
     if not isinstance(sharding, jax.sharding.NamedSharding) or len(sharding.mesh.axis_names) != 1:
