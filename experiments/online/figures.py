@@ -23,7 +23,7 @@ def draw_gaps(path: Path, by_kind: dict[str, dict[str, mixtures.Race]]) -> None:
     """Draw what is left to gain against passes over the data."""
     with canvas.figure(
         path,
-        "A few passes in minibatches lead to where EM on all data needs dozens",
+        "How many passes over the data minibatches save",
         "What is left to gain until the run's own end, in nats a row, after each pass over all "
         "data. Dots: online passes, every batch at the estimate that it found; from the square "
         "on, EM on all data. The dashed line is 1e-3 nats.",

@@ -163,7 +163,7 @@ class ShardedRun(StreamRun):
         with jax.enable_x64(False):
             at = _cast(self._in_pieces(loop, jax.device_put(start), stop_at, 0), np.float64)
         with double_precision():
-            return replace(state, at=jax.device_put(self._restored(at)))
+            return replace(state, at=self._restored(jax.device_put(at)))
 
     def _in_pieces(self, loop: ShardedLoop, at: LoopState, stop_at: int, since: int) -> LoopState:
         """Return where the loop stands after `stop_at` steps, at its end, or interrupted."""
@@ -197,9 +197,12 @@ class ShardedRun(StreamRun):
     def _restored(self, at: LoopState) -> LoopState:
         """Return where a loop stands with parameters that are what single precision stands for."""
         parameters = self.programs.whole.pure.graph.parameters
-        current = replace(at.current, params=from_single(parameters, _singled(at.current.params)))
-        reported = from_single(parameters, _singled(at.reported))
-        return replace(at, current=current, reported=reported)
+
+        def restored(params):
+            return jax.device_put(from_single(parameters, _singled(params)))
+
+        current = replace(at.current, params=restored(at.current.params))
+        return replace(at, current=current, reported=restored(at.reported))
 
     def starts(self) -> list[dict[str, Any]]:
         """Return the starts, the same in all processes."""

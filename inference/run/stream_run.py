@@ -134,7 +134,7 @@ class StreamRun:
             return state
         if int(state.at.status) != Status.AT_RESOLUTION:
             return state
-        at = replace(state.at, status=np.int32(RUNNING))
+        at = replace(state.at, status=jnp.int32(RUNNING))
         return self._with_progress(StreamState(at, int(at.step), False), stop_at)
 
     def _with_progress(self, state: StreamState, stop_at: int) -> StreamState:
