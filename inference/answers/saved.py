@@ -10,7 +10,6 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 
 from emjax.answers.plain_frames import is_of_pandas, plain_frame
 from emjax.answers.recognized import described
-from emjax.run.archive import NotPlain, encoded, is_plain_array
+from emjax.run.archive import NotPlain, encoded, is_plain_array, versions_of
 from emjax.run.bound import Bound
 from emjax.run.result import EMResult
 from emjax.run.settings import Settings
@@ -39,23 +38,13 @@ def content_of(
     """
     plain, others = _split_settings(settings)
     return {
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **versions_of(PACKAGES)},
         "program": {"name": _name_of(model), **_program(bound, result)},
         "settings": plain,
         "other_settings": others,
         "data": _data(bound, has_data),
         "result": _result(result),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
 
 
 def _name_of(model: Callable) -> str:

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from glob import escape, glob
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,3 +161,14 @@ def decoded(value: Any, archive: zipfile.ZipFile) -> Any:
         npy = io.BytesIO(archive.read(_name(value[ARRAY])))
         return np.lib.format.read_array(npy, allow_pickle=False)
     return {name: decoded(part, archive) for name, part in value.items()}
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Return the version of each package, "unknown" where it is not installed as one."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

@@ -27,7 +27,7 @@ class FirstLook:
     - `program`: traced for its parts, in JAX's precision.
     - `sums`: what all parts share, added up in double precision.
     - `first`: its first part; `reservoir`: rows of all parts.
-    - `num_rows`: how many rows it has, of each group; `num_parts`: how many parts.
+    - `num_rows`: how many rows it has, of each group.
     - `num_reals`: how many real numbers.
     """
 
@@ -36,7 +36,6 @@ class FirstLook:
     first: Part
     reservoir: Part
     num_rows: tuple[int, ...]
-    num_parts: int
     num_reals: int
 
 
@@ -51,7 +50,7 @@ def first_look(
     program, first, sums = None, None, None
     reservoir = Reservoir(ROWS_OF_RESERVOIR, SEED_OF_RESERVOIR)
     num_rows: list[int] = []
-    number = num_reals = 0
+    num_reals = 0
     for number, part in enumerate(parts):
         if program is None or first is None:
             first = part
@@ -81,7 +80,7 @@ def first_look(
         reservoir.add(part, [None if group is None else axis for group, axis in pairs])
     if program is None or first is None or sums is None:
         raise ValueError("The stream yields no data.")
-    return FirstLook(program, sums, first, reservoir.part, tuple(num_rows), number + 1, num_reals)
+    return FirstLook(program, sums, first, reservoir.part, tuple(num_rows), num_reals)
 
 
 def _num_reals(part: Part) -> int:

@@ -325,6 +325,6 @@ def equal_in_all(first: Part, part: Part, rows: PartRows) -> str | None:
     """Return which argument without rows differs between two parts; None: none does."""
     named = jax.tree.leaves_with_path((first.args, dict(first.kwargs)))
     for (path, leaf), other, group in zip(named, leaves_of(part), rows.groups, strict=True):
-        if group is None and not np.array_equal(leaf, other, equal_nan=False):
+        if group is None and not np.array_equal(leaf, other):
             return jax.tree_util.keystr(path)
     return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import jax
 
 from emjax.program.fingerprint import fingerprints
+from emjax.run.archive import versions_of
 from emjax.run.compiler import Compiler
 
 PACKAGES = ("emjax", "jax", "jaxlib", "numpyro")
@@ -47,9 +47,4 @@ def _versions() -> dict[str, str]:
         "platform": jax.default_backend(),
         "number of devices": str(jax.device_count()),
     }
-    for package in PACKAGES:
-        try:
-            words[package] = version(package)
-        except PackageNotFoundError:
-            words[package] = "unknown"
-    return words
+    return {**words, **versions_of(PACKAGES)}

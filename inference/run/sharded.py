@@ -23,7 +23,7 @@ from emjax.run.pieces import CHUNK, PIECE, has_ended, progress_bar
 from emjax.run.precision import double_precision, from_single
 from emjax.run.result import EMResult
 from emjax.run.state import LoopState
-from emjax.run.stream_loop import StreamLoop, doubled_part
+from emjax.run.stream_loop import doubled_part
 from emjax.run.stream_programs import StreamPrograms
 from emjax.run.stream_run import StreamRun, StreamState, interrupted
 from emjax.run.streamed import Streamed
@@ -132,21 +132,21 @@ class ShardedPrograms(StreamPrograms):
         """A digest of the data of all processes."""
         return over_processes(super().fingerprint)
 
-    @property
-    def sums(self) -> list[np.ndarray]:
-        """What the parts of all processes share."""
-        dtype = np.float32 if self.is_single else np.float64
-        found = [_over_processes(each) for each in self.look.sums]
-        return self.of_parts.pure.graph.summary.means(found, dtype)
+    def over_all(self, array: Any) -> np.ndarray:
+        """Return the sum of an array over all processes."""
+        if jax.process_count() == 1:
+            return np.asarray(array)
+        return np.asarray(np.sum(multihost_utils.process_allgather(array), 0))
 
-    def loop(self, in_single: bool) -> StreamLoop:
-        """Return the loop over the parts of this process, one after another."""
-        return replace(super().loop(in_single), over_all=_over_processes)
+    @cached_property
+    def in_single(self) -> ShardedLoop:
+        """The loop whose E-steps are in single precision."""
+        return ShardedLoop(self.of_parts, self.sums, self.parts, False)
 
-    def sharded_loop(self, in_single: bool) -> ShardedLoop:
-        """Return the loop whose E-steps are in single precision, or in double."""
-        program = self.of_parts if in_single else self.whole
-        return ShardedLoop(program, self.sums, self.parts, self.is_single and not in_single)
+    @cached_property
+    def in_double(self) -> ShardedLoop:
+        """The loop whose E-steps are in double."""
+        return ShardedLoop(self.whole, self.sums, self.parts, self.is_single)
 
 
 class ShardedRun(StreamRun):
@@ -154,7 +154,7 @@ class ShardedRun(StreamRun):
 
     def _with_progress(self, state: StreamState, stop_at: int) -> StreamState:
         programs: Any = self.programs
-        loop = programs.sharded_loop(state.in_single)
+        loop = programs.in_single if state.in_single else programs.in_double
         if not state.in_single:
             with double_precision():
                 return replace(state, at=self._in_pieces(loop, state.at, stop_at, state.since))
@@ -224,13 +224,6 @@ def _cast(at: LoopState, dtype: Any) -> LoopState:
 
 def _singled(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: np.asarray(value, np.float32) for name, value in params.items()}
-
-
-def _over_processes(array: Any) -> np.ndarray:
-    """Return the sum of an array over all processes."""
-    if jax.process_count() == 1:
-        return array
-    return np.sum(multihost_utils.process_allgather(array), 0)
 
 
 class Sharded(Streamed):

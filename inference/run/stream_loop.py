@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -36,19 +37,10 @@ class StreamLoop:
     any_part: Part
     is_single: bool
     doubles: bool
-    over_all: Callable[[Any], Any] = np.asarray
-
-    def advance(self, at: LoopState, stop_at: int, since: int = 0) -> Iterator[LoopState]:
-        """Yield where the loop stands after each step, until it stops or has taken `stop_at`.
-
-        `since`: see `Loop`.
-        """
-        while int(at.status) < 0 and int(at.step) < stop_at:
-            at = self.step(at, since)
-            yield at
+    over_all: Callable[[Any], Any]
 
     def step(self, at: LoopState, since: int = 0) -> LoopState:
-        """Return where the loop stands after one more step."""
+        """Return where the loop stands after one more step. `since`: see `Loop`."""
         params = at.current.params
         own = self.expected(params)
         with double_precision():
@@ -57,7 +49,7 @@ class StreamLoop:
             tables = self.whole.tables(params, data, self.sums)
             return self.whole.after(at, expected, tables, data, self.sums, since)
 
-    @property
+    @cached_property
     def data_of_any(self) -> list[Any]:
         """The arrays of some part, as `whole` takes them."""
         return self.whole.data(self.any_part)
@@ -110,11 +102,7 @@ def _added(total: Expected | None, more: Expected | None) -> Any:
     if more is None:
         return total
     more = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.device_get(more))
-    return more if total is None else _plus(total, more)
-
-
-def _plus(total: Expected, more: Expected) -> Expected:
-    return jax.tree.map(np.add, total, more)
+    return more if total is None else jax.tree.map(np.add, total, more)
 
 
 def doubled_part(part: Part) -> Part:

@@ -113,10 +113,23 @@ class StreamPrograms:
     def sums(self) -> list[np.ndarray]:
         """What all parts share: means, the very same in either precision."""
         dtype = np.float32 if self.is_single else np.float64
-        return self.of_parts.pure.graph.summary.means(self.look.sums, dtype)
+        found = [self.over_all(each) for each in self.look.sums]
+        return self.of_parts.pure.graph.summary.means(found, dtype)
+
+    def over_all(self, array: Any) -> np.ndarray:
+        """Return the sum of an array over all processes: here there is one."""
+        return np.asarray(array)
 
     def loop(self, in_single: bool) -> StreamLoop:
         """Return the loop whose E-steps are in single precision, or in double."""
         program, whole = (self.of_parts, self.rounded) if in_single else (self.whole, self.whole)
-        doubles = self.is_single and not in_single
-        return StreamLoop(self.parts, program, whole, self.sums, self._first, in_single, doubles)
+        return StreamLoop(
+            self.parts,
+            program,
+            whole,
+            self.sums,
+            self._first,
+            is_single=in_single,
+            doubles=self.is_single and not in_single,
+            over_all=self.over_all,
+        )
