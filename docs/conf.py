@@ -1,0 +1,73 @@
+"""How Sphinx builds the site: `python -m sphinx -b html -W --keep-going -j auto docs docs/_build/html`.
+
+Pages are Markdown, and their code is executed. Nothing is fetched, neither while the site is built
+nor when it is read.
+"""
+
+import os
+import sys
+from importlib.metadata import version as version_of
+from importlib.util import find_spec
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+# what builds a page from the code lies here
+sys.path.insert(0, str(DOCS))
+
+# Kernels inherit these. Pages fit little data, so that compilation is what they wait for: little of
+# it, and kept from page to page.
+cache = DOCS / "_build" / "compiled"
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+project = "emjax"
+author = "the emjax developers"
+project_copyright = "the emjax developers, Apache-2.0"
+release = version = version_of("emjax")
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "**/.ipynb_checkpoints", "jupyter_execute"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 4
+
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(DOCS / "_build" / "executed")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 180
+nb_merge_streams = True
+
+# In docstrings, what stands between single backticks is code.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+toc_object_entries = False
+
+html_theme = "furo"
+html_title = "emjax"
+# formulas are set by MathJax, of which `sphinx-mathjax-offline` brings the files
+MATHJAX = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static"
+html_static_path = ["_static", str(MATHJAX)]
+mathjax_path = "mathjax/tex-chtml.js"
+html_css_files = ["site.css"]
+html_theme_options = {
+    "sidebar_hide_name": False,
+    "light_css_variables": {"color-brand-primary": "#1b5e8c", "color-brand-content": "#1b5e8c"},
+    "dark_css_variables": {"color-brand-primary": "#7db8e0", "color-brand-content": "#7db8e0"},
+}
+html_show_sourcelink = False
+copybutton_exclude = ".linenos, .gp, .go"
