@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: `python -m sphinx -b html -W --keep-going -j auto docs docs/_build/html`.
+"""How Sphinx builds the site, `python docs/build.py`.
 
 Pages are Markdown, and their code is executed. Nothing is fetched, neither while the site is built
 nor when it is read.
@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
-# what builds a page from the code lies here
+# what builds pages from the code lies here
 sys.path.insert(0, str(DOCS))
+import docstrings  # noqa: E402
 
 # Kernels inherit these. Pages fit little data, so that compilation is what they wait for: little of
 # it, and kept from page to page.
@@ -52,10 +53,10 @@ nb_merge_streams = True
 default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 toc_object_entries = False
+maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = "emjax"
@@ -71,3 +72,8 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def setup(app):
+    """Read docstrings as what they are."""
+    app.connect("autodoc-process-docstring", docstrings.process)

@@ -208,7 +208,7 @@ def _interval(site: str, support: np.ndarray) -> tuple[int, int]:
 def labeled(model: Callable, site: str) -> Callable:
     """Return the program in which elements of a discrete latent are known, or known in part.
 
-    It takes (labels, *args, **kwargs).
+    It takes `(labels, *args, **kwargs)`.
 
     `labels`: integers of the latent's shape, its values, with −1 where nothing is known (as in
     scikit-learn); or floats (*its shape, values), evidence q for each value: an element contributes

@@ -96,7 +96,7 @@ def _mean(weights: Any) -> Any:
 def weighted(model: Callable, plate: str, kind: str = "frequency") -> Callable:
     """Return the program in which element n of a plate counts weights[n] times.
 
-    It takes (weights, *args, **kwargs).
+    It takes `(weights, *args, **kwargs)`.
 
     `weights`: (elements of the plate,), at least 0. Every site of the plate is weighted, latents
     included, so that a sample's weight is that of its latents and of all their observations. Rows
