@@ -1,5 +1,7 @@
 """Exact expectation-maximization for NumPyro programs with discrete and Gaussian latents."""
 
+from importlib.metadata import version
+
 from emjax import conjugate, distributions
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.classes.associations import ThreeStep
@@ -92,3 +94,13 @@ __all__ = [
     "vuong_lo_mendell_rubin",
     "weighted",
 ]
+
+
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    """Return the version that is installed: looked up when it is asked for, not at import."""
+    if name == "__version__":
+        return version("emjax")
+    raise AttributeError(f"module 'emjax' has no attribute '{name}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -38,8 +39,8 @@ class CompiledFunction:
 
     def __init__(self, function: Callable, is_called_once: bool = False):
         self._small = SMALL_ONCE if is_called_once else SMALL
+        self._function = function
         self._well = jax.jit(function)
-        self._quickly = jax.jit(function, compiler_options=QUICKLY)
         self._by_shapes: dict[Hashable, Callable] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -54,6 +55,26 @@ class CompiledFunction:
             is_small = written <= self._small * equations
             self._by_shapes[shapes] = self._quickly if is_small and on_cpu() else self._well
         return self._by_shapes[shapes](*args)
+
+    @functools.cached_property
+    def _quickly(self) -> Callable:
+        return jax.jit(self._function, compiler_options=known_options())
+
+
+@functools.cache
+def known_options() -> dict[str, bool | int]:
+    """Return those of `QUICKLY` that this version of XLA knows: it refuses others, by name."""
+    options: dict[str, bool | int] = dict(QUICKLY)
+    while options:
+        try:
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+            break
+        except jax.errors.JaxRuntimeError as error:
+            unknown = {option for option in options if option in str(error)}
+            if not unknown:
+                raise
+            options = {option: options[option] for option in options if option not in unknown}
+    return options
 
 
 def is_traced(values: Any) -> bool:
