@@ -350,6 +350,25 @@ def test_code_of_the_documentation_runs(path, monkeypatch, tmp_path, capsys):
     run_blocks(path.read_text(), path.name, {"__name__": path.stem})
 
 
+def test_every_public_name_is_in_the_reference():
+    named = set()
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        module = ""
+        for line in page.read_text().splitlines():
+            directive, _, name = line.partition(":: ")
+            if directive == ".. currentmodule":
+                module = name
+            elif directive.startswith(".. auto"):
+                named.add(f"{module}.{name}")
+            # shapes of conjugacy are constants, which a table lists
+            elif line.startswith("| `"):
+                listed = re.findall(r"`(\w+)`", line.split("|")[1])
+                named |= {f"emjax.conjugate.{constant}" for constant in listed}
+    modules = emjax, emjax.conjugate, emjax.distributions
+    public = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
+    assert public - named == {"emjax.conjugate", "emjax.distributions"}
+
+
 def documented() -> list[tuple[str, str]]:
     found = []
     for path in ENGINE:
