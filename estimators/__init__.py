@@ -3,3 +3,12 @@
 
 They use emjax as anybody does, by its public names. `pip install "emjax[sklearn]"`.
 """
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError as error:
+    raise ImportError('emjax.sklearn needs scikit-learn: pip install "emjax[sklearn]".') from error
+
+from emjax.sklearn.estimator import EMEstimator
+
+__all__ = ["EMEstimator"]
