@@ -16,6 +16,7 @@ from emjax.naming.data_labels import Labels, data_labels
 from emjax.naming.latent_axes import parameter_dimensions
 from emjax.numerics.guards import is_key
 from emjax.program.array_like import is_array
+from emjax.program.records import Site
 from emjax.run.bound import Bound
 from emjax.tables.indices import Affine
 
@@ -152,6 +153,11 @@ class ProgramAxes:
                 axis = self._time(latent, size)
             axes.append(axis)
         return tuple(axes)
+
+    def of_site(self, site: Site) -> tuple[Axis, ...]:
+        """Return the axes of a site's value: of its elements, then of an event."""
+        sizes = (*site.elements, *site.event)
+        return tuple(self._axis((site.name, d, size), size) for d, size in enumerate(sizes))
 
     def _time(self, latent: str, size: int) -> Axis:
         """Return the time of a latent of a scan: as that of the observations that read it."""
