@@ -10,5 +10,6 @@ except ImportError as error:
     raise ImportError('emjax.sklearn needs scikit-learn: pip install "emjax[sklearn]".') from error
 
 from emjax.sklearn.estimator import EMEstimator
+from emjax.sklearn.hidden_markov import CategoricalHMM, GaussianHMM, PoissonHMM
 
-__all__ = ["EMEstimator"]
+__all__ = ["CategoricalHMM", "EMEstimator", "GaussianHMM", "PoissonHMM"]
