@@ -27,6 +27,8 @@ from emjax.graph.slots import filled_term
 LARGEST = 2**24
 # of singular values, relative to the largest: what is below is zero
 SMALLEST = 1e-6
+# of the largest entry: entries below are zero, but for rounding
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +110,12 @@ def turned_at(bases: Bases, directions: Mapping[str, np.ndarray]) -> dict[str, n
 
 def _null(by_basis: np.ndarray, by_parameters: np.ndarray, owners: Sequence[str]) -> Bases:
     """Return the directions of parameters that make up for a change of basis."""
-    unit = np.abs(by_parameters).max(0)
-    unit = np.where(unit > 0, unit, 1)
-    system = np.concatenate([by_basis, -by_parameters / unit], 1)
-    count = by_basis.shape[1]
+    system, count = np.concatenate([by_basis, -by_parameters], 1), by_basis.shape[1]
+    # rows in units of their own, a variance of a million beside a coefficient of one; then columns
+    system = system / _units(system, 1)
+    units = _units(system, 0)
+    system = system / units
+    unit = units[0, count:]
     # in units of its rows, of which there may be many
     _, values, rows = np.linalg.svd(np.linalg.qr(system, mode="r"))
     rank = int((values > SMALLEST * values.max(initial=0)).sum())
@@ -124,6 +128,12 @@ def _null(by_basis: np.ndarray, by_parameters: np.ndarray, owners: Sequence[str]
     takes_part = np.abs(null[:count]).max(1, initial=0) > SMALLEST
     names = [name for name, takes in zip(owners, takes_part, strict=True) if takes]
     return Bases(directions[:, kept], tuple(dict.fromkeys(names)) if kept.any() else ())
+
+
+def _units(system: np.ndarray, axis: int) -> np.ndarray:
+    """Return the largest entry of each row (axis 1) or column, 1 where it is but rounding."""
+    largest = np.abs(system).max(axis, keepdims=True)
+    return np.where(largest > ROUNDING * largest.max(initial=0), largest, 1)
 
 
 def _pinned(estimate: Estimate) -> set[str]:

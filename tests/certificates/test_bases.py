@@ -102,3 +102,19 @@ def test_changes_of_basis_are_those_that_parameters_make_up_for(covariance, coun
         params["S"] = np.array([[1.0, 0.3], [0.3, 0.7]])
     bases = bases_at(Estimate.of(em.on(X, covariance), params))
     assert (bases.count, bases.latents) == (count, ("factor",))
+
+
+def test_what_a_basis_leaves_open_depends_on_no_unit():
+    group = jnp.repeat(jnp.arange(3), 2)
+
+    def intercepts(y):
+        between = numpyro.param("between", 1.0, constraint=constraints.positive)
+        with numpyro.plate("groups", 3):
+            effect = numpyro.sample("effect", dist.Normal(0, between))
+        with numpyro.plate("rows", len(y)):
+            numpyro.sample("y", dist.Normal(effect[group], 1), obs=y)
+
+    em = EM(intercepts, integrate={"effect"})
+    # a variance of hundreds beside the coefficient, which is 1
+    params = {"between": np.asarray(30.0)}
+    assert bases_at(Estimate.of(em.on(jnp.arange(6.0)), params)).count == 0
