@@ -14,6 +14,7 @@ DOCS = Path(__file__).resolve().parent
 # what builds pages from the code lies here
 sys.path.insert(0, str(DOCS))
 import docstrings  # noqa: E402
+import model_pages  # noqa: E402
 
 # Kernels inherit these. Pages fit little data, so that compilation is what they wait for: little of
 # it, and kept from page to page.
@@ -25,6 +26,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MATPLOTLIBRC", str(DOCS / "matplotlibrc"))
 
 project = "emjax"
 author = "the emjax developers"
@@ -75,5 +77,6 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 
 def setup(app):
-    """Read docstrings as what they are."""
+    """Read docstrings as what they are; write the pages of models."""
     app.connect("autodoc-process-docstring", docstrings.process)
+    app.connect("builder-inited", model_pages.write)
