@@ -9,13 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Ellipse
+from numpyro import distributions as dist
 
+from emjax.families.distributions import PartiallyObserved
 from emjax.fit import Fit
 from emjax.plot.emissions import Emission, emissions_of, posterior_of
 from emjax.plot.fits import bound_of, chosen, values_of
 from emjax.plot.style import INK, colors, panel, panels, styled
 from emjax.run.bound import Bound
 
+NORMALS = (dist.Normal, dist.MultivariateNormal, PartiallyObserved)
 # of so many dimensions a matrix of pairs is still read
 MOST_DIMS = 5
 # how many standard deviations away the ellipses are drawn
@@ -68,8 +71,10 @@ class _Clusters:
         self.names = values_of(bound, self.latent)
         self.colors = colors(len(self.names))
         posterior = posterior_of(fit, self.latent)
+        # whole numbers beside measurements are no coordinates of points
+        measured = [each for each in emissions if not each.site.is_discrete]
+        emissions = measured or emissions
         first = emissions[0]
-        self.emissions = emissions
         # sites of other rows would be other points
         alike = [each for each in emissions if len(each.data) == len(first.data)]
         self.emissions = [each for each in alike if each.latents == first.latents]
@@ -79,9 +84,15 @@ class _Clusters:
         is_seen = ~np.isnan(self.data).all(axis=1)
         self.data, self.probability = self.data[is_seen], self.probability[is_seen]
         self.value_of_joint = first.values[:, first.latents.index(self.latent)]
-        self.is_chosen = np.all([each.is_chosen for each in self.emissions], axis=0)
-        self.share = self._shares(fit, first)[...]
+        self.is_chosen = ~np.isnan(self.mean).any(axis=1)
+        self.share = self._shares(fit, first)
         self.dims = self._dims(dims)
+        if any(each.site.is_discrete for each in self.emissions) and len(self.dims) > 1:
+            raise ValueError(
+                "emjax.plot.clusters draws points, and these data are whole numbers: "
+                "emjax.plot.profiles(fit) draws what each value is like; dims=[0] draws one of "
+                "their dimensions."
+            )
 
     def _shares(self, fit: Fit, emission: Emission) -> np.ndarray:
         """Return which share of the data each joint value explains."""
@@ -138,7 +149,7 @@ class _Clusters:
         else:
             self.points(ax, column, row)
         ax.set_xlabel(self.features[self.dims[column]] if row == last else "")
-        ax.set_ylabel(self.features[self.dims[row]] if column == 0 and row else "")
+        ax.set_ylabel(self.features[self.dims[row]] if column == 0 else "")
         ax.tick_params(labelbottom=row == last, labelleft=column == 0 and row > 0)
 
     def points(self, ax: Axes, x: int, y: int, has_legend: bool = False) -> Axes:
@@ -167,7 +178,7 @@ class _Clusters:
         if self.uncertainty == "alpha":
             return usual, 0.2 + 0.6 * certainty
         if self.uncertainty == "size":
-            return usual * (0.4 + 2.6 * (1 - certainty)), 0.6
+            return usual * (0.5 + 3.5 * (1 - certainty)), 0.6
         return usual, 0.6
 
     def histogram(self, ax: Axes, x: int, is_small: bool = False) -> Axes:
@@ -177,25 +188,33 @@ class _Clusters:
         seen = ~np.isnan(values)
         bins, grid_of_x = bins_and_grid(values[seen])
         ax.hist(values[seen], bins, density=True, color="#E4E4E4", edgecolor="white", linewidth=0.4)
-        densities = self._densities(dim, grid_of_x)
+        densities = self.share[:, None] * self._densities(dim, grid_of_x)
+        dots = {"marker": "o", "markersize": 3.5} if self.emissions[0].site.is_discrete else {}
         for joint in np.flatnonzero(self.is_chosen):
             color = self.colors[self.value_of_joint[joint]]
-            ax.plot(grid_of_x, densities[joint], color=color, linewidth=1.6)
+            ax.plot(grid_of_x, densities[joint], color=color, linewidth=1.6, **dots)
         if self.is_chosen.sum() > 1 and not is_small:
             total = densities[self.is_chosen].sum(axis=0)
             ax.plot(grid_of_x, total, color=INK, linewidth=0.9, linestyle=":")
         ax.set(xlabel=self.features[dim], ylim=(0, None))
         if not is_small:
-            ax.set_ylabel("density")
+            ax.set_ylabel("share" if dots else "density")
             self.legend(ax)
         return ax
 
     def _densities(self, dim: int, values: np.ndarray) -> np.ndarray:
-        """Return the density of one feature under each joint value, times its share."""
+        """Return the density of one feature under each joint value, (joint, number)."""
+        first = self.emissions[0]
+        if not issubclass(first.site.distribution, NORMALS) and len(self.emissions) == 1:
+            distribution = first.distribution
+            along = values.reshape(-1, *(1,) * len(distribution.batch_shape))
+            densities = np.exp(np.asarray(distribution.log_prob(along)))
+            densities = densities.reshape(len(values), len(self.share), -1)
+            return densities[:, :, dim if densities.shape[2] > 1 else 0].T
         mean = self.mean[:, dim, None]
         variance = self.covariance[:, dim, dim, None]
         squares = (values - mean) ** 2 / variance
-        return self.share[:, None] * np.exp(-squares / 2) / np.sqrt(2 * np.pi * variance)
+        return np.exp(-squares / 2) / np.sqrt(2 * np.pi * variance)
 
     def legend(self, ax: Axes) -> None:
         """Draw what the colors are."""
@@ -248,5 +267,5 @@ def bins_and_grid(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if is_whole:
         return np.arange(low - 0.5, high + 1.5), np.arange(low, high + 1)
     margin = 0.05 * (high - low)
-    edges = np.histogram_bin_edges(values, min(40, max(8, int(2 * len(values) ** (1 / 3)))))
+    edges = np.histogram_bin_edges(values, min(50, max(12, int(1.5 * len(values) ** 0.5))))
     return edges, np.linspace(low - margin, high + margin, 300)

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from emjax.plot.style import colors, grid, label, panels, styled
-from emjax.refits.model_choice import CRITERIA, SHOWN, Choice
+from emjax.refits.model_choice import CRITERIA, ONE_STANDARD_ERROR, SHOWN, Choice
 
-# below the best by so much, two models can hardly be told apart
+# up to here the axis is linear, beyond it logarithmic: a candidate that is hopeless must not hide
+# how close the others are; a difference of 10 is decisive for every criterion
+LINEAR = 10.0
 SHOWN_BY_DEFAULT = (*SHOWN, "CV")
 
 
@@ -18,12 +21,12 @@ SHOWN_BY_DEFAULT = (*SHOWN, "CV")
 def criteria(choice: Any, names: Any = None, ax: Any = None) -> np.ndarray:
     """Draw each criterion of each candidate, less its smallest; return the axes, one each.
 
-    `choice`: what `emjax.choose` returns. A panel for each criterion, one y axis for all: how much
-    worse than its best candidate each is, in the criterion's unit of 2 nats. The best is filled.
-    Of cross-validation, −2 × the held-out log-likelihood, the ring is the simplest candidate within
-    one standard error of the best. `names`: which criteria, of those of `Choice.chosen`; default:
-    AIC, BIC, ICL and CV, those that there are. `ax`: as many axes to draw on. Errors: `ValueError`
-    for what is no choice, and for a criterion that no candidate has.
+    `choice`: what `emjax.choose` returns. A panel for each criterion, one y axis for all: by how
+    much each candidate is above the lowest, which is the best and filled; linear up to 10,
+    logarithmic beyond. CV is −2 × the held-out log-likelihood; a ring is around the candidate of
+    the fewest parameters within one standard error of the best. `names`: which criteria, of those
+    of `Choice.chosen`; default: AIC, BIC, ICL and CV, those that there are. `ax`: as many axes to
+    draw on. Errors: `ValueError` for what is no choice, and for a criterion that no candidate has.
     """
     if not isinstance(choice, Choice):
         raise ValueError(
@@ -35,7 +38,12 @@ def criteria(choice: Any, names: Any = None, ax: Any = None) -> np.ndarray:
     across = panels(ax, 1, len(names), 2.3, 2.8, sharey=True)[0]
     for panel, name, color in zip(across, names, colors(max(len(names), 1)), strict=True):
         _draw_criterion(panel, choice, name, labels, color)
-    across[0].set_ylabel("worse than the best by")
+    across[0].set_ylabel("above the lowest")
+    top = max(float(np.nanmax(each.lines[0].get_ydata())) for each in across)
+    if top > 4 * LINEAR:
+        across[0].set_yscale("symlog", linthresh=LINEAR, linscale=1.5)
+        across[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        across[0].set_ylim(-0.2 * LINEAR, 1.5 * top)
     return across
 
 
@@ -64,4 +72,9 @@ def _draw_criterion(ax: Axes, choice: Choice, name: str, labels: list[Any], colo
     label(ax, best, worse[best], f"{labels[best]}\n", ha="center", va="bottom", weight="bold")
     ax.set_xticks(places, list(map(str, labels)))
     ax.set_title(name, color=color, weight="bold")
+    simplest = choice.chosen.get(ONE_STANDARD_ERROR) if name == "CV" else None
+    if simplest is not None and labels.index(simplest) != best:
+        ring = {"markerfacecolor": "none", "markeredgecolor": color, "markersize": 12}
+        ax.plot(labels.index(simplest), worse[labels.index(simplest)], "o", **ring)
+    ax.set_xlabel("candidate")
     grid(ax)

@@ -7,19 +7,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.core
 import numpy as np
+import numpyro.distributions as dist
+from jax.extend.core import ClosedJaxpr
 
+from emjax.families.family import lacks_coordinates
 from emjax.fit import Fit
 from emjax.graph.slots import filled_term
 from emjax.graph.terms import Term
 from emjax.naming.axes import program_axes, support_values
+from emjax.numerics.jaxprs import pruned, rearranged
 from emjax.program.records import Site
 from emjax.run.bound import Bound
-from emjax.tables.named import Axis, Named, spread, union
+from emjax.tables.named import Axis, Named
+
+
+class CannotShow(Exception):
+    """Why the distribution of a site is none that could be drawn, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +37,9 @@ class Emission:
     - `site`: the site.
     - `latents`: those that choose, by name.
     - `values`: which value of each latent every joint value is, (joint, latent).
-    - `arguments`: of its distribution, {name: (joint, *feature axes, *event)}.
-    - `is_chosen`: the joint values under which it is this distribution, (joint,).
+    - `mean`, `covariance`: under each joint value, (joint, feature) and (joint, feature, feature);
+      NaN where the distribution is none that has them here.
+    - `distribution`: NumPyro's, of batch shape (joint, *feature axes); of a `Select`, its first.
     - `data`: (row, feature), NaN where nothing is observed.
     - `elements`: which element of each latent a row belongs to, {latent: (row,)}.
     - `features`: what its features are called.
@@ -39,102 +48,224 @@ class Emission:
     site: Site
     latents: tuple[str, ...]
     values: np.ndarray
-    arguments: Mapping[str, np.ndarray]
-    is_chosen: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    distribution: Any
     data: np.ndarray
     elements: Mapping[str, np.ndarray]
     features: tuple[str, ...]
-
-    @cached_property
-    def distribution(self) -> Any:
-        """The distributions as one of NumPyro's, of batch shape (joint, *feature axes)."""
-        return self.site.distribution(**self.arguments, validate_args=False)
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Their means, (joint, feature)."""
-        mean = np.asarray(self.distribution.mean)
-        return np.broadcast_to(mean.reshape(len(mean), -1), (len(self.values), self.num_features))
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """Their covariances, (joint, feature, feature)."""
-        matrix = getattr(self.distribution, "covariance_matrix", None)
-        number, size = len(self.values), self.num_features
-        if matrix is not None and np.shape(matrix)[-1] == size:
-            return np.broadcast_to(np.asarray(matrix).reshape(-1, size, size), (number, size, size))
-        variance = np.asarray(self.distribution.variance)
-        variance = np.broadcast_to(variance.reshape(len(variance), -1), (number, size))
-        return variance[:, :, None] * np.eye(size)
 
     @property
     def num_features(self) -> int:
         """How many numbers a row has."""
         return self.data.shape[1]
 
-
-def arrays_of(fit: Fit, bound: Bound) -> list[Any]:
-    """Return the array of every slot of a program's graph, at a fit."""
-    return bound.compiled.graph.arrays(bound.checked(fit.params), bound.constants())
+    @property
+    def num_values(self) -> int:
+        """How many joint values the latents have."""
+        return len(self.values)
 
 
 def emissions_of(fit: Fit, bound: Bound, latent: str) -> tuple[list[Emission], list[str]]:
     """Return the observed sites that a latent chooses, and why others are not among them."""
     graph, found, reasons = bound.compiled.graph, [], []
-    arrays = arrays_of(fit, bound)
-    for term in graph.terms:
-        touches = latent in [axis.source for axis in term.latent_axes]
-        if not term.site.is_observed or not touches:
+    arrays = graph.arrays(bound.checked(fit.params), bound.constants())
+    terms = [filled_term(term, arrays) for term in graph.terms]
+    by_site: dict[str, list[Term]] = {}
+    for term in terms:
+        if term.site.is_observed:
+            by_site.setdefault(term.site.name, []).append(term)
+    for several in by_site.values():
+        if not any(latent in [axis.source for axis in term.latent_axes] for term in several):
             continue
-        emission = _emission(bound, filled_term(term, arrays), latent)
-        if isinstance(emission, str):
-            reasons.append(emission)
-        else:
-            found.append(emission)
+        try:
+            found.append(_emission(bound, several, terms, latent))
+        except CannotShow as reason:
+            reasons.append(str(reason))
     return found, reasons
 
 
-def _emission(bound: Bound, term: Term, latent: str) -> Emission | str:
-    """Return how a term is chosen by a latent, or why it cannot be shown."""
-    site, rank = term.site, len(term.elements)
-    if term.family is None:
-        return f"emjax knows {site.distribution.__name__} at '{site.name}' by its density alone"
-    if term.reads:
-        return f"'{site.name}' reads a Gaussian latent"
-    tables = {name: term.arguments[name].fitted(rank) for name in term.family.reads}
-    gate = [] if term.gate is None else [term.gate.fitted(rank)]
-    axes = [axis.fitted(rank) for axis in union([*tables.values(), *gate]) if axis.is_latent]
-    if latent not in [axis.source for axis in axes]:
-        return f"'{site.name}' does not depend on '{latent}'"
-    sample = sorted({d for axis in axes for d in range(rank) if axis.varies[d]})
-    others = [d for d in range(rank) if d not in sample]
-    for name, table in tables.items():
-        along = [table.compact[d] for d in sample]
-        if table.row_axes or math.prod(along) > 1:
-            return f"the {name} of '{site.name}' differs from row to row"
-    arguments = {name: _over_joint(table, axes, sample) for name, table in tables.items()}
-    values = np.array(list(itertools.product(*(range(axis.size) for axis in axes))))
-    is_chosen = np.ones(len(values), bool)
-    for one in gate:
-        array = np.asarray(_over_joint(one, axes, sample))
-        is_chosen = array.reshape(len(values), -1).all(axis=1)
-    data = _data(term, sample, others)
-    elements = {str(axis.source): _elements(axis, term.elements, sample) for axis in axes}
-    names = _features(bound, site, others, data.shape[1])
-    latents = tuple(str(axis.source) for axis in axes)
-    return Emission(site, latents, values, arguments, is_chosen, data, elements, names)
+def _emission(bound: Bound, terms: Sequence[Term], of_all: Sequence[Term], latent: str) -> Emission:
+    """Return how the terms of a site are chosen by a latent.
+
+    There are several of what a `Select` chooses among, and of one that Gaussian latents enter.
+    """
+    plain = [term for term in terms if term.family is not None and not term.reads]
+    if not plain:
+        kind = terms[0].site.distribution.__name__
+        raise CannotShow(f"of {kind} at '{terms[0].site.name}' emjax knows the density alone")
+    axes = {}
+    for term in terms:
+        for table in _tables(term).values():
+            axes |= {axis.source: axis for axis in table.latent_axes if axis.source not in axes}
+    if latent not in axes:
+        raise CannotShow(f"'{plain[0].site.name}' does not depend on '{latent}'")
+    joint = {source: axis.size for source, axis in axes.items()}
+    parts = [_part(bound, term, joint) for term in plain]
+    mean, covariance = parts[0].mean, parts[0].covariance
+    for part in parts[1:]:
+        mean = np.where(np.isnan(mean), part.mean, mean)
+        covariance = np.where(np.isnan(covariance), part.covariance, covariance)
+    for term in terms:
+        if term.reads:
+            shift, more = _integrated(term, of_all, joint)
+            mean, covariance = mean + shift, covariance + more
+    first, rows = plain[0], _rows(plain[0])
+    data = _data(bound, first, rows)
+    elements = {}
+    for axis in first.latent_axes:
+        elements[str(axis.source)] = _elements(axis, first.elements, rows)
+    names = _features(bound, first.site, rows, data.shape[1])
+    found = {"mean": mean, "covariance": covariance, "data": data}
+    return replace(parts[0], elements=elements, features=names, **found)
 
 
-def _over_joint(table: Named, axes: Sequence[Axis], sample: Sequence[int]) -> np.ndarray:
-    """Return a table as (joint value, *what is left of its own axes)."""
-    array, lead = np.asarray(spread(table, axes)), len(axes)
+def _rows(term: Term) -> list[int]:
+    """Return which axes of its elements number the rows of data: each has values of its own."""
+    rank, axes = len(term.elements), term.latent_axes
+    return [d for d in range(rank) if any(axis.fitted(rank).varies[d] for axis in axes)]
+
+
+def _tables(term: Term) -> dict[str, Named]:
+    """Return the arguments of a term's distribution, and what says where it is chosen."""
+    rank = len(term.elements)
+    tables = {name: table.fitted(rank) for name, table in term.arguments.items()}
+    if term.gate is not None:
+        tables["gate"] = term.gate.fitted(rank)
+    return tables
+
+
+def _part(bound: Bound, term: Term, joint: Mapping[Any, int]) -> Emission:
+    """Return a term as an emission without data. `joint`: the latents' numbers of values."""
+    site, rows, tables = term.site, _rows(term), {}
+    for name, table in _tables(term).items():
+        tables[name] = over_joint(table, joint, rows, f"the {name} of '{site.name}'")
+    gate = tables.pop("gate", None)
+    if lacks_coordinates(term.family):
+        distribution = dist.MultivariateNormal(**tables, validate_args=False)
+    else:
+        for name in term.family.given:
+            tables[name] = _one_for_all(_given(bound, site, name), term, rows, name)
+        distribution = site.distribution(**tables, validate_args=False)
+    values = np.array(list(itertools.product(*map(range, joint.values()))))
+    others = [size for d, size in enumerate(term.elements) if d not in rows]
+    mean, covariance = _moments(distribution, len(values), math.prod([*others, *site.event]))
+    if gate is not None:
+        is_chosen = gate.reshape(len(values), -1).all(axis=1)
+        mean = np.where(is_chosen[:, None], mean, np.nan)
+        covariance = np.where(is_chosen[:, None, None], covariance, np.nan)
+    nothing = np.zeros((0, 0))
+    latents = tuple(map(str, joint))
+    return Emission(site, latents, values, mean, covariance, distribution, nothing, {}, ())
+
+
+def _given(bound: Bound, site: Site, name: str) -> np.ndarray:
+    """Return an argument that depends on data alone, as the program computes it."""
+    program = bound.compiled.graph.program
+    jaxpr = program.jaxpr.jaxpr
+    asked = rearranged(jaxpr, outvars=[jaxpr.outvars[site.outputs.args[name]]])
+    closed = pruned(ClosedJaxpr(asked, program.jaxpr.consts))
+    # parameters do not matter
+    unread = [np.zeros(p.shape, p.dtype) for p in map(program.parameters.get, program.names)]
+    (array,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *unread, *bound.data)
+    return np.asarray(array)
+
+
+def _one_for_all(array: np.ndarray, term: Term, rows: Sequence[int], name: str) -> np.ndarray:
+    """Return a given argument without the axes of rows, along which it is to be the same."""
+    array = array.reshape((1,) * (len(term.elements) - array.ndim) + array.shape)
+    first = array[tuple(slice(0, 1) if d in rows else slice(None) for d in range(array.ndim))]
+    if not (array == first).all():
+        raise CannotShow(f"the {name} of '{term.site.name}' differs from row to row")
+    return np.squeeze(first, axis=tuple(rows))
+
+
+def _moments(distribution: Any, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of distributions, (joint, feature), and their covariances."""
+    try:
+        mean = np.asarray(distribution.mean, float)
+        variance = np.asarray(distribution.variance, float)
+    # a distribution that has none
+    except NotImplementedError:
+        return np.full((number, size), np.nan), np.full((number, size, size), np.nan)
+    mean = np.broadcast_to(mean.reshape(len(mean), -1), (number, size))
+    matrix = getattr(distribution, "covariance_matrix", None)
+    if matrix is not None and np.shape(matrix)[-1] == size:
+        matrix = np.asarray(matrix, float).reshape(-1, size, size)
+        return mean, np.broadcast_to(matrix, (number, size, size))
+    variance = np.broadcast_to(variance.reshape(len(variance), -1), (number, size))
+    return mean, variance[:, :, None] * np.eye(size)
+
+
+def _integrated(
+    term: Term, terms: Sequence[Term], joint: Mapping[Any, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what Gaussian latents add to the mean and the covariance of a site that reads them.
+
+    x = a + Λ f with f ~ N(m, C) adds Λ m and Λ C Λᵀ; the coefficients of a term are −Λ.
+    """
+    shift, more = 0.0, 0.0
+    for number, axis in enumerate(term.reads):
+        name = f"coefficients {number}"
+        coefficients = term.arguments[name].fitted(len(term.elements))
+        what = f"what '{axis.source}' is multiplied with"
+        table = over_joint(coefficients, joint, _rows(term), what)
+        size = table.shape[-1]
+        table = table.reshape(len(table), -1, size)
+        own = [one for one in terms if one.site.name == axis.source]
+        if len(own) > 2 or any(one.latent_axes for one in own if not one.reads):
+            raise CannotShow(f"'{term.site.name}' reads '{axis.source}', which reads others")
+        mean, covariance = _own_moments(own[0], size)
+        shift = shift - table @ mean
+        more = more + table @ covariance @ table.transpose(0, 2, 1)
+    return np.asarray(shift), np.asarray(more)
+
+
+def _own_moments(term: Term, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the covariance of a Gaussian latent's elements, which are all alike."""
+    tables = {}
+    for name, table in term.arguments.items():
+        array, event = np.asarray(table.array), term.site.arg_constraints[name].event_dim
+        own = array.shape[array.ndim - event :]
+        # one number for all coordinates, or one for each
+        batch = array.size // math.prod(own)
+        if table.row_axes or batch not in ((1, size) if event == 0 else (1,)):
+            raise CannotShow(f"the {name} of '{term.site.name}' differs from element to element")
+        tables[name] = array.reshape((*([] if batch == 1 else [batch]), *own))
+    distribution = term.site.distribution(**tables, validate_args=False)
+    mean = np.broadcast_to(np.asarray(distribution.mean, float), (size,))
+    matrix = getattr(distribution, "covariance_matrix", None)
+    if matrix is not None:
+        return mean, np.asarray(matrix, float)
+    variance = np.broadcast_to(np.asarray(distribution.variance, float), (size,))
+    return mean, np.diag(variance)
+
+
+def over_joint(
+    table: Named, joint: Mapping[Any, int], rows: Sequence[int], what: str
+) -> np.ndarray:
+    """Return a table as (joint value, *what is left of its own axes).
+
+    `joint`: how many values each latent has; `rows`: those of its own axes that number the rows of
+    data. Errors: `CannotShow` if it varies there, or reads several elements of a latent.
+    """
+    own = {axis.source: number for number, axis in enumerate(table.latent_axes)}
+    if len(own) < len(table.latent_axes):
+        raise CannotShow(f"{what} depends on several elements of one latent")
+    if table.row_axes or math.prod(table.compact[d] for d in rows) > 1:
+        raise CannotShow(f"{what} differs from row to row")
+    lead = len(own)
+    order = [own[source] for source in joint if source in own]
+    array = np.asarray(table.array)
+    array = array.transpose([*order, *range(lead, array.ndim)])
+    array = np.squeeze(array, axis=tuple(lead + d for d in rows))
+    left = array.shape[lead:]
     # of what some latent does not choose, every value of it has the same
-    array = np.broadcast_to(array, (*(axis.size for axis in axes), *array.shape[lead:]))
-    array = np.squeeze(array, axis=tuple(lead + d for d in sample))
-    return array.reshape(-1, *array.shape[lead:])
+    array = array.reshape(*(size if s in own else 1 for s, size in joint.items()), *left)
+    return np.broadcast_to(array, (*joint.values(), *left)).reshape(-1, *left)
 
 
-def _data(term: Term, sample: Sequence[int], others: Sequence[int]) -> np.ndarray:
+def _data(bound: Bound, term: Term, rows: Sequence[int]) -> np.ndarray:
     """Return what is observed, (row, feature); NaN where it does not count."""
     rank, event = len(term.elements), len(term.site.event)
     shape = (*term.elements, *term.site.event)
@@ -143,33 +274,47 @@ def _data(term: Term, sample: Sequence[int], others: Sequence[int]) -> np.ndarra
         where = np.asarray(mask.array).astype(bool)
         where = where.reshape(where.shape + (1,) * (value.ndim - where.ndim))
         value = np.where(np.broadcast_to(where, shape), value, np.nan)
-    order = [*sample, *others, *range(rank, rank + event)]
-    rows = math.prod(term.elements[d] for d in sample)
-    return value.transpose(order).reshape(rows, -1)
+    if lacks_coordinates(term.family):
+        value = np.where(_given(bound, term.site, term.family.given[0]), value, np.nan)
+    others = [d for d in range(rank + event) if d not in rows]
+    number = math.prod(term.elements[d] for d in rows)
+    return value.transpose([*rows, *others]).reshape(number, -1)
 
 
-def _elements(axis: Axis, elements: tuple[int, ...], sample: Sequence[int]) -> np.ndarray:
+def _elements(axis: Axis, elements: tuple[int, ...], rows: Sequence[int]) -> np.ndarray:
     """Return which element of a latent each row reads."""
     index = np.asarray(axis.index.dense(elements))
-    others = tuple(d for d in range(len(elements)) if d not in sample)
-    index = np.squeeze(index, axis=others)
-    return np.broadcast_to(index, [elements[d] for d in sample]).reshape(-1)
+    index = np.squeeze(index, axis=tuple(d for d in range(len(elements)) if d not in rows))
+    return np.broadcast_to(index, [elements[d] for d in rows]).reshape(-1)
 
 
-def _features(bound: Bound, site: Site, others: Sequence[int], size: int) -> tuple[str, ...]:
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _features(bound: Bound, site: Site, rows: Sequence[int], size: int) -> tuple[str, ...]:
     """Return what the features of a site are called: its columns, or its name and numbers."""
     if size == 1:
         return (site.name,)
     axes = program_axes(bound).of_site(site)
-    along = [axes[d] for d in (*others, *range(len(site.elements), len(axes)))]
-    labels = [list(map(str, axis.labels)) if axis.are_words else None for axis in along]
-    sizes = [len(axis.labels) for axis in along]
+    along = [axis for d, axis in enumerate(axes) if d not in rows]
+    labels = [list(map(str, axis.labels)) for axis in along]
+    is_named = any(axis.are_words for axis in along)
     names = []
-    for index in itertools.product(*map(range, sizes)):
-        words = [str(i) if of is None else of[i] for i, of in zip(index, labels, strict=True)]
-        is_named = any(of is not None for of in labels)
-        names.append(", ".join(words) if is_named else f"{site.name}[{', '.join(words)}]")
+    for words in itertools.product(*labels):
+        joined = ", ".join(words)
+        names.append(joined if is_named else f"{site.name}[{joined}]")
     return tuple(names)
+
+
+def category_log_probs(emission: Emission) -> np.ndarray:
+    """Return the log-probability of each category, (category, joint, feature).
+
+    Of a site whose values are the whole numbers from 0 on.
+    """
+    kind = emission.distribution
+    levels = np.arange(len(kind.enumerate_support(expand=False)))
+    log_probs = np.asarray(kind.log_prob(levels.reshape(-1, *(1,) * len(kind.batch_shape))))
+    return log_probs.reshape(len(levels), emission.num_values, -1)
 
 
 def posterior_of(fit: Fit, latent: str) -> np.ndarray:

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
 
 from emjax.em import EM
 from emjax.fit import Fit
+from emjax.plot.boxes import Box, Layout
 from emjax.plot.fits import bound_of
-from emjax.plot.layout import Box, Layout, layout_of
+from emjax.plot.layout import LOOP, layout_of
 from emjax.plot.nodes import Diagram, Node, diagram_of
 from emjax.plot.style import BLUE, GREEN, GREY, INK, PURPLE, VERMILLION, panel, styled
 from emjax.run.streamed import Streamed
@@ -97,7 +100,9 @@ class _Drawing:
         size = self.diagram.plates[plate]
         text = f"{plate}  {size:,}"
         where = {"ha": "right", "va": "bottom", "color": GREY, "fontsize": 7.5 * self.scale}
-        self.ax.text(box.right - 0.07, box.bottom + 0.04, text, **where)
+        # legible where an arrow goes through it
+        rim = {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 2.5}
+        self.ax.text(box.right - 0.07, box.bottom + 0.04, text, **where | rim)
 
     def draw_node(self, node: Node, box: Box) -> None:
         """Draw a node with its name, and what is said of it."""
@@ -130,15 +135,14 @@ class _Drawing:
 
     def draw_loop(self, box: Box) -> None:
         """Draw an arrow from a node to itself, on its left."""
-        high = 0.25 * box.height
-        inner = box.x - box.width / 2 * np.sqrt(1 - 0.5**2)
-        bow = "arc3,rad=1.5"
+        high = 0.27 * box.height
+        # where the ellipse is at that height
+        x = box.x - box.width / 2 * np.sqrt(1 - (2 * high / box.height) ** 2) - 0.02
+        far = box.left - LOOP - 0.08
+        corners = [(x, box.y + high), (far, box.y + 1.5 * high), (far, box.y - 1.5 * high)]
+        path = Path([*corners, (x, box.y - high)], [Path.MOVETO, *[Path.CURVE4] * 3])
         style = {"arrowstyle": "-|>", "mutation_scale": 9 * self.scale, "linewidth": 0.9}
-        ends = (inner, box.y + high), (inner, box.y - high)
-        arrow = FancyArrowPatch(
-            *ends, connectionstyle=bow, shrinkA=0, shrinkB=0, color=INK, **style
-        )
-        self.ax.add_patch(arrow)
+        self.ax.add_patch(FancyArrowPatch(path=path, color=INK, **style))
 
 
 def _edge(box: Box, other: Box, is_rectangle: bool) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from emjax.fit import Fit
-from emjax.plot.emissions import Emission, emissions_of, posterior_of
+from emjax.plot.emissions import Emission, category_log_probs, emissions_of, posterior_of
 from emjax.plot.fits import bound_of
 from emjax.plot.style import BLUE, GREY, INK, VERMILLION, grid, label, panel, signed, styled
 
@@ -28,25 +29,35 @@ PROBABILITIES = {
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """A comparison: `weights`, log₂ p(level | match) / p(level | no match), of each level, and the
-    level of each row, NaN where it is missing.
+    """A comparison of records.
+
+    - `weights`: log₂ p(level | match) / p(level | no match) of each level.
+    - `levels`: that of each row, NaN where it is missing.
+    - `words`: what the levels are called.
     """
 
     name: str
     weights: np.ndarray
     levels: np.ndarray
+    words: tuple[str, ...]
 
 
 @styled
-def match_weights(fit: Fit, row: int | None = None, ax: Any = None) -> Axes:
+def match_weights(
+    fit: Fit,
+    row: int | None = None,
+    levels: Mapping[str, Sequence[str]] | None = None,
+    ax: Any = None,
+) -> Axes:
     """Draw what each level of each field weighs, log₂ of a likelihood ratio; return the axes.
 
     Of a latent of two values, 1 for a match, and categorical sites that depend on it alone: a bar
     for each level in bits; each bit doubles the odds of a match, or halves them. `row`: the
     waterfall of that row of the data instead: from the weight before comparing, field by field, to
-    the total. `ax`: the axes to draw on. Errors: `ValueError` for a program without such sites.
+    the total. `levels`: what the levels of a field are called, {field: from level 0 on}. `ax`: the
+    axes to draw on. Errors: `ValueError` for a program without such sites.
     """
-    fields, latent = _fields(fit)
+    fields, latent = _fields(fit, levels or {})
     if row is None:
         return _draw_levels(fields, ax)
     number = len(fields[0].levels)
@@ -56,7 +67,7 @@ def match_weights(fit: Fit, row: int | None = None, ax: Any = None) -> Axes:
     return _draw_waterfall(fields, range(number)[row], np.log2(total[1]) - np.log2(total[0]), ax)
 
 
-def _fields(fit: Fit) -> tuple[list[_Field], str]:
+def _fields(fit: Fit, levels: Mapping[str, Sequence[str]]) -> tuple[list[_Field], str]:
     """Return the fields of a program of comparisons, and the latent that says what matches."""
     bound = bound_of(fit, "match_weights")
     for name, latent in bound.compiled.graph.latents.items():
@@ -64,7 +75,7 @@ def _fields(fit: Fit) -> tuple[list[_Field], str]:
             continue
         found = [each for each in emissions_of(fit, bound, name)[0] if _is_comparison(each)]
         if found:
-            return [_field(each) for each in found], name
+            return [_field(each, levels) for each in found], name
     raise ValueError(
         "emjax.plot.match_weights draws categorical sites that a latent of two values chooses: "
         "match = numpyro.sample('match', dist.Bernoulli(rate)), then numpyro.sample('name', "
@@ -77,16 +88,15 @@ def _is_comparison(emission: Emission) -> bool:
     return is_categorical and len(emission.latents) == 1 and emission.num_features == 1
 
 
-def _field(emission: Emission) -> _Field:
-    kind = emission.distribution
-    (argument,) = emission.arguments.values()
-    is_binary = emission.site.distribution.__name__.startswith("Bernoulli")
-    num_levels = 2 if is_binary else argument.shape[-1]
-    levels = np.arange(num_levels).reshape(-1, *(1,) * len(kind.batch_shape))
+def _field(emission: Emission, names: Mapping[str, Sequence[str]]) -> _Field:
+    site = emission.site.name
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_probs = np.asarray(kind.log_prob(levels)).reshape(num_levels, 2) / np.log(2)
+        log_probs = category_log_probs(emission)[..., 0] / np.log(2)
         weights = log_probs[:, 1] - log_probs[:, 0]
-    return _Field(emission.site.name, weights, emission.data[:, 0])
+    words = tuple(map(str, names.get(site, range(len(weights)))))
+    if len(words) != len(weights):
+        raise ValueError(f"levels: '{site}' has {len(weights)} levels, and not {len(words)}.")
+    return _Field(site, weights, emission.data[:, 0], words)
 
 
 def _draw_levels(fields: list[_Field], ax: Any) -> Axes:
@@ -104,8 +114,8 @@ def _draw_levels(fields: list[_Field], ax: Any) -> Axes:
             text = f" {signed(weight)} "
             label(ax, weight, row, text, ha=ha, va="center")
         places += rows.tolist()
-        numbers = [str(level) for level in range(len(weights))[::-1]]
-        names += [f"{field.name}  {numbers[0]}", *numbers[1:]]
+        # the field is named at its highest level
+        names += [f"{field.name}  {field.words[-1]}", *field.words[-2::-1]]
         bottom = rows[-1] + 1.8
     ax.set_yticks(places, names)
     ax.set(xlabel="match weight (bits)")
@@ -123,7 +133,8 @@ def _draw_waterfall(fields: list[_Field], row: int, total: float, ax: Any) -> Ax
     for field in fields:
         level = field.levels[row]
         is_missing = np.isnan(level)
-        names.append(f"{field.name}\n{'missing' if is_missing else int(level)}")
+        word = "missing" if is_missing else field.words[int(level)]
+        names.append(f"{field.name}\n{word}")
         steps.append(0.0 if is_missing else float(field.weights[int(level)]))
     # what is left are the odds before anything is compared
     names, steps = ["before\ncomparing", *names], [total - sum(steps), *steps]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
-from emjax.plan import plan
+from emjax.plan import ParameterPlan, plan
 from emjax.program.records import Site
 from emjax.run.bound import Bound
 
@@ -51,42 +52,31 @@ class Diagram:
 
 def diagram_of(bound: Bound) -> Diagram:
     """Return what a program is made of."""
-    graph, plates, steps = bound.compiled.graph, {}, set()
+    graph = bound.compiled.graph
+    plates: dict[str, int] = {}
+    steps: set[str] = set()
     parents, loops = _parents(graph)
     estimates = {each.name: each for each in plan(bound).parameters}
-    nodes = {}
-    sites: dict[str, Site] = {}
+    by_name: dict[str, list[Site]] = {}
     for site in graph.program.sites:
-        sites.setdefault(site.name, site)
-        # the first step of a scan is a site of its own
-        if len(site.elements) > len(sites[site.name].elements):
-            sites[site.name] = site
-    for name, parameter in graph.parameters.items():
-        lines, method = [], ""
+        by_name.setdefault(site.name, []).append(site)
+    nodes = []
+    for name in [*(each for each in graph.parameters if each not in by_name), *by_name]:
+        sites = by_name.get(name, [])
+        lines = (*_distributions(sites), *_values(graph, name))
+        kind, method, within = "parameter", "", ()
+        if sites:
+            # the first step of a scan may be a site of its own
+            longest = max(sites, key=lambda site: len(site.elements))
+            kind = longest.kind if longest.kind in ("observed", "prior") else "latent"
+            within = longest.plates + (("time",) if _length(graph, name) else ())
+            _add_plates(graph, longest, plates, steps)
         if name in estimates:
-            each = estimates[name]
-            words = [axis or str(n) for axis, n in zip(each.axes, each.shape, strict=True)]
-            lines = [" × ".join(words)] if words else []
-            method = each.method
-        kind = "prior" if parameter.is_prior else "parameter"
-        of_plates: tuple[str, ...] = ()
-        if name in sites:
-            lines = [_distribution(sites[name].distribution), *lines]
-            of_plates = sites[name].plates
+            method = estimates[name].method
+            lines = (*lines, *_axes(estimates[name]), method)
         read = tuple(sorted(parents.get(name, ())))
-        nodes[name] = Node(name, kind, (*lines, method), method, of_plates, read, False)
-    for name, site in sites.items():
-        if name in nodes:
-            continue
-        within = site.plates + _steps(graph, name)
-        lines = (_distribution(site.distribution), *_values(graph, name))
-        kind = "observed" if site.is_observed else "latent"
-        read = tuple(sorted(parents.get(name, ())))
-        nodes[name] = Node(name, kind, lines, "", within, read, name in loops)
-        _sizes(graph, site, plates, steps)
-    for name in sites:
-        _sizes(graph, sites[name], plates, steps)
-    return Diagram(tuple(nodes.values()), plates, frozenset(steps))
+        nodes.append(Node(name, kind, lines, method, within, read, name in loops))
+    return Diagram(tuple(nodes), plates, frozenset(steps))
 
 
 def _parents(graph: FactorGraph) -> tuple[dict[str, set[str]], set[str]]:
@@ -114,9 +104,21 @@ def _sources(term: Term) -> list[str]:
     return names
 
 
-def _distribution(kind: type) -> str:
-    """Return what a distribution is called where it is written."""
-    return kind.__name__.removesuffix("Probs").removesuffix("Logits")
+def _distributions(sites: Sequence[Site]) -> tuple[str, ...]:
+    """Return what the distributions of a site are called where they are written."""
+    names = []
+    for site in sites:
+        names.append(site.distribution.__name__.removesuffix("Probs").removesuffix("Logits"))
+    # of those that a `Select` chooses among, each
+    return tuple(dict.fromkeys(names))
+
+
+def _axes(estimate: ParameterPlan) -> tuple[str, ...]:
+    """Return what the axes of a parameter are called, as a line."""
+    words = []
+    for axis, size in zip(estimate.axes, estimate.shape, strict=True):
+        words.append(axis.removeprefix("other_") or str(size))
+    return (" × ".join(words),) if words else ()
 
 
 def _values(graph: FactorGraph, name: str) -> tuple[str, ...]:
@@ -125,13 +127,8 @@ def _values(graph: FactorGraph, name: str) -> tuple[str, ...]:
         return (f"{len(graph.latents[name].support)} values",)
     if name in graph.gaussians:
         size = graph.gaussians[name].size
-        return ("integrated out" if size == 1 else f"{size} coordinates",)
+        return ("integrated out",) if size == 1 else (f"{size} coordinates", "integrated out")
     return ()
-
-
-def _steps(graph: FactorGraph, name: str) -> tuple[str, ...]:
-    """Return the plate that time is, for what is drawn in every step of a scan."""
-    return ("time",) if _length(graph, name) else ()
 
 
 def _length(graph: FactorGraph, name: str) -> int:
@@ -151,7 +148,7 @@ def _length(graph: FactorGraph, name: str) -> int:
     return 0
 
 
-def _sizes(graph: FactorGraph, site: Site, plates: dict[str, int], steps: set[str]) -> None:
+def _add_plates(graph: FactorGraph, site: Site, plates: dict[str, int], steps: set[str]) -> None:
     """Add the plates of a site, with their sizes."""
     for plate, back in zip(site.plates, site.plate_axes, strict=True):
         if 0 <= len(site.elements) + back < len(site.elements):

@@ -14,9 +14,6 @@ from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult
 from emjax.run.state import has_failed, has_settled
 
-# of starts that failed, and of those that did not converge
-FAILED, UNSETTLED = "x", "o"
-
 
 @styled
 def objective(*fits_or_results: Any, gap: bool = False, ax: Any = None) -> Axes:
@@ -33,14 +30,16 @@ def objective(*fits_or_results: Any, gap: bool = False, ax: Any = None) -> Axes:
     for color, (name, run) in zip(colors(len(runs)), runs.items(), strict=True):
         heights = np.asarray(run.objective, float)
         heights = _gaps(heights, best) if gap else heights
-        ax.plot(heights, color=color, label=name, marker=".", markersize=4)
+        named = {"label": name} if len(runs) > 1 else {}
+        ax.plot(heights, color=color, marker=".", markersize=4, **named)
         if run.restarts is not None:
             _draw_starts(ax, run.restarts, color, best if gap else None)
     ax.set(xlabel="EM steps", ylabel=_axis_label(runs, gap))
     if gap:
         ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(runs) > 1:
+    has_starts = any(run.restarts is not None for run in runs.values())
+    if len(runs) > 1 or has_starts:
         ax.legend(loc="upper right" if gap else "lower right")
     grid(ax)
     return ax
@@ -85,14 +84,20 @@ def _draw_starts(ax: Axes, restarts: Restarts, color: str, best: float | None) -
     is_settled = ~is_bad & np.asarray(has_settled(restarts.status))
     shown = np.isfinite(heights)
     dots = {"s": 22, "alpha": 0.7, "linewidths": 0.9, "zorder": 3}
-    for chosen, style in (
-        (is_settled, {"marker": "o", "color": color}),
-        (~is_settled & ~is_bad, {"marker": "o", "facecolors": "white", "edgecolors": color}),
-        (is_bad, {"marker": "x", "color": GREY}),
+    named = {each.get_label() for each in ax.collections}
+    for chosen, name, style in (
+        (is_settled, "a start's end", {"marker": "o", "color": color}),
+        (
+            ~is_settled & ~is_bad,
+            "not converged",
+            {"marker": "o", "facecolors": "white", "edgecolors": color},
+        ),
+        (is_bad, "failed or degenerate", {"marker": "x", "color": GREY}),
     ):
         at = chosen & shown
         if at.any():
-            ax.scatter(steps[at], heights[at], **dots | style)
+            label = None if name in named else name
+            ax.scatter(steps[at], heights[at], label=label, **dots | style)
 
 
 @styled
@@ -129,7 +134,7 @@ def optima(fit: Any, ax: Any = None) -> Axes:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     others = total - sum(len(each.starts) for each in found)
     if others:
-        ax.set_title(f"{others} starts came to none of these", color=GREY, fontsize=8.5)
+        ax.set_title(f"{others} of {total} starts came to none", color=GREY, fontsize=8.5)
     ax.spines["left"].set_color(INK)
     return ax
 

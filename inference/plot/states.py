@@ -81,9 +81,14 @@ class _Decoded:
             self._draw_series(above, emission, values[: self.length])
         names = [name for emission, _ in self.observed for name in emission.features]
         above.set_ylabel(names[0] if len(names) == 1 else "")
-        steps = np.arange(self.length)
-        stacked = self.posterior[: self.length].T
-        below.stackplot(steps, stacked, colors=self.colors, labels=self.names, linewidth=0)
+        below.stackplot(
+            # each time is as wide as any other
+            np.repeat(np.arange(self.length + 1) - 0.5, 2)[1:-1],
+            np.repeat(self.posterior[: self.length], 2, axis=0).T,
+            colors=self.colors,
+            labels=self.names,
+            linewidth=0,
+        )
         below.set(ylim=(0, 1), xlim=(-0.5, self.length - 0.5), xlabel=self.time_name)
         below.set_ylabel(f"p({self.latent})")
         below.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
