@@ -61,8 +61,13 @@ def styled(function: Callable[Arguments, Returned]) -> Callable[Arguments, Retur
 
     @wraps(function)
     def in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
-        with matplotlib.rc_context(STYLE):
+        # not rc_context: what the first figure of a notebook sets for those after it has to stay
+        before = {name: matplotlib.rcParams[name] for name in STYLE}
+        matplotlib.rcParams.update(STYLE)
+        try:
             return function(*args, **kwargs)
+        finally:
+            matplotlib.rcParams.update(before)
 
     return in_style
 
