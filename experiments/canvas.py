@@ -62,7 +62,7 @@ TITLE_LINE = 0.235
 TEXT_LINE = 0.165
 # How many characters an inch holds, in 13 points bold and in 9.5 points.
 TITLE_COLUMNS = 8.7
-TEXT_COLUMNS = 14.4
+TEXT_COLUMNS = 13.8
 MARGIN = 0.08  # inches around the drawing
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from matplotlib.axes import Axes
 from scipy import stats
 
 import emjax
@@ -23,7 +22,8 @@ from experiments import canvas, report
 
 NUM_SUBJECTS = 200
 LEVEL = 0.05
-TESTS = ("BLRT", "VLMR", "VLMR, adjusted")
+ADJUSTED = "VLMR, adjusted"
+TESTS = ("BLRT", "VLMR", ADJUSTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def distances(of_truth: Tested) -> list[tuple[float, float, int]]:
 
 
 def run(output: Path, quick: bool) -> None:
-    """Print the tables, draw the figure."""
+    """Print the tables, draw the figures."""
     num_replicates = 19 if quick else 99
     sizes = {TWO: 5, FAR: 2} if quick else {TWO: 100, NEAR: 20, FAR: 20}
     found = {truth.name: tested(truth, size, num_replicates) for truth, size in sizes.items()}
@@ -150,30 +150,56 @@ def run(output: Path, quick: bool) -> None:
     replicates = sum(sizes.values()) * num_replicates
     negative = sum(of_truth.num_negative for of_truth in found.values())
     report.remark(f"Of {replicates} replicates, {negative} had a negative likelihood ratio.")
-    draw(output / "class_number.png", found)
+    draw_p_values(output / "p_values.png", found[TWO.name])
+    draw_rejected(output / "rejected.png", found)
 
 
-def draw(path: Path, found: dict[str, Tested]) -> None:
-    """Draw how p-values of each truth are distributed."""
+def draw_p_values(path: Path, of_two: Tested) -> None:
+    """Draw how p-values of data of two classes are distributed."""
+    found = dict(zip(TESTS, distances(of_two), strict=True))
+    nearest = min(TESTS, key=lambda test: found[test][0])
     with canvas.figure(
         path,
-        "Where two classes are the truth, p-values should follow the diagonal",
-        "Share of data sets whose p-value is at most so large, of the bootstrap likelihood-ratio "
-        "test (BLRT) and the Vuong–Lo–Mendell–Rubin test (VLMR). Pale: uniform.",
-        height=3.4,
+        f"Where two classes are the truth, p-values of {nearest} are nearest to uniform",
+        f"""The share of {len(of_two.p_values)} data sets whose p-value is at most so large, of the
+        bootstrap likelihood-ratio test (BLRT) and the Vuong–Lo–Mendell–Rubin test (VLMR). Pale:
+        uniform. D: the Kolmogorov–Smirnov distance from it.""",
+        width=6,
+        height=4.2,
     ) as drawing:
-        panels = drawing.subplots(1, len(found), sharey=True, squeeze=False)[0]
-        for axes, (name, of_truth) in zip(panels, found.items(), strict=True):
-            draw_truth(axes, name, of_truth)
-        panels[0].set(ylabel="share of data sets")
+        axes = drawing.subplots()
+        axes.plot([0, 1], [0, 1], color=canvas.PALE, linewidth=4)
+        for number, (test, p_values) in enumerate(zip(TESTS, of_two.p_values.T, strict=True)):
+            known = np.sort(p_values[~np.isnan(p_values)])
+            at, share = [0, *known, 1], [0, *np.arange(1, len(known) + 1) / len(known), 1]
+            # the adjusted test is nearly the other: dashed, both are seen
+            style = {"linestyle": "--" if test == ADJUSTED else "-", "where": "post"}
+            name = f"{test}, D = {found[test][0]:.2f}"
+            axes.step(at, share, color=canvas.PALETTE[number], label=name, **style)
+        axes.set(xlabel="p-value", ylabel="share of data sets", xlim=(0, 1), ylim=(0, 1.01))
+        axes.legend(loc="lower right")
 
 
-def draw_truth(axes: Axes, name: str, of_truth: Tested) -> None:
-    """Draw the distribution of the p-values of one truth."""
-    axes.plot([0, 1], [0, 1], color=canvas.PALE, linewidth=4)
-    for test, color, p_values in zip(TESTS, canvas.PALETTE, of_truth.p_values.T, strict=False):
-        known = np.sort(p_values[~np.isnan(p_values)])
-        at, share = [0, *known, 1], [0, *np.arange(1, len(known) + 1) / max(len(known), 1), 1]
-        axes.step(at, share, where="post", color=color, label=test, clip_on=False)
-    axes.set(title=f"truth: {name}", xlabel="p-value", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="lower right")
+def draw_rejected(path: Path, found: dict[str, Tested]) -> None:
+    """Draw how often each test rejects two classes, and BIC takes three, by the truth."""
+    shares = {name: rejected(of_truth) for name, of_truth in found.items()}
+    least = 100 * shares[FAR.name].min()
+    with canvas.figure(
+        path,
+        f"A third class far from the others is found in {least:.0f}% of data sets"
+        + " or more" * (least < 100),
+        f"""How often each test rejects two classes at {LEVEL:.0%} (dotted), and BIC takes three,
+        by what is the truth.""",
+        width=7,
+        height=0.7 + 1.0 * len(found),
+    ) as drawing:
+        panels = drawing.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
+        names = (*TESTS, "BIC")
+        for axes, (truth, of_truth) in zip(panels, shares.items(), strict=True):
+            axes.barh(names, 100 * of_truth, color=canvas.PALETTE[: len(names)], height=0.7)
+            for row, share in enumerate(of_truth):
+                axes.text(100 * share + 1, row, f"{100 * share:.0f}%", va="center")
+            axes.axvline(100 * LEVEL, color=canvas.GREY, linewidth=0.9, linestyle=":")
+            axes.set(title=f"truth: {truth}", xlim=(0, 107), ylim=(len(names) - 0.4, -0.6))
+            axes.tick_params(axis="y", length=0)
+        panels[-1].set_xlabel("data sets, %")

@@ -57,7 +57,7 @@ def supervised() -> np.ndarray:
 
 
 def run(output: Path, quick: bool) -> None:
-    """Print the tables, draw the figure."""
+    """Print the tables, draw the figures."""
     soft, hard = soft_em(), hard_em()
     result = soft.run(jax.random.key(0), HEADS, init_params=START)
     report.remark("""A set ⟨h,t⟩ has h heads and t tails. Each set was tossed with coin A or coin B,
@@ -65,7 +65,8 @@ def run(output: Path, quick: bool) -> None:
     print_soft(soft, result)
     print_hard(soft, hard)
     print_others(soft, result.params)
-    draw(output / "coins.png", soft, hard, result.params)
+    draw_paths(output / "paths.png", soft, hard, result.params)
+    draw_responsibilities(output / "responsibilities.png", soft, result.params)
     report.heading("Generic EM against the update derived by hand (models/coins.py)")
     print(compare_updates(soft, coins.hand_derived_step, START, HEADS))
 
@@ -129,21 +130,19 @@ def print_others(soft: EM, params: dict) -> None:
     )
 
 
-def draw(path: Path, soft: EM, hard: EM, params: dict) -> None:
-    """Draw the likelihood with the paths of EM, and the responsibilities before and after."""
+def draw_paths(path: Path, soft: EM, hard: EM, params: dict) -> None:
+    """Draw the paths of soft and of hard EM on the log-likelihood."""
     a, b = params["bias"]
     with canvas.figure(
         path,
         f"Soft EM climbs to ({a:.2f}, {b:.2f}); hard EM jumps to (0.80, 0.45) and stays",
-        """Five sets of ten flips, two coins. Left: the log-likelihood (darker is higher) has two
-        equal maxima, since the names A and B could be swapped; thin lines are soft EM from other
-        starts. Right: what EM believes about each set.
-        """,
-        height=4.3,
+        """Five sets of ten flips, two coins. The log-likelihood (darker is higher) has two equal
+        maxima, since the names A and B could be swapped (dotted). Thin lines: soft EM from other
+        starts.""",
+        width=7.2,
+        height=4.6,
     ) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
-        draw_landscape(left, soft, hard)
-        draw_responsibilities(right, soft, params)
+        draw_landscape(figure.subplots(), soft, hard)
 
 
 def draw_landscape(axes: Axes, soft: EM, hard: EM) -> None:
@@ -167,7 +166,6 @@ def draw_landscape(axes: Axes, soft: EM, hard: EM) -> None:
         xlabel="probability of heads, coin A",
         ylabel="probability of heads, coin B",
         aspect="equal",
-        title="Log-likelihood and paths of EM",
     )
 
 
@@ -181,27 +179,29 @@ def log_likelihood_surface(grid: np.ndarray) -> np.ndarray:
     return (np.logaddexp(log_set[:, None], log_set[None]) + np.log(0.5)).sum(axis=-1)
 
 
-def draw_responsibilities(axes: Axes, soft: EM, params: dict) -> None:
-    """Draw p(A | set) at the start and at the end, one line a set."""
+def draw_responsibilities(path: Path, soft: EM, params: dict) -> None:
+    """Draw p(A | set) at the start and at the end, a row for each set."""
     first, last = responsibilities(soft, START), responsibilities(soft, params)
-    rows = np.arange(len(SETS))[::-1]
-    axes.axvline(0.5, color=canvas.PALE, linewidth=1)
-    for row, before, after in zip(rows, first, last, strict=True):
-        axes.plot([before, after], [row, row], color=canvas.PALE, linewidth=3, zorder=1)
-        for value, color, offset in ((before, canvas.GREY, 0.2), (after, canvas.BLUE, -0.36)):
-            axes.plot(value, row, "o", color=color, markersize=8)
-            number = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": color}
-            axes.text(value, row + offset, f"{value:.2f}", **number)
-    name = {"ha": "center", "fontsize": 8.5, "weight": "bold"}
-    axes.text(first[1], rows[1] + 0.48, "start", color=canvas.GREY, **name)
-    axes.text(last[1], rows[1] - 0.55, "end", color=canvas.BLUE, **name)
-    axes.set(
-        xlim=(-0.02, 1.06),
-        ylim=(-0.6, 4.7),
-        yticks=rows,
-        yticklabels=SETS,
-        xticks=[0, 0.5, 1],
-        xticklabels=["0\nsurely B", "0.5", "1\nsurely A"],
-        title="Responsibility of coin A for each set",
-    )
-    axes.tick_params(axis="y", length=0)
+    surer = np.abs(last - 0.5) > np.abs(first - 0.5)
+    with canvas.figure(
+        path,
+        f"Of {surer.sum()} of {len(SETS)} sets EM grows surer which coin tossed them",
+        """The posterior that a set of ten flips was tossed with coin A, at the start and at the end
+        of soft EM; sets by their number of heads.""",
+        width=6.5,
+        height=2.8,
+    ) as figure:
+        axes = figure.subplots()
+        order = np.argsort(-HEADS)
+        axes.axvline(0.5, color=canvas.PALE, linewidth=1)
+        for row, (before, after) in enumerate(zip(first[order], last[order], strict=True)):
+            axes.plot([before, after], [row, row], color=canvas.PALE, linewidth=3, zorder=1)
+            places = ((before, canvas.GREY, "start", 0.52), (after, canvas.BLUE, "end", -0.26))
+            for value, color, name, aside in places:
+                axes.plot(value, row, "o", color=color, markersize=8)
+                text = f"{name} {value:.2f}" if row == 0 else f"{value:.2f}"
+                canvas.label(axes, value, row + aside, text, color, ha="center")
+        axes.set_yticks(range(len(order)), [SETS[k] for k in order])
+        axes.set_xticks([0, 0.5, 1], ["0\nsurely B", "0.5", "1\nsurely A"])
+        axes.set(ylabel="⟨heads, tails⟩", xlim=(-0.02, 1.04), ylim=(len(order) - 0.3, -0.7))
+        axes.tick_params(axis="y", length=0)

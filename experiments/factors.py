@@ -9,17 +9,17 @@ Data: Forina et al., UCI machine learning repository, with scikit-learn (`load_w
 Kaiser (1958), Psychometrika 23.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import jax
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from sklearn.datasets import load_wine
 
-from emjax import EM, compare_updates, cross_validate
+import emjax
+from emjax import EM, compare_updates, cross_validate, plot
 from emjax.models import factor_analysis
 from experiments import canvas, report
 
@@ -43,6 +43,7 @@ class Fit:
     - `scores`: the mean of each wine's factors given its features, (wine, factor).
     - `log_likelihood`: in nats, over all wines.
     - `status`: why EM stopped, in words.
+    - `found`: what EM found, not rotated.
     """
 
     loadings: np.ndarray
@@ -50,6 +51,7 @@ class Fit:
     scores: np.ndarray
     log_likelihood: float
     status: str
+    found: emjax.Fit
 
     @property
     def num_free(self) -> int:
@@ -84,7 +86,7 @@ def fit(em: EM, num_factors: int) -> Fit:
     data, _ = wines()
     result = em.run(jax.random.key(0), data, num_factors)
     loadings = np.asarray(result.params["loadings"])
-    scores = np.asarray(em.posterior(result.params, data, num_factors)["factor"]["mean"])
+    scores = np.asarray(result.posterior()["factor"]["mean"])
     rotation = varimax(loadings)
     return Fit(
         loadings @ rotation,
@@ -92,6 +94,7 @@ def fit(em: EM, num_factors: int) -> Fit:
         scores @ rotation,
         float(result.log_likelihood),
         report.outcome(result),
+        result,
     )
 
 
@@ -130,6 +133,7 @@ def run(output: Path, quick: bool) -> None:
     chosen = fits[NUM_FACTORS]
     print_loadings(em, chosen)
     draw_biplot(output / "biplot.png", chosen)
+    draw_loadings(output / "loadings.png", chosen)
     draw_numbers(output / "number_of_factors.png", fits, folds)
     report.heading("Generic EM against the update derived by hand (models/factor_analysis.py)")
     data, _ = wines()
@@ -194,19 +198,37 @@ def print_loadings(em: EM, found: Fit) -> None:
 
 
 def draw_biplot(path: Path, found: Fit) -> None:
-    """Draw the wines and the features on two factors, and all loadings."""
+    """Draw the wines and the features on two factors."""
     with canvas.figure(
         path,
-        "Three factors that nobody named tell three cultivars apart",
-        """Factor analysis of 13 features of 178 wines, rotated by varimax. Left: dots are wines at
-        the mean of their first two factors, colored by the cultivar, which EM was not told; arrows
-        are the correlations of features with the factors, those that are strong. Right: all of
-        them, and the share of each feature's variance that is noise.""",
+        "Two factors that nobody named tell three cultivars apart",
+        f"""Factor analysis of 13 features of 178 wines, the first two of {NUM_FACTORS} factors,
+        rotated by varimax. Dots are wines at the mean of their factors, colored by the cultivar,
+        which EM was not told; arrows are the correlations of features with the factors, those that
+        are strong.""",
+        width=7.5,
         height=5.0,
     ) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
-        draw_wines(left, found)
-        draw_loadings(figure, right, found)
+        draw_wines(figure.subplots(), found)
+
+
+def draw_loadings(path: Path, found: Fit) -> None:
+    """Draw the loadings, features of one factor side by side."""
+    of_factor, size = np.abs(found.loadings).argmax(axis=1), np.abs(found.loadings).max(axis=1)
+    order = np.lexsort((-size, of_factor))
+    sizes = [f"{sum(of_factor == number)}" for number in range(NUM_FACTORS)]
+    with canvas.figure(
+        path,
+        f"Each feature goes with one factor most: {', '.join(sizes[:-1])} and {sizes[-1]} of them",
+        """Correlations of 13 features of 178 wines with three factors, rotated by varimax. Features
+        come by the factor with which they are correlated most.""",
+        width=6.5,
+        height=4.4,
+    ) as figure:
+        params = {**found.found.params, "loadings": found.loadings[order]}
+        axes = plot.loadings(replace(found.found, params=params), ax=figure.subplots())
+        axes.set_yticks(range(len(order)), [FEATURES[index] for index in order])
+        axes.set_title("")
 
 
 def draw_wines(axes: Axes, found: Fit) -> None:
@@ -214,9 +236,8 @@ def draw_wines(axes: Axes, found: Fit) -> None:
     _, cultivar = wines()
     for number, (name, color) in enumerate(zip(CULTIVARS, COLORS, strict=True)):
         own = found.scores[cultivar == number, :2]
-        axes.plot(*own.T, "o", color=color, markersize=4, alpha=0.7, markeredgewidth=0)
-        middle = own.mean(axis=0)
-        canvas.label(axes, middle[0], middle[1], f"{name} cultivar", color, ha="center")
+        style = {"markersize": 5, "alpha": 0.7, "markeredgewidth": 0, "label": f"{name} cultivar"}
+        axes.plot(*own.T, "o", color=color, **style)
     reach = 2.4  # how long an arrow of correlation 1 is
     for name, loadings in zip(FEATURES, reach * found.loadings[:, :2], strict=True):
         if np.hypot(*loadings) < 0.55 * reach:
@@ -230,34 +251,8 @@ def draw_wines(axes: Axes, found: Fit) -> None:
         )
     axes.axhline(0, color=canvas.PALE, linewidth=0.8, zorder=0)
     axes.axvline(0, color=canvas.PALE, linewidth=0.8, zorder=0)
-    axes.set(xlabel="factor 1", ylabel="factor 2", title="The wines", aspect="equal")
-    axes.set_xlim(-2.2, 3.3)
-
-
-def draw_loadings(figure: Figure, axes: Axes, found: Fit) -> None:
-    """Draw the loadings as a table of colors, with the noise in a column of its own."""
-    columns = [f"factor {number + 1}" for number in range(NUM_FACTORS)] + ["noise"]
-    # features of one factor side by side
-    order = np.lexsort((-np.abs(found.loadings).max(axis=1), np.abs(found.loadings).argmax(axis=1)))
-    values = np.column_stack([found.loadings, found.noise])[order]
-    shown = np.column_stack([found.loadings[order], np.zeros(len(order))])
-    axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-    for row, column in np.ndindex(*values.shape):
-        value = values[row, column]
-        is_dark = column < NUM_FACTORS and abs(value) > 0.65
-        color = "white" if is_dark else canvas.INK
-        text = f"{value:.2f}".replace("-", "−")
-        axes.text(column, row, text, color=color, fontsize=7.5, ha="center", va="center")
-    axes.set(
-        xticks=range(len(columns)),
-        xticklabels=columns,
-        yticks=range(len(order)),
-        yticklabels=[FEATURES[index] for index in order],
-        title="Correlations of features with factors",
-    )
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xlabel="factor 1", ylabel="factor 2", xlim=(-2.2, 3.3), aspect="equal")
+    axes.legend(loc="upper right")
 
 
 def draw_numbers(path: Path, fits: dict[int, Fit], folds: dict[int, float]) -> None:

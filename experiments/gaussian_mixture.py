@@ -5,6 +5,7 @@ Then k-means, which is the hard E-step on a program of unit variances, on cluste
 narrow, and overlapping.
 """
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
@@ -13,16 +14,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.patches import Ellipse
 
-from emjax import EM, compare_updates
+import emjax
+from emjax import EM, compare_updates, plot
 from emjax.models import gaussian_mixture, k_means
+from emjax.plot.clusters import ellipse
 from experiments import canvas, report
-from experiments.iterates import Params, as_numpy, iterates
+from experiments.iterates import Params, iterates
 
-COLORS = np.array([to_rgb(color) for color in (canvas.BLUE, canvas.VERMILLION, canvas.GREEN)])
-SHOWN_STEPS = (0, 1, 2, 5, 20)
+COLORS = np.array(canvas.PALETTE)
+SHOWN_STEPS = (0, 1, 5, 10, 15, 20)
+# of the three Gaussians
+MEANS = ((-2.2, 0.3), (0.6, -0.4), (1.4, 2.2))
+COVARIANCES = (((0.5, 0.35), (0.35, 0.9)), ((1.3, -0.7), (-0.7, 0.7)), ((0.9, 0.3), (0.3, 0.25)))
 NUM_STEPS = 40
 
 
@@ -53,8 +57,8 @@ def three_gaussians() -> Clusters:
     return drawn(
         0,
         [150, 200, 150],
-        [[-2.2, 0.3], [0.6, -0.4], [1.4, 2.2]],
-        [[[0.5, 0.35], [0.35, 0.9]], [[1.3, -0.7], [-0.7, 0.7]], [[0.9, 0.3], [0.3, 0.25]]],
+        MEANS,
+        COVARIANCES,
     )
 
 
@@ -98,31 +102,26 @@ def match(labels: np.ndarray, truth: np.ndarray, num_components: int) -> np.ndar
     return np.array(max(permutations(range(num_components)), key=agreement))
 
 
-class Fit(NamedTuple):
+class Clustering(NamedTuple):
     """A clustering, its components in the order of the truth.
 
-    - `responsibilities`: (sample, component).
-    - `means`: (component, 2).
-    - `params`: the estimate.
+    - `fit`: of EM.
+    - `labels`: the most probable component of each point, (sample,).
     - `accuracy`: the share of points given to the right component.
     """
 
-    responsibilities: np.ndarray
-    means: np.ndarray
-    params: Params
+    fit: emjax.Fit
+    labels: np.ndarray
     accuracy: float
 
 
-def fit(em: EM, clusters: Clusters) -> Fit:
+def fit(em: EM, clusters: Clusters) -> Clustering:
     """Return the best of the restarts of EM on these clusters."""
-    num_components = clusters.num_components
-    points = jnp.asarray(clusters.points)
-    params = em.run(jax.random.key(0), points, num_components).params
-    responsibilities = np.asarray(em.posterior(params, points, num_components)["component"])
-    order = match(responsibilities.argmax(axis=1), clusters.labels, num_components)
-    params = in_order(as_numpy(params), order)
-    right = responsibilities[:, order].argmax(axis=1) == clusters.labels
-    return Fit(responsibilities[:, order], params["loc"], params, right.mean())
+    found = em.run(jax.random.key(0), jnp.asarray(clusters.points), clusters.num_components)
+    labels = np.asarray(found.posterior()["component"]).argmax(axis=1)
+    order = match(labels, clusters.labels, clusters.num_components)
+    labels = np.argsort(order)[labels]
+    return Clustering(found.relabel(order), labels, (labels == clusters.labels).mean())
 
 
 def in_order(params: Params, order: np.ndarray) -> Params:
@@ -144,18 +143,18 @@ def methods(num_restarts: int) -> dict[str, EM]:
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     clusters, both = three_gaussians(), methods(num_restarts=4 if quick else 20)
-    em = both["EM"]
-    points = jnp.asarray(clusters.points)
+    em, points = both["EM"], jnp.asarray(clusters.points)
     path, objective = iterates(em, three_gaussians_start(), points, 3, num_steps=NUM_STEPS)
-    posterior = [np.asarray(em.posterior(path[t], points, 3)["component"]) for t in SHOWN_STEPS]
-    order = match(posterior[-1].argmax(axis=1), clusters.labels, 3)
-    posterior = [responsibilities[:, order] for responsibilities in posterior]
-    path = [in_order(params, order) for params in path]
+    found = em.run(jax.random.key(0), points, 3)
+    last = replace(found, params=path[-1])
+    labels = np.asarray(last.posterior()["component"]).argmax(axis=1)
+    order = match(labels, clusters.labels, 3)
+    fits = [replace(found, params=in_order(params, order)) for params in path]
 
-    print_path(clusters, path, objective, posterior[-1])
-    draw_three_views(output / "three_views.png", clusters, posterior[-1])
-    draw_path(output / "path.png", clusters, path, posterior)
-    draw_objective(output / "objective.png", objective)
+    print_path(clusters, [at.params for at in fits], objective, fits[-1])
+    draw_truth_and_em(output / "truth_and_em.png", clusters, fits[-1])
+    draw_path(output / "path.png", [fits[step] for step in SHOWN_STEPS])
+    draw_objective(output / "objective.png", replace(found, objective=objective, restarts=None))
     cases = {}
     for name, case in hard_cases().items():
         cases[name] = case, {method: fit(em, case) for method, em in both.items()}
@@ -172,7 +171,7 @@ def run(output: Path, quick: bool) -> None:
 
 
 def print_path(
-    clusters: Clusters, path: list[Params], objective: np.ndarray, responsibilities: np.ndarray
+    clusters: Clusters, path: list[Params], objective: np.ndarray, fit: emjax.Fit
 ) -> None:
     """Print the way of EM, and how many points it puts right."""
     report.heading("500 points of three Gaussians")
@@ -187,9 +186,10 @@ def print_path(
         rows,
         caption="Each row is at the parameters after so many steps; step 0 is the start.",
     )
+    responsibilities = np.asarray(fit.posterior()["component"])
     right = (responsibilities.argmax(axis=1) == clusters.labels).mean()
     unsure = (responsibilities.max(axis=1) < 0.9).mean()
-    report.remark(f"""After {SHOWN_STEPS[-1]} steps {100 * right:.1f}% of the points are given to
+    report.remark(f"""After {NUM_STEPS} steps {100 * right:.1f}% of the points are given to
         the right Gaussian; {100 * unsure:.1f}% are left in doubt (no posterior over 0.9).""")
 
 
@@ -209,91 +209,87 @@ def print_cases(cases: dict) -> None:
     )
 
 
-def blended(responsibilities: np.ndarray) -> np.ndarray:
-    """Return a color for each point, the components' colors mixed by the responsibilities."""
-    return responsibilities @ COLORS[: responsibilities.shape[1]]
+def scatter(axes: Axes, points: np.ndarray, labels: np.ndarray) -> None:
+    """Draw the points in the colors of their labels."""
+    axes.scatter(*points.T, s=12, c=COLORS[labels], alpha=0.8, linewidths=0)
+    axes.set(xlabel="x₁", ylabel="x₂", aspect="equal")
 
 
-def scatter(axes: Axes, points: np.ndarray, colors: np.ndarray | str, size: float = 9) -> None:
-    """Draw the points without a frame."""
-    axes.scatter(*points.T, s=size, c=colors, linewidths=0)
-    axes.set_aspect("equal")
-    canvas.bare(axes)
+def draw_fit(axes: Axes, fit: emjax.Fit) -> None:
+    """Draw the points of a fit and its components, without a legend."""
+    plot.clusters(fit, ax=axes)
+    axes.get_legend().remove()
+    axes.set(xlabel="x₁", ylabel="x₂", aspect="equal")
 
 
-def draw_ellipses(axes: Axes, params: Params) -> None:
-    """Draw the ellipse of two standard deviations of each component, and its mean."""
-    for mean, covariance, color in zip(params["loc"], params["covariance"], COLORS, strict=False):
-        variances, directions = np.linalg.eigh(covariance)
-        angle = np.degrees(np.arctan2(*directions[::-1, 1]))
-        sizes = 4 * np.sqrt(variances[::-1])  # two standard deviations to either side
-        axes.add_patch(Ellipse(mean, *sizes, angle=angle, fill=False, color=color, linewidth=2))
-        axes.plot(*mean, "+", color=color, markersize=9, markeredgewidth=2)
+def draw_true_ellipses(axes: Axes) -> None:
+    """Draw, dashed, where each of the three Gaussians is two standard deviations away."""
+    for mean, covariance in zip(MEANS, COVARIANCES, strict=True):
+        outline = ellipse(np.array(mean), np.array(covariance), 2.0, canvas.INK)
+        outline.set_linestyle((0, (4, 3)))
+        axes.add_patch(outline)
 
 
-def draw_three_views(path: Path, clusters: Clusters, responsibilities: np.ndarray) -> None:
-    """Draw the points unlabeled, in their true colors, and as their responsibilities mix them."""
-    right = (responsibilities.argmax(axis=1) == clusters.labels).mean()
+def draw_truth_and_em(path: Path, clusters: Clusters, fit: emjax.Fit) -> None:
+    """Draw the points in their true colors, and as EM clusters them."""
+    labels = np.asarray(fit.posterior()["component"]).argmax(axis=1)
+    is_wrong = labels != clusters.labels
     with canvas.figure(
         path,
-        f"Without any label, EM gives {100 * right:.0f}% of the points to the right Gaussian",
-        """500 points of three Gaussians. On the right, a point's color mixes those of the three by
-        its responsibilities: between the clouds EM stays in doubt.
-        """,
-        height=2.7,
+        f"Without any label, EM gives {100 * (~is_wrong).mean():.0f}% of the points to the right "
+        "Gaussian",
+        f"""500 points of three Gaussians. Ellipses are one and two standard deviations of each
+        component that EM found; the paler a point, the more EM is in doubt. Rings: the
+        {is_wrong.sum()} points that it gives to another Gaussian.""",
+        height=3.9,
     ) as figure:
-        views = {
-            "What EM sees": canvas.GREY,
-            "The truth": COLORS[clusters.labels],
-            "Responsibilities": blended(responsibilities),
-        }
-        for axes, (title, colors) in zip(figure.subplots(1, 3), views.items(), strict=True):
-            scatter(axes, clusters.points, colors)
+        left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+        scatter(left, clusters.points, clusters.labels)
+        draw_fit(right, fit)
+        for axes, title in ((left, "The truth"), (right, "EM")):
+            ring = {"facecolors": "none", "edgecolors": canvas.INK, "linewidths": 0.8}
+            axes.scatter(*clusters.points[is_wrong].T, s=42, **ring)
             axes.set_title(title)
 
 
-def draw_path(
-    path: Path, clusters: Clusters, params: list[Params], posterior: list[np.ndarray]
-) -> None:
-    """Draw the components' ellipses and the responsibilities at a few steps."""
+def draw_path(path: Path, fits: list[emjax.Fit]) -> None:
+    """Draw the components and the points at a few steps."""
     with canvas.figure(
         path,
-        "From three round clouds in the wrong place to the right ellipses",
-        """Ellipses are two standard deviations of each component; a point's color mixes theirs by
-        its responsibilities.""",
-        width=11.5,
-        height=2.4,
+        f"From three round clouds in the wrong place, EM comes near the truth in {SHOWN_STEPS[-1]} "
+        "steps",
+        """Ellipses: one and two standard deviations of each component; dashed, two of the Gaussians
+        that the points were drawn from. A point has the color of its most probable component, the
+        paler, the more EM is in doubt.""",
+        height=5.2,
     ) as figure:
-        panels = figure.subplots(1, len(SHOWN_STEPS), sharex=True, sharey=True)
-        for axes, step, responsibilities in zip(panels, SHOWN_STEPS, posterior, strict=True):
-            scatter(axes, clusters.points, blended(responsibilities), size=5)
-            draw_ellipses(axes, params[step])
+        panels = figure.subplots(2, 3, sharex=True, sharey=True)
+        for axes, step, fit in zip(panels.flat, SHOWN_STEPS, fits, strict=True):
+            draw_fit(axes, fit)
+            draw_true_ellipses(axes)
             axes.set_title("start" if step == 0 else f"step {step}")
+            axes.label_outer()
 
 
-def draw_objective(path: Path, objective: np.ndarray) -> None:
-    """Draw the objective at each step, and what each step gains."""
-    gains = np.diff(objective)
+def draw_objective(path: Path, fit: emjax.Fit) -> None:
+    """Draw the objective at each step but the start."""
+    objective = np.asarray(fit.objective)
+    slowest = int(np.diff(objective[:12]).argmin())
+    gains = np.diff(objective)[[slowest, slowest + 8]]
     with canvas.figure(
         path,
-        "The objective never falls; it can rest on a plateau and rise again",
-        "Log-likelihood of the 500 points after each step (dots: steps 1, 2, 5, 20), and what each "
-        "step gains.",
-        height=3.2,
+        f"A step that gains {gains[0]:.0f} nats is not the end: eight steps later one gains "
+        f"{gains[1]:.0f}",
+        f"""Log-likelihood of the 500 points at each step. The start, at
+        {str(round(objective[0])).replace("-", "−")} nats, lies far below.""",
+        width=8.5,
+        height=3.4,
     ) as figure:
-        left, right = figure.subplots(1, 2)
-        left.plot(objective, color=canvas.BLUE)
-        left.plot(SHOWN_STEPS, objective[list(SHOWN_STEPS)], "o", color=canvas.BLUE, markersize=5)
+        axes = plot.objective(fit, ax=figure.subplots())
         # the start lies so far below that nothing else would be seen
-        floor, gain = objective[1], objective[-1] - objective[1]
-        left.set(ylim=(floor - 0.25 * gain, objective[-1] + 0.1 * gain))
-        left.set(xlabel="step", ylabel="log-likelihood, nats", title="Objective")
-        text = f"start: {objective[0]:.0f}"
-        canvas.label(left, 2, floor - 0.1 * gain, text, canvas.GREY, va="center")
-        right.semilogy(np.arange(1, len(objective)), gains, "o-", color=canvas.BLUE, markersize=3.5)
-        right.set(xlabel="step", ylabel="gain, nats", title="Gain of each step")
-        for axes in (left, right):
-            canvas.light_grid(axes)
+        lowest, highest = objective[1], objective[-1]
+        margin = 0.08 * (highest - lowest)
+        axes.set(ylim=(lowest - margin, highest + margin), xlim=(0, len(objective)))
 
 
 def draw_cases(path: Path, cases: dict) -> None:
@@ -301,27 +297,23 @@ def draw_cases(path: Path, cases: dict) -> None:
     with canvas.figure(
         path,
         "k-means cuts halfway between the means; EM learns each cluster's shape",
-        """Colors: the truth, k-means' assignment, and EM's responsibilities, with its ellipses of
-        two standard deviations. Percentages: points given to the right cluster. Both are the best
-        of several random starts.
+        """Colors: the truth, k-means' assignment, with its means, and that of EM, with its ellipses
+        of one and two standard deviations. Percentages: points given to the right cluster. Both are
+        the best of several random starts.
         """,
         width=9,
-        height=7.0,
+        height=7.4,
     ) as figure:
-        rows = figure.subplots(3, 3, height_ratios=[1, 0.42, 1])
-        for row, (name, (clusters, fits)) in zip(rows, cases.items(), strict=True):
-            draw_case(row, name, clusters, fits["k-means"], fits["EM"])
-
-
-def draw_case(row: np.ndarray, name: str, clusters: Clusters, hard: Fit, soft: Fit) -> None:
-    """Draw the truth, k-means and EM side by side."""
-    views = {
-        f"{name}: the truth": COLORS[clusters.labels],
-        f"k-means: {100 * hard.accuracy:.0f}%": COLORS[hard.responsibilities.argmax(axis=1)],
-        f"EM: {100 * soft.accuracy:.0f}%": blended(soft.responsibilities),
-    }
-    for axes, (title, colors) in zip(row, views.items(), strict=True):
-        scatter(axes, clusters.points, colors, size=6)
-        axes.set_title(title)
-    row[1].plot(*hard.means.T, "+", color=canvas.INK, markersize=11, markeredgewidth=2)
-    draw_ellipses(row[2], soft.params)
+        rows = figure.subplots(3, 3, height_ratios=[1, 0.42, 1], sharex="row", sharey="row")
+        for row, (name, (clusters, found)) in zip(rows, cases.items(), strict=True):
+            hard, soft = found["k-means"], found["EM"]
+            scatter(row[0], clusters.points, clusters.labels)
+            scatter(row[1], clusters.points, hard.labels)
+            means = np.asarray(hard.fit.params["loc"])
+            row[1].plot(*means.T, "+", color=canvas.INK, markersize=11, markeredgewidth=2)
+            draw_fit(row[2], soft.fit)
+            row[0].set_title(f"{name}: the truth")
+            row[1].set_title(f"k-means: {100 * hard.accuracy:.0f}%")
+            row[2].set_title(f"EM: {100 * soft.accuracy:.0f}%")
+            for axes in row[1:]:
+                axes.set_ylabel("")

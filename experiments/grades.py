@@ -48,12 +48,13 @@ def rate_seen(thetas: np.ndarray, num_c: float) -> float:
 
 
 def run(output: Path, quick: bool) -> None:
-    """Print the tables, draw the figure."""
+    """Print the tables, draw the figures."""
     print_all_grades()
     em = EM(grades.partial_program)
     paths = {num_c: from_number_of_cs(em, num_c) for num_c in NUMS_C}
     print_number_of_cs(paths)
-    draw(output / "convergence.png", paths)
+    draw_stairs(output / "stairs.png", paths[DRAWN])
+    draw_convergence(output / "convergence.png", paths)
     report.heading("Generic EM against the updates derived by hand (models/grades.py)")
     print(compare_updates(EM(grades.program), grades.hand_derived_step, START, COUNTS, num_steps=5))
     counts = np.array(DRAWN), np.array(NUM_TOTAL)
@@ -105,19 +106,30 @@ def steps_to(thetas: np.ndarray, num_c: float, error: float) -> int:
     return int(below[0]) if below.size else len(thetas) - 1
 
 
-def draw(path: Path, paths: dict[float, np.ndarray]) -> None:
-    """Draw the EM map with its stairs, and the errors with the predicted slopes."""
+def draw_stairs(path: Path, thetas: np.ndarray) -> None:
+    """Draw the EM map with the stairs of EM."""
+    with canvas.figure(
+        path,
+        "A step of EM takes θ to M(θ), until these are equal",
+        f"""A class of 100 students of whom only the number of C's is known, {DRAWN:.0f}. One EM
+        step takes θ, the probability of a C, to M(θ); dotted, where it would stay.""",
+        width=6,
+        height=4.0,
+    ) as figure:
+        draw_map(figure.subplots(), thetas)
+
+
+def draw_convergence(path: Path, paths: dict[float, np.ndarray]) -> None:
+    """Draw the errors with the predicted slopes."""
     with canvas.figure(
         path,
         "EM shrinks the error by the same factor at every step, as predicted",
-        f"""A class of 100 students of whom only the number of C's is known. Left: one EM step takes
-        θ to M(θ); the stairs lead to where M meets the diagonal ({DRAWN:.0f} C's). Right: the error
-        of θ in five classes; dots are EM, lines fall by the predicted rate.
-        """,
+        """The error of θ in five classes of 100 students of whom only the number of C's is known:
+        dots are EM, lines fall by the predicted rate.""",
+        width=8.5,
+        height=4.0,
     ) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1, 1.3])
-        draw_map(left, paths[DRAWN])
-        draw_errors(right, paths)
+        draw_errors(figure.subplots(), paths)
 
 
 def draw_map(axes: Axes, thetas: np.ndarray) -> None:
@@ -137,7 +149,6 @@ def draw_map(axes: Axes, thetas: np.ndarray) -> None:
         ylabel="θ after the step",
         xlim=(0, 0.56),
         ylim=(0, 0.5),
-        title="The stairs of EM",
     )
 
 
@@ -160,6 +171,5 @@ def draw_errors(axes: Axes, paths: dict[float, np.ndarray]) -> None:
         xlabel="step",
         ylabel="error of θ, |θ − $N_C$ / N|",
         xlim=(-0.5, 44),
-        title="Linear convergence",
     )
     canvas.light_grid(axes)

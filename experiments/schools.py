@@ -9,6 +9,7 @@ Data: Rubin (1981), Journal of Educational Statistics 6; Davies (1947); Potthoff
 Biometrika 51. Published fits: lme4's `Dyestuff`; Jennrich & Schluchter (1986), Biometrics 42.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from numpyro.distributions import constraints
 from emjax import EM, EMResult, compare_updates
 from emjax.models import linear_mixed_model
 from experiments import canvas, report
-from experiments.iterates import Params, as_numpy
+from experiments.iterates import as_numpy
 
 DATA = Path(__file__).parent / "data"
 # what coaching added to the scores in each school, and the standard error of that
@@ -108,7 +109,7 @@ def own_lines(fixed: np.ndarray) -> np.ndarray:
 
 
 def run(output: Path, quick: bool) -> None:
-    """Print the tables, draw the figure."""
+    """Print the tables, draw the figures."""
     mixed, schools = mixed_em(), schools_em()
     coached = fit(schools, EFFECTS, ERRORS)
     batches, children = fit(mixed, *dyestuff()), fit(mixed, *growth())
@@ -116,7 +117,9 @@ def run(output: Path, quick: bool) -> None:
     print_dyestuff(batches)
     print_growth(mixed, children)
     shrunk = effects(mixed, batches, *dyestuff())[:, 0], effects(mixed, children, *growth())
-    draw(output / "shrinkage.png", as_numpy(batches.params), as_numpy(children.params), *shrunk)
+    draw_spread(output / "spread.png")
+    lines = own_lines(as_numpy(children.params)["fixed"]), shrunk[1]
+    draw_shrinkage(output / "shrinkage.png", float(batches.params["fixed"][0]), shrunk[0], lines)
     report.heading("Generic EM against the update derived by hand (models/linear_mixed_model.py)")
     start = {"fixed": np.zeros(4), "covariance": np.eye(2), "scale": np.array(2.0)}
     print(compare_updates(mixed, linear_mixed_model.hand_derived_step, start, *growth()))
@@ -184,60 +187,61 @@ def print_growth(em: EM, found: EMResult) -> None:
         {float(params["scale"]):.2f} mm.""")
 
 
-def draw(
-    path: Path, batches: Params, children: Params, of_batches: np.ndarray, of_children: np.ndarray
-) -> None:
-    """Draw how each table's groups are pulled toward their mean."""
-    with canvas.figure(
-        path,
-        "The less a group's own data say, the more it is pulled toward the others",
-        """Left: the log-likelihood of the spread between eight schools, which is highest at none at
-        all. Middle: six batches of dyestuff: dots are preparations, ticks their means, arrows lead
-        to the means given all batches. Right: the lines of 27 children as differences from the mean
-        of their sex: each arrow leads from a child's own least squares to the line given all
-        children.""",
-        width=10.5,
-        height=3.9,
-    ) as figure:
-        left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.15, 1.25])
-        draw_spread(left)
-        draw_batches(middle, float(batches["fixed"][0]), of_batches)
-        draw_lines(right, own_lines(children["fixed"]), of_children)
-
-
-def draw_spread(axes: Axes) -> None:
+def draw_spread(path: Path) -> None:
     """Draw the log-likelihood of the spread between schools."""
     spreads = np.linspace(0, 20, 200)
     height = height_of(spreads) - height_of(np.zeros(1))
-    axes.plot(spreads, height, color=canvas.INK)
-    axes.plot(0, 0, "o", color=canvas.VERMILLION, markersize=7, clip_on=False, zorder=5)
-    canvas.label(axes, 1.0, 0.12, "EM: no spread", canvas.VERMILLION, va="center")
-    axes.set(
-        xlabel="spread between schools, points",
-        ylabel="log-likelihood below its highest, nats",
-        xlim=(0, 20),
-        ylim=(-3.2, 0.3),
-        title="Eight schools",
-    )
-    canvas.light_grid(axes)
+    of_ten = float(height_of(np.zeros(1))[0] - height_of(np.array([10.0]))[0])
+    with canvas.figure(
+        path,
+        f"The likeliest spread between eight schools is none, and 10 points is {of_ten:.1f} nats "
+        "less likely",
+        """The log-likelihood of each spread between schools at the best mean, below its
+        highest.""",
+        width=6.5,
+        height=3.2,
+    ) as figure:
+        axes = figure.subplots()
+        axes.plot(spreads, height, color=canvas.INK)
+        axes.plot(0, 0, "o", color=canvas.VERMILLION, markersize=7, clip_on=False, zorder=5)
+        canvas.label(axes, 0.6, 0.12, "EM: no spread", canvas.VERMILLION, va="center")
+        axes.set(xlabel="spread between schools, points", ylabel="log-likelihood, nats")
+        axes.set(xlim=(0, 20), ylim=(-3.2, 0.3))
+        canvas.light_grid(axes)
+
+
+def draw_shrinkage(path: Path, mean: float, of_batches: np.ndarray, lines: tuple) -> None:
+    """Draw how each table's groups are pulled toward their mean.
+
+    `lines`: of each child its own and that given all children, each (child, effect).
+    """
+    with canvas.figure(
+        path,
+        "Given all groups, each group's own mean moves toward that of all",
+        """Blue: from the group's own data. Red: given all groups. Left: the means of six batches
+        of dyestuff, the lowest first, beside their preparations (gray). Right: the lines of 27
+        children, as differences from the mean line of their sex.""",
+        height=3.9,
+    ) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=[1.15, 1.25])
+        draw_batches(left, mean, of_batches)
+        draw_lines(right, *lines)
 
 
 def draw_batches(axes: Axes, mean: float, effect: np.ndarray) -> None:
     """Draw the preparations of each batch, their mean, and the mean given all batches."""
     response, _, _, group, num_groups = dyestuff()
+    own = np.array([response[group == number].mean() for number in range(num_groups)])
+    order = np.argsort(own)
     axes.axhline(mean, color=canvas.PALE, linewidth=1.2, zorder=0)
-    axes.plot(group - 0.16, response, "o", color=canvas.GREY, markersize=3.2, alpha=0.8)
-    for number in range(num_groups):
-        own = response[group == number].mean()
-        axes.plot([number - 0.02, number + 0.18], [own, own], color=canvas.BLUE)
-        arrow = {"arrowstyle": "-|>", "color": canvas.VERMILLION, "linewidth": 1.4}
-        arrow |= {"shrinkA": 0, "shrinkB": 0}
-        ends = (number + 0.26, mean + effect[number]), (number + 0.26, own)
-        axes.annotate("", *ends, arrowprops=arrow)
+    for place, number in enumerate(order):
+        yields = response[group == number]
+        axes.plot([place - 0.2] * len(yields), yields, "o", color=canvas.GREY, markersize=3.2)
+        draw_pulled(axes, (place + 0.1, own[number]), (place + 0.1, mean + effect[number]))
     canvas.label(axes, 5.5, mean, "mean", canvas.GREY, va="bottom", ha="right")
     axes.set(
         xticks=range(num_groups),
-        xticklabels=list("ABCDEF"),
+        xticklabels=["ABCDEF"[number] for number in order],
         xlabel="batch",
         ylabel="yield, grams of standard color",
         xlim=(-0.5, 5.6),
@@ -250,14 +254,17 @@ def draw_lines(axes: Axes, own: np.ndarray, shrunk: np.ndarray) -> None:
     """Draw the line of each child as a point, its own and that given all children."""
     axes.axhline(0, color=canvas.PALE, linewidth=0.8, zorder=0)
     axes.axvline(0, color=canvas.PALE, linewidth=0.8, zorder=0)
-    arrow = {"arrowstyle": "-|>", "color": canvas.VERMILLION, "linewidth": 0.9, "alpha": 0.8}
-    arrow |= {"shrinkA": 0, "shrinkB": 0, "mutation_scale": 7}
     for before, after in zip(own, shrunk, strict=True):
-        axes.annotate("", after, before, arrowprops=arrow)
-    axes.plot(*own.T, "o", color=canvas.BLUE, markersize=4, markeredgewidth=0)
+        draw_pulled(axes, before, after)
     axes.set(
         xlabel="distance at 11 years, mm",
         ylabel="growth, mm a year",
         title="Children: differences from their sex",
     )
-    canvas.label(axes, *own[own[:, 1].argmax()] + [0.25, 0], "its own four points", canvas.BLUE)
+
+
+def draw_pulled(axes: Axes, own: Iterable[float], pulled: Iterable[float]) -> None:
+    """Draw a group's own estimate, and the one given all groups, joined by a line."""
+    axes.plot(*zip(own, pulled, strict=True), color=canvas.PALE, linewidth=1.5, zorder=1)
+    axes.plot(*own, "o", color=canvas.BLUE, markersize=4.5, markeredgewidth=0)
+    axes.plot(*pulled, "o", color=canvas.VERMILLION, markersize=4.5, markeredgewidth=0)

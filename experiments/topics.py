@@ -134,7 +134,8 @@ def run(output: Path, quick: bool) -> None:
     print_constitution(corpus, quick)
     proportions = plsa(corpus, NUM_TOPICS, num_restarts=5 if quick else 30)
     print_topics(corpus, proportions, "pLSA, one topic a word", num_documents=4)
-    draw_constitution(output / "constitution.png", corpus, proportions)
+    draw_words(output / "constitution_words.png", corpus, proportions)
+    draw_sections(output / "constitution.png", corpus, proportions)
 
     library = library_counts()
     report.heading(f"Docstrings of Python's standard library: {describe(library, 'modules')}")
@@ -202,71 +203,93 @@ def short_name(document: str) -> str:
     return shorter.replace(", Section ", ".")
 
 
-def draw_constitution(path: Path, corpus: WordCounts, fit: Topics) -> None:
-    """Draw the words of each topic, and the topics of each section."""
+def draw_words(path: Path, corpus: WordCounts, fit: Topics) -> None:
+    """Draw a bar for each characteristic word of each topic."""
     with canvas.figure(
         path,
-        "From its words alone: what each section of the Constitution is about",
-        f"""pLSA with {NUM_TOPICS} topics on {describe(corpus, "sections")}. Above: the words that
-        tell each topic most, with p(word | topic). Below: the share of each topic in each section,
-        in the colors of the topics.
-        """,
-        width=13,
-        height=6.4,
+        "The topics of the Constitution, by the words that tell them most",
+        f"""pLSA with {NUM_TOPICS} topics on {describe(corpus, "sections")}. The {SHOWN_WORDS} words
+        that tell each topic most, by p(word | topic). The first topic has the largest share.""",
+        width=11,
+        height=2.3,
     ) as figure:
-        above, below = figure.subfigures(2, 1, height_ratios=[1, 1.25])
-        draw_words(above.subplots(1, NUM_TOPICS), corpus, fit, canvas.PALETTE)
-        draw_shares(below.subplots(), corpus, fit)
+        panels = figure.subplots(1, NUM_TOPICS, sharex=True)
+        characteristic = characteristic_words(corpus, fit.words)
+        for k, (axes, color) in enumerate(zip(panels, canvas.PALETTE, strict=True)):
+            shown = sorted(characteristic[k], key=lambda w: -fit.words[k, w])
+            rows, probs = np.arange(len(shown)), fit.words[k, shown]
+            axes.barh(rows, 100 * probs, color=color, height=0.7)
+            axes.set_yticks(rows, [corpus.words[w] for w in shown])
+            axes.set_title(f"topic {k + 1}")
+            axes.tick_params(axis="y", length=0)
+            axes.invert_yaxis()
+            canvas.light_grid(axes, "x")
+        figure.supxlabel("p(word | topic), %", fontsize=9.5)
 
 
-def draw_words(panels: np.ndarray, corpus: WordCounts, fit: Topics, colors: Sequence[str]) -> None:
-    """Draw a bar for each characteristic word of each topic."""
-    characteristic = characteristic_words(corpus, fit.words)
-    number = {"va": "center", "fontsize": 7.5, "color": canvas.GREY}
-    for k, (axes, color) in enumerate(zip(panels, colors, strict=True)):
-        words, probs = characteristic[k], fit.words[k, characteristic[k]]
-        axes.barh(range(len(words)), probs, color=color, height=0.7)
-        for row, prob in enumerate(probs):
-            axes.text(prob, row, f" {100 * prob:.1f}%", **number)
-        axes.set(yticks=range(len(words)), yticklabels=[corpus.words[w] for w in words])
-        axes.set(ylim=(len(words) - 0.5, -0.5), xticks=[], xlim=(0, 1.3 * probs.max()))
-        axes.spines[["bottom", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0, labelsize=9)
+def draw_sections(path: Path, corpus: WordCounts, fit: Topics) -> None:
+    """Draw the topics of each section, those of one main topic together."""
+    main, largest = fit.shares.argmax(axis=1), fit.shares.max(axis=1)
+    words = characteristic_words(corpus, fit.words, 3)
+    order = np.lexsort((-largest, main))
+    columns = np.array_split(order, 2)
+    with canvas.figure(
+        path,
+        f"{(largest > 0.5).sum()} of the {len(order)} sections of the Constitution are mostly "
+        "about one topic",
+        f"""The share of each of {NUM_TOPICS} topics in each section (pLSA on words alone). Sections
+        come by their main topic, on the left the first half; "Art. I.8" is article I, section 8,
+        and "Am." an amendment.""",
+        height=7.0,
+    ) as figure:
+        panels = figure.subplots(1, 2)
+        for axes, sections in zip(panels, columns, strict=True):
+            names = [short_name(corpus.documents[section]) for section in sections]
+            draw_shares(axes, fit.shares[sections], names)
+        for k, color in enumerate(canvas.PALETTE):
+            name = f"{k + 1}: {', '.join(corpus.words[w] for w in words[k])}"
+            panels[0].barh(0, 0, color=color, label=name)
+        handles = panels[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=3, title="topic")
 
 
-def draw_shares(axes: Axes, corpus: WordCounts, fit: Topics) -> None:
-    """Draw a stacked bar for each document, in the order of the text."""
-    bottom = np.zeros(len(fit.shares))
-    for share, color in zip(fit.shares.T, canvas.PALETTE, strict=True):
-        axes.bar(range(len(share)), share, bottom=bottom, color=color, width=0.86)
-        bottom += share
-    axes.set(
-        xticks=range(len(bottom)),
-        xlim=(-0.6, len(bottom) - 0.4),
-        ylim=(0, 1),
-        yticks=[0, 0.5, 1],
-        yticklabels=["0", "½", "1"],
-        ylabel="share of topic",
-    )
-    axes.set_xticklabels([short_name(name) for name in corpus.documents], rotation=90, fontsize=7)
+def draw_shares(axes: Axes, shares: np.ndarray, names: Sequence[str]) -> None:
+    """Draw a bar for each document, its topics side by side."""
+    rows, left = np.arange(len(shares)), np.zeros(len(shares))
+    for share, color in zip(shares.T, canvas.PALETTE, strict=True):
+        axes.barh(rows, share, left=left, color=color, height=0.8)
+        left += share
+    axes.set_yticks(rows, names)
+    axes.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), xlabel="share of topic")
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
+    axes.tick_params(axis="y", length=0)
 
 
 def draw_library(path: Path, corpus: WordCounts, fit: Topics) -> None:
-    """Draw the words of each topic of the standard library under its modules."""
+    """Draw how large each topic of the standard library is, with its modules and its words."""
+    characteristic = characteristic_words(corpus, fit.words, 6)
+    modules = main_documents(corpus, fit.shares, 3)
+    sizes = 100 * fit.shares.mean(axis=0)
     with canvas.figure(
         path,
         "From their docstrings alone, the modules of Python's standard library sort themselves by "
         "subject",
-        f"""pLSA with {NUM_LIBRARY_TOPICS} topics on {describe(corpus, "modules")}. Bars: the words
-        that tell a topic most, with p(word | topic); above them the modules with most words of it.
-        """,
-        width=13,
-        height=7.2,
+        f"""pLSA with {NUM_LIBRARY_TOPICS} topics on {describe(corpus, "modules")}. Left: the
+        modules with most words of a topic. Bars: the share of the topic, averaged over modules.
+        Right: the words that tell it most.""",
+        width=11,
+        height=4.4,
     ) as figure:
-        panels = figure.subplots(3, NUM_LIBRARY_TOPICS // 3).ravel()
-        draw_words(panels, corpus, fit, [canvas.BLUE] * NUM_LIBRARY_TOPICS)
-        for axes, modules in zip(panels, main_documents(corpus, fit.shares, 3), strict=True):
-            shown = modules if sum(map(len, modules)) < 34 else modules[:2]
-            axes.set_title(", ".join(shown), fontsize=8.5, weight="bold")
+        axes = figure.subplots()
+        rows = np.arange(len(sizes))
+        axes.barh(rows, sizes, color=canvas.BLUE, height=0.7)
+        for row, size in zip(rows, sizes, strict=True):
+            words = ", ".join(corpus.words[w] for w in characteristic[row])
+            axes.text(size + 0.15, row, words, va="center", color=canvas.INK)
+        axes.set_yticks(rows, [", ".join(names) for names in modules])
+        axes.set(xlim=(0, 2.1 * sizes.max()), ylim=(len(rows) - 0.4, -0.6))
+        axes.set_xlabel("share of topic, %", loc="left")
+        axes.set_xticks(np.arange(0, sizes.max(), 5))
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(axis="y", length=0)

@@ -20,13 +20,15 @@ def run(output: Path, quick: bool) -> None:
     em = scores.lecture_em()
     tables.print_scores(em)
     ends = scores.subset_ends(em)
-    tables.print_landscape(em, ends, num_random=40 if quick else 200)
-    figures.draw_landscape(output / "landscape.png", em, ends)
+    tables.print_landscape(em, ends, num_random=10 if quick else 200)
+    figures.draw_ends(output / "ends.png", ends)
+    figures.draw_slices(output / "unbounded.png", em, ends)
 
-    nums_images, num_tables = ((3, 10, 20), 40) if quick else (NUMS_IMAGES, 200)
+    nums_images, num_tables = ((3, 20), 40) if quick else (NUMS_IMAGES, 200)
     posteriors = {num: simulation.simulated_posteriors(num, num_tables) for num in nums_images}
     tables.print_simulated(posteriors)
-    figures.draw_simulated(output / "images_needed.png", posteriors)
+    figures.draw_images_needed(output / "images_needed.png", posteriors)
+    figures.draw_random_annotators(output / "random_annotators.png", posteriors)
 
     report.heading("Generic EM against the update derived by hand (models/annotators.py)")
     start = scores.start_from(scores.LECTURE)

@@ -19,7 +19,7 @@ def run(output: Path, quick: bool) -> None:
     if not quick:
         choices["diagonal"] = wines.chosen_mixture("diagonal", (3, 4, 5))
     wines.print_wines(choices)
-    figures.draw_wines(output / "wines.png", choices, num_wines=len(wines.wines()[0]))
+    figures.draw_wines(output / "wines.png", choices)
     if not quick:
         earthquakes.print_earthquakes()
     sizes = SIZES[:4] if quick else SIZES
@@ -28,4 +28,5 @@ def run(output: Path, quick: bool) -> None:
         simulations.append((truth, counts.simulated(truth, sizes, 20 if quick else 100)))
     for truth, scores in simulations:
         counts.print_simulated(truth, scores, sizes)
-    figures.draw_simulated(output / "simulated.png", simulations, sizes)
+    figures.draw_choices(output / "choices.png", *simulations[0], sizes)
+    figures.draw_losses(output / "losses.png", simulations, sizes)

@@ -181,10 +181,15 @@ def print_simulated(truth: Truth, scores: Scores, sizes: tuple[int, ...]) -> Non
     report.remark(verdict(scores, sizes))
 
 
+def is_bic_worse(scores: Scores) -> np.ndarray:
+    """Return whether BIC's choice loses more than that of cross-validation on average, (size,)."""
+    bic, cv = (scores.regret(name).mean(axis=0) for name in ("BIC", "CV"))
+    return bic > cv
+
+
 def verdict(scores: Scores, sizes: tuple[int, ...]) -> str:
     """Return at which sizes BIC's choice predicts worse than that of cross-validation."""
-    bic, cv = (scores.regret(name).mean(axis=0) for name in ("BIC", "CV"))
-    worse = [f"{sizes[i]:,}" for i in np.flatnonzero(bic > cv)]
+    worse = [f"{sizes[i]:,}" for i in np.flatnonzero(is_bic_worse(scores))]
     if len(worse) == len(sizes):
         return (
             "BIC predicts worse than cross-validation at every size: it stops before the density "

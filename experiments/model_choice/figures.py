@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-from matplotlib.axes import Axes
-
-from emjax import Choice
+from emjax import Choice, plot
 from experiments import canvas
-from experiments.model_choice.counts import Scores, Truth
+from experiments.model_choice.counts import Scores, Truth, is_bic_worse
 from experiments.model_choice.criteria import NAMES
 
 COLORS = {
@@ -18,85 +15,73 @@ COLORS = {
 }
 
 
-def draw_wines(path: Path, choices: dict[str, Choice], num_wines: int) -> None:
-    """Draw each criterion over the number of components."""
+def draw_wines(path: Path, choices: dict[str, Choice]) -> None:
+    """Draw each criterion over the number of components, a row for each kind of covariance."""
+    full = choices["full"].chosen
     with canvas.figure(
         path,
-        "Where each component has 105 parameters for 178 wines, AIC takes all that it is offered",
-        """Wines: the criteria of Gaussian mixtures in nats a wine, AIC, BIC and ICL divided by 2n,
-        the lower the better; CV is minus the held-out log-likelihood, ± one standard error. Dots:
-        each choice.
-        """,
+        f"With 105 parameters a component for 178 wines, AIC takes {full['AIC']} and BIC "
+        f"{full['BIC']}",
+        """Wines: by how much each criterion of a Gaussian mixture is worse than at its best number
+        of components (filled), in the unit of −2 log-likelihood. CV: −2 × the log-likelihood held
+        out.""",
+        height=2.6 * len(choices),
+    ) as figure:
+        rows = figure.subplots(len(choices), len(NAMES), sharey=True, squeeze=False)
+        for row, (covariance, choice) in zip(rows, choices.items(), strict=True):
+            plot.criteria(choice, names=NAMES, ax=row)
+            row[0].set_ylabel(f"{covariance} covariance:\nworse than the best by")
+        figure.supxlabel("components", fontsize=9.5)
+
+
+def draw_choices(path: Path, truth: Truth, scores: Scores, sizes: tuple[int, ...]) -> None:
+    """Draw how often each criterion chooses the truth, where it is one of the models."""
+    shares = {}
+    for name in NAMES:
+        shares[name] = 100 * (scores.chosen(name) == truth.num_clusters).mean(axis=0)
+    with canvas.figure(
+        path,
+        f"BIC finds {truth.name} in {shares['BIC'][-1]:.0f}% of the largest data sets, "
+        f"cross-validation in {shares['CV'][-1]:.0f}%",
+        f"""How often each criterion chooses the true number of components of a Poisson mixture, of
+        {len(scores.prediction)} data sets of each size. CV is 5-fold cross-validation.""",
         height=3.4,
     ) as figure:
-        panels = np.atleast_1d(figure.subplots(1, len(choices)))
-        for axes, (covariance, choice) in zip(panels, choices.items(), strict=True):
-            draw_criteria(axes, choice, num_wines)
-            axes.set(title=f"{covariance} covariance", ylabel="nats a wine")
-            axes.set(xlabel="components", xticks=list(choice.candidates))
+        axes = figure.subplots()
+        for name, heights in shares.items():
+            axes.plot(sizes, heights, "o-", color=COLORS[name], markersize=4, label=name)
+        axes.set(xscale="log", xlabel="samples", ylabel="data sets, %", ylim=(-2, 102))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+        canvas.light_grid(axes)
 
 
-def draw_criteria(axes: Axes, choice: Choice, num_samples: int) -> None:
-    """Draw the criteria of one family of models, and a dot on each choice."""
-    for name in NAMES:
-        color = COLORS[name]
-        losses = {
-            k: candidate.losses[name] / (2 * num_samples)
-            for k, candidate in choice.candidates.items()
-            if name in candidate.losses
-        }
-        nums, heights = list(losses), list(losses.values())
-        style = {"linewidth": 4, "alpha": 0.5} if name == "BIC" else {}  # ICL often lies on it
-        axes.plot(nums, heights, color=color, label=name, **style)
-        if name == "CV":
-            validations = [choice.candidates[k].cross_validation for k in nums]
-            errors = [validation.standard_error / num_samples for validation in validations]
-            axes.errorbar(nums, heights, errors, fmt="none", color=color, linewidth=1)
-        if name in choice.chosen:
-            k = choice.chosen[name]
-            axes.plot(k, losses[k], "o", color=color, markersize=11 if name == "BIC" else 7)
-    canvas.light_grid(axes)
-    axes.legend()
-
-
-def draw_simulated(
+def draw_losses(
     path: Path, simulations: list[tuple[Truth, Scores]], sizes: tuple[int, ...]
 ) -> None:
-    """Draw the mean choice and the mean loss of each criterion over the number of samples."""
+    """Draw what the choice of each criterion loses, where the truth is a model and where not."""
     with canvas.figure(
         path,
-        "BIC finds the truth where it is a model; where none is true, it predicts worse than "
-        "cross-validation",
-        """Mixtures of Poissons. Left: how many components each criterion chooses on average;
-        dashed, how many clusters there are; grey, how many predict best. Right: what the choice
-        loses to the best. A spare component of little weight loses next to nothing.
-        """,
-        height=6.2,
+        finding(simulations, sizes),
+        """What a choice loses to the best model, on new samples, averaged over data sets; both axes
+        are logarithmic. A spare component of little weight loses next to nothing.""",
+        height=3.6,
     ) as figure:
-        panels = figure.subplots(2, 2)
-        for (left, right), (truth, scores) in zip(panels, simulations, strict=True):
-            draw_choices(left, truth, scores, sizes)
-            draw_regrets(right, scores, sizes)
-            for axes in (left, right):
-                axes.set_xlabel("samples")
-                canvas.light_grid(axes)
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        panels = figure.subplots(1, len(simulations), sharex=True, sharey=True)
+        for axes, (truth, scores) in zip(panels, simulations, strict=True):
+            for name in NAMES:
+                loss = 1000 * scores.regret(name).mean(axis=0)
+                axes.plot(sizes, loss, "o-", color=COLORS[name], markersize=4, label=name)
+            axes.set(xscale="log", yscale="log", xlabel="samples", title=f"truth: {truth.name}")
+            canvas.light_grid(axes)
+        panels[0].set_ylabel("nats lost for 1,000 samples")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
 
-def draw_choices(axes: Axes, truth: Truth, scores: Scores, sizes: tuple[int, ...]) -> None:
-    """Draw how many components each criterion chooses, beside how many predict best."""
-    best = (scores.prediction.argmax(axis=-1) + 1).mean(axis=0)
-    axes.plot(sizes, best, color=canvas.GREY, linewidth=5, alpha=0.4, label="predicts best")
-    axes.axhline(truth.num_clusters, color=canvas.GREY, linestyle="--", linewidth=1)
-    for name in NAMES:
-        chosen = scores.chosen(name).mean(axis=0)
-        axes.plot(sizes, chosen, "o-", color=COLORS[name], markersize=4, label=name)
-    axes.set(xscale="log", ylabel="components", title=f"{truth.name}: the choice")
-
-
-def draw_regrets(axes: Axes, scores: Scores, sizes: tuple[int, ...]) -> None:
-    """Draw what the choice of each criterion loses to the best, both axes logarithmic."""
-    for name in NAMES:
-        loss = 1000 * scores.regret(name).mean(axis=0)
-        axes.plot(sizes, loss, "o-", color=COLORS[name], markersize=4, label=name)
-    axes.set(xscale="log", yscale="log", ylabel="nats for 1,000 samples", title="what it loses")
+def finding(simulations: list[tuple[Truth, Scores]], sizes: tuple[int, ...]) -> str:
+    """Return at how many sizes BIC predicts worse than cross-validation, in a sentence."""
+    (_, among), (_, none) = simulations
+    worse = [is_bic_worse(scores).sum() for scores in (among, none)]
+    return (
+        f"Where no mixture is true, BIC predicts worse than cross-validation at {worse[1]} of "
+        f"{len(sizes)} sizes; where one is, at {worse[0]}"
+    )

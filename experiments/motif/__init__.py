@@ -27,11 +27,13 @@ def run(output: Path, quick: bool) -> None:
     ends = search.Ends(from_words, realigned)
     tables.print_ends(oops, sequences, ends)
     figures.draw_shifts(output / "shifts.png", sequences, ends)
+    figures.draw_realigned(output / "realigned.png", sequences, ends)
 
     fewer = planted_sequences(1, 100, SHARE)
     starts = search.word_starts(fewer.letters, 3 if quick else 20)
     estimate = search.best_of(zoops, fewer.letters, starts)
     diluted = search.best_of(oops, fewer.letters, starts)
     tables.print_occurrences(zoops, fewer, estimate, diluted)
+    figures.draw_found(output / "found.png", fewer, estimate)
     figures.draw_occurrences(output / "occurrences.png", fewer, estimate)
     tables.print_comparisons(oops, zoops, sequences.letters[:20], fewer.letters[:20])

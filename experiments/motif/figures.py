@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from experiments import canvas
 from experiments.logo import draw_logo, information
-from experiments.motif.search import End, Ends, by_shift, most_likely
+from experiments.motif.search import End, Ends, by_shift, in_place, most_likely
 from experiments.motif.sequences import WIDTH, Sequences, planted_motif
 from experiments.motif.tables import shift_name
 
@@ -16,26 +16,36 @@ SHOWN_SHIFTS = 4
 
 
 def draw_shifts(path: Path, sequences: Sequences, ends: Ends) -> None:
-    """Draw the motif as it is read in place, early and late, and how often EM ends so."""
+    """Draw the motif as it is read in place, early and late."""
     groups = by_shift(ends.words, sequences)
     shown = [by for by in groups if by is not None][:SHOWN_SHIFTS]
     with canvas.figure(
         path,
-        f"""From {len(groups[0])} of {len(ends.words)} words EM finds the motif in place, else it
-        reads it early or late""",
-        """Left: the planted motif, and local maxima of the likelihood: the same motif read at
-        another place, in which the columns that are lost at one end come in as background at the
-        other. The height of a column is its information, at most 2 bits. Right: EM from words of
-        the data, and after it is told to try its occurrences moved by some letters.
-        """,
-        width=10,
-        height=4.9,
+        "The likelihood has a maximum for each place at which the motif may be read",
+        """The planted motif, and local maxima of the likelihood: the same motif read at another
+        place, in which the columns that are lost at one end come in as background at the other. The
+        height of a column is its information, at most 2 bits.""",
+        width=7.5,
+        height=1.0 * (len(shown) + 1),
     ) as figure:
-        left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
-        left.supylabel("information (bits)", fontsize=9.5)
-        panels = left.subplots(len(shown) + 1, 1, sharex=True, sharey=True)
+        panels = figure.subplots(len(shown) + 1, 1, sharex=True, sharey=True)
         draw_alignment(panels, ends, groups, shown)
-        draw_counts(right.subplots(), sequences, ends)
+        figure.supylabel("information (bits)", fontsize=9.5)
+
+
+def draw_realigned(path: Path, sequences: Sequences, ends: Ends) -> None:
+    """Draw how often EM ends in place, early and late, and where it ends once realigned."""
+    before, after = (shifts[0] for shifts in ends.shifts(sequences))
+    with canvas.figure(
+        path,
+        f"EM reads the motif in place from {before} of {len(ends.words)} starts, and from "
+        f"{after} once it is realigned",
+        """Where EM from words of the data comes to rest, and where after it is told to try its
+        occurrences moved by some letters.""",
+        width=7.5,
+        height=3.4,
+    ) as figure:
+        draw_counts(figure.subplots(), sequences, ends)
 
 
 def draw_alignment(panels: np.ndarray, ends: Ends, groups: dict, shown: list[int]) -> None:
@@ -73,7 +83,6 @@ def draw_counts(axes: Axes, sequences: Sequences, ends: Ends) -> None:
         xticklabels=[tick_label(by) for by in shifts],
         xlabel="letters by which the motif is read late",
         ylabel="starts",
-        title="Where EM comes to rest",
     )
     x, y = shifts.index(0), 0.97 * realigned[0]
     canvas.label(axes, x + 0.5, y, "realigned", canvas.BLUE, va="top")
@@ -97,22 +106,32 @@ def tick_label(by: int | None) -> str:
     return f"{by:+d}".replace("-", "−") if by else "0"
 
 
-def draw_occurrences(path: Path, sequences: Sequences, end: End) -> None:
-    """Draw the motif under what was planted, and where it is found in some sequences."""
+def draw_found(path: Path, sequences: Sequences, end: End) -> None:
+    """Draw the motif that is found under what was planted."""
+    share = 100 * end.params["occurrence"]
     with canvas.figure(
         path,
-        f"""Planted in {sequences.has_one.sum()} of {len(sequences.letters)} sequences, a motif is
-        found, and where it stands""",
-        f"""Zero or one occurrence in each sequence. Left: the letters of the motif, a column as
-        high as its information. Right: how probable it is that the occurrence begins there, in the
-        first {SHOWN_SEQUENCES} sequences; a triangle is where it was planted.
-        """,
-        width=10,
-        height=4.6,
+        f"Planted in {100 * sequences.has_one.mean():.0f}% of the sequences, the motif is found in "
+        f"{share:.0f}%",
+        """Zero or one occurrence in each sequence. Columns are as high as their information.""",
+        width=7,
+        height=3.4,
     ) as figure:
-        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.35])
-        draw_both_logos(left.subplots(2, 1, sharex=True, sharey=True), end)
-        draw_posterior(right.subplots(), sequences, end)
+        draw_both_logos(figure.subplots(2, 1, sharex=True, sharey=True), end)
+
+
+def draw_occurrences(path: Path, sequences: Sequences, end: End) -> None:
+    """Draw where the motif is found in some sequences."""
+    right = in_place(end, sequences)
+    with canvas.figure(
+        path,
+        f"{100 * right:.0f}% of the occurrences are found where they were planted",
+        f"""How probable it is that the occurrence begins there, in the first {SHOWN_SEQUENCES}
+        sequences (of {len(sequences.letters)}); triangles are where it was planted.""",
+        width=7.5,
+        height=3.6,
+    ) as figure:
+        draw_posterior(figure.subplots(), sequences, end)
 
 
 def draw_both_logos(panels: np.ndarray, end: End) -> None:
@@ -121,7 +140,7 @@ def draw_both_logos(panels: np.ndarray, end: End) -> None:
     for axes, (name, probs) in zip(panels, motifs.items(), strict=True):
         draw_logo(axes, probs, first=1)
         axes.set(xlim=(0.4, WIDTH + 0.6), xticks=range(1, WIDTH + 1))
-        axes.set(ylim=(0, 2), yticks=[0, 1, 2], ylabel="information (bits)")
+        axes.set(ylim=(0, 2), yticks=[0, 1, 2], ylabel="bits")
         axes.set_title(f"{name}, {information(probs).sum():.1f} bits")
         axes.tick_params(axis="x", length=0)
 

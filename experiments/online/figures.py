@@ -21,13 +21,19 @@ LEAST_GAP, MOST_PASSES = 1e-6, 120
 
 def draw_gaps(path: Path, by_kind: dict[str, dict[str, mixtures.Race]]) -> None:
     """Draw what is left to gain against passes over the data."""
+    passes = [
+        [by_method[name].passes_to(mixtures.NEAR) for name in (mixtures.BOTH, mixtures.PLAIN)]
+        for by_method in by_kind.values()
+    ]
+    shares = sorted(100 * both / plain for both, plain in passes)
+    span = f"{shares[0]:.0f}%" if len(shares) == 1 else f"{shares[0]:.0f}% to {shares[-1]:.0f}%"
     with canvas.figure(
         path,
-        "How many passes over the data minibatches save",
+        f"Minibatches first, then Anderson's acceleration: {span} of the passes of plain EM",
         "What is left to gain until the run's own end, in nats a row, after each pass over all "
         "data. Dots: online passes, every batch at the estimate that it found; from the square "
         "on, EM on all data. The dashed line is 1e-3 nats.",
-        width=11 if len(by_kind) > 1 else 5,
+        width=12 if len(by_kind) > 1 else 7.5,
         height=3.2,
     ) as figure:
         panels = figure.subplots(1, len(by_kind), sharey=True, squeeze=False)[0]
@@ -39,7 +45,7 @@ def draw_gaps(path: Path, by_kind: dict[str, dict[str, mixtures.Race]]) -> None:
             axes.set_ylim(LEAST_GAP, None)
             canvas.light_grid(axes)
         panels[0].set_ylabel("left to gain, nats a row")
-        panels[-1].legend(fontsize=8)
+        figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right center")
 
 
 def _draw_race(axes, method: str, race: mixtures.Race) -> None:
@@ -56,9 +62,13 @@ def _draw_race(axes, method: str, race: mixtures.Race) -> None:
 
 def draw_perplexities(path: Path, by_corpus: dict[str, dict[str, list[corpora.Point]]]) -> None:
     """Draw the perplexity of words held out against seconds."""
+    best = []
+    for name, by_method in by_corpus.items():
+        lowest = {method: min(p.perplexity for p in points) for method, points in by_method.items()}
+        best.append(f"documents {name} by {min(lowest, key=lambda method: lowest[method])}")
     with canvas.figure(
         path,
-        "Topics, by mixtures of multinomials and by LDA",
+        f"Words held out are told best: of {', of '.join(best)}",
         "Perplexity of words held out, given half of the document, against the seconds that the "
         "fit took, with compilation.",
         width=9,
@@ -74,4 +84,4 @@ def draw_perplexities(path: Path, by_corpus: dict[str, dict[str, list[corpora.Po
             axes.set(title=f"documents {name}", xlabel="seconds", xscale="log")
             canvas.light_grid(axes)
         panels[0].set_ylabel("perplexity")
-        panels[-1].legend(fontsize=8)
+        figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -28,5 +28,6 @@ def run(output: Path, quick: bool) -> None:
     shares = gaussians.shares_at_best(landscapes)
     gaussians.print_optima(landscapes[0])
     gaussians.print_shares(shares)
-    figures.draw_mixture(output / "mixture.png", landscapes[0], shares)
-    figures.draw_optima(output / "optima.png", data[0], landscapes[0])
+    figures.draw_optima_by_start(output / "optima_by_start.png", landscapes[0])
+    figures.draw_best_by_start(output / "best_by_start.png", shares)
+    figures.draw_optima(output / "optima.png", gaussians.fit(ems, data[0]), landscapes[0])

@@ -1,13 +1,14 @@
 """The figures: shares of starts at each optimum, and what local optima look like."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Ellipse
+from scipy.optimize import linear_sum_assignment
 
-from emjax import Optimum
+from emjax import Fit, Optimum, plot
 from experiments import canvas
 from experiments.restarts.annotators import degenerate_share, end_name, height_name
 from experiments.restarts.landscape import DATA, FAR, OWN, PRIORS, RANDOM, SPLIT, Landscape
@@ -28,6 +29,7 @@ OF_BOUNDED = (
     canvas.PURPLE,
     canvas.VERMILLION,
 )
+FAR_BELOW = 10.0  # nats
 DARK = (canvas.BLUE, canvas.GREEN, canvas.PURPLE)  # numbers on these are white
 
 
@@ -49,12 +51,14 @@ def draw_annotators(path: Path, landscape: Landscape) -> None:
     ) as figure:
         axes = figure.subplots()
         colors = optimum_colors(landscape.optima)
-        for row, kind in enumerate(landscape.names):
+        best = landscape.optima[:1]
+        kinds = sorted(landscape.names, key=lambda kind: -landscape.share(kind, best))
+        for row, kind in enumerate(kinds):
             draw_shares(axes, row, landscape, kind, colors)
         for optimum, color in zip(landscape.optima, colors, strict=True):
             name = f"{end_name(optimum)}: {height_name(optimum)}"
             axes.barh(0, 0, color=color, label=name)
-        labels = [f"{kind} ({landscape.total(kind)})" for kind in landscape.names]
+        labels = [f"{kind} ({landscape.total(kind)})" for kind in kinds]
         axes.set(yticks=range(len(labels)), yticklabels=labels, xticks=[], xlim=(0, 1))
         axes.invert_yaxis()
         axes.spines[:].set_visible(False)
@@ -94,22 +98,38 @@ def draw_shares(
 # ── the five Gaussians ────────────────────────────────────────────────────────────────────────────
 
 
-def draw_mixture(path: Path, landscape: Landscape, shares: Mapping[str, np.ndarray]) -> None:
-    """Draw the optima that each kind of start finds, and how often it finds the best."""
-    means = [100 * share.mean() for share in shares.values()]
+def draw_optima_by_start(path: Path, landscape: Landscape) -> None:
+    """Draw the optima of one data set that each kind of start finds."""
+    bounded = landscape.bounded
+    below = [bounded[0].objective - optimum.objective for optimum in bounded[1:]]
     with canvas.figure(
         path,
-        f"{len(landscape.bounded)} optima on one data set; of the starts of a kind, "
-        f"{min(means):.0f}% to {max(means):.0f}% find the best",
-        """Five Gaussians, 200 points. Left: the optima of one data set that each kind of start
-        finds; a dot's area is the share of starts that end there. Right: share of starts that end
-        at the best optimum, a dot for each data set, and their mean (bar).
-        """,
-        height=3.1,
+        f"{len(bounded)} optima on one data set, {sum(np.array(below) > FAR_BELOW)} of them more "
+        f"than {FAR_BELOW:.0f} nats below the best",
+        """Five Gaussians, 200 points: the optima that each kind of start finds; a dot's area is the
+        share of starts that end there.""",
+        height=0.9 + 0.6 * len(landscape.names),
+        width=8,
     ) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.6, 1], sharey=True)
-        draw_optima_found(left, landscape)
-        draw_shares_at_best(right, shares)
+        draw_optima_found(figure.subplots(), landscape)
+
+
+def draw_best_by_start(path: Path, shares: Mapping[str, np.ndarray]) -> None:
+    """Draw how often each kind of start finds the best optimum, the one that does most often on
+    top.
+    """
+    order = sorted(shares, key=lambda kind: -shares[kind].mean())
+    means = [f"{100 * shares[kind].mean():.0f}%" for kind in (order[0], order[-1])]
+    with canvas.figure(
+        path,
+        f"The best optimum is found from {means[1]} of the starts ({order[-1]}) to {means[0]} "
+        f"({order[0]})",
+        f"""Five Gaussians, 200 points: the share of starts that end at the best optimum, a dot for
+        each of {len(shares[order[0]])} data sets, and their mean (bar).""",
+        height=0.9 + 0.6 * len(shares),
+        width=8,
+    ) as figure:
+        draw_shares_at_best(figure.subplots(), {kind: shares[kind] for kind in order})
 
 
 def draw_optima_found(axes: Axes, landscape: Landscape) -> None:
@@ -134,7 +154,6 @@ def draw_optima_found(axes: Axes, landscape: Landscape) -> None:
         yticklabels=[f"{kind} ({landscape.total(kind)})" for kind in names],
         ylim=(len(names) - 0.45, -0.75),
         xlabel="log-likelihood minus that of the best optimum, nats",
-        title="One data set",
     )
     axes.tick_params(axis="y", length=0)
 
@@ -147,54 +166,47 @@ def draw_shares_at_best(axes: Axes, shares: Mapping[str, np.ndarray]) -> None:
         axes.plot(share, spread, "o", color=color, markersize=4.5, alpha=0.6, markeredgewidth=0)
         axes.plot([mean] * 2, [row - 0.3, row + 0.3], color=color, linewidth=2.5)
         canvas.label(axes, mean, row - 0.36, f"{100 * mean:.0f}%", color, ha="center", va="bottom")
-    axes.set(
-        xlim=(-0.05, 1.05),
-        xticks=[0, 0.5, 1],
-        xticklabels=["0%", "50%", "100%"],
-        xlabel="starts at the best optimum",
-    )
-    axes.set_title(f"{len(share)} data sets")
+    axes.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    axes.set(xlim=(-0.05, 1.05), xlabel="starts at the best optimum")
+    axes.set(yticks=range(len(shares)), yticklabels=list(shares), ylim=(len(shares) - 0.45, -0.75))
     axes.tick_params(axis="y", length=0)
 
 
-def draw_optima(path: Path, points: np.ndarray, landscape: Landscape) -> None:
-    """Draw the components of the best optimum, and of the most frequent others."""
+def draw_optima(path: Path, fit: Fit, landscape: Landscape) -> None:
+    """Draw the components of the best optimum, and of the most frequent others.
+
+    `fit`: any to the points that the landscape is of.
+    """
     bounded = landscape.bounded
     best = bounded[0]
-    frequent = sorted(bounded[1:], key=lambda optimum: -len(optimum.starts))[:2]
-    shown = [best, *sorted(frequent, key=lambda optimum: -optimum.objective), bounded[-1]]
+    frequent = sorted(bounded[1:], key=lambda optimum: -len(optimum.starts))[:3]
+    shown = [best, *sorted(frequent, key=lambda optimum: -optimum.objective)]
     with canvas.figure(
         path,
-        "What a local optimum looks like: two clusters under one ellipse, and one cluster under "
-        "two",
-        """Ellipses of two standard deviations: the best optimum, the two others in which most
-        starts end, and the worst. Percentages: starts of all kinds that end there.
-        """,
-        height=2.15,
-        width=10.5,
+        "What a local optimum looks like: one component on two clusters, two on one",
+        """The best optimum, and the others in which most starts end. Ellipses: one and two standard
+        deviations of each component; its color is that of the component of the best optimum that it
+        is nearest to. Percentages: starts of all kinds that end there.""",
+        height=6.4,
     ) as figure:
-        panels = figure.subplots(1, len(shown), sharex=True, sharey=True)
-        for axes, optimum in zip(panels, shown, strict=True):
-            axes.scatter(*points.T, s=6, color=canvas.GREY, linewidths=0)
-            draw_components(axes, optimum)
+        panels = figure.subplots(2, 2, sharex=True, sharey=True)
+        for axes, optimum in zip(panels.flat, shown, strict=True):
+            order = nearest(optimum.params["loc"], best.params["loc"])
+            plot.clusters(replace(fit, params=optimum.params).relabel(order), ax=axes)
+            axes.get_legend().remove()
             axes.set_title(panel_title(optimum, best, len(landscape.kinds)))
-            axes.set_aspect("equal")
-            canvas.bare(axes)
+            axes.set(aspect="equal", xlabel="x₁", ylabel="x₂")
+            axes.label_outer()
+
+
+def nearest(means: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return which of the means belongs to each of the others, so that they are near in all."""
+    squares = ((others[:, None] - means) ** 2).sum(axis=-1)
+    return linear_sum_assignment(squares)[1]
 
 
 def panel_title(optimum: Optimum, best: Optimum, num_starts: int) -> str:
     """Return how far an optimum lies below the best, and how many of all starts end there."""
     below = f"{optimum.objective - best.objective:.1f} nats".replace("-", "−")
     gap = "best" if optimum is best else below
-    share = 100 * len(optimum.starts) / num_starts
-    if share >= 1:
-        return f"{gap}, {share:.0f}% of the starts"
-    return f"{gap}, {len(optimum.starts)} of {num_starts}"
-
-
-def draw_components(axes: Axes, optimum: Optimum) -> None:
-    """Draw an ellipse of two standard deviations for each component."""
-    means, scales = optimum.params["loc"], optimum.params["scale"]
-    # the palette has more colors than there are components
-    for mean, scale, color in zip(means, scales, canvas.PALETTE, strict=False):
-        axes.add_patch(Ellipse(mean, *4 * scale, fill=False, color=color, linewidth=1.8))
+    return f"{gap}, {100 * len(optimum.starts) / num_starts:.0f}% of the starts"

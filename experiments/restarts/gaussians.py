@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emjax import EM
+from emjax import EM, Fit
 from emjax.models import gaussian_mixture
 from experiments import report
 from experiments.restarts.landscape import (
@@ -58,10 +58,15 @@ def mixture_ems(num_starts: int, kinds: Sequence[str] = KINDS) -> dict[str, EM]:
 def ends_of_starts(ems: Mapping[str, EM], points: np.ndarray) -> Landscape:
     """Return where EM ends on these points from each kind of start."""
     restarts_of = {}
-    for kind, em in ems.items():
-        result = em.run(jax.random.key(1), jnp.asarray(points), NUM_COMPONENTS, "diagonal")
-        restarts_of[kind] = first_only(result.restarts) if kind == SPLIT else result.restarts
+    for kind in ems:
+        restarts = fit(ems, points, kind).restarts
+        restarts_of[kind] = first_only(restarts) if kind == SPLIT else restarts
     return joined(restarts_of)
+
+
+def fit(ems: Mapping[str, EM], points: np.ndarray, kind: str = SPLIT) -> Fit:
+    """Return where EM ends on these points from one kind of start."""
+    return ems[kind].run(jax.random.key(1), jnp.asarray(points), NUM_COMPONENTS, "diagonal")
 
 
 def starts_needed(share: float) -> str:
