@@ -1,4 +1,4 @@
-"""How the figures look: one style, one header, one palette, and no global state.
+"""How the figures look: the style of emjax.plot, one header, and no global state.
 
 Figures are made without pyplot, so nothing is left open and no backend is chosen for the caller.
 """
@@ -11,48 +11,16 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
-# Okabe & Ito (2008): told apart under every common color blindness. In this order neighbors differ
-# most.
-BLUE = "#0072B2"
-VERMILLION = "#D55E00"
-GREEN = "#009E73"
-ORANGE = "#E69F00"
-PURPLE = "#CC79A7"
-SKY = "#56B4E9"
-PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-INK = "#222222"
-GREY = "#767676"
-PALE = "#D9D9D9"
-PROBABILITY = "cividis"  # the same to every eye, and in print
+from emjax.plot import style as of_plot
+from emjax.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PALETTE, PURPLE, SKY, VERMILLION
 
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.8,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "xtick.major.width": 0.8,
-    "ytick.major.width": 0.8,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.dpi": 160,
-}
+__all__ = [
+    "BLUE", "GREEN", "GREY", "INK", "ORANGE", "PALE", "PALETTE", "PURPLE", "SKY", "VERMILLION",
+    "bare", "figure", "label", "light_grid",
+]  # fmt: skip
+PROBABILITY = "cividis"  # of pictures: zero is a color, not the page
+STYLE = {**of_plot.STYLE, "savefig.dpi": 160}
 
 # The header, in inches: from the corner to the title, from the top to the first line of text if
 # there were no title, and the height of a line of each.
@@ -103,10 +71,8 @@ def wrapped(text: str, columns: float) -> list[str]:
 
 
 def label(axes: Axes, x: float, y: float, text: str, color: str = INK, **style) -> None:
-    """Write beside the data what it is, with a white rim that keeps it legible on lines."""
-    rim = [withStroke(linewidth=2.5, foreground="white")]
-    usual = {"color": color, "fontsize": 8.5, "weight": "bold", "path_effects": rim, "zorder": 9}
-    axes.text(x, y, text, **usual | style)
+    """Write beside the data what it is, in bold, with a rim that keeps it legible on lines."""
+    of_plot.label(axes, x, y, text, color, **{"weight": "bold"} | style)
 
 
 def bare(axes: Axes) -> None:
@@ -118,5 +84,4 @@ def bare(axes: Axes) -> None:
 
 def light_grid(axes: Axes, axis: str = "y") -> None:
     """Draw pale lines behind the data."""
-    axes.grid(axis=axis, color=PALE, linewidth=0.6)
-    axes.set_axisbelow(True)
+    of_plot.grid(axes, axis)

@@ -125,7 +125,7 @@ def distances(of_truth: Tested) -> list[tuple[float, float, int]]:
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     num_replicates = 19 if quick else 99
-    sizes = {TWO: 5, FAR: 2} if quick else {TWO: 100, NEAR: 20, FAR: 20}
+    sizes = {TWO: 3, FAR: 1} if quick else {TWO: 100, NEAR: 20, FAR: 20}
     found = {truth.name: tested(truth, size, num_replicates) for truth, size in sizes.items()}
     report.heading(f"{NUM_SUBJECTS} subjects, two classes against three")
     rows = []

@@ -126,7 +126,7 @@ def held_out(em: EM, num_factors: int) -> float:
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     em = factor_em()
-    nums = range(1, 5 if quick else 8)
+    nums = (1, NUM_FACTORS) if quick else range(1, 8)
     fits = {num_factors: fit(em, num_factors) for num_factors in nums}
     folds = {num_factors: held_out(em, num_factors) for num_factors in nums}
     print_numbers(fits, folds)
@@ -216,18 +216,20 @@ def draw_loadings(path: Path, found: Fit) -> None:
     """Draw the loadings, features of one factor side by side."""
     of_factor, size = np.abs(found.loadings).argmax(axis=1), np.abs(found.loadings).max(axis=1)
     order = np.lexsort((-size, of_factor))
-    sizes = [f"{sum(of_factor == number)}" for number in range(NUM_FACTORS)]
+    names = [f"factor {number + 1}" for number in range(NUM_FACTORS)]
+    sizes = [f"{sum(of_factor == number)} with {name}" for number, name in enumerate(names)]
     with canvas.figure(
         path,
-        f"Each feature goes with one factor most: {', '.join(sizes[:-1])} and {sizes[-1]} of them",
+        f"Features go {', '.join(sizes[:-1])} and {sizes[-1]}",
         """Correlations of 13 features of 178 wines with three factors, rotated by varimax. Features
         come by the factor with which they are correlated most.""",
-        width=6.5,
+        width=7.0,
         height=4.4,
     ) as figure:
         params = {**found.found.params, "loadings": found.loadings[order]}
         axes = plot.loadings(replace(found.found, params=params), ax=figure.subplots())
         axes.set_yticks(range(len(order)), [FEATURES[index] for index in order])
+        axes.set_xticks(range(len(names)), names)
         axes.set_title("")
 
 

@@ -82,12 +82,12 @@ def mixture(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
     return fitted(result, result.params["words"], shares)
 
 
-def plsa(corpus: WordCounts, num_topics: int, num_restarts: int) -> Topics:
+def plsa(corpus: WordCounts, num_topics: int, num_restarts: int, tol: float = TOLERANCE) -> Topics:
     """Return the best pLSA, one topic a word.
 
     `shares` are the proportions of the topics in each document.
     """
-    em = EM(topics.plsa_program, tol=TOLERANCE, num_restarts=num_restarts)
+    em = EM(topics.plsa_program, tol=tol, num_restarts=num_restarts)
     result = em.run(jax.random.key(0), *plsa_arguments(corpus, num_topics))
     return fitted(result, result.params["words"], result.params["theta"])
 
@@ -132,14 +132,15 @@ def run(output: Path, quick: bool) -> None:
         or more count, without scikit-learn's English stop words, and without those that very many
         documents hold or very few.""")
     print_constitution(corpus, quick)
-    proportions = plsa(corpus, NUM_TOPICS, num_restarts=5 if quick else 30)
+    proportions = plsa(corpus, NUM_TOPICS, num_restarts=2 if quick else 30)
     print_topics(corpus, proportions, "pLSA, one topic a word", num_documents=4)
     draw_words(output / "constitution_words.png", corpus, proportions)
     draw_sections(output / "constitution.png", corpus, proportions)
 
     library = library_counts()
     report.heading(f"Docstrings of Python's standard library: {describe(library, 'modules')}")
-    modules = plsa(library, NUM_LIBRARY_TOPICS, num_restarts=1 if quick else 5)
+    of_library = (1, 1e-4) if quick else (5, TOLERANCE)
+    modules = plsa(library, NUM_LIBRARY_TOPICS, *of_library)
     print_topics(library, modules, "pLSA, one topic a word", num_documents=4)
     draw_library(output / "standard_library.png", library, modules)
     print_comparisons(corpus)
@@ -150,7 +151,7 @@ def print_constitution(corpus: WordCounts, quick: bool) -> None:
     report.heading(
         f"The Constitution of the United States with its amendments: {describe(corpus, 'sections')}"
     )
-    by_section = mixture(corpus, NUM_TOPICS, num_restarts=10 if quick else 100)
+    by_section = mixture(corpus, NUM_TOPICS, num_restarts=3 if quick else 100)
     print_topics(corpus, by_section, MIXTURE, num_documents=4)
 
 

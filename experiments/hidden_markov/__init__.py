@@ -28,7 +28,7 @@ from experiments.hidden_markov.earthquakes import (
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     soft, hard = earthquakes.soft_em(), earthquakes.hard_em()
-    num_starts = 20 if quick else 200
+    num_starts = 10 if quick else 200
     ends = {}
     for num_states in NUMS_STATES:
         ends[num_states, SOFT] = from_random_starts(soft, num_states, num_starts)
@@ -42,7 +42,7 @@ def run(output: Path, quick: bool) -> None:
     tables.print_states(soft, three)
     tables.print_soft_and_hard(soft, {SOFT: three, HARD: trained})
     tables.print_ends(ends)
-    figures.draw_states(output / "states.png", earthquakes.run(soft, NUM_STATES))
+    figures.draw_states(output / "states.png", earthquakes.run(soft, NUM_STATES).relabel("rate"))
     figures.draw_ends(output / "random_starts.png", ends)
     figures.draw_four_states(output / "four_states.png", ends[4, SOFT], three)
     tables.print_hmmlearn(soft)

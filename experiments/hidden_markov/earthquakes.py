@@ -101,22 +101,23 @@ def start(num_states: int) -> Params:
 
 
 def run(em: EM, num_states: int, key: jax.Array | None = None) -> emjax.Fit:
-    """Return where EM ends, states in the order of their rates.
-
-    It begins at `start`, or at the program's random start if there is a key.
-    """
+    """Return where EM ends from `start`, or from the program's random start if there is a key."""
     if key is None:
-        key, init_params = jax.random.key(0), start(num_states)
-    else:
-        init_params = None
-    return em.run(key, *data(), num_states, init_params=init_params).relabel("rate")
+        return em.run(jax.random.key(0), *data(), num_states, init_params=start(num_states))
+    return em.run(key, *data(), num_states)
 
 
 def fit(em: EM, num_states: int, key: jax.Array | None = None) -> Fit:
     """Return what is kept of `run`."""
     found = run(em, num_states, key)
-    height = float(found.log_likelihood)
-    return Fit(as_numpy(found.params), height, found.objective, report.outcome(found))
+    params = as_numpy(found.params)
+    order = np.argsort(params["rate"])
+    ordered = {
+        "initial": params["initial"][order],
+        "transition": params["transition"][np.ix_(order, order)],
+        "rate": params["rate"][order],
+    }
+    return Fit(ordered, float(found.log_likelihood), found.objective, report.outcome(found))
 
 
 def from_random_starts(em: EM, num_states: int, num_starts: int) -> list[Fit]:

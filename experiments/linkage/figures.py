@@ -14,6 +14,8 @@ from experiments.linkage.simulation import FIELDS, NUM_LEVELS, true_params
 FOR, AGAINST = canvas.BLUE, canvas.VERMILLION
 # the pair of the waterfall: the level of each field, −1 where it is missing
 PAIR = {"forename": 2, "surname": 3, "birth": 3, "street": 0, "town": 1, "email": -1}
+# JAX sorts the keys of the dictionary of levels, and so the program states its sites
+SITES = sorted(FIELDS)
 
 
 def draw_match_weights(file: Path, fit: Fit) -> None:
@@ -30,12 +32,16 @@ def draw_match_weights(file: Path, fit: Fit) -> None:
     ) as figure:
         axes = plot.match_weights(fit, ax=figure.subplots())
         places, names = axes.get_yticks(), []
-        for name, field in FIELDS.items():
-            first, *others = field.levels[::-1]
+        for name in SITES:
+            first, *others = FIELDS[name].levels[::-1]
             names += [f"{name}: {first}", *others]
         axes.set_yticks(places, names)
-        truth = np.concatenate([true[name][::-1] for name in FIELDS])
+        truth = np.concatenate([true[name][::-1] for name in SITES])
         axes.vlines(truth, places - 0.39, places + 0.39, color=canvas.INK, linewidth=2)
+        for number, weight in zip(axes.texts, truth, strict=True):
+            # beyond the bar and the tick
+            farther = max if number.get_horizontalalignment() == "left" else min
+            number.set_x(farther(number.get_position()[0], weight))
 
 
 def draw_waterfall(file: Path, fit: Fit) -> None:
@@ -54,7 +60,7 @@ def draw_waterfall(file: Path, fit: Fit) -> None:
     ) as figure:
         axes = plot.match_weights(of_pair, row=0, ax=figure.subplots())
         names = ["before\ncomparing"]
-        for name, level in PAIR.items():
+        for name, level in sorted(PAIR.items()):
             names.append(f"{name}\n{FIELDS[name].levels[level] if level >= 0 else 'missing'}")
         axes.set_xticks(range(len(names) + 1), [*names, "in all"])
 

@@ -15,14 +15,14 @@ SIZES = (30, 100, 300, 1_000, 3_000, 10_000)
 
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
-    choices = {"full": wines.chosen_mixture("full", (1, 3) if quick else (1, 2, 3))}
+    choices = {"full": wines.chosen_mixture("full", *((1, 3), 5) if quick else ((1, 2, 3), 20))}
     if not quick:
-        choices["diagonal"] = wines.chosen_mixture("diagonal", (3, 4, 5))
+        choices["diagonal"] = wines.chosen_mixture("diagonal", (3, 4, 5), 20)
     wines.print_wines(choices)
     figures.draw_wines(output / "wines.png", choices)
     if not quick:
         earthquakes.print_earthquakes()
-    sizes = SIZES[:4] if quick else SIZES
+    sizes = SIZES[:4:3] if quick else SIZES
     simulations = []
     for truth in counts.truths():
         simulations.append((truth, counts.simulated(truth, sizes, 20 if quick else 100)))

@@ -29,9 +29,7 @@ def mixture(covariance: str, num_components: int, num_restarts: int) -> EM:
     return EM(program, num_restarts=num_restarts, tol=1e-7)
 
 
-def chosen_mixture(
-    covariance: str, nums_components: tuple[int, ...], num_restarts: int = 20
-) -> Choice:
+def chosen_mixture(covariance: str, nums_components: tuple[int, ...], num_restarts: int) -> Choice:
     """Return the mixtures of the wines side by side, by their number of components."""
     candidates = {k: mixture(covariance, k, num_restarts) for k in nums_components}
     return choose(candidates, jax.random.key(0), wines()[0], num_folds=NUM_FOLDS)

@@ -21,7 +21,7 @@ def run(output: Path, quick: bool) -> None:
         is, but neither where it stands nor what it says.""")
     oops, zoops = search.exactly_one(), search.zero_or_one()
     sequences = planted_sequences(0, 100)
-    starts = search.word_starts(sequences.letters, 16 if quick else 100)
+    starts = search.word_starts(sequences.letters, 8 if quick else 100)
     from_words = [search.end_of(oops, sequences.letters, start) for start in starts]
     realigned = [search.realigned(oops, sequences.letters, end) for end in from_words]
     ends = search.Ends(from_words, realigned)
@@ -30,7 +30,7 @@ def run(output: Path, quick: bool) -> None:
     figures.draw_realigned(output / "realigned.png", sequences, ends)
 
     fewer = planted_sequences(1, 100, SHARE)
-    starts = search.word_starts(fewer.letters, 3 if quick else 20)
+    starts = search.word_starts(fewer.letters, 2 if quick else 20)
     estimate = search.best_of(zoops, fewer.letters, starts)
     diluted = search.best_of(oops, fewer.letters, starts)
     tables.print_occurrences(zoops, fewer, estimate, diluted)

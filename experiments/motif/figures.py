@@ -125,7 +125,7 @@ def draw_occurrences(path: Path, sequences: Sequences, end: End) -> None:
     right = in_place(end, sequences)
     with canvas.figure(
         path,
-        f"{100 * right:.0f}% of the occurrences are found where they were planted",
+        f"{100 * right:.0f}% of all occurrences are found where they were planted",
         f"""How probable it is that the occurrence begins there, in the first {SHOWN_SEQUENCES}
         sequences (of {len(sequences.letters)}); triangles are where it was planted.""",
         width=7.5,

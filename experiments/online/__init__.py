@@ -23,7 +23,7 @@ def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
     if quick:
         # so few rows are worth few batches, and what is saved is little
-        race(output, 20_000, mixtures.KINDS[:1], (mixtures.PLAIN, mixtures.BOTH))
+        race(output, 10_000, mixtures.KINDS[:1], (mixtures.PLAIN, mixtures.BOTH))
         return
     race(output, 200_000)
     by_corpus = {}

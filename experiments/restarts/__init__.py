@@ -16,7 +16,7 @@ QUICK_MIXTURE_KINDS = (RANDOM, FAR, SPLIT)
 
 def run(output: Path, quick: bool) -> None:
     """Print the tables, draw the figures."""
-    num_starts, num_data_sets = (40, 2) if quick else (200, 6)
+    num_starts, num_data_sets = (20, 2) if quick else (200, 6)
     landscape = annotators.ends_of_starts(num_starts, QUICK_KINDS if quick else tuple(INIT))
     annotators.print_ends(landscape)
     figures.draw_annotators(output / "annotators.png", landscape)

@@ -18,7 +18,6 @@ from experiments.starts.data_sets import data_sets
 from experiments.starts.ends import (
     DEFAULT,
     DEFAULT_TEN,
-    OWN,
     STARTS,
     Ends,
     ends_of,
@@ -29,7 +28,7 @@ from experiments.starts.libraries import LIBRARY, fits_of
 DOUBLE, SINGLE = "double", "single"
 NUM_SEEDS = 40
 QUICK_NAMES = ("iris, full", "earthquakes")
-QUICK_STARTS = (OWN, DEFAULT, DEFAULT_TEN, LIBRARY)
+QUICK_STARTS = (DEFAULT, DEFAULT_TEN, LIBRARY)
 
 
 def run(output: Path, quick: bool) -> None:
