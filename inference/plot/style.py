@@ -142,7 +142,7 @@ def bare(ax: Axes) -> None:
     ax.tick_params(length=0)
 
 
-def label(ax: Axes, x: float, y: float, text: str, color: str = INK, **style: Any) -> Any:
+def label(ax: Axes, x: Any, y: Any, text: str, color: str = INK, **style: Any) -> Any:
     """Write beside the data what it is, with a white rim that keeps it legible on lines."""
     rim = [withStroke(linewidth=2.5, foreground="white")]
     usual = {"color": color, "fontsize": 8.5, "path_effects": rim, "zorder": 9}
