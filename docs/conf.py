@@ -5,6 +5,7 @@ nor when it is read.
 """
 
 import os
+import subprocess
 import sys
 from importlib.metadata import version as version_of
 from importlib.util import find_spec
@@ -14,7 +15,6 @@ DOCS = Path(__file__).resolve().parent
 # what builds pages from the code lies here
 sys.path.insert(0, str(DOCS))
 import docstrings  # noqa: E402
-import model_pages  # noqa: E402
 
 # Kernels inherit these. Pages fit little data, so that compilation is what they wait for: little of
 # it, and kept from page to page.
@@ -78,7 +78,11 @@ html_show_sourcelink = False
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+MODEL_PAGES = [sys.executable, str(DOCS / "model_pages.py")]
+
+
 def setup(app):
     """Read docstrings as what they are; write the pages of models."""
     app.connect("autodoc-process-docstring", docstrings.process)
-    app.connect("builder-inited", model_pages.write)
+    # by a process of its own, since this one forks others, which JAX does not survive
+    app.connect("builder-inited", lambda app: subprocess.run(MODEL_PAGES, check=True))

@@ -1,7 +1,7 @@
 """The pages of models, `docs/models/*.md` and their pictures, from the model files.
 
 A page is the docstring of a model, its programs and hand-derived updates as they stand in the file,
-and a fit with its graph, its plan and a picture (`model_fits.py`). All fits run in this process, so
+and a fit with its graph, its plan and a picture (`model_fits.py`). All fits run in one process, so
 that JAX is imported once. A page that was written from the same sources is left alone.
 """
 
@@ -68,8 +68,8 @@ It is NumPy alone, and imports nothing of emjax. Tests hold EM to it over 50 ste
 """
 
 
-def write(app: object = None) -> None:
-    """Write the page of each model that is not up to date; `app`: Sphinx's, of `builder-inited`."""
+def write() -> None:
+    """Write the page of each model that is not up to date."""
     for name in names():
         module = import_module(f"emjax.models.{name}")
         made_from = MADE_FROM + digest(module)
@@ -233,3 +233,7 @@ def sources_of(module: ModuleType, suffix: str) -> str:
 def keeps(name: str) -> bool:
     """Say whether a function that a program calls is more than a check of its arguments."""
     return not name.startswith("_check")
+
+
+if __name__ == "__main__":
+    write()
