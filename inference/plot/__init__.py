@@ -2,8 +2,8 @@
 
 In: a `Fit`, or what functions of a fit return. Out: matplotlib's `Axes`. Read first: `style`,
 `fits`. Nothing imports this room but those who ask for it: `import emjax.plot`, after
-`pip install "emjax[plot]"`. Each file imports only those before it: style, fits, emissions,
-clusters, profile_values, profiles, objective, criteria, states, transitions, loadings,
+`pip install "emjax[plot]"`. Each file imports only those before it: style, fits, rows,
+emissions, clusters, profile_values, profiles, objective, criteria, states, transitions, loadings,
 match_weights, nodes, boxes, outside, layout, graph.
 """
 

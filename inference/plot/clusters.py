@@ -14,7 +14,7 @@ from numpyro import distributions as dist
 from emjax.families.distributions import PartiallyObserved
 from emjax.fit import Fit
 from emjax.plot.emissions import Emission, emissions_of, posterior_of
-from emjax.plot.fits import bound_of, chosen, values_of
+from emjax.plot.fits import AnyFit, bound_of, chosen, values_of
 from emjax.plot.style import INK, colors, panel, panels, styled
 from emjax.run.bound import Bound
 
@@ -27,7 +27,7 @@ SPREADS = (1.0, 2.0)
 
 @styled
 def clusters(
-    fit: Fit,
+    fit: AnyFit,
     latent: str | None = None,
     dims: Sequence[Any] | None = None,
     uncertainty: str | None = "alpha",
@@ -64,7 +64,7 @@ def clusters(
 class _Clusters:
     """The data, (row, feature), and the components, (joint value, feature), that are drawn."""
 
-    def __init__(self, fit: Fit, latent: str | None, dims: Any, uncertainty: str | None):
+    def __init__(self, fit: AnyFit, latent: str | None, dims: Any, uncertainty: str | None):
         bound = bound_of(fit, "clusters")
         self.latent, emissions = _chosen_by(fit, bound, latent)
         self.uncertainty = uncertainty

@@ -10,24 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax.core
 import numpy as np
 import numpyro.distributions as dist
-from jax.extend.core import ClosedJaxpr
 
 from emjax.families.family import lacks_coordinates
 from emjax.fit import Fit
 from emjax.graph.slots import filled_term
 from emjax.graph.terms import Term
-from emjax.naming.axes import program_axes, support_values
-from emjax.numerics.jaxprs import pruned, rearranged
+from emjax.naming.axes import support_values
+from emjax.plot.rows import (
+    CannotShow,
+    computed,
+    data_of,
+    elements_of,
+    features_of,
+    one_for_all,
+    row_axes,
+)
 from emjax.program.records import Site
 from emjax.run.bound import Bound
-from emjax.tables.named import Axis, Named
-
-
-class CannotShow(Exception):
-    """Why the distribution of a site is none that could be drawn, in words."""
+from emjax.tables.named import Named
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,20 +112,14 @@ def _emission(bound: Bound, terms: Sequence[Term], of_all: Sequence[Term], laten
         if term.reads:
             shift, more = _integrated(term, of_all, joint)
             mean, covariance = mean + shift, covariance + more
-    first, rows = plain[0], _rows(plain[0])
-    data = _data(bound, first, rows)
+    first, rows = plain[0], row_axes(plain[0])
+    data = data_of(bound, first, rows)
     elements = {}
     for axis in first.latent_axes:
-        elements[str(axis.source)] = _elements(axis, first.elements, rows)
-    names = _features(bound, first.site, rows, data.shape[1])
+        elements[str(axis.source)] = elements_of(axis, first.elements, rows)
+    names = features_of(bound, first.site, rows, data.shape[1])
     found = {"mean": mean, "covariance": covariance, "data": data}
     return replace(parts[0], elements=elements, features=names, **found)
-
-
-def _rows(term: Term) -> list[int]:
-    """Return which axes of its elements number the rows of data: each has values of its own."""
-    rank, axes = len(term.elements), term.latent_axes
-    return [d for d in range(rank) if any(axis.fitted(rank).varies[d] for axis in axes)]
 
 
 def _tables(term: Term) -> dict[str, Named]:
@@ -137,7 +133,7 @@ def _tables(term: Term) -> dict[str, Named]:
 
 def _part(bound: Bound, term: Term, joint: Mapping[Any, int]) -> Emission:
     """Return a term as an emission without data. `joint`: the latents' numbers of values."""
-    site, rows, tables = term.site, _rows(term), {}
+    site, rows, tables = term.site, row_axes(term), {}
     for name, table in _tables(term).items():
         tables[name] = over_joint(table, joint, rows, f"the {name} of '{site.name}'")
     gate = tables.pop("gate", None)
@@ -145,7 +141,8 @@ def _part(bound: Bound, term: Term, joint: Mapping[Any, int]) -> Emission:
         distribution = dist.MultivariateNormal(**tables, validate_args=False)
     else:
         for name in term.family.given:
-            tables[name] = _one_for_all(_given(bound, site, name), term, rows, name)
+            given = computed(bound, site.outputs.args[name])
+            tables[name] = one_for_all(given, term, rows, name)
         distribution = site.distribution(**tables, validate_args=False)
     values = np.array(list(itertools.product(*map(range, joint.values()))))
     others = [size for d, size in enumerate(term.elements) if d not in rows]
@@ -157,27 +154,6 @@ def _part(bound: Bound, term: Term, joint: Mapping[Any, int]) -> Emission:
     nothing = np.zeros((0, 0))
     latents = tuple(map(str, joint))
     return Emission(site, latents, values, mean, covariance, distribution, nothing, {}, ())
-
-
-def _given(bound: Bound, site: Site, name: str) -> np.ndarray:
-    """Return an argument that depends on data alone, as the program computes it."""
-    program = bound.compiled.graph.program
-    jaxpr = program.jaxpr.jaxpr
-    asked = rearranged(jaxpr, outvars=[jaxpr.outvars[site.outputs.args[name]]])
-    closed = pruned(ClosedJaxpr(asked, program.jaxpr.consts))
-    # parameters do not matter
-    unread = [np.zeros(p.shape, p.dtype) for p in map(program.parameters.get, program.names)]
-    (array,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *unread, *bound.data)
-    return np.asarray(array)
-
-
-def _one_for_all(array: np.ndarray, term: Term, rows: Sequence[int], name: str) -> np.ndarray:
-    """Return a given argument without the axes of rows, along which it is to be the same."""
-    array = array.reshape((1,) * (len(term.elements) - array.ndim) + array.shape)
-    first = array[tuple(slice(0, 1) if d in rows else slice(None) for d in range(array.ndim))]
-    if not (array == first).all():
-        raise CannotShow(f"the {name} of '{term.site.name}' differs from row to row")
-    return np.squeeze(first, axis=tuple(rows))
 
 
 def _moments(distribution: Any, number: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +185,7 @@ def _integrated(
         name = f"coefficients {number}"
         coefficients = term.arguments[name].fitted(len(term.elements))
         what = f"what '{axis.source}' is multiplied with"
-        table = over_joint(coefficients, joint, _rows(term), what)
+        table = over_joint(coefficients, joint, row_axes(term), what)
         size = table.shape[-1]
         table = table.reshape(len(table), -1, size)
         own = [one for one in terms if one.site.name == axis.source]
@@ -265,45 +241,7 @@ def over_joint(
     return np.broadcast_to(array, (*joint.values(), *left)).reshape(-1, *left)
 
 
-def _data(bound: Bound, term: Term, rows: Sequence[int]) -> np.ndarray:
-    """Return what is observed, (row, feature); NaN where it does not count."""
-    rank, event = len(term.elements), len(term.site.event)
-    shape = (*term.elements, *term.site.event)
-    value = np.broadcast_to(np.asarray(term.value.array, float), shape)
-    for mask in term.counted:
-        where = np.asarray(mask.array).astype(bool)
-        where = where.reshape(where.shape + (1,) * (value.ndim - where.ndim))
-        value = np.where(np.broadcast_to(where, shape), value, np.nan)
-    if lacks_coordinates(term.family):
-        value = np.where(_given(bound, term.site, term.family.given[0]), value, np.nan)
-    others = [d for d in range(rank + event) if d not in rows]
-    number = math.prod(term.elements[d] for d in rows)
-    return value.transpose([*rows, *others]).reshape(number, -1)
-
-
-def _elements(axis: Axis, elements: tuple[int, ...], rows: Sequence[int]) -> np.ndarray:
-    """Return which element of a latent each row reads."""
-    index = np.asarray(axis.index.dense(elements))
-    index = np.squeeze(index, axis=tuple(d for d in range(len(elements)) if d not in rows))
-    return np.broadcast_to(index, [elements[d] for d in rows]).reshape(-1)
-
-
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _features(bound: Bound, site: Site, rows: Sequence[int], size: int) -> tuple[str, ...]:
-    """Return what the features of a site are called: its columns, or its name and numbers."""
-    if size == 1:
-        return (site.name,)
-    axes = program_axes(bound).of_site(site)
-    along = [axis for d, axis in enumerate(axes) if d not in rows]
-    labels = [list(map(str, axis.labels)) for axis in along]
-    is_named = any(axis.are_words for axis in along)
-    names = []
-    for words in itertools.product(*labels):
-        joined = ", ".join(words)
-        names.append(joined if is_named else f"{site.name}[{joined}]")
-    return tuple(names)
 
 
 def category_log_probs(emission: Emission) -> np.ndarray:

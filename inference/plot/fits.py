@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,12 @@ from emjax.fit import Fit
 from emjax.naming.axes import Axis, program_axes, support_values
 from emjax.run.bound import Bound
 from emjax.run.streamed import Streamed
+
+if TYPE_CHECKING:
+    AnyFit = Fit
+else:
+    # what is none reaches our own error
+    AnyFit = Any
 
 
 def bound_of(fit: Any, what: str, needs_data: bool = True) -> Bound:

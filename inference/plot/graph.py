@@ -11,9 +11,8 @@ from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
 from emjax.em import EM
-from emjax.fit import Fit
 from emjax.plot.boxes import Box, Layout
-from emjax.plot.fits import bound_of
+from emjax.plot.fits import AnyFit, bound_of
 from emjax.plot.layout import LOOP, layout_of
 from emjax.plot.nodes import Diagram, Node, diagram_of
 from emjax.plot.style import BLUE, GREEN, GREY, INK, PURPLE, VERMILLION, panel, styled
@@ -33,7 +32,7 @@ METHODS = {
 
 
 @styled
-def graph(em_or_fit: EM | Fit, *args: Any, ax: Any = None, **kwargs: Any) -> Axes:
+def graph(em_or_fit: EM | AnyFit, *args: Any, ax: Any = None, **kwargs: Any) -> Axes:
     """Draw the graph of a program; return the axes.
 
     Rounded boxes are plates, dashed ones the steps of a scan. Ellipses are sites, shaded ones

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from emjax.fit import Fit
 from emjax.graph.terms import Term
 from emjax.m_step.wiring_view import WiringView
-from emjax.plot.fits import array_of, axes_of, bound_of, chosen
+from emjax.plot.fits import AnyFit, array_of, axes_of, bound_of, chosen
 from emjax.plot.style import SIGNED, heat_map, panel, panels, styled
 from emjax.run.bound import Bound
 
 
 @styled
-def loadings(fit: Fit, parameter: str | None = None, ax: Any = None) -> Axes | np.ndarray:
+def loadings(fit: AnyFit, parameter: str | None = None, ax: Any = None) -> Axes | np.ndarray:
     """Draw the loadings of Gaussian latents as a heat map; return the axes.
 
     Rows are the observed variables, columns the coordinates of the latent. Of several matrices,

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from emjax.fit import Fit
 from emjax.plot.emissions import Emission, category_log_probs, emissions_of, posterior_of
-from emjax.plot.fits import bound_of
+from emjax.plot.fits import AnyFit, bound_of
 from emjax.plot.style import BLUE, GREY, INK, VERMILLION, grid, label, panel, signed, styled
 
 FOR, AGAINST = BLUE, VERMILLION
@@ -44,7 +43,7 @@ class _Field:
 
 @styled
 def match_weights(
-    fit: Fit,
+    fit: AnyFit,
     row: int | None = None,
     levels: Mapping[str, Sequence[str]] | None = None,
     ax: Any = None,
@@ -67,7 +66,7 @@ def match_weights(
     return _draw_waterfall(fields, range(number)[row], np.log2(total[1]) - np.log2(total[0]), ax)
 
 
-def _fields(fit: Fit, levels: Mapping[str, Sequence[str]]) -> tuple[list[_Field], str]:
+def _fields(fit: AnyFit, levels: Mapping[str, Sequence[str]]) -> tuple[list[_Field], str]:
     """Return the fields of a program of comparisons, and the latent that says what matches."""
     bound = bound_of(fit, "match_weights")
     for name, latent in bound.compiled.graph.latents.items():

@@ -14,7 +14,7 @@ from emjax.families.limits import is_simplex, limits_of
 from emjax.fit import Fit
 from emjax.m_step.wiring_view import WiringView
 from emjax.plot.emissions import Emission, category_log_probs, emissions_of, names_of_joint
-from emjax.plot.fits import array_of, axes_of, bound_of, chosen
+from emjax.plot.fits import AnyFit, array_of, axes_of, bound_of, chosen
 from emjax.refits.standard_errors import StandardErrors
 from emjax.refits.uncertainty import standard_errors
 from emjax.run.bound import Bound
@@ -40,7 +40,7 @@ class Profiles:
     is_probability: bool
 
 
-def profiles_of(fit: Fit, parameter: str | None, intervals: Any) -> Profiles:
+def profiles_of(fit: AnyFit, parameter: str | None, intervals: Any) -> Profiles:
     """Return the profiles of a fit: of a parameter, or where several sites are chosen, of these.
 
     Errors: `ValueError` where no latent chooses anything that is observed.

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from emjax.fit import Fit
+from emjax.plot.fits import AnyFit
 from emjax.plot.profile_values import Profiles, profiles_of
 from emjax.plot.style import colors, grid, legible, panel, panels, styled
 
@@ -21,7 +21,7 @@ LARGEST = 12
 
 @styled
 def profiles(
-    fit: Fit, parameter: str | None = None, intervals: Any = None, ax: Any = None
+    fit: AnyFit, parameter: str | None = None, intervals: Any = None, ax: Any = None
 ) -> Axes | np.ndarray:
     """Draw what each value of a latent is like: a profile over items or features; return the axes.
 

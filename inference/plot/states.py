@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from emjax.fit import Fit
 from emjax.naming.axes import program_axes
 from emjax.plot.emissions import Emission, emissions_of
-from emjax.plot.fits import bound_of, chosen, values_of
+from emjax.plot.fits import AnyFit, bound_of, chosen, values_of
 from emjax.plot.style import GREY, INK, colors, panel, panels, styled
 from emjax.run.bound import Bound
 
 
 @styled
 def states(
-    fit: Fit, latent: str | None = None, sequence: int = 0, ax: Any = None
+    fit: AnyFit, latent: str | None = None, sequence: int = 0, ax: Any = None
 ) -> Axes | np.ndarray:
     """Draw a series with the states of its chain; return the axes.
 

@@ -154,7 +154,7 @@ def signed(number: float, digits: int = 1) -> str:
     return f"{number:+.{digits}f}".replace("-", "−") if number else "0"
 
 
-def legible(background: Sequence[float]) -> str:
+def legible(background: Any) -> str:
     """Return black or white: what is read on a color (red, green, blue), each in [0, 1]."""
     red, green, blue = background[:3]
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK

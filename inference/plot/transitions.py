@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from emjax.fit import Fit
-from emjax.plot.fits import array_of, axes_of, bound_of, chosen
+from emjax.plot.fits import AnyFit, array_of, axes_of, bound_of, chosen
 from emjax.plot.style import PROBABILITY, heat_map, panel, panels, styled
 
 
 @styled
-def transitions(fit: Fit, parameter: str | None = None, ax: Any = None) -> Axes | np.ndarray:
+def transitions(fit: AnyFit, parameter: str | None = None, ax: Any = None) -> Axes | np.ndarray:
     """Draw the probability of each move of a chain as a heat map; return the axes.
 
     Rows are where a move comes from, columns where it goes to. Of several matrices, such as one for
