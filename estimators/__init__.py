@@ -9,7 +9,18 @@ try:
 except ImportError as error:
     raise ImportError('emjax.sklearn needs scikit-learn: pip install "emjax[sklearn]".') from error
 
+from emjax.sklearn.annotators import DawidSkene
 from emjax.sklearn.estimator import EMEstimator
+from emjax.sklearn.factors import FactorAnalysis
 from emjax.sklearn.hidden_markov import CategoricalHMM, GaussianHMM, PoissonHMM
+from emjax.sklearn.latent_class import LatentClass
 
-__all__ = ["CategoricalHMM", "EMEstimator", "GaussianHMM", "PoissonHMM"]
+__all__ = [
+    "CategoricalHMM",
+    "DawidSkene",
+    "EMEstimator",
+    "FactorAnalysis",
+    "GaussianHMM",
+    "LatentClass",
+    "PoissonHMM",
+]

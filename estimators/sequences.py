@@ -14,7 +14,7 @@ from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import emjax
-from emjax.sklearn.program_estimator import ProgramEstimator, Task
+from emjax.sklearn.program_estimator import LARGEST_SEED, ProgramEstimator, Task
 from emjax.sklearn.rows import FEWEST, LARGEST
 
 Model = TypeVar("Model", bound="HiddenMarkovModel")
@@ -51,9 +51,6 @@ class HiddenMarkovModel(ProgramEstimator):
     # a fit goes on from the attributes that `init_params` does not name
     warm_start = False
 
-    # hmmlearn's letter for a parameter, its attribute, and its name in the program
-    _emission_letters: tuple[tuple[str, str], ...] = ()
-
     @property
     def max_iter(self) -> int:
         """The largest number of EM steps, by scikit-learn's name."""
@@ -87,10 +84,15 @@ class HiddenMarkovModel(ProgramEstimator):
         self._check_settings()
         X = self._validated(X, reset=True)
         _check_is_no_lengths(y, X)
+        rows, start = self._rows(X, lengths), self._given_start()
+        # several starts of which all is given would be the same
+        num_restarts = 1 if start else int(self.n_init)
+        seed = check_random_state(self.random_state).randint(LARGEST_SEED)
         with jax.enable_x64(True):
-            task = Task(self._program(), self._rows(X, lengths), self._arguments(), X, None, None)
-            self.fit_ = self._best_of(task, check_random_state(self.random_state))
-            self._conclude(task)
+            em = self._em(self._program(), num_restarts)
+            key, given = jax.random.key(seed), self._arguments()
+            self.fit_ = em.run(key, *rows, init_params=start or None, **given)
+            self._conclude(Task(self._program(), rows, given, X, None, None))
         return self
 
     def _check_settings(self) -> None:
@@ -112,12 +114,13 @@ class HiddenMarkovModel(ProgramEstimator):
             **self._emission_params(),
         }
 
-    def _starts(self, task: Task, rng: np.random.RandomState) -> list[dict[str, Any]]:
+    def _given_start(self) -> dict[str, Any]:
+        """Return {name in the program: value} of what `init_params` leaves to the attributes."""
         start = {}
         for letter, (name, value) in self._letters().items():
             if letter not in self.init_params and value is not None:
                 start[name] = np.asarray(value, np.float64)
-        return [start]
+        return start
 
     def _options(self) -> dict[str, Any]:
         letters = self._letters().items()
@@ -187,6 +190,9 @@ class HiddenMarkovModel(ProgramEstimator):
 
     def predict(self, X: Any, lengths: Any = None) -> np.ndarray:
         """Return the states of all rows by `algorithm`: integers, (n_samples,)."""
+        # how probable the path is, which takes a compilation of its own, is not asked
+        if self.algorithm == "viterbi":
+            return self._path(X, lengths)[0]
         return self.decode(X, lengths)[1]
 
     def decode(
@@ -204,13 +210,20 @@ class HiddenMarkovModel(ProgramEstimator):
         if algorithm == "map":
             posterior = self.predict_proba(X, lengths)
             return float(posterior.max(axis=1).sum()), posterior.argmax(axis=1)
+        states, log_joint = self._path(X, lengths, asks_height=True)
+        return log_joint, states
+
+    def _path(self, X: Any, lengths: Any, asks_height: bool = False) -> tuple[np.ndarray, float]:
+        """Return the most probable path, and log p(X, path) in nats, if that is asked."""
+        log_joint = np.nan
         with jax.enable_x64(True):
             bound, params, size = self._on(X, lengths)
             path = bound.decode(params)["state"]
-            given = handlers.condition(self._program(), {"state": path})
-            params = jax.tree.map(jnp.asarray, params)
-            log_joint, _ = log_density(given, bound.args, bound.kwargs, params)
-            return float(log_joint), np.asarray(path)[:size]
+            if asks_height:
+                given = handlers.condition(self._program(), {"state": path})
+                params = jax.tree.map(jnp.asarray, params)
+                log_joint, _ = log_density(given, bound.args, bound.kwargs, params)
+        return np.asarray(path)[:size], float(log_joint)
 
     def aic(self, X: Any, lengths: Any = None) -> float:
         """Return −2 log p(X) + 2 p, with p free parameters; the lower the better."""

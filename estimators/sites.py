@@ -46,7 +46,8 @@ def _statement(site: Mapping[str, Any]) -> Statement:
     distribution = site["fn"]
     support, num_values = distribution.support, 0
     is_discrete = support is not None and support.is_discrete
-    if is_discrete and distribution.has_enumerate_support:
+    # how many values data could have is not asked, and not every distribution of data can say
+    if is_discrete and distribution.has_enumerate_support and not site["is_observed"]:
         num_values = len(distribution.enumerate_support(expand=False))
     plates = tuple(frame.name for frame in reversed(site["cond_indep_stack"]))
     shape = tuple(np.shape(site["value"]))

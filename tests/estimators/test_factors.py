@@ -1,0 +1,44 @@
+"""Factor analysis agrees with scikit-learn's, attribute by attribute, and takes missing values."""
+
+import numpy as np
+import pytest
+from sklearn.decomposition import FactorAnalysis as Theirs
+from sklearn.utils.estimator_checks import check_estimator
+
+from emjax.sklearn import FactorAnalysis
+
+rng = np.random.default_rng(1)
+X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 6)) + 3
+X += rng.normal(size=X.shape) * rng.uniform(0.7, 1.5, 6)
+# where the likelihood is right to 1e-12 of its 2,000 nats, parameters are right to the root of that
+NEAR = {"rtol": 0, "atol": 1e-3}
+
+
+@pytest.mark.parametrize("rotation", [None, "varimax", "quartimax"])
+def test_fit_and_answers_are_those_of_scikit_learn(rotation):
+    theirs = Theirs(2, tol=1e-13, max_iter=10**5, svd_method="lapack", rotation=rotation).fit(X)
+    ours = FactorAnalysis(2, tol=1e-15, rotation=rotation).fit(X)
+    assert ours.score(X) == pytest.approx(theirs.score(X), rel=1e-10)
+    signs = np.sign((ours.components_ * theirs.components_).sum(axis=1))
+    np.testing.assert_allclose(ours.components_, signs[:, None] * theirs.components_, **NEAR)
+    np.testing.assert_allclose(ours.noise_variance_, theirs.noise_variance_, **NEAR)
+    np.testing.assert_allclose(ours.transform(X), signs * theirs.transform(X), **NEAR)
+    np.testing.assert_allclose(ours.score_samples(X), theirs.score_samples(X), **NEAR)
+    np.testing.assert_allclose(ours.get_covariance(), theirs.get_covariance(), **NEAR)
+    np.testing.assert_allclose(ours.get_precision(), theirs.get_precision(), **NEAR)
+    np.testing.assert_allclose(ours.mean_, theirs.mean_, rtol=1e-10)
+
+
+def test_missing_values_are_integrated_out():
+    holes = np.where(rng.random(X.shape) < 0.1, np.nan, X)
+    model = FactorAnalysis(2).fit(holes)
+    assert model.converged_
+    assert model.score(holes) == pytest.approx(model.lower_bound_, rel=1e-10)
+    # factors are what emjax says of its own, up to a rotation
+    own = np.asarray(model.fit_.posterior()["factor"]["mean"])
+    seen = own @ np.asarray(model.fit_.params["loadings"]).T
+    np.testing.assert_allclose(model.transform(holes) @ model.components_, seen, atol=1e-8)
+
+
+def test_factor_analysis_is_an_estimator_of_scikit_learn():
+    check_estimator(FactorAnalysis(1))
