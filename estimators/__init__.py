@@ -14,6 +14,7 @@ from emjax.sklearn.estimator import EMEstimator
 from emjax.sklearn.factors import FactorAnalysis
 from emjax.sklearn.hidden_markov import CategoricalHMM, GaussianHMM, PoissonHMM
 from emjax.sklearn.latent_class import LatentClass
+from emjax.sklearn.mixtures import GaussianMixture
 
 __all__ = [
     "CategoricalHMM",
@@ -21,6 +22,7 @@ __all__ = [
     "EMEstimator",
     "FactorAnalysis",
     "GaussianHMM",
+    "GaussianMixture",
     "LatentClass",
     "PoissonHMM",
 ]

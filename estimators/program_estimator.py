@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import emjax
-from emjax.sklearn.rows import checked_weights, filled_up
+from emjax.sklearn.rows import checked_weights, filled_up, is_pandas
 from emjax.sklearn.sites import observed_sites, plate_of_samples
 
 # keys are drawn as scikit-learn draws the seeds of its estimators
@@ -53,6 +53,7 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
 
     - `_program()`: the program; its first argument is X.
     - `_arguments()`: {name: value} of those of its other arguments that do not vary by sample.
+    - `_named(X, data)`: {name: value} of all of its arguments but X. `data`: what was given so.
     - `_validated(X, reset)`: X checked, as the program takes it.
     - `_latent_name(X, kwargs)`: the discrete latent of a sample, for `labels`; None: it has none.
     - `_plate_name()`: the plate of samples; None: the only outermost one that holds data.
@@ -87,6 +88,9 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
     def _arguments(self) -> dict[str, Any]:
         return {}
 
+    def _named(self, X: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {**self._arguments(), **data}
+
     def _validated(self, X: Any, reset: bool) -> Any:
         return validate_data(
             self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1
@@ -118,16 +122,19 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
         whatever reason. Errors: `ValueError` for data that scikit-learn or the program refuses.
         """
         self._check_numbers()
+        given = X
         X = self._validated(X, reset=True)
+        # the fit has the names of a data frame's columns
+        frame = type(given)(X, given.index, given.columns) if is_pandas(given) else X
         with jax.enable_x64(True):
             task = self._task(X, self._labels(X, y), sample_weight, data)
             rng = check_random_state(self.random_state)
-            self.fit_ = self._best_of(task, rng)
+            self.fit_ = self._best_of(task, rng, frame)
             self._conclude(task)
         return self
 
     def _check_numbers(self) -> None:
-        check_scalar(self.max_iter, "max_iter", int | np.integer, min_val=1)
+        check_scalar(self.max_iter, "max_iter", int | np.integer, min_val=0)
         check_scalar(self.n_init, "n_init", int | np.integer, min_val=1)
         check_scalar(self.tol, "tol", float | int | np.number, min_val=0)
 
@@ -136,7 +143,7 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
         return None
 
     def _task(self, X: Any, labels: Any, sample_weight: Any, data: Mapping[str, Any]) -> Task:
-        program, kwargs = self._program(), {**self._arguments(), **data}
+        program, kwargs = self._program(), self._named(X, data)
         args, weights = (X,), None
         if labels is not None:
             program = emjax.labeled(program, self._latent_name(X, kwargs))
@@ -163,16 +170,17 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
         }
         return emjax.EM(program, **{**settings, **self._options()})
 
-    def _best_of(self, task: Task, rng: np.random.RandomState) -> emjax.Fit:
-        """Return the best of the runs from all starts."""
+    def _best_of(self, task: Task, rng: np.random.RandomState, frame: Any) -> emjax.Fit:
+        """Return the best of the runs from all starts. `frame`: the samples, with names."""
         goes_on = self.warm_start and hasattr(self, "fit_")
         starts = [dict(self.fit_.params)] if goes_on else self._starts(task, rng)
         num_restarts = self.n_init if starts == [{}] else 1
         em = self._em(task.program, int(num_restarts))
+        args = (*task.args[:-1], frame)
         best = None
         for start in starts:
             key = jax.random.key(rng.randint(LARGEST_SEED))
-            found = em.run(key, *task.args, init_params=start or None, **task.kwargs)
+            found = em.run(key, *args, init_params=start or None, **task.kwargs)
             if best is None or _height(found) > _height(best):
                 best = found
         assert best is not None
@@ -199,7 +207,7 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
         check_is_fitted(self, "fit_")
         X = self._validated(X, reset=False)
         fit = emjax.Fit.of(self._em(self._program()), None, self.fit_)
-        return fit, X, {**self._arguments(), **data}
+        return fit, X, self._named(X, data)
 
     def score_samples(self, X: Any, **data: Any) -> np.ndarray:
         """Return log p(x_n) of each sample in nats: (n_samples,). `data`: as in `fit`."""
@@ -247,7 +255,8 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
                 f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one "
                 "sample."
             )
-        X, kwargs = self._blank(n_samples), {**self._arguments(), **data}
+        X = self._blank(n_samples)
+        kwargs = self._named(X, data)
         fit = emjax.Fit.of(self._em(self._program()), None, self.fit_)
         rng = check_random_state(self.random_state)
         with jax.enable_x64(True):

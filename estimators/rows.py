@@ -33,6 +33,11 @@ def checked_weights(sample_weight: Any, X: Any) -> np.ndarray:
     return weights
 
 
+def is_pandas(X: Any) -> bool:
+    """Whether samples are a data frame of pandas, which need not be installed."""
+    return type(X).__module__.partition(".")[0] == "pandas" and hasattr(X, "columns")
+
+
 def filled_up(X: Any, data: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """Return samples, and what is known of each, with copies of the first behind them.
 

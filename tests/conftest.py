@@ -57,6 +57,14 @@ def has_dunder(function) -> bool:
     return function.__name__.startswith("__")
 
 
+def is_program(function) -> bool:
+    """Whether a function is a program behind scikit-learn's interface, made an `EM` of again and
+    again. These share what is compiled of it, if they see that it is the same: not of a wrapper.
+    """
+    is_named_so = function.__name__.endswith("program")
+    return is_named_so and function.__module__.startswith("emjax.sklearn")
+
+
 checked = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 
 
@@ -74,6 +82,8 @@ def where_it_pays(jaxtyped):
             # to decorate a closure at every call takes half of the time to trace a program
             return fn
         if inspect.isfunction(fn) and fn.__name__.startswith("_") and not has_dunder(fn):
+            return fn
+        if inspect.isfunction(fn) and is_program(fn):
             return fn
         is_record = dataclasses.is_dataclass(fn) and not issubclass(fn, eqx.Module)
         function = fn.__init__ if is_record else fn

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 
 from emjax.families.conjugate import (
+    COVARIANCE,
     LOCATION,
     LOCATION_VECTOR,
     RATE,
@@ -14,7 +16,7 @@ from emjax.families.conjugate import (
 )
 from emjax.families.family import Prior, register
 from emjax.numerics.guards import safe_log
-from emjax.numerics.matrices import inverse_from_cholesky
+from emjax.numerics.matrices import EXACT, inverse_from_cholesky
 
 
 def _beta_constant(concentration1, concentration0):
@@ -81,6 +83,20 @@ register(
         ),
         centered="loc",
     ),
+)
+
+
+def _inverse_wishart(features, concentration, scale_tril):
+    log_determinant, precision = features
+    size = scale_tril.shape[-1]
+    scale = jnp.matmul(scale_tril, scale_tril.mT, precision=EXACT)
+    along = (scale * precision).sum((-2, -1))
+    return -0.5 * ((concentration + size + 1) * log_determinant + along)
+
+
+register(
+    dist.InverseWishart,
+    Prior(COVARIANCE, ("concentration", "scale_tril"), log_density=_inverse_wishart),
 )
 register(dist.Uniform, Prior(None, (), _flat))
 register(dist.ImproperUniform, Prior(None, (), _flat))
