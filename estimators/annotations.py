@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Name = str | None
     Real = float
     Whole = int
+    Word = str
     Switch = bool
     SwitchOrAuto = bool | str
 else:
-    Program = Named = Name = Real = Whole = Switch = SwitchOrAuto = Any
+    Program = Named = Name = Real = Whole = Word = Switch = SwitchOrAuto = Any

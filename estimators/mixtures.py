@@ -11,7 +11,7 @@ from sklearn.utils import Tags, check_scalar
 from sklearn.utils.validation import validate_data
 
 import emjax
-from emjax.sklearn.annotations import Real, Switch, SwitchOrAuto, Whole
+from emjax.sklearn.annotations import Real, Switch, SwitchOrAuto, Whole, Word
 from emjax.sklearn.latents import OfDiscreteLatent
 from emjax.sklearn.mixture_program import Priors, program
 from emjax.sklearn.mixture_starts import METHODS, filled_in, maximum, responsibilities
@@ -84,12 +84,12 @@ class GaussianMixture(OfDiscreteLatent):
         self,
         n_components: Whole = 1,
         *,
-        covariance_type: str = "full",
+        covariance_type: Word = "full",
         tol: Real = 1e-9,
         reg_covar: Real = 0.0,
         max_iter: Whole = 1000,
         n_init: Whole = 1,
-        init_params: str = "kmeans",
+        init_params: Word = "kmeans",
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,

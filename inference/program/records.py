@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 
 from emjax.families.distributions import Select, feasible
 from emjax.families.family import Family, family_of, registered_arguments
@@ -205,6 +206,9 @@ class Record:
 
         arguments = registered_arguments(type(core))
         available = core.get_args() if arguments else {}
+        if self.kind == "prior" and isinstance(core, dist.TransformedDistribution):
+            # such as an inverse Wishart: what is transformed has its arguments
+            available = {name: getattr(core, name) for name in arguments}
         is_observed = self.kind == "observed"
         is_family = self.kind != "prior" and family_of(type(core), available) is not None
         density = None

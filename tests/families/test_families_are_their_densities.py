@@ -263,6 +263,9 @@ def instance_of_prior(kind: type, prior: Prior) -> dist.Distribution:
     arguments = {}
     for seed, name in enumerate(prior.arguments):
         constraint = kind.arg_constraints[name]
+        # degrees of freedom, of which NumPyro says that their bound depends on something else
+        if type(constraint) is type(constraints.dependent):
+            constraint = constraints.greater_than(SIZE)
         arguments[name] = random_values(constraint, (SIZE,) * constraint.event_dim, seed)
     return kind(**arguments)
 
