@@ -20,6 +20,7 @@ from emjax.sklearn.annotations import (
     SwitchOrAuto,
     Whole,
 )
+from emjax.sklearn.batches import FitsInBatches
 from emjax.sklearn.latents import OfDiscreteLatent
 from emjax.sklearn.program_estimator import Task
 from emjax.sklearn.sites import Statement, latents_in
@@ -29,7 +30,7 @@ OF_ARGUMENTS = "arguments__"
 Fitted = TypeVar("Fitted", bound="EMEstimator")
 
 
-class EMEstimator(OfDiscreteLatent):
+class EMEstimator(FitsInBatches, OfDiscreteLatent):
     """Any program with a plate of samples behind scikit-learn's interface.
 
     **Arguments:**
@@ -201,12 +202,11 @@ class EMEstimator(OfDiscreteLatent):
             )
         return name
 
-    def _conclude(self, task: Task) -> None:
+    def _note(self, task: Task) -> None:
         latent = self._latent(task.X, task.kwargs)
         self.latent_ = None if latent is None else latent.name
         if latent is not None:
             self._num_outputs = latent.num_values or int(np.prod(latent.shape[1:]))
-        super()._conclude(task)
 
     def _keep(self, fit: emjax.Fit) -> None:
         self.params_ = {name: np.asarray(value) for name, value in fit.params.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -12,16 +12,18 @@ from sklearn.utils.validation import validate_data
 
 import emjax
 from emjax.sklearn.annotations import Real, Switch, SwitchOrAuto, Whole, Word
+from emjax.sklearn.batches import FitsInBatches
 from emjax.sklearn.latents import OfDiscreteLatent
 from emjax.sklearn.mixture_program import Priors, program
 from emjax.sklearn.mixture_starts import METHODS, filled_in, maximum, responsibilities
 from emjax.sklearn.program_estimator import Task
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+Fitted = TypeVar("Fitted", bound="GaussianMixture")
 STARTS = ("weights_init", "means_init", "precisions_init")
 
 
-class GaussianMixture(OfDiscreteLatent):
+class GaussianMixture(FitsInBatches, OfDiscreteLatent):
     """A mixture of normals, with the parameters and attributes of scikit-learn's.
 
     From the same start it comes to what `sklearn.mixture.GaussianMixture(reg_covar=0)` comes to. It
@@ -201,6 +203,12 @@ class GaussianMixture(OfDiscreteLatent):
     @property
     def _n_features_out(self) -> int:
         return self.n_components
+
+    def partial_fit(
+        self: Fitted, X: Any, y: Any = None, sample_weight: Any = None, **data: Any
+    ) -> Fitted:
+        # one program for all batches, whether or not values are missing in the first
+        return super().partial_fit(X, y, sample_weight, **{"has_missing": True, **data})
 
     # ── starts ────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from emjax.sklearn.sites import observed_sites, plate_of_samples
 
 # keys are drawn as scikit-learn draws the seeds of its estimators
 LARGEST_SEED = np.iinfo(np.int32).max
+# attributes that hold arrays of JAX
+OF_JAX = ("fit_", "_online")
 Fitted = TypeVar("Fitted", bound="ProgramEstimator")
 
 
@@ -59,6 +62,7 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
     - `_plate_name()`: the plate of samples; None: the only outermost one that holds data.
     - `_starts(task, rng)`: {parameter: value} for each run; {}: `EM`'s own start.
     - `_options()`: further settings of `EM`.
+    - `_note(task)`: sets attributes of what is fitted.
     - `_keep(fit)`: sets attributes of what was learned.
 
     **Attributes:**
@@ -107,6 +111,9 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
 
     def _options(self) -> dict[str, Any]:
         return {}
+
+    def _note(self, task: Task) -> None:
+        """Set attributes of what is fitted: here there are none."""
 
     def _keep(self, fit: emjax.Fit) -> None:
         """Set attributes of what was learned: here there are none."""
@@ -188,6 +195,7 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
 
     def _conclude(self, task: Task) -> None:
         fit = self.fit_
+        self._note(task)
         self.converged_ = fit.status == emjax.Status.CONVERGED
         # the step that gained nothing is one, too
         self.n_iter_ = max(fit.num_steps, 1)
@@ -279,10 +287,17 @@ class ProgramEstimator(DensityMixin, BaseEstimator, ABC):
         """Return what is pickled: the fit without the data that it is of."""
         kept: Any = super().__getstate__()
         state = dict(kept)
-        fit = state.get("fit_")
-        if fit is not None:
-            state["fit_"] = emjax.Fit.of(fit.em, None, fit)
-        return state
+        of_jax = {name: state.pop(name) for name in OF_JAX if name in state}
+        if (fit := of_jax.get("fit_")) is not None:
+            of_jax["fit_"] = emjax.Fit.of(fit.em, None, fit)
+        # apart, since JAX's arrays are rounded where they are read back in single precision
+        return {**state, "_of_jax": pickle.dumps(of_jax)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rest = dict(state)
+        with jax.enable_x64(True):
+            of_jax = pickle.loads(rest.pop("_of_jax"))
+        super().__setstate__({**rest, **of_jax})
 
 
 def _height(fit: emjax.Fit) -> float:

@@ -32,6 +32,7 @@ from emjax.report.summary_table import Summary, summary
 from emjax.run.acceleration import Accelerator
 from emjax.run.bound import Bound
 from emjax.run.findings import Finding
+from emjax.run.incremental import OnlineState
 from emjax.run.restarts import Optimum, Restarts
 from emjax.run.result import EMResult
 from emjax.run.state import EMState, Status
@@ -59,6 +60,7 @@ __all__ = [
     "Finding",
     "Fit",
     "Gap",
+    "OnlineState",
     "Optimum",
     "Part",
     "Plan",

@@ -34,6 +34,7 @@ from emjax.run.bound import Bound
 from emjax.run.compiler import Compiler
 from emjax.run.described import program_in_words, short
 from emjax.run.in_batches import InBatches
+from emjax.run.incremental import Incremental, OnlineState
 from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
 from emjax.run.settings import Settings
@@ -182,6 +183,7 @@ class EM:
             step_size=step_size,
         )
         self._compiler = Compiler(model, self.settings)
+        self._incremental = Incremental(self._compiler)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: the program and the settings; what is compiled is made again."""
@@ -190,6 +192,7 @@ class EM:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._compiler = state["compiler"]
         self.model, self.settings = self._compiler.model, self._compiler.settings
+        self._incremental = Incremental(self._compiler)
 
     def __repr__(self) -> str:
         words = [program_in_words(self.model)]
@@ -265,6 +268,32 @@ class EM:
         found = bound.run(rng_key, init_params=init_params, checkpoint=checkpoint, every=every)
         assert isinstance(found, Fit)
         return found
+
+    def init_online(
+        self, rng_key: Any, *args: Any, init_params: InitParams = None, **kwargs: Any
+    ) -> OnlineState:
+        """Return the state of online EM before its first batch, which is given for its start.
+
+        That is where `run` on this batch starts. Then, for this batch and each that follows:
+        `state = em.update_online(state, *batch)`; `state.params` is the estimate. Errors:
+        `ValueError` for data that cannot be, and a program that is no sum over rows.
+        """
+        return self._incremental.init(rng_key, args, kwargs, init_params)
+
+    def update_online(
+        self, state: OnlineState, *args: Any, step_size: StepSize = None, **kwargs: Any
+    ) -> OnlineState:
+        """Return the state of online EM after one more batch: E-step on it, M-step at averages.
+
+        `step_size`: γ, how much this batch counts in the average of expected statistics, a number
+        or an optax schedule (of the number of batches). None: B / N, of B rows among N so far, so
+        that all count alike, and never less than B / M: the average then remembers M rows, 40 for
+        each parameter. The estimate at which batches are looked at moves once there are so many
+        rows, or 1 / γ batches; until then `params` is that of one EM step from the start on all
+        rows so far. Batches of any sizes: smaller ones share what is compiled for larger. Errors:
+        `ValueError` for data that cannot be, and where the likelihood is not finite.
+        """
+        return self._incremental.update(state, args, kwargs, step_size)
 
     def posterior(self, params: Params, *args: Any, **kwargs: Any) -> dict[str, Any] | PartByPart:
         """Return p(latent | data, params) for every latent: its shape, then its support.

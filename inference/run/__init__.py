@@ -13,6 +13,6 @@ collapse, resolution, degeneracy, copies, polish, compilation, validation, preci
 state, loop, restarts, result, annotations, archive, checkpoints, interrupts, pauses, pure,
 compiled, pieces, rerun, row_clusters, unbounded, vanishing, far_from_zero, shortcomings,
 second_look, padded, pickled, compiler, run_identity, runner, runs, double_end, on_data, bound,
-part_rows, part_program, first_look, stream_loop, stream_programs, online, stream_run, in_batches,
-streamed, sharded.
+part_rows, part_program, first_look, stream_loop, stream_programs, online, incremental, stream_run,
+in_batches, streamed, sharded.
 """

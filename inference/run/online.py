@@ -202,7 +202,7 @@ class OnlineRun:
         size = self._batch_size
         first, _ = next(self._batches(size, np.random.default_rng(0)))
         program = self.programs.of_batches(first, size)
-        _check_apart(program)
+        check_apart(program)
         steps, data = OnlineSteps(program, self.programs.sums), program.data(first)
         dtype = jnp.result_type(float)
         at = steps.start({name: np.asarray(v, dtype) for name, v in start.items()}, data)
@@ -289,22 +289,24 @@ class OnlineRun:
             return lambda count: float(given(count))
         if given is not None:
             return lambda count: float(given)
-        window = ROWS_FOR_EACH_PARAMETER * _num_parameters(program)
+        window = ROWS_FOR_EACH_PARAMETER * num_parameters(program)
         window = min(window, LARGEST_WINDOW * self._num_rows)
         gamma = min(size / max(window, 1), LARGEST_STEP)
         return lambda count: gamma
 
     def _noise(self, program: PartProgram, size: int, gamma: float) -> float:
         """Return how far from the optimum the noise of batches keeps the estimate, in nats."""
-        return _num_parameters(program) * gamma / (4 * size) * self._num_rows
+        return num_parameters(program) * gamma / (4 * size) * self._num_rows
 
 
-def _num_parameters(program: PartProgram) -> int:
+def num_parameters(program: PartProgram) -> int:
+    """Return how many numbers are estimated."""
     parameters = program.pure.graph.parameters
     return sum(int(np.prod(parameters[name].shape)) for name in program.loop.estimated)
 
 
-def _check_apart(program: PartProgram) -> None:
+def check_apart(program: PartProgram) -> None:
+    """Raise `ValueError` for a program of which minibatches say too little."""
     if bridges := program.division.bridges:
         names = ", ".join(map(repr, bridges))
         raise ValueError(
