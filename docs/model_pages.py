@@ -7,7 +7,6 @@ that JAX is imported once. A page that was written from the same sources is left
 
 import hashlib
 import inspect
-import pkgutil
 import re
 import struct
 import textwrap
@@ -16,8 +15,6 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-
-import emjax.models
 
 # the lecture that derives a model's update in full
 LECTURES = {
@@ -31,8 +28,8 @@ LECTURES = {
     "topics": "topics",
 }
 FOLDER = Path(__file__).resolve().parent / "models"
+MODELS = FOLDER.parents[1] / "models"
 STYLE = FOLDER.with_name("matplotlibrc")
-MADE_FROM = "% made from "
 RESOLUTION = 160  # pixels per inch of a picture, which is shown at 96
 SAID_FIRST = re.compile(r"^(E-step|M-step|Rate|Source|Term frequencies)(?=[.:,])", re.MULTILINE)
 NUMBERED = re.compile(r"^(.*?) {2,}(\(\d+'?\))$")
@@ -71,33 +68,37 @@ It is NumPy alone, and imports nothing of emjax. Tests hold EM to it over 50 ste
 def write() -> None:
     """Write the page of each model that is not up to date."""
     for name in names():
-        module = import_module(f"emjax.models.{name}")
-        made_from = MADE_FROM + digest(module)
-        page = FOLDER / f"{name}.md"
-        if not page.exists() or page.read_text().split("\n", 1)[0] != made_from:
-            page.write_text(page_of(module, made_from))
+        if not is_up_to_date(name):
+            (FOLDER / f"{name}.md").write_text(page_of(name))
 
 
 def names() -> list[str]:
     """Return the names of all model files."""
-    return sorted(module.name for module in pkgutil.iter_modules(emjax.models.__path__))
+    return sorted(path.stem for path in MODELS.glob("*.py") if path.stem != "__init__")
 
 
-def digest(module: ModuleType) -> str:
-    """Return what tells one version of a page's sources from another."""
+def is_up_to_date(name: str) -> bool:
+    """Say whether the page of a model was written from the sources that there are."""
+    page = FOLDER / f"{name}.md"
+    return page.exists() and page.read_text().split("\n", 1)[0] == made_from(name)
+
+
+def made_from(name: str) -> str:
+    """Return the first line of a page, which tells one version of its sources from another."""
     here = Path(__file__).resolve()
-    sources = [Path(module.__file__), here, here.with_name("model_fits.py")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    sources = [MODELS / f"{name}.py", here, here.with_name("model_fits.py")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    return f"% made from {digest.hexdigest()}"
 
 
-def page_of(module: ModuleType, made_from: str) -> str:
+def page_of(name: str) -> str:
     """Return the page of a model, having drawn its pictures."""
-    name = module.__name__.rpartition(".")[2]
+    module = import_module(f"emjax.models.{name}")
     first, _, rest = inspect.getdoc(module).partition("\n\n")
     title, _, question = " ".join(first.split()).partition(": ")
     fit, shown, plan = drawn(name)
     return PAGE.format(
-        made_from=made_from,
+        made_from=made_from(name),
         title=title,
         name=name,
         lead=question[0].upper() + question[1:],
@@ -123,7 +124,10 @@ def drawn(name: str) -> tuple[str, str, str]:
 
     from emjax import plot
 
-    function = getattr(model_fits, name)
+    if (function := getattr(model_fits, name, None)) is None:
+        raise ValueError(
+            f"docs/model_fits.py draws no fit of '{name}': add a function of that name."
+        )
     style = matplotlib.rc_context(fname=STYLE)
     with jax.enable_x64(True), style, warnings.catch_warnings():
         warnings.simplefilter("ignore")
