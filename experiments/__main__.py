@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import os
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ EXPERIMENTS = (
     "marginalized", "factors", "river", "schools", "linkage",
     "online",
 )  # fmt: skip
+# what quick forms wait for is compilation, of which this leaves a third
+LITTLE_OPTIMIZATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def question(name: str) -> str:
@@ -65,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     print(listing())
     if chosen.list:
         return
+    if chosen.quick:
+        os.environ.setdefault("XLA_FLAGS", LITTLE_OPTIMIZATION)
     import jax
 
     # the comparisons with hand-derived updates are to 1e-10

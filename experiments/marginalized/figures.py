@@ -26,7 +26,7 @@ def draw_speeds(file: Path, compared: Sequence[Compared]) -> None:
             before, after = (case.draws[way].per_second for way in (ENUMERATED, MARGINALIZED))
             axes.plot([1, ratio], [row, row], color=canvas.PALE, linewidth=4, zorder=1)
             axes.plot(ratio, row, "o", color=canvas.BLUE, markersize=8)
-            text = f"  × {ratio:.1f}: {before:,.3g} → {after:,.3g} a second"
+            text = f"  × {ratio:.1f}: {shown(before)} → {shown(after)} a second"
             canvas.label(axes, 1.06 * max(ratio, 1), row, text, va="center")
         axes.axvline(1, color=canvas.GREY, linewidth=0.8)
         axes.set(xscale="log", xlabel="times as fast as enumerated by NumPyro")
@@ -39,3 +39,8 @@ def draw_speeds(file: Path, compared: Sequence[Compared]) -> None:
         axes.set_yticks(range(len(ratios)), [case.case.name for _, case in speed_of])
         axes.tick_params(axis="y", length=0)
         canvas.light_grid(axes, "x")
+
+
+def shown(speed: float) -> str:
+    """Return a speed with three digits."""
+    return f"{float(f'{speed:.3g}'):,.{0 if speed >= 100 else 3}f}"

@@ -7,12 +7,8 @@ from experiments import canvas
 from experiments.model_choice.counts import Scores, Truth, is_bic_worse
 from experiments.model_choice.criteria import NAMES
 
-COLORS = {
-    "AIC": canvas.ORANGE,
-    "BIC": canvas.BLUE,
-    "ICL": canvas.GREEN,
-    "CV": canvas.VERMILLION,
-}
+# as `emjax.plot.criteria` has them
+COLORS = dict(zip(NAMES, canvas.PALETTE, strict=False))
 
 
 def draw_wines(path: Path, choices: dict[str, Choice]) -> None:
@@ -31,7 +27,8 @@ def draw_wines(path: Path, choices: dict[str, Choice]) -> None:
         for row, (covariance, choice) in zip(rows, choices.items(), strict=True):
             plot.criteria(choice, names=NAMES, ax=row)
             row[0].set_ylabel(f"{covariance} covariance:\nworse than the best by")
-        figure.supxlabel("components", fontsize=9.5)
+            for axes in row:
+                axes.set_xlabel("components")
 
 
 def draw_choices(path: Path, truth: Truth, scores: Scores, sizes: tuple[int, ...]) -> None:
@@ -41,8 +38,8 @@ def draw_choices(path: Path, truth: Truth, scores: Scores, sizes: tuple[int, ...
         shares[name] = 100 * (scores.chosen(name) == truth.num_clusters).mean(axis=0)
     with canvas.figure(
         path,
-        f"BIC finds {truth.name} in {shares['BIC'][-1]:.0f}% of the largest data sets, "
-        f"cross-validation in {shares['CV'][-1]:.0f}%",
+        f"In {sizes[-1]:,} samples BIC finds {truth.name} {shares['BIC'][-1]:.0f}% of the time, "
+        f"cross-validation {shares['CV'][-1]:.0f}%",
         f"""How often each criterion chooses the true number of components of a Poisson mixture, of
         {len(scores.prediction)} data sets of each size. CV is 5-fold cross-validation.""",
         height=3.4,

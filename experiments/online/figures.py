@@ -26,7 +26,7 @@ def draw_gaps(path: Path, by_kind: dict[str, dict[str, mixtures.Race]]) -> None:
         for by_method in by_kind.values()
     ]
     shares = sorted(100 * both / plain for both, plain in passes)
-    span = f"{shares[0]:.0f}%" if len(shares) == 1 else f"{shares[0]:.0f}% to {shares[-1]:.0f}%"
+    span = " to ".join(dict.fromkeys(f"{share:.0f}%" for share in (shares[0], shares[-1])))
     with canvas.figure(
         path,
         f"Minibatches first, then Anderson's acceleration: {span} of the passes of plain EM",
