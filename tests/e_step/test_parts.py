@@ -40,18 +40,24 @@ def parts_and_whole(temperature):
     params = {**PARAMS, "loc": PARAMS["loc"] + 1e4}
     program = weighted(mixture, "rows")
     whole = EM(program).on(np.ones(12), x).compiled.graph
-    constants = whole.prepare([jnp.ones(12), jnp.asarray(x)])
-    expected = e_step(whole, whole.arrays(params, constants), temperature)
+
+    def expected(data):
+        return e_step(whole, whole.arrays(params, whole.prepare(data)), temperature)
+
     graph = EM(program).on(np.ones(4), x[:4]).compiled.graph
     division = division_of(graph, ["rows"], (True, True))
     parts = [[jnp.ones(4), jnp.asarray(x[i : i + 4])] for i in (0, 4, 8)]
-    sums = jax.tree.map(lambda *each: sum(each), *map(graph.summarized, parts))
-    total = None
-    for data in parts:
-        arrays = graph.arrays(params, graph.prepare(data, sums=sums))
-        of_part = division.expected(graph, arrays, temperature)
-        total = of_part if total is None else total + of_part
-    return division.completed(graph, arrays, total, temperature), expected
+
+    def total(parts):
+        sums = jax.tree.map(lambda *each: sum(each), *map(graph.summarized, parts))
+        total = None
+        for data in parts:
+            arrays = graph.arrays(params, graph.prepare(data, sums=sums))
+            of_part = division.expected(graph, arrays, temperature)
+            total = of_part if total is None else total + of_part
+        return division.completed(graph, arrays, total, temperature)
+
+    return jax.jit(total)(parts), jax.jit(expected)([jnp.ones(12), jnp.asarray(x)])
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.0, 0.5], ids=["soft", "hard", "tempered"])
