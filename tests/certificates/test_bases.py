@@ -54,7 +54,7 @@ def log_likelihood(u):
 def test_standard_errors_of_what_is_identified_are_those_of_the_marginal_normal(fit):
     p = fit.params
     u = jnp.concatenate([p["loadings"].ravel(), p["mean"], jnp.log(p["noise"])])
-    values, vectors = np.linalg.eigh(-jax.hessian(log_likelihood)(u))
+    values, vectors = np.linalg.eigh(-jax.jit(jax.hessian(log_likelihood))(u))
     # the first is the rotation's
     inverse = vectors[:, 1:] / values[1:] @ vectors[:, 1:].T
     errors = emjax.standard_errors(fit)
@@ -67,9 +67,9 @@ def test_standard_errors_of_what_is_identified_are_those_of_the_marginal_normal(
     def function(loadings, _, noise):
         return covariance_of(loadings, noise)
 
-    slopes = jax.jacfwd(lambda u: function(*parts(u)))(u)
+    slopes = jax.jit(jax.jacfwd(lambda u: function(*parts(u))))(u)
     expected = np.sqrt(np.einsum("ijk,kl,ijl->ij", slopes, inverse, slopes))
-    value, error = errors.of_function(lambda p: covariance_of(p["loadings"], p["noise"]))
+    value, error = errors.of_function(jax.jit(lambda p: covariance_of(p["loadings"], p["noise"])))
     np.testing.assert_allclose(value, covariance_of(p["loadings"], p["noise"]), rtol=1e-12)
     np.testing.assert_allclose(error, expected, rtol=1e-6)
     assert np.isnan(errors.of_function(lambda p: p["loadings"][0])[1]).all()

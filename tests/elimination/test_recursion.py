@@ -24,6 +24,7 @@ from emjax.e_step.term_factors import log_z
 from emjax.elimination import algebra
 from emjax.elimination.chains import scaled
 from emjax.numerics import fast_forms
+from tests.oracles.by_numpy import evaluated
 
 RANDOM = np.random.default_rng(20261121)
 LENGTHS = jnp.array([7, 4, 1])
@@ -208,12 +209,14 @@ PROGRAMS = [
 ]
 
 
-def whole_problem(program, *data):
-    em = EM(program)
-    bound = em.on(*data)
-    compiled, data = bound.compiled, bound.data
-    params = em.init(jax.random.key(0), *data).params
-    return instance_of(compiled.graph, compiled.graph.arrays(params, compiled.graph.prepare(data)))
+def graph_and_arrays(program, *data):
+    bound = EM(program).on(*data)
+    compiled, graph = bound.compiled, bound.compiled.graph
+
+    def arrays(key, data):
+        return graph.arrays(compiled.pure.initial(key, data), graph.prepare(data))
+
+    return graph, jax.tree.map(jnp.asarray, evaluated(arrays, jax.random.key(0), bound.data))
 
 
 def plain_form(whole):
@@ -237,8 +240,17 @@ def in_rounds_form(whole):
         return value_and_gradient(function, whole.tables, is_often=True)
 
 
-def evaluated(form, whole):
-    return jax.jit(partial(form, whole), compiler_options={"xla_backend_optimization_level": 0})()
+COMPILED = (plain, clusters)  # of the others, what is traced is evaluated by NumPy
+
+
+def valued(form, chains, graph, arrays, is_compiled):
+    def function(arrays):
+        return form(replace(instance_of(graph, arrays), chains=chains))
+
+    if is_compiled:
+        quickly = {"xla_backend_optimization_level": 0}
+        return jax.jit(function, compiler_options=quickly)(arrays)
+    return evaluated(function, arrays)
 
 
 @pytest.mark.parametrize(
@@ -252,8 +264,8 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
     """
     monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
-    whole = whole_problem(program, data)
-    value, gradient = evaluated(plain_form, whole)
+    problem = *graph_and_arrays(program, data), program in COMPILED
+    value, gradient = valued(plain_form, "sequential", *problem)
     ways = [
         (scaled_form, "sequential", 1),
         (scaled_form, "sequential", 3),
@@ -267,7 +279,7 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
             scaled, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1
         )
         way = f"{form.__name__}, {chains}, {segments}"
-        found, found_gradient = evaluated(form, replace(whole, chains=chains))
+        found, found_gradient = valued(form, chains, *problem)
         np.testing.assert_allclose(found, value, rtol=1e-13, err_msg=way)
         for own, wanted in zip(
             jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True
@@ -405,7 +417,7 @@ def equations(jaxpr):
 @pytest.mark.parametrize("program", [plain, masked])
 def test_no_array_is_as_large_as_steps_by_states_by_states(program, monkeypatch):
     monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
-    whole = whole_problem(program, SYMBOLS)
+    whole = instance_of(*graph_and_arrays(program, SYMBOLS))
     jaxpr = jax.make_jaxpr(partial(scaled_form, whole))().jaxpr
     assert max(var.aval.size for eqn in equations(jaxpr) for var in eqn.outvars) < 6 * 3 * 3 * 3
 
@@ -414,7 +426,7 @@ def test_compilation_does_not_grow_with_the_number_of_steps(monkeypatch):
     monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
 
     def count(steps):
-        whole = whole_problem(plain, jnp.zeros((steps, 3), int))
+        whole = instance_of(*graph_and_arrays(plain, jnp.zeros((steps, 3), int)))
         return sum(1 for _ in equations(jax.make_jaxpr(partial(scaled_form, whole))().jaxpr))
 
     assert count(10) == count(1000)

@@ -17,6 +17,7 @@ from numpyro.distributions import biject_to, constraints
 from emjax import conjugate
 from emjax.distributions import PartiallyObserved
 from emjax.families.family import FAMILIES, PRIORS, Family, Prior
+from tests.oracles.by_numpy import evaluated
 
 KEY = jax.random.key(0)
 ENTRIES, SIZE, DRAWS = 4, 3, 5
@@ -30,7 +31,7 @@ def random_values(constraint, event, seed: int) -> jax.Array:
     bijection = biject_to(constraint)
     numbers = np.random.default_rng(seed)
     shape = bijection.inverse_shape((ENTRIES, *event))
-    return bijection(jnp.asarray(numbers.normal(size=shape)))
+    return jnp.asarray(evaluated(bijection, numbers.normal(size=shape)))
 
 
 def negative_definite(numbers: np.random.Generator) -> np.ndarray:
@@ -173,10 +174,14 @@ def test_the_log_density_of_a_family_is_numpyros(kind, family):
     x = distribution.sample(KEY, (DRAWS,))
     if "observed" in arguments:
         x = jnp.where(arguments["observed"], x, jnp.nan)
-    expected = distribution.log_prob(x)
+
+    def densities(arguments, x):
+        ours = [log_density_of_record(family, arguments, x, origin) for origin in (0.0, 0.7)]
+        return distribution_of(kind, arguments).log_prob(x), ours
+
+    expected, ours = evaluated(densities, arguments, x)
     assert expected.shape == (DRAWS, ENTRIES) and np.isfinite(expected).all()
-    for origin in (0.0, 0.7):
-        actual = log_density_of_record(family, arguments, x, origin)
+    for actual in ours:
         np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -197,8 +202,8 @@ def test_the_naturals_of_a_family_are_linear_in_the_features_of_each_argument(ki
 
         other = shape.features(values_of_shape(shape, 17), 0.0)
         halfway = tuple((a + b) / 2 for a, b in zip(features[name], other, strict=True))
-        ends = zip(naturals(features[name]), naturals(other), strict=True)
-        for actual, (first, second) in zip(naturals(halfway), ends, strict=True):
+        ends = zip(evaluated(naturals, features[name]), evaluated(naturals, other), strict=True)
+        for actual, (first, second) in zip(evaluated(naturals, halfway), ends, strict=True):
             np.testing.assert_allclose(actual, (first + second) / 2, rtol=1e-12, atol=1e-12)
 
 
@@ -219,6 +224,7 @@ def test_the_maximizer_of_a_shape_is_where_the_gradient_is_zero(name):
     coefficients = tuple(map(jnp.asarray, problem(np.random.default_rng(2))))
     bijection = biject_to(constraint)
 
+    @jax.value_and_grad
     def objective(unconstrained):
         features = shape.features(bijection(unconstrained), start)
         return total(c * f for c, f in zip(coefficients, features, strict=True))
@@ -226,13 +232,13 @@ def test_the_maximizer_of_a_shape_is_where_the_gradient_is_zero(name):
     maximum = shape.maximize(coefficients, start)
     assert constraint(maximum).all()
     at_maximum = bijection.inv(maximum)
-    gradient = jax.grad(objective)(at_maximum)
-    unit = np.abs(jax.grad(objective)(bijection.inv(start))).max()
+    height, gradient = evaluated(objective, at_maximum)
+    unit = np.abs(evaluated(objective, bijection.inv(start))[1]).max()
     assert unit > 0.1  # where it starts, it is not zero
     np.testing.assert_allclose(gradient / unit, 0, atol=1e-12)
     nudge = 1e-2 * np.random.default_rng(3).normal(size=at_maximum.shape)
     for sign in (-1, 1):
-        assert objective(at_maximum + sign * nudge) < objective(at_maximum)
+        assert evaluated(objective, at_maximum + sign * nudge)[0] < height
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -246,7 +252,7 @@ def test_an_entry_without_data_keeps_its_value_and_has_a_derivative(name):
     maximum = shape.maximize(tuple(coefficients), start)
     np.testing.assert_array_equal(maximum[1], start[1])
     assert not np.isclose(maximum[0], start[0]).all()
-    derivatives = jax.jacrev(shape.maximize)(tuple(coefficients), start)
+    derivatives = evaluated(jax.jacrev(shape.maximize), tuple(coefficients), start)
     for derivative in derivatives:
         assert np.isfinite(derivative).all()
 
