@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import typing
+import zlib
 
 LITTLE_OPTIMIZATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # with the first, XLA takes less than a third of the time that it takes by default; with the second,
@@ -116,24 +117,27 @@ def pytest_collection_finish() -> None:
 class Monkeypatch(pytest.MonkeyPatch):
     """A monkeypatch: what was traced before it is not shared with what is traced after it."""
 
+    has_set = False
+
     def setattr(self, *args, **kwargs):
-        _share_nothing()
+        self._share_nothing()
         super().setattr(*args, **kwargs)
 
     def setitem(self, *args, **kwargs):
-        _share_nothing()
+        self._share_nothing()
         super().setitem(*args, **kwargs)
 
     def undo(self):
-        _share_nothing()
+        if self.has_set:
+            self._share_nothing()
         super().undo()
 
+    def _share_nothing(self) -> None:
+        # not before: the import hook is installed by then
+        from emjax.run.compiler import KEPT
 
-def _share_nothing() -> None:
-    # not before: the import hook is installed by then
-    from emjax.run.compiler import KEPT
-
-    KEPT.clear()
+        KEPT.clear()
+        self.has_set = True
 
 
 @pytest.fixture
@@ -141,6 +145,27 @@ def monkeypatch():
     patch = Monkeypatch()
     yield patch
     patch.undo()
+
+
+ONE_COMPILED_OF = 5
+
+
+@pytest.fixture
+def mostly_by_numpy(request):
+    """Have what emjax compiles traced, and evaluated by NumPy: to compile what runs once takes most
+    of the time. Of five tests, one is compiled all the same: by its name, always the same one; and
+    all are, where another level of optimization is asked for.
+    """
+    # not before: the import hook is installed by then
+    from emjax.run.compilation import CompiledFunction
+    from tests.oracles.by_numpy import in_place_of_compilation
+
+    compiled = CompiledFunction.__call__
+    is_quick = LITTLE_OPTIMIZATION in os.environ["XLA_FLAGS"]
+    if is_quick and zlib.crc32(request.node.nodeid.encode()) % ONE_COMPILED_OF:
+        CompiledFunction.__call__ = in_place_of_compilation
+    yield
+    CompiledFunction.__call__ = compiled
 
 
 def pytest_addoption(parser) -> None:

@@ -25,7 +25,6 @@ from tests.m_step.mixtures import (
     COMPUTED,
     CONJUGATE,
     COUNTS,
-    FAST_COMPILATION,
     FEATURES,
     FEW,
     GROUP,
@@ -40,6 +39,8 @@ from tests.m_step.mixtures import (
     responsibilities_of,
     updated,
 )
+
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -254,10 +255,7 @@ def shared_by_two_sites(x, y):
 
 
 def one_step(em, *args):
-    state = em.init(jax.random.key(0), *args)
-    return jax.jit(lambda state: em.update(state, *args)[0], compiler_options=FAST_COMPILATION)(
-        state
-    ).params
+    return em.update(em.init(jax.random.key(0), *args), *args)[0].params
 
 
 def test_a_rate_shared_by_two_families_is_events_over_exposure_of_both():
