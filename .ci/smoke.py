@@ -5,6 +5,7 @@ and a figure, where scikit-learn and matplotlib are.
 """
 
 import importlib
+import io
 import pkgutil
 import sys
 from importlib.metadata import metadata
@@ -59,9 +60,37 @@ def check_fit() -> emjax.Fit:
     return fit
 
 
+def check_face() -> None:
+    """Check that scikit-learn's interface learns two states that are far apart."""
+    from emjax.sklearn import GaussianHMM
+
+    states = np.repeat([0, 1, 0], 20)
+    x = 5.0 * states + np.random.default_rng(0).normal(size=60)
+    found = GaussianHMM(n_components=2, random_state=0).fit(x[:, None]).predict(x[:, None])
+    # which is called 0 is by chance
+    assert (found == states).all() or (found != states).all(), found
+
+
+def check_figure(fit: emjax.Fit) -> None:
+    """Check that a figure is drawn, and written."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import emjax.plot
+
+    drawn = io.BytesIO()
+    emjax.plot.objective(fit).figure.savefig(drawn)
+    assert drawn.getvalue().startswith(b"\x89PNG")
+
+
 def main() -> None:
     check_package()
-    print(check_fit())
+    fit = check_fit()
+    print(fit)
+    if is_installed("emjax.sklearn"):
+        check_face()
+    if is_installed("emjax.plot"):
+        check_figure(fit)
     absent = [needed for needed in EXTRAS.values() if find_spec(needed) is None]
     print(f"emjax {emjax.__version__}, Python {sys.version.split()[0]}: passed", end="")
     print(f", without {', '.join(absent)}" if absent else "")
