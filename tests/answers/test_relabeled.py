@@ -18,6 +18,7 @@ from emjax.models import gaussian_mixture, hidden_markov
 from emjax.program.latents import Latent
 from emjax.run import endings
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 KEY = jax.random.key(0)
 X = np.array([0.1, 0.4, 3.0, 3.3, 2.9, 3.1, 9.0, 9.4, 8.9, 0.2, 3.2, 8.8])
 MIXTURE = {

@@ -51,6 +51,7 @@ def log_likelihood(u):
     return multivariate_normal.logpdf(jnp.asarray(X), mean, covariance_of(loadings, noise)).sum()
 
 
+@pytest.mark.usefixtures("mostly_by_numpy")
 def test_standard_errors_of_what_is_identified_are_those_of_the_marginal_normal(fit):
     p = fit.params
     u = jnp.concatenate([p["loadings"].ravel(), p["mean"], jnp.log(p["noise"])])
@@ -75,6 +76,7 @@ def test_standard_errors_of_what_is_identified_are_those_of_the_marginal_normal(
     assert np.isnan(errors.of_function(lambda p: p["loadings"][0])[1]).all()
 
 
+@pytest.mark.usefixtures("mostly_by_numpy")
 def test_a_diagnosis_and_criteria_know_of_the_rotation(fit):
     diagnosis = fit.diagnose()
     assert diagnosis.verdict == "local maximum"

@@ -22,6 +22,7 @@ from emjax.e_step.e_step import e_step
 from emjax.e_step.instance import instance_of
 from emjax.e_step.occupancy import duplicates, expected_counts
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 KEY = jax.random.key(0)
 
 

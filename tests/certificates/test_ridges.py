@@ -13,6 +13,7 @@ from emjax import EM
 from emjax.certificates import evaluation
 from emjax.certificates.verdict import Directions, _judged
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=50)
 # of two components of variance one, these data need one alone

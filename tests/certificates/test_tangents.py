@@ -16,6 +16,7 @@ from emjax.certificates.tangent_space import TangentSpace
 from emjax.families.limits import is_simplex
 from emjax.program.records import Parameter
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 MATRICES = np.array([[[2.0, 0.3, 0.1], [0.3, 1.0, -0.2], [0.1, -0.2, 0.5]], np.zeros((3, 3))])
 CASES = {
     "real": (constraints.real, [[1.0, -2.0]], [[False, False]]),

@@ -11,6 +11,7 @@ from numpyro.contrib.control_flow import scan
 from emjax import EM
 from tests.oracles.brute_force import joint_table
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 NUMBERS = np.random.default_rng(4)
 FIRST_ORDER = jnp.array([[0.8, 0.2], [0.35, 0.65]])
 SECOND_ORDER = jnp.array(NUMBERS.dirichlet(np.ones(2), size=(2, 2)))

@@ -16,6 +16,7 @@ from emjax import EM, compare_updates
 from emjax.distributions import Select
 from tests.oracles.brute_force import joint_table
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 KEY = jax.random.key(3)
 THREE = [dist.Uniform(0.0, 1.0), dist.Normal(jnp.array(5.0), 0.5), dist.Exponential(2.0)]
 
