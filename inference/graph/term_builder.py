@@ -108,7 +108,7 @@ class TermBuilder:
             prior_arguments=self.outputs.prior_arguments(site),
             without_multiplicity=weight_of_one is not weight,
             gate=self.gate(site, rank),
-            counted=tuple(read.counted) if site.is_observed else (),
+            counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
         )
 
     def weight_of_one(self, weight: Weight, axes: Sequence[Axis]) -> Weight:

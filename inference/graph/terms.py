@@ -43,7 +43,7 @@ class Term:
     - `ones`: of a latent's interaction with itself over condensed rows, what one is in each.
     - `products`: what each of its natural parameters goes with, of data and of `reads`.
     - `gate`: where a component of a `Select` is chosen, if latents choose it.
-    - `counted`: of an observed site, where the data count, as masks of their rank; what latents
+    - `counted`: of an observed density, where the data count, as masks of their rank; what latents
       choose aside.
     """
 

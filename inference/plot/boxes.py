@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from emjax.plot.nodes import Node
 
 # of a character of 9.5 points, and of 7.5
 CHARACTER, SMALL_CHARACTER = 0.083, 0.066
-# between neighbors
-BETWEEN = 0.35
+# between neighbors, and between a node and an arrow that goes around it
+BETWEEN, AROUND = 0.35, 0.12
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,18 @@ def size_of(node: Node) -> tuple[float, float]:
         return width + 0.1, lines + 0.05
     # text within an ellipse
     return max(0.95, 1.3 * width + 0.18), lines + 0.24
+
+
+def way_around(places: Mapping[str, Box], parent: str, child: str) -> float | None:
+    """Return how far right an arrow has to go around nodes that are in its way; None if none is."""
+    start, stop = places[parent], places[child]
+    shares = np.linspace(0.0, 1.0, 41)
+    x, y = start.x + shares * (stop.x - start.x), start.y + shares * (stop.y - start.y)
+    right = None
+    for name, box in places.items():
+        if name in (parent, child):
+            continue
+        distance = np.hypot((x - box.x) / (box.width / 2), (y - box.y) / (box.height / 2))
+        if (distance < 1).any():
+            right = max(box.right + AROUND, right or box.right)
+    return right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 
 from emjax.em import EM
-from emjax.plot.boxes import Box, Layout
+from emjax.plot.boxes import Box, Layout, way_around
 from emjax.plot.fits import AnyFit, bound_of
 from emjax.plot.layout import LOOP, layout_of
 from emjax.plot.nodes import Diagram, Node, diagram_of
@@ -125,12 +126,22 @@ class _Drawing:
     def draw_arrow(self, parent: Node, node: Node) -> None:
         """Draw an arrow from what is read to what reads it."""
         start, stop = (self.layout.nodes[each.name] for each in (parent, node))
-        first = _edge(start, stop, parent.kind == "parameter")
-        last = _edge(stop, start, node.kind == "parameter")
+        far = way_around(self.layout.nodes, parent.name, node.name)
         color = GREY if parent.is_estimated else INK
-        style = {"arrowstyle": "-|>", "mutation_scale": 9 * self.scale, "linewidth": 0.9}
-        arrow = FancyArrowPatch(first, last, shrinkA=0, shrinkB=0, color=color, **style)
-        self.ax.add_patch(arrow)
+        if far is None:
+            first = _edge(start, stop, parent.kind == "parameter")
+            last = _edge(stop, start, node.kind == "parameter")
+            self.draw_path([first, last], color)
+            return
+        # a curve of this kind goes three quarters of the way to its corners
+        corner = max(start.x, stop.x) + (far - max(start.x, stop.x)) / 0.75
+        above, below = (start, stop) if start.y > stop.y else (stop, start)
+        ends = [
+            _edge(box, Box(far, height, 0, 0), False)
+            for box, height in ((above, above.bottom), (below, below.top))
+        ]
+        path = [ends[0], (corner, above.bottom), (corner, below.top), ends[1]]
+        self.draw_path(path if above is start else path[::-1], color)
 
     def draw_loop(self, box: Box) -> None:
         """Draw an arrow from a node to itself, on its left."""
@@ -139,9 +150,16 @@ class _Drawing:
         x = box.x - box.width / 2 * np.sqrt(1 - (2 * high / box.height) ** 2) - 0.02
         far = box.left - LOOP - 0.08
         corners = [(x, box.y + high), (far, box.y + 1.5 * high), (far, box.y - 1.5 * high)]
-        path = Path([*corners, (x, box.y - high)], [Path.MOVETO, *[Path.CURVE4] * 3])
+        self.draw_path([*corners, (x, box.y - high)], INK)
+
+    def draw_path(self, points: Sequence[tuple[float, float]], color: str) -> None:
+        """Draw an arrow: straight between two points, or a curve of two corners."""
+        kinds = (
+            [Path.MOVETO, Path.LINETO] if len(points) == 2 else [Path.MOVETO, *[Path.CURVE4] * 3]
+        )
         style = {"arrowstyle": "-|>", "mutation_scale": 9 * self.scale, "linewidth": 0.9}
-        self.ax.add_patch(FancyArrowPatch(path=path, color=INK, **style))
+        arrow = FancyArrowPatch(path=Path(points, kinds), color=color, **style)
+        self.ax.add_patch(arrow)
 
 
 def _edge(box: Box, other: Box, is_rectangle: bool) -> tuple[float, float]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from emjax.plot.boxes import BETWEEN, SMALL_CHARACTER, Box, Layout, size_of
+from emjax.plot.boxes import BETWEEN, SMALL_CHARACTER, Box, Layout, size_of, way_around
 from emjax.plot.nodes import Diagram, Node
 from emjax.plot.outside import Outside
 
@@ -105,7 +106,7 @@ def _plates(diagram: Diagram, places: Mapping[str, Box]) -> dict[str, Box]:
     for plate in diagram.plates:
         inside = [node.name for node in diagram.nodes if plate in node.plates]
         members[plate] = frozenset(name for name in inside if name in places)
-    boxes = {}
+    boxes, detours = {}, _detours(diagram, places)
     for plate in diagram.plates:
         if not members[plate]:
             continue
@@ -115,11 +116,31 @@ def _plates(diagram: Diagram, places: Mapping[str, Box]) -> dict[str, Box]:
         left = min(places[name].left - LOOP * (name in loops) for name in members[plate]) - pad
         # there is a line for its name
         name = SMALL_CHARACTER * (len(plate) + len(f"{diagram.plates[plate]:,}") + 2) + 0.2
-        right = max(max(box.right for box in inside) + pad, left + name)
+        around = [arrow.far for arrow in detours if arrow.ends <= members[plate]]
+        right = max(max([*(box.right for box in inside), *around]) + pad, left + name)
         bottom = min(box.bottom for box in inside) - pad - NAME - 0.05 * depth
         top = max(box.top for box in inside) + pad
         boxes[plate] = Box((left + right) / 2, (top + bottom) / 2, right - left, top - bottom)
     return boxes
+
+
+class _Detour(NamedTuple):
+    """An arrow that goes around other nodes: between which two, and how far right."""
+
+    ends: frozenset[str]
+    far: float
+
+
+def _detours(diagram: Diagram, places: Mapping[str, Box]) -> list[_Detour]:
+    """Return the arrows between sites that others are in the way of."""
+    found = []
+    for node in diagram.nodes:
+        for parent in node.parents:
+            if parent in places and node.name in places:
+                far = way_around(places, parent, node.name)
+                if far is not None:
+                    found.append(_Detour(frozenset({parent, node.name}), far))
+    return found
 
 
 def _is_within(

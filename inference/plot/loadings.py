@@ -24,10 +24,11 @@ def loadings(fit: AnyFit, parameter: str | None = None, ax: Any = None) -> Axes 
     program without one.
     """
     bound = bound_of(fit, "loadings", needs_data=False)
+    coefficients = _coefficients(bound)
     name = chosen(
         "parameter",
         parameter,
-        _coefficients(bound),
+        list(coefficients),
         "emjax.plot.loadings draws a parameter that multiplies a Gaussian latent, and there is "
         "none: EM(program, integrate={'factor'}) with dist.Normal(factor @ loadings.T, scale).",
     )
@@ -41,7 +42,7 @@ def loadings(fit: AnyFit, parameter: str | None = None, ax: Any = None) -> Axes 
     else:
         drawn = panels(ax, 1, len(matrices), width, height, sharey=True)
     largest = float(np.abs(table).max()) or 1.0
-    factor = columns.name or "factor"
+    factor = columns.name or coefficients[name]
     for one, (number, matrix) in zip(drawn.flat, enumerate(matrices), strict=True):
         numbers = [f"{factor} {each}" for each in columns.labels]
         heat_map(one, matrix, rows.labels, numbers, cmap=SIGNED, vmin=-largest, vmax=largest)
@@ -50,15 +51,18 @@ def loadings(fit: AnyFit, parameter: str | None = None, ax: Any = None) -> Axes 
     return drawn[0, 0] if len(matrices) == 1 else drawn[0]
 
 
-def _coefficients(bound: Bound) -> list[str]:
-    """Return the parameters of two axes or more that multiply a Gaussian latent in observations."""
-    graph, found = bound.compiled.graph, []
+def _coefficients(bound: Bound) -> dict[str, str]:
+    """Return the Gaussian latent that each parameter of two axes or more multiplies, by name.
+
+    In observations: what multiplies the states before is no loading.
+    """
+    graph, found = bound.compiled.graph, {}
     view = WiringView(graph)
     for term in graph.terms:
         if term.site.is_observed and term.reads:
             for name in _read_as_coefficients(view, term):
-                if len(graph.parameters[name].shape) >= 2 and name not in found:
-                    found.append(name)
+                if len(graph.parameters[name].shape) >= 2:
+                    found.setdefault(name, str(term.reads[0].source))
     return found
 
 

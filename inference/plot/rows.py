@@ -55,21 +55,30 @@ def one_for_all(array: np.ndarray | None, term: Term, rows: Sequence[int], name:
     return np.squeeze(first, axis=tuple(rows))
 
 
-def data_of(bound: Bound, term: Term, rows: Sequence[int]) -> np.ndarray:
-    """Return what is observed, (row, feature); NaN where it does not count."""
-    rank, event = len(term.elements), len(term.site.event)
-    shape = (*term.elements, *term.site.event)
-    value = np.broadcast_to(np.asarray(term.value.array, float), shape)
-    for number in term.site.outputs.masks:
+def observed_at(bound: Bound, site: Site) -> np.ndarray:
+    """Return what is observed at a site, (*elements, *event); NaN where it does not count."""
+    rank, event = len(site.elements), len(site.event)
+    shape = (*site.elements, *site.event)
+    value = computed(bound, site.outputs.value)
+    if value is None:
+        raise CannotShow(f"what is observed at '{site.name}' depends on a latent")
+    value = np.broadcast_to(value.astype(float), shape)
+    for number in site.outputs.masks:
         mask = computed(bound, number)
         if mask is not None:
             mask = mask.reshape((1,) * (rank - mask.ndim) + mask.shape + (1,) * event)
             value = np.where(mask, value, np.nan)
+    return value
+
+
+def data_of(bound: Bound, term: Term, rows: Sequence[int]) -> np.ndarray:
+    """Return what is observed at a term's site as (row, feature); NaN where it does not count."""
+    site, value = term.site, observed_at(bound, term.site)
     if lacks_coordinates(term.family):
-        observed = computed(bound, term.site.outputs.args[term.family.given[0]])
+        observed = computed(bound, site.outputs.args[term.family.given[0]])
         value = value if observed is None else np.where(observed, value, np.nan)
-    others = [d for d in range(rank + event) if d not in rows]
-    number = math.prod(term.elements[d] for d in rows)
+    others = [d for d in range(value.ndim) if d not in rows]
+    number = math.prod(site.elements[d] for d in rows)
     return value.transpose([*rows, *others]).reshape(number, -1)
 
 

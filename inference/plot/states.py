@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from emjax.fit import Fit
 from emjax.naming.axes import program_axes
 from emjax.plot.emissions import Emission, emissions_of
 from emjax.plot.fits import AnyFit, bound_of, chosen, values_of
+from emjax.plot.rows import observed_at
 from emjax.plot.style import GREY, INK, colors, panel, panels, styled
 from emjax.run.bound import Bound
 
@@ -139,13 +142,16 @@ def _stretches(path: np.ndarray) -> list[tuple[int, int, int]]:
     return [(start, stop, int(path[start])) for start, stop in zip(starts, stops, strict=True)]
 
 
-def _name_times(ax: Axes, labels: Any) -> None:
+def _name_times(ax: Axes, labels: Sequence[Any]) -> None:
     """Write what the times are called, where they are not counted from zero."""
     if list(labels) == list(range(len(labels))):
         return
-    every = max(1, len(labels) // 8)
-    places = range(0, len(labels), every)
-    ax.set_xticks(list(places), [str(labels[place]) for place in places])
+    places = list(range(0, len(labels), max(1, len(labels) // 8)))
+    if all(isinstance(label, int) for label in labels):
+        # round numbers, such as years
+        round_ones = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(labels[0], labels[-1])
+        places = [place for place, label in enumerate(labels) if label in round_ones] or places
+    ax.set_xticks(places, [str(labels[place]) for place in places])
 
 
 def _draw_gaussian(fit: Fit, bound: Bound, latent: str, sequence: int, ax: Axes) -> Axes:
@@ -159,13 +165,8 @@ def _draw_gaussian(fit: Fit, bound: Bound, latent: str, sequence: int, ax: Axes)
     covariance = np.asarray(moments["covariance"], float).reshape(*mean.shape, size)
     spread = 2 * np.sqrt(np.diagonal(covariance, axis1=2, axis2=3))[:, sequence]
     mean, steps = mean[:, sequence], np.arange(length)
-    for term in bound.compiled.graph.terms:
-        site = term.site
-        is_alike = site.is_observed and site.elements[:1] == (length,) and size == 1
-        if is_alike and latent in [axis.source for axis in term.reads]:
-            values = np.asarray(bound.data[0])
-            if values.shape[:1] == (length,) and values.size == length:
-                ax.plot(steps, values.reshape(-1), "o", color=GREY, markersize=3, label=site.name)
+    if size == 1:
+        _draw_observed(bound, latent, length, sequence, ax)
     for number, color in enumerate(colors(size)):
         name = f"{latent} {number}" if size > 1 else latent
         band = mean[:, number] - spread[:, number], mean[:, number] + spread[:, number]
@@ -174,3 +175,14 @@ def _draw_gaussian(fit: Fit, bound: Bound, latent: str, sequence: int, ax: Axes)
     ax.set(xlabel="time", ylabel=latent, xlim=(0, length - 1))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
+
+
+def _draw_observed(bound: Bound, latent: str, length: int, sequence: int, ax: Axes) -> None:
+    """Draw what is observed of a chain of single numbers, one number for each of its steps."""
+    for term in bound.compiled.graph.terms:
+        site = term.site
+        is_read = site.is_observed and latent in [axis.source for axis in term.reads]
+        if is_read and site.elements[:1] == (length,):
+            values = observed_at(bound, site).reshape(length, -1)[:, sequence]
+            style = {"color": GREY, "markersize": 3, "label": site.name}
+            ax.plot(np.arange(length), values, "o", **style)

@@ -62,12 +62,13 @@ def styled(function: Callable[Arguments, Returned]) -> Callable[Arguments, Retur
     @wraps(function)
     def in_style(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
         # not rc_context: what the first figure of a notebook sets for those after it has to stay
-        before = {name: matplotlib.rcParams[name] for name in STYLE}
-        matplotlib.rcParams.update(STYLE)
+        settings: Any = matplotlib.rcParams
+        before = {name: settings[name] for name in STYLE}
+        settings.update(STYLE)
         try:
             return function(*args, **kwargs)
         finally:
-            matplotlib.rcParams.update(before)
+            settings.update(before)
 
     return in_style
 

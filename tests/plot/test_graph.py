@@ -22,6 +22,7 @@ from emjax.models import (
     mixture_of_factor_analyzers,
     record_linkage,
 )
+from emjax.plot.boxes import way_around
 from emjax.plot.layout import layout_of
 from emjax.plot.nodes import diagram_of
 
@@ -179,3 +180,11 @@ def test_small_axes_have_small_text():
     assert max(text.get_fontsize() for text in axes.texts) < 6
     with pytest.raises(ValueError, match=r"emjax.plot.graph draws a fit"):
         emjax.plot.graph(annotators.program, *data)
+
+
+def test_an_arrow_goes_around_a_site_that_is_in_its_way():
+    layout = layout_of(diagram("hidden_markov"))
+    middle = layout.nodes["component"]
+    far = way_around(layout.nodes, "state", "data")
+    assert middle.right < far < layout.plates["sequences"].right
+    assert way_around(layout.nodes, "state", "component") is None
