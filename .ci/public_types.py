@@ -1,8 +1,8 @@
 """Whether the type of every public name is known: `pyright --verifytypes`, for public names alone.
 
 pyright takes every module without an underscore for public. Here public are the names in
-`emjax.__all__`, `emjax.conjugate`, `emjax.distributions`, `emjax.plot` and `emjax.models`, with
-their members.
+`emjax.__all__`, `emjax.conjugate`, `emjax.distributions`, `emjax.plot`, `emjax.sklearn` and
+`emjax.models`, with their members.
 emjax has to be installed as users install it (`pip install .`): pyright does not follow an
 editable install.
 """
@@ -20,13 +20,14 @@ from types import ModuleType
 import emjax
 import emjax.models
 import emjax.plot
+import emjax.sklearn
 
 # NumPyro ships no types, so that what a distribution inherits is unknown to everybody
 UNTYPED_BASES = {"Type of metaclass unknown", "Type of base class unknown"}
 
 
 def public_modules() -> Iterator[ModuleType]:
-    yield from (emjax, emjax.conjugate, emjax.distributions, emjax.plot)
+    yield from (emjax, emjax.conjugate, emjax.distributions, emjax.plot, emjax.sklearn)
     for module in pkgutil.iter_modules(emjax.models.__path__, "emjax.models."):
         yield __import__(module.name, fromlist=["*"])
 

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 import emjax
-from emjax.sklearn.program_estimator import LARGEST_SEED, ProgramEstimator, Task
+from emjax.sklearn.fits import LARGEST_SEED, Task
+from emjax.sklearn.program_estimator import ProgramEstimator
 
 Fitted = TypeVar("Fitted", bound="FitsInBatches")
 

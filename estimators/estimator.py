@@ -21,8 +21,8 @@ from emjax.sklearn.annotations import (
     Whole,
 )
 from emjax.sklearn.batches import FitsInBatches
+from emjax.sklearn.fits import Task
 from emjax.sklearn.latents import OfDiscreteLatent
-from emjax.sklearn.program_estimator import Task
 from emjax.sklearn.sites import Statement, latents_in
 
 # how scikit-learn writes the parameter of a part

@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import emjax
 from emjax.models import factor_analysis
 from emjax.sklearn.annotations import Name, Real, Switch, Whole
-from emjax.sklearn.program_estimator import ProgramEstimator, Task
+from emjax.sklearn.fits import Task
+from emjax.sklearn.program_estimator import ProgramEstimator
 
 ROTATIONS = (None, "varimax", "quartimax")
 # of a factor that explains nothing where EM starts, the share of the noise that it starts at: at

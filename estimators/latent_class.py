@@ -17,8 +17,8 @@ from sklearn.utils.validation import validate_data
 
 import emjax
 from emjax.sklearn.annotations import Name, Named, Real, Switch, SwitchOrAuto, Whole
+from emjax.sklearn.fits import Task
 from emjax.sklearn.latents import OfDiscreteLatent
-from emjax.sklearn.program_estimator import Task
 
 
 def program(

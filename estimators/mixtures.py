@@ -13,10 +13,10 @@ from sklearn.utils.validation import validate_data
 import emjax
 from emjax.sklearn.annotations import Real, Switch, SwitchOrAuto, Whole, Word
 from emjax.sklearn.batches import FitsInBatches
+from emjax.sklearn.fits import Task
 from emjax.sklearn.latents import OfDiscreteLatent
 from emjax.sklearn.mixture_program import Priors, program
 from emjax.sklearn.mixture_starts import METHODS, filled_in, maximum, responsibilities
-from emjax.sklearn.program_estimator import Task
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 Fitted = TypeVar("Fitted", bound="GaussianMixture")

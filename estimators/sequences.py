@@ -14,7 +14,8 @@ from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import emjax
-from emjax.sklearn.program_estimator import LARGEST_SEED, ProgramEstimator, Task
+from emjax.sklearn.fits import LARGEST_SEED, Task
+from emjax.sklearn.program_estimator import ProgramEstimator
 from emjax.sklearn.rows import FEWEST, LARGEST
 
 Model = TypeVar("Model", bound="HiddenMarkovModel")

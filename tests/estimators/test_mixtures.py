@@ -1,5 +1,7 @@
 """`GaussianMixture` is scikit-learn's where both can be asked, and what it states where not."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -128,3 +130,22 @@ def test_second_fit_of_a_shape_compiles_nothing():
 def test_parameters_that_make_no_sense_are_refused(parameters, says):
     with pytest.raises(ValueError, match=says):
         GaussianMixture(**parameters).fit(X)
+
+
+def test_batches_one_after_another_come_near_the_fit_to_all():
+    many = np.tile(X, (4, 1))[rng.permutation(4 * len(X))]
+    labels = np.full(len(many), -1)
+    model = GaussianMixture(2, covariance_type="diag", random_state=0)
+    for batch, y in zip(np.split(many, 4), np.split(labels, 4), strict=True):
+        model.partial_fit(batch, y)
+    # the state is kept, in double precision, by pickles
+    again = pickle.loads(pickle.dumps(model)).partial_fit(many[:60])
+    model.partial_fit(many[:60])
+    np.testing.assert_allclose(again.means_, model.means_, rtol=1e-10)
+    assert (model.n_iter_, model.converged_) == (5, False)
+    whole = GaussianMixture(2, covariance_type="diag", random_state=0).fit(many)
+    assert whole.score(many) - 0.1 < model.score(many) < whole.score(many)
+    assert not hasattr(model.fit(X), "_online")
+    unlabeled = GaussianMixture(2, covariance_type="diag", random_state=0).partial_fit(X)
+    with pytest.raises(ValueError, match="first batch had no labels"):
+        unlabeled.partial_fit(X, labels[: len(X)])
