@@ -53,8 +53,8 @@ def program(
 ) -> None:
     """The generative program, for samples X (n_samples, n_features).
 
-    `variance_floor`: the least variance, in the square of the unit of the data: of any direction in
-    space where covariances are free. `has_missing`: whether X may be NaN where a value is missing.
+    `variance_floor`: the least variance, in the square of the unit of the data, if "diag" or
+    "spherical". `has_missing`: whether X may be NaN where a value is missing.
     """
     num_features = X.shape[1]
     weights = _weights(num_components, priors.weight_concentration)

@@ -134,6 +134,11 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
                 f"covariance_type must be one of {', '.join(map(repr, COVARIANCE_TYPES))}, not "
                 f"{self.covariance_type!r}."
             )
+        if self.variance_floor > 0 and self.covariance_type in ("full", "tied"):
+            raise ValueError(
+                f"variance_floor bounds variances, of covariance_type 'diag' or 'spherical'. Under "
+                f"{self.covariance_type!r} state a prior: covariance_prior=…."
+            )
         if self.reg_covar != 0:
             raise ValueError(
                 f"reg_covar={self.reg_covar!r}: nothing is added to covariances after a "

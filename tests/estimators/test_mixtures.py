@@ -124,7 +124,11 @@ def test_second_fit_of_a_shape_compiles_nothing():
         ({"init_params": "best"}, "init must be one of"),
         ({"n_components": 100}, "Expected n_samples >= n_components"),
         ({"degrees_of_freedom_prior": 3}, "whose scale is missing"),
-        ({"variance_floor": 0.1, "covariance_prior": np.eye(2)}, "Either variance_floor"),
+        ({"variance_floor": 0.1}, "state a prior"),
+        (
+            {"variance_floor": 0.1, "covariance_prior": [1, 1], "covariance_type": "diag"},
+            "Either variance_floor",
+        ),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(parameters, says):
