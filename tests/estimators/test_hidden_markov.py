@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from emjax.sklearn import CategoricalHMM, GaussianHMM, PoissonHMM
 
@@ -138,6 +139,32 @@ def test_pickled_chain_and_held_parameters(categorical_model):
     again.set_params(params="e", init_params="e", n_iter=3, tol=1.0).fit(COUNTS, lengths=LENGTHS)
     np.testing.assert_array_equal(again.transmat_, categorical_model.transmat_)
     assert again.converged_
+
+
+# Of check_estimator those that compile nothing: all of it, which takes minutes, is
+# `python -m experiments.benchmarks.face --checks`.
+CHEAP = {
+    "check_complex_data",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimators_unfitted",
+    "check_fit1d",
+    "check_fit2d_1sample",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+}
+
+
+@pytest.mark.parametrize("kind", [CategoricalHMM, GaussianHMM, PoissonHMM])
+def test_chains_are_estimators_of_scikit_learn(kind):
+    for estimator, check in estimator_checks_generator(kind(2)):
+        if check.func.__name__ in CHEAP:
+            check(estimator)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from emjax.models import latent_class
 from emjax.sklearn import LatentClass
@@ -19,6 +19,18 @@ WEIGHTS = np.array([0.6, 0.4])
 PROBS = rng.dirichlet(np.ones(3), (2, 4))
 PROBS[:, 0] = [[0.4, 0.6, 0], [0.7, 0.3, 0]]
 START = {"weights": WEIGHTS, "probs": PROBS}
+
+CHEAP = {
+    "check_complex_data",
+    "check_dict_unchanged",
+    "check_estimators_unfitted",
+    "check_fit1d",
+    "check_fit2d_1sample",
+    "check_get_params_invariance",
+    "check_no_attributes_set_in_init",
+    "check_sample_weights_shape",
+    "check_set_params",
+}
 
 
 def steps_by_hand(answers, number):
@@ -72,7 +84,10 @@ def test_fit_is_that_of_stepmix(kind):
 
 
 def test_latent_class_is_an_estimator_of_scikit_learn():
-    reason = "its data are no whole numbers, which all answers are"
-    fails = {"check_sample_weight_equivalence_on_dense_data": reason}
-    model = LatentClass(2, max_iter=30, rel_tol=1e-4)
-    check_estimator(model, expected_failed_checks=fails)
+    # all of check_estimator is `python -m experiments.benchmarks.face --checks`
+    passed = set()
+    for estimator, check in estimator_checks_generator(LatentClass(2)):
+        if check.func.__name__ in CHEAP:
+            check(estimator)
+            passed.add(check.func.__name__)
+    assert passed == CHEAP
