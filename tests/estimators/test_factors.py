@@ -40,5 +40,16 @@ def test_missing_values_are_integrated_out():
     np.testing.assert_allclose(model.transform(holes) @ model.components_, seen, atol=1e-8)
 
 
+def test_weights_are_repeated_samples():
+    counts = rng.integers(0, 3, len(X))
+    weighted = FactorAnalysis(2).fit(X, sample_weight=counts)
+    repeated = FactorAnalysis(2).fit(np.repeat(X, counts, axis=0))
+    assert weighted.lower_bound_ == pytest.approx(repeated.lower_bound_, rel=1e-10)
+    np.testing.assert_allclose(weighted.components_, repeated.components_, **NEAR)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_factor_analysis_is_an_estimator_of_scikit_learn():
-    check_estimator(FactorAnalysis(1))
+    # in its data the noise of a feature goes to zero (a Heywood case), and EM comes to no end
+    fails = {"check_sample_weight_equivalence_on_dense_data": "a Heywood case"}
+    check_estimator(FactorAnalysis(1), expected_failed_checks=fails, on_skip=None)
