@@ -111,10 +111,10 @@ pip install ".[benchmarks]"
 
 Both classes get the same data and the same start, and stop where a step gains no more nats than
 10⁻⁸ times one and the size of the log-likelihood. Priors and floors of the libraries are off;
-hmmlearn's messages are those that it calls "scaling", the faster ones, and scikit-learn's factor analysis takes exact singular
-values ("lapack"). At the end both sets of parameters are put into the library's class, and its own
-`score` evaluates them: the last column is by how much emjax's log-likelihood is higher, relative to
-its size. Rows of a chain are sequences of 1,000.
+hmmlearn's messages are those that it calls "scaling", the faster ones, and scikit-learn's factor
+analysis takes exact singular values ("lapack"). At the end both sets of parameters are put into the
+library's class, and its own `score` evaluates them: the last column is by how much emjax's
+log-likelihood is higher, relative to its size. Rows of a chain are sequences of 1,000.
 
 Each fit is the first of a fresh process, without a cache of what was compiled, and then the second
 of the same process on the same data. Reported are seconds on the clock, and in brackets seconds of
