@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import FactorAnalysis as Theirs
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from emjax.sklearn import FactorAnalysis
 
@@ -12,6 +12,17 @@ X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 6)) + 3
 X += rng.normal(size=X.shape) * rng.uniform(0.7, 1.5, 6)
 # where the likelihood is right to 1e-12 of its 2,000 nats, parameters are right to the root of that
 NEAR = {"rtol": 0, "atol": 1e-3}
+CHEAP = {
+    "check_complex_data",
+    "check_dict_unchanged",
+    "check_estimators_unfitted",
+    "check_fit1d",
+    "check_fit2d_1sample",
+    "check_get_params_invariance",
+    "check_no_attributes_set_in_init",
+    "check_set_params",
+    "check_transformers_unfitted",
+}
 
 
 @pytest.mark.parametrize("rotation", [None, "varimax", "quartimax"])
@@ -48,8 +59,11 @@ def test_weights_are_repeated_samples():
     np.testing.assert_allclose(weighted.components_, repeated.components_, **NEAR)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_factor_analysis_is_an_estimator_of_scikit_learn():
-    # in its data the noise of a feature goes to zero (a Heywood case), and EM comes to no end
-    fails = {"check_sample_weight_equivalence_on_dense_data": "a Heywood case"}
-    check_estimator(FactorAnalysis(1), expected_failed_checks=fails, on_skip=None)
+    # all of check_estimator is `python -m experiments.benchmarks.face --checks`
+    passed = set()
+    for estimator, check in estimator_checks_generator(FactorAnalysis(1)):
+        if check.func.__name__ in CHEAP:
+            check(estimator)
+            passed.add(check.func.__name__)
+    assert passed == CHEAP
