@@ -48,16 +48,17 @@ class FitsInBatches(ProgramEstimator):
                 online = self._begun(task)
             em, before, is_labeled = online
             state = em.update_online(before, *task.args, **task.kwargs)
-            self._online = em, state, is_labeled
-            self._note(task)
             unknown = jnp.full((), jnp.nan)
             not_converged = emjax.Status.MAX_STEPS
-            self.fit_ = emjax.Fit(
+            fit = emjax.Fit(
                 state.params, unknown, np.full(1, np.nan), state.num_batches, not_converged, em=em
             )
+            # a batch that is refused here has not been: nothing of it is kept
+            self._keep(fit)
+            self._note(task)
+            self.fit_, self._online = fit, (em, state, is_labeled)
             self.converged_, self.n_iter_ = False, state.num_batches
             self.lower_bound_ = float(state.log_likelihood) / task.num_samples
-            self._keep(self.fit_)
         return self
 
     def _begun(self, task: Task) -> tuple[emjax.EM, emjax.OnlineState, bool]:

@@ -161,7 +161,7 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
 
     def _validated(self, X: Any, reset: bool) -> Any:
         least = 2 if reset else 1
-        return validate_data(
+        X = validate_data(
             self,
             X,
             reset=reset,
@@ -169,6 +169,7 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
             ensure_all_finite="allow-nan" if self.allow_nan else True,
             ensure_min_samples=least,
         )
+        return X.astype(np.float64, copy=False) if X.dtype.kind == "f" else X
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -206,7 +207,11 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
         latent = self._latent(task.X, task.kwargs)
         self.latent_ = None if latent is None else latent.name
         if latent is not None:
-            self._num_outputs = latent.num_values or int(np.prod(latent.shape[1:]))
+            self._first = latent.first
+            # where other plates hold it, too
+            self._axis = latent.axes[latent.plates.index(self._plate(task.X, task.kwargs))]
+            of_each = int(np.prod(np.delete(latent.shape, self._axis)))
+            self._num_outputs = of_each * (latent.num_values or 1)
 
     def _keep(self, fit: emjax.Fit) -> None:
         self.params_ = {name: np.asarray(value) for name, value in fit.params.items()}
@@ -223,7 +228,14 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
                 f"Latent '{self.latent_}' is Gaussian: it has no most probable one of its values. "
                 "Its mean is what `transform` returns."
             )
-        return np.asarray(found)
+        return np.moveaxis(np.asarray(found), self._axis, 0)
+
+    def predict(self, X: Any, **data: Any) -> np.ndarray:
+        """Return the most probable value of each sample's latent: integers, (n_samples, …).
+
+        They are values as the program has them, and as `y` has them. `data`: as in `fit`.
+        """
+        return super().predict(X, **data) + self._first
 
     def _drawn(self, latents: dict[str, np.ndarray]) -> Any:
         return latents if self.latent_ is None else latents[self.latent_]
@@ -237,4 +249,4 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
         with jax.enable_x64(True):
             found = fit.posterior(X, **kwargs)[self._one_latent(self.latent_)]
         mean = found["mean"] if isinstance(found, Mapping) else found
-        return np.asarray(mean).reshape(len(X), -1)
+        return np.moveaxis(np.asarray(mean), self._axis, 0).reshape(len(X), -1)

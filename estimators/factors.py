@@ -21,6 +21,7 @@ from emjax.models import factor_analysis
 from emjax.sklearn.annotations import Name, Real, Switch, Whole
 from emjax.sklearn.fits import Task
 from emjax.sklearn.program_estimator import ProgramEstimator
+from emjax.sklearn.rows import checked_weights
 
 ROTATIONS = (None, "varimax", "quartimax")
 # of a factor that explains nothing where EM starts, the share of the noise that it starts at: at
@@ -218,7 +219,8 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ProgramE
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the mean log-likelihood of a sample in nats. `y`: ignored."""
-        return float(np.average(self.score_samples(X), weights=sample_weight))
+        weights = None if sample_weight is None else checked_weights(sample_weight, X)
+        return float(np.average(self.score_samples(X), weights=weights))
 
     def get_covariance(self) -> np.ndarray:
         """Return the covariance of samples, (n_features, n_features)."""

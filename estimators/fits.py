@@ -199,7 +199,7 @@ class FittedByEM(BaseEstimator, ABC):
         self.converged_ = fit.status == emjax.Status.CONVERGED
         # the step that gained nothing is one, too
         self.n_iter_ = max(fit.num_steps, 1)
-        self.lower_bound_ = float(fit.objective[-1]) / max(task.num_samples, 1)
+        self.lower_bound_ = float(fit.objective[-1]) / task.num_samples
         self._keep(fit)
         if not self.converged_:
             words = "\n".join([fit.status.message, *fit.warnings])

@@ -36,7 +36,7 @@ class OfDiscreteLatent(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Progra
 
         `data`: as in `fit`.
         """
-        return self.predict_proba(X, **data).argmax(axis=1)
+        return self.predict_proba(X, **data).argmax(axis=-1)
 
     def predict_proba(self, X: Any, **data: Any) -> np.ndarray:
         """Return p(value | sample) for each value of the latent: (n_samples, n_values)."""

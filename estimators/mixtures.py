@@ -262,12 +262,19 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
 
     def _keep(self, fit: emjax.Fit) -> None:
         params = {name: np.asarray(value) for name, value in fit.params.items()}
-        self.weights_, self.means_ = params["weights"], params["means"]
         if "scales" in params:
-            self.covariances_ = params["scales"] ** 2
+            covariances = params["scales"] ** 2
         else:
-            self.covariances_ = params.get("variances", params.get("covariances"))
-        self.precisions_cholesky_ = precisions_cholesky(self.covariances_, self.covariance_type)
+            covariances = params.get("variances", params.get("covariances"))
+        try:
+            self.precisions_cholesky_ = precisions_cholesky(covariances, self.covariance_type)
+        except np.linalg.LinAlgError as error:
+            raise ValueError(
+                "A covariance is singular: the samples so far do not span the space. Begin with a "
+                "larger batch, or state a prior, covariance_prior=…."
+            ) from error
+        self.weights_, self.means_ = params["weights"], params["means"]
+        self.covariances_ = covariances
         self.precisions_ = precisions(self.precisions_cholesky_, self.covariance_type)
 
 

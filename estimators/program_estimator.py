@@ -33,7 +33,9 @@ class ProgramEstimator(DensityMixin, FittedByEM):
     def score_samples(self, X: Any, **data: Any) -> np.ndarray:
         """Return log p(x_n) of each sample in nats: (n_samples,). `data`: as in `fit`."""
         fit, X, kwargs = self._asked(X, data)
-        rows, named = filled_up(X, kwargs)
+        rows, of_rows = filled_up(X, data)
+        # other arguments are as long as they are, be it by chance as long as X
+        named = {**kwargs, **of_rows}
         with jax.enable_x64(True):
             found = fit.pointwise_log_likelihood(rows, plate=self._plate_name(), **named)
         return np.asarray(found)[: len(X)]

@@ -86,8 +86,9 @@ class HiddenMarkovModel(ProgramEstimator):
         X = self._validated(X, reset=True)
         _check_is_no_lengths(y, X)
         rows, start = self._rows(X, lengths), self._given_start()
-        # several starts of which all is given would be the same
-        num_restarts = 1 if start else int(self.n_init)
+        # several starts differ in the emissions, unless these are given
+        random = next(iter(self._emission_params().values()))[0]
+        num_restarts = 1 if random in start else int(self.n_init)
         seed = check_random_state(self.random_state).randint(LARGEST_SEED)
         with jax.enable_x64(True):
             em = self._em(self._program(), num_restarts)

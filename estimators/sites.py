@@ -14,9 +14,10 @@ class Statement(NamedTuple):
     """A `numpyro.sample` statement.
 
     - `is_discrete`: whether its support is; `num_values`: how many values it has, 0 where that is
-      not a finite number.
+      not a finite number. `first`: the least of them, from which on they are whole numbers.
     - `shape`: of its value.
-    - `plates`: the names of the plates that it stands in, the outermost first.
+    - `plates`: the names of the plates that it stands in, the outermost first; `axes`: which axis
+      of its value is of each.
     """
 
     name: str
@@ -25,6 +26,8 @@ class Statement(NamedTuple):
     num_values: int
     shape: tuple[int, ...]
     plates: tuple[str, ...]
+    first: int
+    axes: tuple[int, ...]
 
 
 def statements(program: Callable, args: tuple, kwargs: Mapping[str, Any]) -> list[Statement]:
@@ -44,14 +47,25 @@ def statements(program: Callable, args: tuple, kwargs: Mapping[str, Any]) -> lis
 
 def _statement(site: Mapping[str, Any]) -> Statement:
     distribution = site["fn"]
-    support, num_values = distribution.support, 0
+    support, num_values, first = distribution.support, 0, 0
     is_discrete = support is not None and support.is_discrete
     # how many values data could have is not asked, and not every distribution of data can say
     if is_discrete and distribution.has_enumerate_support and not site["is_observed"]:
         num_values = len(distribution.enumerate_support(expand=False))
-    plates = tuple(frame.name for frame in reversed(site["cond_indep_stack"]))
+        first = int(np.min(getattr(support, "lower_bound", 0)))
+    frames = site["cond_indep_stack"][::-1]
     shape = tuple(np.shape(site["value"]))
-    return Statement(site["name"], site["is_observed"], is_discrete, num_values, shape, plates)
+    num_batch = len(shape) - distribution.event_dim
+    return Statement(
+        site["name"],
+        site["is_observed"],
+        is_discrete,
+        num_values,
+        shape,
+        tuple(frame.name for frame in frames),
+        first,
+        tuple(num_batch + frame.dim for frame in frames),
+    )
 
 
 def observed_sites(program: Callable, args: tuple, kwargs: Mapping[str, Any]) -> list[str]:
