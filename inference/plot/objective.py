@@ -130,7 +130,7 @@ def optima(fit: Any, ax: Any = None) -> Axes:
     ax.set_yticks(range(len(found)), names)
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel=f"starts, of {total}", ylabel="objective (nats)", xlim=(0, None))
+    ax.set(xlabel=f"starts, of {total}", ylabel="best, and below it (nats)", xlim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     others = total - sum(len(each.starts) for each in found)
     if others:

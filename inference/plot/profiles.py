@@ -31,9 +31,15 @@ def profiles(
     where a latent chooses several sites, the mean of each or the probabilities of its categories.
     `intervals`: standard errors of the fit, `emjax.standard_errors(fit)`, whose 95 % intervals are
     drawn; True computes them. `ax`: the axes to draw on. Errors: `ValueError` for a program without
-    such a parameter.
+    such a parameter, and for intervals of what is drawn as bars or of several sites.
     """
     profile = profiles_of(fit, parameter, intervals)
+    lacks_lines = bool(profile.categories) or len(profile.features) > MOST_FEATURES
+    if intervals is not None and intervals is not False and (lacks_lines or profile.low is None):
+        raise ValueError(
+            "Intervals are drawn of one parameter that has one number for each feature: name it, "
+            "emjax.plot.profiles(fit, parameter=..., intervals=...). emjax.summary(fit) has all."
+        )
     if profile.categories:
         return _draw_categories(profile, ax)
     if len(profile.features) > MOST_FEATURES:
