@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import emjax
 from emjax.sklearn import chains
-from emjax.sklearn.annotations import Name, Real, Switch, Whole
+from emjax.sklearn.annotations import Real, Switch, Whole, Word
 from emjax.sklearn.sequences import HiddenMarkovModel
 
 COVARIANCE_TYPES = ("spherical", "diag", "full", "tied")
@@ -66,16 +66,16 @@ class GaussianHMM(HiddenMarkovModel):
     def __init__(
         self,
         n_components: Whole = 1,
-        covariance_type: Name = "diag",
+        covariance_type: Word = "diag",
         *,
-        algorithm: Name = "viterbi",
+        algorithm: Word = "viterbi",
         random_state: Any = None,
         n_init: Whole = 1,
         n_iter: Whole = 1000,
         tol: Real = 1e-9,
         verbose: Switch = False,
-        params: Name = "stmc",
-        init_params: Name = "stmc",
+        params: Word = "stmc",
+        init_params: Word = "stmc",
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -171,14 +171,14 @@ class PoissonHMM(HiddenMarkovModel):
         self,
         n_components: Whole = 1,
         *,
-        algorithm: Name = "viterbi",
+        algorithm: Word = "viterbi",
         random_state: Any = None,
         n_init: Whole = 1,
         n_iter: Whole = 1000,
         tol: Real = 1e-9,
         verbose: Switch = False,
-        params: Name = "stl",
-        init_params: Name = "stl",
+        params: Word = "stl",
+        init_params: Word = "stl",
     ):
         self.n_components = n_components
         self.algorithm = algorithm
@@ -243,14 +243,14 @@ class CategoricalHMM(HiddenMarkovModel):
         n_components: Whole = 1,
         *,
         n_features: Whole | None = None,
-        algorithm: Name = "viterbi",
+        algorithm: Word = "viterbi",
         random_state: Any = None,
         n_init: Whole = 1,
         n_iter: Whole = 1000,
         tol: Real = 1e-9,
         verbose: Switch = False,
-        params: Name = "ste",
-        init_params: Name = "ste",
+        params: Word = "ste",
+        init_params: Word = "ste",
     ):
         self.n_components = n_components
         self.n_features = n_features

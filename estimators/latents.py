@@ -30,6 +30,7 @@ class OfDiscreteLatent(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Progra
     """
 
     semi_supervised: bool | str
+    n_values_: int
 
     def predict(self, X: Any, **data: Any) -> np.ndarray:
         """Return the most probable value of each sample's latent: integers, (n_samples,).
