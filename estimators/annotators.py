@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 import emjax
 from emjax.models import dawid_skene
 from emjax.sklearn.annotations import Real, Whole
+from emjax.sklearn.precision import in_double
 
 COLUMNS = ("task", "worker", "label")
 Model = TypeVar("Model", bound="DawidSkene")
@@ -73,6 +74,17 @@ class DawidSkene(BaseEstimator):
     ```
     """
 
+    classes_: np.ndarray
+    workers_: np.ndarray
+    fit_: emjax.Fit
+    converged_: bool
+    n_iter_: int
+    loss_history_: list[float]
+    probas_: Any
+    labels_: Any
+    priors_: Any
+    errors_: Any
+
     def __init__(self, n_iter: Whole = 1000, tol: Real = 1e-9):
         self.n_iter = n_iter
         self.tol = tol
@@ -97,7 +109,7 @@ class DawidSkene(BaseEstimator):
             program = emjax.labeled(program, "truth")
             args = (self._known(labels, true_labels), *args)
         start = None if initial_error is None else self._start(labels, initial_error)
-        with jax.enable_x64(True):
+        with in_double():
             em = emjax.EM(program, tol=float(self.tol), max_steps=int(self.n_iter))
             self.fit_ = em.run(jax.random.key(0), *args, init_params=start)
             probas = np.asarray(self.fit_.posterior()["truth"])
@@ -132,21 +144,21 @@ class DawidSkene(BaseEstimator):
     def predict_proba(self, data: Any) -> Any:
         """Return p(class | labels) of tasks that known workers labeled: (task, class)."""
         labels, bound = self._asked(data)
-        with jax.enable_x64(True):
+        with in_double():
             probas = np.asarray(bound.posterior(self._params)["truth"])
         return self._of_tasks(labels, probas)
 
     def predict(self, data: Any) -> Any:
         """Return the most probable class of tasks that known workers labeled: (task,)."""
         labels, bound = self._asked(data)
-        with jax.enable_x64(True):
+        with in_double():
             probas = np.asarray(bound.posterior(self._params)["truth"])
         return self._most_probable(labels, probas)
 
     def score(self, data: Any) -> float:
         """Return the log-likelihood per label in nats."""
         labels, bound = self._asked(data)
-        with jax.enable_x64(True):
+        with in_double():
             return float(bound.log_likelihood(self._params)) / len(labels.label)
 
     def fit_predict(self, data: Any, true_labels: Any = None, initial_error: Any = None) -> Any:

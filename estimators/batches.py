@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 import emjax
 from emjax.sklearn.fits import LARGEST_SEED, Task
+from emjax.sklearn.precision import in_double
 from emjax.sklearn.program_estimator import ProgramEstimator
 
 Fitted = TypeVar("Fitted", bound="FitsInBatches")
@@ -42,7 +43,7 @@ class FitsInBatches(ProgramEstimator):
         if online is not None:
             labels = _labels_as_before(labels, is_labeled=online[2], size=len(X))
         weights = np.ones(len(X)) if sample_weight is None else sample_weight
-        with jax.enable_x64(True):
+        with in_double():
             task = self._task(X, labels, weights, data)
             if online is None:
                 online = self._begun(task)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
@@ -23,6 +22,7 @@ from emjax.sklearn.annotations import (
 from emjax.sklearn.batches import FitsInBatches
 from emjax.sklearn.fits import Task
 from emjax.sklearn.latents import OfDiscreteLatent
+from emjax.sklearn.precision import in_double
 from emjax.sklearn.sites import Statement, latents_in
 
 # how scikit-learn writes the parameter of a part
@@ -81,6 +81,10 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
     model.fit(X).predict(X)
     ```
     """
+
+    arguments: Mapping[str, Any] | None
+    latent_: str | None
+    params_: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -246,7 +250,7 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
         Of a discrete latent it is p(value | sample), of a Gaussian one its mean given the sample.
         """
         fit, X, kwargs = self._asked(X, data)
-        with jax.enable_x64(True):
+        with in_double():
             found = fit.posterior(X, **kwargs)[self._one_latent(self.latent_)]
         mean = found["mean"] if isinstance(found, Mapping) else found
         return np.moveaxis(np.asarray(mean), self._axis, 0).reshape(len(X), -1)

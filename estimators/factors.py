@@ -94,6 +94,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ProgramE
     components_: np.ndarray
     noise_variance_: np.ndarray
     mean_: np.ndarray
+    loglike_: list[float]
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import validate_data
 
 import emjax
+from emjax.sklearn.precision import in_double
 from emjax.sklearn.rows import checked_weights, is_pandas
 from emjax.sklearn.sites import plate_of_samples
 
@@ -133,7 +134,7 @@ class FittedByEM(BaseEstimator, ABC):
         X = self._validated(X, reset=True)
         # the fit has the names of a data frame's columns
         frame = type(given)(X, given.index, given.columns) if is_pandas(given) else X
-        with jax.enable_x64(True):
+        with in_double():
             task = self._task(X, self._labels(X, y), sample_weight, data)
             rng = check_random_state(self.random_state)
             self.fit_ = self._best_of(task, rng, frame)
@@ -219,7 +220,7 @@ class FittedByEM(BaseEstimator, ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rest = dict(state)
-        with jax.enable_x64(True):
+        with in_double():
             of_jax = pickle.loads(rest.pop("_of_jax"))
         super().__setstate__({**rest, **of_jax})
 

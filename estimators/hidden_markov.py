@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import emjax
 from emjax.sklearn import chains
-from emjax.sklearn.annotations import Real, Switch, Whole, Word
+from emjax.sklearn.annotations import Real, Whole, Word
 from emjax.sklearn.sequences import HiddenMarkovModel
 
 COVARIANCE_TYPES = ("spherical", "diag", "full", "tied")
@@ -73,7 +73,7 @@ class GaussianHMM(HiddenMarkovModel):
         n_init: Whole = 1,
         n_iter: Whole = 1000,
         tol: Real = 1e-9,
-        verbose: Switch = False,
+        verbose: Whole = False,
         params: Word = "stmc",
         init_params: Word = "stmc",
     ):
@@ -176,7 +176,7 @@ class PoissonHMM(HiddenMarkovModel):
         n_init: Whole = 1,
         n_iter: Whole = 1000,
         tol: Real = 1e-9,
-        verbose: Switch = False,
+        verbose: Whole = False,
         params: Word = "stl",
         init_params: Word = "stl",
     ):
@@ -248,7 +248,7 @@ class CategoricalHMM(HiddenMarkovModel):
         n_init: Whole = 1,
         n_iter: Whole = 1000,
         tol: Real = 1e-9,
-        verbose: Switch = False,
+        verbose: Whole = False,
         params: Word = "ste",
         init_params: Word = "ste",
     ):

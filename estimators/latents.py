@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
+from emjax.sklearn.precision import in_double
 from emjax.sklearn.program_estimator import ProgramEstimator
 
 # what scikit-learn takes for unlabeled
@@ -42,7 +42,7 @@ class OfDiscreteLatent(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Progra
     def predict_proba(self, X: Any, **data: Any) -> np.ndarray:
         """Return p(value | sample) for each value of the latent: (n_samples, n_values)."""
         fit, X, kwargs = self._asked(X, data)
-        with jax.enable_x64(True):
+        with in_double():
             return self._responsibilities(fit.posterior(X, **kwargs), len(X))
 
     def fit_predict(

@@ -82,6 +82,12 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
     Source: Dempster, Laird & Rubin (1977); of missing values Ghahramani & Jordan (1994).
     """
 
+    weights_: np.ndarray
+    means_: np.ndarray
+    covariances_: np.ndarray
+    precisions_: np.ndarray
+    precisions_cholesky_: np.ndarray
+
     def __init__(
         self,
         n_components: Whole = 1,
@@ -212,6 +218,10 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
     def partial_fit(
         self: Fitted, X: Any, y: Any = None, sample_weight: Any = None, **data: Any
     ) -> Fitted:
+        """Take one more batch into account, by a step of online EM, and return the estimator.
+
+        `X`: (n_samples, n_features), NaN where missing; `sample_weight`: (n_samples,).
+        """
         # one program for all batches, whether or not values are missing in the first
         return super().partial_fit(X, y, sample_weight, **{"has_missing": True, **data})
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import emjax
 from emjax.sklearn.fits import LARGEST_SEED, FittedByEM
+from emjax.sklearn.precision import in_double
 from emjax.sklearn.rows import checked_weights, filled_up
 from emjax.sklearn.sites import observed_sites
 
@@ -36,7 +37,7 @@ class ProgramEstimator(DensityMixin, FittedByEM):
         rows, of_rows = filled_up(X, data)
         # other arguments are as long as they are, be it by chance as long as X
         named = {**kwargs, **of_rows}
-        with jax.enable_x64(True):
+        with in_double():
             found = fit.pointwise_log_likelihood(rows, plate=self._plate_name(), **named)
         return np.asarray(found)[: len(X)]
 
@@ -49,7 +50,7 @@ class ProgramEstimator(DensityMixin, FittedByEM):
             weights = checked_weights(sample_weight, X)
             return float(np.average(self.score_samples(X, **data), weights=weights))
         fit, X, kwargs = self._asked(X, data)
-        with jax.enable_x64(True):
+        with in_double():
             return float(fit.log_likelihood_of(X, **kwargs)) / len(X)
 
     def aic(self, X: Any, **data: Any) -> float:
@@ -62,7 +63,7 @@ class ProgramEstimator(DensityMixin, FittedByEM):
 
     def _criteria(self, X: Any, data: Mapping[str, Any]) -> emjax.Criteria:
         fit, X, kwargs = self._asked(X, data)
-        with jax.enable_x64(True):
+        with in_double():
             return emjax.criteria(fit.em, fit.params, X, plate=self._plate_name(), **kwargs)
 
     def sample(self, n_samples: int = 1, **data: Any) -> tuple[Any, Any]:
@@ -82,7 +83,7 @@ class ProgramEstimator(DensityMixin, FittedByEM):
         kwargs = self._named(X, data)
         fit = emjax.Fit.of(self._em(self._program()), None, self.fit_)
         rng = check_random_state(self.random_state)
-        with jax.enable_x64(True):
+        with in_double():
             key = jax.random.key(rng.randint(LARGEST_SEED))
             found = jax.tree.map(np.asarray, fit.sample(key, None, X, **kwargs))
             observed = observed_sites(self._program(), (X,), kwargs)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import emjax
 from emjax.sklearn.fits import LARGEST_SEED, Task
+from emjax.sklearn.precision import in_double
 from emjax.sklearn.program_estimator import ProgramEstimator
 from emjax.sklearn.rows import FEWEST, LARGEST
 
@@ -90,7 +91,7 @@ class HiddenMarkovModel(ProgramEstimator):
         random = next(iter(self._emission_params().values()))[0]
         num_restarts = 1 if random in start else int(self.n_init)
         seed = check_random_state(self.random_state).randint(LARGEST_SEED)
-        with jax.enable_x64(True):
+        with in_double():
             em = self._em(self._program(), num_restarts)
             key, given = jax.random.key(seed), self._arguments()
             self.fit_ = em.run(key, *rows, init_params=start or None, **given)
@@ -172,21 +173,21 @@ class HiddenMarkovModel(ProgramEstimator):
 
     def score_samples(self, X: Any, lengths: Any = None) -> tuple[float, np.ndarray]:
         """Return log p(X) in nats and p(state | X) of each row, (n_samples, n_components)."""
-        with jax.enable_x64(True):
+        with in_double():
             bound, params, size = self._on(X, lengths)
             posterior = np.asarray(bound.posterior(params)["state"])[:size]
             return float(bound.log_likelihood(params)), posterior
 
     def score(self, X: Any, y: Any = None, lengths: Any = None) -> float:
         """Return log p(X) in nats, summed over rows. `y`: ignored, as in `fit`."""
-        with jax.enable_x64(True):
+        with in_double():
             bound, params, _ = self._on(X, lengths)
             _check_is_no_lengths(y, X)
             return float(bound.log_likelihood(params))
 
     def predict_proba(self, X: Any, lengths: Any = None) -> np.ndarray:
         """Return p(state | X) of each row, its whole sequence known: (n_samples, n_components)."""
-        with jax.enable_x64(True):
+        with in_double():
             bound, params, size = self._on(X, lengths)
             return np.asarray(bound.posterior(params)["state"])[:size]
 
@@ -218,7 +219,7 @@ class HiddenMarkovModel(ProgramEstimator):
     def _path(self, X: Any, lengths: Any, asks_height: bool = False) -> tuple[np.ndarray, float]:
         """Return the most probable path, and log p(X, path) in nats, if that is asked."""
         log_joint = np.nan
-        with jax.enable_x64(True):
+        with in_double():
             bound, params, size = self._on(X, lengths)
             path = bound.decode(params)["state"]
             if asks_height:

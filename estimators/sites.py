@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from numpyro import handlers
 
+from emjax.sklearn.precision import ONE_AT_A_TIME
+
 
 class Statement(NamedTuple):
     """A `numpyro.sample` statement.
@@ -41,7 +43,8 @@ def statements(program: Callable, args: tuple, kwargs: Mapping[str, Any]) -> lis
                 found.append(_statement(site))
 
     # on symbols in place of numbers; the data are what they are, for a program that looks at them
-    jax.eval_shape(run, jax.random.key(0))
+    with ONE_AT_A_TIME:
+        jax.eval_shape(run, jax.random.key(0))
     return found
 
 

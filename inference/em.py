@@ -15,7 +15,7 @@ from emjax.certificates.diagnose import diagnose
 from emjax.certificates.diagnosis import Diagnosis
 from emjax.fit import Fit
 from emjax.plan import Plan, plan
-from emjax.program.array_like import with_article
+from emjax.program.array_like import snapshot, with_article
 from emjax.run.annotations import (
     Acceleration,
     Every,
@@ -264,7 +264,9 @@ class EM:
         several), and for a checkpoint of another program, data, settings, key or versions, or a
         damaged one; `OSError` where no checkpoint can be written.
         """
-        bound = self.on(*args, **kwargs)
+        # the fit keeps its data, and whoever adds a column to a frame asks it of these
+        now = {name: snapshot(value) for name, value in kwargs.items()}
+        bound = self.on(*map(snapshot, args), **now)
         found = bound.run(rng_key, init_params=init_params, checkpoint=checkpoint, every=every)
         assert isinstance(found, Fit)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from copy import copy
 from typing import Any
 
 import jax
@@ -87,6 +88,16 @@ def categories_of(value: Any) -> Any:
     if categories.ndim != 1 or categories.dtype.kind in NUMERIC:
         return None
     return categories
+
+
+def snapshot(value: Any) -> Any:
+    """Return a data frame or series as it is now, of which a later change is none; else the value.
+
+    Arrays are kept by reference: their shapes do not change, and they may be all that memory holds.
+    """
+    is_series = hasattr(value, "index") and hasattr(value, "to_numpy")
+    is_table = hasattr(value, "columns") or is_series
+    return copy(value) if is_table and hasattr(value, "__copy__") else value
 
 
 def columns_of(frame: Any) -> list[Any]:

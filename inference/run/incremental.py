@@ -57,7 +57,7 @@ class OnlineState(eqx.Module):
     num_batches: int
     step_size: float
     log_likelihood: Any
-    origins: list
+    origins: list[Any]
     running: Running
 
 
