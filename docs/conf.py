@@ -28,6 +28,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # a page needs no widget for progress
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
+os.environ.setdefault("IPYTHONDIR", str(DOCS / "_ipython"))
 os.environ.setdefault("MATPLOTLIBRC", str(DOCS / "matplotlibrc"))
 
 project = "emjax"
@@ -43,7 +44,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints", "jupyter_execute"]
+exclude_patterns = ["_build", "_ipython", "**/.ipynb_checkpoints", "jupyter_execute"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 

@@ -48,8 +48,8 @@ class Fit(EMResult):
     **Attributes:** those of `EMResult`, and
 
     - `em`: the `EM`.
-    - `bound`: the program bound to the data that were fitted; None for a fit that was loaded without
-      them. Arrays are kept by reference, data frames as they were.
+    - `bound`: the program bound to the data that were fitted: arrays by reference, data frames as
+      they were; None for a fit that was loaded without them.
     """
 
     em: Any = eqx.field(static=True, default=None)
