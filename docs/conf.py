@@ -85,5 +85,6 @@ MODEL_PAGES = [sys.executable, str(DOCS / "model_pages.py")]
 def setup(app):
     """Read docstrings as what they are; write the pages of models."""
     app.connect("autodoc-process-docstring", docstrings.process)
+    app.connect("autodoc-skip-member", docstrings.is_skipped)
     # by a process of its own, since this one forks others, which JAX does not survive
     app.connect("builder-inited", lambda app: subprocess.run(MODEL_PAGES, check=True))

@@ -37,3 +37,9 @@ def _escaped(line: str) -> str:
 def process(app, what, name, obj, options, lines) -> None:
     """Rewrite a docstring in place, as `autodoc-process-docstring` asks for."""
     lines[:] = to_restructured_text(lines)
+
+
+def is_skipped(app, what, name, obj, skip, options) -> bool | None:
+    """Whether a member is left out: fields of named tuples, which their class describes."""
+    text = getattr(obj, "__doc__", None) or ""
+    return True if text.startswith("Alias for field number") else None

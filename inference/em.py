@@ -234,7 +234,7 @@ class EM:
 
     def update(self, state: EMState, *args: Any, **kwargs: Any) -> tuple[EMState, Float[Array, ""]]:
         """Return the state after one EM step, and the objective in nats at the parameters
-        *entering* it; pure.
+        entering it; pure.
         """
         return self.on(*args, **kwargs).update(state)
 

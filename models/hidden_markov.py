@@ -16,7 +16,8 @@
 
 with π = `initial` (state,) and A = `transition` (state, next state). Sequence n has T_n =
 `lengths[n]` steps, and the data have the time first, (time, sequence[, feature]), as a scan reads
-them. What stands beyond the end of a sequence counts nothing.
+them. What stands beyond the end of a sequence counts nothing:
+any number, and no NaN.
 
 E-step: forward and backward over each sequence, with b_tk = p(x_t | z_t = k), in logarithms.
 
