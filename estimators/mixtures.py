@@ -275,7 +275,7 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
         if "scales" in params:
             covariances = params["scales"] ** 2
         else:
-            covariances = params.get("variances", params.get("covariances"))
+            covariances = params["variances" if "variances" in params else "covariances"]
         try:
             self.precisions_cholesky_ = precisions_cholesky(covariances, self.covariance_type)
         except np.linalg.LinAlgError as error:
