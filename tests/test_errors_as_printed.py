@@ -6,6 +6,7 @@ name the site or the argument, the line, and the fix; the original error is its 
 
 import pathlib
 import re
+import sys
 from functools import partial
 
 import jax
@@ -207,6 +208,14 @@ SAID = dict(section.split("\n", 1) for section in PRINTED.strip().split("\n\n## 
 def as_printed(error):
     """Return a message without the number of the line, which moves with the file."""
     return re.sub(r"\w+\.py, line \d+", "FILE, line N", str(error))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_tensorflow_probability():
+    # where it is installed, NumPyro imports it to name what is no distribution, and it warns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tensorflow_probability", None)
+        yield
 
 
 @pytest.mark.parametrize("what", WRONG)
