@@ -28,6 +28,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # a page needs no widget for progress
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
+# kernels show figures by a backend of their own
+os.environ.pop("MPLBACKEND", None)
 os.environ.setdefault("IPYTHONDIR", str(DOCS / "_ipython"))
 os.environ.setdefault("MATPLOTLIBRC", str(DOCS / "matplotlibrc"))
 
