@@ -187,7 +187,7 @@ def draw_rejected(path: Path, found: dict[str, Tested]) -> None:
     with canvas.figure(
         path,
         f"A third class far from the others is found in {least:.0f}% of data sets"
-        + " or more" * (least < 100),
+        + " or more" * bool(least < 100),
         f"""How often each test rejects two classes at {LEVEL:.0%} (dotted), and BIC takes three,
         by what is the truth.""",
         width=7,
