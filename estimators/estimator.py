@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.utils import Tags
-from sklearn.utils.validation import validate_data
 
 import emjax
 from emjax.sklearn.annotations import (
@@ -82,6 +80,7 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
     ```
     """
 
+    _dtype = "numeric"
     arguments: Mapping[str, Any] | None
     latent_: str | None
     params_: dict[str, np.ndarray]
@@ -164,21 +163,8 @@ class EMEstimator(FitsInBatches, OfDiscreteLatent):
         return [dict(self.init_params) if isinstance(self.init_params, Mapping) else {}]
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        least = 2 if reset else 1
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype="numeric",
-            ensure_all_finite="allow-nan" if self.allow_nan else True,
-            ensure_min_samples=least,
-        )
+        X = super()._validated(X, reset)
         return X.astype(np.float64, copy=False) if X.dtype.kind == "f" else X
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.allow_nan
-        return tags
 
     # ── latents ───────────────────────────────────────────────────────────────────────────────────
 

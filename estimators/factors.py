@@ -13,8 +13,8 @@ import numpyro.distributions as dist
 from jaxtyping import Float
 from numpyro.distributions import constraints
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state, check_scalar
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
 import emjax
 from emjax.models import factor_analysis
@@ -91,6 +91,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ProgramE
     """
 
     n_init = 1
+    allow_nan = True
     components_: np.ndarray
     noise_variance_: np.ndarray
     mean_: np.ndarray
@@ -135,14 +136,7 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ProgramE
         return {"integrate": {"factor"}, "acceleration": "anderson"}
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
+        X = super()._validated(X, reset)
         if reset:
             self._lacks_values = bool(np.isnan(X).any())
         return X
@@ -239,11 +233,6 @@ class FactorAnalysis(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ProgramE
         factors = rng.normal(size=(n_samples, len(self.components_)))
         noise = rng.normal(size=(n_samples, len(self.mean_))) * np.sqrt(self.noise_variance_)
         return self.mean_ + factors @ self.components_ + noise, factors
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
 
 
 def _moments(task: Task) -> tuple[np.ndarray, np.ndarray]:

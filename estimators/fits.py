@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import validate_data
 
 import emjax
@@ -84,6 +84,9 @@ class FittedByEM(BaseEstimator, ABC):
     verbose: int
     fit_: emjax.Fit
     n_features_in_: int
+    # whether NaN is a value that is missing, and what X is cast to
+    allow_nan: bool = False
+    _dtype: Any = np.float64
 
     # ── what an estimator of a model says ─────────────────────────────────────────────────────────
 
@@ -98,8 +101,18 @@ class FittedByEM(BaseEstimator, ABC):
 
     def _validated(self, X: Any, reset: bool) -> Any:
         return validate_data(
-            self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1
+            self,
+            X,
+            reset=reset,
+            dtype=self._dtype,
+            ensure_all_finite="allow-nan" if self.allow_nan else True,
+            ensure_min_samples=2 if reset else 1,
         )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.allow_nan
+        return tags
 
     def _latent_name(self, X: Any, kwargs: Mapping[str, Any]) -> str | None:
         return None

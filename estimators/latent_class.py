@@ -13,7 +13,6 @@ import numpyro.distributions as dist
 from jaxtyping import Float
 from numpyro.distributions import constraints
 from sklearn.utils import Tags, check_scalar
-from sklearn.utils.validation import validate_data
 
 import emjax
 from emjax.sklearn.annotations import Name, Named, Real, Switch, SwitchOrAuto, Whole
@@ -110,6 +109,7 @@ class LatentClass(OfDiscreteLatent):
     ```
     """
 
+    allow_nan = True
     weights_: np.ndarray
     probs_: np.ndarray
     n_outcomes_: np.ndarray
@@ -174,14 +174,7 @@ class LatentClass(OfDiscreteLatent):
         return [start]
 
     def _validated(self, X: Any, reset: bool) -> Any:
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
+        X = super()._validated(X, reset)
         observed = X[~np.isnan(X)]
         if (observed < 0).any():
             raise ValueError(f"Negative values in data passed to {type(self).__name__}.")
@@ -220,7 +213,6 @@ class LatentClass(OfDiscreteLatent):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
         tags.input_tags.positive_only = True
         tags.input_tags.categorical = True
         return tags

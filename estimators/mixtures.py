@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from sklearn.utils import Tags, check_scalar
-from sklearn.utils.validation import validate_data
+from sklearn.utils import check_scalar
 
 import emjax
 from emjax.sklearn.annotations import Real, Switch, SwitchOrAuto, Whole, Word
@@ -82,6 +81,7 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
     Source: Dempster, Laird & Rubin (1977); of missing values Ghahramani & Jordan (1994).
     """
 
+    allow_nan = True
     weights_: np.ndarray
     means_: np.ndarray
     covariances_: np.ndarray
@@ -153,25 +153,13 @@ class GaussianMixture(FitsInBatches, OfDiscreteLatent):
             )
 
     def _validated(self, X: Any, reset: bool) -> np.ndarray:
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
+        X = super()._validated(X, reset)
         if reset and len(X) < self.n_components:
             raise ValueError(
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
                 f"n_samples = {len(X)}"
             )
         return X
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
 
     # ── the program ───────────────────────────────────────────────────────────────────────────────
 

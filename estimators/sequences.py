@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.infer.util import log_density
-from sklearn.utils import Tags, check_random_state, check_scalar
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import emjax
@@ -50,6 +50,7 @@ class HiddenMarkovModel(ProgramEstimator):
     init_params: str
     startprob_: np.ndarray
     transmat_: np.ndarray
+    allow_nan = True
     # a fit goes on from the attributes that `init_params` does not name
     warm_start = False
 
@@ -155,11 +156,6 @@ class HiddenMarkovModel(ProgramEstimator):
             begins = np.concatenate([begins, np.ones(num_rows - len(X), bool)])
             X = np.concatenate([X, np.zeros((num_rows - len(X), X.shape[1]))])
         return X, begins, is_row, bool(np.isnan(X).any())
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
 
     # ── what can be asked ─────────────────────────────────────────────────────────────────────────
 
