@@ -53,7 +53,7 @@ myst_heading_anchors = 4
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS / "_build" / "executed")
 nb_execution_raise_on_error = True
-nb_execution_timeout = 180
+nb_execution_timeout = 900
 nb_merge_streams = True
 
 # In docstrings, what stands between single backticks is code.

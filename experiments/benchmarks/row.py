@@ -1,6 +1,6 @@
 """What a row of the table is: a model, sizes, who takes part, and how fast emjax must be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,6 +27,19 @@ class Limits(NamedTuple):
     seconds: float = float("inf")
 
 
+class Work(NamedTuple):
+    """What a step cannot do without, whoever writes it: the physical limit is made of it.
+
+    - `multiply_adds`: of matrix products.
+    - `numbers`: read from memory or written to it, once each; those that stay in the cache are not.
+    - `transcendentals`: exponentials and logarithms.
+    """
+
+    multiply_adds: float = 0.0
+    numbers: float = 0.0
+    transcendentals: float = 0.0
+
+
 class Row(NamedTuple):
     """One model at one size.
 
@@ -37,6 +50,7 @@ class Row(NamedTuple):
     - `contestants`: the precisions of each implementation.
     - `goals`, `limits`: how fast emjax is to be, and what it may take at most.
     - `own_steps`: {implementation: other lengths of its runs}, where its steps take so much longer.
+    - `work`: of the sizes, what one step cannot do without.
     """
 
     name: str
@@ -49,6 +63,7 @@ class Row(NamedTuple):
     goals: tuple[Goal, ...]
     limits: Limits | None = None
     own_steps: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    work: Callable[[Mapping], Work] | None = None
 
     def steps_of(self, implementation: str) -> tuple[int, int]:
         """Return the lengths of the two runs of an implementation."""
