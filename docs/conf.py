@@ -15,6 +15,7 @@ DOCS = Path(__file__).resolve().parent
 # what builds pages from the code lies here
 sys.path.insert(0, str(DOCS))
 import docstrings  # noqa: E402
+from jupyter_cache import get_cache  # noqa: E402
 
 # Kernels inherit these. Pages fit little data, so that compilation is what they wait for: little of
 # it, and kept from page to page.
@@ -52,6 +53,8 @@ myst_heading_anchors = 4
 
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS / "_build" / "executed")
+# it is there before processes that read pages side by side would each make it
+get_cache(nb_execution_cache_path).list_cache_records()
 nb_execution_raise_on_error = True
 nb_execution_timeout = 900
 nb_merge_streams = True
