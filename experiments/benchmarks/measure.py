@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +21,14 @@ import numpy as np
 
 from experiments.benchmarks import data, data_linear, likelihood, likelihood_linear
 from experiments.benchmarks.contestant import DIFFERENT
-from experiments.benchmarks.row import Row
+from experiments.benchmarks.row import Row, is_peer
 
 LOG_LIKELIHOODS = likelihood.LOG_LIKELIHOODS | likelihood_linear.LOG_LIKELIHOODS
 GENERATORS = data.GENERATORS | data_linear.GENERATORS
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 1200  # seconds for an answer
+PATIENCE = 300  # seconds for an answer
+LEAST_ROUNDS = 3  # whatever the time
+SLOW = 10.0  # seconds of both runs: a library that takes longer has one round
 
 
 class Measurement(NamedTuple):
@@ -113,27 +116,46 @@ class Worker:
 class Effort(NamedTuple):
     """How long to measure.
 
-    - `rounds`: how many.
+    - `rounds`: how many; of libraries, `library_rounds` of them.
     - `seconds`: so many or more for each implementation, in each round.
     - `at_once`: how many may compile at once.
     - `verbose`: whether to print the last lines of an implementation that fails.
+    - `deadline`: on the monotonic clock; a row that has `LEAST_ROUNDS` begins no other after it.
     """
 
     rounds: int
     seconds: float
     at_once: int = 1
     verbose: bool = False
+    library_rounds: int = 3
+    deadline: float = float("inf")
+
+    def takes_part(self, implementation: str, number: int, seconds: float) -> bool:
+        """Say whether an implementation is in a round: ours always, libraries now and then.
+
+        `seconds`: of both of its runs.
+        """
+        if not is_peer(implementation):
+            return True
+        every = -(-self.rounds // self.library_rounds)
+        return number == 0 if seconds > SLOW else number % every == 0
 
 
 def measure(row: Row, effort: Effort) -> list[Measurement]:
-    """Return the measurements of a row, in the order of its contestants."""
-    problem = GENERATORS[row.model](**row.sizes)
-    with tempfile.TemporaryDirectory() as directory:
-        save(problem, Path(directory))
-        pairs = []
-        for name, precisions in row.contestants.items():
-            pairs += [(name, precision) for precision in precisions]
-        return raced(row, problem, Path(directory), pairs, effort)
+    """Return the measurements of a row, in the order of its contestants.
+
+    What fails is a measurement without numbers that says why.
+    """
+    pairs = []
+    for name, precisions in row.contestants.items():
+        pairs += [(name, precision) for precision in precisions]
+    try:
+        problem = GENERATORS[row.model](**row.sizes)
+        with tempfile.TemporaryDirectory() as directory:
+            save(problem, Path(directory))
+            return raced(row, problem, Path(directory), pairs, effort)
+    except Exception as error:
+        return [Measurement(*pair, problem=f"{type(error).__name__}: {error}") for pair in pairs]
 
 
 def save(problem: data.Problem, directory: Path) -> None:
@@ -160,13 +182,21 @@ def raced(
         with failing(pair, workers, results, effort.verbose):
             own = {"implementation": pair[0], "precision": pair[1], "steps": row.steps_of(pair[0])}
             workers[pair].ask("start", **own, **start)
-            first[pair] = workers[pair].ask("first")
+            if effort.at_once > 1:
+                first[pair] = workers[pair].ask("first")
 
     try:
-        with ThreadPoolExecutor(effort.at_once) as pool:
+        with ThreadPoolExecutor(max(effort.at_once, 2)) as pool:  # libraries are imported
             list(pool.map(begin, pairs))
-        for _ in range(effort.rounds):
+        for pair in list(workers):
+            with failing(pair, workers, results, effort.verbose):
+                first[pair] = first.get(pair) or workers[pair].ask("first")
+        for number in range(effort.rounds):
+            if number >= LEAST_ROUNDS and time.monotonic() > effort.deadline:
+                break
             for pair in list(workers):
+                if not effort.takes_part(pair[0], number, first[pair]["seconds"]):
+                    continue
                 with failing(pair, workers, results, effort.verbose):
                     seconds[pair] += workers[pair].ask("round", budget=effort.seconds)["seconds"]
         for pair in list(workers):
@@ -189,13 +219,14 @@ class failing:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind, failure, trace) -> bool:
-        if kind is None or not issubclass(kind, Failure | OSError):
+        if kind is None or not issubclass(kind, Exception):
             return False
         worker = self.workers.pop(self.pair)
         if self.verbose:
             print(worker.complaint(), file=sys.stderr)
         worker.close()
-        self.results[self.pair] = Measurement(*self.pair, problem=str(failure))
+        reason = str(failure) if kind is Failure else f"{kind.__name__}: {failure}"
+        self.results[self.pair] = Measurement(*self.pair, problem=reason)
         return True
 
 
