@@ -110,6 +110,7 @@ def main() -> int:
         runs, steps = compiled(case), case.steps
         found, is_well = judged(lambda rounds, runs=runs, steps=steps: cost(runs, steps, rounds))
         all_well = all_well and is_well
+        print(f"  {time.perf_counter() - start:.0f} s: {case.model}", file=sys.stderr, flush=True)
         milliseconds = [f"{1000 * seconds:.3f}" for seconds in found]
         rows.append(
             [case.model, *milliseconds, f"{found.ratio:.2f}", "" if is_well else "too much"]

@@ -33,8 +33,8 @@ switched off; the log-likelihoods of the parameters at the end are compared (las
 details). Each implementation runs in a process of its own; the rounds alternate between them, so
 that a disturbance of the machine hits all alike. The time of a step is the difference between a
 long run and a short one over the difference of their steps: loading, compiling and preparing are
-not in it. Reported is the median of seven rounds, of a library of three, of one if its runs take
-more than ten seconds.
+not in it. Reported is the median of all rounds: seven where time allowed, three of libraries, one
+of those whose runs take more than ten seconds.
 
 **Machine.** {processor}; {memory} of memory.<br>
 **Rates**, measured in the same run, all cores: {rates}.<br>

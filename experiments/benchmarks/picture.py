@@ -65,7 +65,9 @@ def headline(libraries: list[float], by_hand: list[float]) -> str:
     parts = []
     if libraries:
         ahead = sum(ratio > 1 for ratio in libraries)
-        parts.append(f"The fastest library is slower than emjax in {ahead} of {len(libraries)}")
+        parts.append(
+            f"The fastest library is slower than emjax in {ahead} of {len(libraries)} races"
+        )
     if by_hand:
         middle = verdicts.numeral(float(np.median(by_hand)))
         parts.append(f"hand-written JAX takes {middle} times as long in the median")
