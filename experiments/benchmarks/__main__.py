@@ -122,7 +122,7 @@ def measured(chosen: argparse.Namespace) -> tuple[kept.Facts, kept.Results]:
         row = narrowed(row, chosen)
         share = (end - began) / (len(rows) - number)
         measurements = measure(row, effort_of(chosen, began + share))
-        print_row(row, measurements, facts.rates)
+        print_row(row, measurements, facts.rates, with_goals=not chosen.quick)
         if chosen.keep:
             kept.keep(chosen.keep, row, measurements)
         now = time.monotonic()

@@ -24,12 +24,15 @@ COLUMNS = [
 
 
 def print_row(
-    row: Row, measurements: Sequence[Measurement], rates: Mapping[str, Rates] = verdicts.NO_RATES
+    row: Row,
+    measurements: Sequence[Measurement],
+    rates: Mapping[str, Rates] = verdicts.NO_RATES,
+    with_goals: bool = True,
 ) -> None:
     """Print the measurements of a row, what became of its goals, and the notes."""
     report.heading(f"{row.name}: {row.title}, {described(row.sizes)}")
     report.table(COLUMNS, [cells(row, measurements, m, rates) for m in measurements])
-    for verdict in verdicts.verdicts(row, measurements, rates):
+    for verdict in verdicts.verdicts(row, measurements, rates) if with_goals else ():
         print(f"  {verdict.sentence}")
     for note in notes(row, measurements, rates):
         print(f"  {note}")
