@@ -51,8 +51,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         type=float,
         default=float("inf"),
         metavar="M",
-        help="what all rows may take; where rounds would take longer, there are fewer, three or "
-        "more",
+        help="what all rows are to take, each its share of what is left; where rounds take longer, "
+        "libraries have one, and what is slow three",
     )
     parser.add_argument(
         "--implementations", nargs="+", default=[], metavar="NAME", help="only these (default: all)"

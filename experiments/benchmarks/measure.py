@@ -27,7 +27,8 @@ LOG_LIKELIHOODS = likelihood.LOG_LIKELIHOODS | likelihood_linear.LOG_LIKELIHOODS
 GENERATORS = data.GENERATORS | data_linear.GENERATORS
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 300  # seconds for an answer
-LEAST_ROUNDS = 3  # whatever the time
+LEAST_ROUNDS = 3  # of ours, whatever the time
+FAST = 3.0  # seconds of both runs: ours have all of their rounds
 SLOW = 10.0  # seconds of both runs: a library that takes longer has one round
 
 
@@ -120,7 +121,7 @@ class Effort(NamedTuple):
     - `seconds`: so many or more for each implementation, in each round.
     - `at_once`: how many may compile at once.
     - `verbose`: whether to print the last lines of an implementation that fails.
-    - `deadline`: on the monotonic clock; a row that has `LEAST_ROUNDS` begins no other after it.
+    - `deadline`: on the monotonic clock; after it, what takes long has no more rounds.
     """
 
     rounds: int
@@ -130,15 +131,19 @@ class Effort(NamedTuple):
     library_rounds: int = 3
     deadline: float = float("inf")
 
-    def takes_part(self, implementation: str, number: int, seconds: float) -> bool:
+    def takes_part(
+        self, implementation: str, number: int, seconds: float, is_late: bool = False
+    ) -> bool:
         """Say whether an implementation is in a round: ours always, libraries now and then.
 
-        `seconds`: of both of its runs.
+        `seconds`: of both of its runs. After the deadline libraries have no more rounds, and ours
+        have all of them if they are fast, else `LEAST_ROUNDS`.
         """
         if not is_peer(implementation):
-            return True
-        every = -(-self.rounds // self.library_rounds)
-        return number == 0 if seconds > SLOW else number % every == 0
+            return not is_late or seconds < FAST or number < LEAST_ROUNDS
+        if seconds > SLOW or is_late:
+            return number == 0
+        return number % -(-self.rounds // self.library_rounds) == 0
 
 
 def measure(row: Row, effort: Effort) -> list[Measurement]:
@@ -192,10 +197,9 @@ def raced(
             with failing(pair, workers, results, effort.verbose):
                 first[pair] = first.get(pair) or workers[pair].ask("first")
         for number in range(effort.rounds):
-            if number >= LEAST_ROUNDS and time.monotonic() > effort.deadline:
-                break
             for pair in list(workers):
-                if not effort.takes_part(pair[0], number, first[pair]["seconds"]):
+                is_late = time.monotonic() > effort.deadline
+                if not effort.takes_part(pair[0], number, first[pair]["seconds"], is_late):
                     continue
                 with failing(pair, workers, results, effort.verbose):
                     seconds[pair] += workers[pair].ask("round", budget=effort.seconds)["seconds"]

@@ -89,6 +89,11 @@ def test_libraries_have_fewer_rounds_and_slow_ones_a_single_one():
         for name, seconds in (("emjax", 60.0), ("scikit-learn", 1.0), ("dynamax", 60.0))
     }
     assert rounds == {"emjax": [*range(7)], "scikit-learn": [0, 3, 6], "dynamax": [0]}
+    late = {
+        name: [n for n in range(7) if effort.takes_part(name, n, seconds, is_late=True)]
+        for name, seconds in (("emjax", 1.0), ("emjax, parallel", 60.0), ("scikit-learn", 1.0))
+    }
+    assert late == {"emjax": [*range(7)], "emjax, parallel": [0, 1, 2], "scikit-learn": [0]}
 
 
 def test_page_picture_and_readme_come_from_one_set_of_results(tmp_path):
