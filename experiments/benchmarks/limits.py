@@ -199,14 +199,17 @@ def measured(seconds: float = 1.0, small: bool = False) -> dict[str, Rates]:
 
 def faster(one: Mapping[str, Rates], other: Mapping[str, Rates]) -> dict[str, Rates]:
     """Return the higher of two measurements of each rate: a limit is what was once possible."""
-    return {
-        precision: Rates(*map(max, one[precision], other[precision]))
-        for precision in one.keys() & other.keys()
-    }
+    found = {}
+    for precision, rates in {**one, **other}.items():
+        pair = one.get(precision, rates), other.get(precision, rates)
+        found[precision] = Rates(*map(max, *pair))
+    return found
 
 
 def in_words(found: Mapping[str, Rates]) -> str:
     """Return the rates in words, as the page and the screen have them."""
+    if not found:
+        return "not measured"
     parts = []
     for name, attribute, unit in (
         ("matrix products", "multiply_adds", "multiply-adds"),
