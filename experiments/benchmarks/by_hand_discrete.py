@@ -5,35 +5,41 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.nn import logsumexp
-from jax.ops import segment_sum
+from jaxtyping import Array, Float
 
 from experiments.benchmarks.by_hand import log, normalized, runner
 from experiments.benchmarks.contestant import Run
 
 
 def dawid_skene(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of Dawid–Skene on rows sorted by item.
+    """Return the run of Dawid–Skene on a table of labels, (position, item).
 
-    Each row reads one row of the table (annotator · label, class).
+    Each cell reads one row of the table (annotator · label, class), whose last row is for items
+    that have fewer labels than others.
     """
     num_items, num_classes = sizes["num_items"], sizes["num_classes"]
 
-    def step(params, rows):
-        item, index = rows
+    def step(params, cells):
         log_confusion = log(params["confusion"]).transpose(0, 2, 1).reshape(-1, num_classes)
+        log_confusion = jnp.pad(log_confusion, ((0, 1), (0, 0)))
+        # lookups of all positions at once would be as many rows as there are labels, twice
+        evidence = sum(log_confusion[numbers] for numbers in cells)
+        posterior = jax.nn.softmax(log(params["prevalence"]) + evidence, axis=1)
+        labels = jnp.zeros_like(log_confusion)
+        for numbers in cells:
+            labels = labels.at[numbers].add(posterior)
+        labels = labels[:-1].reshape(-1, num_classes, num_classes).transpose(0, 2, 1)
+        return {"prevalence": normalized(posterior.sum(0)), "confusion": normalized(labels)}
 
-        def log_z(tables):
-            prevalence, confusion = tables
-            evidence = segment_sum(confusion[index], item, num_items, indices_are_sorted=True)
-            return logsumexp(prevalence + evidence, axis=1).sum()
-
-        classes, labels = jax.grad(log_z)((log(params["prevalence"]), log_confusion))
-        labels = labels.reshape(-1, num_classes, num_classes).transpose(0, 2, 1)
-        return {"prevalence": normalized(classes), "confusion": normalized(labels)}
-
-    index = data["annotator"] * num_classes + data["label"]
-    return runner(step, start, (jnp.asarray(data["item"]), jnp.asarray(index)))
+    item = data["item"]
+    lengths = np.bincount(item, minlength=num_items)
+    position = np.arange(len(item)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    num_cells = sizes["num_annotators"] * num_classes
+    cells = np.full((lengths.max(), num_items), num_cells, np.int32)
+    cells[position, item] = data["annotator"] * num_classes + data["label"]
+    return runner(step, start, list(map(jnp.asarray, cells)))
 
 
 def latent_class(distinct: bool) -> Callable[[dict, dict, dict], Run]:
@@ -99,24 +105,61 @@ def padded(data: dict, num_documents: int) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(word), jnp.asarray(count)
 
 
+def in_buckets(rows: dict, key: str, other: str, size: int) -> tuple[list, np.ndarray]:
+    """Return what stands beside each key, keys with about as many rows together.
+
+    A bucket is `other` (position, key) and `count` alike; the padding is 0 with count 0. Also
+    returned: where each key is, in the order of the buckets.
+    """
+    order = np.argsort(rows[key], kind="stable")
+    beside, count = rows[other][order], rows["count"][order]
+    lengths = np.bincount(rows[key], minlength=size)
+    first = np.cumsum(lengths) - lengths
+    width = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(int)
+    buckets, keys = [], []
+    for number in np.unique(width):
+        members = np.flatnonzero(width == number)
+        longest = lengths[members].max()
+        is_there = np.arange(longest)[:, None] < lengths[members]
+        place = np.where(is_there, first[members] + np.arange(longest)[:, None], 0)
+        numbers = np.where(is_there, beside[place], 0).astype(np.int32)
+        buckets.append((jnp.asarray(numbers), jnp.asarray(is_there * count[place])))
+        keys.append(members)
+    return buckets, np.argsort(np.concatenate(keys)).astype(np.int32)
+
+
+def gathered(table: Array, buckets: list) -> Float[Array, "key value"]:
+    """Return Σ count · table[other] of every key, in the order of the buckets."""
+
+    def of_bucket(numbers, count):
+        def add(position, total):
+            return total + count[position][:, None] * table[numbers[position]]
+
+        zero = jnp.zeros((numbers.shape[1], table.shape[1]), table.dtype)
+        return lax.fori_loop(0, len(numbers), add, zero)
+
+    return jnp.concatenate([of_bucket(*bucket) for bucket in buckets])
+
+
 def multinomials(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of the mixture of multinomials on rows sorted by document."""
-    num_documents = sizes["num_documents"]
+    """Return the run of the mixture of multinomials: sparse products by lookups, both ways.
+
+    One is over the words of each document, one over the documents of each word: nothing scatters.
+    """
 
     def step(params, rows):
-        document, word, count = rows
+        (of_documents, of_words), (documents, words) = rows
+        evidence = gathered(log(params["words"]).T, of_documents)
+        # in the order of the documents' buckets, then in their own
+        posterior = jax.nn.softmax(log(params["weights"]) + evidence, axis=1)
+        counts = gathered(posterior[documents], of_words)[words]
+        return {"weights": normalized(posterior.sum(0)), "words": normalized(counts.T)}
 
-        def log_z(tables):
-            weights, words = tables
-            terms = count[:, None] * words[word]
-            evidence = segment_sum(terms, document, num_documents, indices_are_sorted=True)
-            return logsumexp(weights + evidence, axis=1).sum()
-
-        weights, words = jax.grad(log_z)((log(params["weights"]), log(params["words"]).T))
-        return {"weights": normalized(weights), "words": normalized(words.T)}
-
-    rows = tuple(jnp.asarray(data[name]) for name in ("document", "word", "count"))
-    return runner(step, start, rows)
+    pairs = ("document", "word"), ("word", "document")
+    lengths = sizes["num_documents"], sizes["num_words"]
+    both = [in_buckets(data, *pair, size) for pair, size in zip(pairs, lengths, strict=True)]
+    buckets, places = zip(*both, strict=True)
+    return runner(step, start, (buckets, tuple(map(jnp.asarray, places))))
 
 
 SETUPS = {

@@ -7,11 +7,19 @@ from jax import lax
 from jax.nn import logsumexp
 from jaxtyping import Array, Float
 
-from experiments.benchmarks.by_hand import blocks, gradient_over_blocks, log, normalized, runner
+from experiments.benchmarks.by_hand import (
+    CACHE,
+    blocks,
+    gradient_over_blocks,
+    log,
+    normalized,
+    runner,
+)
 from experiments.benchmarks.contestant import Fit, Run
 
 # features: above, the products x_i x_j cost more to form than they save in the matrix product
 PACKED = 32
+OWN_CACHE = 300_000  # bytes: what a core has for itself, with room for others
 
 
 def centered(data: dict, start: dict) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -42,29 +50,39 @@ def num_statistics(num_features: int) -> int:
     return num_features * (num_features + 1) // 2 + num_features + 1
 
 
+def packed_table(params: dict) -> Float[Array, "component statistic"]:
+    """Return the natural parameters of a full mixture, which go with `packed`."""
+    j, i = np.triu_indices(params["loc"].shape[1])  # the order of `packed`
+    precision = jnp.linalg.inv(params["covariance"])
+    linear = jnp.einsum("kij,kj->ki", precision, params["loc"])
+    constant = gaussian_constant(params, linear, precision)
+    quadratic = -precision[:, i, j] * jnp.where(i == j, 0.5, 1.0)
+    return jnp.concatenate([quadratic, linear, constant[:, None]], axis=1)
+
+
+def from_packed(expected: Float[Array, "component statistic"], num_features: int) -> dict:
+    """Return the parameters of a full mixture that expected statistics lead to."""
+    j, i = np.triu_indices(num_features)
+    products, count = expected[:, : len(i)], expected[:, -1]
+    loc = expected[:, len(i) : -1] / count[:, None]
+    zero = jnp.zeros((len(loc), num_features, num_features), loc.dtype)
+    # both halves of a symmetric matrix
+    second = zero.at[:, i, j].set(products).at[:, j, i].set(products)
+    covariance = second / count[:, None, None] - loc[:, :, None] * loc[:, None, :]
+    return {"weights": normalized(count), "loc": loc, "covariance": covariance}
+
+
 def packed_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
     """Return the parameters of a full mixture after one EM step, on packed products.
 
     It takes two matrix products a block.
     """
-    num_features = data.shape[-1]
-    j, i = np.triu_indices(num_features)  # the order of `packed`
-    precision = jnp.linalg.inv(params["covariance"])
-    linear = jnp.einsum("kij,kj->ki", precision, params["loc"])
-    constant = gaussian_constant(params, linear, precision)
-    quadratic = -precision[:, i, j] * jnp.where(i == j, 0.5, 1.0)
-    table = jnp.concatenate([quadratic, linear, constant[:, None]], axis=1).T
 
     def log_z(table, x):
         return logsumexp(packed(x) @ table, axis=1).sum()
 
-    expected = gradient_over_blocks(log_z, table, data).T
-    products, count = expected[:, : len(i)], expected[:, -1]
-    loc = expected[:, len(i) : -1] / count[:, None]
-    half = jnp.zeros_like(precision).at[:, i, j].set(products)
-    second = half.at[:, j, i].set(products)  # the other half of a symmetric matrix
-    covariance = second / count[:, None, None] - loc[:, :, None] * loc[:, None, :]
-    return {"weights": normalized(count), "loc": loc, "covariance": covariance}
+    expected = gradient_over_blocks(log_z, packed_table(params).T, data).T
+    return from_packed(expected, data.shape[-1])
 
 
 def gaussian_constant(params: dict, linear: Array, precision: Array) -> Float[Array, "component"]:
@@ -115,27 +133,31 @@ def gaussian_full(data: dict, start: dict, sizes: dict) -> Run:
     )
 
 
+def diagonal_table(params: dict) -> Float[Array, "statistic component"]:
+    """Return the natural parameters of a mixture with diagonal covariances: of x², x and 1."""
+    precision = 1 / params["scale"] ** 2
+    linear, num_features = params["loc"] * precision, precision.shape[1]
+    distance = (linear * params["loc"] - jnp.log(precision)).sum(1)
+    constant = log(params["weights"]) - 0.5 * (distance + num_features * jnp.log(2 * jnp.pi))
+    return jnp.concatenate([-0.5 * precision, linear, constant[:, None]], axis=1).T
+
+
+def diagonal_log_z(table: Array, x: Float[Array, "row feature"]) -> Float[Array, ""]:
+    """Return the log-likelihood of some rows."""
+    statistics = jnp.concatenate([x * x, x, jnp.ones_like(x[:, :1])], axis=1)
+    return logsumexp(statistics @ table, axis=1).sum()
+
+
+def from_diagonal(expected: Float[Array, "statistic component"]) -> dict:
+    """Return the parameters that expected statistics lead to."""
+    sums, count = expected.T[:, :-1], expected[-1]
+    second, loc = jnp.split(sums / count[:, None], 2, axis=1)
+    return {"weights": normalized(count), "loc": loc, "scale": jnp.sqrt(second - loc**2)}
+
+
 def diagonal_step(params: dict, data: Float[Array, "block row feature"]) -> dict:
     """Return the parameters after one EM step of a mixture with diagonal covariances."""
-    precision = 1 / params["scale"] ** 2
-    distance = (params["loc"] ** 2 * precision).sum(1)
-    num_features = data.shape[-1]
-    constant = log(params["weights"]) + 0.5 * (
-        jnp.log(precision).sum(1) - distance - num_features * jnp.log(2 * jnp.pi)
-    )
-    table = jnp.concatenate(
-        [-0.5 * precision, params["loc"] * precision, constant[:, None]], axis=1
-    ).T
-
-    def log_z(table, x):
-        return logsumexp(
-            jnp.concatenate([x * x, x, jnp.ones_like(x[:, :1])], axis=1) @ table, axis=1
-        ).sum()
-
-    expected = gradient_over_blocks(log_z, table, data).T
-    count = expected[:, -1:]
-    second, loc = expected[:, :num_features] / count, expected[:, num_features:-1] / count
-    return {"weights": normalized(count[:, 0]), "loc": loc, "scale": jnp.sqrt(second - loc**2)}
+    return from_diagonal(gradient_over_blocks(diagonal_log_z, diagonal_table(params), data))
 
 
 def gaussian_diagonal(data: dict, start: dict, sizes: dict) -> Run:
@@ -145,19 +167,35 @@ def gaussian_diagonal(data: dict, start: dict, sizes: dict) -> Run:
     return moved_back(runner(diagonal_step, start, blocks(points, width)), mean)
 
 
+def line_step(params: dict, data: Float[Array, "block row"]) -> dict:
+    """Return the parameters after one EM step of a mixture on the line.
+
+    Components come first and points last, so that each operation runs along points.
+    """
+    precision = 1 / params["scale"] ** 2
+    linear = params["loc"] * precision
+    constant = jnp.log(precision) - linear * params["loc"] - jnp.log(2 * jnp.pi)
+    constant = log(params["weights"]) + 0.5 * constant
+    columns = [term[:, None] for term in (-0.5 * precision, linear, constant)]
+
+    def add(total, x):
+        logits = (columns[0] * x + columns[1]) * x + columns[2]
+        density = jnp.exp(logits - logits.max(axis=0))
+        posterior = density / density.sum(axis=0)
+        sums = [(posterior * power).sum(axis=1) for power in (x * x, x, jnp.ones_like(x))]
+        return total + jnp.stack(sums), None
+
+    second, first, count = lax.scan(add, jnp.zeros((3, len(linear)), data.dtype), data)[0]
+    loc = first / count
+    return {"weights": normalized(count), "loc": loc, "scale": jnp.sqrt(second / count - loc**2)}
+
+
 def gaussian_1d(data: dict, start: dict, sizes: dict) -> Run:
-    """Return the run of a mixture on the line: the diagonal one, with one feature."""
+    """Return the run of a mixture on the line."""
     points, mean, start = centered(data, start)
-    start = start | {name: start[name][:, None] for name in ("loc", "scale")}
-    run = moved_back(
-        runner(diagonal_step, start, blocks(points[:, None], 2 + sizes["num_components"])), mean
-    )
-
-    def squeezed(num_steps: int) -> Fit:
-        params, num_steps = run(num_steps)
-        return Fit({name: value.reshape(-1) for name, value in params.items()}, num_steps)
-
-    return squeezed
+    # of a core's own cache, since each of the operations on a block goes over it
+    width = (CACHE // OWN_CACHE) * (2 + sizes["num_components"])
+    return moved_back(runner(line_step, start, blocks(points, width)), mean)
 
 
 def matrix_products(data: dict, start: dict, sizes: dict) -> Run:

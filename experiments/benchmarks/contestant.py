@@ -29,7 +29,8 @@ class LeftOut(Exception):
 
 
 MODULES = {
-    "emjax": ["with_emjax", "with_emjax_linear"],
+    "emjax": ["with_emjax", "with_emjax_linear", "with_emjax_mixtures", "with_gradients"],
+    "emjax, in memory": ["with_emjax_mixtures"],
     "emjax, parallel": ["with_emjax_linear"],
     "emjax, compressed": ["with_emjax"],
     "hand-written JAX": [
@@ -38,11 +39,18 @@ MODULES = {
         "by_hand_chains",
         "by_hand_linear",
         "by_hand_states",
+        "by_hand_incomplete",
+        "by_hand_motif",
+        "by_hand_restarts",
+        "by_hand_streams",
+        "with_gradients",
     ],
     "hand-written JAX, by rows": ["by_hand_linear"],
     "hand-written JAX, distinct rows": ["by_hand_discrete"],
     "matrix products alone": ["by_hand_gaussian"],
-    "NumPy": ["with_numpy"],
+    "NumPy": ["with_numpy", "with_mixtures_by_numpy"],
+    "NumPy, by pattern": ["with_mixtures_by_numpy"],
+    "NumPyro, enumerated": ["with_gradients"],
     "NumPy, distinct rows": ["with_numpy"],
     "NumPy, dense": ["with_numpy"],
     "SciPy": ["with_numpy"],
@@ -130,8 +138,40 @@ LINEAR_REMARKS = {
 }
 
 
+MISSING_REMARKS = {
+    "emjax": "`PartiallyObserved` around the normal of a mixture",
+    "hand-written JAX": "rows sorted by pattern; one inverse for each pattern and component",
+    "NumPy, by pattern": (
+        "no library for Python that was found takes EM steps on such data: it is written by hand"
+    ),
+}
+
+# The same where something is asked of the rows that libraries seldom are, by the model's name.
+MODEL_REMARKS = {
+    "restarts": {
+        "emjax": "`num_restarts`, all starts to their end; its last steps are those of the best",
+        "hand-written JAX": "the step of one start under `vmap`",
+        "scikit-learn": "a fit for each start, in turn, as `n_init` does; reg_covar=0",
+    },
+    "motif": {"NumPy": "written by hand: MEME itself is no library for Python"},
+    "gaussian_stream": {
+        "emjax": "`Stream.of` a memory map, in its own chunks",
+        "hand-written JAX": "a compiled sum over a chunk of as many rows, in a loop over chunks",
+    },
+    "incomplete_at_random": MISSING_REMARKS,
+    "incomplete_in_blocks": MISSING_REMARKS,
+    "chain_gradient": {
+        "emjax": "`log_density` of `emjax.marginalized(program)`, and its gradient",
+        "NumPyro, enumerated": "`log_density` of the same program under `config_enumerate`",
+    },
+}
+MODEL_REMARKS["mixture_gradient"] = MODEL_REMARKS["chain_gradient"]
+
+
 def remark(implementation: str, model: str) -> str | None:
     """Return what a reader must know of an implementation of a model, if anything."""
+    if model in MODEL_REMARKS:
+        return MODEL_REMARKS[model].get(implementation)
     if model.startswith("hmm_"):
         return CHAIN_REMARKS.get(implementation)
     return (LINEAR_REMARKS if model.startswith("linear_") else REMARKS).get(implementation)

@@ -63,4 +63,6 @@ LOG_LIKELIHOODS: dict[str, Callable[[dict, dict], float]] = {
     "linear_mixed_model": linear_mixed_model,
     "linear_state_space": linear_state_space,
     "linear_state_space_e_step": reported,
+    "chain_gradient": reported,
+    "mixture_gradient": reported,
 }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import ChainMap
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +20,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.benchmarks import data, data_linear, likelihood, likelihood_linear
+from experiments.benchmarks import (
+    data,
+    data_gradients,
+    data_linear,
+    data_mixtures,
+    likelihood,
+    likelihood_linear,
+    likelihood_mixtures,
+)
 from experiments.benchmarks.contestant import DIFFERENT
 from experiments.benchmarks.row import Row, is_peer
 
-LOG_LIKELIHOODS = likelihood.LOG_LIKELIHOODS | likelihood_linear.LOG_LIKELIHOODS
-GENERATORS = data.GENERATORS | data_linear.GENERATORS
+LIKELIHOODS = likelihood, likelihood_linear, likelihood_mixtures
+LOG_LIKELIHOODS = dict(ChainMap(*(module.LOG_LIKELIHOODS for module in LIKELIHOODS)))
+DATA = data, data_linear, data_mixtures, data_gradients
+GENERATORS = dict(ChainMap(*(module.GENERATORS for module in DATA)))
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 300  # seconds for an answer
 LEAST_ROUNDS = 3  # of ours, whatever the time

@@ -1,6 +1,6 @@
 """The rows of the table: models, sizes, who takes part, and goals beside those of every row."""
 
-from experiments.benchmarks import rows_linear
+from experiments.benchmarks import rows_chains, rows_linear, rows_mixtures
 from experiments.benchmarks.row import BOTH, F32, F64, READING, Goal, Limits, Row
 
 OURS = {"emjax": BOTH, "hand-written JAX": BOTH}
@@ -166,7 +166,8 @@ LARGE = (
     ),
 )
 SERIES = tuple(row.name for row in LARGE if row.name.startswith("points"))
-ROWS = {row.name: row for row in (*TABLE, *LARGE, *rows_linear.TABLE)}
+OTHERS = *rows_chains.TABLE, *rows_mixtures.TABLE, *rows_linear.TABLE
+ROWS = {row.name: row for row in (*TABLE, *LARGE, *OTHERS)}
 
 
 def named(names: list[str]) -> list[Row]:
@@ -187,6 +188,10 @@ def described(sizes: dict) -> str:
             return f"{n:,} rows, {g:,} groups, {p} fixed effects, 2 random ones"
         case {"num_steps": t, "num_states": q, "num_features": d}:
             return f"{t:,} steps × {d}, q = {q}"
+        case {"num_samples": n, "num_features": d, "num_components": k, "num_starts": s}:
+            return f"{n:,} × {d}, K = {k}, {s} starts"
+        case {"num_sequences": n, "longest": t, "width": w}:
+            return f"{n:,} sequences of at most {t} letters, {w} columns"
         case {"num_samples": n, "num_features": 1, "num_components": k}:
             return f"{n:,}, K = {k}"
         case {"num_samples": n, "num_features": d, "num_components": k}:
@@ -203,4 +208,6 @@ def described(sizes: dict) -> str:
             return f"{t:,} steps, K = {k}"
         case {"num_sequences": n, "sequence_length": t, "num_states": k, "num_features": d}:
             return f"{n:,} sequences × {t:,} steps × {d}, K = {k}"
+        case {"num_sequences": n, "sequence_length": t, "num_states": k}:
+            return f"{n:,} sequences × {t:,} steps, K = {k}"
     return ", ".join(f"{name} = {value}" for name, value in sizes.items())
