@@ -172,6 +172,8 @@ def main(argv: list[str] | None = None) -> None:
             print_row(row, measurements, facts.rates)
     else:
         facts, results = measured(chosen)
+    if chosen.write and kept.is_small(results):
+        sys.exit("some of these rows were measured at other sizes: nothing is written")
     if chosen.write:
         written.write(facts, results)
 

@@ -59,9 +59,9 @@ def read_facts(folder: Path) -> Facts:
 
 
 def keep(folder: Path, row: Row, measurements: Sequence[Measurement]) -> None:
-    """Write the measurements of a row."""
+    """Write the measurements of a row, and its sizes."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = [m._asdict() for m in measurements]
+    found = {"sizes": row.sizes, "measurements": [m._asdict() for m in measurements]}
     (folder / f"{row.name}.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
@@ -72,8 +72,14 @@ def read(folder: Path) -> Results:
         path = folder / f"{name}.json"
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
-            results.append((row, [measurement(**values) for values in found]))
+            measurements = [measurement(**values) for values in found["measurements"]]
+            results.append((row._replace(sizes=found["sizes"]), measurements))
     return results
+
+
+def is_small(results: Results) -> bool:
+    """Say whether a row was measured at other sizes than those of the table: a quick run."""
+    return any(row.sizes != ROWS[row.name].sizes for row, _ in results)
 
 
 def measurement(spread: Sequence[float], **values) -> Measurement:
