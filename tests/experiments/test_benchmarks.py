@@ -144,6 +144,6 @@ def test_guard_measures_once_more_before_it_fails():
 @pytest.mark.parametrize("found, agrees", [(1e-12, True), (1e-3, False)])
 def test_a_device_must_agree_with_the_processor(found, agrees):
     expected = {"loc": np.array([0.0, 2.0])}
-    apart = device.difference({"loc": expected["loc"] + 2 * found}, expected)
+    apart = device.difference({"loc": expected["loc"] + [0, 2 * found]}, expected)
     np.testing.assert_allclose(apart, found, rtol=1e-3)
     assert device.Found(device.CASES[0], "float64", "", apart).agrees is agrees
