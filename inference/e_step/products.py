@@ -15,15 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from emjax.elimination.factors import Cells
 from emjax.graph.recipes import Statistic
 from emjax.numerics import fast_forms
-from emjax.numerics.arrays import in_order, transposed
+from emjax.numerics.arrays import transposed
 from emjax.numerics.axes import arranged, contracted
 from emjax.numerics.fast_forms import FastForms
 from emjax.numerics.guards import IMPOSSIBLE
-from emjax.tables.indices import Affine
-from emjax.tables.named import Axis, Named, spread, without_rows
+from emjax.tables.named import Axis, Named, without_rows
 
 # ⟨P, x xᵀ⟩ costs D²/2 products and a matrix product with as many columns, or D² multiply-adds for
 # each value of the latents as x (P x).
@@ -61,62 +59,7 @@ def inner_product(
     return sum(parts[1:], parts[0]) if parts else jnp.zeros((1,) * len(names))
 
 
-# ── in place of a product: a lookup, and half the columns ─────────────────────────────────────────
-
-
-def cells(
-    table: Named,
-    statistic: Statistic,
-    axes: Sequence[Axis],
-    kept: Sequence[int],
-    shape: Sequence[int],
-) -> Cells | None:
-    """Return ⟨η, t⟩ as cells, where t is one or zero; else None.
-
-    That is, where it is nothing but the rows of a table that data pick, or a table that counts
-    where it counts. The cells have an axis for each of `axes`.
-    """
-    rank, value = len(shape), statistic.value
-    is_one = value.is_static and not value.axes and bool((value.array == 1).all())
-    if not (is_one or statistic.indicator) or value.axes:
-        return None
-    # nothing that is read or gated: the product is the table itself, summed as any other
-    if is_one and not table.row_axes:
-        return None
-    if _varies_beyond(table, value, kept, rank) or any(n != 1 for n in table.compact):
-        return None
-    # rows in order are no lookup: read out, they are an axis of the elements
-    table = without_rows(table, [axis for axis in table.row_axes if isinstance(axis.index, Affine)])
-    if any(n != 1 for n in table.compact):
-        return None
-    index = _row_numbers(table, kept, shape)
-    present = [axis.key for axis in table.latent_axes]
-    latents = [axis for axis in axes if axis.fitted(rank).key in present]
-    entries = jnp.asarray(spread(table, [*table.row_axes, *latents]))
-    rows = math.prod(axis.size for axis in table.row_axes)
-    lead = [1] * len(kept) if index is None else [rows]
-    sizes = [axis.size if axis.fitted(rank).key in present else 1 for axis in axes]
-    gate = None if is_one else in_order(jnp.asarray(value.array), kept) > 0
-    return Cells(entries.reshape(*lead, *sizes), index, gate)
-
-
-def _varies_beyond(table: Named, value: Named, kept: Sequence[int], rank: int) -> bool:
-    """Whether a table or a statistic varies along elements that are not kept."""
-    dims = [d for d in range(rank) if d not in kept]
-    for axis in table.axes:
-        if any(d < len(axis.varies) and axis.varies[d] for d in dims):
-            return True
-    return any(value.shape[d] > 1 for d in dims if d < len(value.shape))
-
-
-def _row_numbers(table: Named, kept: Sequence[int], shape: Sequence[int]) -> Array | None:
-    """Return which row of a table, all its row axes in one, each kept element reads."""
-    numbers = None
-    sizes = [shape[d] for d in kept]
-    for axis in table.row_axes:
-        rows = jnp.asarray(axis.fitted(len(shape)).placed(kept).index.dense(sizes))
-        numbers = rows if numbers is None else numbers * axis.size + rows
-    return numbers
+# ── in place of a product: half the columns ───────────────────────────────────────────────────────
 
 
 def canonical(

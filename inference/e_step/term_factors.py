@@ -12,9 +12,10 @@ from jax.typing import ArrayLike
 from emjax.e_step.cutting import can_be_cut, cut, cut_term
 from emjax.e_step.instance import Instance
 from emjax.e_step.interactions import handled, reads_coordinates, without_gaussians
-from emjax.e_step.products import cells, inner_product
+from emjax.e_step.lookups import cells, weighted_rows
+from emjax.e_step.products import inner_product
 from emjax.elimination.algebra import TableAlgebra
-from emjax.elimination.factors import Cells, Deferred, Factor
+from emjax.elimination.factors import Cells, Deferred, Factor, WeightedRows
 from emjax.elimination.log_partition import log_partition
 from emjax.elimination.reductions import Drawn, Tempered
 from emjax.families.family import lacks_coordinates
@@ -93,7 +94,20 @@ def term_factor(
     axes = tuple(axis.placed(term.kept) for axis in term.latent_axes)
     shape = tuple(term.elements[d] for d in term.kept)
     values = _values(term, tables, fast, defer)
-    return Factor(axes, shape, values, term.without_multiplicity)
+    rows = None if fast is None else _rows(term, tables)
+    return Factor(axes, shape, values, term.without_multiplicity, rows)
+
+
+def _rows(term: Term, tables: Sequence[Named]) -> WeightedRows | None:
+    """Return a term's factor as rows that will be added up by what their latents read, if it is.
+
+    That is, in a form that has no forward derivative.
+    """
+    is_added_up = any(not isinstance(axis.index, Affine) for axis in term.latent_axes)
+    pairs = _pairs(term, tables) if is_added_up and term.base_is_constant else []
+    if len(pairs) != 1:
+        return None
+    return weighted_rows(*pairs[0], term.latent_axes, term.kept, term.elements)
 
 
 def _values(

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from emjax.elimination.factors import Factor, Variable
+from emjax.elimination.factors import Cells, Factor, Variable
 from emjax.numerics.arrays import broadcast, in_order
 from emjax.tables.indices import Affine, Dense, Index, index_of
 from emjax.tables.named import Axis
@@ -129,6 +129,11 @@ def _added_up(
         if parent is None:
             return None
         axes.append(replace(axis, index=parent))
+
+    if factor.rows is not None:
+        total = factor.rows.added_up(jnp.asarray(index.reshape(-1)), variable.count)
+        cells = Cells(total.reshape(variable.shape + total.shape[1:]))
+        return Factor(tuple(axes), variable.shape, cells, factor.without_multiplicity)
 
     def summed(array):
         rows = jnp.broadcast_to(array, shape + array.shape[rank:]).reshape(-1, *array.shape[rank:])

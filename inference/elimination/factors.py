@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from emjax.numerics.arrays import gated, rows_of
+from emjax.numerics.row_sums import sums_of_rows
 from emjax.tables.named import Axis
 
 
@@ -30,6 +31,25 @@ class Deferred:
     def array(self) -> Any:
         """The table at all positions."""
         return self.part(0, self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedRows:
+    """Rows of a table, each times a weight, which can be added up without an array of them all.
+
+    - `table`: (row, *values).
+    - `index`, `weight`: the row that each element reads, and how often it counts, (element,).
+    """
+
+    table: Any
+    index: Any
+    weight: Any
+
+    def added_up(self, group: Any, count: int) -> Any:
+        """Return the sums of the elements of each of `count` groups: (count, *values)."""
+        values = self.table.shape[1:]
+        table = self.table.reshape(len(self.table), -1)
+        return sums_of_rows(table, self.weight, self.index, group, count).reshape(count, *values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +90,14 @@ class Factor:
     - `cells`: (elements…, one axis for each of `axes`).
     - `without_multiplicity`: whether an element is what its latents contribute counted once; else
       it is a total, as often as they count.
+    - `rows`: the same values, if they are rows of a table that had better be added up in blocks.
     """
 
     axes: tuple[Axis, ...]
     shape: tuple[int, ...]
     cells: Cells
     without_multiplicity: bool = False
+    rows: WeightedRows | None = None
 
     @property
     def array(self) -> Any:
