@@ -80,9 +80,14 @@ def log_partition_of(
 
 
 def statistics_with(instance: Instance, factors: Sequence[Factor]) -> list:
-    """Return the expected statistics under the posterior that these factors take part in, too."""
+    """Return the expected statistics under the posterior that these factors take part in, too.
+
+    It is asked for once, where a run starts.
+    """
     _, statistics = value_and_gradient(
-        lambda tables, fast: log_z(instance, tables, 1.0, factors, fast), instance.tables
+        lambda tables, fast: log_z(instance, tables, 1.0, factors, fast),
+        instance.tables,
+        is_once=True,
     )
     return statistics
 

@@ -13,11 +13,16 @@ from emjax.numerics.fast_forms import FastForms
 
 
 def value_and_gradient(
-    function: Callable, argument: Any, plain: bool = False, is_often: bool = False
+    function: Callable,
+    argument: Any,
+    plain: bool = False,
+    is_often: bool = False,
+    is_once: bool = False,
 ) -> tuple[Any, Any]:
     """Return the value and the gradient of `function(argument, fast)`, with or without fast forms.
 
-    `plain`: without, since these have no forward derivatives; `is_often`: see `FastForms`.
+    `plain`: without, since these have no forward derivatives; `is_often`, `is_once`: see
+    `FastForms`.
     """
     if plain:
         return jax.value_and_grad(lambda argument: function(argument, None))(argument)
@@ -37,15 +42,15 @@ def value_and_gradient(
         # `lost` bounds, in units of the smallest number, what probabilities below it would add
         return (value, gradient), jnp.minimum(margin, 1 / lost)
 
-    return fast_or_plain(derived, is_often)
+    return fast_or_plain(derived, is_often, is_once)
 
 
-def fast_or_plain(function: Callable, is_often: bool = False) -> Any:
+def fast_or_plain(function: Callable, is_often: bool = False, is_once: bool = False) -> Any:
     """Return the result of `function(fast)` if no fast form loses anything, else in the plain form.
 
     `function(fast)` is (result, margin), `fast` being `FastForms` or None.
     """
-    fast = FastForms(is_often)
+    fast = FastForms(is_often, is_once)
     result, margin = function(fast)
     # no fast form applied: the plain one was computed, and nothing has to be compiled beside it
     if not fast.is_taken:

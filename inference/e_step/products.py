@@ -16,7 +16,6 @@ import numpy as np
 from jax import Array
 
 from emjax.graph.recipes import Statistic
-from emjax.numerics import fast_forms
 from emjax.numerics.arrays import transposed
 from emjax.numerics.axes import arranged, contracted
 from emjax.numerics.fast_forms import FastForms
@@ -72,7 +71,7 @@ def canonical(
     """
     shorter = list(pairs)
     for i, (table, statistic) in enumerate(pairs):
-        if statistic.total is None or statistic.size < fast_forms.FEWEST_FAST:
+        if statistic.total is None or not fast.are_worth(statistic.size):
             continue
         first, counted = pairs[i - 1]
         shorter[i - 1] = (replace(first, array=first.array - table.array), counted)

@@ -20,7 +20,6 @@ from emjax.elimination.chains.layout import Chain
 from emjax.elimination.chains.scaled import scaled_log_sum
 from emjax.elimination.factors import Cells, Factor, Variable, divisor_of
 from emjax.elimination.reductions import Reduction
-from emjax.numerics import fast_forms
 from emjax.numerics.axes import arranged
 from emjax.numerics.fast_forms import FastForms
 from emjax.tables.indices import Affine
@@ -54,7 +53,7 @@ class TableAlgebra:
         # before the table is made: an error is worth more than a machine out of memory
         latent = Axis(variable.name, variable.size, Affine.identity(variable.shape))
         check_memory((*joint.axes, latent), (self.size(joint, variable),))
-        if self._may_be_fast and _is_cheaper_as_products(joint, variable):
+        if self._may_be_fast and _is_cheaper_as_products(joint, variable, self.fast):
             message, margin = _log_of_sums(joint)
             self.fast.margins.append(margin)
         else:
@@ -86,7 +85,7 @@ class TableAlgebra:
         work = chain.length * chain.count * chain.num_states * max(chain.sizes.values())
         may_be_scaled = self._may_be_fast and self.fast.epsilon is not None
         if may_be_scaled and chain.length > chain.order:
-            if work >= fast_forms.FEWEST_FAST:
+            if self.fast.are_worth(work, chain.length):
                 return scaled_log_sum(chain, self.fast.perturbed(), checkpointed)
             if self.fast.is_often and chain.num_states <= MOST_STATES:
                 return log_sum_in_rounds(chain, self.fast.perturbed())
@@ -125,10 +124,10 @@ def _log_product(joint: Joint, variable: Variable):
     return jnp.broadcast_to(table, (*table.shape[:-1], variable.size))
 
 
-def _is_cheaper_as_products(joint: Joint, variable: Variable) -> bool:
+def _is_cheaper_as_products(joint: Joint, variable: Variable, fast: FastForms) -> bool:
     """Whether the factors' tables have far fewer entries than their product, each counted once."""
     entries = variable.count * variable.size
-    if entries < fast_forms.FEWEST_FAST or joint.axes or not joint.factors:
+    if not fast.are_worth(entries) or joint.axes or not joint.factors:
         return False
     # by less than half, the exponentials that are saved would not be worth a second form
     if 2 * sum(factor.cells.table.size for factor in joint.factors) > entries:

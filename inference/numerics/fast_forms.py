@@ -14,6 +14,10 @@ from jax import Array
 # Entries of the smallest array for which a fast form is worth compiling beside the plain one: each
 # is one more branch of the E-step to compile.
 FEWEST_FAST = 2**14
+# … where log Z is asked for once, and a second of compilation is a second.
+FEWEST_FAST_ONCE = 2**22
+# What one turn of a loop costs the plain form, in entries.
+ENTRIES_OF_TURN = 2**7
 
 
 @dataclass(eq=False)
@@ -25,12 +29,20 @@ class FastForms:
     - `margins`: what is near zero where a form that was taken is wrong.
     - `is_perturbed`: whether a form has added `epsilon`.
     - `is_often`: whether log Z is asked for so often that small work may take longer to compile.
+    - `is_once`: whether it is asked for once, and not in every step.
     """
 
     is_often: bool = False
+    is_once: bool = False
     epsilon: Any = None
     margins: list = field(default_factory=list)
     is_perturbed: bool = False
+
+    def are_worth(self, entries: int, turns: int = 0) -> bool:
+        """Whether so many entries are worth a fast form beside the plain one, a loop of `turns`."""
+        if self.is_once:
+            return entries + turns * ENTRIES_OF_TURN >= FEWEST_FAST_ONCE
+        return entries >= FEWEST_FAST
 
     def perturbed(self) -> Any:
         """Return the zero to add."""

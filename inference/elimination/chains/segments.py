@@ -44,7 +44,17 @@ def number_of_segments(chain: Chain, steps: int) -> int:
     work = chain.count * chain.num_states**2 * max(chain.sizes.values())
     if steps < FEWEST_STEPS or work > limit:
         return 1
-    return round(steps**0.5)
+    return _nearly_a_divisor(steps)
+
+
+def _nearly_a_divisor(steps: int) -> int:
+    """Return the number nearest to √T of those that leave the fewest of T steps over.
+
+    Steps that are left over are loops of their own to compile, unless they are none, or one.
+    """
+    root = math.isqrt(steps)
+    numbers = range(root * 2 // 3, root * 3 // 2 + 1)
+    return min(numbers, key=lambda number: (steps % number, abs(number - root)))
 
 
 def with_starts(chain: Chain) -> Chain:
@@ -124,18 +134,21 @@ def _at_the_ends(message, tables, scales):
     weights = jnp.exp(scales - scales.max(-1, keepdims=True))
     # products of the highest precision: an accelerator would round single precision to ten bits
 
-    def forward(message, segment):
-        table, weight = segment
+    def forward(message, table, weight):
         after = jnp.einsum("...i,...ij->...j", message * weight, table, precision="highest")
-        return after / after.sum(-1, keepdims=True), message
+        return after / after.sum(-1, keepdims=True)
 
-    def backward(reverse, segment):
-        table, weight = segment
+    def backward(reverse, table, weight):
         before = jnp.einsum("...ij,...j->...i", table, reverse, precision="highest") * weight
-        return before / before.max(-1, keepdims=True), before
+        return before / before.max(-1, keepdims=True)
 
-    _, starts = jax.lax.scan(forward, message, (tables, weights))
-    _, reverse = jax.lax.scan(
-        backward, jnp.ones_like(message), (tables[1:], weights[1:]), reverse=True
-    )
+    # both ways in one loop: a second one would take as long to compile
+    def both(carry, segments):
+        (message, reverse), (first, last) = carry, segments
+        return (forward(message, *first), backward(reverse, *last)), carry
+
+    from_the_end = tables[::-1], weights[::-1]
+    ends = message, jnp.ones_like(message)
+    _, (starts, reverse) = jax.lax.scan(both, ends, ((tables, weights), from_the_end))
+    reverse = reverse[:0:-1]
     return starts, reverse / (starts[1:] * reverse).sum(-1, keepdims=True)
