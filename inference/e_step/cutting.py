@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,6 +14,48 @@ from emjax.elimination.factors import Variable
 from emjax.graph.terms import Term
 from emjax.tables.indices import Affine, Dense
 from emjax.tables.named import Axis, Named
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A plate that is cut: where it runs through the elements of the latents within it.
+
+    - `size`: its length.
+    - `shapes`: {latent: the shape of its elements}.
+    - `dims`: {latent: the axis of its elements that runs along the plate}. Of a chain, time is in
+      front of it.
+    """
+
+    size: int
+    shapes: Mapping[str, tuple[int, ...]]
+    dims: Mapping[str, int]
+
+    def strides(self, name: str) -> tuple[int, int]:
+        """Return how many elements of a latent one row of the plate holds, and all its rows."""
+        row = math.prod(self.shapes[name][self.dims[name] + 1 :])
+        return row, self.size * row
+
+    def in_block(self, axis: Axis, rows: int) -> Axis:
+        """Return an axis that reads a latent's elements as they are numbered in `rows` rows."""
+        if axis.source not in self.dims or not isinstance(axis.index, Affine):
+            return axis
+        row, all_rows = self.strides(str(axis.source))
+
+        def renumbered(number: int) -> int:
+            outside, within = divmod(number, all_rows)
+            return outside * rows * row + within
+
+        index = axis.index
+        strides = tuple(map(renumbered, index.strides))
+        return replace(axis, index=Affine(renumbered(index.offset), strides))
+
+    def cut(self, name: str, variable: Variable, start: Any, rows: int) -> Variable:
+        """Return a latent's elements at `rows` rows of the plate from `start`."""
+        dim, multiplicity = self.dims[name], variable.multiplicity
+        if multiplicity is not None:
+            multiplicity = sliced(multiplicity, dim, start, rows)
+        shape = (*variable.shape[:dim], rows, *variable.shape[dim + 1 :])
+        return replace(variable, shape=shape, multiplicity=multiplicity)
 
 
 def can_be_cut(term: Term, naturals: Sequence[Named], axis: int) -> bool:
@@ -44,33 +87,43 @@ def _moves_along(axis: Axis) -> bool:
     return axis.is_latent == isinstance(axis.index, Affine)
 
 
-def cut_term(term: Term, axis: int, start: Any, rows: int) -> Term:
-    """Return a term on `rows` positions of an axis of its elements from `start`."""
-    inputs = {name: cut(value, axis, start, rows) for name, value in term.statistics.inputs.items()}
+def cut_term(term: Term, axis: int, start: Any, rows: int, plate: Plate | None = None) -> Term:
+    """Return a term on `rows` positions of an axis of its elements from `start`.
+
+    `plate`: that which the axis runs along, if latents are cut along with it.
+    """
+
+    def cut_all(values: Mapping[str, Named]) -> dict[str, Named]:
+        return {name: cut(value, axis, start, rows, plate) for name, value in values.items()}
+
     elements = list(term.elements)
     elements[axis] = rows
-    return replace(
+    statistics = replace(term.statistics, inputs=cut_all(term.statistics.inputs))
+    cut_of_term = replace(
         term,
         elements=tuple(elements),
-        statistics=replace(term.statistics, inputs=inputs),
-        arguments=_cut_arguments(term, axis, start, rows),
-        base=cut(term.base, axis, start, rows),
-        value=cut(term.value, axis, start, rows),
+        statistics=statistics,
+        arguments=cut_all(term.arguments) if term.site.is_integrated else term.arguments,
+        base=cut(term.base, axis, start, rows, plate),
+        value=cut(term.value, axis, start, rows, plate),
+    )
+    if plate is None:
+        return cut_of_term
+    return replace(
+        cut_of_term,
+        latent_axes=tuple(plate.in_block(each, rows) for each in term.latent_axes),
+        reads=tuple(plate.in_block(each, rows) for each in term.reads),
     )
 
 
-def _cut_arguments(term: Term, axis: int, start: Any, rows: int) -> Mapping[str, Named]:
-    if not term.site.is_integrated:
-        return term.arguments
-    return {name: cut(table, axis, start, rows) for name, table in term.arguments.items()}
-
-
-def cut(value: Named, axis: int, start: Any, rows: int) -> Named:
-    """Return a value on `rows` positions of an axis from `start`."""
+def cut(value: Named, axis: int, start: Any, rows: int, plate: Plate | None = None) -> Named:
+    """Return a value on `rows` positions of an axis from `start`; `plate`: as in `cut_term`."""
     if axis >= len(value.shape):
         return value
     axes = []
     for named in value.axes:
+        if plate is not None:
+            named = plate.in_block(named, rows)
         index = named.index
         if isinstance(index, Dense) and axis < len(index.varies) and index.varies[axis]:
             array = sliced(jnp.asarray(index.array), axis, start, rows)
@@ -82,14 +135,6 @@ def cut(value: Named, axis: int, start: Any, rows: int) -> Named:
         shape[axis] = rows
     array = sliced(value.array, len(value.axes) + axis, start, rows)
     return Named(array, tuple(shape), tuple(axes))
-
-
-def cut_latent(variable: Variable, start: Any, rows: int) -> Variable:
-    """Return a latent's elements at `rows` positions of its first axis from `start`."""
-    multiplicity = variable.multiplicity
-    if multiplicity is not None:
-        multiplicity = sliced(multiplicity, 0, start, rows)
-    return replace(variable, shape=(rows, *variable.shape[1:]), multiplicity=multiplicity)
 
 
 def sliced(array: Any, axis: int, start: Any, rows: int) -> Any:

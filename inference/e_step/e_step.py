@@ -112,18 +112,16 @@ def _over_blocks(blocks: Blocks, temperature: ArrayLike, plain: bool) -> Expecte
 
 
 def _log_z_of_block(temperature: ArrayLike, fast: FastForms | None) -> Callable:
-    """Return the function of a block and its tables that is log Z and the margin of fast forms.
+    """Return a function of a block, its tables and ε: log Z and the margin of fast forms."""
 
-    A block takes no form that needs an ε: what it lost would have to be added up over blocks.
-    """
-
-    def function(block: Instance, tables):
+    def function(block: Instance, tables, epsilon):
         if fast is None:
             return log_z(block, tables, temperature), jnp.inf
-        of_block = FastForms()
+        of_block = FastForms(epsilon=epsilon)
         value = log_z(block, tables, temperature, fast=of_block)
         # to say that a form was taken; its value stays inside the loop over blocks
         fast.margins.extend(of_block.margins)
+        fast.is_perturbed |= of_block.is_perturbed
         return value, of_block.margin
 
     return function

@@ -37,16 +37,20 @@ def summed(
 ) -> tuple[Expected, Any]:
     """Return what all blocks yield, added to `rest`, and the least margin of their fast forms.
 
-    - `log_z(instance, tables)`: (log Z, margin) of a block.
+    - `log_z(instance, tables, epsilon)`: (log Z, margin) of a block; ε as in `FastForms`.
     - `rest`: what the terms that are not cut yield: it counts once, whatever the number of blocks.
     - `with_statistics`: without, there are none, in `rest` either.
     """
     tables = _Tables(blocks)
     derived = _value_and_gradient if with_statistics else _value_alone
 
-    def of_block(shared, in_rows, start, rows: int):
+    # what all blocks share: tables, and ε, whose derivatives add up as theirs do
+    in_all = [*tables.shared, jnp.zeros(())]
+
+    def of_block(in_all, in_rows, start, rows: int):
         part = blocks.part(start, rows)
-        return log_z(part, tables.joined(part.naturals, shared, in_rows))
+        *shared, epsilon = in_all
+        return log_z(part, tables.joined(part.naturals, shared, in_rows), epsilon)
 
     def with_block(so_far: _SoFar, start, rows: int, function: Callable, argument) -> _SoFar:
         """Add function(argument, rows of tables) = (log Z, margin) of the block at `start`."""
@@ -58,11 +62,11 @@ def summed(
 
     # what depends on the parameters alone is computed before the loop, and its derivative after it
     before, after = _hoisted(
-        lambda in_rows, start, shared: of_block(shared, in_rows, start, blocks.rows),
+        lambda in_rows, start, in_all: of_block(in_all, in_rows, start, blocks.rows),
         tables.rows_at(0, blocks.rows),
-        tables.shared,
+        in_all,
     )
-    hoisted, pull, without_derivative = jax.vjp(before, tables.shared, has_aux=True)
+    hoisted, pull, without_derivative = jax.vjp(before, in_all, has_aux=True)
 
     def with_next(number, so_far: _SoFar) -> _SoFar:
         start = number * blocks.rows
@@ -79,21 +83,22 @@ def summed(
     so_far = jax.lax.fori_loop(0, blocks.size // blocks.rows, with_next, so_far)
     if with_statistics:
         # from the gradient with respect to what was hoisted to that of the tables it is made of
-        (of_shared,) = pull(so_far.total.statistics)
-        so_far = so_far._replace(total=Expected(so_far.total.log_partition, of_shared))
+        (of_all,) = pull(so_far.total.statistics)
+        so_far = so_far._replace(total=Expected(so_far.total.log_partition, of_all))
     # the last rows, where blocks leave some over: fewer rows are another program
     if left_over := blocks.size % blocks.rows:
         start = blocks.size - left_over
 
-        def of_last(shared, in_rows):
-            return of_block(shared, in_rows, start, left_over)
+        def of_last(in_all, in_rows):
+            return of_block(in_all, in_rows, start, left_over)
 
-        so_far = with_block(so_far, start, left_over, of_last, tables.shared)
-    total = so_far.total
-    if with_statistics:
-        statistics = tables.with_rest(total.statistics, so_far.in_rows, rest.statistics)
-        total = Expected(total.log_partition, statistics)
-    return total, so_far.margin
+        so_far = with_block(so_far, start, left_over, of_last, in_all)
+    if not with_statistics:
+        return so_far.total, so_far.margin
+    *of_shared, lost = so_far.total.statistics
+    statistics = tables.with_rest(of_shared, so_far.in_rows, rest.statistics)
+    total = Expected(so_far.total.log_partition, statistics)
+    return total, jnp.minimum(so_far.margin, 1 / lost)
 
 
 class _Tables:

@@ -22,7 +22,7 @@ from emjax.e_step.fallback import value_and_gradient
 from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import log_z
 from emjax.elimination import algebra
-from emjax.elimination.chains import scaled
+from emjax.elimination.chains import scaled, segments
 from emjax.numerics import fast_forms
 from tests.oracles.by_numpy import evaluated
 
@@ -274,17 +274,35 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
         (plain_form, "parallel", 1),
         (in_rounds_form, "sequential", 1),
     ]
-    for form, chains, segments in ways:
+    for form, chains, count in ways:
         monkeypatch.setattr(
-            scaled, "number_of_segments", lambda chain, steps, n=segments: n if steps >= n else 1
+            scaled, "number_of_segments", lambda chain, steps, n=count: n if steps >= n else 1
         )
-        way = f"{form.__name__}, {chains}, {segments}"
+        way = f"{form.__name__}, {chains}, {count}"
         found, found_gradient = valued(form, chains, *problem)
         np.testing.assert_allclose(found, value, rtol=1e-13, err_msg=way)
         for own, wanted in zip(
             jax.tree.leaves(found_gradient), jax.tree.leaves(gradient), strict=True
         ):
             np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13, err_msg=way)
+
+
+def test_segments_leave_few_steps_over():
+    assert segments._nearly_a_divisor(10_000) == 100
+    for steps in (9_999, 99_999, 999_999):
+        number = segments._nearly_a_divisor(steps)
+        assert steps % number == 0 and 0.6 < number / steps**0.5 < 1.6
+    # a prime number of steps
+    fewest = min(999_983 % number for number in range(700, 1_400))
+    assert 999_983 % segments._nearly_a_divisor(999_983) == fewest
+
+
+def test_what_is_asked_for_once_has_no_second_form_unless_it_is_large():
+    once, in_steps = fast_forms.FastForms(is_once=True), fast_forms.FastForms()
+    assert in_steps.are_worth(2**14) and not in_steps.are_worth(2**14 - 1, turns=10_000)
+    assert once.are_worth(2**22) and not once.are_worth(2**20)
+    # a loop over a million steps takes seconds, whatever is in it
+    assert once.are_worth(2**20, turns=1_000_000)
 
 
 # ---------------------------------------------------------------- where probabilities are lost

@@ -50,7 +50,7 @@ def number_of_segments(chain: Chain, steps: int) -> int:
 def _nearly_a_divisor(steps: int) -> int:
     """Return the number nearest to √T of those that leave the fewest of T steps over.
 
-    Steps that are left over are loops of their own to compile, unless they are none, or one.
+    Steps that are left over are loops of their own, one step of a single segment at a time.
     """
     root = math.isqrt(steps)
     numbers = range(root * 2 // 3, root * 3 // 2 + 1)
