@@ -37,7 +37,7 @@ from emjax.run.in_batches import InBatches
 from emjax.run.incremental import Incremental, OnlineState
 from emjax.run.precision import in_double, in_precision
 from emjax.run.result import params_of
-from emjax.run.settings import Settings
+from emjax.run.settings import AUTO, Settings
 from emjax.run.sharded import OnDevices, Sharded
 from emjax.run.state import EMState
 from emjax.run.streamed import PartByPart, Streamed
@@ -69,11 +69,15 @@ class EM:
       latents.
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 +
       |objective|); never less than what the precision resolves.
-    - `stop`: "gain" compares with tol what the last step gained (the last four, if accelerated),
+    - `stop`: "gain" compares with tol what the last step gained (the last four, if it leaps),
       "aitken" what the last gains say is still to gain.
     - `max_steps`: the largest number of EM steps (a polish and its confirmation take two more).
-    - `acceleration`: "squarem", "anderson", or an `Accelerator` of your own: leaps ahead from EM's
-      own steps, taken only where the objective does not decrease. Every E-step counts as a step.
+    - `acceleration`: leaps ahead from EM's own steps, taken only where the objective does not
+      decrease. Every E-step counts as a step. "auto": where EM crawls, SQUAREM leaps, and where
+      leaps fail, EM goes on by itself: in a soft E-step on data in memory, after 64 steps of EM's
+      own, if some twenty seconds of them are still to come; never with an `m_step`, a `polish` or
+      `stop="aitken"`. None: never. "squarem", "anderson", or an `Accelerator` of your own: from the
+      first step.
       With Gaussian latents, of which EM is slow, "anderson" takes the fewest steps as a rule; most
       of all where a variance goes to zero.
     - `polish`: "newton" or "lbfgs": where EM ends, climb the exact objective by that method, and
@@ -142,7 +146,7 @@ class EM:
         tol: Real = 1e-9,
         stop: str = "gain",
         max_steps: Whole = 1000,
-        acceleration: Acceleration = None,
+        acceleration: Acceleration = AUTO,
         polish: str | None = None,
         num_restarts: Whole = 1,
         short_steps: Whole | None = 200,

@@ -24,6 +24,7 @@ from emjax.run.collapse import sharpest
 from emjax.run.compiled import CompiledProgram
 from emjax.run.pure import End, PureProgram
 from emjax.run.resolution import moves_of
+from emjax.run.settings import AUTO
 from emjax.run.state import NOT_CONVERGED, RUNNING, has_failed
 
 # of each replicate, beside the larger program's estimate; the best of them goes on
@@ -119,12 +120,13 @@ class PairOfPrograms:
 
 
 def _accelerated(bound: Bound) -> dict[str, Any]:
-    """Return the settings that differ in replicates: leaps, where the user asked for none.
+    """Return the settings that differ in replicates: leaps from the first step, where the user
+    says nothing of them.
 
     Two classes that are one part slowly: plain EM takes a thousand steps, SQUAREM a tenth of them.
     """
     own = bound.compiler.settings.acceleration
-    return {"acceleration": "squarem" if own is None else own}
+    return {"acceleration": "squarem" if own == AUTO else own}
 
 
 def _told(end: End) -> dict[str, Any]:

@@ -10,8 +10,8 @@ with the end of a run is put together in `shortcomings`; what an error or a warn
 frames are made of `columns`. Where a run stands is kept by `checkpoints`. Each file imports only
 those before it: columns, described, findings, endings, verdicts, acceleration, batches, boundary,
 collapse, resolution, degeneracy, copies, polish, compilation, validation, precision, settings,
-state, loop, restarts, result, annotations, archive, checkpoints, interrupts, pauses, pure,
-compiled, pieces, rerun, row_clusters, unbounded, vanishing, far_from_zero, shortcomings,
+state, crawling, loop, restarts, result, annotations, archive, checkpoints, interrupts, pauses,
+pure, compiled, pieces, rerun, row_clusters, unbounded, vanishing, far_from_zero, shortcomings,
 second_look, padded, pickled, compiler, run_identity, runner, runs, double_end, on_data, bound,
 part_rows, part_program, first_look, stream_loop, stream_programs, online, incremental, stream_run,
 in_batches, streamed, sharded.

@@ -79,6 +79,10 @@ class CompiledProgram:
         """Return `PureProgram.advance`."""
         return self._of_numbers("advance", at, constants, stop_at)
 
+    def leap_ahead(self, at, constants, stop_at):
+        """Return `PureProgram.leap_ahead`."""
+        return self._of_numbers("leap_ahead", at, constants, stop_at)
+
     def end(self, at, constants, start):
         """Return `PureProgram.end`."""
         return self._of_numbers("end", at, constants, start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -75,6 +75,13 @@ class Loop:
         return LoopState(
             state, dict(params), objective, zero, zero + RUNNING, leap, unknown, zeros, zeros
         )
+
+    def with_leaps(self, at: LoopState) -> LoopState:
+        """Return the same, from where leaps begin: the accelerator has seen nothing yet."""
+        own = at.current
+        vector = jax.eval_shape(lambda params: self._unconstrained.around(params)[0], own.params)
+        remembered = self.accelerator.init(jnp.zeros(vector.shape, vector.dtype))
+        return replace(at, leap=Leap(remembered, jnp.zeros((), bool), own))
 
     def advance(
         self, at: LoopState, constants: Sequence, stop_at: Any, limit: Any = None

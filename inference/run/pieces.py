@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from emjax.run.batches import num_cells
 from emjax.run.compiled import CompiledProgram
+from emjax.run.crawling import Turns
 from emjax.run.pauses import Pauses
 from emjax.run.precision import num_reals
 from emjax.run.pure import End, Start
@@ -25,6 +26,9 @@ CHUNK = 20
 # Numbers times values of the latents that a piece works on: a second or so. A run that may take
 # some times as many is in pieces, so that it can be interrupted.
 PIECE, MANY_PIECES = 2**27, 4
+# Leaps are a function of their own, which takes some seconds to compile: they begin where so many
+# times as many are still to come, some twenty seconds.
+LEAPS_PAY = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +37,13 @@ class Pieces:
 
     - `compiled`: its functions; `data`: the arrays that it takes.
     - `pauses`: what happens between pieces.
+    - `may_leap`: whether leaps take turns with EM's own steps in the run whose end is asked for.
     """
 
     compiled: CompiledProgram
     data: Sequence[Any]
     pauses: Pauses
+    may_leap: bool = False
 
     def at(self, numbers: Numbers) -> Pieces:
         """Return the runs under other numbers among the settings."""
@@ -48,7 +54,7 @@ class Pieces:
         """Whether the run is kept in a file, or so long that it may be interrupted."""
         if self.pauses.are_asked_for:
             return True
-        return self._work * self.compiled.pure.settings.max_steps > MANY_PIECES * PIECE
+        return self._work * self.compiled.pure.settings.max_steps > _long()
 
     @property
     def _work(self) -> int:
@@ -97,29 +103,54 @@ class Pieces:
         return end(at, constants, start.params)
 
     def advance(
-        self, at: LoopState, constants: Sequence, stop_at: int, is_shown: bool = True
+        self, at: LoopState, constants: Sequence, stop_at: int, is_whole: bool = True
     ) -> LoopState:
-        """Return where the loop stands after `stop_at` steps, at its end, or interrupted."""
-        interrupt = self.pauses.interrupt
-        place = self.pauses.place(f"to step {stop_at}")
+        """Return where the loop stands after `stop_at` steps, at its end, or interrupted.
+
+        `is_whole`: see `run`.
+        """
+        settings = self.compiled.pure.settings
+        if not (is_whole and self.may_leap):
+            with progress_bar(settings, is_whole and settings.progress_bar) as show:
+                return self._stretch(at, constants, stop_at, show, None)
+        turns = Turns(self._work, LEAPS_PAY * _long(), self.compiled.pure.numbers)
+        with progress_bar(settings, settings.progress_bar) as show:
+            at = self._stretch(at, constants, stop_at, show, turns)
+            while turns.is_over(at):
+                is_own = at.leap is None
+                at = self.compiled.pure.leaping.with_leaps(at) if is_own else at.without_leaps
+                at = self._stretch(at, constants, stop_at, show, turns)
+        return at.without_leaps
+
+    def _stretch(
+        self, at: LoopState, constants, stop_at: int, show: Callable, turns: Turns | None
+    ) -> LoopState:
+        """Return where steps of one kind lead: leaps, where the loop stands before one."""
+        interrupt, place = self.pauses.interrupt, self.pauses.place(f"to step {stop_at}")
         saved = place.saved(at)
         at = at if saved is None else saved
         interrupt.is_of_use = True
-        is_shown = is_shown and self.compiled.pure.settings.progress_bar
-        with progress_bar(self.compiled.pure.settings, is_shown) as show:
+        step = int(at.step)
+        while int(at.status) < 0 and step < stop_at and not (turns and turns.is_over(at)):
+            # what was interrupted before it began has no objective yet
+            if interrupt.is_wanted and step > 0:
+                place.save(at)
+                return self._interrupted(at, constants)
+            piece = min(step + self._size(show is not _hidden), place.next_stop(step), stop_at)
+            piece = min(piece, turns.next_look(at)) if turns else piece
+            at = self._advanced(at, constants, int(piece))
             step = int(at.step)
-            while int(at.status) < 0 and step < stop_at:
-                # what was interrupted before it began has no objective yet
-                if interrupt.is_wanted and step > 0:
-                    place.save(at)
-                    return self._interrupted(at, constants)
-                piece = min(step + self._size(is_shown), place.next_stop(step), stop_at)
-                at = self.compiled.advance(at, constants, int(piece))
-                step = int(at.step)
-                if has_ended(at, stop_at) or place.is_due(step):
-                    place.save(at)
-                show(at)
+            is_over = bool(turns and turns.is_over(at))
+            if has_ended(at, stop_at) or is_over or place.is_due(step):
+                place.save(at)
+            show(at)
         return at
+
+    def _advanced(self, at: LoopState, constants, stop_at: int) -> LoopState:
+        """Return where steps of the kind whose turn it is lead."""
+        is_own = at.leap is None or self.compiled.pure.settings.accelerator is not None
+        advance = self.compiled.advance if is_own else self.compiled.leap_ahead
+        return advance(at, constants, stop_at)
 
     def _size(self, is_shown: bool) -> int:
         """Return how many steps a piece has; it depends on the work, not on a clock."""
@@ -130,10 +161,19 @@ class Pieces:
         """Return where the loop stands, with the objective there, as if this were all steps."""
         step = int(at.step)
         numbers = replace(self.compiled.pure.numbers, max_steps=step)
-        at = self.compiled.at(numbers).advance(at, constants, step + 1)
+        at = self.at(numbers)._advanced(at, constants, step + 1)
         if int(at.status) != Status.MAX_STEPS:
             return at
         return replace(at, status=jnp.full_like(at.status, Status.INTERRUPTED))
+
+
+def _long() -> int:
+    """Return the work of a run that is in pieces: some seconds."""
+    return MANY_PIECES * PIECE
+
+
+def _hidden(at: LoopState) -> None:
+    """Show nothing of where a loop stands."""
 
 
 def has_ended(at: LoopState, stop_at: int) -> bool:
@@ -145,7 +185,7 @@ def has_ended(at: LoopState, stop_at: int) -> bool:
 def progress_bar(settings: Settings, is_shown: bool) -> Iterator[Callable[[LoopState], None]]:
     """Yield what shows where a loop stands."""
     if not is_shown:
-        yield lambda at: None
+        yield _hidden
         return
     # whoever shows no bar does not wait for the import
     from tqdm.auto import tqdm

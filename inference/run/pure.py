@@ -21,6 +21,7 @@ from emjax.m_step.m_step import maximizers
 from emjax.m_step.maximizer import Maximizer
 from emjax.program.trace import Program
 from emjax.run import validation
+from emjax.run.acceleration import squarem
 from emjax.run.batches import batch_size, in_batches
 from emjax.run.degeneracy import DegeneracyWatch
 from emjax.run.loop import Loop
@@ -242,6 +243,15 @@ class PureProgram:
     def advance(self, at: LoopState, constants: Sequence, stop_at: Any) -> LoopState:
         """Return where the loop stands after `stop_at` steps, or at its end."""
         return self.loop.advance(at, constants, stop_at)
+
+    @property
+    def leaping(self) -> Loop:
+        """The loop that leaps ahead, where EM crawls."""
+        return replace(self.loop, accelerator=self.loop.accelerator or squarem())
+
+    def leap_ahead(self, at: LoopState, constants: Sequence, stop_at: Any) -> LoopState:
+        """Return where the loop that leaps stands after `stop_at` steps, or at its end."""
+        return self.leaping.advance(at, constants, stop_at)
 
     def end(self, at: LoopState, constants: Sequence, start: Mapping) -> End:
         """Return the end of a run from a start: polished, if that was asked for."""

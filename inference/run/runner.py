@@ -50,7 +50,8 @@ class Runner:
     @property
     def pieces(self) -> Pieces:
         """Its runs, in pieces where that is needed."""
-        return Pieces(self.compiled, self.data, self.pauses)
+        may_leap = self.settings.leaps_where_it_crawls
+        return Pieces(self.compiled, self.data, self.pauses, may_leap)
 
     def check_data(self, floor: float = 0.0) -> None:
         """Raise `ValueError` for data that cannot be.

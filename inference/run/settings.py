@@ -24,6 +24,8 @@ CHOICES = {
     "polish": (None, *POLISHERS),
     "precision": (None, "double", "single"),
 }
+# the acceleration that leaps only where EM crawls
+AUTO = "auto"
 # the start of which the name asks for the program's own values, whatever it states
 OWN = "program"
 # The history of the objective is as long as a power of two, at least this: runs of other numbers of
@@ -94,10 +96,21 @@ class Settings:
 
     @property
     def accelerator(self) -> Accelerator | None:
-        """What leaps ahead of EM's own steps; None: nothing does."""
+        """What leaps ahead of EM's own steps from the first; None: nothing does."""
+        if self.acceleration == AUTO:
+            return None
         if self.acceleration is None or isinstance(self.acceleration, Accelerator):
             return self.acceleration
         return ACCELERATORS[self.acceleration]()
+
+    @property
+    def leaps_where_it_crawls(self) -> bool:
+        """Whether leaps are to take turns with EM's own steps, where these are many.
+
+        Not where a rule, a polish or a function of the user's goes with EM's own.
+        """
+        is_plain = self.temperature == 1 and self.stop == "gain"
+        return self.acceleration == AUTO and is_plain and not (self.m_step or self.polish)
 
     @property
     def strategy(self) -> Callable:
@@ -191,7 +204,7 @@ class Settings:
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} must be one of {_listed(choices)}, not {value!r}.")
-        names = (None, *ACCELERATORS)
+        names = (AUTO, None, *ACCELERATORS)
         if not isinstance(self.acceleration, Accelerator) and self.acceleration not in names:
             raise ValueError(
                 f"acceleration must be one of {_listed(names)}, not {self.acceleration!r}. To leap "

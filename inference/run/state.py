@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any
 
@@ -110,6 +111,14 @@ class LoopState(eqx.Module):
     gaps: tuple[Gap, ...]
     tables: list
     statistics: list
+
+    @property
+    def without_leaps(self) -> LoopState:
+        """The same in the host's hands, from where EM goes on by its own steps."""
+        if self.leap is None:
+            return self
+        is_pending = bool(self.leap.is_proposal) and int(self.status) < 0
+        return replace(self, current=self.leap.image if is_pending else self.current, leap=None)
 
     @property
     def num_steps(self) -> Any:

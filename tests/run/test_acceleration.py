@@ -216,7 +216,7 @@ def test_annealed_starts_are_em_steps_with_tempered_responsibilities():
     [
         (
             {"acceleration": "fast"},
-            f"acceleration must be one of None, {ACCELERATIONS}, not 'fast'",
+            f"acceleration must be one of 'auto', None, {ACCELERATIONS}, not 'fast'",
         ),
         ({"polish": "steepest"}, r"polish must be one of None, 'newton', 'lbfgs', not 'steepest'"),
         ({"stop": "never"}, r"stop must be one of 'gain', 'aitken', not 'never'"),
