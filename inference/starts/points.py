@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -53,6 +54,8 @@ def points_of(locations: Locations, graph: FactorGraph, arrays: Sequence) -> Poi
         values.append(value)
         weights.append(weight)
     number, value, weight = map(jnp.concatenate, (numbers, values, weights))
+    # both are known where nothing is missing, and XLA would scatter them, for seconds, to compile
+    number, weight = jax.lax.optimization_barrier((number, weight))
     mean, total = _means(number, value, weight, math.prod(shape))
     is_seen = (total > 0).reshape(shape)
     multiplicity = jnp.asarray(filled(graph.multiplicities[locations.latent], arrays).array)
