@@ -25,11 +25,15 @@ def restarts(num_samples: int, num_features: int, num_components: int, num_start
     """
     data, start = gaussian("full")(num_samples, num_features, num_components)
     # the program draws its means among these in place of the points: which, and in no precision
-    numbers, places = np.arange(num_samples, dtype=np.float32), []
-    for key in jax.random.split(jax.random.key(0), num_starts):
+    numbers = np.arange(num_samples, dtype=np.float32)
+
+    def drawn(key):
         sites = trace(seed(gaussian_mixture.program, key)).get_trace(numbers, num_components)
-        places.append(np.asarray(sites["loc"]["value"]).astype(int))
-    return Problem(data, start | {"loc": data["points"][np.stack(places)]})
+        return sites["loc"]["value"]
+
+    keys = jax.random.split(jax.random.key(0), num_starts)
+    places = np.asarray(jax.jit(jax.vmap(drawn))(keys)).astype(int)
+    return Problem(data, start | {"loc": data["points"][places]})
 
 
 def incomplete_at_random(num_samples: int, num_features: int, num_components: int) -> Problem:
