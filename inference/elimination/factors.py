@@ -49,7 +49,8 @@ class WeightedRows:
         """Return the sums of the elements of each of `count` groups: (count, *values)."""
         values = self.table.shape[1:]
         table = self.table.reshape(len(self.table), -1)
-        return sums_of_rows(table, self.weight, self.index, group, count).reshape(count, *values)
+        sums: Any = sums_of_rows(table, self.weight, self.index, group, count)
+        return sums.reshape(count, *values)
 
 
 @dataclass(frozen=True, eq=False)
