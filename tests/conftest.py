@@ -2,6 +2,7 @@
 (`test_optimized.py` says which do not).
 """
 
+import collections
 import dataclasses
 import functools
 import gc
@@ -169,8 +170,30 @@ def mostly_by_numpy(request):
 
 
 def pytest_addoption(parser) -> None:
-    """Add `--gradients`: every run of every test that has converged is asked for its derivative."""
+    """Add `--gradients`: every run of every test that has converged is asked for its derivative;
+    and `--thorough`: all cases of all tests.
+    """
     parser.addoption("--gradients", action="store_true", help="check that what converged has")
+    parser.addoption(
+        "--thorough", action="store_true", help="all cases of tests that are `sampled`"
+    )
+
+
+def pytest_collection_modifyitems(config, items: list) -> None:
+    """Of a test that is `sampled`, leave every other case: of one test the even ones, of another
+    the odd ones, so that each model is asked something. A case that is named is run.
+    """
+    is_thorough = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+    if is_thorough or config.getoption("--thorough") or any("[" in arg for arg in config.args):
+        return
+    number, kept, left = collections.Counter(), [], []
+    for item in items:
+        function = item.nodeid.split("[")[0]
+        number[function] += 1
+        is_left = (number[function] + zlib.crc32(function.encode())) % 2
+        (left if is_left and item.get_closest_marker("sampled") else kept).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 @pytest.fixture(autouse=True)

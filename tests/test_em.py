@@ -209,6 +209,7 @@ def test_restarts_return_the_best_of_them():
     assert best.objective[-1] == pytest.approx(max(ends), rel=1e-12)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "law",
     [lambda a: dist.Uniform(0.0, a), lambda a: dist.Normal(0.0, a - 5.0)],
@@ -356,6 +357,7 @@ def test_numpy_arrays_and_keyword_arguments_work(data):
 # ── progress ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey], ids=["typed", "numbers"])
 @pytest.mark.parametrize("looks_at_data", [False, True])
 def test_random_key_may_be_an_argument_of_the_program(make, looks_at_data):

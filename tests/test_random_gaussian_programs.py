@@ -53,6 +53,7 @@ FOUND = (45, 102) if NUM_PROGRAMS < 100 else ()
 """Programs that were refused once, and need not have been."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", (*range(NUM_PROGRAMS), *FOUND))
 def test_random_program_is_the_normal_of_everything(seed):
     program = program_of(seed)

@@ -93,8 +93,9 @@ def features(statistic: Statistic) -> Array:
 
 def _packed_squares(x):
     """Return the products x_i x_j, i ≤ j, along the last axis."""
-    first, second = np.triu_indices(x.shape[-1])
-    return x[..., first] * x[..., second]
+    # slices, and no lookup by number: XLA reads a vector at a time
+    products = [x[..., i:] * x[..., i : i + 1] for i in range(x.shape[-1])]
+    return jnp.concatenate(products, axis=-1)
 
 
 class _Product:

@@ -80,6 +80,7 @@ def failing(program, what: str) -> dict:
     return {"err_msg": f"{what} of\n{program}"}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(NUM_CHAINS))
 def test_random_chain_is_brute_force(seed):
     chain, table, origin = chain_and_table(seed)
@@ -164,6 +165,7 @@ def constrained(chain: Chain, values: dict) -> dict:
     return {name: transform(chain, name)(value) for name, value in values.items()}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(NUM_CHAINS // 2))
 def test_expected_statistics_of_a_random_chain_are_brute_force(seed, monkeypatch):
     chains, has_probabilities = FORMS[seed % len(FORMS)]
@@ -210,6 +212,7 @@ def trace_log_likelihood(model, params, *args):
     jax.eval_shape(compiled.pure.log_likelihood, params, constants)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(2 * NUM_CHAINS))
 def test_random_chain_is_summed_out_over_time(seed, orders):
     chain = chain_from_seed(seed)

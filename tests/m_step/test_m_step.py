@@ -52,6 +52,7 @@ def free_compiled_programs():
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
+@pytest.mark.sampled
 @every_case
 def test_an_update_is_the_maximum_of_the_expected_log_likelihood(case):
     plan, arrived = updated(case)
@@ -308,6 +309,7 @@ def test_rows_read_from_a_table_of_data_count_as_often_as_they_are_read():
     np.testing.assert_allclose(arrived["mu"], 2.6, rtol=1e-12)  # (3 · 1 + 2 · 5) / 5
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "declare",
     [

@@ -72,6 +72,7 @@ root_jvp.defjvp(
 )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "root",
     [root_vjp, root_vjp_once, root_jvp, lambda a: jax.vmap(root_vjp)(a)],
@@ -156,6 +157,7 @@ def from_kept(em, kind):
     return state, before, update(state, GROUPS, SEEN[kind])[1]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("concentration", [0.5, 0.999, 1.0, 1.001, 3.0])
 @pytest.mark.parametrize("kind", SEEN)
 def test_a_prior_is_climbed_within_its_support_even_where_it_is_infinite(kind, concentration):

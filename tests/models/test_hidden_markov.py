@@ -219,6 +219,7 @@ MIXTURE = mixture_chain()
 # ---------------------------------------------------------------- hmmlearn
 
 
+@pytest.mark.sampled
 @every_chain
 def test_em_is_the_baum_welch_of_hmmlearn(chain):
     model = chain.hmmlearn()

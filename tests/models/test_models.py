@@ -91,6 +91,7 @@ def test_em_is_the_update_derived_by_hand(model):
     assert "they agree" in str(comparison)
 
 
+@pytest.mark.sampled
 @every(MODELS)
 def test_the_objective_never_decreases(model):
     params, objectives = model.params, []
@@ -101,6 +102,7 @@ def test_the_objective_never_decreases(model):
     assert objectives[-1] > objectives[0]
 
 
+@pytest.mark.sampled
 @every(LATENT)
 def test_every_posterior_sums_to_one(model):
     latents = {latent.name: latent for latent in model.em.plan(*model.args).latents}
@@ -166,6 +168,7 @@ CONSTRAINTS = {
 }
 
 
+@pytest.mark.sampled
 @every({name: model for name, model in SOFT.items() if "floor" not in name and name not in CHAINS})
 def test_fishers_identity(model):
     laws = CONSTRAINTS | ({"theta": constraints.simplex} if "words" in model.start else {})
@@ -202,6 +205,7 @@ def test_fishers_identity(model):
         np.testing.assert_allclose(actual[name], value, rtol=1e-9, atol=1e-9 * size, err_msg=name)
 
 
+@pytest.mark.sampled
 @every(MODELS)
 def test_repeated_data_double_the_log_likelihood_and_leave_the_update_alone(model):
     once, objective = model.update(model.params)
@@ -267,6 +271,7 @@ ONE_COMPONENT = {
 }
 
 
+@pytest.mark.sampled
 @every(ONE_COMPONENT)
 def test_one_component_is_maximum_likelihood_in_one_step(model):
     once, _ = model.update(model.params)
@@ -312,6 +317,7 @@ ONE_ROW = {
 }
 
 
+@pytest.mark.sampled
 @every(ONE_ROW)
 def test_one_observation_is_the_update_derived_by_hand(model):
     after, objective = model.update(model.params)

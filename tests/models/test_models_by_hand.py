@@ -42,6 +42,7 @@ from tests.models.cases_by_hand import (
 # ---------------------------------------------------------------- what holds for every model
 
 
+@pytest.mark.sampled
 @every_case
 def test_the_step_never_decreases_the_brute_force_log_likelihood(case):
     params, trajectory = case.start, [log_likelihood(case, case.start)]
@@ -59,6 +60,7 @@ INTERIOR = {name: case for name, case in CASES.items() if name != "weighted coin
 """All but the case of a coin that nobody chooses: its weight is 0, at the edge of the simplex."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("case", INTERIOR.values(), ids=INTERIOR.keys())
 def test_the_expected_log_likelihood_is_flat_and_largest_where_the_step_arrives(case):
     arrived, posterior = case.next(case.start), posterior_at(case, case.start)
@@ -93,6 +95,7 @@ def test_the_program_has_the_density_of_the_formulas(case):
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
+@pytest.mark.sampled
 @every_case
 def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
     def forward():

@@ -105,6 +105,7 @@ COMPARED = (
 SEES_ADDED_ROWS = ("mean", "reversed", "rows_outside_of_the_plate")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", COMPARED)
 def test_a_padded_program_gives_the_same_answer(name):
     assert same_answers(ALLOWED[name])

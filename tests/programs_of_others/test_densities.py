@@ -31,6 +31,7 @@ def test_page_has_every_program_at_the_oracles_density_and_at_scipys_maximum():
         assert status == str(Status.CONVERGED), key
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("source", "name"),
     [key for key in CASES if key[1] != PRIOR_OF_A_LATENT],

@@ -56,6 +56,7 @@ def test_no_more_than_a_quarter_is_wasted():
     assert len({padded_length(length) for length in range(129, 257)}) == 4
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ALLOWED)
 def test_a_padded_fit_and_its_answers_are_those_of_the_data(name, unpadded):
     program = ALLOWED[name]
