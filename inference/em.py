@@ -74,10 +74,11 @@ class EM:
     - `max_steps`: the largest number of EM steps (a polish and its confirmation take two more).
     - `acceleration`: leaps ahead from EM's own steps, taken only where the objective does not
       decrease. Every E-step counts as a step. "auto": where EM crawls, SQUAREM leaps, and where
-      leaps fail, EM goes on by itself: in a soft E-step on data in memory, after 64 steps of EM's
-      own, if some twenty seconds of them are still to come; never with an `m_step`, a `polish` or
-      `stop="aitken"`. None: never. "squarem", "anderson", or an `Accelerator` of your own: from the
-      first step.
+      leaps fail, EM goes on by itself: in a soft E-step in double precision on data in memory,
+      after 64 steps of EM's own, if some twenty seconds of them are still to come; not where
+      several starts are run to their end, and never with an `m_step`, a `polish` or
+      `stop="aitken"`. None: never. "squarem", "anderson", or an `Accelerator` of your own: from
+      the first step.
       With Gaussian latents, of which EM is slow, "anderson" takes the fewest steps as a rule; most
       of all where a variance goes to zero.
     - `polish`: "newton" or "lbfgs": where EM ends, climb the exact objective by that method, and

@@ -24,7 +24,6 @@ from emjax.run.collapse import sharpest
 from emjax.run.compiled import CompiledProgram
 from emjax.run.pure import End, PureProgram
 from emjax.run.resolution import moves_of
-from emjax.run.settings import AUTO
 from emjax.run.state import NOT_CONVERGED, RUNNING, has_failed
 
 # of each replicate, beside the larger program's estimate; the best of them goes on
@@ -125,8 +124,9 @@ def _accelerated(bound: Bound) -> dict[str, Any]:
 
     Two classes that are one part slowly: plain EM takes a thousand steps, SQUAREM a tenth of them.
     """
-    own = bound.compiler.settings.acceleration
-    return {"acceleration": "squarem" if own == AUTO else own}
+    settings = bound.compiler.settings
+    may_leap = settings.leaps_where_it_crawls
+    return {"acceleration": "squarem" if may_leap else settings.acceleration}
 
 
 def _told(end: End) -> dict[str, Any]:

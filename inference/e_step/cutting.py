@@ -46,7 +46,10 @@ class Plate:
             return outside * rows * row + within
 
         index = axis.index
-        strides = tuple(map(renumbered, index.strides))
+        # along one row there is no next one; its stride would be taken for that of what is outside
+        strides = tuple(
+            0 if rows == 1 and stride == row else renumbered(stride) for stride in index.strides
+        )
         return replace(axis, index=Affine(renumbered(index.offset), strides))
 
     def cut(self, name: str, variable: Variable, start: Any, rows: int) -> Variable:

@@ -26,6 +26,14 @@ class Unconstrained:
     parameters: Mapping[str, Parameter]
     names: Sequence[str]
 
+    @property
+    def exist(self) -> bool:
+        """Whether there are any: NumPyro has no bijection for a user's own constraint."""
+        try:
+            return all(self._bijection(name) is not None for name in self.names)
+        except NotImplementedError:
+            return False
+
     def inverse(self, params: Mapping[str, Any]) -> dict[str, Array]:
         """Return the coordinates by parameter; those of a value on the boundary are not finite."""
         return {name: self._bijection(name).inv(params[name]) for name in self.names}

@@ -47,14 +47,16 @@ class Turns:
     def is_over(self, at: LoopState) -> bool:
         """Whether it is the turn of the other kind of steps."""
         step = int(at.step)
-        if int(at.status) >= 0 or step < LOOK:
+        is_looked_at = step % LOOK == 0 if at.leap is None else step % TRIAL == TRIAL // 2
+        if int(at.status) >= 0 or step < LOOK or not is_looked_at:
             return False
-        history = np.asarray(at.objective[:step], np.float64)
+        # cut by NumPy: JAX would compile each length
+        history = np.asarray(at.objective)[:step].astype(np.float64)
         has_missed = np.diff(history) <= 0
         if at.leap is not None:
-            return step % TRIAL == TRIAL // 2 and bool(has_missed[-TRIAL:].mean() > MOST_MISSED)
+            return bool(has_missed[-TRIAL:].mean() > MOST_MISSED)
         # who has failed since the last look waits for the next one
-        if step % LOOK or has_missed[-LOOK:].any():
+        if has_missed[-LOOK:].any():
             return False
         left = self._steps_left(history)
         return left >= LOOK and left * self.work > self.worth

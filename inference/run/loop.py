@@ -76,6 +76,11 @@ class Loop:
             state, dict(params), objective, zero, zero + RUNNING, leap, unknown, zeros, zeros
         )
 
+    @property
+    def can_leap(self) -> bool:
+        """Whether there is a space to leap in."""
+        return self._unconstrained.exist
+
     def with_leaps(self, at: LoopState) -> LoopState:
         """Return the same, from where leaps begin: the accelerator has seen nothing yet."""
         own = at.current

@@ -18,7 +18,7 @@ from emjax.run.crawling import Turns
 from emjax.run.pauses import Pauses
 from emjax.run.precision import num_reals
 from emjax.run.pure import End, Start
-from emjax.run.settings import Numbers, Settings
+from emjax.run.settings import Numbers
 from emjax.run.state import LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
@@ -37,12 +37,14 @@ class Pieces:
 
     - `compiled`: its functions; `data`: the arrays that it takes.
     - `pauses`: what happens between pieces.
+    - `shows_a_bar`: whether a bar shows the run whose end is asked for.
     - `may_leap`: whether leaps take turns with EM's own steps in the run whose end is asked for.
     """
 
     compiled: CompiledProgram
     data: Sequence[Any]
     pauses: Pauses
+    shows_a_bar: bool
     may_leap: bool = False
 
     def at(self, numbers: Numbers) -> Pieces:
@@ -54,7 +56,7 @@ class Pieces:
         """Whether the run is kept in a file, or so long that it may be interrupted."""
         if self.pauses.are_asked_for:
             return True
-        return self._work * self.compiled.pure.settings.max_steps > _long()
+        return self._work * int(self.compiled.pure.numbers.max_steps) > _long()
 
     @property
     def _work(self) -> int:
@@ -82,7 +84,7 @@ class Pieces:
         to be shown, and it is polished, if it is to be.
         """
         compiled, data = self.compiled, self.data
-        if not self.are_needed and not (is_whole and compiled.pure.settings.progress_bar):
+        if not self.are_needed and not (is_whole and self.shows_a_bar):
             return compiled.run(rng_key, data, given, number, stop_at)
         start, constants = compiled.start(rng_key, data, given, number)
         at = compiled.pure.loop.start(start.params)
@@ -109,18 +111,16 @@ class Pieces:
 
         `is_whole`: see `run`.
         """
-        settings = self.compiled.pure.settings
-        if not (is_whole and self.may_leap):
-            with progress_bar(settings, is_whole and settings.progress_bar) as show:
-                return self._stretch(at, constants, stop_at, show, None)
-        turns = Turns(self._work, LEAPS_PAY * _long(), self.compiled.pure.numbers)
-        with progress_bar(settings, settings.progress_bar) as show:
+        numbers, turns = self.compiled.pure.numbers, None
+        if is_whole and self.may_leap:
+            turns = Turns(self._work, LEAPS_PAY * _long(), numbers)
+        with progress_bar(int(numbers.max_steps), is_whole and self.shows_a_bar) as show:
             at = self._stretch(at, constants, stop_at, show, turns)
-            while turns.is_over(at):
+            while turns and turns.is_over(at):
                 is_own = at.leap is None
                 at = self.compiled.pure.leaping.with_leaps(at) if is_own else at.without_leaps
                 at = self._stretch(at, constants, stop_at, show, turns)
-        return at.without_leaps
+        return at.without_leaps if turns else at
 
     def _stretch(
         self, at: LoopState, constants, stop_at: int, show: Callable, turns: Turns | None
@@ -182,15 +182,15 @@ def has_ended(at: LoopState, stop_at: int) -> bool:
 
 
 @contextmanager
-def progress_bar(settings: Settings, is_shown: bool) -> Iterator[Callable[[LoopState], None]]:
-    """Yield what shows where a loop stands."""
+def progress_bar(max_steps: int, is_shown: bool) -> Iterator[Callable[[LoopState], None]]:
+    """Yield what shows where a loop of `max_steps` steps at most stands."""
     if not is_shown:
         yield _hidden
         return
     # whoever shows no bar does not wait for the import
     from tqdm.auto import tqdm
 
-    with tqdm(total=settings.max_steps, desc="EM", unit="step") as bar:
+    with tqdm(total=max_steps, desc="EM", unit="step") as bar:
 
         def show(at: LoopState) -> None:
             step = int(at.step)

@@ -50,8 +50,8 @@ class Runner:
     @property
     def pieces(self) -> Pieces:
         """Its runs, in pieces where that is needed."""
-        may_leap = self.settings.leaps_where_it_crawls
-        return Pieces(self.compiled, self.data, self.pauses, may_leap)
+        may_leap = self.settings.leaps_where_it_crawls and self.compiled.pure.loop.can_leap
+        return Pieces(self.compiled, self.data, self.pauses, self.settings.progress_bar, may_leap)
 
     def check_data(self, floor: float = 0.0) -> None:
         """Raise `ValueError` for data that cannot be.
@@ -142,7 +142,7 @@ class Runner:
         )
         if rng_key is None or self.pauses.interrupt.is_wanted:
             return result
-        pieces = Pieces(compiled, self.data, self.pauses.without_checkpoint)
+        pieces = Pieces(compiled, self.data, self.pauses.without_checkpoint, False)
         rerun = Rerun(pieces, rng_key, self._num_rows())
         seen = second_look(rerun, self.settings, result, at, is_own_start)
         return replace(result, findings=(*result.findings, *seen))

@@ -172,7 +172,7 @@ class ShardedRun(StreamRun):
         saved = place.saved(at)
         at = at if saved is None else saved
         interrupt.is_of_use = True
-        with progress_bar(self.settings, self.settings.progress_bar) as show:
+        with progress_bar(self.settings.max_steps, self.settings.progress_bar) as show:
             while not has_ended(at, stop_at):
                 step = int(at.step)
                 if interrupt.is_wanted and step > 0:

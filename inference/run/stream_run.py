@@ -148,7 +148,7 @@ class StreamRun:
         first = self.programs.loop(state.in_single)
         further = replace(first, parts=UntilInterrupted(first.parts, interrupt))
         interrupt.is_of_use = True
-        with progress_bar(self.settings, self.settings.progress_bar) as show:
+        with progress_bar(self.settings.max_steps, self.settings.progress_bar) as show:
             while int(at.status) < 0 and int(at.step) < stop_at:
                 loop = further if int(at.step) > 0 else first
                 try:

@@ -188,3 +188,30 @@ def states_that_stay(symbols):
         return (z, t + 1), None
 
     scan(step, (jnp.zeros(5, int), 0), symbols)
+
+
+def chains_in_a_grid(points):
+    """Each sequence is a row of chains."""
+    loc, transition = (
+        numpyro.param("loc", jnp.array([0.0, 1.0])),
+        jnp.array([[0.7, 0.3], [0.2, 0.8]]),
+    )
+
+    def step(before, x):
+        with numpyro.plate("rows", 3, dim=-2), numpyro.plate("columns", 2, dim=-1):
+            z = numpyro.sample("z", dist.Categorical(transition[before]))
+            numpyro.sample("x", dist.Normal(loc[z], 1.0), obs=x)
+        return z, None
+
+    scan(step, jnp.zeros((3, 2), int), points)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_block_of_one_row_is_not_taken_for_time(rows, monkeypatch):
+    graph, arrays = arrays_of(chains_in_a_grid, RANDOM.normal(size=(4, 3, 2)))
+    _, whole = expected(graph, arrays, plain)
+    cut(monkeypatch, rows)
+    found, in_blocks = expected(graph, arrays, plain)
+    assert found == [(3, rows)]
+    for one, other in zip(in_blocks, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-13)

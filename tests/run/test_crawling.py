@@ -7,6 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import constraints
+from numpyro.distributions.constraints import Constraint
 
 from emjax import EM, Accelerator, Status
 from emjax.run import crawling, pieces, pure
@@ -119,3 +120,37 @@ def test_a_run_that_is_killed_between_leaps_ends_in_the_same_bits(
     found = run(checkpoint=tmp_path / "run", every=5)
     np.testing.assert_array_equal(found.objective, whole.objective)
     np.testing.assert_array_equal(found.params["loc"], whole.params["loc"])
+
+
+class Anything(Constraint):
+    """A constraint that NumPyro has no bijection for."""
+
+    lower_bound, upper_bound, event_dim = -np.inf, np.inf, 0
+
+    def __call__(self, x):
+        return x == x
+
+    def feasible_like(self, prototype):
+        return jnp.zeros_like(prototype)
+
+    def tree_flatten(self):
+        return (), ((), {})
+
+
+def test_where_there_is_no_space_to_leap_in_em_goes_on_by_itself(every_run_is_long):
+    def program(x):
+        loc = numpyro.param("loc", jnp.array([-1.0, 1.0]), constraint=Anything())
+        with numpyro.plate("samples", len(x)):
+            component = numpyro.sample("component", dist.Categorical(jnp.array([0.5, 0.5])))
+            numpyro.sample("x", dist.Normal(loc[component], 1.5), obs=x)
+
+    found = EM(program, tol=1e-13).run(KEY, X)
+    assert found.status == Status.CONVERGED
+    assert found.num_steps > LOOK
+
+
+def test_a_bar_is_shown_though_the_program_was_compiled_without_one(capfd):
+    run(max_steps=3)
+    assert "EM:" not in capfd.readouterr().err
+    run(max_steps=3, progress_bar=True)
+    assert "EM:" in capfd.readouterr().err
