@@ -208,7 +208,7 @@ def chains_in_a_grid(points):
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_block_of_one_row_is_not_taken_for_time(rows, monkeypatch):
-    graph, arrays = arrays_of(chains_in_a_grid, RANDOM.normal(size=(4, 3, 2)))
+    graph, arrays = arrays_of(chains_in_a_grid, RANDOM.normal(size=(40, 3, 2)))
     _, whole = expected(graph, arrays, plain)
     cut(monkeypatch, rows)
     found, in_blocks = expected(graph, arrays, plain)
