@@ -169,6 +169,9 @@ def mostly_by_numpy(request):
     CompiledFunction.__call__ = compiled
 
 
+ONE_CASE_OF = 3
+
+
 def pytest_addoption(parser) -> None:
     """Add `--gradients`: every run of every test that has converged is asked for its derivative;
     and `--thorough`: all cases of all tests.
@@ -180,17 +183,19 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_collection_modifyitems(config, items: list) -> None:
-    """Of a test that is `sampled`, leave every other case: of one test the even ones, of another
-    the odd ones, so that each model is asked something. A case that is named is run.
+    """Of a test that is `sampled`, run one case in three: of different tests different ones, so
+    that each model is asked something. A case that is named is run.
     """
     is_thorough = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
     if is_thorough or config.getoption("--thorough") or any("[" in arg for arg in config.args):
         return
-    number, kept, left = collections.Counter(), [], []
-    for item in items:
-        function = item.nodeid.split("[")[0]
+    functions = [item.nodeid.split("[")[0] for item in items]
+    cases, number = collections.Counter(functions), collections.Counter()
+    kept, left = [], []
+    for item, function in zip(items, functions, strict=True):
+        first = zlib.crc32(function.encode()) % min(ONE_CASE_OF, cases[function])
+        is_left = number[function] % ONE_CASE_OF != first
         number[function] += 1
-        is_left = (number[function] + zlib.crc32(function.encode())) % 2
         (left if is_left and item.get_closest_marker("sampled") else kept).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept

@@ -150,6 +150,7 @@ LECTURES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LECTURES)
 def test_a_lecture_model_needs_no_float64(name):
     assert_float32_is_float64(*LECTURES[name], unit={})
@@ -165,6 +166,7 @@ def spread_of(covariance, num_components):
     }[covariance]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("mean", [0.0, 1e4])
 @pytest.mark.parametrize("covariance", gaussian_mixture.COVARIANCES)
 def test_a_gaussian_mixture_far_from_the_origin_needs_no_float64(covariance, mean):

@@ -77,6 +77,7 @@ def fitted(kind):
     return theirs, ours, X, attributes
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", PAIRS)
 def test_fit_is_that_of_hmmlearn(kind):
     theirs, ours, _, attributes = fitted(kind)

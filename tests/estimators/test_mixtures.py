@@ -21,6 +21,7 @@ LEARNED = ("weights_", "means_", "covariances_", "precisions_", "precisions_chol
 SOME_MISSING = np.where(rng.uniform(size=X.shape) < 0.2, np.nan, X)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("covariance_type", COVARIANCES)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_from_one_start_it_is_scikit_learns(covariance_type):

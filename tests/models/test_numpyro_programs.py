@@ -73,6 +73,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Continuous latent .* has as many
 every_program = pytest.mark.parametrize("published", PROGRAMS.values(), ids=PROGRAMS.keys())
 
 
+@pytest.mark.sampled
 @every_program
 def test_the_program_runs_as_map_and_its_objective_never_decreases(published):
     result = published.result

@@ -81,6 +81,7 @@ def clusters(x):
         numpyro.sample("x", dist.Normal(loc[z], scale[z]), obs=x[:, 0])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "settings",
     [

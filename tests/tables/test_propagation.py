@@ -202,6 +202,7 @@ MIXED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("group", ONE_ELEMENT)
 def test_operations_on_one_element_are_brute_force(group):
     assert_brute_force(program_of(ONE_ELEMENT[group], is_joint=False), {"mu": LOC}, ROWS)
@@ -431,6 +432,7 @@ STRUCTURES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("program", STRUCTURES, ids=lambda program: program.__name__)
 def test_latents_seen_from_other_plates_are_brute_force(program):
     params, *data = STRUCTURES[program]
