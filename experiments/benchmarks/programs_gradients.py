@@ -17,6 +17,12 @@ def chain(counts: Int[ArrayLike, "time sequence"], num_states: int) -> None:
     transition = numpyro.param("transition", moves, constraint=simplex)
     rate = numpyro.param("rate", jnp.arange(1.0, num_states + 1), constraint=positive)
 
+    poisson_chain(counts, initial, transition, rate)
+
+
+def poisson_chain(counts, initial, transition, rate) -> None:
+    """Hidden states of each sequence, and counts (time, sequence), Poisson with their rates."""
+
     def step(carry, count):
         before, time = carry
         with numpyro.plate("sequences", counts.shape[1]):

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.contrib.control_flow import scan
 from numpyro.ops.indexing import Vindex
 
+from experiments.benchmarks.programs_gradients import poisson_chain
 from experiments.hidden_markov import earthquakes as century
 
 
@@ -49,18 +48,7 @@ def markov_chain(counts, expected, least=1.0) -> None:
     concentration = least * states + np.diag(states)
     transition = numpyro.sample("transition", dist.Dirichlet(concentration).to_event(1))
     rate = numpyro.sample("rate", dist.Gamma(expected**2 / 25, expected / 25).to_event(1))
-
-    def step(carry, count):
-        before, time = carry
-        with numpyro.plate("sequences", counts.shape[1]):
-            probs = jnp.where(time == 0, initial, transition[before])
-            state = numpyro.sample(
-                "state", dist.Categorical(probs), infer={"enumerate": "parallel"}
-            )
-            numpyro.sample("count", dist.Poisson(rate[state]), obs=count)
-        return (state, time + 1), None
-
-    scan(step, (jnp.zeros(counts.shape[1], int), 0), counts)
+    poisson_chain(counts, initial, transition, rate)
 
 
 def annotator_priors(num_annotators, num_classes):
