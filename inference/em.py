@@ -70,7 +70,8 @@ class EM:
     - `tol`: EM has converged when a step increases the objective by at most tol · (1 +
       |objective|); never less than what the precision resolves.
     - `stop`: "gain" compares with tol what the last step gained (the last four, if it leaps),
-      "aitken" what the last gains say is still to gain.
+      "aitken" what the last gains say is still to gain. "never": a run takes `max_steps` steps,
+      unless the objective decreases or is no number, and has not converged.
     - `max_steps`: the largest number of EM steps (a polish and its confirmation take two more).
     - `acceleration`: leaps ahead from EM's own steps, taken only where the objective does not
       decrease. Every E-step counts as a step. "auto": where EM crawls, SQUAREM leaps, and where

@@ -37,7 +37,7 @@ def runner(
         if num_steps not in compiled:
             # a row in float32 is in float32 to its end
             compiled[num_steps] = EM(
-                program, tol=0, max_steps=num_steps, precision="single", **settings
+                program, stop="never", max_steps=num_steps, precision="single", **settings
             )
         em = compiled[num_steps]
         result = em.run(jax.random.key(0), *args, init_params=start)

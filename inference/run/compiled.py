@@ -40,7 +40,9 @@ class CompiledProgram:
         `is_called_once`: see `CompiledFunction`.
         """
         numbers = self.pure.numbers
-        settings = (numbers.tol, numbers.max_steps, numbers.temperature, tuple(numbers.annealing))
+        annealing = tuple(numbers.annealing)
+        settings = (numbers.tol, numbers.max_steps, numbers.temperature, annealing)
+        settings = (*settings, numbers.may_settle)
         return self._compiled((key, settings), make, is_called_once)
 
     def _compiled(

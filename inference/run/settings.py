@@ -20,7 +20,7 @@ TEMPERATURES = {"soft": 1.0, "hard": 0.0}
 CHOICES = {
     "chains": ("sequential", "checkpointed", "parallel"),
     "map": ("constrained", "unconstrained"),
-    "stop": ("gain", "aitken"),
+    "stop": ("gain", "aitken", "never"),
     "polish": (None, *POLISHERS),
     "precision": (None, "double", "single"),
 }
@@ -136,7 +136,8 @@ class Settings:
         """The settings that are numbers."""
         temperature = float(self.temperature) if self.is_tempered else None
         annealing = np.asarray(self.annealing, float)
-        return Numbers(float(self.tol), int(self.max_steps), temperature, annealing)
+        may_settle = self.stop != "never"
+        return Numbers(float(self.tol), int(self.max_steps), temperature, annealing, may_settle)
 
     @property
     def capacity(self) -> int:
@@ -153,7 +154,7 @@ class Settings:
             self.m_step,
             frozenset(self.fixed),
             frozenset(self.integrate),
-            self.stop,
+            self.stop == "aitken",
             self.accelerator,
             self.polish,
             self.num_restarts > 1,
@@ -253,6 +254,11 @@ class Settings:
             raise ValueError(
                 f"stop='aitken' extrapolates the gains of plain EM, which those of "
                 f"acceleration={self.acceleration!r} are not. Use stop='gain'."
+            )
+        if self.stop == "never" and self.polish:
+            raise ValueError(
+                f"polish={self.polish!r} climbs from where EM ends, and stop='never' goes on to "
+                "max_steps. Leave one of them out."
             )
         if self.temperature != 1 and (self.polish or self.stop == "aitken"):
             setting = f"polish={self.polish!r}" if self.polish else "stop='aitken'"

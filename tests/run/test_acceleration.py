@@ -191,6 +191,22 @@ def test_aitkens_rule_stops_when_no_more_than_tol_is_left_to_gain(exact):
     )  # a small gain is no small distance
 
 
+def test_a_run_that_never_stops_takes_all_steps(mostly_by_numpy):
+    """They are plain EM's, for as long as it goes on, and nothing more is compiled."""
+    program = EM(mixture, tol=1e-3, max_steps=12)
+    few = program.run(KEY, X)
+    all_steps = EM(mixture, tol=1e-3, max_steps=12, stop="never").run(KEY, X)
+    assert few.status == Status.CONVERGED and few.num_steps < 12
+    assert all_steps.status == Status.MAX_STEPS and all_steps.num_steps == 12
+    np.testing.assert_array_equal(all_steps.objective[: few.num_steps], few.objective[:-1])
+    assert (np.diff(all_steps.objective) > 0).all()
+
+
+def test_to_stop_or_not_is_one_program():
+    kinds = [EM(mixture, stop=stop).settings.structure for stop in ("gain", "never", "aitken")]
+    assert kinds[0] == kinds[1] != kinds[2]
+
+
 # ── annealing ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -219,7 +235,8 @@ def test_annealed_starts_are_em_steps_with_tempered_responsibilities():
             f"acceleration must be one of 'auto', None, {ACCELERATIONS}, not 'fast'",
         ),
         ({"polish": "steepest"}, r"polish must be one of None, 'newton', 'lbfgs', not 'steepest'"),
-        ({"stop": "never"}, r"stop must be one of 'gain', 'aitken', not 'never'"),
+        ({"stop": "late"}, r"stop must be one of 'gain', 'aitken', 'never', not 'late'"),
+        ({"stop": "never", "polish": "newton"}, r"stop='never' goes on to max_steps"),
         ({"stop": "aitken", "acceleration": "squarem"}, r"Use stop='gain'"),
         (
             {"polish": "newton", "e_step": "hard"},
