@@ -100,8 +100,11 @@ def _log_q(
         return labels, share / share.sum()
 
     labels, shares = jax.vmap(of_group)(jax.random.split(rng_key, groups), weights)
-    group = locations.group_of_sample
-    labels, shares = labels[group, np.arange(len(group))], shares[group]
+    if groups == 1:
+        labels, shares = labels[0], shares
+    else:
+        group = locations.group_of_sample
+        labels, shares = jnp.take_along_axis(labels, group[None], 0)[0], shares[group]
     is_member = labels[:, None] == jnp.arange(num)
     q = jnp.where((points.weights > 0)[:, None], is_member, shares)
     return jnp.log((1 - MIXED) * q + MIXED * shares)

@@ -261,12 +261,14 @@ def _connected(
 # ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sample_numbers(axis: Axis, term: Term):
+def sample_numbers(axis: Axis, term: Term, is_run: bool = False):
     """Return which element of the latent each datum of a term belongs to.
 
     Over (axis of the elements …, event …); known, or traced where data pick the elements.
+
+    `is_run`: whether it is counted where the program runs, and never known.
     """
-    index = axis.index.dense(term.elements)
+    index = axis.index.computed(term.elements) if is_run else axis.index.dense(term.elements)
     return index.reshape(index.shape + (1,) * len(term.site.event))
 
 

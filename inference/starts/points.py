@@ -112,7 +112,10 @@ def _data(
         # coordinates that are missing say nothing
         observed = without_rows(statistics[1].value).array
         value, weight = jnp.where(observed, value, 0), weight * observed
-    sample, feature = sample_numbers(axis, term), feature_numbers(looked_up, term, features)
+    sample, feature = (
+        sample_numbers(axis, term, is_run=True),
+        feature_numbers(looked_up, term, features),
+    )
     number = jnp.where(feature != NONE, sample * shape[1] + feature, math.prod(shape))
     full_shape = elements + tuple(term.site.event)
     return [jnp.broadcast_to(part, full_shape).reshape(-1) for part in (number, value, weight)]
@@ -141,7 +144,7 @@ def factors_of(
         axes = tuple(axis.placed(kept) for axis in filled_axes(looked_up.axes, arrays))
         (sample,) = filled_axes((looked_up.sample,), arrays)
         shape = tuple(term.elements[d] for d in kept)
-        number = jnp.broadcast_to(sample.placed(kept).index.dense(shape), shape)
+        number = jnp.broadcast_to(sample.placed(kept).index.computed(shape), shape)
         places.append((axes, shape, number))
     # several sites, or rows, read one element: each of them has its share of q
     count = sum(jnp.bincount(number.reshape(-1), length=len(log_q)) for *_, number in places)

@@ -195,6 +195,8 @@ def _multiplicity(instance: Instance, latents: Sequence[Variable]) -> Float[Arra
         for term in instance.terms:
             if term.site.is_observed:
                 has_data = has_data | _is_seen(term, latent)
+    if isinstance(has_data, np.ndarray) and has_data.all():
+        return multiplicity
     # a latent that is seen through other latents alone has data at none of its elements
     counts = has_data.reshape(shape) | ~has_data.any()
     return jnp.where(counts, multiplicity, 0)
@@ -243,7 +245,7 @@ def _weighed(term: Term, seeds: Mapping[str, Seeds]) -> Term:
     # along axes that no latent varies along all is summed already
     weights: dict[Any, Any] = {}
     for axis in term.latent_axes:
-        weight = seeds[axis.source].weight.reshape(-1)[axis.index.dense(term.elements)]
+        weight = seeds[axis.source].weight.reshape(-1)[axis.index.computed(term.elements)]
         before = weights.get(axis.source)
         # a step from one element to the next is a seed's where both are
         weights[axis.source] = weight if before is None else jnp.minimum(before, weight)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from emjax.numerics.arrays import in_order, take
@@ -64,12 +65,19 @@ class Affine:
 
     def dense(self, shape: Sequence[int]) -> np.ndarray:
         """Return the index as an array, of length 1 along axes that it does not vary along."""
+        return self._counted(shape, np.arange)
+
+    def computed(self, shape: Sequence[int]) -> Any:
+        """Return the same, counted where the program runs: no constant of it is as long as data."""
+        return self._counted(shape, jnp.arange)
+
+    def _counted(self, shape: Sequence[int], arange: Callable) -> Any:
         index = np.full((1,) * len(shape), self.offset, dtype=np.int32)
         for axis, (stride, size) in enumerate(zip(self.strides, shape, strict=True)):
             if stride:
                 along = [1] * len(shape)
                 along[axis] = size
-                index = index + (np.arange(size, dtype=np.int32) * stride).reshape(along)
+                index = index + (arange(size, dtype=np.int32) * stride).reshape(along)
         return index
 
 
@@ -118,6 +126,10 @@ class Dense:
 
     def dense(self, shape: Sequence[int]) -> Any:
         """Return the index as an array."""
+        return self.array
+
+    def computed(self, shape: Sequence[int]) -> Any:
+        """Return the same: it is an array."""
         return self.array
 
     def with_arrays(self, function: Callable) -> Dense:
