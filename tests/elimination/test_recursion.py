@@ -22,7 +22,7 @@ from emjax.e_step.fallback import value_and_gradient
 from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import log_z
 from emjax.elimination import algebra
-from emjax.elimination.chains import scaled, segments
+from emjax.elimination.chains import messages, scaled, segments
 from emjax.numerics import fast_forms
 from tests.oracles.by_numpy import evaluated
 
@@ -259,26 +259,28 @@ def valued(form, chains, graph, arrays, is_compiled):
 def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithms(
     program, data, monkeypatch
 ):
-    """Step by step and in stretches, in both forms; in rounds; in segments. What the scaled form
-    says is taken whatever its epsilon.
+    """Step by step and in stretches, in both forms; in rounds; in segments; the batch first and
+    last. What the scaled form says is taken whatever its epsilon.
     """
     monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
     monkeypatch.setattr(jax.lax, "cond", lambda condition, first, second: first())
     problem = *graph_and_arrays(program, data), program in COMPILED
     value, gradient = valued(plain_form, "sequential", *problem)
     ways = [
-        (scaled_form, "sequential", 1),
-        (scaled_form, "sequential", 3),
-        (scaled_form, "checkpointed", 1),
-        (plain_form, "checkpointed", 1),
-        (plain_form, "parallel", 1),
-        (in_rounds_form, "sequential", 1),
+        (scaled_form, "sequential", 1, "first"),
+        (scaled_form, "sequential", 3, "first"),
+        (scaled_form, "sequential", 3, "last"),
+        (scaled_form, "checkpointed", 1, "last"),
+        (plain_form, "checkpointed", 1, "first"),
+        (plain_form, "parallel", 1, "first"),
+        (in_rounds_form, "sequential", 1, "first"),
     ]
-    for form, chains, count in ways:
+    for form, chains, count, batch in ways:
         monkeypatch.setattr(
             scaled, "number_of_segments", lambda chain, steps, n=count: n if steps >= n else 1
         )
-        way = f"{form.__name__}, {chains}, {count}"
+        monkeypatch.setattr(messages, "MANY", 0 if batch == "last" else 1e9)
+        way = f"{form.__name__}, {chains}, {count}, batch {batch}"
         found, found_gradient = valued(form, chains, *problem)
         np.testing.assert_allclose(found, value, rtol=1e-13, err_msg=way)
         for own, wanted in zip(

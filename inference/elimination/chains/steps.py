@@ -114,25 +114,31 @@ class Advance:
             labels = after
         self.last = labels
 
-    def scaled(self, state: Any, tables: Sequence, gates: Sequence) -> Array:
-        """Return probabilities (…, *window) one step on.
+    def scaled(
+        self, state: Any, tables: Sequence, gates: Sequence, last: Sequence[Label] = ()
+    ) -> Array:
+        """Return probabilities (…, *window, *last) one step on.
 
-        `tables`: transition probabilities (…, *labels), of length 1 along … where they do not
-        vary; `gates`: where each counts.
+        - `tables`: transition probabilities (…, *labels, *last), of length 1 along … where they do
+          not vary.
+        - `gates`: where each counts.
+        - `last`: labels of axes that are nothing to a transition and come last: of the batch, if
+          it is not among ….
         """
-        lead = state.ndim - len(self.window)
+        lead = state.ndim - len(self.window) - len(last)
         batch = list(range(lead))
         for stage, table, gate in zip(self.stages, tables, gates, strict=True):
             moved = contracted(
                 [state, table],
-                [[*batch, *stage.before], [*batch, *stage.read]],
-                [*batch, *stage.after],
+                [[*batch, *stage.before, *last], [*batch, *stage.read, *last]],
+                [*batch, *stage.after, *last],
             )
             # a transition that does not count is one everywhere
             if gate is not None:
-                moved = gated(gate, moved, arranged(state, stage.before, stage.after, lead))
+                same = arranged(state, [*stage.before, *last], [*stage.after, *last], lead)
+                moved = jnp.where(gate, moved, same) if last else gated(gate, moved, same)
             state = moved
-        return arranged(state, self.last, self.window, lead)
+        return arranged(state, [*self.last, *last], [*self.window, *last], lead)
 
     def plain(self, state: Any, tables: Sequence, reduction: Reduction) -> Array:
         """Return log-densities (…, *window) one step on; `tables`: those of the transitions."""
