@@ -342,6 +342,7 @@ def test_mutated_table_is_not_mistaken_for_its_former_self():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "data",
     [np.asarray(HEADS), np.asarray(HEADS, np.int32), np.asarray(HEADS, np.uint8)],

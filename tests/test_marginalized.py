@@ -125,6 +125,7 @@ LONG = (ITEM[:17], ANNOTATOR[:17], LABELS[:17])  # three items lack the last ann
 WIDE = (LABELS.reshape(4, 5).T, jnp.arange(20).reshape(4, 5).T < 17)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("program", "data", "as_enumerated", "enumerated_data", "dim"),
     [
@@ -258,6 +259,7 @@ def test_vectorized_chains_of_nuts_from_the_estimate_of_em_sample_the_posterior(
     assert abs(mcmc.get_samples()["share"].mean() - mean) < 4 * deviation / np.sqrt(400)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("guide", [AutoLaplaceApproximation, AutoNormal, AutoMultivariateNormal])
 def test_guides_approach_the_posterior(guide):
     """Laplace's by a Hessian, forward over reverse."""

@@ -68,6 +68,7 @@ def pair(x):
 EVIDENCE = jnp.array([[1.0, 0.4, 0.0], [1.0, 1.0, 1.0], [0.0, 0.3, 0.9]])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("model", "args"),
     [
@@ -121,6 +122,7 @@ def chain(x, seen):
     scan(step, (jnp.zeros(2, int), jnp.ones(2, int)), (x, seen))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("chains", ["sequential", "checkpointed", "parallel"])
 def test_draws_of_a_chain_are_brute_force(chains):
     table = joint_table(chain, {}, SERIES, SEEN)

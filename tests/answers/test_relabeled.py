@@ -40,6 +40,7 @@ def mixture():
     return em.run(KEY, X, init_params=MIXTURE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("order", "permutation"),
     [

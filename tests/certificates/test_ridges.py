@@ -33,6 +33,7 @@ def em():
     return EM(mixture)
 
 
+@pytest.mark.sampled
 # at 0.001, the Hessian has an eigenvalue of 1.1e-6 along the weights
 @pytest.mark.parametrize("apart", [0.0, 1e-3, 1e-2])
 @pytest.mark.parametrize("is_dense", [True, False])

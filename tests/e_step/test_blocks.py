@@ -110,6 +110,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("program", "rows"),
     [*((program, 4) for program in PROGRAMS), (full_covariance, 1), (nested_latents, 22)],

@@ -116,6 +116,7 @@ def cut(monkeypatch, rows: int):
     monkeypatch.setattr(blocks, "FEWEST_OPERATIONS", 1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("program", "symbols", "form"),
     [

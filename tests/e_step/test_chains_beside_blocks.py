@@ -87,6 +87,7 @@ def assert_equal(in_blocks, whole):
     np.testing.assert_allclose(in_blocks[1], whole[1], rtol=1e-11)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("chains", "recursion"),
     [

@@ -99,6 +99,7 @@ def margins_seen(monkeypatch) -> list:
     return seen
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CASES)
 def test_cheaper_forms_give_the_same_posterior_expectations(name, monkeypatch):
     program, args, params, is_good = CASES[name]

@@ -60,6 +60,7 @@ def parts_and_whole(temperature):
     return jax.jit(total)(parts), jax.jit(expected)([jnp.ones(12), jnp.asarray(x)])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("temperature", [1.0, 0.0, 0.5], ids=["soft", "hard", "tempered"])
 def test_expected_statistics_of_parts_add_up(temperature):
     """A common origin, priors that count once, and a latent on which all parts depend."""

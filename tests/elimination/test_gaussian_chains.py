@@ -43,6 +43,7 @@ CASES = [(chain, "sequential") for chain in IN_SEQUENCE]
 CASES += [(vector_chain, "checkpointed"), (vector_chain, "parallel"), (with_intercepts, "parallel")]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("chain", "chains"), CASES)
 def test_chain_is_the_joint_normal(chain, chains):
     case = chain()

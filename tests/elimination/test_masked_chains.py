@@ -51,6 +51,7 @@ def masked(order):
     return program
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("order", [first_order, second_order], ids=lambda order: order.__name__)
 @pytest.mark.parametrize("chains", ["sequential", "checkpointed", "parallel"])
 def test_a_masked_chain_is_brute_force(order, chains):

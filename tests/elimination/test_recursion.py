@@ -253,6 +253,7 @@ def valued(form, chains, graph, arrays, is_compiled):
     return evaluated(function, arrays)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("program", "data"), PROGRAMS, ids=lambda value: getattr(value, "__name__", "")
 )

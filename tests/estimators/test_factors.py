@@ -25,6 +25,7 @@ CHEAP = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("rotation", [None, "varimax", "quartimax"])
 def test_fit_and_answers_are_those_of_scikit_learn(rotation):
     theirs = Theirs(2, tol=1e-13, max_iter=10**5, svd_method="lapack", rotation=rotation).fit(X)

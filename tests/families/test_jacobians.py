@@ -26,6 +26,7 @@ CONSTRAINTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_log_jacobian_is_that_of_the_bijection(name):
     bijection = biject_to(CONSTRAINTS[name])

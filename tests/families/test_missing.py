@@ -186,6 +186,7 @@ def test_mixture_with_missing_coordinates_follows_the_update_derived_by_hand(inc
     )  # matrices of condition 100, 35 steps: rounding stays below 1e-12
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("form", FORMS)
 def test_one_normal_with_missing_coordinates_follows_the_update_derived_by_hand(form):
     x = np.concatenate([INCOMPLETE, np.full((1, 4), np.nan)])  # the last row is missing altogether

@@ -94,6 +94,7 @@ def running_sum(free):
     return jnp.cumsum(free, axis=1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("build", "size", "groups", "law", "prior"),
     [

@@ -298,6 +298,7 @@ def test_predictions_integrate_to_one_however_long_their_chain():
     assert plan.method("new") == plan.method("predicted") == "held"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "law",
     [

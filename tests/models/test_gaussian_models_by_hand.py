@@ -78,6 +78,7 @@ def slopes_along(case, params, name):
     return np.array(slopes)
 
 
+@pytest.mark.sampled
 @every_gaussian_case
 def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
     seeded = numpyro.handlers.seed(numpyro.handlers.uncondition(case.program), 11)

@@ -242,6 +242,7 @@ def test_em_with_mixture_emissions_is_that_of_hmmlearn_but_for_its_variances():
 EVERY = CHAINS | {"mixture": MIXTURE}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("chain", EVERY.values(), ids=EVERY.keys())
 def test_likelihood_posterior_and_best_path_are_those_of_hmmlearn(chain):
     model = chain.hmmlearn()
@@ -335,6 +336,7 @@ LAWS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "chain",
     [CHAINS["categorical"], CHAINS["full"], MIXTURE],

@@ -99,6 +99,7 @@ def sklearn_mixture(data, start, covariance, num_steps):
     return {"weights": mixture.weights_, "loc": mixture.means_, **spread}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("load", "num_components", "covariance", "scale_floor"),
     [

@@ -215,6 +215,7 @@ def test_repeated_data_double_the_log_likelihood_and_leave_the_update_alone(mode
     assert_close(twice, once)
 
 
+@pytest.mark.sampled
 @every(SYMMETRIC)
 def test_renumbering_the_values_of_the_latent_renumbers_the_results(model):
     def renumbered(params):

@@ -85,6 +85,7 @@ def test_the_program_runs_as_map_and_its_objective_never_decreases(published):
     assert all(np.isfinite(value).all() for value in result.params.values())
 
 
+@pytest.mark.sampled
 @every_program
 def test_what_it_finds_is_judged_as_the_joint_table_judges(published):
     result, params = published.result, published.result.params

@@ -21,6 +21,7 @@ def free_compiled_programs():
     jax.clear_caches()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("source", "name"),
     [

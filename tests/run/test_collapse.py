@@ -62,6 +62,7 @@ NARROW = {
 WIDE = [2.0, 2.0]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", NARROW)
 @pytest.mark.parametrize("unit", [1.0, 1e6])
 def test_a_narrow_component_on_equal_data_has_collapsed_in_any_family_and_unit(name, unit):

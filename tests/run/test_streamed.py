@@ -49,6 +49,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_stream_is_what_it_is_in_memory(setting):
     em = EM(mixture, tol=1e-7, **SETTINGS[setting])

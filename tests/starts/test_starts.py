@@ -219,6 +219,7 @@ def mixed(members):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BY_LOCATION)
 def test_a_start_is_the_m_step_of_clusters_mixed_with_all_data(clouds, name):
     x = np.concatenate(
@@ -268,6 +269,7 @@ def test_a_zero_of_the_program_stays_and_no_other_comes_of_clusters(chains):
         assert (np.asarray(start["first"]) > 0).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", BY_LOCATION)
 @pytest.mark.parametrize(
     ("unit", "shift"), [(1e-9, 0.0), (1e-6, 0.0), (1e6, 0.0), (1.0, 1e6)], ids=str

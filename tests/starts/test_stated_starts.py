@@ -112,6 +112,7 @@ def test_a_start_whose_m_step_is_at_a_bound_is_next_to_it():
     np.testing.assert_allclose(found.params["scale"], 4.0, rtol=1e-6)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "settings", [{"polish": "newton"}, {"progress_bar": True}, {"num_restarts": 2}]
 )

@@ -138,6 +138,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", LINEAR)
 def test_affine_value_is_that_of_the_program(name):
     latents, function = LINEAR[name]

@@ -141,6 +141,7 @@ def elements_by_themselves(monkeypatch):
     monkeypatch.setattr(symbols, "LARGEST_JOINT", 0)
 
 
+@pytest.mark.sampled
 @pytest.mark.usefixtures("elements_by_themselves")
 @pytest.mark.parametrize("group", MOVES)
 def test_what_moves_data_mixes_no_elements(group):

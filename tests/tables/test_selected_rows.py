@@ -54,6 +54,7 @@ PREDICATES = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PREDICATES)
 def test_tables_of_a_computed_choice_do_not_grow_with_time(name):
     shapes = []
