@@ -106,6 +106,7 @@ def cut_term(term: Term, axis: int, start: Any, rows: int, plate: Plate | None =
         term,
         elements=tuple(elements),
         statistics=statistics,
+        patterns={},
         arguments=cut_all(term.arguments) if term.site.is_integrated else term.arguments,
         base=cut(term.base, axis, start, rows, plate),
         value=cut(term.value, axis, start, rows, plate),

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from emjax.e_step.blocks import Blocks, blocks_of
 from emjax.e_step.expected import Expected
 from emjax.e_step.fallback import fast_or_plain, value_and_gradient
+from emjax.e_step.incomplete import by_pattern
 from emjax.e_step.instance import Instance, instance_of
 from emjax.e_step.summed import summed
 from emjax.e_step.term_factors import log_z
@@ -53,12 +54,13 @@ def expected_of(
 
     `is_often`: see `FastForms`.
     """
+    instance, pulled = by_pattern(instance)
     blocks = blocks_of(instance)
     if blocks is not None:
         expected = _over_blocks(blocks, temperature, plain)
     else:
         expected = _at_once(instance, temperature, plain, is_often)
-    return Expected(with_infinities(expected.log_partition), expected.statistics)
+    return Expected(with_infinities(expected.log_partition), pulled(expected.statistics))
 
 
 def log_partition_of(
@@ -69,7 +71,7 @@ def log_partition_of(
     tables: Sequence | None = None,
 ) -> Array:
     """Return log Z in nats. `which`: a filter on terms; `tables`: as in `e_step`, of these."""
-    instance = instance_of(graph, arrays, which, temperature, tables=tables)
+    instance, _ = by_pattern(instance_of(graph, arrays, which, temperature, tables=tables))
     blocks = blocks_of(instance)
     if blocks is None:
         return with_infinities(log_z(instance, instance.tables, temperature))

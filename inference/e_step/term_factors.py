@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from emjax.e_step.cutting import can_be_cut, cut, cut_term
+from emjax.e_step.incomplete import marginal_density
 from emjax.e_step.instance import Instance
 from emjax.e_step.interactions import handled, reads_coordinates, without_gaussians
 from emjax.e_step.lookups import cells, weighted_rows
@@ -23,7 +24,6 @@ from emjax.graph.recipes import Statistic
 from emjax.graph.terms import Term
 from emjax.numerics.fast_forms import FastForms
 from emjax.tables.indices import Affine
-from emjax.tables.lifting import lift_events
 from emjax.tables.named import Named
 
 
@@ -138,10 +138,6 @@ def _pairs(term: Term, tables: Sequence[Named]) -> list[tuple[Named, Statistic]]
     Where events lack coordinates, that is log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx_missing, and how often it
     counts.
     """
-    formed, rank = term.statistics.formed(term.elements), len(term.elements)
     if not lacks_coordinates(term.family):
-        return list(zip(tables, formed, strict=True))
-    x, observed, weight = formed
-    inputs = [*zip(tables, term.family.event_dims, strict=True), (x.value, 1), (observed.value, 1)]
-    (density,) = lift_events(lambda *arrays: (term.family.marginal(*arrays),), inputs, rank)
-    return [(density, weight)]
+        return list(zip(tables, term.statistics.formed(term.elements), strict=True))
+    return [marginal_density(term, tables)]

@@ -19,6 +19,22 @@ def _unchanged(x):
 
 
 @dataclass(frozen=True)
+class Patterns:
+    """How events that lack coordinates are integrated out by patterns of what they lack.
+
+    - `are_worth_it(num_rows, size)`: whether rows of so many coordinates are grouped at all.
+    - `grouped(observed)`: arrays that say which rows (row, coordinate) have which pattern, by name.
+    - `fit(groups)`: whether there was place for all patterns; None: there always is.
+    - `marginal(*η, x, groups)`: the marginal, (value, row), of η (value, …), x (row, coordinate).
+    """
+
+    are_worth_it: Callable
+    grouped: Callable
+    fit: Callable
+    marginal: Callable
+
+
+@dataclass(frozen=True)
 class Family:
     """An exponential family: how log p(x | arguments) is read as Σ_i ⟨η_i, t_i(x)⟩ + log h(x).
 
@@ -43,6 +59,8 @@ class Family:
     - `marginal(*η, x, observed)`: of a family whose events may lack coordinates,
       log ∫ exp(Σ ⟨η_i, t_i(x)⟩) dx over those that the given argument `observed` says are missing,
       in place of Σ ⟨η_i, t_i(x)⟩; its derivatives by the η_i are the expected statistics.
+    - `patterns`: how its rows are grouped by what they lack, and that marginal of such groups; see
+      `Patterns`.
 
     The Rayleigh distribution, x / σ² exp(−x² / 2σ²), which NumPyro lacks:
 
@@ -81,6 +99,7 @@ class Family:
     squares: tuple[int, ...] = ()
     total: Callable | None = None
     marginal: Callable | None = None
+    patterns: Patterns | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ def log_integral(linear: Array, precision: Array) -> Array:
 
     It is ½ hᵀ A⁻¹ h − ½ log |A|.
     """
-    inverse, log_determinant = swept_inverse(precision)
+    inverse, log_determinant = _inverse(precision)
     return 0.5 * ((inverse * linear).sum(1) * linear).sum(0) - 0.5 * log_determinant
 
 
@@ -98,45 +98,54 @@ def log_integral(linear: Array, precision: Array) -> Array:
 def _log_integral_jvp(primals, tangents):
     """The derivatives are the moments of N(A⁻¹h, A⁻¹): its mean, and −½ its second moment."""
     (linear, precision), (along, matrix) = primals, tangents
-    inverse, log_determinant = swept_inverse(precision)
+    inverse, log_determinant = _inverse(precision)
     mean = (inverse * linear).sum(1)
     second = inverse + mean[:, None] * mean[None]
     value = 0.5 * (mean * linear).sum(0) - 0.5 * log_determinant
     return value, (mean * along).sum(0) - 0.5 * (second * matrix).sum((0, 1))
 
 
-@jax.custom_jvp
-def swept_inverse(matrix: Array) -> tuple[Array, Array]:
-    """Return A⁻¹ and log |A| of positive definite matrices A (D, D, …).
+def _inverse(matrix):
+    """Return A⁻¹ and log |A|: swept on all coordinates."""
+    negative, log_determinant = swept(matrix, jnp.ones(matrix.shape[1:], bool))
+    return -negative, log_determinant
 
-    All of them are swept on one coordinate after another, so that the work runs along elements.
+
+@jax.custom_jvp
+def swept(matrix: Array, where: Array) -> tuple[Array, Array]:
+    """Return symmetric matrices (D, D, …) swept on the coordinates `where` (D, …), and log |A|.
+
+    With A the matrix among these coordinates, B between them and the others: −A⁻¹ among them, A⁻¹B
+    between, and the Schur complement of A among the others.
 
     Source: Beaton (1964); Little & Rubin (2019), section 7.4.3.
     """
     size = len(matrix)
     is_pivot = jnp.eye(size, dtype=bool).reshape((size, size) + (1,) * (matrix.ndim - 2))
 
-    def swept(k, carry):
+    def turn(k, carry):
         matrix, log_determinant = carry
-        column = matrix[:, k]
-        pivot, here = column[k], is_pivot[k]
-        row = column / pivot
-        in_row, in_column = here[:, None], here[None]
-        crossing = jnp.where(in_row, row[None], row[:, None])
-        elsewhere = matrix - column[:, None] * row[None]
-        after = jnp.where(in_row | in_column, crossing, elsewhere)
-        after = jnp.where(in_row & in_column, -1 / pivot, after)
-        return after, log_determinant + jnp.log(pivot)
+        here, row, column = is_pivot[k], matrix[k], matrix[:, k]
+        pivot = jnp.where(where[k], row[k], 1)
+        inverse = jnp.where(where[k], 1 / pivot, 0)
+        # with −A⁻¹ and A⁻¹B negative in columns that were swept on, a turn is of rank one
+        left = jnp.where(here, pivot - 1, column)
+        right = jnp.where(here, where[k] + inverse, row * inverse)
+        return matrix - left[:, None] * right[None], log_determinant + jnp.log(pivot)
 
     start = matrix, jnp.zeros(matrix.shape[2:], matrix.dtype)
-    negative, log_determinant = jax.lax.fori_loop(0, size, swept, start)
-    return -negative, log_determinant
+    after, log_determinant = jax.lax.fori_loop(0, size, turn, start)
+    return jnp.where(where[None], -after, after), log_determinant
 
 
-@swept_inverse.defjvp
-def _swept_inverse_jvp(primals, tangents):
-    (matrix,), (along,) = primals, tangents
-    inverse, log_determinant = swept_inverse(matrix)
-    # the formula, of the inverse at hand: the sweep's own steps are not differentiated
-    moved = -jnp.einsum("ij...,jk...,kl...->il...", inverse, along, inverse, precision="highest")
-    return (inverse, log_determinant), (moved, (inverse * along).sum((0, 1)))
+@swept.defjvp
+def _swept_jvp(primals, tangents):
+    """With N the identity, and −W in the rows that were swept on: dW = Nᵀ dP N."""
+    (matrix, where), (along, _) = primals, tangents
+    after, log_determinant = swept(matrix, where)
+    identity = jnp.eye(len(matrix), dtype=after.dtype)
+    identity = identity.reshape(identity.shape + (1,) * (matrix.ndim - 2))
+    turned = jnp.where(where[:, None], -after, identity)
+    moved = jnp.einsum("ji...,jk...,kl...->il...", turned, along, turned, precision="highest")
+    among = jnp.where(where[:, None] & where[None], after, 0)
+    return (after, log_determinant), (moved, -(among * along).sum((0, 1)))

@@ -107,4 +107,5 @@ def _term_with(function: Callable[[Named], Named], term: Term) -> Term:
         ones=None if term.ones is None else function(term.ones),
         gate=None if term.gate is None else function(term.gate),
         counted=tuple(map(function, term.counted)),
+        patterns=each(term.patterns),
     )

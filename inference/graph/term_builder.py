@@ -35,6 +35,7 @@ from emjax.graph.site_input import (
     data_read,
     elements_of,
     log_density,
+    patterns_of,
     statistics_of,
 )
 from emjax.graph.slots import Slots
@@ -109,6 +110,7 @@ class TermBuilder:
             without_multiplicity=weight_of_one is not weight,
             gate=self.gate(site, rank),
             counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
+            patterns=patterns_of(read, naturals),
         )
 
     def weight_of_one(self, weight: Weight, axes: Sequence[Axis]) -> Weight:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,8 @@ class Term:
     - `ones`: of a latent's interaction with itself over condensed rows, what one is in each.
     - `products`: what each of its natural parameters goes with, of data and of `reads`.
     - `gate`: where a component of a `Select` is chosen, if latents choose it.
+    - `patterns`: of data that lack coordinates, its elements grouped by which; a term on some of
+      its elements has none.
     - `counted`: of an observed density, where the data count, as masks of their rank; what latents
       choose aside.
     """
@@ -65,6 +67,7 @@ class Term:
     ones: Named | None = None
     gate: Named | None = None
     counted: tuple[Named, ...] = ()
+    patterns: Mapping[str, Named] = field(default_factory=dict)
 
     @property
     def all_axes(self) -> tuple[Axis, ...]:

@@ -97,4 +97,4 @@ def _flat_family(family: Family | None) -> Family | None:
         density = family.marginal(*arrays)
         return density - jax.lax.stop_gradient(density)
 
-    return replace(family, marginal=marginal)
+    return replace(family, marginal=marginal, patterns=None)
