@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from emjax.e_step.blocks import Blocks, blocks_of
 from emjax.e_step.expected import Expected
 from emjax.e_step.fallback import fast_or_plain, value_and_gradient
-from emjax.e_step.incomplete import by_pattern
+from emjax.e_step.incomplete import by_pattern, by_pattern_and_back
 from emjax.e_step.instance import Instance, instance_of
 from emjax.e_step.summed import summed
 from emjax.e_step.term_factors import log_z
@@ -54,7 +54,8 @@ def expected_of(
 
     `is_often`: see `FastForms`.
     """
-    instance, pulled = by_pattern(instance)
+    # forms by pattern have no forward derivatives, as fast ones have none
+    instance, pulled = (instance, list) if plain else by_pattern_and_back(instance)
     blocks = blocks_of(instance)
     if blocks is not None:
         expected = _over_blocks(blocks, temperature, plain)
@@ -71,7 +72,7 @@ def log_partition_of(
     tables: Sequence | None = None,
 ) -> Array:
     """Return log Z in nats. `which`: a filter on terms; `tables`: as in `e_step`, of these."""
-    instance, _ = by_pattern(instance_of(graph, arrays, which, temperature, tables=tables))
+    instance = by_pattern(instance_of(graph, arrays, which, temperature, tables=tables))
     blocks = blocks_of(instance)
     if blocks is None:
         return with_infinities(log_z(instance, instance.tables, temperature))

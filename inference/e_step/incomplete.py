@@ -7,7 +7,6 @@ parameters afterwards.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ from emjax.families.family import lacks_coordinates
 from emjax.graph.recipes import Statistic, precomputed
 from emjax.graph.terms import Term
 from emjax.tables.lifting import lift_events
-from emjax.tables.named import Axis, Named, full, spread, union
+from emjax.tables.named import Axis, Named, spread, union
 
 
 def marginal_density(term: Term, tables: Sequence[Named]) -> tuple[Named, Statistic]:
@@ -31,24 +30,22 @@ def marginal_density(term: Term, tables: Sequence[Named]) -> tuple[Named, Statis
     return density, weight
 
 
-def by_pattern(instance: Instance) -> tuple[Instance, Callable[[Sequence], list]]:
-    """Return the instance whose terms that have patterns are tables of log-densities.
+def by_pattern(instance: Instance) -> Instance:
+    """Return the instance whose terms that have patterns are tables of log-densities."""
+    terms, naturals = list(instance.terms), list(instance.naturals)
+    for number, density in _densities(instance).items():
+        arrays = [table.array for table in naturals[number]]
+        terms[number], naturals[number] = _of_densities(instance, number, density(arrays))
+    return replace(instance, terms=tuple(terms), naturals=tuple(naturals))
 
-    And the function of expected statistics of its terms that is those of the instance's own.
-    """
+
+def by_pattern_and_back(instance: Instance) -> tuple[Instance, Callable[[Sequence], list]]:
+    """Return that, and the function of its expected statistics that is those of the instance."""
     terms, naturals, pulls = list(instance.terms), list(instance.naturals), {}
-    for number, (term, tables) in enumerate(zip(terms, naturals, strict=True)):
-        if not term.patterns or not lacks_coordinates(term.family) or not term.family.patterns:
-            continue
-        axes = union([table.fitted(len(term.elements)) for table in tables])
-        density = _density(term, tables, axes)
-        array, pulls[number] = jax.vjp(density, [jnp.asarray(table.array) for table in tables])
-        weight = term.statistics.formed(term.elements)[-1]
-        recipe = precomputed([weight])
-        terms[number] = replace(term, family=None, statistics=recipe, patterns={})
-        naturals[number] = [Named(array, term.elements, axes)]
-    if not pulls:
-        return instance, list
+    for number, density in _densities(instance).items():
+        arrays = [jnp.asarray(table.array) for table in naturals[number]]
+        array, pulls[number] = jax.vjp(density, arrays)
+        terms[number], naturals[number] = _of_densities(instance, number, array)
 
     def pulled(statistics: Sequence) -> list:
         after = list(statistics)
@@ -59,24 +56,43 @@ def by_pattern(instance: Instance) -> tuple[Instance, Callable[[Sequence], list]
     return replace(instance, terms=tuple(terms), naturals=tuple(naturals)), pulled
 
 
+def _densities(instance: Instance) -> dict[int, Callable]:
+    """Return the functions of tables, plain arrays, of the terms that have patterns."""
+    found = {}
+    for number, (term, tables) in enumerate(zip(instance.terms, instance.naturals, strict=True)):
+        if term.patterns and lacks_coordinates(term.family) and term.family.patterns:
+            found[number] = _density(term, tables, _axes(term, tables))
+    return found
+
+
+def _of_densities(instance: Instance, number: int, array) -> tuple[Term, list[Named]]:
+    """Return a term that is a table of log-densities, and the table."""
+    term, tables = instance.terms[number], instance.naturals[number]
+    recipe = precomputed([term.statistics.formed(term.elements)[-1]])
+    table = Named(array, term.elements, _axes(term, tables))
+    return replace(term, family=None, statistics=recipe, patterns={}), [table]
+
+
+def _axes(term: Term, tables: Sequence[Named]) -> tuple[Axis, ...]:
+    return union([table.fitted(len(term.elements)) for table in tables])
+
+
 def _density(term: Term, tables: Sequence[Named], axes: Sequence[Axis]) -> Callable:
     """Return the function of tables, plain arrays, that is the log-density of each element."""
-    sizes, num_rows = [axis.size for axis in axes], math.prod(term.elements)
+    sizes = [axis.size for axis in axes]
     patterns, groups = term.family.patterns, {k: v.array for k, v in term.patterns.items()}
 
     def density(arrays):
         named = [replace(t, array=array) for t, array in zip(tables, arrays, strict=True)]
 
         def together():
-            x = full(term.statistics.formed(term.elements)[0].value)
             values = []
             for table in named:
                 event = table.compact[len(term.elements) :]
                 array = spread(table.fitted(len(term.elements)), axes)
                 array = array.reshape(*array.shape[: len(axes)], *event)
                 values.append(jnp.broadcast_to(array, (*sizes, *event)).reshape(-1, *event))
-            found = patterns.marginal(*values, jnp.reshape(x, (num_rows, -1)), groups)
-            return found.reshape(*sizes, *term.elements)
+            return patterns.marginal(*values, groups).reshape(*sizes, *term.elements)
 
         def apart():
             found = marginal_density(term, named)[0]

@@ -20,9 +20,9 @@ from emjax.families.conjugate import (
     Conjugate,
 )
 from emjax.families.distributions import PartiallyObserved
-from emjax.families.family import Family, Patterns, register
+from emjax.families.family import Family, register
 from emjax.families.missing import log_marginal
-from emjax.families.patterns import are_worth_it, fit, grouped, log_marginal_by_pattern
+from emjax.families.patterns import PATTERNS
 from emjax.numerics.guards import safe_log
 
 LOG_2PI = math.log(2 * math.pi)
@@ -159,7 +159,7 @@ def _register_multivariate_normal(name: str, conjugacy: Conjugate) -> None:
             base=lambda x, observed: -0.5 * LOG_2PI * observed.sum(-1),
             centered="loc",
             marginal=log_marginal,
-            patterns=Patterns(are_worth_it, grouped, fit, log_marginal_by_pattern),
+            patterns=PATTERNS,
         ),
     )
 

@@ -23,9 +23,9 @@ class Patterns:
     """How events that lack coordinates are integrated out by patterns of what they lack.
 
     - `are_worth_it(num_rows, size)`: whether rows of so many coordinates are grouped at all.
-    - `grouped(observed)`: arrays that say which rows (row, coordinate) have which pattern, by name.
+    - `grouped(observed, x)`: arrays that are rows (row, coordinate) by patterns, by name.
     - `fit(groups)`: whether there was place for all patterns; None: there always is.
-    - `marginal(*η, x, groups)`: the marginal, (value, row), of η (value, …), x (row, coordinate).
+    - `marginal(*η, groups)`: the marginal, (value, row), of η (value, …).
     """
 
     are_worth_it: Callable

@@ -13,14 +13,16 @@ sections 7.4.3 and 11.2.1; that dP̃′ = Nᵀ dP̃ N: ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
+from emjax.families.family import Patterns
 from emjax.families.missing import swept
+from emjax.numerics.arrays import rows_of
 
 EXACT = "highest"
 # Entries of the matrices of all patterns, of one value of the latents, and how many rows a pattern
@@ -29,16 +31,17 @@ MOST_ENTRIES = 2**20
 FEWEST_IN_PATTERN = 8
 # Fewer rows than this are taken one by one: they cost nothing, and less to compile.
 FEWEST_ROWS = 1000
-# Entries of the matrices, and numbers of the rows, that are worked on at once.
-ENTRIES = 2**15
-NUMBERS = 2**17
-# Above this, products x_i x_j cost more than they save (see `e_step.products`).
-LARGEST_PACKED = 32
+# Entries of the matrices, and numbers of the rows, that are worked on at once: they stay in the
+# cache of a core.
+ENTRIES = 2**13
+NUMBERS = 2**13
+# Rows of a tile: enough for a matrix product, fewer where many patterns would leave most of them
+# empty.
+MOST_IN_TILE = 64
+FEWEST_IN_TILE = 8
 
 
-def rows_of_a_tile(size: int) -> int:
-    """Return how many rows of `size` coordinates a tile has: its matrices should be worth it."""
-    return min(128, max(16, 2 * size))
+# ── grouped, once ─────────────────────────────────────────────────────────────────────────────────
 
 
 def most_patterns(num_rows: int, size: int) -> int:
@@ -47,18 +50,34 @@ def most_patterns(num_rows: int, size: int) -> int:
     return max(1, min(possible, num_rows // FEWEST_IN_PATTERN, MOST_ENTRIES // (size + 1) ** 2))
 
 
-def grouped(observed: Array) -> dict[str, Array]:
-    """Return rows grouped by which of their coordinates are `observed` (row, coordinate).
+def rows_of_a_tile(num_rows: int, place: int) -> int:
+    """Return how many rows a tile has, if there is place for so many patterns."""
+    height = MOST_IN_TILE
+    while height > FEWEST_IN_TILE and height * place > num_rows:
+        height //= 2
+    return height
+
+
+def are_worth_it(num_rows: int, size: int) -> bool:
+    """Whether rows of `size` coordinates are grouped at all."""
+    return num_rows >= FEWEST_ROWS and most_patterns(num_rows, size) > 1
+
+
+def grouped(observed: Array, x: Array) -> dict[str, Array]:
+    """Return rows `x` grouped by which of their coordinates are `observed` (row, coordinate).
 
     - `observed`: of each pattern.
     - `pattern`: of each tile; all its rows have it.
-    - `row`: of each slot of each tile; the number of rows where a tile is not full.
+    - `x`: ỹ of the slots of each tile, (tile, coordinate, slot); zeros where it has no row.
+    - `row`: of each slot of each tile; the number of rows where it has none.
     - `slot`: of each row.
     - `count`: the numbers of patterns and of tiles, which may be more than there is place for.
     """
     num_rows, size = observed.shape
-    place, height = most_patterns(num_rows, size), rows_of_a_tile(size)
+    place = most_patterns(num_rows, size)
+    height = rows_of_a_tile(num_rows, place)
     tiles = -(-num_rows // height) + place
+    tiles += -tiles % _tiles_at_once(size + 1, height)
     numbers = jnp.arange(num_rows, dtype=jnp.int32)
     words = []
     for first in range(0, size, 32):
@@ -69,23 +88,23 @@ def grouped(observed: Array) -> dict[str, Array]:
     for word in words:
         differs |= word[1:] != word[:-1]
     is_first = jnp.concatenate([jnp.ones(1, bool), differs])
-    within = numbers - lax.cummax(jnp.where(is_first, numbers, 0))
     number = jnp.cumsum(is_first, dtype=jnp.int32) - 1
-    tile = jnp.cumsum(within % height == 0, dtype=jnp.int32) - 1
+    count = number[-1] + 1
+    # what there is no place for is not read
+    number = jnp.minimum(number, place - 1)
+    within = numbers - jnp.full(place, num_rows, jnp.int32).at[number].min(numbers)[number]
+    tile = jnp.minimum(jnp.cumsum(within % height == 0, dtype=jnp.int32), tiles) - 1
     slot = tile * height + within % height
-    empty = jnp.full(tiles * height, num_rows, jnp.int32)
+    row = jnp.full(tiles * height, num_rows, jnp.int32).at[slot].set(order).reshape(tiles, height)
+    known = jnp.concatenate([jnp.where(observed, x, 0), jnp.ones_like(x[:, :1])], 1)
     return {
-        "observed": jnp.ones((place, size), bool).at[number].set(observed[order], mode="drop"),
-        "pattern": jnp.zeros(tiles, jnp.int32).at[tile].set(number, mode="drop"),
-        "row": empty.at[slot].set(order, mode="drop").reshape(tiles, height),
+        "observed": jnp.ones((place, size), bool).at[number].set(observed[order]),
+        "pattern": jnp.zeros(tiles, jnp.int32).at[tile].set(number),
+        "x": known.at[row].get(mode="fill", fill_value=0).swapaxes(1, 2),
+        "row": row,
         "slot": jnp.zeros_like(numbers).at[order].set(slot),
-        "count": jnp.stack([number[-1] + 1, tile[-1] + 1]),
+        "count": jnp.stack([count, tile[-1] + 1]),
     }
-
-
-def are_worth_it(num_rows: int, size: int) -> bool:
-    """Whether rows of `size` coordinates are grouped at all."""
-    return num_rows >= FEWEST_ROWS and most_patterns(num_rows, size) > 1
 
 
 def fit(groups: Mapping[str, Array]) -> Array | None:
@@ -96,113 +115,154 @@ def fit(groups: Mapping[str, Array]) -> Array | None:
     return groups["count"][0] <= place
 
 
+# ── the marginal, in every step ───────────────────────────────────────────────────────────────────
+
+
 def log_marginal_by_pattern(
-    linear: Array, quadratic: Array, constant: Array, x: Array, groups: Mapping[str, Array]
+    linear: Array, quadratic: Array, constant: Array, groups: Mapping[str, Array]
 ) -> Array:
     """Return log ∫ exp(⟨b, x⟩ + ⟨Q, x xᵀ⟩ + c) dx_missing − ½ n_missing log 2π, (value, row).
 
     - `linear`: b (value, D), `quadratic`: Q = −P/2 (value, D, D), `constant`: c (value).
-    - `x` (row, D): anything finite where it is missing.
     - `groups`: of the rows, no more patterns than there is place for (see `grouped`).
+
+    It has a reverse pass, and no forward derivatives.
     """
     precision = -(quadratic + quadratic.mT)
     last = jnp.concatenate([-linear, -2 * constant[:, None]], 1)
     matrix = jnp.concatenate([precision, -linear[:, None]], 1)
-    matrix = jnp.concatenate([matrix, last[:, :, None]], 2)
-    table = _of_patterns(matrix, groups["observed"], groups["count"][0])
-    observed = jnp.concatenate([groups["observed"], jnp.ones_like(groups["observed"][:, :1])], 1)
-    rows = jnp.concatenate([x, jnp.ones_like(x[:, :1])], 1)
-    # the row of a slot that has none
-    rows = jnp.concatenate([rows, jnp.zeros_like(rows[:1])])
-    pattern = groups["pattern"]
-    of_tiles = table[pattern], observed[pattern], groups["row"]
-    width = table.shape[1] * table.shape[2] + groups["row"].shape[1] * table.shape[1]
-
-    def tile(table, observed, row):
-        return _forms(jnp.where(observed[:, None], rows[row], 0), table)
-
-    # the reverse pass forms products again, rather than keep those of all rows
-    forms = _live(tile, of_tiles, groups["count"][1], NUMBERS // width, again=True)
-    forms = forms.reshape(-1, forms.shape[-1])
-    return _in_rows(forms, groups["slot"], groups["row"].reshape(-1)).T
-
-
-def _of_patterns(matrix, observed, count):
-    """Return −½ P̃′ of every pattern as weights of products ỹ_i ỹ_j, with −½ log |A|."""
-    size = matrix.shape[-1]
-
-    def of_some(observed):
-        missing = jnp.concatenate([~observed, jnp.zeros_like(observed[:, :1])], 1)
-        # elements last: each operation runs along them
-        missing = missing.T[:, None]
-        shape = size, size, len(matrix), len(observed)
-        entries = jnp.broadcast_to(jnp.moveaxis(matrix, 0, 2)[..., None], shape)
-        after, log_determinant = swept(entries, jnp.broadcast_to(missing, shape[1:]))
-        # −½ log |A| is a constant, and so of the product 1 · 1
-        is_one = np.zeros((size, size, 1, 1), bool)
-        is_one[-1, -1] = True
-        weights = -0.5 * (after + jnp.where(is_one, log_determinant, 0))
-        if size <= LARGEST_PACKED:
-            i, j = np.triu_indices(size)
-            weights = np.where(i == j, 1, 2).astype(weights.dtype)[:, None, None] * weights[i, j]
-            return jnp.moveaxis(weights, 2, 0)
-        weights = jnp.transpose(weights, (3, 0, 2, 1))
-        return weights.reshape(len(observed), size, -1)
-
-    return _live(of_some, (observed,), count, ENTRIES // (size**2 * len(matrix)))
-
-
-def _forms(rows, weights):
-    """Return −½ ỹᵀP̃′ỹ (tile, row, value) of rows (tile, row, D + 1), by weights of each tile."""
-    size = rows.shape[-1]
-    if size <= LARGEST_PACKED:
-        i, j = np.triu_indices(size)
-        return jnp.matmul(rows[..., i] * rows[..., j], weights, precision=EXACT)
-    products = jnp.matmul(rows, weights, precision=EXACT)
-    products = products.reshape(*rows.shape[:2], -1, size)
-    return (products * rows[:, :, None]).sum(-1)
-
-
-def _live(function, arrays, count, together, again=False):
-    """Return a function of arrays, for the first `count` of their rows, some `together`; then 0.
-
-    `again`: whether the reverse pass computes it again, rather than keep what it takes.
-    """
-    length = len(arrays[0])
-    together = max(1, together)
-    if length <= together:
-        return function(*arrays)
-    turns = -(-length // together)
-    padded = []
-    for array in arrays:
-        widths = [(0, turns * together - length)] + [(0, 0)] * (array.ndim - 1)
-        padded.append(
-            jnp.pad(array, widths, mode="edge").reshape(turns, together, *array.shape[1:])
-        )
-    like = jax.eval_shape(function, *(array[0] for array in padded))
-
-    def turn(number, arrays):
-        zeros = jnp.zeros(like.shape, like.dtype)
-        return lax.cond(number * together < count, lambda: function(*arrays), lambda: zeros)
-
-    kept = jax.checkpoint(turn) if again else turn
-    results = lax.map(lambda each: kept(*each), (jnp.arange(turns), padded))
-    return results.reshape(-1, *like.shape[1:])[:length]
+    return _of_rows(jnp.concatenate([matrix, last[:, :, None]], 2), dict(groups))
 
 
 @jax.custom_vjp
-def _in_rows(forms, slot, row):
-    """Return what is in the slot of each row. The reverse pass reads, too: it adds nothing up."""
-    return forms[slot]
+def _of_rows(matrix, groups):
+    """Return −½ ỹᵀP̃′ỹ − ½ log |A| (value, row), of matrices P̃ (value, D + 1, D + 1)."""
+    return _of_rows_forward(matrix, groups)[0]
 
 
-def _in_rows_forward(forms, slot, row):
-    return forms[slot], row
+def _of_rows_forward(matrix, groups):
+    after, log_determinant = _of_patterns(matrix, groups)
+    # log |A| is a constant, and so of the product 1 · 1
+    forms = _forms(-0.5 * after.at[..., -1, -1].add(log_determinant), groups)
+    of_slots = forms.swapaxes(1, 2).reshape(-1, len(matrix))
+    return rows_of(of_slots, groups["slot"]).T, (after, groups)
 
 
-def _in_rows_reverse(row, cotangent):
-    padded = jnp.concatenate([cotangent, jnp.zeros_like(cotangent[:1])])
-    return padded[row], None, None
+def _of_rows_reverse(kept, cotangent):
+    after, groups = kept
+    # a slot that has no row reads one of zeros
+    padded = jnp.pad(cotangent.T, ((0, 1), (0, 0)))
+    moments = _moments(rows_of(padded, groups["row"]).swapaxes(1, 2), after, groups)
+    return _pulled(after, -0.5 * moments, groups), None
 
 
-_in_rows.defvjp(_in_rows_forward, _in_rows_reverse)
+_of_rows.defvjp(_of_rows_forward, _of_rows_reverse)
+
+
+def _for_each(count, together: int, function: Callable, start: Any) -> Any:
+    """Return what `function(first, so far)` makes of `count` things, some `together`, in turn."""
+    turns = -(-count // together)
+    return lax.fori_loop(0, turns, lambda i, so_far: function(i * together, so_far), start)
+
+
+# ── by pattern ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _of_patterns(matrix, groups):
+    """Return P̃ swept on what a pattern lacks (pattern, value, D + 1, D + 1), and log |A|.
+
+    P̃′ is among what is observed.
+    """
+    num_values, size, _ = matrix.shape
+    missing, together = _missing(groups, num_values)
+    # elements last: each operation runs along them
+    shape = size, size, num_values, together
+    entries = jnp.broadcast_to(jnp.moveaxis(matrix, 0, 2)[..., None], shape)
+
+    def with_next(first, found):
+        where = lax.dynamic_slice_in_dim(missing, first, together).T[:, None]
+        after, log_determinant = swept(entries, jnp.broadcast_to(where, shape[1:]))
+        matrices = lax.dynamic_update_slice_in_dim(found[0], after.transpose(3, 2, 0, 1), first, 0)
+        return matrices, lax.dynamic_update_slice_in_dim(found[1], log_determinant.T, first, 0)
+
+    zeros = jnp.zeros((len(missing), *matrix.shape), matrix.dtype)
+    return _for_each(groups["count"][0], together, with_next, (zeros, zeros[..., 0, 0]))
+
+
+def _pulled(after, cotangent, groups):
+    """Return what a cotangent of P̃′, and in its last entry of log |A|, is of P̃.
+
+    With N the identity, and minus what was swept in the rows that were: dP̃′ = Nᵀ dP̃ N.
+    """
+    missing, together = _missing(groups, after.shape[1])
+    identity = jnp.eye(after.shape[-1], dtype=after.dtype)
+
+    def with_next(first, total):
+        where, matrix, moved = (
+            lax.dynamic_slice_in_dim(array, first, together)
+            for array in (missing, after, cotangent)
+        )
+        in_row, in_column = where[:, None, :, None], where[:, None, None]
+        turned = jnp.where(in_row, -matrix, identity)
+        half = jnp.matmul(turned, moved, precision=EXACT)
+        total += jnp.einsum("pkil,pkjl->kij", half, turned, precision=EXACT)
+        among = jnp.where(in_row & in_column, matrix, 0)
+        return total - (moved[..., -1:, -1:] * among).sum(0)
+
+    return _for_each(groups["count"][0], together, with_next, jnp.zeros_like(after[0]))
+
+
+def _missing(groups, num_values: int):
+    """Return what each pattern lacks of (x, 1), and of how many matrices are made at once."""
+    observed = groups["observed"]
+    num_patterns, size = observed.shape
+    together = min(num_patterns, max(1, ENTRIES // ((size + 1) ** 2 * num_values)))
+    return jnp.pad(~observed, ((0, -num_patterns % together), (0, 1))), together
+
+
+# ── by tile ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _forms(matrices, groups):
+    """Return ỹᵀWỹ (tile, value, slot), of W (pattern, value, D + 1, D + 1)."""
+
+    def with_next(first, forms):
+        rows, numbers = _tiles(first, groups["x"], groups["pattern"])
+        # no products x_i x_j: to form them costs more than twice the operations
+        pulled = jnp.matmul(rows_of(matrices, numbers), rows[:, None], precision=EXACT)
+        new = (pulled * rows[:, None]).sum(2)
+        return lax.dynamic_update_slice_in_dim(forms, new, first, 0)
+
+    tiles, _, height = groups["x"].shape
+    zeros = jnp.zeros((tiles, matrices.shape[1], height), matrices.dtype)
+    return _for_each(groups["count"][1], _tiles_at_once(*groups["x"].shape[1:]), with_next, zeros)
+
+
+def _moments(cotangent, like, groups):
+    """Return Σ c ỹỹᵀ, of the shape of `like` (pattern, value, D + 1, D + 1).
+
+    The weights c are (tile, value, slot).
+    """
+
+    def with_next(first, total):
+        rows, numbers, weights = _tiles(first, groups["x"], groups["pattern"], cotangent)
+        weighted = weights[:, :, None] * rows[:, None]
+        new = jnp.einsum("tkis,tjs->tkij", weighted, rows, precision=EXACT)
+        at = total.at[numbers]
+        return at.add(new, mode="promise_in_bounds", wrap_negative_indices=False)
+
+    together = _tiles_at_once(*groups["x"].shape[1:])
+    return _for_each(groups["count"][1], together, with_next, jnp.zeros_like(like))
+
+
+def _tiles_at_once(size: int, height: int) -> int:
+    return max(1, NUMBERS // (size * height))
+
+
+def _tiles(first, x, *more):
+    """Return x, and more arrays, of some tiles from the first."""
+    together = _tiles_at_once(*x.shape[1:])
+    return [lax.dynamic_slice_in_dim(array, first, together) for array in (x, *more)]
+
+
+PATTERNS = Patterns(are_worth_it, grouped, fit, log_marginal_by_pattern)

@@ -110,7 +110,7 @@ class TermBuilder:
             without_multiplicity=weight_of_one is not weight,
             gate=self.gate(site, rank),
             counted=() if site.is_discrete or not site.is_observed else tuple(read.counted),
-            patterns=patterns_of(read, naturals),
+            patterns=patterns_of(read, naturals, formed),
         )
 
     def weight_of_one(self, weight: Weight, axes: Sequence[Axis]) -> Weight:

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 from emjax import EM
 from emjax.distributions import PartiallyObserved
 from emjax.e_step import blocks
+from emjax.e_step.e_step import log_partition_of
 from emjax.families import missing, patterns
 
 KEY = jax.random.key(0)
@@ -23,9 +24,10 @@ def grouped_rows(monkeypatch):
     """Rows as few as these are grouped, too, in several turns."""
     monkeypatch.setattr(patterns, "FEWEST_ROWS", 2)
     monkeypatch.setattr(patterns, "FEWEST_IN_PATTERN", 4)
-    monkeypatch.setattr(patterns, "rows_of_a_tile", lambda size: 4)
+    monkeypatch.setattr(patterns, "MOST_IN_TILE", 4)
+    monkeypatch.setattr(patterns, "FEWEST_IN_TILE", 4)
     monkeypatch.setattr(patterns, "ENTRIES", 3 * VALUES * (SIZE + 1) ** 2)
-    monkeypatch.setattr(patterns, "NUMBERS", 5 * 64)
+    monkeypatch.setattr(patterns, "NUMBERS", 5 * 4 * (SIZE + 1))
 
 
 def data(share=0.7):
@@ -55,32 +57,28 @@ def log_densities(x, linear, precision):
     return found
 
 
-def by_pattern(linear, precision, x, groups):
+def by_pattern(linear, precision, groups):
     covariance = jnp.linalg.inv(precision)
     square = jnp.einsum("ki,kij,kj->k", linear, covariance, linear)
     constant = -0.5 * square + 0.5 * jnp.linalg.slogdet(precision)[1]
-    return patterns.log_marginal_by_pattern(linear, -precision / 2, constant, x, groups)
+    return patterns.log_marginal_by_pattern(linear, -precision / 2, constant, groups)
 
 
-@pytest.mark.parametrize("largest_packed", [32, 1], ids=["packed", "by matrices"])
-def test_marginals_by_pattern_are_the_densities_of_what_is_observed(
-    largest_packed, grouped_rows, monkeypatch
-):
-    monkeypatch.setattr(patterns, "LARGEST_PACKED", largest_packed)
+def test_marginals_by_pattern_are_the_densities_of_what_is_observed(grouped_rows):
     x, known = data()
-    groups = jax.jit(patterns.grouped)(known)
+    groups = jax.jit(patterns.grouped)(known, np.nan_to_num(x))
     assert groups["count"][0] == len(np.unique(known, axis=0))
-    found = jax.jit(by_pattern)(*tables(), np.nan_to_num(x), groups)
+    found = jax.jit(by_pattern)(*tables(), groups)
     np.testing.assert_allclose(found, log_densities(x, *tables()), rtol=1e-11, atol=1e-12)
 
 
 def test_patterns_of_more_than_a_word_of_coordinates_are_told_apart():
     known = np.ones((60, 70), bool)
     known[1::6, 69], known[4::6, 69], known[2::6, 33], known[5::6, 0] = False, False, False, False
-    groups = jax.jit(patterns.grouped)(known)
+    groups = jax.jit(patterns.grouped)(known, np.zeros((60, 70)))
     row, slot = np.asarray(groups["row"]), np.asarray(groups["slot"])
     tile = slot // row.shape[1]
-    assert groups["count"][0] == 4 and len(set(tile.tolist())) == 4
+    assert groups["count"][0] == 4 and len(set(tile.tolist())) == 10
     np.testing.assert_array_equal(row.reshape(-1)[slot], np.arange(60))
     np.testing.assert_array_equal(groups["observed"][groups["pattern"][tile]], known)
 
@@ -138,8 +136,33 @@ def step(em, *args):
     return [objective, *state.params.values()]
 
 
+def slopes(em, *args):
+    """log p(x), its gradient, and the derivative of that in a direction."""
+    bound = em.on(*args)
+    graph, constants = bound.compiled.graph, bound.constants()
+    params = {name: bound.init(KEY).params[name] for name in graph.names}
+
+    def log_likelihood(params):
+        return log_partition_of(graph, graph.arrays(params, constants))
+
+    both = jax.jit(lambda at: jax.jvp(jax.value_and_grad(log_likelihood), (at,), (at,)))
+    return jax.tree.leaves(both(params))
+
+
+@pytest.fixture
+def forms(monkeypatch):
+    """How often rows were taken by pattern."""
+    found = []
+    original = patterns._forms
+    monkeypatch.setattr(patterns, "_forms", lambda *args: found.append(1) or original(*args))
+    return found
+
+
+@pytest.mark.parametrize("what", [step, slopes])
 @pytest.mark.parametrize("place", ["for all patterns", "for too few"])
-def test_a_step_by_pattern_is_the_step_by_rows(place, grouped_rows, monkeypatch):
+def test_what_is_taken_by_pattern_is_what_is_taken_by_rows(
+    what, place, grouped_rows, forms, monkeypatch
+):
     x, known = data()
     args = jnp.asarray(x), jnp.asarray(known), jnp.arange(ROWS) % 3 / 2
     if place == "for too few":
@@ -147,7 +170,11 @@ def test_a_step_by_pattern_is_the_step_by_rows(place, grouped_rows, monkeypatch)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 1})
     monkeypatch.setattr(blocks, "BLOCK_TABLES", 0)
     monkeypatch.setattr(blocks, "_rows_of_equal_blocks", lambda size, most: 20)
-    found = step(EM(mixture("x")), *args)
+    name = f"{what.__name__} {place}"
+    found = what(EM(mixture(f"x {name}")), *args)
+    assert forms
+    forms.clear()
     monkeypatch.setattr(patterns, "FEWEST_ROWS", 10**9)
-    for a, b in zip(found, step(EM(mixture("y")), *args), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+    for a, b in zip(found, what(EM(mixture(f"y {name}")), *args), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * abs(b).max())
+    assert not forms
