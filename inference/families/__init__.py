@@ -4,7 +4,7 @@ In: a NumPyro distribution class, and which of its arguments are available. Out:
 parameters, statistics) whose arguments have a `Conjugate` shape, or a conjugate `Prior`. To add
 one, write its record in `discrete`, `continuous` or `priors`, which fill the registry. Read first:
 `conjugate`, then `family`. Each file imports only those before it:
-limits, jacobians, conjugate, distributions, missing, patterns, family, discrete, continuous,
+limits, jacobians, conjugate, distributions, missing, family, patterns, discrete, continuous,
 priors.
 """
 
