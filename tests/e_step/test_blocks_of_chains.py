@@ -113,7 +113,7 @@ def cut(monkeypatch, rows: int):
     monkeypatch.setattr(blocks, "_rows_of_equal_blocks", lambda size, most: rows)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 1})
     monkeypatch.setattr(blocks, "BLOCK_TABLES", 0)
-    monkeypatch.setattr(blocks, "FEWEST_OPERATIONS", 1)
+    monkeypatch.setattr(blocks, "FEWEST_ENTRIES", 1)
 
 
 @pytest.mark.sampled
