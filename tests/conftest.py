@@ -153,9 +153,10 @@ ONE_COMPILED_OF = 5
 
 @pytest.fixture
 def mostly_by_numpy(request):
-    """Have what emjax compiles traced, and evaluated by NumPy: to compile what runs once takes most
-    of the time. Of five tests, one is compiled all the same: by its name, always the same one; and
-    all are, where another level of optimization is asked for.
+    """Have what emjax compiles traced, and evaluated by NumPy: to compile what runs a few times
+    takes most of the time. Of five tests, one is compiled all the same: by its name, always the
+    same one; and all are that are marked `compiled` or count compilations, and where another level
+    of optimization is asked for.
     """
     # not before: the import hook is installed by then
     from emjax.run.compilation import CompiledFunction
@@ -163,10 +164,18 @@ def mostly_by_numpy(request):
 
     compiled = CompiledFunction.__call__
     is_quick = LITTLE_OPTIMIZATION in os.environ["XLA_FLAGS"]
-    if is_quick and zlib.crc32(request.node.nodeid.encode()) % ONE_COMPILED_OF:
+    is_about_it = request.node.get_closest_marker("compiled") or has_to_do_with_compilation(request)
+    is_one_of = zlib.crc32(request.node.nodeid.encode()) % ONE_COMPILED_OF == 0
+    if is_quick and not is_about_it and not is_one_of:
         CompiledFunction.__call__ = in_place_of_compilation
     yield
     CompiledFunction.__call__ = compiled
+
+
+def has_to_do_with_compilation(request) -> bool:
+    """Whether a test names what counts compilations, or what is compiled."""
+    names = {*inspect.unwrap(request.function).__code__.co_names, *request.fixturenames}
+    return bool({"compilations", "CompiledFunction"} & names)
 
 
 ONE_CASE_OF = 3

@@ -10,6 +10,8 @@ import pytest
 
 from emjax.sklearn import EMEstimator, FactorAnalysis, GaussianHMM, GaussianMixture
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
+
 rng = np.random.default_rng(0)
 X = rng.normal([[0, 0, 0], [4, 4, 4]], size=(20, 2, 3)).reshape(-1, 3)
 

@@ -15,6 +15,8 @@ import emjax
 from emjax.models import gaussian_mixture
 from emjax.sklearn import EMEstimator
 
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
+
 X = np.random.default_rng(0).normal([[0, 0], [4, 4]], size=(30, 2, 2)).reshape(-1, 2)
 START = {
     "weights": np.array([0.5, 0.5]),
@@ -34,6 +36,7 @@ def fitted():
     return estimator().fit(X)
 
 
+@pytest.mark.compiled
 def test_estimator_says_what_emjax_says(fitted):
     em = emjax.EM(gaussian_mixture.program)
     fit = em.run(jax.random.key(0), X, init_params=START, **ARGUMENTS)

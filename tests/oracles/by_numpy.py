@@ -8,6 +8,7 @@ is not in the table is JAX's.
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,27 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.lax import GatherScatterMode
 from scipy import special
 
-from emjax.run.compilation import CompiledFunction, is_outermost, is_traced
+from emjax.run.compilation import SMALL, CompiledFunction, is_outermost, is_traced, work
+
+# To compile an equation takes as long as to evaluate it a hundred times: a third is risked.
+AS_LONG_AS_COMPILED = 30
+
+
+class TooLong(Exception):
+    """More was evaluated than it pays to."""
+
+
+class Patience:
+    """How many equations may still be evaluated."""
+
+    def __init__(self, equations: float = float("inf")):
+        self.left = equations
+
+    def wait(self, equations: int) -> None:
+        """Take so many equations off, where they are left."""
+        self.left -= equations
+        if self.left < 0:
+            raise TooLong
 
 
 def evaluated(function: Callable, *args: Any) -> Any:
@@ -26,10 +47,18 @@ def evaluated(function: Callable, *args: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
-def run(closed: ClosedJaxpr, *args: Any) -> list:
-    """Return the outputs of a jaxpr."""
+def run(closed: ClosedJaxpr, *args: Any, patience: Patience | None = None) -> list:
+    """Return the outputs of a jaxpr; `TooLong` is raised where that takes more than patience."""
+    before = PATIENCE[-1]
     with np.errstate(all="ignore"):
-        return _run(closed, args)
+        PATIENCE.append(patience or before)
+        try:
+            return _run(closed, args)
+        finally:
+            PATIENCE.pop()
+
+
+PATIENCE = [Patience()]
 
 
 def _run(closed, args) -> list:
@@ -44,6 +73,7 @@ def _run(closed, args) -> list:
             return np.asarray(atom.val, atom.aval.dtype)
         return known[atom]
 
+    PATIENCE[-1].wait(len(jaxpr.eqns))
     for eqn in jaxpr.eqns:
         rule = RULES.get(eqn.primitive.name, _by_jax)
         results = rule(eqn, *map(read, eqn.invars))
@@ -487,10 +517,26 @@ RULES: dict[str, Callable] = {
 
 
 def in_place_of_compilation(function: CompiledFunction, *args: Any) -> Any:
-    """Return what a function that emjax would compile makes of arrays."""
+    """Return what a function that emjax would compile makes of arrays.
+
+    It is compiled after all once that would have taken less time than to evaluate it.
+    """
     leaves = jax.tree.leaves(args)
     if is_traced(leaves) or not is_outermost():
         return function._well(*args)
     traced = function._well.trace(*args)
-    results = run(traced.jaxpr, *map(_known, leaves))
+    written, equations = work(traced.jaxpr.jaxpr)
+    patience = PATIENCES.setdefault(function, {}).setdefault(
+        traced.jaxpr.jaxpr, Patience(AS_LONG_AS_COMPILED * equations)
+    )
+    if written > SMALL * equations or patience.left < 0:
+        return COMPILED(function, *args)
+    try:
+        results = run(traced.jaxpr, *map(_known, leaves), patience=patience)
+    except TooLong:
+        return COMPILED(function, *args)
     return jax.tree.unflatten(jax.tree.structure(traced.out_info), map(jnp.asarray, results))
+
+
+COMPILED = CompiledFunction.__call__
+PATIENCES: WeakKeyDictionary[CompiledFunction, dict[Any, Patience]] = WeakKeyDictionary()
