@@ -21,7 +21,7 @@ INTRODUCTION = """# How fast is emjax?
 
 Seconds for one step of EM: emjax on a plain NumPyro program, an EM written by hand for that one
 model in JAX, and the libraries that one would use instead. This page is written by a program, from
-one run on one machine:
+what was measured on one machine, each row in one run:
 
 ```bash
 pip install ".[benchmarks]"
