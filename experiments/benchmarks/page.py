@@ -37,7 +37,7 @@ not in it. Reported is the median of all rounds: seven where time allowed, three
 of those whose runs take more than ten seconds.
 
 **Machine.** {processor}; {memory} of memory.<br>
-**Rates**, measured in the same run, all cores: {rates}.<br>
+**Rates**, the highest that were measured, all cores: {rates}.<br>
 **Versions.** {versions}.
 """
 

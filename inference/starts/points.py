@@ -54,7 +54,7 @@ def points_of(locations: Locations, graph: FactorGraph, arrays: Sequence) -> Poi
         values.append(value)
         weights.append(weight)
     number, value, weight = map(jnp.concatenate, (numbers, values, weights))
-    # both are known where nothing is missing, and XLA would scatter them, for seconds, to compile
+    # known where nothing is missing: XLA would scatter them while it compiles, for seconds
     number, weight = jax.lax.optimization_barrier((number, weight))
     mean, total = _means(number, value, weight, math.prod(shape))
     is_seen = (total > 0).reshape(shape)
