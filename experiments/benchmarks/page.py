@@ -264,7 +264,7 @@ def growth(series: Results) -> str:
             ours.append((row.sizes["num_samples"], m))
     lines = [[f"{n:,}", verdicts.time(m.seconds), f"{m.memory / 2**20:,.0f}"] for n, m in ours]
     text = (
-        "## Twenty million points\n\nA full Gaussian mixture of 16 components in 8 dimensions, "
+        "## As the points grow\n\nA full Gaussian mixture of 16 components in 8 dimensions, "
         "float32, emjax.\n\n"
     )
     text += markdown(["points", "s a step", "MiB beyond the data, peak"], lines, numeric=3)

@@ -14,6 +14,7 @@ from experiments.benchmarks.rows import described
 
 KINDS = {FASTEST: (canvas.BLUE, "o"), "hand-written JAX": (canvas.ORANGE, "D")}
 OFFSET = {"float64": 0.16, "float32": -0.16}
+TICKS = 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000
 
 
 def draw(path: Path, results: Results) -> None:
@@ -29,7 +30,7 @@ def draw(path: Path, results: Results) -> None:
         """Time of a step / time of emjax's, logarithmic; right of the line emjax is faster. The
         fastest library that does EM on the same likelihood, and code written by hand in JAX for the
         one model; filled in float64, hollow in float32.""",
-        width=9.5,
+        width=12.0,
         height=0.5 + 0.36 * len(rows),
     ) as figure:
         axes = figure.subplots()
@@ -40,7 +41,7 @@ def draw(path: Path, results: Results) -> None:
         names = [f"{capital(row.title)}: {described(row.sizes)}" for row, _ in reversed(rows)]
         axes.set_yticks(range(len(rows)), names, fontsize=8)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if within(t, axes)]
+        ticks = [tick for tick in TICKS if within(tick, axes)]
         axes.set_xticks(ticks, [f"{tick:,g} ×" for tick in ticks])
         axes.minorticks_off()
         canvas.light_grid(axes, axis="both")
