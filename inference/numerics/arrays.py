@@ -84,14 +84,15 @@ def rows_of(table: Any, index: Any) -> Any:
     return table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def gated(gate: Any, array: Any, otherwise: Any) -> Any:
+def gated(gate: Any, array: Any, otherwise: Any, is_last: bool = False) -> Any:
     """Return an array (…, *more) where the gate (…) is open, another value elsewhere.
 
-    Without a gate, that is the array itself.
+    Without a gate, that is the array itself. `is_last`: the array is (*more, …).
     """
     if gate is None:
         return array
-    gate = gate.reshape(gate.shape + (1,) * (array.ndim - gate.ndim))
+    if not is_last:
+        gate = gate.reshape(gate.shape + (1,) * (array.ndim - gate.ndim))
     return jnp.where(gate, array, otherwise)
 
 

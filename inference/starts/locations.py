@@ -219,7 +219,7 @@ def _groups(
         # rows that data pick are not known yet, and neither are their groups
         if has_row_axes or not isinstance(of_term.sample.index, Affine):
             return one_group
-        sample = sample_numbers(of_term.sample, term)
+        sample = by_datum(of_term.sample.index.dense(term.elements), term)
         pairs.append((sample, feature_numbers(of_term, term, features_of_term)))
     if not any(_vary_together(sample, feature) for sample, feature in pairs):
         return one_group
@@ -261,14 +261,8 @@ def _connected(
 # ── data ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sample_numbers(axis: Axis, term: Term, is_run: bool = False):
-    """Return which element of the latent each datum of a term belongs to.
-
-    Over (axis of the elements …, event …); known, or traced where data pick the elements.
-
-    `is_run`: whether it is counted where the program runs, and never known.
-    """
-    index = axis.index.computed(term.elements) if is_run else axis.index.dense(term.elements)
+def by_datum(index, term: Term):
+    """Return an index over the axes of a term's elements as one over (element …, event …)."""
     return index.reshape(index.shape + (1,) * len(term.site.event))
 
 

@@ -21,7 +21,7 @@ from emjax.graph.factor_graph import FactorGraph
 from emjax.graph.slots import filled, filled_axes, filled_term
 from emjax.graph.terms import Term
 from emjax.graph.wiring import NONE
-from emjax.starts.locations import Locations, LocationTerm, feature_numbers, sample_numbers
+from emjax.starts.locations import Locations, LocationTerm, by_datum, feature_numbers
 from emjax.tables.named import Named, without_rows
 
 
@@ -112,10 +112,9 @@ def _data(
         # coordinates that are missing say nothing
         observed = without_rows(statistics[1].value).array
         value, weight = jnp.where(observed, value, 0), weight * observed
-    sample, feature = (
-        sample_numbers(axis, term, is_run=True),
-        feature_numbers(looked_up, term, features),
-    )
+    # counted where the program runs: it would be as long as the data
+    sample = by_datum(axis.index.computed(term.elements), term)
+    feature = feature_numbers(looked_up, term, features)
     number = jnp.where(feature != NONE, sample * shape[1] + feature, math.prod(shape))
     full_shape = elements + tuple(term.site.event)
     return [jnp.broadcast_to(part, full_shape).reshape(-1) for part in (number, value, weight)]

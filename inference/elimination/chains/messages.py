@@ -76,9 +76,7 @@ class Recursion:
 
     def gated(self, cells: Cells, array: Any, otherwise: Any) -> Any:
         """Return an array with another value at elements that do not count."""
-        if self.batch_is_last:
-            return array if cells.gate is None else jnp.where(cells.gate, array, otherwise)
-        return gated(cells.gate, array, otherwise)
+        return gated(cells.gate, array, otherwise, self.batch_is_last)
 
     @property
     def states(self) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ class Advance:
             # a transition that does not count is one everywhere
             if gate is not None:
                 same = arranged(state, [*stage.before, *last], [*stage.after, *last], lead)
-                moved = jnp.where(gate, moved, same) if last else gated(gate, moved, same)
+                moved = gated(gate, moved, same, is_last=bool(last))
             state = moved
         return arranged(state, [*self.last, *last], [*self.window, *last], lead)
 
