@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,28 +33,34 @@ def marginal_density(term: Term, tables: Sequence[Named]) -> tuple[Named, Statis
 
 def by_pattern(instance: Instance) -> Instance:
     """Return the instance whose terms that have patterns are tables of log-densities."""
-    terms, naturals = list(instance.terms), list(instance.naturals)
-    for number, density in _densities(instance).items():
-        arrays = [table.array for table in naturals[number]]
-        terms[number], naturals[number] = _of_densities(instance, number, density(arrays))
-    return replace(instance, terms=tuple(terms), naturals=tuple(naturals))
+    return _by_pattern(instance, lambda density, arrays: (density(arrays), None))[0]
 
 
 def by_pattern_and_back(instance: Instance) -> tuple[Instance, Callable[[Sequence], list]]:
     """Return that, and the function of its expected statistics that is those of the instance."""
-    terms, naturals, pulls = list(instance.terms), list(instance.naturals), {}
-    for number, density in _densities(instance).items():
-        arrays = [jnp.asarray(table.array) for table in naturals[number]]
-        array, pulls[number] = jax.vjp(density, arrays)
-        terms[number], naturals[number] = _of_densities(instance, number, array)
+    after, pulls = _by_pattern(instance, jax.vjp)
 
     def pulled(statistics: Sequence) -> list:
-        after = list(statistics)
+        of_instance = list(statistics)
         for number, pull in pulls.items():
-            (after[number],) = pull(*statistics[number])
-        return after
+            (of_instance[number],) = pull(*statistics[number])
+        return of_instance
 
-    return replace(instance, terms=tuple(terms), naturals=tuple(naturals)), pulled
+    return after, pulled
+
+
+def _by_pattern(instance: Instance, evaluated: Callable) -> tuple[Instance, dict[int, Any]]:
+    """Return the instance by pattern, and the way back of each of its tables of log-densities.
+
+    `evaluated(density, arrays)`: the density at tables, and that. (A way back that nobody takes
+    would cost the derivatives of who differentiates the instance.)
+    """
+    terms, naturals, ways_back = list(instance.terms), list(instance.naturals), {}
+    for number, density in _densities(instance).items():
+        arrays = [jnp.asarray(table.array) for table in naturals[number]]
+        array, ways_back[number] = evaluated(density, arrays)
+        terms[number], naturals[number] = _of_densities(instance, number, array)
+    return replace(instance, terms=tuple(terms), naturals=tuple(naturals)), ways_back
 
 
 def _densities(instance: Instance) -> dict[int, Callable]:

@@ -7,8 +7,9 @@ missing coordinates and P̃′ the Schur complement of A,
     log ∫ … dx_missing  =  −½ ỹᵀP̃′ỹ  −  ½ log |A|  +  ½ n_missing log 2π.
 
 P̃′ is the same for all rows of one pattern. So there is one matrix for each pattern and value of the
-latents, and rows, in tiles of one pattern each, are matrix products. Source: Little & Rubin (2019),
-sections 7.4.3 and 11.2.1; that dP̃′ = Nᵀ dP̃ N: ours.
+latents, and rows, in tiles of one pattern each, are matrix products of these matrices and of the
+products ỹ_i ỹ_j, i ≤ j (measured on a CPU: a third of the time of P̃′ỹ times ỹ). Source: Little &
+Rubin (2019), sections 7.4.3 and 11.2.1; that dP̃′ = Nᵀ dP̃ N: ours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from emjax.families.family import Patterns
@@ -31,10 +33,10 @@ MOST_ENTRIES = 2**20
 FEWEST_IN_PATTERN = 8
 # Fewer rows than this are taken one by one: they cost nothing, and less to compile.
 FEWEST_ROWS = 1000
-# Entries of the matrices, and numbers of the rows, that are worked on at once: they stay in the
+# Entries of the matrices, and products of the rows, that are worked on at once: they stay in the
 # cache of a core.
 ENTRIES = 2**13
-NUMBERS = 2**13
+PRODUCTS = 2**15
 # Rows of a tile: enough for a matrix product, fewer where many patterns would leave most of them
 # empty.
 MOST_IN_TILE = 64
@@ -143,7 +145,11 @@ def _of_rows(matrix, groups):
 def _of_rows_forward(matrix, groups):
     after, log_determinant = _of_patterns(matrix, groups)
     # log |A| is a constant, and so of the product 1 · 1
-    forms = _forms(-0.5 * after.at[..., -1, -1].add(log_determinant), groups)
+    whole = after.at[..., -1, -1].add(log_determinant)
+    first, second = np.triu_indices(matrix.shape[-1])
+    # an entry beside the diagonal stands for two
+    times = np.where(first == second, -0.5, -1.0).astype(matrix.dtype)
+    forms = _forms(times * whole[..., first, second], groups)
     of_slots = forms.swapaxes(1, 2).reshape(-1, len(matrix))
     return rows_of(of_slots, groups["slot"]).T, (after, groups)
 
@@ -152,8 +158,12 @@ def _of_rows_reverse(kept, cotangent):
     after, groups = kept
     # a slot that has no row reads one of zeros
     padded = jnp.pad(cotangent.T, ((0, 1), (0, 0)))
-    moments = _moments(rows_of(padded, groups["row"]).swapaxes(1, 2), after, groups)
-    return _pulled(after, -0.5 * moments, groups), None
+    weights = rows_of(padded, groups["row"]).swapaxes(1, 2)
+    moments = _moments(-0.5 * weights, len(after), groups)
+    first, second = np.triu_indices(after.shape[-1])
+    place = np.zeros(after.shape[-2:], int)
+    place[first, second] = place[second, first] = np.arange(len(first))
+    return _pulled(after, moments[..., place], groups), None
 
 
 _of_rows.defvjp(_of_rows_forward, _of_rows_reverse)
@@ -223,46 +233,52 @@ def _missing(groups, num_values: int):
 # ── by tile ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _forms(matrices, groups):
-    """Return ỹᵀWỹ (tile, value, slot), of W (pattern, value, D + 1, D + 1)."""
+def _forms(table, groups):
+    """Return Σ w_ij ỹ_i ỹ_j (tile, value, slot), of a table w (pattern, value, product)."""
 
     def with_next(first, forms):
-        rows, numbers = _tiles(first, groups["x"], groups["pattern"])
-        # no products x_i x_j: to form them costs more than twice the operations
-        pulled = jnp.matmul(rows_of(matrices, numbers), rows[:, None], precision=EXACT)
-        new = (pulled * rows[:, None]).sum(2)
+        products, numbers = _tiles(first, groups)
+        of_tile = rows_of(table, numbers)
+        new = jnp.einsum("tkp,tps->tks", of_tile, products, precision=EXACT)
         return lax.dynamic_update_slice_in_dim(forms, new, first, 0)
 
-    tiles, _, height = groups["x"].shape
-    zeros = jnp.zeros((tiles, matrices.shape[1], height), matrices.dtype)
-    return _for_each(groups["count"][1], _tiles_at_once(*groups["x"].shape[1:]), with_next, zeros)
+    tiles, size, height = groups["x"].shape
+    zeros = jnp.zeros((tiles, table.shape[1], height), table.dtype)
+    return _for_each(groups["count"][1], _tiles_at_once(size, height), with_next, zeros)
 
 
-def _moments(cotangent, like, groups):
-    """Return Σ c ỹỹᵀ, of the shape of `like` (pattern, value, D + 1, D + 1).
-
-    The weights c are (tile, value, slot).
-    """
+def _moments(weights, num_patterns: int, groups):
+    """Return Σ c ỹ_i ỹ_j (pattern, value, product), of weights c (tile, value, slot)."""
 
     def with_next(first, total):
-        rows, numbers, weights = _tiles(first, groups["x"], groups["pattern"], cotangent)
-        weighted = weights[:, :, None] * rows[:, None]
-        new = jnp.einsum("tkis,tjs->tkij", weighted, rows, precision=EXACT)
+        products, numbers = _tiles(first, groups)
+        of_tile = lax.dynamic_slice_in_dim(weights, first, len(products))
+        new = jnp.einsum("tks,tps->tkp", of_tile, products, precision=EXACT)
         at = total.at[numbers]
         return at.add(new, mode="promise_in_bounds", wrap_negative_indices=False)
 
-    together = _tiles_at_once(*groups["x"].shape[1:])
-    return _for_each(groups["count"][1], together, with_next, jnp.zeros_like(like))
+    _, size, height = groups["x"].shape
+    zeros = jnp.zeros((num_patterns, weights.shape[1], _num_products(size)), weights.dtype)
+    return _for_each(groups["count"][1], _tiles_at_once(size, height), with_next, zeros)
+
+
+def _num_products(size: int) -> int:
+    return size * (size + 1) // 2
 
 
 def _tiles_at_once(size: int, height: int) -> int:
-    return max(1, NUMBERS // (size * height))
+    return max(1, PRODUCTS // (_num_products(size) * height))
 
 
-def _tiles(first, x, *more):
-    """Return x, and more arrays, of some tiles from the first."""
-    together = _tiles_at_once(*x.shape[1:])
-    return [lax.dynamic_slice_in_dim(array, first, together) for array in (x, *more)]
+def _tiles(first, groups):
+    """Return ỹ_i ỹ_j, i ≤ j, of some tiles from the first (tile, product, slot), and patterns."""
+    together = _tiles_at_once(*groups["x"].shape[1:])
+    x, numbers = (
+        lax.dynamic_slice_in_dim(groups[name], first, together) for name in ("x", "pattern")
+    )
+    # by number: where slots are last that is a copy of rows, quicker than slices side by side
+    left, right = (rows_of(x.swapaxes(0, 1), i) for i in np.triu_indices(x.shape[1]))
+    return (left * right).swapaxes(0, 1), numbers
 
 
 PATTERNS = Patterns(are_worth_it, grouped, fit, log_marginal_by_pattern)

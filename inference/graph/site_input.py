@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +21,6 @@ from emjax.graph.data_statistics import (
 )
 from emjax.graph.outputs import Outputs, written_prior
 from emjax.graph.recipes import Statistic, StatisticsRecipe, precomputed
-from emjax.numerics.arrays import broadcast, evaluate
 from emjax.numerics.guards import IMPOSSIBLE, LOG_ZERO, infinite_at_zero
 from emjax.program.records import Site
 from emjax.tables.lifting import lift, lift_events
@@ -273,29 +271,6 @@ def statistics_of(read: SiteInput, data: Data, weight: Weight) -> StatisticsReci
         ]
 
     return StatisticsRecipe(inputs, function)
-
-
-def patterns_of(
-    read: SiteInput, naturals: Sequence[Named], formed: Sequence[Statistic]
-) -> dict[str, Named]:
-    """Return a site's elements grouped by which coordinates they lack; {} where that is no gain.
-
-    `formed`: what its marginal is a function of.
-    """
-    if not read.is_incomplete or read.family.patterns is None:
-        return {}
-    observed, x = read.given["observed"][0], formed[0].value
-    # tables that differ from element to element have no matrix in common
-    varies = any(size != 1 for table in naturals for size in table.compact[: read.rank])
-    if varies or observed.axes or x.axes or any(table.row_axes for table in naturals):
-        return {}
-    num_rows, size = math.prod(read.elements), observed.shape[-1]
-    if not read.family.patterns.are_worth_it(num_rows, size):
-        return {}
-    shape = *read.elements, size
-    rows = [broadcast(each.array, shape).reshape(num_rows, size) for each in (observed, x)]
-    groups = evaluate(read.family.patterns.grouped, *rows)
-    return {name: constant(array) for name, array in groups.items()}
 
 
 def _where_possible(

@@ -18,6 +18,7 @@ from emjax.graph.checks import (
 )
 from emjax.graph.data_statistics import Weight
 from emjax.graph.factor_graph import Check
+from emjax.graph.missing_patterns import patterns_of
 from emjax.graph.multiplicity import Multiplicities
 from emjax.graph.outputs import Outputs
 from emjax.graph.recipes import (
@@ -35,7 +36,6 @@ from emjax.graph.site_input import (
     data_read,
     elements_of,
     log_density,
-    patterns_of,
     statistics_of,
 )
 from emjax.graph.slots import Slots

@@ -27,7 +27,7 @@ def grouped_rows(monkeypatch):
     monkeypatch.setattr(patterns, "MOST_IN_TILE", 4)
     monkeypatch.setattr(patterns, "FEWEST_IN_TILE", 4)
     monkeypatch.setattr(patterns, "ENTRIES", 3 * VALUES * (SIZE + 1) ** 2)
-    monkeypatch.setattr(patterns, "NUMBERS", 5 * 4 * (SIZE + 1))
+    monkeypatch.setattr(patterns, "PRODUCTS", 5 * 4 * (SIZE + 1) * (SIZE + 2) // 2)
 
 
 def data(share=0.7):
