@@ -17,12 +17,13 @@ sys.path.insert(0, str(DOCS))
 import docstrings  # noqa: E402
 from jupyter_cache import get_cache  # noqa: E402
 
+sys.path.append(str(DOCS.parent))
+from experiments import quick_compilation  # noqa: E402
+
 # Kernels inherit these. Pages fit little data, so that compilation is what they wait for: little of
 # it, and kept from page to page.
 cache = DOCS / "_build" / "compiled"
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
+quick_compilation.ask_for_it()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -3,9 +3,10 @@
 import argparse
 import ast
 import importlib
-import os
 import time
 from pathlib import Path
+
+from experiments import quick_compilation
 
 EXPERIMENTS = (
     "coins", "annotators", "restarts", "segmentation", "gaussian_mixture", "acceleration", "topics",
@@ -13,8 +14,6 @@ EXPERIMENTS = (
     "marginalized", "factors", "river", "schools", "linkage",
     "online",
 )  # fmt: skip
-# what quick forms wait for is compilation, of which this leaves a third
-LITTLE_OPTIMIZATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def question(name: str) -> str:
@@ -69,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     if chosen.list:
         return
     if chosen.quick:
-        os.environ.setdefault("XLA_FLAGS", LITTLE_OPTIMIZATION)
+        quick_compilation.ask_for_it()
     import jax
 
     # the comparisons with hand-derived updates are to 1e-10

@@ -8,35 +8,12 @@ import functools
 import gc
 import inspect
 import os
-import subprocess
-import sys
 import typing
 import zlib
 
-LITTLE_OPTIMIZATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-# with the first, XLA takes less than a third of the time that it takes by default; with the second,
-# three quarters
-FAST_COMPILATION = (
-    f"{LITTLE_OPTIMIZATION} --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1",
-    LITTLE_OPTIMIZATION,
-)
+from experiments import quick_compilation
 
-
-def is_accepted(flags: str) -> bool:
-    """Whether this version of XLA knows all flags: it aborts at one that it does not."""
-    read = [sys.executable, "-c", "import jaxlib.xla_client as xla; xla.CompileOptions()"]
-    return (
-        subprocess.run(read, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True).returncode
-        == 0
-    )
-
-
-if "--xla_backend_optimization_level" not in os.environ.get(
-    "XLA_FLAGS", ""
-):  # a level that is asked for stays; the workers inherit ours
-    choices = (f"{os.environ.get('XLA_FLAGS', '')} {fast}".strip() for fast in FAST_COMPILATION)
-    os.environ["XLA_FLAGS"] = next(filter(is_accepted, choices), os.environ.get("XLA_FLAGS", ""))
+quick_compilation.ask_for_it()
 
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
@@ -163,7 +140,7 @@ def mostly_by_numpy(request):
     from tests.oracles.by_numpy import in_place_of_compilation
 
     compiled = CompiledFunction.__call__
-    is_quick = LITTLE_OPTIMIZATION in os.environ["XLA_FLAGS"]
+    is_quick = quick_compilation.LITTLE_OPTIMIZATION in os.environ["XLA_FLAGS"]
     is_about_it = request.node.get_closest_marker("compiled") or has_to_do_with_compilation(request)
     is_one_of = zlib.crc32(request.node.nodeid.encode()) % ONE_COMPILED_OF == 0
     if is_quick and not is_about_it and not is_one_of:
