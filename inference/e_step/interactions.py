@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from emjax.e_step.instance import Instance, instance_of
@@ -149,12 +150,16 @@ def conditional_of(term: Term, latent: GaussianLatent, is_held: bool = True) -> 
         table = term.arguments[name]
         coefficients.append(laid.factor(replace(table, array=-table.array), (own, axis)))
     loc = term.arguments["loc"]
-    if term.ones is not None:
+    # what is known to be zero stays known, and is left out of sums
+    is_zero = loc.is_static and not loc.array.any()
+    if term.ones is not None and not is_zero:
         rank = len(term.elements)
         loc = lift(
             lambda a, b: a * b, [loc, term.ones.with_event(len(loc.shape) - rank)], loc.shape
         )
     mean = laid.factor(loc, (own,))
+    if is_zero:
+        mean = mean.mapped(lambda array: np.zeros(array.shape), mean.axes, mean.shape)
     return Conditional(own, mean, laid.scale(spread_argument(term.family), own), coefficients)
 
 

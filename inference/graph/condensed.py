@@ -40,6 +40,11 @@ class Condensed:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=dict)
 
+    def stands_for_all(self, terms: Sequence[Term]) -> bool:
+        """Whether a step reads no statistics of other rows: they are summed up before."""
+        read = {i for i, term in enumerate(terms) if term.site.is_observed and term.kept}
+        return bool(self.terms) and read <= set(self.terms)
+
 
 def condensed(
     terms: Sequence[Term],

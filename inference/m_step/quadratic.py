@@ -15,8 +15,6 @@ from emjax.numerics.matrices import EXACT, inverse_from_cholesky
 
 # numbers that the derivatives along several directions at once may fill, 32 MB
 AT_ONCE = 2**22
-# operations of a batch of solutions that take less time than a faster form takes to compile
-LITTLE = 10**6
 
 
 def batches_of(group_of: np.ndarray) -> list[np.ndarray]:
@@ -109,8 +107,6 @@ def _pseudo_inverse(matrix: Array) -> Array:
         weights = jnp.where(is_flat, 0, 1 / jnp.where(is_flat, 1, values))
         return jnp.matmul(vectors * weights[..., None, :], vectors.mT, precision=EXACT)
 
-    if matrix.size * size < LITTLE:
-        return units * by_eigenvectors()
     # entries that nothing depends on: ones in place of zeros
     factor = jax.lax.linalg.cholesky(
         scaled + jnp.eye(size, dtype=matrix.dtype) * ~is_bent[..., None]

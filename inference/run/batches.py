@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from emjax.graph.factor_graph import FactorGraph
+from emjax.graph.terms import Term
 
 # what the runs of one batch work on together: a few times what the caches hold, and little beside
 # the data. Not tuned.
@@ -25,18 +26,18 @@ def batch_size(graph: FactorGraph) -> int:
 
     As many as their tables of elements × values fit in 32 MB.
     """
-    return max(1, BATCH_BYTES // (16 * max(num_cells(graph), 1)))
+    return max(1, BATCH_BYTES // (16 * max(num_cells(graph.terms), 1)))
 
 
 def are_few(graph: FactorGraph, number: int) -> bool:
     """Whether that many runs are done soonest one after another, their compilation included."""
-    return jax.default_backend() == "cpu" and number * num_cells(graph) <= FEW_CELLS
+    return jax.default_backend() == "cpu" and number * num_cells(graph.terms) <= FEW_CELLS
 
 
-def num_cells(graph: FactorGraph) -> int:
+def num_cells(terms: Iterable[Term]) -> int:
     """Return how many entries the tables of elements × values have."""
     num_cells = 0
-    for term in graph.terms:
+    for term in terms:
         num_cells += math.prod(term.elements) * math.prod(axis.size for axis in term.latent_axes)
     return num_cells
 

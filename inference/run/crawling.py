@@ -7,7 +7,9 @@ the same run takes the same steps, however often it was stopped.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from emjax.run.settings import Numbers
@@ -65,7 +67,7 @@ class Turns:
         """Return how many of its own steps EM has before it; 0 where gains do not shrink.
 
         If they go on to shrink by the rate at which they do, so many until one gains no more than
-        tol. Source: Aitken (1926), as in `loop.still_to_gain`.
+        tol. Source: Aitken (1926), as in `still_to_gain`.
         """
         before, first, last = history[-1 - 2 * WINDOW], history[-1 - WINDOW], history[-1]
         gain, gain_before = last - first, first - before
@@ -74,3 +76,14 @@ class Turns:
         allowed = WINDOW * max(self.numbers.tol, np.finfo(np.float64).eps) * (1 + abs(last))
         steps = WINDOW * np.log(allowed / gain) / np.log(gain / gain_before)
         return float(np.clip(steps, 0, self.numbers.max_steps - len(history)))
+
+
+def still_to_gain(gain: Any, gain_before: Any) -> Any:
+    """Return what is still to gain, in nats; infinite where gains do not shrink.
+
+    If they go on to shrink by the last factor r = gain / gain_before, that is gain · r / (1 − r).
+    Source: Aitken (1926); Böhning, Dietz, Schaub, Schlattmann & Lindsay (1994).
+    """
+    rate = gain / jnp.where(gain_before > 0, gain_before, 1)
+    shrinks = (gain_before > 0) & (rate >= 0) & (rate < 1)
+    return jnp.where(shrinks, gain * rate / jnp.where(shrinks, 1 - rate, 1), jnp.inf)

@@ -19,6 +19,7 @@ from emjax.m_step.m_step import estimated, gaps, m_step
 from emjax.m_step.maximizer import Maximizer
 from emjax.m_step.unconstrained import Unconstrained
 from emjax.run.acceleration import Accelerator
+from emjax.run.crawling import still_to_gain
 from emjax.run.settings import Numbers, Settings
 from emjax.run.state import RUNNING, EMState, Leap, LoopState, Status, has_failed, has_settled
 from emjax.tables.named import Named
@@ -103,15 +104,20 @@ class Loop:
             return self.graph.tables(at.current.params, constants)
 
         def goes_on(carried: tuple) -> Any:
-            at, _ = carried
+            at, _, _ = carried
             return (at.status < 0) & (at.step < stop_at)
 
         def iterate(carried: tuple) -> tuple:
-            at, own_tables = carried
-            at = self._iterate(at, own_tables, constants, most)
-            return at, tables(at)
+            at, own_tables, recent = carried
+            arrays = self.graph.arrays(at.current.params, constants)
+            expected = self.e_step(self.graph, arrays, self.temperature, own_tables)
+            at, recent = self._after(at, recent, expected, constants, most)
+            return at, tables(at), recent
 
-        return jax.lax.while_loop(goes_on, iterate, (at, tables(at)))[0]
+        start = at, tables(at), self._recent(at)
+        at, own_tables, _ = jax.lax.while_loop(goes_on, iterate, start)
+        # whoever has stopped stays: these are the tables where the objective was evaluated last
+        return replace(at, tables=self._small(own_tables))
 
     def step(
         self, state: EMState, constants: Sequence, temperature: Any = None
@@ -128,11 +134,6 @@ class Loop:
             *m_step(self.maximizers, state.params, state.optimizer, constants, statistics)
         )
 
-    def _iterate(self, at: LoopState, tables, constants, limit) -> LoopState:
-        arrays = self.graph.arrays(at.current.params, constants)
-        expected = self.e_step(self.graph, arrays, self.temperature, tables)
-        return self.after(at, expected, tables, constants, limit)
-
     def after(
         self, at: LoopState, expected: Expected, tables: Sequence, constants: Sequence, limit: Any
     ) -> LoopState:
@@ -140,18 +141,36 @@ class Loop:
 
         Has it stopped? M-step; perhaps a leap. `tables`: the natural parameters at that state.
         """
+        at, _ = self._after(at, self._recent(at), expected, constants, limit)
+        return replace(at, tables=self._small(tables))
+
+    def _recent(self, at: LoopState) -> list[Array]:
+        """Return the objectives of the steps before, the last one first, as many as are looked at.
+
+        They go from step to step by themselves: were all of them both read and written in one step,
+        XLA would copy them.
+        """
+        number = 2 if self.settings.stop == "aitken" else 1
+        if self.accelerator is not None:
+            number = max(number, self.accelerator.cycle)
+        return [at.objective[at.step - 1 - back] for back in range(number)]
+
+    def _after(
+        self, at: LoopState, recent: list[Array], expected: Expected, constants, limit: Any
+    ) -> tuple[LoopState, list[Array]]:
+        """Return what `after` does but for the tables, which stay, and `_recent` of that."""
         state, step = at.current, at.step
-        previous = jnp.where(step > self.since, at.objective[step - 1], -jnp.inf)
+        previous = jnp.where(step > self.since, recent[0], -jnp.inf)
         # a leap that came down counts as a step that gained nothing: EM goes on from its own image
         missed = jnp.zeros((), bool)
         if at.leap is not None:
             missed = at.leap.is_proposal & ~(expected.log_partition >= previous)
         objective = jnp.where(missed, previous, expected.log_partition)
-        status = self._status(objective, at, limit, missed)
+        status = self._status(objective, recent, step, limit, missed)
 
         def go_on():
             after = self.m_step(state, constants, expected.statistics)
-            return after, state.params, at.gaps, (at.tables, at.statistics)
+            return after, state.params, at.gaps
 
         def stay():
             # at a stop, `reported` is what is reported; while running, where the objective was
@@ -159,17 +178,19 @@ class Loop:
             keep = missed | (has_failed(status) & (step > 0))
             reported = _where(keep, at.reported, state.params)
             left = self._gaps(at, state, status, constants, expected.statistics)
-            return state, reported, left, (self._small(tables), self._small(expected.statistics))
+            return state, reported, left
 
         # `reported` within the branches: outside, XLA would compile the rule by which to stop again
         # into the loop over each parameter
-        after, reported, left, kept = jax.lax.cond((status < 0) & ~missed, go_on, stay)
+        after, reported, left = jax.lax.cond((status < 0) & ~missed, go_on, stay)
         status = self._status_with(left, status, objective)
         leap = None
         if at.leap is not None:
             after, leap = self._leapt(at.leap, state, after, missed, status)
-        history = at.objective.at[step].set(objective)
-        return LoopState(after, reported, history, step + (status < 0), status, leap, left, *kept)
+        history, step = at.objective.at[step].set(objective), step + (status < 0)
+        statistics = self._small(expected.statistics)
+        after = LoopState(after, reported, history, step, status, leap, left, at.tables, statistics)
+        return after, [objective, *recent[:-1]]
 
     def _small(self, by_term: Sequence[list]) -> list:
         """Return what is kept of the tables of each term at the end: those that are few numbers."""
@@ -202,20 +223,19 @@ class Loop:
             status = jnp.where(is_left, Status.NOT_MAXIMIZED, status)
         return status.astype(jnp.int32)
 
-    def _status(self, objective, at: LoopState, limit, missed):
+    def _status(self, objective, recent: list[Array], step, limit, missed):
         """Return why to stop at an objective that was just evaluated, or `RUNNING`."""
-        step, history, numbers = at.step, at.objective, self.numbers
-        number = step - self.since
-        gain = recent = jnp.where(number > 0, objective - history[step - 1], jnp.inf)
+        numbers, number = self.numbers, step - self.since
+        gain = gained = jnp.where(number > 0, objective - recent[0], jnp.inf)
         if self.accelerator is not None:
             cycle = self.accelerator.cycle
-            recent = jnp.where(number >= cycle, objective - history[step - cycle], jnp.inf)
-        left = recent
+            gained = jnp.where(number >= cycle, objective - recent[cycle - 1], jnp.inf)
+        left = gained
         if self.settings.stop == "aitken":
-            gain_before = history[step - 1] - history[step - 2]
+            gain_before = recent[0] - recent[1]
             left = jnp.where(number > 1, still_to_gain(gain, gain_before), jnp.inf)
         allowed, resolved = numbers.tol * _size(objective), self._resolved(objective)
-        has_settled = (left <= allowed) | (recent <= resolved)
+        has_settled = (left <= allowed) | (gained <= resolved)
         # in single precision gains that EM still makes are lost in rounding
         is_single = objective.dtype != jnp.float64 or self.resolution is not None
         end = jnp.where(is_single & (allowed < resolved), Status.AT_RESOLUTION, Status.CONVERGED)
@@ -276,14 +296,3 @@ def _where(condition, first, second):
 def _size(objective):
     """Return what gains are compared with."""
     return 1 + jnp.abs(objective)
-
-
-def still_to_gain(gain: Any, gain_before: Any) -> Any:
-    """Return what is still to gain, in nats; infinite where gains do not shrink.
-
-    If they go on to shrink by the last factor r = gain / gain_before, that is gain · r / (1 − r).
-    Source: Aitken (1926); Böhning, Dietz, Schaub, Schlattmann & Lindsay (1994).
-    """
-    rate = gain / jnp.where(gain_before > 0, gain_before, 1)
-    shrinks = (gain_before > 0) & (rate >= 0) & (rate < 1)
-    return jnp.where(shrinks, gain * rate / jnp.where(shrinks, 1 - rate, 1), jnp.inf)

@@ -174,7 +174,7 @@ class ProgramOnData:
             if self._doubled._padded is not None:
                 return True
             runner = self._doubled_runner()
-            return runner is not None and num_cells(runner.compiled.graph) <= 4 * SMALL
+            return runner is not None and num_cells(runner.compiled.graph.terms) <= 4 * SMALL
 
     @cached_property
     def _doubled(self) -> Any:

@@ -5,6 +5,7 @@ Where pieces end does not change the bits of a run: each goes on from all that t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -62,8 +63,11 @@ class Pieces:
     def _work(self) -> int:
         """Numbers times values that a step works on."""
         graph = self.compiled.graph
+        if graph.condensed.stands_for_all(graph.terms):
+            tables = [math.prod(t.array.shape) for term in graph.terms for t in term.naturals]
+            return num_cells(graph.condensed.terms.values()) + sum(tables)
         most = max((len(latent.support) for latent in graph.latents.values()), default=1)
-        return num_cells(graph) + num_reals(list(self.data)) * most
+        return num_cells(graph.terms) + num_reals(list(self.data)) * most
 
     @property
     def _all_steps(self) -> int:

@@ -97,7 +97,8 @@ class LoopState(eqx.Module):
     - `status`: why the run stopped (`Status`), or `RUNNING`.
     - `leap`: None without acceleration.
     - `tables`, `statistics`: the natural-parameter tables of each small term at `reported`, and
-      their expected statistics, where the run has stopped; zero until then. None for large ones.
+      their expected statistics, where the run has stopped; until then, those at hand. None for
+      large ones.
     - `gaps`: of the maximizers that may leave one, what Q still gains at `reported` where EM's own
       gains are within tol (`Gap`); NaN until then.
     """

@@ -11,6 +11,8 @@ from numpyro.distributions import constraints
 from scipy.stats import multivariate_normal
 
 from emjax import EM
+from emjax.e_step.instance import instance_of
+from emjax.e_step.interactions import conditional_of
 from emjax.graph.condensed import FEWEST_ROWS
 
 RNG = np.random.default_rng(0)
@@ -61,6 +63,30 @@ def test_few_condensed_rows_are_as_good_as_all():
     np.testing.assert_allclose(after.params["noise"], np.sqrt(variance), rtol=1e-11)
     # what is asked of single rows is of all of them
     np.testing.assert_allclose(bound.posterior(params)["f"]["mean"], means, rtol=1e-11)
+
+
+def one_factor(x):
+    scale = numpyro.param("scale", jnp.array(0.7), constraint=constraints.positive)
+    with numpyro.plate("rows", len(x)):
+        f = numpyro.sample("f", dist.Normal(0.0, 1.0))
+        numpyro.sample("x", dist.Normal(f, scale), obs=x)
+
+
+def test_a_step_on_condensed_rows_is_as_little_work_as_they_are_and_a_mean_of_zero_is_known():
+    bound = EM(one_factor, integrate={"f"}).on(RNG.normal(size=FEWEST_ROWS))
+    pieces, graph = bound._runner.pieces, bound.compiled.graph
+    # or runs on many rows would be in pieces, and hand on all rows from one to the next
+    assert pieces._work < 50
+    means = []
+
+    def means_of(params, data):
+        instance = instance_of(graph, graph.arrays(params, graph.prepare(data)))
+        term = next(t for t in instance.terms if t.reads and t.site.is_integrated)
+        means.append(conditional_of(term, instance.gaussians["f"]).mean.array)
+        return 0
+
+    jax.eval_shape(means_of, {"scale": jnp.array(0.7)}, bound.data)
+    assert isinstance(means[0], np.ndarray) and not means[0].any()
 
 
 def slopes(y, x, z, group, num_groups):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
 
 from emjax.elimination.factors import Factor
 from emjax.tables.named import Coordinates
@@ -26,3 +28,8 @@ class Conditional:
     mean: Factor
     scale: Factor
     coefficients: Sequence[Factor] = ()
+
+    def as_arrays(self) -> Conditional:
+        """Return the same with a mean that is JAX's, though it be known to be zero."""
+        mean = self.mean.mapped(jnp.asarray, self.mean.axes, self.mean.shape)
+        return replace(self, mean=mean)

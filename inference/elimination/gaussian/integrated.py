@@ -62,6 +62,9 @@ def integrated(
     members: dict = {}
     while conditionals:
         form = _innermost(factors, conditionals, remaining)
+        if form is None:
+            # what is known to be zero is of no use to other forms
+            conditionals = [conditional.as_arrays() for conditional in conditionals]
         chain = None if form else chain_integrated(factors, conditionals, remaining, chains)
         if form is not None:
             name = form.variable.name
