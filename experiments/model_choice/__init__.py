@@ -25,7 +25,7 @@ def run(output: Path, quick: bool) -> None:
     sizes = SIZES[:4:3] if quick else SIZES
     simulations = []
     for truth in counts.truths():
-        simulations.append((truth, counts.simulated(truth, sizes, 20 if quick else 100)))
+        simulations.append((truth, counts.simulated(truth, sizes, 8 if quick else 100)))
     for truth, scores in simulations:
         counts.print_simulated(truth, scores, sizes)
     figures.draw_choices(output / "choices.png", *simulations[0], sizes)
