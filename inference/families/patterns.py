@@ -158,12 +158,8 @@ def _of_rows_reverse(kept, cotangent):
     after, groups = kept
     # a slot that has no row reads one of zeros
     padded = jnp.pad(cotangent.T, ((0, 1), (0, 0)))
-    weights = rows_of(padded, groups["row"]).swapaxes(1, 2)
-    moments = _moments(-0.5 * weights, len(after), groups)
-    first, second = np.triu_indices(after.shape[-1])
-    place = np.zeros(after.shape[-2:], int)
-    place[first, second] = place[second, first] = np.arange(len(first))
-    return _pulled(after, moments[..., place], groups), None
+    moments = _moments(rows_of(padded, groups["row"]).swapaxes(1, 2), after, groups)
+    return _pulled(after, -0.5 * moments, groups), None
 
 
 _of_rows.defvjp(_of_rows_forward, _of_rows_reverse)
@@ -237,9 +233,11 @@ def _forms(table, groups):
     """Return Σ w_ij ỹ_i ỹ_j (tile, value, slot), of a table w (pattern, value, product)."""
 
     def with_next(first, forms):
-        products, numbers = _tiles(first, groups)
-        of_tile = rows_of(table, numbers)
-        new = jnp.einsum("tkp,tps->tks", of_tile, products, precision=EXACT)
+        x, numbers = _tiles(first, groups["x"], groups["pattern"])
+        # by number: where slots are last that is a copy of rows, quicker than slices side by side
+        left, right = (rows_of(x.swapaxes(0, 1), i) for i in np.triu_indices(x.shape[1]))
+        products = (left * right).swapaxes(0, 1)
+        new = jnp.einsum("tkp,tps->tks", rows_of(table, numbers), products, precision=EXACT)
         return lax.dynamic_update_slice_in_dim(forms, new, first, 0)
 
     tiles, size, height = groups["x"].shape
@@ -247,38 +245,32 @@ def _forms(table, groups):
     return _for_each(groups["count"][1], _tiles_at_once(size, height), with_next, zeros)
 
 
-def _moments(weights, num_patterns: int, groups):
-    """Return Σ c ỹ_i ỹ_j (pattern, value, product), of weights c (tile, value, slot)."""
+def _moments(cotangent, like, groups):
+    """Return Σ c ỹỹᵀ, of the shape of `like` (pattern, value, D + 1, D + 1).
+
+    The weights c are (tile, value, slot).
+    """
 
     def with_next(first, total):
-        products, numbers = _tiles(first, groups)
-        of_tile = lax.dynamic_slice_in_dim(weights, first, len(products))
-        new = jnp.einsum("tks,tps->tkp", of_tile, products, precision=EXACT)
+        x, numbers, weights = _tiles(first, groups["x"], groups["pattern"], cotangent)
+        # no products here: as quick where coordinates are few, slower where they are many
+        weighted = weights[:, :, None] * x[:, None]
+        new = jnp.einsum("tkis,tjs->tkij", weighted, x, precision=EXACT)
         at = total.at[numbers]
         return at.add(new, mode="promise_in_bounds", wrap_negative_indices=False)
 
-    _, size, height = groups["x"].shape
-    zeros = jnp.zeros((num_patterns, weights.shape[1], _num_products(size)), weights.dtype)
-    return _for_each(groups["count"][1], _tiles_at_once(size, height), with_next, zeros)
-
-
-def _num_products(size: int) -> int:
-    return size * (size + 1) // 2
+    together = _tiles_at_once(*groups["x"].shape[1:])
+    return _for_each(groups["count"][1], together, with_next, jnp.zeros_like(like))
 
 
 def _tiles_at_once(size: int, height: int) -> int:
-    return max(1, PRODUCTS // (_num_products(size) * height))
+    return max(1, PRODUCTS // (size * (size + 1) // 2 * height))
 
 
-def _tiles(first, groups):
-    """Return ỹ_i ỹ_j, i ≤ j, of some tiles from the first (tile, product, slot), and patterns."""
-    together = _tiles_at_once(*groups["x"].shape[1:])
-    x, numbers = (
-        lax.dynamic_slice_in_dim(groups[name], first, together) for name in ("x", "pattern")
-    )
-    # by number: where slots are last that is a copy of rows, quicker than slices side by side
-    left, right = (rows_of(x.swapaxes(0, 1), i) for i in np.triu_indices(x.shape[1]))
-    return (left * right).swapaxes(0, 1), numbers
+def _tiles(first, x, *more):
+    """Return x, and more arrays, of some tiles from the first."""
+    together = _tiles_at_once(*x.shape[1:])
+    return [lax.dynamic_slice_in_dim(array, first, together) for array in (x, *more)]
 
 
 PATTERNS = Patterns(are_worth_it, grouped, fit, log_marginal_by_pattern)
