@@ -22,6 +22,7 @@ from emjax.elimination.factors import Variable
 from emjax.families.family import lacks_coordinates
 from emjax.graph.terms import Term
 from emjax.tables.indices import Affine
+from emjax.tables.named import Named
 
 # What one block works on: about what a core's share of the last cache holds (measured: 4 to 16 MB
 # are within 10 %, one pass over everything takes up to 3 times as long). An accelerator has no such
@@ -121,7 +122,9 @@ def blocks_of(instance: Instance) -> Blocks | None:
         bytes_of_tables, bytes_per_row, fewest = 0, 0, 1
         for i, axis in axes.items():
             term = instance.terms[i]
-            bytes_of_tables += sum(_bytes(table.array) for table in instance.naturals[i])
+            # to a table that data look up, a block adds what it has read, and no more
+            adds = [table for table in instance.naturals[i] if not _is_looked_up(table)]
+            bytes_of_tables += sum(_bytes(table.array) for table in adds)
             bytes_per_row += _bytes_per_row(term, axis)
             if _is_of_a_chain(term):
                 pairs = math.prod(each.size for each in term.latent_axes)
@@ -233,6 +236,11 @@ def _is_of_a_chain(term: Term) -> bool:
     """Whether a term couples several elements of one latent."""
     sources = [axis.source for axis in term.latent_axes]
     return len(set(sources)) < len(sources)
+
+
+def _is_looked_up(table: Named) -> bool:
+    """Whether data say which rows of a table are read."""
+    return any(not isinstance(axis.index, Affine) for axis in table.row_axes)
 
 
 def _bytes(array) -> int:

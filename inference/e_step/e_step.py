@@ -109,18 +109,21 @@ def _over_blocks(blocks: Blocks, temperature: ArrayLike, plain: bool) -> Expecte
     rest = _at_once(blocks.rest, temperature, plain)
 
     def derived(fast: FastForms | None):
-        return summed(blocks, _log_z_of_block(temperature, fast), rest, with_statistics=True)
+        log_z_of_block = _log_z_of_block(temperature, fast, blocks.size // blocks.rows)
+        return summed(blocks, log_z_of_block, rest, with_statistics=True)
 
     return derived(None)[0] if plain else fast_or_plain(derived)
 
 
-def _log_z_of_block(temperature: ArrayLike, fast: FastForms | None) -> Callable:
+def _log_z_of_block(
+    temperature: ArrayLike, fast: FastForms | None, num_blocks: int = 1
+) -> Callable:
     """Return a function of a block, its tables and ε: log Z and the margin of fast forms."""
 
     def function(block: Instance, tables, epsilon):
         if fast is None:
             return log_z(block, tables, temperature), jnp.inf
-        of_block = FastForms(epsilon=epsilon)
+        of_block = FastForms(epsilon=epsilon, num_blocks=num_blocks)
         value = log_z(block, tables, temperature, fast=of_block)
         # to say that a form was taken; its value stays inside the loop over blocks
         fast.margins.extend(of_block.margins)

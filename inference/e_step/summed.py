@@ -16,6 +16,7 @@ from jax.core import eval_jaxpr
 from emjax.e_step.blocks import Blocks
 from emjax.e_step.expected import Expected
 from emjax.elimination.flags import merged, split
+from emjax.numerics.in_place import added_to
 from emjax.numerics.jaxprs import split_jaxpr
 
 
@@ -42,7 +43,7 @@ def summed(
     - `with_statistics`: without, there are none, in `rest` either.
     """
     tables = _Tables(blocks)
-    derived = _value_and_gradient if with_statistics else _value_alone
+    derived = _with_gradient if with_statistics else _value_alone
 
     # what all blocks share: tables, and ε, whose derivatives add up as theirs do
     in_all = [*tables.shared, jnp.zeros(())]
@@ -54,11 +55,12 @@ def summed(
 
     def with_block(so_far: _SoFar, start, rows: int, function: Callable, argument) -> _SoFar:
         """Add function(argument, rows of tables) = (log Z, margin) of the block at `start`."""
-        of_this, margin, gradient = derived(function)(argument, tables.rows_at(start, rows))
+        rows_of_tables = tables.rows_at(start, rows)
+        total, margin, gradient = derived(so_far.total, function, argument, rows_of_tables)
         in_rows = so_far.in_rows
         if with_statistics:
             in_rows = tables.placed(in_rows, gradient, start)
-        return _SoFar(so_far.total + of_this, jnp.minimum(so_far.margin, margin), in_rows)
+        return _SoFar(total, jnp.minimum(so_far.margin, margin), in_rows)
 
     # what depends on the parameters alone is computed before the loop, and its derivative after it
     before, after = _hoisted(
@@ -151,29 +153,28 @@ class _Tables:
         return [of_term[i] if i in of_term else next(others) for i in range(len(instance.terms))]
 
 
-def _value_and_gradient(function: Callable) -> Callable:
-    """Return the function of (a, b) that is what `function` yields along a, and a gradient along b.
+def _with_gradient(total: Expected, function: Callable, *arguments: Any) -> tuple:
+    """Return `total` with what function(a, b) yields along a, its margin and its gradient by b.
 
-    `function(a, b)` is (value, margin); the result (Expected, margin, gradient).
+    `function(a, b)` is (value, margin).
     """
     # one reverse pass for both gradients
     both = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)
 
     def derived(*arguments):
         (value, margin), (along_first, along_second) = both(*arguments)
-        return Expected(value, along_first), margin, along_second
+        return along_first, (value, margin, along_second)
 
-    return derived
+    statistics, structure = jax.tree.flatten(total.statistics)
+    statistics, (value, margin, gradient) = added_to(statistics, derived, *arguments)
+    statistics = jax.tree.unflatten(structure, statistics)
+    return Expected(total.log_partition + value, statistics), margin, gradient
 
 
-def _value_alone(function: Callable) -> Callable:
-    """Return what `_value_and_gradient` does, with no derivatives."""
-
-    def derived(*arguments):
-        value, margin = function(*arguments)
-        return Expected(value, []), margin, []
-
-    return derived
+def _value_alone(total: Expected, function: Callable, *arguments: Any) -> tuple:
+    """Return what `_with_gradient` does, with no derivatives."""
+    value, margin = function(*arguments)
+    return Expected(total.log_partition + value, []), margin, []
 
 
 def _hoisted(function: Callable, in_rows: Sequence, shared: Sequence) -> tuple[Callable, Callable]:
@@ -188,7 +189,7 @@ def _hoisted(function: Callable, in_rows: Sequence, shared: Sequence) -> tuple[C
     known, unknown = split_jaxpr(
         jaxpr,
         len(in_rows) + 1,
-        stays=lambda eqn: eqn.primitive.name in ("broadcast_in_dim", "iota"),
+        is_cheap=lambda eqn: eqn.primitive.name in ("broadcast_in_dim", "iota"),
     )
     # whole numbers and flags have no cotangents, and `vjp` takes them as auxiliary values
     is_real = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in known.out_avals]

@@ -127,10 +127,15 @@ def _log_product(joint: Joint, variable: Variable):
 def _is_cheaper_as_products(joint: Joint, variable: Variable, fast: FastForms) -> bool:
     """Whether the factors' tables have far fewer entries than their product, each counted once."""
     entries = variable.count * variable.size
-    if not fast.are_worth(entries) or joint.axes or not joint.factors:
+    if not fast.are_worth(entries * fast.num_blocks) or joint.axes or not joint.factors:
         return False
+    in_tables = 0
+    for factor in joint.factors:
+        # what all blocks look up is there once
+        is_shared = factor.cells.index is not None
+        in_tables += factor.cells.table.size / (fast.num_blocks if is_shared else 1)
     # by less than half, the exponentials that are saved would not be worth a second form
-    if 2 * sum(factor.cells.table.size for factor in joint.factors) > entries:
+    if 2 * in_tables > entries:
         return False
     return variable.multiplicity is None or all(f.without_multiplicity for f in joint.factors)
 

@@ -30,10 +30,13 @@ class FastForms:
     - `is_perturbed`: whether a form has added `epsilon`.
     - `is_often`: whether log Z is asked for so often that small work may take longer to compile.
     - `is_once`: whether it is asked for once, and not in every step.
+    - `num_blocks`: how many blocks there are like the one that the form is for, which share what
+      depends on the parameters alone.
     """
 
     is_often: bool = False
     is_once: bool = False
+    num_blocks: int = 1
     epsilon: Any = None
     margins: list = field(default_factory=list)
     is_perturbed: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import os
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,36 +160,69 @@ def opened(jaxpr: Jaxpr, primitive: Any) -> tuple[Jaxpr, list[Equation]]:
 
 
 def split_jaxpr(
-    closed: ClosedJaxpr, num_params: int, stays: Callable[[Equation], bool] = lambda eqn: False
+    closed: ClosedJaxpr, num_params: int, is_cheap: Callable[[Equation], bool] = lambda eqn: False
 ) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     """Return the two halves of f(params, *data): known(*data) and unknown(params, *constants).
 
     The first returns the constants that the second, which returns what f does, needs of it.
-    `stays`: equations that are left in `unknown` though they are free of the params.
+    `is_cheap`: equations that the second does again rather than read what they make, as it does
+    what makes more of that than of anything else.
     """
     jaxpr = pruned(closed).jaxpr
     params, data = jaxpr.invars[:num_params], jaxpr.invars[num_params:]
     dependent = set(params)
     known_eqns, unknown_eqns = [], []
     for eqn in jaxpr.eqns:
-        is_unknown = any(not isinstance(var, Literal) and var in dependent for var in eqn.invars)
-        if is_unknown or stays(eqn):
+        if any(var in dependent for var in _variables(eqn)):
             dependent.update(eqn.outvars)
             unknown_eqns.append(eqn)
         else:
             known_eqns.append(eqn)
-    read = [var for eqn in unknown_eqns for var in eqn.invars] + list(jaxpr.outvars)
-    computed = [var for var in read if not isinstance(var, Literal)]
+    read = {var for eqn in unknown_eqns for var in _variables(eqn)}
+    read |= {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    unknown_eqns = _made_again(known_eqns, read, is_cheap) + unknown_eqns
+    made = {var for eqn in unknown_eqns for var in eqn.outvars}
+    computed = [var for eqn in unknown_eqns for var in _variables(eqn)]
+    computed += [var for var in jaxpr.outvars if not isinstance(var, Literal)]
     # both halves keep the constants of the whole
-    constvars = set(jaxpr.constvars)
-    constants = [
-        var for var in dict.fromkeys(computed) if var not in dependent and var not in constvars
-    ]
+    left_out = {*params, *made, *jaxpr.constvars}
+    constants = [var for var in dict.fromkeys(computed) if var not in left_out]
     known = rearranged(jaxpr, invars=data, outvars=constants, eqns=known_eqns)
     unknown = rearranged(
         jaxpr, invars=[*params, *constants], outvars=jaxpr.outvars, eqns=unknown_eqns
     )
-    return ClosedJaxpr(known, closed.consts), ClosedJaxpr(unknown, closed.consts)
+    return pruned(ClosedJaxpr(known, closed.consts)), ClosedJaxpr(unknown, closed.consts)
+
+
+def _variables(eqn: Equation) -> list[Var]:
+    return [var for var in eqn.invars if not isinstance(var, Literal)]
+
+
+def _size(var: Var) -> int:
+    return math.prod(getattr(var.aval, "shape", ()))
+
+
+def _made_again(
+    equations: Sequence[Equation], read: set[Var], is_cheap: Callable[[Equation], bool]
+) -> list[Equation]:
+    """Return the equations that are cheap, or that read more of what is than of anything else.
+
+    Of these, those that are needed for the variables `read`.
+    """
+    cheap: set[Var] = set()
+    chosen = []
+    for eqn in equations:
+        others = [_size(var) for var in _variables(eqn) if var not in cheap]
+        is_longer = max(map(_size, eqn.outvars)) > max(others, default=0)
+        if is_cheap(eqn) or (is_longer and cheap.intersection(_variables(eqn))):
+            cheap.update(eqn.outvars)
+            chosen.append(eqn)
+    needed, again = set(read), []
+    for eqn in reversed(chosen):
+        if needed.intersection(eqn.outvars):
+            needed.update(_variables(eqn))
+            again.append(eqn)
+    return again[::-1]
 
 
 def line_of(eqn: Equation) -> str:

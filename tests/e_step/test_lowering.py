@@ -224,3 +224,24 @@ def test_a_run_compiles_once_and_a_second_one_not_at_all():
     em.run(key, others)
     em.run(key, others, init_params={"bias": start})
     assert compiled == []
+
+
+def test_tables_that_many_blocks_look_up_are_exponentiated_once(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", {"cpu": 2**10})
+    monkeypatch.setattr(fast_forms, "FEWEST_FAST", 1)
+    args = tuple(map(jnp.asarray, (DOCUMENT, WORD, COUNT)))
+    compiled = EM(topics_of_words).on(*args).compiled
+    params = {"share": jnp.asarray(SHARE), "topic": jnp.asarray(TOPIC)}
+    arrays = compiled.graph.arrays(params, compiled.prepare(list(args)))
+    instance = e_step.instance_of(compiled.graph, arrays)
+    cut = blocks.blocks_of(instance)
+    assert cut is not None and cut.size >= 4 * cut.rows
+    margins = margins_seen(monkeypatch)
+    expected = e_step.expected_of(instance)
+    plain = e_step.expected_of(instance, plain=True)
+    jax.effects_barrier()
+    assert margins
+    np.testing.assert_allclose(expected.log_partition, plain.log_partition, rtol=1e-13)
+    np.testing.assert_allclose(
+        ravel_pytree(expected.statistics)[0], ravel_pytree(plain.statistics)[0], rtol=1e-10
+    )
