@@ -165,8 +165,8 @@ def split_jaxpr(
     """Return the two halves of f(params, *data): known(*data) and unknown(params, *constants).
 
     The first returns the constants that the second, which returns what f does, needs of it.
-    `is_cheap`: equations that the second does again rather than read what they make, as it does
-    what makes more of that than of anything else.
+    `is_cheap`: equations that the second does again, rather than read what they make, and with
+    them those that only spread it.
     """
     jaxpr = pruned(closed).jaxpr
     params, data = jaxpr.invars[:num_params], jaxpr.invars[num_params:]
@@ -205,9 +205,10 @@ def _size(var: Var) -> int:
 def _made_again(
     equations: Sequence[Equation], read: set[Var], is_cheap: Callable[[Equation], bool]
 ) -> list[Equation]:
-    """Return the equations that are cheap, or that read more of what is than of anything else.
+    """Return the equations that are cheap, or only spread what those make.
 
-    Of these, those that are needed for the variables `read`.
+    These make what is longer than all else that they read. Returned are those that the variables
+    `read` are computed from.
     """
     cheap: set[Var] = set()
     chosen = []

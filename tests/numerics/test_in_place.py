@@ -48,6 +48,17 @@ def test_rows_are_added_to_totals_where_they_stand():
     assert made == ["scatter-add"]
 
 
+def test_many_rows_are_summed_up_before_so_that_none_is_lost_in_single_precision():
+    table, index = jnp.zeros((2, 1), "float32"), jnp.zeros(100, int)
+
+    def gradient(table):
+        return [jax.grad(lambda table: rows_of(table, index).sum())(table)], ()
+
+    # beside so large a number each single one is rounded away
+    (total,), _ = added_to([table + 2.0**25], gradient, table)
+    np.testing.assert_array_equal(total[:, 0], [2.0**25 + 100, 2.0**25])
+
+
 def test_what_depends_on_the_known_alone_is_computed_once():
     def function(index, table):
         return rows_of(jnp.exp(table - table.max(1, keepdims=True)), index).sum()
