@@ -17,7 +17,7 @@ def factors(name: str, num_samples: int, *libraries: str) -> Row:
         "factor_analysis",
         {"num_samples": num_samples, "num_features": 50, "num_factors": 5},
         FEW_POINTS,
-        (2, 102),
+        (2, 2_002),
         OURS | dict.fromkeys(libraries, F64),
         tuple(Goal(1, library, "float64") for library in libraries),
         own_steps=dict.fromkeys(libraries, (1, 3)),
