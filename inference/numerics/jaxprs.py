@@ -101,7 +101,7 @@ def dependencies(jaxpr: Jaxpr, sources: Mapping[Var, Any]) -> dict[Var, frozense
     labels = {var: frozenset({label}) for var, label in sources.items()}
     # equations are in an order in which each reads only what those before it define
     for eqn in jaxpr.eqns:
-        inputs = [var for var in eqn.invars if not isinstance(var, Literal)]
+        inputs = _variables(eqn.invars)
         read = frozenset().union(*(labels.get(var, frozenset()) for var in inputs))
         # callers ask whether a variable is a key: what depends on nothing must be none
         if not read:
@@ -173,17 +173,17 @@ def split_jaxpr(
     dependent = set(params)
     known_eqns, unknown_eqns = [], []
     for eqn in jaxpr.eqns:
-        if any(var in dependent for var in _variables(eqn)):
+        if any(var in dependent for var in _variables(eqn.invars)):
             dependent.update(eqn.outvars)
             unknown_eqns.append(eqn)
         else:
             known_eqns.append(eqn)
-    read = {var for eqn in unknown_eqns for var in _variables(eqn)}
-    read |= {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    read = {var for eqn in unknown_eqns for var in _variables(eqn.invars)}
+    read.update(_variables(jaxpr.outvars))
     unknown_eqns = _made_again(known_eqns, read, is_cheap) + unknown_eqns
     made = {var for eqn in unknown_eqns for var in eqn.outvars}
-    computed = [var for eqn in unknown_eqns for var in _variables(eqn)]
-    computed += [var for var in jaxpr.outvars if not isinstance(var, Literal)]
+    computed = [var for eqn in unknown_eqns for var in _variables(eqn.invars)]
+    computed += _variables(jaxpr.outvars)
     # both halves keep the constants of the whole
     left_out = {*params, *made, *jaxpr.constvars}
     constants = [var for var in dict.fromkeys(computed) if var not in left_out]
@@ -194,8 +194,8 @@ def split_jaxpr(
     return pruned(ClosedJaxpr(known, closed.consts)), ClosedJaxpr(unknown, closed.consts)
 
 
-def _variables(eqn: Equation) -> list[Var]:
-    return [var for var in eqn.invars if not isinstance(var, Literal)]
+def _variables(atoms: Sequence) -> list[Var]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _size(var: Var) -> int:
@@ -213,15 +213,15 @@ def _made_again(
     cheap: set[Var] = set()
     chosen = []
     for eqn in equations:
-        others = [_size(var) for var in _variables(eqn) if var not in cheap]
+        others = [_size(var) for var in _variables(eqn.invars) if var not in cheap]
         is_longer = max(map(_size, eqn.outvars)) > max(others, default=0)
-        if is_cheap(eqn) or (is_longer and cheap.intersection(_variables(eqn))):
+        if is_cheap(eqn) or (is_longer and cheap.intersection(_variables(eqn.invars))):
             cheap.update(eqn.outvars)
             chosen.append(eqn)
     needed, again = set(read), []
     for eqn in reversed(chosen):
         if needed.intersection(eqn.outvars):
-            needed.update(_variables(eqn))
+            needed.update(_variables(eqn.invars))
             again.append(eqn)
     return again[::-1]
 
