@@ -15,6 +15,7 @@ DOCS = Path(__file__).resolve().parent
 # what builds pages from the code lies here
 sys.path.insert(0, str(DOCS))
 import docstrings  # noqa: E402
+import kernels  # noqa: E402
 from jupyter_cache import get_cache  # noqa: E402
 
 sys.path.append(str(DOCS.parent))
@@ -48,7 +49,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "_ipython", "**/.ipynb_checkpoints", "jupyter_execute"]
+exclude_patterns = ["_build", "_ipython", "_jupyter", "**/.ipynb_checkpoints", "jupyter_execute"]
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 
@@ -89,8 +90,11 @@ MODEL_PAGES = [sys.executable, str(DOCS / "model_pages.py")]
 
 
 def setup(app):
-    """Read docstrings as what they are; write the pages of models."""
+    """Read docstrings as what they are; write the pages of models; have kernels served."""
     app.connect("autodoc-process-docstring", docstrings.process)
     app.connect("autodoc-skip-member", docstrings.is_skipped)
     # by a process of its own, since this one forks others, which JAX does not survive
     app.connect("builder-inited", lambda app: subprocess.run(MODEL_PAGES, check=True))
+    if sys.platform == "linux":
+        # elsewhere a process that has such libraries must not fork: pages import them
+        app.connect("builder-inited", lambda app: kernels.start_server())
