@@ -2,6 +2,7 @@
 quick forms of the experiments, the pages of the site, and the tests. JAX is not imported before.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -33,3 +34,12 @@ def ask_for_it() -> None:
     if "--xla_backend_optimization_level" not in given:
         choices = (f"{given} {fast}".strip() for fast in FAST_COMPILATION)
         os.environ["XLA_FLAGS"] = next(filter(is_accepted, choices), given)
+
+
+def leave_imports_alone() -> None:
+    """Leave what was imported to itself: JAX and NumPyro are a million objects, which would be
+    searched for garbage again and again while programs are traced.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)

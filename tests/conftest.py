@@ -5,7 +5,6 @@
 import collections
 import dataclasses
 import functools
-import gc
 import inspect
 import os
 import typing
@@ -84,12 +83,8 @@ if os.environ.get("HYPOTHESIS_PROFILE") != "thorough":
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported to itself: JAX and NumPyro are a million objects, which would be
-    searched for garbage again and again while programs are traced.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    """Have no garbage searched for in what was imported."""
+    quick_compilation.leave_imports_alone()
 
 
 class Monkeypatch(pytest.MonkeyPatch):
