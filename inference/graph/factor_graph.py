@@ -17,7 +17,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Var
 
 from emjax.graph.condensed import Condensed
 from emjax.graph.meeting_axes import SharedAxes
@@ -111,6 +111,33 @@ class FactorGraph:
             more = [jnp.asarray(each, var.aval.dtype) for each, var in pairs]
         floor = jnp.asarray(floor, jnp.result_type(float))
         return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, floor, *data, *more)
+
+    @cached_property
+    def _data_kept(self) -> dict[int, int]:
+        """Which constants are data as they are: {number of the constant: that of the data}."""
+        jaxpr = self.once_jaxpr.jaxpr
+        # the floor is first
+        numbers = {var: number - 1 for number, var in enumerate(jaxpr.invars)}
+        # what is known is no variable
+        outputs = [var if isinstance(var, Var) else None for var in jaxpr.outvars]
+        return {i: numbers[var] for i, var in enumerate(outputs) if numbers.get(var, -1) >= 0}
+
+    def without_data(self, constants: Sequence) -> list:
+        """Return constants without those that are data as they are.
+
+        A compiled function would copy them.
+        """
+        return [each for i, each in enumerate(constants) if i not in self._data_kept]
+
+    def with_data(self, computed: Sequence, data: Sequence) -> list:
+        """Return the constants of which `computed` are those `without_data`."""
+        outputs, computed = self.once_jaxpr.jaxpr.outvars, iter(computed)
+        return [
+            jnp.asarray(data[self._data_kept[i]], var.aval.dtype)
+            if i in self._data_kept
+            else next(computed)
+            for i, var in enumerate(outputs)
+        ]
 
     @cached_property
     def summary(self) -> Summarized:

@@ -86,16 +86,19 @@ def is_cheap(recipe: StatisticsRecipe, elements: tuple[int, ...]) -> bool:
     kept = [value.array for value in recipe.inputs.values()]
     abstract = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in kept]
     jaxpr = jax.make_jaxpr(arrays)(*abstract).jaxpr
-    return _takes_cheap_steps(jaxpr)
+    return _takes_cheap_steps(jaxpr, math.prod(elements))
 
 
-def _takes_cheap_steps(jaxpr: Jaxpr) -> bool:
+def _takes_cheap_steps(jaxpr: Jaxpr, num_elements: int) -> bool:
     """Whether every equation of a jaxpr, and of what it calls, is cheaper to do than to keep."""
     for eqn in jaxpr.eqns:
+        # what many elements share costs each of them nothing, such as the root of one multiplicity
+        if all(math.prod(var.aval.shape) < num_elements for var in eqn.outvars):
+            continue
         if not traits(eqn).is_cheap:
             return False
         # a call is as cheap as what it calls: a logarithm under `jit` is a logarithm
-        if not all(map(_takes_cheap_steps, jaxprs_in_params(eqn.params))):
+        if not all(_takes_cheap_steps(each, num_elements) for each in jaxprs_in_params(eqn.params)):
             return False
     return True
 

@@ -257,7 +257,8 @@ def _spread(term: Term, over: Sequence[int]) -> Spread:
     step = jnp.where(counts, data - top, 0)
     count = counts.sum(dims, keepdims=True)
     mean = step.sum(dims, keepdims=True) / jnp.maximum(count, 1)
-    square = jnp.where(counts, step - mean, 0) ** 2
+    # of the data, not of the steps: XLA would keep these for both sums, and they are as long
+    square = jnp.where(counts, data - (top + mean), 0) ** 2
     deviation = jnp.sqrt(square.sum(dims, keepdims=True) / jnp.maximum(count, 1))
     is_constant = (count > 0) & (deviation == 0)
     size = jnp.where(top == 0, 1, jnp.abs(top))

@@ -74,8 +74,9 @@ class CompiledProgram:
         return self._of_numbers("update", state, data)
 
     def start(self, rng_key, data, given, number: int = 0):
-        """Return `PureProgram.start`."""
-        return self._of_numbers("start", rng_key, data, given, number)
+        """Return where a run starts, and what depends on data alone; see `PureProgram.start`."""
+        start, computed = self._of_numbers("start", rng_key, data, given, number)
+        return start, self.graph.with_data(computed, data)
 
     def advance(self, at, constants, stop_at):
         """Return `PureProgram.advance`."""
@@ -112,7 +113,12 @@ class CompiledProgram:
 
     def prepare(self, data, floor: float = 0.0):
         """Return what depends on data alone; see `FactorGraph.prepare`."""
-        return self._compiled("prepare", lambda: self.graph.prepare)(data, floor)
+        graph = self.graph
+
+        def computed(data, floor):
+            return graph.without_data(graph.prepare(data, floor))
+
+        return graph.with_data(self._compiled("prepare", lambda: computed)(data, floor), data)
 
     def falls(self, params, data, moves: Callable) -> list[Fall | None]:
         """Return how far each density falls where the data are moved; None for a scale.

@@ -210,7 +210,11 @@ class PureProgram:
         return jax.lax.scan(step, self.loop.state(params), temperatures)[0].params
 
     def start(self, rng_key, data: Sequence, given: Mapping, number: Any = 0) -> tuple[Start, list]:
-        """Return the start, and what depends on data alone."""
+        """Return the start, and what is computed of data alone (`FactorGraph.without_data`)."""
+        start, constants = self._started(rng_key, data, given, number)
+        return start, self.graph.without_data(constants)
+
+    def _started(self, rng_key, data, given, number) -> tuple[Start, list]:
         constants = self.graph.prepare(data)
         params = self.first(rng_key, data, given, constants, number)
         return self._checked(params, constants), constants
@@ -234,7 +238,7 @@ class PureProgram:
         would copy them.
         """
         stop_at = self.numbers.max_steps + 1 if stop_at is None else stop_at
-        start, constants = self.start(rng_key, data, given, number)
+        start, constants = self._started(rng_key, data, given, number)
         are_good = jnp.all(jnp.asarray([count == 0 for count, _ in start.violations], bool))
         stop_at = jnp.where(are_good, stop_at, 0)
         at = self.loop.advance(self.loop.start(start.params), constants, stop_at)
