@@ -58,8 +58,9 @@ def serve(listener: socket.socket) -> None:
         request, _ = listener.accept()
         for name in LIBRARIES:
             importlib.import_module(name)
-        # kernels need not search for garbage in what was imported
+        # kernels need not search for garbage in what was imported, nor often while they trace
         gc.freeze()
+        gc.set_threshold(100_000, 20, 20)
         if os.fork() == 0:
             listener.close()
             be_kernel(request)

@@ -5,6 +5,7 @@ and a fit with its graph, its plan and a picture (`model_fits.py`). All fits run
 that JAX is imported once. A page that was written from the same sources is left alone.
 """
 
+import gc
 import hashlib
 import inspect
 import re
@@ -240,4 +241,6 @@ def keeps(name: str) -> bool:
 
 
 if __name__ == "__main__":
+    # programs that are traced are no garbage, and are searched for it again and again
+    gc.set_threshold(100_000, 20, 20)
     write()
