@@ -211,11 +211,24 @@ def _side_by_side(products: Sequence[_Product], names: Sequence):
         size = columns_of.shape[-1]
         left.append(jnp.broadcast_to(columns_of, (*height, size)).reshape(-1, size))
         right.append(jnp.broadcast_to(rows_of, (size, *width)).reshape(size, -1))
-    matrix, table = jnp.concatenate(left, axis=-1), jnp.concatenate(right, axis=0)
+    table = jnp.concatenate(right, axis=0)
+    features_first = _are_single(left)
+    if features_first:
+        left = [column.T for column in left]
+    axis = 0 if features_first else 1
+    matrix, summed = jnp.concatenate(left, axis), (((axis,), (0,)), ((), ()))
     # logarithms of densities are large, and their differences count: no ten-bit products
-    product = jax.lax.dot(matrix, table, precision="highest")
+    product = jax.lax.dot_general(matrix, table, summed, precision="highest")
     sizes = dict(zip([*rows, *columns], [*height, *width], strict=True))
     return product.reshape([sizes.get(label, 1) for label in names])
+
+
+def _are_single(matrices: Sequence[Array]) -> bool:
+    """Whether each matrix is one column: these are laid one after another, and not side by side.
+
+    So a transpose costs nothing, and what forms them is done a vector at a time.
+    """
+    return all(matrix.shape[1] == 1 for matrix in matrices)
 
 
 def _varying(value: Named, rank: int) -> tuple[Array, list]:

@@ -245,3 +245,25 @@ def test_tables_that_many_blocks_look_up_are_exponentiated_once(monkeypatch):
     np.testing.assert_allclose(
         ravel_pytree(expected.statistics)[0], ravel_pytree(plain.statistics)[0], rtol=1e-10
     )
+
+
+def test_statistics_of_one_number_are_one_after_another_in_memory():
+    points, weights = RNG.normal(size=50), np.array([0.4, 0.6])
+    loc, scale = np.array([-1.0, 0.5]), np.array([0.7, 1.3])
+
+    def program(points):
+        params = numpyro.param("loc", jnp.asarray(loc)), numpyro.param("scale", jnp.asarray(scale))
+        with numpyro.plate("rows", len(points)):
+            z = numpyro.sample("z", dist.Categorical(jnp.asarray(weights)))
+            numpyro.sample("x", dist.Normal(*(param[z] for param in params)), obs=points)
+
+    compiled = EM(program).on(jnp.asarray(points)).compiled
+    constants = compiled.prepare([jnp.asarray(points)])
+    arrays = compiled.graph.arrays({"loc": loc, "scale": scale}, constants)
+    closed = jax.make_jaxpr(lambda: e_step.e_step(compiled.graph, arrays, plain=True))()
+    products = [eqn for eqn in closed.jaxpr.eqns if eqn.primitive.name == "dot_general"]
+    shapes = [tuple(var.aval.shape for var in eqn.invars) for eqn in products]
+    assert ((2, 50), (2, 2)) in shapes  # x and x², times their natural parameters
+    densities = weights / scale * np.exp(-((points[:, None] - loc) ** 2) / (2 * scale**2))
+    log_z = np.log(densities.sum(1) / np.sqrt(2 * np.pi)).sum()
+    np.testing.assert_allclose(e_step.e_step(compiled.graph, arrays).log_partition, log_z, 1e-12)
