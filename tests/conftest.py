@@ -20,7 +20,10 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 
+from tests.compiled_once import share_what_is_compiled  # noqa: E402
+
 jax.config.update("jax_enable_x64", True)
+share_what_is_compiled()
 
 
 def has_shapes(annotation) -> bool:

@@ -16,6 +16,7 @@ from numpyro.distributions import constraints
 
 import emjax
 from emjax import EM
+from emjax.run.compilation import known_options
 from tests.compilations import compilations
 
 KEY = jax.random.key(0)
@@ -64,6 +65,8 @@ def fit():
     em = EM(clusters)
     # a trace makes a key, which JAX compiles once: anew, where a test before has cleared its caches
     jax.random.key(0)
+    # what XLA knows is asked once in a process, by compiling
+    known_options()
     number, result = count_of(lambda: em.run(KEY, X))
     return SimpleNamespace(em=em, result=result, compilations=number)
 
