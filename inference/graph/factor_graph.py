@@ -131,13 +131,13 @@ class FactorGraph:
 
     def with_data(self, computed: Sequence, data: Sequence) -> list:
         """Return the constants of which `computed` are those `without_data`."""
-        outputs, computed = self.once_jaxpr.jaxpr.outvars, iter(computed)
-        return [
-            jnp.asarray(data[self._data_kept[i]], var.aval.dtype)
-            if i in self._data_kept
-            else next(computed)
-            for i, var in enumerate(outputs)
-        ]
+        kept, remaining = self._data_kept, iter(computed)
+        constants = []
+        for i, var in enumerate(self.once_jaxpr.jaxpr.outvars):
+            is_data = i in kept
+            constant = jnp.asarray(data[kept[i]], var.aval.dtype) if is_data else next(remaining)
+            constants.append(constant)
+        return constants
 
     @cached_property
     def summary(self) -> Summarized:
