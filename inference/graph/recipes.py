@@ -93,7 +93,8 @@ def _takes_cheap_steps(jaxpr: Jaxpr, num_elements: int) -> bool:
     """Whether every equation of a jaxpr, and of what it calls, is cheaper to do than to keep."""
     for eqn in jaxpr.eqns:
         # what many elements share costs each of them nothing, such as the root of one multiplicity
-        if all(math.prod(var.aval.shape) < num_elements for var in eqn.outvars):
+        atoms = [*eqn.invars, *eqn.outvars]
+        if all(math.prod(atom.aval.shape) < num_elements for atom in atoms):
             continue
         if not traits(eqn).is_cheap:
             return False
