@@ -58,7 +58,7 @@ TABLE = (
         MIXTURES,
         note="a large part of emjax's step are sums over the 5 components, which XLA hands to a "
         "library; with --xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_REDUCE a step "
-        "takes 0.6 times as long in float32, and its compilation longer",
+        "takes 0.7 times as long in float32, and its compilation a second longer",
     ),
     Row(
         "dawid_skene",
