@@ -50,7 +50,9 @@ The limit is the least time that this machine could take for a step, whoever wro
 of the times for its matrix products, for reading its data from memory once if they outgrow the
 cache, and for its exponentials and logarithms, each at the rate above, the others hidden behind it.
 What a step gathers and scatters, and that one step of a recursion waits for the step before it, is
-not in the limit: rows that do little else are far from it.
+not in the limit: rows that do little else are far from it. A machine is a quarter faster in one
+hour than in another: times compare within a row, which is measured at once, better than with the
+limit.
 """
 
 NO_DEVICE = """## On an accelerator
