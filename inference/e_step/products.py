@@ -211,13 +211,12 @@ def _side_by_side(products: Sequence[_Product], names: Sequence):
         size = columns_of.shape[-1]
         left.append(jnp.broadcast_to(columns_of, (*height, size)).reshape(-1, size))
         right.append(jnp.broadcast_to(rows_of, (size, *width)).reshape(size, -1))
-    table = jnp.concatenate(right, axis=0)
-    features_first = _are_single(left)
-    if features_first:
-        left = [column.T for column in left]
-    axis = 0 if features_first else 1
-    matrix, summed = jnp.concatenate(left, axis), (((axis,), (0,)), ((), ()))
+    axis = 1
+    if _are_single(left):
+        left, axis = [column.T for column in left], 0
+    matrix, table = jnp.concatenate(left, axis), jnp.concatenate(right, axis=0)
     # logarithms of densities are large, and their differences count: no ten-bit products
+    summed = (((axis,), (0,)), ((), ()))
     product = jax.lax.dot_general(matrix, table, summed, precision="highest")
     sizes = dict(zip([*rows, *columns], [*height, *width], strict=True))
     return product.reshape([sizes.get(label, 1) for label in names])

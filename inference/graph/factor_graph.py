@@ -116,11 +116,14 @@ class FactorGraph:
     def _data_kept(self) -> dict[int, int]:
         """Which constants are data as they are: {number of the constant: that of the data}."""
         jaxpr = self.once_jaxpr.jaxpr
-        # the floor is first
-        numbers = {var: number - 1 for number, var in enumerate(jaxpr.invars)}
-        # what is known is no variable
-        outputs = [var if isinstance(var, Var) else None for var in jaxpr.outvars]
-        return {i: numbers[var] for i, var in enumerate(outputs) if numbers.get(var, -1) >= 0}
+        _, *data = jaxpr.invars  # the floor is first
+        numbers = {var: number for number, var in enumerate(data)}
+        kept = {}
+        for i, var in enumerate(jaxpr.outvars):
+            # what is known is no variable
+            if isinstance(var, Var) and var in numbers:
+                kept[i] = numbers[var]
+        return kept
 
     def without_data(self, constants: Sequence) -> list:
         """Return constants without those that are data as they are.
@@ -134,9 +137,10 @@ class FactorGraph:
         kept, remaining = self._data_kept, iter(computed)
         constants = []
         for i, var in enumerate(self.once_jaxpr.jaxpr.outvars):
-            is_data = i in kept
-            constant = jnp.asarray(data[kept[i]], var.aval.dtype) if is_data else next(remaining)
-            constants.append(constant)
+            if i in kept:
+                constants.append(jnp.asarray(data[kept[i]], var.aval.dtype))
+            else:
+                constants.append(next(remaining))
         return constants
 
     @cached_property
