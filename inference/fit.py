@@ -263,6 +263,8 @@ def of_a_fit(function: Callable[Arguments, Returned]) -> Callable[Arguments, Ret
         for name in leading[1:]:
             if name in ESTIMATE:
                 first.append(fit)
+            elif name in kwargs:
+                first.append(kwargs.pop(name))
             elif rest:
                 first.append(rest.pop(0))
         options = {name: kwargs[name] for name in kwargs if name in named}

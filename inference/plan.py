@@ -84,8 +84,12 @@ class Plan(Table):
     integrated: tuple[GaussianPlan, ...] = ()
 
     def method(self, name: str) -> str:
-        """Return how a parameter is maximized."""
-        return next(p.method for p in self.parameters if p.name == name)
+        """Return how a parameter is maximized. Errors: `ValueError` for a name that is none."""
+        methods = {parameter.name: parameter.method for parameter in self.parameters}
+        if name not in methods:
+            known = ", ".join(map(repr, methods)) or "none"
+            raise ValueError(f"There is no parameter '{name}' in the program; it has {known}.")
+        return methods[name]
 
     def __str__(self) -> str:
         names = {1.0: "soft", 0.0: "hard"}

@@ -168,6 +168,8 @@ def test_location_that_is_affine_in_a_parameter_is_least_squares():
     plan = EM(location(lambda theta, z: theta[z] * covariate)).plan(X)
     assert plan.method("theta") == "least squares"
     assert "'mul'" in plan.parameters[0].reason
+    with pytest.raises(ValueError, match=r"no parameter 'eta' in the program; it has 'theta'"):
+        plan.method("eta")
 
 
 def test_location_that_also_scales_a_prior_is_no_least_squares():

@@ -2,9 +2,9 @@
 
 `maximizers` decides, from the wiring alone, how each parameter is maximized: in closed form where
 its entries are looked up by arguments that have one, by least squares where locations are affine in
-it, by Newton's method where the program computes with it, by an optax optimizer elsewhere.
-Maximizers run in turn, each at the latest values of the others (ECM), and none decreases Q. Source:
-Dempster, Laird & Rubin (1977); Meng & Rubin (1993).
+it, by Newton's method where the program computes with it, by L-BFGS or an optax optimizer
+elsewhere. Maximizers run in turn, each at the latest values of the others (ECM), and none decreases
+Q. Source: Dempster, Laird & Rubin (1977); Meng & Rubin (1993).
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from enum import Enum
 from typing import Any, get_origin
@@ -22,8 +24,8 @@ import numpy as np
 from emjax.numerics.guards import is_key
 
 # what holds no state, or none that may change
-CONSTANT = (types.BuiltinFunctionType, np.ufunc, np.dtype, Enum)
-NUMBERS = (type(None), bool, int, float, complex, str, bytes, range, slice, type(...), np.generic)
+CONSTANT = (np.ufunc, np.dtype, Enum)
+NUMBERS = (type(None), bool, int, float, complex, str, bytes, range, type(...), np.generic)
 
 # where packages are installed: what is in them stays what it was when it was imported
 INSTALLED = ("site-packages", "dist-packages")
@@ -74,18 +76,17 @@ def identity(value: Any, within: tuple[int, ...] = ()) -> Hashable:
         return _of_function(value, within)
     if isinstance(value, types.MethodType):
         return "method", identity(value.__func__, within), identity(value.__self__, within)
+    if isinstance(value, types.BuiltinFunctionType):
+        return _of_builtin(value, within)
+    if isinstance(value, slice):
+        # before Python 3.12 it has no hash
+        parts = (value.start, value.stop, value.step)
+        return "slice", *(identity(part, within) for part in parts)
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
         return "partial", *(identity(part, within) for part in parts)
-    is_collection = isinstance(value, tuple | list | set | frozenset | Mapping)
-    if is_collection and getattr(value, "__dict__", None):
-        raise Unidentified
-    if isinstance(value, tuple | list):
-        return type(value), *(identity(item, within) for item in value)
-    if isinstance(value, set | frozenset):
-        return type(value), frozenset(identity(item, within) for item in value)
-    if isinstance(value, Mapping):
-        return type(value), _of_items(value, within)
+    if isinstance(value, tuple | list | set | frozenset | Mapping):
+        return _of_collection(value, within)
     return _of_object(value, within)
 
 
@@ -106,6 +107,30 @@ def _of_type(annotation: Any) -> Hashable:
         # `Annotated` and `Literal` may hold anything
         raise Unidentified from error
     return annotation
+
+
+def _of_collection(value: Any, within: tuple) -> Hashable:
+    kind = type(value)
+    own = [base for base in kind.__mro__ if not is_installed(base.__module__)]
+    if getattr(value, "__dict__", None) or any(vars(base).get("__slots__") for base in own):
+        raise Unidentified
+    # a class of one's own may read globals, as when a key is missing
+    of_kind = identity(kind, within)
+    if isinstance(value, set | frozenset):
+        return of_kind, frozenset(identity(item, within) for item in value)
+    if not isinstance(value, Mapping):
+        return of_kind, *(identity(item, within) for item in value)
+    if isinstance(value, defaultdict):
+        return of_kind, identity(value.default_factory, within), _of_items(value, within)
+    return of_kind, _of_items(value, within)
+
+
+def _of_builtin(function: types.BuiltinFunctionType, within: tuple) -> Hashable:
+    """Return a function of C, with the object whose method it is, if it is one."""
+    owner = function.__self__
+    if owner is None or isinstance(owner, types.ModuleType | type):
+        return function
+    return "method", function.__name__, identity(owner, within)
 
 
 def _of_items(items: Mapping, within: tuple) -> Hashable:
@@ -185,6 +210,9 @@ def _of_class(kind: type, within: tuple) -> Hashable:
             part = getattr(part, "__func__", part)
             if isinstance(part, property):
                 part = part.fget, part.fset
+            # how the fields of a named tuple are read
+            elif inspect.isdatadescriptor(part) and is_installed(type(part).__module__):
+                continue
             # what Python itself keeps of a class, and its documentation, is no value of it
             if isinstance(part, types.FunctionType | tuple) or not name.startswith("_"):
                 parts.append((base, name, identity(part, within)))

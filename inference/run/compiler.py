@@ -78,6 +78,12 @@ def structure_of(settings: Settings) -> Hashable:
         return object()
 
 
+def _forget_the_first(programs: dict) -> None:
+    """Remove the program that was made first, if there are more than are kept."""
+    if len(programs) > MOST_KEPT:
+        del programs[next(iter(programs))]
+
+
 def _raised(error: Exception, *args: Any) -> Any:
     """Raise an error, when it is called in place of what has raised it."""
     raise error
@@ -168,11 +174,10 @@ class Compiler:
             programs = kept.programs
             if key not in programs:
                 programs[key] = self._traced(kept.buckets, args, kwargs, concrete), {}
-                if len(programs) > MOST_KEPT:
-                    # those of this `EM` stay, as long as it does
-                    del programs[next(iter(programs))]
+                _forget_the_first(programs)
             pure, functions = programs[key]
             self._programs[key] = CompiledProgram(pure.at(self.settings.numbers), functions)
+            _forget_the_first(self._programs)
         return self._programs[key]
 
     def _traced(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import types
 from argparse import Namespace
-from typing import Annotated, Union
+from collections import defaultdict
+from typing import Annotated, NamedTuple, Union
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,20 @@ def closing_over(value):
     return lambda x: value * x
 
 
+class Pair(NamedTuple):
+    first: int
+    second: list
+
+
+class Filled(dict):
+    def __missing__(self, key):
+        return RATE
+
+
+class Slotted(dict):
+    __slots__ = ("value",)
+
+
 class Options:
     def __init__(self, **values):
         vars(self).update(values)
@@ -59,6 +74,10 @@ class Options:
         lambda: optax.adam(1e-2),
         lambda: jax.jit(closing_over(3)),
         lambda: Options(k=3).__init__,
+        lambda: slice(1, None),
+        lambda: defaultdict(list, k=[3]),
+        lambda: {"k": 3}.get,
+        lambda: Pair(1, [2]),
     ],
 )
 def test_what_is_made_anew_is_the_same(make):
@@ -83,6 +102,10 @@ def test_what_is_made_anew_is_the_same(make):
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
         ([1], (1,)),
         (optax.adam(1e-2), optax.adam(2e-2)),
+        (slice(0, 2), slice(0, 3)),
+        (defaultdict(closing_over(2)), defaultdict(closing_over(3))),
+        ({"k": 2}.get, {"k": 3}.get),
+        ({"k": 2}.get, {"k": 2}.pop),
     ],
 )
 def test_what_a_trace_could_tell_apart_differs(first, second):
@@ -167,6 +190,11 @@ def test_what_changes_in_place_is_another_value():
     before = identity(options)
     options.k = 2
     assert identity(options) != before
+    counts = {"k": 2}
+    count_of = counts.get
+    before = identity(count_of)
+    counts["k"] = 3
+    assert identity(count_of) != before
 
 
 def test_what_contains_itself_is_identified():
@@ -184,9 +212,23 @@ def test_types_with_arguments_are_identified():
         identity(Annotated[int, []])
 
 
-@pytest.mark.parametrize(
-    "value", [iter([1]), open, np.array([object()])], ids=["iterator", "built in", "objects"]
-)
+def test_a_dictionary_is_another_one_when_a_global_changes_that_its_class_reads(monkeypatch):
+    before = identity(Filled())
+    assert identity(Filled()) == before
+    monkeypatch.setitem(globals(), "RATE", 2.0)
+    assert identity(Filled()) != before
+
+
+HIDDEN = {
+    "iterator": iter([1]),
+    "built in": open,
+    "objects": np.array([object()]),
+    "a generator's method": np.random.default_rng(0).normal,
+    "slots": Slotted(),
+}
+
+
+@pytest.mark.parametrize("value", HIDDEN.values(), ids=[*HIDDEN])
 def test_hidden_state_is_no_value(value):
     if value is open:
         assert identity(value) is value

@@ -1,5 +1,8 @@
 """Programs that look at their arguments in Python are traced with them as constants."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,3 +82,14 @@ def test_an_argument_without_a_hash_is_compared_by_value():
     assert len(calls) == traced
     em.log_likelihood(params, COUNTS, Options(4))
     assert len(calls) > traced
+
+
+def test_programs_of_old_arguments_are_forgotten(monkeypatch):
+    """Each holds the data as constants, where it looks at their values."""
+    monkeypatch.setattr("emjax.run.compiler.MOST_KEPT", 2)
+    em, traced = EM(by_largest), []
+    for number in range(4):
+        rows = np.append(COUNTS, number)
+        traced.append(weakref.ref(em._compiler.compiled((rows, "ab"), {})[0]))
+    gc.collect()
+    assert [program() is None for program in traced] == [True, True, False, False]
