@@ -179,7 +179,8 @@ def carried(
     - `fixed`: the index and the gate of each (see `Cells`).
     - `epsilon`: a zero. The derivative with respect to it is as if it were added to each product.
     """
-    if len(message) < MANY * math.prod(message.shape[1:]):
+    is_many = len(message) >= MANY * math.prod(message.shape[1:])
+    if not (recursion.batch_is_last or is_many):
         return _carried(recursion, message, tables, fixed, epsilon)
     laid_out = []
     for table, (index, _) in zip(tables, fixed, strict=True):

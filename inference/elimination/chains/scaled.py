@@ -92,7 +92,7 @@ def _over_steps(
             its_tables = [jax.lax.stop_gradient(table) for table in its_tables]
         its_chain = with_starts(chain) if of_starts else chain
         advance = Advance(its_chain, transitions)
-        recursion = Recursion(advance, its_chain.window, rows, densities)
+        recursion = Recursion(advance, its_chain.window, rows, densities, batch_is_last=of_starts)
         fixed = [(index, gate) for _, index, gate in arrays]
         return carried(recursion, message, its_tables, fixed, epsilon)
 

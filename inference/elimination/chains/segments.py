@@ -58,9 +58,12 @@ def _nearly_a_divisor(steps: int) -> int:
 
 
 def with_starts(chain: Chain) -> Chain:
-    """Return the chain with one more label, that of the state in which a segment starts."""
+    """Return the chain with one more label, that of the state in which a segment starts.
+
+    It is the last, beside the segments: a step is then one product with all of both.
+    """
     size = math.prod(chain.sizes[label] for label in chain.window if label.is_in_time)
-    return replace(chain, window=(START, *chain.window), sizes={**chain.sizes, START: size})
+    return replace(chain, window=(*chain.window, START), sizes={**chain.sizes, START: size})
 
 
 def in_segments(
@@ -77,7 +80,7 @@ def in_segments(
     The message is (batch, *others, *states), the scale (batch, *others).
 
     - `carried(message, arrays, of_starts)`: the same over the steps of one segment, with the
-      starts' label in front of the others if `of_starts`.
+      starts' label behind all others if `of_starts`.
     - `arrays`: a tree of arrays (time, batch, …), of length 1 where they do not vary.
     - `segments`: how many there are; they divide `steps`.
     - `epsilon`: a zero, see `scaled`.
@@ -118,11 +121,11 @@ def _tables(carried: Callable, message, arrays, num_others: int, segments: int):
     count, others = message.shape[0], message.shape[1 : 1 + num_others]
     states = message.shape[1 + num_others :]
     size = math.prod(states)
-    certain = jnp.eye(size, dtype=message.dtype).reshape(1, size, *(1,) * num_others, *states)
-    certain = jnp.broadcast_to(certain, (segments * count, size, *others, *states))
+    certain = jnp.eye(size, dtype=message.dtype).reshape(1, *(1,) * num_others, *states, size)
+    certain = jnp.broadcast_to(certain, (segments * count, *others, *states, size))
     tables, scales = carried(certain, arrays, True)
-    tables = jnp.moveaxis(tables.reshape(segments, count, size, *others, size), 2, -2)
-    return tables, jnp.moveaxis(scales.reshape(segments, count, size, *others), 2, -1)
+    tables = jnp.swapaxes(tables.reshape(segments, count, *others, size, size), -1, -2)
+    return tables, scales.reshape(segments, count, *others, size)
 
 
 def _at_the_ends(message, tables, scales):
