@@ -38,8 +38,10 @@ def floors() -> list[tuple[str, ...]]:
     """The rooms, floor by floor, in the order of the design page; the front door among them."""
     table = []
     for line in (ROOT / "docs" / "design.md").read_text().splitlines():
-        if line.startswith("| `"):
-            table.append(tuple(re.findall(r"`([\w/]+)/`", line.split("|")[1])))
+        rooms = re.findall(r"`([\w/]+)/`", line.split("|")[1]) if line.startswith("| `") else ()
+        # there are tables of other things, too
+        if rooms:
+            table.append(tuple(rooms))
     front = next(n for n, rooms in enumerate(table) if FIRST_BEHIND_THE_FRONT_DOOR in rooms)
     table.insert(front, (FRONT_DOOR,))
     return table

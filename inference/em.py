@@ -219,17 +219,17 @@ class EM:
         `em.posterior(params, x)` is `em.on(x).posterior(params)`: for several questions of the same
         data, `on` saves writing them again. Data of the same shapes share what is compiled.
         """
-        made = partial(Fit.of, self)
+        make_result = partial(Fit.of, self)
         if args and isinstance(args[0], Parts):
             of_parts = Sharded if isinstance(args[0], Shards) else Streamed
-            return of_parts(self._compiler, args[0], args[1:], kwargs, made)
+            return of_parts(self._compiler, args[0], args[1:], kwargs, make_result)
         args, kwargs = in_precision((args, kwargs))
         kind = Bound
         if self.settings.batch_size is not None:
             kind = InBatches
         elif shards_of(args, kwargs) is not None:
             kind = OnDevices
-        return kind(self._compiler, args, kwargs, made)
+        return kind(self._compiler, args, kwargs, make_result)
 
     def init(self, rng_key: Any, *args: Any, **kwargs: Any) -> EMState:
         """Return the state at the program's own start.

@@ -32,7 +32,7 @@ from emjax.run.pure import PureProgram
 from emjax.run.result import EMResult, params_of
 from emjax.run.run_identity import run_identity
 from emjax.run.runner import PaddedRunner
-from emjax.run.runs import run
+from emjax.run.runs import run_starts
 from emjax.run.state import EMState
 from emjax.run.validation import BadArgument, check_are_params
 
@@ -61,7 +61,7 @@ class Bound(ProgramOnData):
 
     - `compiler`: the program and its settings.
     - `args`, `kwargs`: the program's own arguments, as they were given.
-    - `made`: (this, a result) → what `run` returns; None: the result.
+    - `make_result`: (this, a result) → what `run` returns; None: the result.
 
     What is asked is compiled when it is asked for the first time.
     """
@@ -156,7 +156,7 @@ class Bound(ProgramOnData):
 
         with paused(checkpoint, every, identity) as pauses:
             result = pauses.noted(self._run_in_its_precision(rng_key, dict(given), pauses))
-        return result if self.made is None else self.made(self, result)
+        return result if self.make_result is None else self.make_result(self, result)
 
     def _run_in_its_precision(
         self, rng_key: Any, given: dict[str, Any], pauses: Pauses
@@ -168,8 +168,8 @@ class Bound(ProgramOnData):
                 traced = doubled._padded or doubled
                 return in_single(result, traced.compiled.graph.parameters)
         if self._ends_in_double:
-            ended = DoubleEnd(self._doubled_runner)
-            return self._run_at_own_length(rng_key, given, pauses, ended)
+            end_elsewhere = DoubleEnd(self._doubled_runner)
+            return self._run_at_own_length(rng_key, given, pauses, end_elsewhere)
         return self._run(rng_key, given, pauses)
 
     def _run(self, rng_key: Any, given: dict[str, Any], pauses: Pauses) -> EMResult:
@@ -185,7 +185,7 @@ class Bound(ProgramOnData):
         if padded is None:
             return self._run_at_own_length(rng_key, given, pauses)
         try:
-            return run(replace(padded.runner, pauses=pauses), rng_key, given, own)
+            return run_starts(replace(padded.runner, pauses=pauses), rng_key, given, own)
         # at its own length the program says what is wrong, and where
         except ValueError:
             result = self._run_at_own_length(rng_key, given, pauses)
@@ -198,12 +198,12 @@ class Bound(ProgramOnData):
         rng_key: Any,
         init_params: InitParams,
         pauses: Pauses,
-        ended: Callable | None = None,
+        end_elsewhere: Callable | None = None,
     ) -> EMResult:
-        """Run EM on data that are not padded. `ended`: see `Runner`."""
+        """Run EM on data that are not padded. `end_elsewhere`: see `Runner`."""
         try:
-            runner = replace(self._runner, ended=ended, pauses=pauses)
-            return run(runner, rng_key, init_params)
+            runner = replace(self._runner, end_elsewhere=end_elsewhere, pauses=pauses)
+            return run_starts(runner, rng_key, init_params)
         except BadArgument as error:
             culprit = first_nan(named_arguments(self.compiler.model, *self._as_arrays))
             if not culprit:

@@ -39,13 +39,13 @@ class ProgramOnData:
 
     - `compiler`: the program and its settings.
     - `args`, `kwargs`: the program's own arguments, as they were given.
-    - `made`: (this, a result) → what `run` returns; None: the result.
+    - `make_result`: (this, a result) → what `run` returns; None: the result.
     """
 
     compiler: Compiler
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    made: Callable[[Any, EMResult], EMResult] | None = None
+    make_result: Callable[[Any, EMResult], EMResult] | None = None
 
     def __repr__(self) -> str:
         return f"Bound{self.in_words}"
@@ -73,7 +73,7 @@ class ProgramOnData:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: what is compiled is made again."""
-        names = ("compiler", "args", "kwargs", "made")
+        names = ("compiler", "args", "kwargs", "make_result")
         return {name: getattr(self, name) for name in names}
 
     @CachedInPrecision

@@ -35,8 +35,8 @@ class Runner:
     - `data`: the arrays that it takes.
     - `elements`: {site: the shape of its elements} where they are not the program's, which is
       padded.
-    - `ended`: (this, and what `found` takes) → the result of a run that is gone on with elsewhere;
-      None: it has ended here.
+    - `end_elsewhere`: (this, and what `found` takes) → the result of a run that is gone on with
+      elsewhere; None: it has ended here.
     - `pauses`: what happens between pieces of its runs.
     """
 
@@ -44,7 +44,7 @@ class Runner:
     data: list[Any]
     settings: Settings
     elements: Mapping[str, tuple[int, ...]] | None = None
-    ended: Callable[..., EMResult] | None = None
+    end_elsewhere: Callable[..., EMResult] | None = None
     pauses: Pauses = field(default_factory=Pauses)
 
     @property
@@ -94,8 +94,8 @@ class Runner:
         Errors: `ValueError` for data or a start that the program excludes.
         """
         self.check(start, end)
-        if self.ended:
-            return self.ended(self, start, end, rng_key, is_own_start)
+        if self.end_elsewhere:
+            return self.end_elsewhere(self, start, end, rng_key, is_own_start)
         return self.found(start, end, rng_key, is_own_start)
 
     def check(self, start: Start, end: End) -> None:

@@ -33,10 +33,10 @@ ROUNDS = (
 )
 
 
-def run(
+def run_starts(
     runner: Runner, rng_key: Any, init_params: InitParams, own: Mapping[str, Any] | None = None
 ) -> EMResult:
-    """Run EM to convergence; see `EM.run`.
+    """Run EM from one start or several, the best to its end; see `EM.run`.
 
     `own`: the program's own start, where it is another one than that which is compiled.
     """
@@ -186,7 +186,11 @@ def _best_of(
     `continued(number)`: the result of one of them, run to its end; `alike`: what is wrong if
     all start at one place.
     """
-    if runner.ended and runner.settings.num_restarts > 1 and not runner.settings.short_steps:
+    if (
+        runner.end_elsewhere
+        and runner.settings.num_restarts > 1
+        and not runner.settings.short_steps
+    ):
         # all are to come to their end, and that is elsewhere
         good = np.flatnonzero(np.isfinite(restarts.objective) & ~restarts.degenerate).tolist()
         results = {number: continued(number) for number in good}

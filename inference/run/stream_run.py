@@ -21,7 +21,7 @@ from emjax.run.pure import End, Start
 from emjax.run.restarts import Restarts
 from emjax.run.result import EMResult
 from emjax.run.runner import Runner
-from emjax.run.runs import restarts_of, run, split_key, stacked
+from emjax.run.runs import restarts_of, run_starts, split_key, stacked
 from emjax.run.settings import Settings
 from emjax.run.state import RUNNING, LoopState, Status
 from emjax.run.stream_programs import StreamPrograms
@@ -109,7 +109,7 @@ class StreamRun:
             data, flags = program.data(programs.reservoir), program.compiled.given(given)
             is_free = not given or (settings.init is not None and not are_all)
             if program.pure.has_short_runs and is_free:
-                return [run(self._runner, self.rng_key, given).params]
+                return [run_starts(self._runner, self.rng_key, given).params]
             if settings.num_restarts == 1 or are_all:
                 return [program.first(self.rng_key, data, flags, 0)]
             keys = split_key(self.rng_key, settings.num_restarts)

@@ -59,14 +59,14 @@ class Streamed:
     - `compiler`: the program and its settings.
     - `stream`: iterates the parts, as often as it is asked to.
     - `more`, `kwargs`: further arguments of the program, the same for all parts.
-    - `made`: (this, a result) → what `run` returns; None: the result.
+    - `make_result`: (this, a result) → what `run` returns; None: the result.
     """
 
     compiler: Compiler
     stream: Any
     more: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    made: Callable[[Any, EMResult], EMResult] | None = None
+    make_result: Callable[[Any, EMResult], EMResult] | None = None
 
     # what is compiled, and a run of it
     programs_of: ClassVar[type[StreamPrograms]] = StreamPrograms
@@ -167,7 +167,7 @@ class Streamed:
 
         with paused(checkpoint, every, identity) as pauses:
             result = pauses.noted(self.ran(rng_key, given, pauses))
-        return result if self.made is None else self.made(self, result)
+        return result if self.make_result is None else self.make_result(self, result)
 
     def ran(self, rng_key: Any, given: Mapping[str, Any], pauses: Pauses) -> EMResult:
         """Return the result of a run from checked values; `pauses`: what happens in between."""
