@@ -56,9 +56,6 @@ TABLE = (
         {"num_samples": 4_000, "num_components": 3},
         (2, 12),
         MIXTURES,
-        note="a large part of emjax's step are sums over the 5 components, which XLA hands to a "
-        "library; with --xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_TYPE_REDUCE a step "
-        "takes 0.7 times as long in float32, and its compilation a second longer",
     ),
     Row(
         "dawid_skene",
