@@ -3,7 +3,6 @@
 """
 
 from dataclasses import replace
-from functools import partial
 from math import lgamma
 
 import jax
@@ -32,7 +31,6 @@ from emjax.models import (
 )
 from tests.models.registry import (
     CHAINS,
-    FAST_COMPILATION,
     HEADS,
     LATENT,
     MODELS,
@@ -46,6 +44,9 @@ from tests.models.registry import (
     update_of,
 )
 from tests.oracles.brute_force import joint_table
+from tests.oracles.by_numpy import evaluated
+
+pytestmark = pytest.mark.usefixtures("mostly_by_numpy")
 
 # ---------------------------------------------------------------- every model
 
@@ -187,7 +188,6 @@ def test_fishers_identity(model):
 
     posterior = model.em.posterior(constrained(point), *model.args)
 
-    @partial(jax.jit, compiler_options=FAST_COMPILATION)
     def slopes(point):
         likelihood = jax.value_and_grad(
             lambda u: model.em.log_likelihood(constrained(u), *model.args)
@@ -195,7 +195,7 @@ def test_fishers_identity(model):
         q = jax.grad(lambda u: expected_log_likelihood(model, constrained(u), posterior))(point)
         return likelihood, q
 
-    (log_likelihood, actual), expected = slopes(point)
+    (log_likelihood, actual), expected = evaluated(slopes, point)
     np.testing.assert_allclose(
         model.update(constrained(point))[1], log_likelihood, rtol=1e-12
     )  # at what enters

@@ -38,6 +38,7 @@ from tests.models.cases_by_hand import (
     posterior_at,
     two_clouds,
 )
+from tests.oracles.by_numpy import evaluated
 
 # ---------------------------------------------------------------- what holds for every model
 
@@ -89,8 +90,9 @@ def test_the_program_has_the_density_of_the_formulas(case):
     expected = multiplicity @ table[np.arange(len(table)), z]
     values = case.latents(z) if case.latents else {} if case.latent is None else {case.latent: z}
     with jax.enable_x64(True):
-        actual = jax.jit(lambda at: log_density(case.program, case.args, {}, at)[0])(
-            jax.tree.map(jnp.asarray, case.start | values)
+        actual = evaluated(
+            lambda at: log_density(case.program, case.args, {}, at)[0],
+            jax.tree.map(jnp.asarray, case.start | values),
         )
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
@@ -118,7 +120,7 @@ def test_the_program_runs_forward_and_starts_inside_its_constraints(case):
         )
 
     is_drawn_in_numbers = case.module is motif  # a multinomial of computed totals
-    params, is_inside, log_prob = forward() if is_drawn_in_numbers else jax.jit(forward)()
+    params, is_inside, log_prob = forward() if is_drawn_in_numbers else evaluated(forward)
     assert {name: value.shape for name, value in params.items()} == {
         name: value.shape for name, value in case.start.items()
     }

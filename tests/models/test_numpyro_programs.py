@@ -69,7 +69,10 @@ PROGRAMS = {
     "logistic random effects": Published(logistic_random_effects, (ANNOTATOR, LABELS)),
 }
 # The annotators' own parameters are as many as these few labels; published data have more.
-pytestmark = pytest.mark.filterwarnings("ignore:Continuous latent .* has as many values")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Continuous latent .* has as many values"),
+    pytest.mark.usefixtures("mostly_by_numpy"),
+]
 every_program = pytest.mark.parametrize("published", PROGRAMS.values(), ids=PROGRAMS.keys())
 
 

@@ -18,6 +18,7 @@ from jax.lax import GatherScatterMode
 from scipy import special
 
 from emjax.run.compilation import SMALL, CompiledFunction, is_outermost, is_traced, work
+from tests.oracles import threefry
 
 # How often each equation may be evaluated on average before the whole is compiled: of the fit that
 # was measured, a hundred times took twice as long as to compile it.
@@ -121,6 +122,9 @@ def _while(eqn, *args):
     carry = list(args[num_cond + num_body :])
     while (goes_on := _run(eqn.params["cond_jaxpr"], (*of_cond, *carry))[0]).any():
         after = _run(eqn.params["body_jaxpr"], (*of_body, *carry))
+        if goes_on.ndim == 0:
+            carry = list(after)
+            continue
         # of several loops side by side, some are over before others
         carry = [
             np.where(goes_on.reshape(goes_on.shape + (1,) * (new.ndim - goes_on.ndim)), new, old)
@@ -156,6 +160,10 @@ def _div(x, y):
 
 def _select(which, *cases):
     return np.choose(np.asarray(which, int), cases)
+
+
+def _of_bits(x):
+    return x.astype(f"u{x.dtype}") if np.issubdtype(x.dtype, np.signedinteger) else x
 
 
 def _converted(eqn, x):
@@ -245,6 +253,31 @@ def _dynamic_update_slice(eqn, x, update, *starts):
 
 def _reverse(eqn, x):
     return np.flip(x, eqn.params["dimensions"])
+
+
+def _bits_of(eqn, x):
+    dtype = np.dtype(eqn.params["new_dtype"])
+    return np.array(x).view(dtype) if x.itemsize == dtype.itemsize else _by_jax(eqn, x)
+
+
+# Random numbers
+# --------------------------------------------------------------------------------------------------
+
+
+def _random(function: Callable, eqn, keys, *args):
+    return function(eqn, keys, *args) if threefry.is_drawn_so(keys) else _by_jax(eqn, keys, *args)
+
+
+def _random_bits(eqn, keys):
+    return threefry.bits(keys, eqn.params["shape"], eqn.params["bit_width"])
+
+
+def _random_split(eqn, keys):
+    return threefry.split(keys, eqn.params["shape"])
+
+
+def _random_fold_in(eqn, keys, numbers):
+    return threefry.fold_in(keys, numbers)
 
 
 # Lookups
@@ -351,6 +384,15 @@ def _put(result, entries, values):
     result[entries] = values
 
 
+def _top(eqn, x):
+    k, axis = eqn.params["k"], eqn.params["axis"]
+    if axis % x.ndim != x.ndim - 1 or not np.issubdtype(x.dtype, np.number) or np.isnan(x).any():
+        return _by_jax(eqn, x)
+    # of equal ones, the first
+    largest = x.shape[-1] - 1 - np.argsort(x[..., ::-1], -1, kind="stable")[..., ::-1][..., :k]
+    return [np.take_along_axis(x, largest, -1), largest]
+
+
 # What mixes entries
 # --------------------------------------------------------------------------------------------------
 
@@ -453,6 +495,10 @@ ENTRYWISE = {
     "is_finite": np.isfinite,
     "select_n": _select,
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
+    "cbrt": np.cbrt,
+    "erf_inv": special.erfinv,
+    "shift_left": np.left_shift,
+    "shift_right_logical": lambda x, y: _of_bits(x) >> _of_bits(y),
     "stop_gradient": np.asarray,
     "copy": np.asarray,
     "copy_p": np.asarray,
@@ -478,6 +524,9 @@ RULES: dict[str, Callable] = {
     "while": _while,
     "scan": _scan,
     "broadcast_in_dim": _broadcast,
+    "bitcast_convert_type": _bits_of,
+    "device_put": lambda eqn, *xs: list(xs),
+    "optimization_barrier": lambda eqn, *xs: list(xs),
     "reshape": lambda eqn, x: x.reshape(_shape(eqn)),
     "squeeze": lambda eqn, x: x.reshape(_shape(eqn)),
     "transpose": lambda eqn, x: x.transpose(eqn.params["permutation"]),
@@ -495,6 +544,9 @@ RULES: dict[str, Callable] = {
     "gather": _gather,
     "scatter": partial(_scatter, _put),
     "scatter-add": partial(_scatter, np.add.at),
+    "scatter-mul": partial(_scatter, np.multiply.at),
+    "scatter-max": partial(_scatter, np.maximum.at),
+    "scatter-min": partial(_scatter, np.minimum.at),
     "reduce_sum": partial(_reduced, np.sum),
     "reduce_prod": partial(_reduced, np.prod),
     "reduce_max": partial(_reduced, np.max),
@@ -507,6 +559,10 @@ RULES: dict[str, Callable] = {
     "cumprod": partial(_accumulated, np.cumprod),
     "cummax": partial(_accumulated, np.maximum.accumulate),
     "sort": _sorted,
+    "top_k": _top,
+    "random_bits": partial(_random, _random_bits),
+    "random_split": partial(_random, _random_split),
+    "random_fold_in": partial(_random, _random_fold_in),
     "dot_general": _dot,
     "cholesky": _cholesky,
     "triangular_solve": _triangular_solve,
@@ -526,11 +582,13 @@ def in_place_of_compilation(function: CompiledFunction, *args: Any) -> Any:
     if is_traced(leaves) or not is_outermost():
         return function._well(*args)
     traced = function._well.trace(*args)
-    written, equations = work(traced.jaxpr.jaxpr)
-    patience = PATIENCES.setdefault(function, {}).setdefault(
-        traced.jaxpr.jaxpr, Patience(AS_LONG_AS_COMPILED * equations)
-    )
-    if written > SMALL * equations or patience.left < 0:
+    seen, jaxpr = PATIENCES.setdefault(function, {}), traced.jaxpr.jaxpr
+    if jaxpr not in seen:
+        written, equations = work(jaxpr)
+        is_small = written <= SMALL * equations
+        seen[jaxpr] = Patience(AS_LONG_AS_COMPILED * equations if is_small else -1)
+    patience = seen[jaxpr]
+    if patience.left < 0:
         return COMPILED(function, *args)
     try:
         results = run(traced.jaxpr, *map(_known, leaves), patience=patience)
