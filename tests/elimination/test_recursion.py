@@ -3,6 +3,7 @@ compilation do not grow as they should not.
 """
 
 import itertools
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +24,8 @@ from emjax.e_step.instance import instance_of
 from emjax.e_step.term_factors import log_z
 from emjax.elimination import algebra
 from emjax.elimination.chains import messages, scaled, segments
+from emjax.elimination.chains.layout import Chain
+from emjax.elimination.chains.operands import Label
 from emjax.numerics import fast_forms
 from tests.oracles.by_numpy import evaluated
 
@@ -290,14 +293,25 @@ def test_every_way_to_sum_out_gives_the_log_likelihood_and_gradient_of_logarithm
             np.testing.assert_allclose(own, wanted, rtol=1e-10, atol=1e-13, err_msg=way)
 
 
+def test_segments_stay_in_the_cache(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+
+    def number(num_states):
+        state = Label("state", 0)
+        chain = Chain(("state",), (state,), (), {state: num_states}, (), (1,), 1_000_000)
+        return segments.number_of_segments(chain, 1_000_000)
+
+    assert [number(num_states) for num_states in (2, 8, 16, 64)] == [1000, 250, 250, 1]
+
+
 def test_segments_leave_few_steps_over():
-    assert segments._nearly_a_divisor(10_000) == 100
+    assert segments._nearly_a_divisor(10_000, 100) == 100
     for steps in (9_999, 99_999, 999_999):
-        number = segments._nearly_a_divisor(steps)
+        number = segments._nearly_a_divisor(steps, math.isqrt(steps))
         assert steps % number == 0 and 0.6 < number / steps**0.5 < 1.6
     # a prime number of steps
     fewest = min(999_983 % number for number in range(700, 1_400))
-    assert 999_983 % segments._nearly_a_divisor(999_983) == fewest
+    assert 999_983 % segments._nearly_a_divisor(999_983, 999) == fewest
 
 
 def test_what_is_asked_for_once_has_no_second_form_unless_it_is_large():
