@@ -67,8 +67,8 @@ def _least_squares(
             there = {**params, **restored(vector)}
             return expected_log_likelihood(graph, there, constants, statistics, terms)
 
-        size_of_tables = sum(table.size for number in terms for table in statistics[number])
-        end = quadratic_maximum(objective, start, batches, size_of_tables)
+        sizes_of_tables = [table.size for number in terms for table in statistics[number]]
+        end = quadratic_maximum(objective, start, batches, sizes_of_tables)
         return restored(end), state
 
     # before the scales that are measured from it

@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from emjax.numerics.guards import MOST_BY_ITSELF
 from emjax.numerics.matrices import EXACT, inverse_from_cholesky
 
 # numbers that the derivatives along several directions at once may fill, 32 MB
 AT_ONCE = 2**22
+# so many turns of a loop are less than one call of a library
+FEW_TURNS = 3
 
 
 def batches_of(group_of: np.ndarray) -> list[np.ndarray]:
@@ -39,14 +42,17 @@ def batches_of(group_of: np.ndarray) -> list[np.ndarray]:
 
 
 def quadratic_maximum(
-    objective: Callable, start: Array, batches: Sequence[np.ndarray], size_of_tables: int = 1
+    objective: Callable,
+    start: Array,
+    batches: Sequence[np.ndarray],
+    sizes_of_tables: Sequence[int] = (1,),
 ) -> Array:
     """Return where a quadratic function has its maximum, by one step from `start`.
 
     - `batches`: the groups, as `batches_of` returns them: no two entries meet that are in different
       ones, so that as many derivatives of the gradient as the largest group has entries hold the
       Hessian of all (Curtis, Powell & Reid, 1974).
-    - `size_of_tables`: how many numbers one such derivative fills on its way.
+    - `sizes_of_tables`: of the arrays that one such derivative fills on its way.
 
     Where a group has no one maximum, it goes to the nearest, and one that is not finite stays.
     """
@@ -56,7 +62,7 @@ def quadratic_maximum(
         for place, entries in enumerate(batch.T):
             directions[place, entries[entries < size]] = 1
     slope, curvature_along = jax.linearize(jax.grad(objective), start)
-    several = max(AT_ONCE // size_of_tables, 1)
+    several = directions_at_once(len(directions), sizes_of_tables)
     columns = jax.lax.map(curvature_along, jnp.asarray(directions, start.dtype), batch_size=several)
     # what fills a row up reads a column of zeros
     slope, columns = jnp.pad(slope, (0, 1)), jnp.pad(columns, ((0, 0), (0, 1)))
@@ -68,6 +74,16 @@ def quadratic_maximum(
         is_number = jnp.isfinite(step).all(-1, keepdims=True)
         end = end.at[batch].add(jnp.where(is_number, step, 0), mode="drop")
     return end
+
+
+def directions_at_once(number: int, sizes_of_tables: Sequence[int]) -> int:
+    """Return along how many of some directions to differentiate at once."""
+    most = MOST_BY_ITSELF // max(sizes_of_tables)
+    # a few turns cost less than sums that go to a library; all turns take the same number
+    for turns in range(2, FEW_TURNS + 1):
+        if most < number and number % turns == 0 and number // turns <= most:
+            return number // turns
+    return max(AT_ONCE // sum(sizes_of_tables), 1)
 
 
 def ascent_step(curvature: Array, slope: Array) -> Array:

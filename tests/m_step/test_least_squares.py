@@ -10,7 +10,13 @@ from numpyro.distributions import constraints
 
 from emjax import EM
 from emjax.m_step.coupling import coupled_entries
-from emjax.m_step.quadratic import ascent_step, batches_of, quadratic_maximum
+from emjax.m_step.quadratic import (
+    AT_ONCE,
+    ascent_step,
+    batches_of,
+    directions_at_once,
+    quadratic_maximum,
+)
 from emjax.m_step.wiring_view import WiringView
 
 ROWS, VALUES, OUTPUTS, REGRESSORS = 80, 2, 50, 3
@@ -177,3 +183,24 @@ def test_groups_of_several_sizes_are_solved_side_by_side():
     start = jnp.asarray(NUMBERS.normal(size=5))
     arrived = quadratic_maximum(objective, start, batches_of(group_of))
     np.testing.assert_allclose(arrived, np.linalg.solve(curvature, slope), rtol=1e-8)
+
+
+def test_directions_are_taken_in_turns_where_that_keeps_sums_small():
+    # six directions of 1,250 numbers are more than XLA sums up by itself, three of them are not
+    assert directions_at_once(6, [250, 1250]) == 3
+    assert directions_at_once(5, [250, 800]) == AT_ONCE // 1050
+    assert directions_at_once(7, [1250]) == AT_ONCE // 1250
+
+
+def test_maximum_is_the_same_with_directions_in_turns():
+    rng = np.random.default_rng(7)
+    root, linear = rng.normal(size=(6, 9)), rng.normal(size=6)
+    curvature = root @ root.T
+    batches = batches_of(np.zeros(6, int))
+
+    def objective(x):
+        return linear @ x - x @ curvature @ x / 2
+
+    assert directions_at_once(6, [1250]) == 3
+    arrived = quadratic_maximum(objective, jnp.zeros(6), batches, [1250])
+    np.testing.assert_allclose(arrived, np.linalg.solve(curvature, linear), rtol=1e-10)
