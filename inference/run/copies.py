@@ -71,8 +71,9 @@ def _equal_values(graph: FactorGraph, tables: Mapping) -> dict[str, int]:
     for name in graph.latents:
         rows = _rows_by_value(graph, tables, name)
         if rows:
-            stacked = np.concatenate(rows, axis=1)
-            num_distinct = len(np.unique(stacked, axis=0))
+            # with zero added, −0 is 0
+            stacked = np.concatenate(rows, axis=1) + 0.0
+            num_distinct = len({row.tobytes() for row in stacked})
             if num_distinct < len(stacked):
                 equal[name] = num_distinct
     return equal

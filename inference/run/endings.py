@@ -387,9 +387,11 @@ def _indices(where: np.ndarray) -> str:
     # a single number has no index to show
     if not where.ndim:
         return "its value"
-    indices = [str(tuple(map(int, index))) for index in np.argwhere(where)]
+    indices = np.argwhere(where)
     more = f", … ({len(indices)} in all)" if len(indices) > SHOWN else ""
-    return ", ".join(indices[:SHOWN]) + more
+    # these alone become words: there may be millions
+    shown = [str(tuple(map(int, index))) for index in indices[:SHOWN]]
+    return ", ".join(shown) + more
 
 
 def unbounded_prior(

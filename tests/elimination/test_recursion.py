@@ -301,7 +301,7 @@ def test_segments_stay_in_the_cache(monkeypatch):
         chain = Chain(("state",), (state,), (), {state: num_states}, (), (1,), 1_000_000)
         return segments.number_of_segments(chain, 1_000_000)
 
-    assert [number(num_states) for num_states in (2, 8, 16, 64)] == [1000, 250, 250, 1]
+    assert [number(num_states) for num_states in (2, 8, 16, 64)] == [1000, 500, 250, 1]
 
 
 def test_segments_leave_few_steps_over():

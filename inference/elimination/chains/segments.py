@@ -34,9 +34,9 @@ SMALL_STEP_ELSEWHERE = 2**18
 # Shorter chains are no gain: three passes in place of one have to be compiled.
 FEWEST_STEPS = 4096
 # The tables of all segments at one step, of so many numbers, are to stay in the cache of a core,
-# unless segments would be few (measured on a CPU, 10⁶ steps of 8 states: 250 segments take 0.6 ×
-# the processor time that √T take).
-NUMBERS_IN_CACHE = 2**14
+# unless segments would be few (measured on a CPU, 10⁶ steps of 8 states: 500 segments take 0.83 ×
+# the time that √T take, and 250 take 1.2 ×, as two cores have less to share).
+NUMBERS_IN_CACHE = 2**15
 FEWER = 4
 # The label of the state that a segment starts in: of no latent, so that no factor has it.
 START = Label("start of a segment", None)
