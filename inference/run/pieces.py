@@ -24,9 +24,10 @@ from emjax.run.state import LoopState, Status
 
 # how many steps are taken between two looks at the progress bar
 CHUNK = 20
-# Numbers times values of the latents that a piece works on: a second or so. A run that may take
-# some times as many is in pieces, so that it can be interrupted.
-PIECE, MANY_PIECES = 2**27, 4
+# Numbers times values of the latents that a piece works on: one or two seconds. A run that may take
+# some times as many is in pieces, so that it can be interrupted. Each computes once more what does
+# not change from step to step (measured: of 10 million labels, a third of a step).
+PIECE, MANY_PIECES = 2**28, 2
 # Leaps are a function of their own, which takes some seconds to compile: they begin where so many
 # times as many are still to come, some twenty seconds.
 LEAPS_PAY = 4
