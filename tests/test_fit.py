@@ -42,9 +42,11 @@ def test_functions_of_an_em_take_a_fit_in_its_place(fit):
     )
     assert str(emjax.summary(fit)) == str(emjax.summary(fit.em, fit, X, 2))
     key = jax.random.key(1)
-    held_out = emjax.cross_validate(fit, rng_key=key, num_folds=2)
+    held_out = emjax.cross_validate(fit, key, num_folds=2)
     of_em = emjax.cross_validate(fit.em, key, X, 2, num_folds=2)
     np.testing.assert_array_equal(held_out.pointwise, of_em.pointwise)
+    by_name = emjax.cross_validate(fit, rng_key=key, num_folds=2)
+    np.testing.assert_array_equal(by_name.pointwise, of_em.pointwise)
 
 
 def test_a_program_on_data_makes_a_fit_too(fit):
